@@ -1,0 +1,151 @@
+// Package container says what dalirun needs of a thing that runs containers.
+//
+// The types are plain data and small interfaces; [github.com/dalirun/dalirun/internal/container/docker] implements
+// them on the Docker Engine API and containertest on nothing at all. "Engine" is reserved for a serialized TensorRT
+// engine, so what runs containers is a [Runtime].
+package container
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/netip"
+	"time"
+)
+
+// Errors that an implementation maps its own to, so that nobody else matches text. Test with [errors.Is]; the wrapping
+// error names what was tried and on what.
+var (
+	// ErrUnreachable: no container runtime answers at the endpoint.
+	ErrUnreachable = errors.New("container engine does not answer")
+	// ErrPermission: it is there, but this user may not talk to it.
+	ErrPermission = errors.New("permission denied")
+	// ErrNotFound: no such image or container, here or (for Pull) in the registry.
+	ErrNotFound = errors.New("not found")
+	// ErrDenied: the registry wants credentials, or other ones.
+	ErrDenied = errors.New("access denied by the registry")
+	// ErrRegistry: the registry cannot be reached or fails.
+	ErrRegistry = errors.New("registry cannot be reached")
+	// ErrNoGPU: the runtime cannot give a container the GPUs that were asked for.
+	ErrNoGPU = errors.New("the container engine cannot provide the GPU")
+	// ErrPortTaken: a required host port is in use.
+	ErrPortTaken = errors.New("port is in use")
+	// ErrNoSpace: the disk that holds images and containers is full.
+	ErrNoSpace = errors.New("no space left on device")
+)
+
+// A Runtime runs containers and holds their images. All methods are safe for concurrent use.
+type Runtime interface {
+	// Info asks the runtime what it is. It answers within 2 s or returns ErrUnreachable or ErrPermission, naming the endpoint.
+	Info(ctx context.Context) (Info, error)
+	// Image describes a local image by reference or ID, or returns ErrNotFound. It never asks a registry.
+	Image(ctx context.Context, ref string) (Image, error)
+	// Pull fetches ref from its registry. Errors: ErrNotFound, ErrDenied, ErrRegistry, ErrNoSpace.
+	Pull(ctx context.Context, ref string, onProgress func(Progress)) (Image, error)
+	// Build makes an image from spec and tags it. A failed build returns a *BuildError.
+	Build(ctx context.Context, spec BuildSpec, onProgress func(Progress)) (Image, error)
+	// Run creates, starts and follows a container. When it returns an error nothing is left behind; otherwise the
+	// caller removes the container. Output arrives at out from the first byte; a nil writer discards.
+	Run(ctx context.Context, spec Spec, out Streams) (Container, error)
+	// Open finds a container that another process started, by ID or name, or returns ErrNotFound.
+	Open(ctx context.Context, id string) (Container, error)
+	// List returns the containers, running or not, that carry all the given labels.
+	List(ctx context.Context, labels Labels) ([]Summary, error)
+	// Remove kills and removes a container and its anonymous volumes. Removing what is not there is no error.
+	Remove(ctx context.Context, id string) error
+	// CommandLine returns the shell line that repeats spec by hand.
+	CommandLine(spec Spec) string
+}
+
+// A Container is one that was started.
+type Container interface {
+	// ID is the runtime's full identifier.
+	ID() string
+	// Name is the name that the runtime shows to people.
+	Name() string
+	// Addr returns where a published container port answers on the host.
+	Addr(ctx context.Context, port uint16) (netip.AddrPort, error)
+	// Exec runs argv inside and returns its exit code.
+	Exec(ctx context.Context, argv []string, out Streams) (int, error)
+	// Stop sends the stop signal, and kills after grace. A zero grace kills at once. Stopping a dead container is no error.
+	Stop(ctx context.Context, grace time.Duration) error
+	// Wait returns how the container ended, after the last byte of its output was written to the Streams.
+	Wait(ctx context.Context) (Exit, error)
+}
+
+// Streams receive a container's output. Writers are called from one goroutine each; nil discards.
+type Streams struct{ Stdout, Stderr io.Writer }
+
+// Exit says how a container ended.
+type Exit struct {
+	Code int
+	OOM  bool // killed by the kernel for memory
+}
+
+// Info describes a runtime.
+type Info struct {
+	Endpoint   string // such as unix:///var/run/docker.sock
+	Name       string // product, such as "Docker Engine" or "Podman Engine"
+	Version    string
+	APIVersion string
+	Arch       string // Go's name: amd64, arm64
+	CPUs       int
+	Memory     int64  // bytes
+	RootDir    string // where it stores images, a path on its own host
+	Rootless   bool
+	Remote     bool // on another host, which cannot mount this one's folders
+	Runtimes   []string
+	CDIDevices []string // such as nvidia.com/gpu=all
+}
+
+// Image describes a local image.
+type Image struct {
+	ID      string   // content address of its configuration: sha256:…
+	Digest  string   // registry digest sha256:…, empty for an image that was built here
+	Tags    []string // references that name it
+	Labels  Labels
+	Env     map[string]string
+	Arch    string // Go's name
+	Size    int64  // bytes, uncompressed
+	Created time.Time
+}
+
+// Labels are a container's or an image's key-value pairs.
+type Labels map[string]string
+
+// Progress is one step of a pull or a build. Total is zero where it is not known; both are bytes.
+type Progress struct {
+	Text           string
+	Current, Total int64
+}
+
+// BuildSpec says how to build an image.
+type BuildSpec struct {
+	Tag        string
+	Dockerfile []byte
+	Files      map[string][]byte // the rest of the build context, by slash path
+	Args       map[string]string
+	Labels     Labels
+	Network    string // "host", or "" for the runtime's default
+}
+
+// A BuildError is a build that ran and failed.
+type BuildError struct {
+	Tag    string
+	Reason string   // the runtime's words
+	Tail   []string // the last lines of the build's output
+}
+
+// Error says which image could not be built and why.
+func (e *BuildError) Error() string { return "build " + e.Tag + ": " + e.Reason }
+
+// Summary is one row of List.
+type Summary struct {
+	ID      string
+	Name    string
+	Image   string
+	Labels  Labels
+	Running bool
+	Created time.Time
+	Ports   map[uint16]netip.AddrPort // container port → host address; TCP only
+}

@@ -1,0 +1,53 @@
+package pipeline
+
+import (
+	"fmt"
+	"time"
+)
+
+// Kind says whose turn it is after an error. Each kind has an exit code.
+type Kind int
+
+// The kinds of error.
+const (
+	Unclassified    Kind = iota
+	Usage                // the user's: a flag, a file, an argument
+	Environment          // the machine's: no container engine, no GPU, no image, no weights, no room
+	ContainerFailed      // a step's container ended with an error
+	NotReady             // the server did not become ready
+	NotVerified          // the server's answers are not the model's
+	GateFailed           // a performance or accuracy gate
+)
+
+// Fault is an error that says what to do next. Err says once what was tried, on what, and what came of it.
+type Fault struct {
+	Kind   Kind
+	Err    error
+	Hint   string   // what to do next
+	Tail   []string // the last lines of output
+	Repeat string   // the command line that repeats it by hand
+}
+
+// Error returns the error without the hint.
+func (f *Fault) Error() string { return f.Err.Error() }
+
+// Unwrap returns Err.
+func (f *Fault) Unwrap() error { return f.Err }
+
+// Faultf returns a Fault of a kind with a formatted error and a hint.
+func Faultf(kind Kind, hint, format string, args ...any) *Fault {
+	return &Fault{Kind: kind, Hint: hint, Err: fmt.Errorf(format, args...)}
+}
+
+// StepError says which step failed, and after how long.
+type StepError struct {
+	Step    ID
+	Elapsed time.Duration
+	Err     error
+}
+
+// Error returns "step: error".
+func (e *StepError) Error() string { return string(e.Step) + ": " + e.Err.Error() }
+
+// Unwrap returns Err.
+func (e *StepError) Unwrap() error { return e.Err }

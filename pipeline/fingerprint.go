@@ -1,0 +1,84 @@
+package pipeline
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Facts are the named values that a step's result depends on.
+type Facts map[string]string
+
+// Fingerprint is the hex SHA-256 of a step's ID and facts, its inputs' digests among them.
+type Fingerprint string
+
+// Change is one fact that differs from the last time. Was is empty for a new fact, Is for one that is gone.
+type Change struct {
+	Fact string `json:"fact"`
+	Was  string `json:"was,omitempty"`
+	Is   string `json:"is,omitempty"`
+}
+
+// String returns "fact changed: was → is" with long values cut.
+func (c Change) String() string {
+	switch {
+	case c.Was == "" && c.Is == "":
+		return c.Fact
+	case c.Was == "":
+		return fmt.Sprintf("%s is new: %s", c.Fact, short(c.Is))
+	case c.Is == "":
+		return c.Fact + " is gone"
+	default:
+		return fmt.Sprintf("%s changed: %s → %s", c.Fact, short(c.Was), short(c.Is))
+	}
+}
+
+func short(s string) string {
+	const most = 40
+	if r := []rune(s); len(r) > most {
+		return string(r[:most-1]) + "…"
+	}
+	return s
+}
+
+// fingerprint hashes id and facts. Names and values are quoted, so no two different sets run together.
+func fingerprint(id ID, facts Facts) Fingerprint {
+	h := sha256.New()
+	fmt.Fprintf(h, "dalirun step 1\n%q\n", id)
+	for _, name := range slices.Sorted(maps.Keys(facts)) {
+		fmt.Fprintf(h, "%q=%q\n", name, facts[name])
+	}
+	return Fingerprint(hex.EncodeToString(h.Sum(nil)))
+}
+
+// with returns facts and, under "input step/name", the digest of each input.
+func (f Facts) with(in Inputs) Facts {
+	all := maps.Clone(f)
+	if all == nil {
+		all = Facts{}
+	}
+	for o, v := range in {
+		all["input "+o.String()] = v.Digest
+	}
+	return all
+}
+
+// changes lists in name order how is differs from was.
+func changes(was, is Facts) []Change {
+	names := map[string]bool{}
+	for n := range was {
+		names[n] = true
+	}
+	for n := range is {
+		names[n] = true
+	}
+	var out []Change
+	for _, n := range slices.Sorted(maps.Keys(names)) {
+		if was[n] != is[n] {
+			out = append(out, Change{Fact: n, Was: was[n], Is: is[n]})
+		}
+	}
+	return out
+}
