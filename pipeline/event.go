@@ -61,7 +61,9 @@ type (
 		State   EndState      `json:"state"`
 		Elapsed time.Duration `json:"-"`
 		Reason  string        `json:"reason,omitempty"` // why it was skipped
-		Err     error         `json:"-"`
+		// Digests identify the step's outputs by name, where it ended with some.
+		Digests map[string]string `json:"digests,omitempty"`
+		Err     error             `json:"-"`
 	}
 	// RunEnded closes a run. Err is nil for one that did all it should.
 	RunEnded struct {

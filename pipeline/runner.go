@@ -213,11 +213,11 @@ func (x *execution) run(ctx context.Context, n *node, in Inputs) (Values, error)
 		w.flush()
 		values = w.Values()
 		if err == nil {
-			x.end(n, Ended{State: Done, Elapsed: time.Since(began)})
+			err = missing(n.step, values)
 		}
-	}
-	if err == nil {
-		err = missing(n.step, values)
+		if err == nil {
+			x.end(n, Ended{State: Done, Elapsed: time.Since(began), Digests: values.digests()})
+		}
 	}
 	if err != nil {
 		return nil, x.fail(ctx, n, began, err)
@@ -280,24 +280,26 @@ func (x *execution) build(ctx context.Context, n *node, b Builder, in Inputs) (v
 	if err = x.Store.Note(x.Workspace, b.ID(), f.facts); err != nil {
 		return nil, err
 	}
-	x.end(n, Ended{State: Done, Elapsed: time.Since(began)})
+	x.end(n, Ended{State: Done, Elapsed: time.Since(began), Digests: entry.Values().digests()})
 	return entry.Values(), nil
 }
 
 // built returns the entry of fp if another process made it meanwhile. A damaged or unwanted one is dropped.
 func (x *execution) built(id ID, fp Fingerprint) (Entry, bool) {
 	entry, err := x.Store.Get(fp)
-	switch {
-	case err == nil && !x.Force[id]:
+	if err == nil && !x.Force[id] {
 		return entry, true
-	case err == nil:
-		err = entry.Close()
-	case errors.Is(err, ErrMiss):
+	}
+	if errors.Is(err, ErrMiss) {
 		return nil, false
-	default:
+	}
+	if err == nil {
+		err = entry.Close()
+	}
+	if err != nil {
 		x.tell(id, Warning{Text: err.Error() + "; it is built again"})
 	}
-	if err := errors.Join(err, x.Store.Drop(fp)); err != nil && !errors.Is(err, ErrDamaged) {
+	if err := x.Store.Drop(fp); err != nil {
 		x.tell(id, Warning{Text: err.Error()})
 	}
 	return nil, false
@@ -309,7 +311,7 @@ func (x *execution) reused(n *node, f finding) {
 			x.tell(n.step.ID(), Warning{Text: err.Error()})
 		}
 	}
-	x.end(n, Ended{State: Cached})
+	x.end(n, Ended{State: Cached, Digests: f.values.digests()})
 }
 
 func (x *execution) work(n *node, dir string, in Inputs) *Work {

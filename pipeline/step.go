@@ -69,6 +69,14 @@ type State struct {
 	Reason  string // why not, in a clause such as "no local image"
 }
 
+func (v Values) digests() map[string]string {
+	out := make(map[string]string, len(v))
+	for name, value := range v {
+		out[name] = value.Digest
+	}
+	return out
+}
+
 // Path returns the stored path of o.
 func (in Inputs) Path(o Output) string { return in[o].Path }
 

@@ -36,7 +36,8 @@ var (
 
 // A Runtime runs containers and holds their images. All methods are safe for concurrent use.
 type Runtime interface {
-	// Info asks the runtime what it is. It answers within 2 s or returns ErrUnreachable or ErrPermission, naming the endpoint.
+	// Info asks the runtime what it is. It answers within 2 s (10 s where the endpoint is another host) or returns
+	// ErrUnreachable or ErrPermission, naming the endpoint.
 	Info(ctx context.Context) (Info, error)
 	// Image describes a local image by reference or ID, or returns ErrNotFound. It never asks a registry.
 	Image(ctx context.Context, ref string) (Image, error)
@@ -45,11 +46,12 @@ type Runtime interface {
 	// Build makes an image from spec and tags it. A failed build returns a *BuildError.
 	Build(ctx context.Context, spec BuildSpec, onProgress func(Progress)) (Image, error)
 	// Run creates, starts and follows a container. When it returns an error nothing is left behind; otherwise the
-	// caller removes the container. Output arrives at out from the first byte; a nil writer discards.
+	// caller removes the container. Output arrives at out from the first byte; a nil writer discards. ctx bounds the
+	// start alone: output is followed until the container ends, so that a drained server's last words are heard.
 	Run(ctx context.Context, spec Spec, out Streams) (Container, error)
 	// Open finds a container that another process started, by ID or name, or returns ErrNotFound.
 	Open(ctx context.Context, id string) (Container, error)
-	// List returns the containers, running or not, that carry all the given labels.
+	// List returns the containers, running or not, that carry all the given labels. An empty value matches any. An empty value matches every value.
 	List(ctx context.Context, labels Labels) ([]Summary, error)
 	// Remove kills and removes a container and its anonymous volumes. Removing what is not there is no error.
 	Remove(ctx context.Context, id string) error
@@ -123,7 +125,7 @@ type Progress struct {
 type BuildSpec struct {
 	Tag        string
 	Dockerfile []byte
-	Files      map[string][]byte // the rest of the build context, by slash path
+	Files      map[string][]byte // the rest of the build context, by slash path; all of them executable
 	Args       map[string]string
 	Labels     Labels
 	Network    string // "host", or "" for the runtime's default

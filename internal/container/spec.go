@@ -83,6 +83,5 @@ const (
 	LabelWorkspace = "io.dalirun.workspace" // absolute path of the workspace
 	LabelExpires   = "io.dalirun.expires"   // RFC 3339: from when a batch container of another host may be removed
 	LabelVersion   = "io.dalirun.version"   // version of dalirun
-	LabelPackages  = "io.dalirun.packages"  // on a local image: SHA-256 of its resolved package versions
 	LabelRecipe    = "io.dalirun.recipe"    // on a local image: SHA-256 of what it was built from
 )

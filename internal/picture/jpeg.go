@@ -1,0 +1,143 @@
+package picture
+
+import (
+	"bytes"
+	"encoding/binary"
+)
+
+// JPEG markers (ITU-T T.81, table B.1): the second byte, after 0xff.
+const (
+	jpegTEM  = 0x01
+	jpegSOF0 = 0xc0
+	jpegDHT  = 0xc4
+	jpegJPG  = 0xc8
+	jpegDAC  = 0xcc
+	jpegSOFF = 0xcf // SOF15
+	jpegRST0 = 0xd0
+	jpegRST7 = 0xd7
+	jpegSOI  = 0xd8
+	jpegEOI  = 0xd9
+	jpegSOS  = 0xda
+)
+
+// walkJPEG follows the markers from SOI to EOI. Segments are skipped by their
+// lengths, so that the end marker of an embedded thumbnail is not taken for the
+// picture's, and only the entropy-coded data of a scan is searched.
+func walkJPEG(data []byte) (width, height uint64, err error) {
+	scans := 0
+	for at := 2; ; {
+		marker, next, err := jpegMarker(data, at)
+		if err != nil {
+			return width, height, err
+		}
+		switch {
+		case marker == jpegEOI && scans == 0:
+			return width, height, refuse(Malformed, "JPEG ends at byte %d without any picture data", next)
+		case marker == jpegEOI:
+			return width, height, nil
+		case marker == jpegTEM || marker >= jpegRST0 && marker <= jpegRST7:
+			at = next // these have no length
+			continue
+		case marker == 0 || marker == jpegSOI:
+			return width, height, refuse(Malformed, "JPEG has marker 0xff%02x at byte %d, where a segment should start", marker, next-2)
+		}
+		segment, err := jpegSegment(data, marker, next)
+		if err != nil {
+			return width, height, err
+		}
+		at = next + 2 + len(segment)
+		switch {
+		case isSOF(marker) && width != 0:
+			return width, height, refuse(Malformed, "JPEG has a second frame header at byte %d", next-2)
+		case isSOF(marker):
+			if width, height, err = jpegFrame(marker, segment); err != nil {
+				return width, height, err
+			}
+		case marker == jpegSOS && width == 0:
+			return width, height, refuse(Malformed, "JPEG has picture data at byte %d, before any frame header", next-2)
+		case marker == jpegSOS:
+			scans++
+			at = jpegScanEnd(data, at)
+		}
+	}
+}
+
+// jpegMarker returns the marker at a place and the place after it. A marker may
+// be preceded by any number of 0xff as fill bytes. Other bytes there are an
+// error, as they are for DALI ("Invalid marker"), though libjpeg skips them.
+func jpegMarker(data []byte, at int) (marker byte, next int, err error) {
+	if at < len(data) && data[at] != 0xff {
+		return 0, 0, refuse(Malformed, "JPEG has no marker at byte %d", at)
+	}
+	for next = at; next < len(data); next++ {
+		if data[next] != 0xff {
+			return data[next], next + 1, nil
+		}
+	}
+	return 0, 0, refuse(Truncated, "JPEG of %d bytes ends without its end marker", len(data))
+}
+
+// jpegSegment returns the payload of the segment whose length field is at a place.
+func jpegSegment(data []byte, marker byte, at int) ([]byte, error) {
+	if len(data)-at < 2 {
+		return nil, refuse(Truncated, "JPEG of %d bytes ends in the header of segment 0xff%02x", len(data), marker)
+	}
+	length := int(binary.BigEndian.Uint16(data[at:]))
+	if length < 2 {
+		return nil, refuse(Malformed, "JPEG segment 0xff%02x at byte %d has the impossible length %d", marker, at-2, length)
+	}
+	if length > len(data)-at {
+		return nil, refuse(Truncated, "JPEG of %d bytes ends in segment 0xff%02x, which needs %d more", len(data), marker, length-(len(data)-at))
+	}
+	return data[at+2 : at+length], nil
+}
+
+// isSOF reports whether a marker starts a frame, of whatever process.
+func isSOF(marker byte) bool {
+	return marker >= jpegSOF0 && marker <= jpegSOFF && marker != jpegDHT && marker != jpegJPG && marker != jpegDAC
+}
+
+func jpegFrame(marker byte, segment []byte) (width, height uint64, err error) {
+	// Precision, height, width, number of components, then three bytes for each.
+	if len(segment) < 6 || len(segment) < 6+3*int(segment[5]) || segment[5] == 0 {
+		return 0, 0, refuse(Malformed, "JPEG has a frame header of %d bytes, too short for its components", len(segment))
+	}
+	height = uint64(binary.BigEndian.Uint16(segment[1:]))
+	width = uint64(binary.BigEndian.Uint16(segment[3:]))
+	if width == 0 {
+		return 0, 0, refuse(Malformed, "JPEG says that it is 0 pixels wide")
+	}
+	if height == 0 {
+		// Allowed by T.81 with a DNL segment after the first scan. DALI 2.4.0
+		// refuses such a picture whatever its DNL says, as libjpeg does.
+		return 0, 0, refuse(Malformed, "JPEG leaves its height to a DNL segment, which DALI does not decode")
+	}
+	switch marker - jpegSOF0 {
+	case 5, 6, 7, 11, 13, 14, 15:
+		// Hierarchical processes and arithmetic-coded lossless: libjpeg-turbo has none of them.
+		return width, height, refuse(Malformed, "JPEG is of process SOF%d, which DALI does not decode", marker-jpegSOF0)
+	}
+	return width, height, nil
+}
+
+// jpegScanEnd returns the place of the marker that ends the entropy-coded data
+// at a place, or len(data). In such data 0xff00 is a byte 0xff, and restart
+// markers and fill bytes belong to it.
+func jpegScanEnd(data []byte, at int) int {
+	for at < len(data) {
+		found := bytes.IndexByte(data[at:], 0xff)
+		if found < 0 || at+found+1 >= len(data) {
+			return len(data)
+		}
+		at += found
+		switch follows := data[at+1]; {
+		case follows == 0xff:
+			at++
+		case follows == 0 || follows >= jpegRST0 && follows <= jpegRST7:
+			at += 2
+		default:
+			return at
+		}
+	}
+	return len(data)
+}

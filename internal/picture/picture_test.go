@@ -1,0 +1,331 @@
+package picture_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"image/png"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/image/bmp"
+	"golang.org/x/image/tiff"
+
+	"github.com/dalirun/dalirun/internal/picture"
+)
+
+type sample struct {
+	data []byte
+	info picture.Info
+}
+
+// samples returns real pictures of every format: encoded by Go's libraries here,
+// and by Pillow for what these do not write.
+func samples(tb testing.TB) map[string]sample {
+	tb.Helper()
+	out := map[string]sample{}
+	for name, s := range encoders() {
+		var b bytes.Buffer
+		if err := s.encode(&b); err != nil {
+			tb.Fatalf("encode %s: %v", name, err)
+		}
+		out[name] = sample{b.Bytes(), picture.Info{Format: s.format, Width: 57, Height: 41}}
+	}
+	formats := map[string]picture.Format{".jpg": picture.JPEG, ".png": picture.PNG, ".bmp": picture.BMP, ".tif": picture.TIFF, ".webp": picture.WebP}
+	files, err := filepath.Glob("testdata/*.*")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, file := range files {
+		format, ok := formats[filepath.Ext(file)]
+		if !ok {
+			continue
+		}
+		info := picture.Info{Format: format, Width: 57, Height: 41}
+		switch filepath.Base(file) {
+		case "big.tif", "pages.tif", "big-endian-strips.tif":
+			info.Width, info.Height = 24, 16
+		}
+		out[filepath.Base(file)] = sample{readFile(tb, file), info}
+	}
+	if len(out) < 20 {
+		tb.Fatalf("only %d samples: %v", len(out), slices.Sorted(maps.Keys(out)))
+	}
+	return out
+}
+
+type encoder struct {
+	format picture.Format
+	encode func(*bytes.Buffer) error
+}
+
+func encoders() map[string]encoder {
+	bounds := image.Rect(0, 0, 57, 41)
+	rgba, grey, deep := image.NewNRGBA(bounds), image.NewGray(bounds), image.NewGray16(bounds)
+	paletted := image.NewPaletted(bounds, color.Palette{color.Black, color.White, color.NRGBA{R: 200, A: 255}})
+	for i := range 57 * 41 {
+		x, y := i%57, i/57
+		shade := uint8(x*y*7 + x*x)
+		rgba.SetNRGBA(x, y, color.NRGBA{R: shade, G: uint8(x * 4), B: uint8(y * 6), A: 255})
+		grey.SetGray(x, y, color.Gray{Y: shade})
+		deep.SetGray16(x, y, color.Gray16{Y: uint16(i) * 20})
+		paletted.SetColorIndex(x, y, shade%3)
+	}
+	jpegOf := func(m image.Image) encoder {
+		return encoder{picture.JPEG, func(b *bytes.Buffer) error { return jpeg.Encode(b, m, nil) }}
+	}
+	pngOf := func(m image.Image) encoder {
+		return encoder{picture.PNG, func(b *bytes.Buffer) error { return png.Encode(b, m) }}
+	}
+	bmpOf := func(m image.Image) encoder {
+		return encoder{picture.BMP, func(b *bytes.Buffer) error { return bmp.Encode(b, m) }}
+	}
+	tiffOf := func(m image.Image, c tiff.CompressionType) encoder {
+		return encoder{picture.TIFF, func(b *bytes.Buffer) error { return tiff.Encode(b, m, &tiff.Options{Compression: c}) }}
+	}
+	return map[string]encoder{
+		"colour jpeg": jpegOf(rgba), "grey jpeg": jpegOf(grey),
+		"colour png": pngOf(rgba), "grey png": pngOf(grey), "deep png": pngOf(deep), "palette png": pngOf(paletted),
+		"colour bmp": bmpOf(rgba), "palette bmp": bmpOf(paletted),
+		"raw tiff": tiffOf(rgba, tiff.Uncompressed), "deflate tiff": tiffOf(rgba, tiff.Deflate), "palette tiff": tiffOf(paletted, tiff.Deflate),
+	}
+}
+
+func readFile(tb testing.TB, path string) []byte {
+	tb.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
+}
+
+// refused fails unless data is refused for a reason, and returns the message.
+func refused(t *testing.T, data []byte, limits picture.Limits, reason picture.Reason) string {
+	t.Helper()
+	info, err := picture.Check(data, limits)
+	var refusal *picture.Error
+	if !errors.As(err, &refusal) || refusal.Reason != reason || info != (picture.Info{}) {
+		t.Fatalf("got %+v, %v; want it refused as %s", info, err, reason)
+	}
+	return err.Error()
+}
+
+func TestAccepts(t *testing.T) {
+	t.Parallel()
+	for name, s := range samples(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for _, padding := range []int{0, 1, 3, 1000} {
+				info, err := picture.Check(append(slices.Clone(s.data), make([]byte, padding)...), picture.DefaultLimits())
+				if err != nil {
+					t.Fatalf("padded with %d zeros: %v", padding, err)
+				}
+				if diff := cmp.Diff(s.info, info); diff != "" {
+					t.Errorf("padded with %d zeros (-want +got):\n%s", padding, diff)
+				}
+			}
+		})
+	}
+}
+
+// TestEveryPrefixIsRefused cuts every picture at every byte.
+func TestEveryPrefixIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, s := range samples(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			refused(t, s.data[:0], picture.DefaultLimits(), picture.Empty)
+			for n := 1; n < len(s.data); n++ {
+				_, err := picture.Check(s.data[:n], picture.DefaultLimits())
+				var refusal *picture.Error
+				if !errors.As(err, &refusal) || refusal.Reason != picture.Truncated {
+					t.Fatalf("%d of %d bytes: got %v, want it refused as truncated", n, len(s.data), err)
+				}
+			}
+		})
+	}
+}
+
+// TestPaddedPrefixIsRefused cuts every JPEG and pads it with zeros, as a client
+// does that makes the pictures of a batch equally long.
+func TestPaddedPrefixIsRefused(t *testing.T) {
+	t.Parallel()
+	for name, s := range samples(t) {
+		if s.info.Format != picture.JPEG && s.info.Format != picture.PNG {
+			continue // an uncompressed row of zeros is black, not missing
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for n := 1; n < len(s.data); n++ {
+				if info, err := picture.Check(append(slices.Clone(s.data[:n]), make([]byte, len(s.data))...), picture.DefaultLimits()); err == nil {
+					t.Fatalf("%d of %d bytes: got %+v, want it refused", n, len(s.data), info)
+				}
+			}
+		})
+	}
+}
+
+// TestThumbnailEnd cuts a picture behind the end marker of its thumbnail.
+func TestThumbnailEnd(t *testing.T) {
+	t.Parallel()
+	data := readFile(t, "testdata/exif-thumbnail.jpg")
+	end := []byte{0xff, 0xd9}
+	if n := bytes.Count(data, end); n != 2 {
+		t.Fatalf("the file has %d end markers, the test needs the thumbnail's and its own", n)
+	}
+	refused(t, data[:bytes.Index(data, end)+len(end)], picture.DefaultLimits(), picture.Truncated)
+	refused(t, data[:bytes.LastIndex(data, end)], picture.DefaultLimits(), picture.Truncated)
+}
+
+func TestNoPicture(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		data, says string
+	}{
+		"gif":         {"GIF89a\x01\x00\x01\x00\x00\x00\x00;", "image/gif"},
+		"pdf":         {"%PDF-1.7\n%\xe2\xe3", "application/pdf"},
+		"html":        {"<!DOCTYPE html><html><body>404 Not Found", "text/html"},
+		"text":        {"a picture of a cat", "text/plain"},
+		"bm text":     {"BMW and Mercedes are two makers of cars", "is no BMP"},
+		"wave":        {"RIFF\x24\x00\x00\x00WAVEfmt ", "audio/wave"},
+		"heic":        {"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00", "image/heif (heic)"},
+		"jpeg 2000":   {"\x00\x00\x00\x0cjP  \r\n\x87\n\x00\x00\x00\x14ftypjp2 ", "image/jp2"},
+		"zip":         {"PK\x03\x04\x14\x00", "application/zip"},
+		"zeros":       {strings.Repeat("\x00", 100), "arbitrary bytes"},
+		"pixels only": {strings.Repeat("\x80\x81\x07", 100), "arbitrary bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			message := refused(t, []byte(tt.data), picture.DefaultLimits(), picture.Unknown)
+			if !strings.Contains(message, tt.says) || !strings.HasSuffix(message, "send a JPEG, PNG, BMP, TIFF or WebP") {
+				t.Errorf("message %q, want one with %q and the formats", message, tt.says)
+			}
+		})
+	}
+}
+
+// patch returns data with bytes replaced at a place.
+func patch(data []byte, at int, with ...byte) []byte {
+	out := slices.Clone(data)
+	copy(out[at:], with)
+	return out
+}
+
+// patchIHDR replaces bytes of a PNG's header and mends its checksum.
+func patchIHDR(data []byte, at int, with ...byte) []byte {
+	out := patch(data, 16+at, with...)
+	binary.BigEndian.PutUint32(out[29:], crc32.ChecksumIEEE(out[12:29]))
+	return out
+}
+
+// sof returns the place of the marker of a JPEG's frame header.
+func sof(t *testing.T, data []byte) int {
+	t.Helper()
+	for at := 2; at+4 < len(data); at += 2 + int(binary.BigEndian.Uint16(data[at+2:])) {
+		if data[at+1] == 0xc0 || data[at+1] == 0xc2 {
+			return at
+		}
+	}
+	t.Fatal("the JPEG has no frame header")
+	return 0
+}
+
+// tiffEntry returns the place of the value of a tag in the first directory.
+func tiffEntry(t *testing.T, data []byte, tag uint16) int {
+	t.Helper()
+	at := int(binary.LittleEndian.Uint32(data[4:]))
+	for i := range int(binary.LittleEndian.Uint16(data[at:])) {
+		if entry := at + 2 + 12*i; binary.LittleEndian.Uint16(data[entry:]) == tag {
+			return entry + 8
+		}
+	}
+	t.Fatalf("the TIFF has no tag %d", tag)
+	return 0
+}
+
+func TestTooLarge(t *testing.T) {
+	t.Parallel()
+	all := samples(t)
+	jpg, tif := all["colour jpeg"].data, all["raw tiff"].data
+	side := []byte{0x30, 0x75} // 30,000, little-endian
+	for name, data := range map[string][]byte{
+		"jpeg":            patch(jpg, sof(t, jpg)+5, 0x75, 0x30, 0x75, 0x30),
+		"progressive":     patch(all["progressive.jpg"].data, sof(t, all["progressive.jpg"].data)+5, 0x75, 0x30, 0x75, 0x30),
+		"jpeg, header":    patch(jpg, sof(t, jpg)+5, 0x75, 0x30, 0x75, 0x30)[:sof(t, jpg)+40],
+		"png":             patchIHDR(all["colour png"].data, 0, 0, 0, 0x75, 0x30, 0, 0, 0x75, 0x30),
+		"png, one side":   patchIHDR(all["colour png"].data, 0, 0, 1, 0, 0, 0, 0, 0, 1),
+		"bmp":             patch(patch(all["colour bmp"].data, 18, side...), 22, side...),
+		"bmp, top down":   patch(patch(all["colour bmp"].data, 18, side...), 22, 0xd0, 0x8a, 0xff, 0xff),
+		"tiff":            patch(patch(tif, tiffEntry(t, tif, 256), side...), tiffEntry(t, tif, 257), side...),
+		"webp, lossy":     patch(all["lossy.webp"].data, 26, 0xff, 0x3f, 0xff, 0x3f),
+		"webp, lossless":  patch(all["lossless.webp"].data, 21, 0xff, 0xff, 0xff, 0x1f),
+		"webp, canvas":    patch(all["alpha.webp"].data, 24, 0x2f, 0x75, 0, 0x2f, 0x75, 0),
+		"webp, animation": patch(all["animated.webp"].data, 24, 0x2f, 0x75, 0, 0x2f, 0x75, 0),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			message := refused(t, data, picture.DefaultLimits(), picture.TooLarge)
+			if !strings.Contains(message, " × ") || !strings.Contains(message, "limit") || !strings.Contains(message, "scale it down") {
+				t.Errorf("message %q, want one with the size, the limit and what to do", message)
+			}
+		})
+	}
+}
+
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	for name, s := range samples(t) {
+		size, pixels, side := int64(len(s.data)), int64(s.info.Width)*int64(s.info.Height), s.info.Width
+		for _, limits := range []picture.Limits{{}, {MaxBytes: size, MaxPixels: pixels, MaxSide: side}, {MaxBytes: -1, MaxPixels: -1, MaxSide: -1}} {
+			if _, err := picture.Check(s.data, limits); err != nil {
+				t.Errorf("%s with %+v: %v", name, limits, err)
+			}
+		}
+		for _, limits := range []picture.Limits{{MaxBytes: size - 1}, {MaxPixels: pixels - 1}, {MaxSide: side - 1}} {
+			refused(t, s.data, limits, picture.TooLarge)
+		}
+	}
+}
+
+// TestMemory is not parallel: the bytes that are allocated are those of the whole process.
+func TestMemory(t *testing.T) { //nolint:paralleltest // see above
+	all := samples(t)
+	jpg := all["progressive.jpg"].data
+	scan := bytes.LastIndex(jpg, []byte{0xff, 0xda})
+	long := slices.Concat(jpg[:scan+20], bytes.Repeat([]byte{0x55, 0xff, 0x00, 0xff, 0xd0}, 1<<21), jpg[scan+20:])
+	huge := patch(jpg, sof(t, jpg)+5, 0x75, 0x30, 0x75, 0x30)
+	if _, err := picture.Check(long, picture.DefaultLimits()); err != nil {
+		t.Fatalf("a scan of 10 MB: %v", err)
+	}
+	for name, data := range map[string][]byte{"a scan of 10 MB": long, "30,000 × 30,000": huge, "a directory that names itself": loopingTIFF()} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		_, _ = picture.Check(data, picture.DefaultLimits()) // only its memory is of interest
+		runtime.ReadMemStats(&after)
+		if used := after.TotalAlloc - before.TotalAlloc; used > 64<<10 {
+			t.Errorf("%s: %d bytes were allocated", name, used)
+		}
+	}
+}
+
+func TestDefaultLimitsFitOneAnother(t *testing.T) {
+	t.Parallel()
+	limits := picture.DefaultLimits()
+	if limits.MaxPixels*3 >= 1<<29 {
+		t.Errorf("%d pixels of RGB are more than what DALI's JPEG decoder calls too large", limits.MaxPixels)
+	}
+	if int64(limits.MaxSide)*int64(limits.MaxSide) < limits.MaxPixels || limits.MaxBytes <= 0 {
+		t.Errorf("limits %+v contradict one another", limits)
+	}
+}

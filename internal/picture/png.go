@@ -1,0 +1,103 @@
+package picture
+
+import (
+	"encoding/binary"
+	"hash/crc32"
+	"slices"
+)
+
+const pngSignature = 8 // bytes
+
+// walkPNG follows the chunks from IHDR to IEND.
+func walkPNG(data []byte) (width, height uint64, err error) {
+	var ihdr []byte
+	var palette, pixels bool
+	for at := pngSignature; ; {
+		name, body, err := pngChunk(data, at)
+		if err != nil {
+			return width, height, err
+		}
+		at += 12 + len(body)
+		switch {
+		case ihdr == nil && name != "IHDR":
+			return 0, 0, refuse(Malformed, "PNG starts with chunk %q, not IHDR", name)
+		case ihdr == nil:
+			ihdr = body
+			if width, height, err = pngHeader(body); err != nil {
+				return width, height, err
+			}
+		case name == "IHDR":
+			return width, height, refuse(Malformed, "PNG has a second IHDR chunk")
+		case name == "PLTE":
+			palette = true
+		case name == "IDAT":
+			if ihdr[9] == pngPalette && !palette {
+				return width, height, refuse(Malformed, "PNG has colours by number but no PLTE chunk before its IDAT")
+			}
+			pixels = pixels || len(body) > 0
+		case name == "IEND" && !pixels:
+			return width, height, refuse(Malformed, "PNG has no picture data: no IDAT chunk with bytes in it")
+		case name == "IEND":
+			return width, height, nil
+		}
+	}
+}
+
+// pngChunk returns the name and the body of the chunk at a place.
+func pngChunk(data []byte, at int) (name string, body []byte, err error) {
+	rest := data[at:]
+	if len(rest) < 8 {
+		return "", nil, refuse(Truncated, "PNG of %d bytes ends without its IEND chunk", len(data))
+	}
+	length := binary.BigEndian.Uint32(rest)
+	for _, letter := range rest[4:8] {
+		if lower := letter | 0x20; lower < 'a' || lower > 'z' {
+			return "", nil, refuse(Malformed, "PNG has no chunk name at byte %d", at+4)
+		}
+	}
+	name = string(rest[4:8])
+	if length > 1<<31-1 {
+		return "", nil, refuse(Malformed, "PNG chunk %s has the impossible length %d", name, length)
+	}
+	if uint64(len(rest)) < 12+uint64(length) {
+		return "", nil, refuse(Truncated, "PNG of %d bytes ends in chunk %s, which needs %d more", len(data), name, 12+uint64(length)-uint64(len(rest)))
+	}
+	end := 8 + int(length)
+	// A lower-case first letter marks a chunk that decoders may leave out, and
+	// libpng does so if its checksum is wrong.
+	critical := name[0]&0x20 == 0
+	if critical && crc32.ChecksumIEEE(rest[4:end]) != binary.BigEndian.Uint32(rest[end:]) {
+		return "", nil, refuse(Malformed, "PNG chunk %s at byte %d has a wrong checksum", name, at)
+	}
+	return name, rest[8:end], nil
+}
+
+const pngPalette = 3 // colour type: numbers into PLTE
+
+func pngHeader(body []byte) (width, height uint64, err error) {
+	if len(body) != 13 {
+		return 0, 0, refuse(Malformed, "PNG has an IHDR chunk of %d bytes, not 13", len(body))
+	}
+	width = uint64(binary.BigEndian.Uint32(body))
+	height = uint64(binary.BigEndian.Uint32(body[4:]))
+	if width == 0 || height == 0 || width > 1<<31-1 || height > 1<<31-1 {
+		return 0, 0, refuse(Malformed, "PNG says that it is %d × %d pixels", width, height)
+	}
+	depth, colour := body[8], body[9]
+	var depths []byte
+	switch colour { // PNG specification, table 11.1
+	case 0:
+		depths = []byte{1, 2, 4, 8, 16}
+	case pngPalette:
+		depths = []byte{1, 2, 4, 8}
+	case 2, 4, 6:
+		depths = []byte{8, 16}
+	}
+	if !slices.Contains(depths, depth) {
+		return width, height, refuse(Malformed, "PNG has colour type %d with %d bits, which does not exist", colour, depth)
+	}
+	if body[10] != 0 || body[11] != 0 || body[12] > 1 {
+		return width, height, refuse(Malformed, "PNG has compression %d, filter %d, interlace %d, which do not exist", body[10], body[11], body[12])
+	}
+	return width, height, nil
+}

@@ -1,0 +1,124 @@
+package picture
+
+import "encoding/binary"
+
+// WebP chunks (RFC 9649): a name and a length of 4 bytes each, then the body,
+// padded to an even length.
+const webpChunkHeader = 8
+
+// walkWebP follows the chunks of the RIFF container.
+func walkWebP(data []byte) (width, height uint64, err error) {
+	riff := uint64(binary.LittleEndian.Uint32(data[4:]))
+	if riff < 4 {
+		return 0, 0, refuse(Malformed, "WebP says that it has %d bytes", riff)
+	}
+	short := webpChunkHeader+riff > uint64(len(data))
+	body := data[12:min(uint64(len(data)), webpChunkHeader+riff)]
+	// The first chunk is read before the length is judged: the size of a large picture that is also cut is known then.
+	walk := webpWalk{first: true}
+	for err == nil && len(body) >= webpChunkHeader {
+		body, err = walk.chunk(body)
+	}
+	switch {
+	case short:
+		return walk.width, walk.height, refuse(Truncated, "WebP has %d of the %d bytes that its header says", len(data), webpChunkHeader+riff)
+	case err != nil:
+		return walk.width, walk.height, err
+	case !walk.pixels:
+		return walk.width, walk.height, refuse(Malformed, "WebP has no picture data: no VP8, VP8L or ANMF chunk")
+	}
+	return walk.width, walk.height, nil
+}
+
+type webpWalk struct {
+	first         bool // no chunk was seen yet
+	pixels        bool // a chunk with picture data was seen
+	width, height uint64
+}
+
+// chunk reads the first chunk of body, which has its header, and returns what
+// follows it.
+func (w *webpWalk) chunk(body []byte) (rest []byte, err error) {
+	name := string(body[:4])
+	length := uint64(binary.LittleEndian.Uint32(body[4:]))
+	content := body[webpChunkHeader:]
+	whole := length <= uint64(len(content))
+	if whole {
+		rest = content[min(length+length&1, uint64(len(content))):]
+		content = content[:length]
+	}
+	if err := w.read(name, content, length); err != nil {
+		return nil, err
+	}
+	w.first = false
+	if !whole {
+		return nil, refuse(Truncated, "WebP ends in chunk %q, which has %d of %d bytes", name, len(content), length)
+	}
+	return rest, nil
+}
+
+func (w *webpWalk) read(name string, content []byte, length uint64) error {
+	switch name {
+	case "VP8X":
+		return w.extended(content)
+	case "VP8 ":
+		return w.still(name, content, length, webpLossy)
+	case "VP8L":
+		return w.still(name, content, length, webpLossless)
+	case "ANMF":
+		// DALI decodes the first frame of an animation.
+		w.pixels = w.pixels || length > 0
+	}
+	if w.first {
+		return refuse(Malformed, "WebP starts with chunk %q, not VP8, VP8L or VP8X", name)
+	}
+	return nil
+}
+
+// extended reads VP8X: flags, then the size of the canvas less one, in 24 bits each.
+func (w *webpWalk) extended(content []byte) error {
+	if len(content) < 10 {
+		return refuse(Truncated, "WebP ends in its VP8X header")
+	}
+	if !w.first {
+		return refuse(Malformed, "WebP has a VP8X chunk that is not its first")
+	}
+	w.width = uint64(binary.LittleEndian.Uint32(content[4:])&0xffffff) + 1
+	w.height = uint64(binary.LittleEndian.Uint32(content[6:])>>8) + 1
+	return nil
+}
+
+// still reads the header of a picture that is no frame of an animation.
+func (w *webpWalk) still(name string, content []byte, length uint64, size func([]byte, uint64) (width, height uint64, ok bool)) error {
+	if len(content) < 10 {
+		return refuse(Truncated, "WebP ends in the header of chunk %q", name)
+	}
+	width, height, ok := size(content, length)
+	if !ok || width == 0 || height == 0 {
+		return refuse(Malformed, "WebP has no picture header in chunk %q", name)
+	}
+	if !w.first && w.width != 0 && (width != w.width || height != w.height) {
+		return refuse(Malformed, "WebP has a picture of %d × %d pixels on a canvas of %d × %d", width, height, w.width, w.height)
+	}
+	w.width, w.height, w.pixels = width, height, true
+	return nil
+}
+
+// webpLossy reads the frame header of VP8 (RFC 6386, section 9.1).
+func webpLossy(content []byte, length uint64) (width, height uint64, ok bool) {
+	tag := uint64(content[0]) | uint64(content[1])<<8 | uint64(content[2])<<16
+	key := tag&1 == 0
+	start := content[3] == 0x9d && content[4] == 0x01 && content[5] == 0x2a
+	first := tag >> 5 // bytes of the first partition, which follows the header
+	// The upper two bits of each side ask for upscaling on display; decoders leave them out.
+	width = uint64(binary.LittleEndian.Uint16(content[6:]) & 0x3fff)
+	height = uint64(binary.LittleEndian.Uint16(content[8:]) & 0x3fff)
+	return width, height, key && start && 10+first <= length
+}
+
+// webpLossless reads the header of VP8L (RFC 9649, section 3.4): a signature,
+// the sides less one in 14 bits each, an alpha hint, a version of 3 bits.
+func webpLossless(content []byte, _ uint64) (width, height uint64, ok bool) {
+	bits := uint64(binary.LittleEndian.Uint32(content[1:]))
+	return bits&0x3fff + 1, bits>>14&0x3fff + 1, content[0] == 0x2f && bits>>29 == 0
+}
