@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Facts are the named values that a step's result depends on.
@@ -14,7 +15,8 @@ type Facts map[string]string
 // Fingerprint is the hex SHA-256 of a step's ID and facts, its inputs' digests among them.
 type Fingerprint string
 
-// Change is one fact that differs from the last time. Was is empty for a new fact, Is for one that is gone.
+// Change is one fact that differs from the last time. Was is empty for a new fact, Is for one that is gone, and both where
+// Fact says it all. A value that is itself empty is given as two quotes.
 type Change struct {
 	Fact string `json:"fact"`
 	Was  string `json:"was,omitempty"`
@@ -31,8 +33,24 @@ func (c Change) String() string {
 	case c.Is == "":
 		return c.Fact + " is gone"
 	default:
-		return fmt.Sprintf("%s changed: %s → %s", c.Fact, short(c.Was), short(c.Is))
+		was, is := short(c.Was), short(c.Is)
+		if was == is { // the difference is in what was cut
+			was, is = fromDifference(c.Was, c.Is)
+		}
+		return fmt.Sprintf("%s changed: %s → %s", c.Fact, was, is)
 	}
+}
+
+// fromDifference cuts what a and b begin with, but for a few letters, and what is too long.
+func fromDifference(a, b string) (shortA, shortB string) {
+	const lead = 8
+	x, y := []rune(a), []rune(b)
+	same := 0
+	for same < min(len(x), len(y)) && x[same] == y[same] {
+		same++
+	}
+	from := max(0, same-lead)
+	return short("…" + string(x[from:])), short("…" + string(y[from:]))
 }
 
 func short(s string) string {
@@ -53,12 +71,18 @@ func fingerprint(id ID, facts Facts) Fingerprint {
 	return Fingerprint(hex.EncodeToString(h.Sum(nil)))
 }
 
-// with returns facts and, under "input step/name", the digest of each input.
-func (f Facts) with(in Inputs) Facts {
+// with returns facts, the names of the outputs and, under "input step/name", the digest of each input. An entry of an
+// older version of the step, which made fewer outputs, is not taken for one of this.
+func (f Facts) with(in Inputs, outputs []Output) Facts {
 	all := maps.Clone(f)
 	if all == nil {
 		all = Facts{}
 	}
+	names := make([]string, len(outputs))
+	for i, o := range outputs {
+		names[i] = o.Name
+	}
+	all["outputs"] = strings.Join(names, ", ")
 	for o, v := range in {
 		all["input "+o.String()] = v.Digest
 	}
@@ -76,9 +100,16 @@ func changes(was, is Facts) []Change {
 	}
 	var out []Change
 	for _, n := range slices.Sorted(maps.Keys(names)) {
-		if was[n] != is[n] {
-			out = append(out, Change{Fact: n, Was: was[n], Is: is[n]})
+		if w, i := was.shown(n), is.shown(n); w != i {
+			out = append(out, Change{Fact: n, Was: w, Is: i})
 		}
 	}
 	return out
+}
+
+func (f Facts) shown(name string) string {
+	if value, ok := f[name]; !ok || value != "" {
+		return value
+	}
+	return `""`
 }

@@ -3,6 +3,8 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -71,35 +73,46 @@ func (r *Runner) Plan(ctx context.Context, steps []Step) ([]Planned, error) {
 	known := Inputs{}
 	for i, s := range steps {
 		f, err := r.look(ctx, s, known)
-		if err != nil {
-			return nil, &StepError{Step: s.ID(), Err: err}
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		} else if err != nil {
+			err = &StepError{Step: s.ID(), Err: err}
 		}
 		if f.entry != nil {
-			if err := f.entry.Close(); err != nil {
-				return nil, err
-			}
+			err = errors.Join(err, f.entry.Close())
+		}
+		if err != nil {
+			return nil, err
 		}
 		for name, v := range f.values {
 			known[Output{s.ID(), name}] = v
 		}
 		found[i] = f
 	}
-	// What is absent runs only for a reader: go from the last step to the first and see who reads what.
-	read := map[Output]bool{}
+	return needed(steps, found), nil
+}
+
+// needed goes from the last step, which is what a run is for, to the first, and sees who reads what: only what leads to
+// the last step runs at all, and what is absent but known only for a reader that runs.
+func needed(steps []Step, found []finding) []Planned {
+	leads, read := map[Output]bool{}, map[Output]bool{}
 	plan := make([]Planned, len(steps))
-	for i := len(steps) - 1; i >= 0; i-- {
-		s, v := steps[i], found[i].verdict
-		if _, ok := s.(Observer); ok && v.Kind == WillRun && !anyOf(read, s.Outputs()) {
-			v = Verdict{Kind: NotNeeded}
+	for i, s := range slices.Backward(steps) {
+		v := found[i].verdict
+		last := i == len(steps)-1
+		_, observes := s.(Observer)
+		lazy := observes && v.Kind == WillRun
+		runs := v.Kind == WillRun || v.Kind == Depends || v.Kind == AlwaysRuns
+		if runs && !last && (!anyOf(leads, s.Outputs()) || lazy && !anyOf(read, s.Outputs())) {
+			v, runs = Verdict{Kind: NotNeeded}, false
 		}
-		if v.Kind == WillRun || v.Kind == Depends || v.Kind == AlwaysRuns {
-			for _, in := range s.Inputs() {
-				read[in] = true
-			}
+		for _, in := range s.Inputs() {
+			leads[in] = leads[in] || last || anyOf(leads, s.Outputs())
+			read[in] = read[in] || runs
 		}
 		plan[i] = Planned{s.ID(), v}
 	}
-	return plan, nil
+	return plan
 }
 
 func anyOf(set map[Output]bool, outputs []Output) bool {
@@ -111,6 +124,16 @@ func anyOf(set map[Output]bool, outputs []Output) bool {
 	return false
 }
 
+// alwaysRuns says that s has no result that could be found.
+func alwaysRuns(s Step) bool {
+	switch s.(type) {
+	case Builder, Observer:
+		return false
+	default:
+		return true
+	}
+}
+
 // look says what is known of s, given what is known of earlier outputs.
 func (r *Runner) look(ctx context.Context, s Step, known Inputs) (finding, error) {
 	in := Inputs{}
@@ -118,7 +141,7 @@ func (r *Runner) look(ctx context.Context, s Step, known Inputs) (finding, error
 	for _, o := range s.Inputs() {
 		v, ok := known[o]
 		if !ok {
-			if len(pending) == 0 || pending[len(pending)-1] != o.Step {
+			if !slices.Contains(pending, o.Step) {
 				pending = append(pending, o.Step)
 			}
 			continue
@@ -139,8 +162,15 @@ func (r *Runner) look(ctx context.Context, s Step, known Inputs) (finding, error
 		if err != nil {
 			return finding{}, err
 		}
+		lacks := lacking(s, values)
 		if state.Present {
+			if lacks != "" {
+				return finding{}, fmt.Errorf("it is present, but without %s", lacks)
+			}
 			return finding{verdict: Verdict{Kind: IsPresent}, values: values, usable: true}, nil
+		}
+		if lacks != "" {
+			values = nil
 		}
 		return finding{verdict: Verdict{Kind: WillRun, Because: []Change{{Fact: state.Reason}}}, values: values}, nil
 	default:
@@ -148,14 +178,22 @@ func (r *Runner) look(ctx context.Context, s Step, known Inputs) (finding, error
 	}
 }
 
-// lookStored looks for the stored outputs of b.
-func (r *Runner) lookStored(ctx context.Context, b Builder, in Inputs) (finding, error) {
+// fingerprinted returns the facts of b and their fingerprint.
+func fingerprinted(ctx context.Context, b Builder, in Inputs) (finding, error) {
 	facts, err := b.Facts(ctx, in)
 	if err != nil {
 		return finding{}, err
 	}
-	f := finding{facts: facts.with(in)}
-	f.fp = fingerprint(b.ID(), f.facts)
+	facts = facts.with(in, b.Outputs())
+	return finding{facts: facts, fp: fingerprint(b.ID(), facts)}, nil
+}
+
+// lookStored looks for the stored outputs of b.
+func (r *Runner) lookStored(ctx context.Context, b Builder, in Inputs) (finding, error) {
+	f, err := fingerprinted(ctx, b, in)
+	if err != nil {
+		return finding{}, err
+	}
 	if r.Force[b.ID()] {
 		f.verdict = Verdict{Kind: WillRun, Because: []Change{{Fact: "it was asked for"}}}
 		return f, nil

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,13 +13,14 @@ import (
 type Runner struct {
 	RunID     ID
 	Workspace string            // the name under which the Store remembers the last facts
-	Store     Store             //
-	Sink      Sink              //
+	Store     Store             // where builders' results are
+	Sink      Sink              // what Run tells of; Plan tells of nothing
 	Facts     map[string]string // of the whole run, for RunStarted
 	Force     map[ID]bool       // builders that run although their result is stored
-	// Cleanup bounds all undoing at the end of a run.
+	// Cleanup bounds all undoing at the end of a run. Zero means 10 s, which CI runners grant to a job that they cancel.
 	Cleanup time.Duration
-	// Then, if set, is called with the last step's outputs while everything still stands.
+	// Then, if set, is called with the last step's outputs while everything still stands. If it returns an error after
+	// the run's context ended, the context's cause is returned in its place.
 	Then func(context.Context, Values) error
 }
 
@@ -45,7 +47,9 @@ func (r *Runner) Run(ctx context.Context, steps []Step) error {
 	goal := x.nodes[ids[len(ids)-1]]
 	values, err := goal.make()
 	if err == nil && r.Then != nil {
-		err = r.Then(inner, values)
+		if err = r.Then(inner, values); err != nil && inner.Err() != nil {
+			err = context.Cause(inner)
+		}
 	}
 	if failed, ok := errors.AsType[*StepError](context.Cause(inner)); ok {
 		err = failed // the first failure, of which the goal's may be a consequence
@@ -53,10 +57,11 @@ func (r *Runner) Run(ctx context.Context, steps []Step) error {
 	cancel(errOver)
 	x.running.Wait()
 
+	reason := skipReason(err)
 	err = errors.Join(err, x.undo(ctx), x.close())
 	for _, s := range steps {
 		if !x.nodes[s.ID()].ended {
-			r.tell(s.ID(), Ended{State: Skipped, Reason: skipReason(err)})
+			r.tell(s.ID(), Ended{State: Skipped, Reason: reason})
 		}
 	}
 	r.tell("", RunEnded{Elapsed: time.Since(began), Err: err})
@@ -90,10 +95,13 @@ type execution struct {
 
 // node is a step of an execution. Each of find and make happens once, when first asked for, and everyone gets its result.
 type node struct {
-	step  Step
-	find  func() (finding, error)
-	make  func() (Values, error)
-	ended bool // guarded by execution.mu until all goroutines are done
+	step Step
+	find func() (finding, error)
+	make func() (Values, error)
+
+	// Guarded by execution.mu until all goroutines are done.
+	started time.Time
+	ended   bool
 }
 
 type undo struct {
@@ -104,18 +112,22 @@ type undo struct {
 func (x *execution) add(ctx context.Context, s Step) {
 	n := &node{step: s}
 	n.find = sync.OnceValues(func() (finding, error) {
-		in, err := x.gather(n, x.identify)
-		if err != nil {
-			return finding{}, err
+		var in Inputs
+		var err error
+		if !alwaysRuns(s) { // that one reads its inputs in any case: to identify them first would only make it wait
+			if in, err = x.gather(n, x.identify); err != nil {
+				return finding{}, err
+			}
 		}
 		f, err := x.look(ctx, s, in)
 		if err != nil {
-			return finding{}, x.fail(ctx, n, time.Now(), err)
+			return finding{}, x.fail(ctx, n, err)
 		}
 		x.keep(f.entry)
 		x.tell(s.ID(), Decided{f.verdict})
 		if f.usable {
-			x.reused(n, f)
+			x.note(n, f.facts)
+			x.end(n, Ended{State: Cached, Digests: f.values.digests()})
 		}
 		return f, nil
 	})
@@ -124,8 +136,14 @@ func (x *execution) add(ctx context.Context, s Step) {
 		if err != nil {
 			return nil, err
 		}
-		if f.usable && x.sound(n, f) {
-			return f.values, nil
+		if f.usable {
+			sound, err := x.sound(n, f)
+			if err != nil {
+				return nil, x.fail(ctx, n, err)
+			}
+			if sound {
+				return f.values, nil
+			}
 		}
 		in, err := x.gather(n, (*node).made)
 		if err != nil {
@@ -183,90 +201,81 @@ func (x *execution) gather(n *node, get func(*node) (Values, error)) (Inputs, er
 	return in, nil
 }
 
-// sound says whether a reused result is what it was. A damaged one is dropped with a warning and made again.
-func (x *execution) sound(n *node, f finding) bool {
+// sound says whether a stored result is still what was committed. A damaged one is dropped with a warning, to be made again.
+func (x *execution) sound(n *node, f finding) (bool, error) {
 	if f.entry == nil {
-		return true
+		return true, nil
 	}
 	err := f.entry.Verify()
 	if err == nil {
-		return true
+		return true, nil
+	}
+	return false, x.drop(n, f.fp, err)
+}
+
+// drop takes a damaged entry away. It returns any error that does not say that the entry is damaged.
+func (x *execution) drop(n *node, fp Fingerprint, err error) error {
+	if !errors.Is(err, ErrDamaged) {
+		return err
 	}
 	x.tell(n.step.ID(), Warning{Text: err.Error() + "; it is built again"})
-	if err := x.Store.Drop(f.fp); err != nil {
-		x.tell(n.step.ID(), Warning{Text: err.Error()})
-	}
-	return false
+	return x.Store.Drop(fp)
 }
 
 // run runs n's step on the values of its inputs.
 func (x *execution) run(ctx context.Context, n *node, in Inputs) (Values, error) {
-	began := time.Now()
 	var values Values
 	var err error
+	state := Done
 	if b, ok := n.step.(Builder); ok {
-		values, err = x.build(ctx, n, b, in)
+		values, state, err = x.build(ctx, n, b, in)
 	} else {
-		w := x.work(n, "", in)
-		x.tell(n.step.ID(), Started{})
-		err = n.step.Run(ctx, w)
-		w.flush()
-		values = w.Values()
-		if err == nil {
-			err = missing(n.step, values)
-		}
-		if err == nil {
-			x.end(n, Ended{State: Done, Elapsed: time.Since(began), Digests: values.digests()})
+		values, err = x.perform(ctx, n, x.work(n, "", in))
+		if lacks := lacking(n.step, values); err == nil && lacks != "" {
+			err = fmt.Errorf("it ended without making %s", lacks)
 		}
 	}
 	if err != nil {
-		return nil, x.fail(ctx, n, began, err)
+		return nil, x.fail(ctx, n, err)
 	}
+	elapsed, _ := x.elapsed(n)
+	x.end(n, Ended{State: state, Elapsed: elapsed, Digests: values.digests()})
 	return values, nil
 }
 
-func missing(s Step, values Values) error {
-	for _, o := range s.Outputs() {
-		if _, ok := values[o.Name]; !ok {
-			return fmt.Errorf("it ended without making %s", o.Name)
-		}
-	}
-	return nil
+// perform lets n's step do its work, and returns what it set.
+func (x *execution) perform(ctx context.Context, n *node, w *Work) (Values, error) {
+	x.mu.Lock()
+	n.started = time.Now()
+	x.mu.Unlock()
+	x.tell(n.step.ID(), Started{})
+	err := n.step.Run(ctx, w)
+	w.flush()
+	return w.Values(), err
 }
 
 // build makes the outputs of b, or takes them if they turn out to be stored after all.
-func (x *execution) build(ctx context.Context, n *node, b Builder, in Inputs) (values Values, err error) {
+func (x *execution) build(ctx context.Context, n *node, b Builder, in Inputs) (values Values, state EndState, err error) {
 	// The inputs were only identified before; made again, they can differ, and so can the facts that are read from them.
-	f, err := x.lookStored(ctx, b, in)
+	f, err := fingerprinted(ctx, b, in)
 	if err != nil {
-		return nil, err
-	}
-	if f.usable {
-		x.keep(f.entry)
-		x.reused(n, f)
-		return f.values, nil
+		return nil, "", err
 	}
 	tx, err := x.Store.Begin(ctx, f.fp, func(holder string) {
 		x.tell(b.ID(), Warning{Text: "waiting for " + holder + ", which builds the same"})
 	})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer func() { err = errors.Join(err, tx.Rollback()) }()
-	if entry, ok := x.built(b.ID(), f.fp); ok {
-		f.entry, f.values = entry, entry.Values()
-		x.keep(entry)
-		x.reused(n, f)
-		return f.values, nil
+	if !x.Force[b.ID()] {
+		values, err := x.stored(n, f)
+		if values != nil || err != nil {
+			return values, Cached, err
+		}
 	}
-
-	began := time.Now()
-	w := x.work(n, tx.Dir(), in)
-	x.tell(b.ID(), Started{})
-	err = b.Run(ctx, w)
-	w.flush()
-	if err != nil {
-		return nil, err
+	if _, err = x.perform(ctx, n, x.work(n, tx.Dir(), in)); err != nil {
+		return nil, "", err
 	}
 	names := make([]string, 0, len(b.Outputs()))
 	for _, o := range b.Outputs() {
@@ -274,44 +283,40 @@ func (x *execution) build(ctx context.Context, n *node, b Builder, in Inputs) (v
 	}
 	entry, err := tx.Commit(b.ID(), f.facts, names)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	x.keep(entry)
-	if err = x.Store.Note(x.Workspace, b.ID(), f.facts); err != nil {
+	x.note(n, f.facts)
+	return entry.Values(), Done, nil
+}
+
+// stored returns the values of a sound entry that another process made meanwhile, or that other inputs lead to. It
+// returns nil if there is none.
+func (x *execution) stored(n *node, f finding) (Values, error) {
+	entry, err := x.Store.Get(f.fp)
+	if errors.Is(err, ErrMiss) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, x.drop(n, f.fp, err)
+	}
+	x.keep(entry)
+	f.entry = entry
+	if sound, err := x.sound(n, f); err != nil || !sound {
 		return nil, err
 	}
-	x.end(n, Ended{State: Done, Elapsed: time.Since(began), Digests: entry.Values().digests()})
+	x.note(n, f.facts)
 	return entry.Values(), nil
 }
 
-// built returns the entry of fp if another process made it meanwhile. A damaged or unwanted one is dropped.
-func (x *execution) built(id ID, fp Fingerprint) (Entry, bool) {
-	entry, err := x.Store.Get(fp)
-	if err == nil && !x.Force[id] {
-		return entry, true
+// note records the facts of a result. Without them the next plan only knows less of why.
+func (x *execution) note(n *node, facts Facts) {
+	if facts == nil {
+		return
 	}
-	if errors.Is(err, ErrMiss) {
-		return nil, false
+	if err := x.Store.Note(x.Workspace, n.step.ID(), facts); err != nil {
+		x.tell(n.step.ID(), Warning{Text: err.Error()})
 	}
-	if err == nil {
-		err = entry.Close()
-	}
-	if err != nil {
-		x.tell(id, Warning{Text: err.Error() + "; it is built again"})
-	}
-	if err := x.Store.Drop(fp); err != nil {
-		x.tell(id, Warning{Text: err.Error()})
-	}
-	return nil, false
-}
-
-func (x *execution) reused(n *node, f finding) {
-	if f.facts != nil {
-		if err := x.Store.Note(x.Workspace, n.step.ID(), f.facts); err != nil {
-			x.tell(n.step.ID(), Warning{Text: err.Error()})
-		}
-	}
-	x.end(n, Ended{State: Cached, Digests: f.values.digests()})
 }
 
 func (x *execution) work(n *node, dir string, in Inputs) *Work {
@@ -336,16 +341,30 @@ func (x *execution) keep(e Entry) {
 	x.entries = append(x.entries, e)
 }
 
-// fail closes n and cancels the run. A step that ends because the run was cancelled did not fail.
-func (x *execution) fail(ctx context.Context, n *node, began time.Time, err error) error {
+// fail closes n and cancels the run. A step that ends because the run was cancelled did not fail, and one that had not
+// started is skipped.
+func (x *execution) fail(ctx context.Context, n *node, err error) error {
+	elapsed, started := x.elapsed(n)
 	if ctx.Err() != nil {
-		x.end(n, Ended{State: Cancelled, Elapsed: time.Since(began)})
+		if started {
+			x.end(n, Ended{State: Cancelled, Elapsed: elapsed})
+		}
 		return context.Cause(ctx)
 	}
-	failed := &StepError{Step: n.step.ID(), Elapsed: time.Since(began), Err: err}
-	x.end(n, Ended{State: Failed, Elapsed: failed.Elapsed, Err: err})
+	failed := &StepError{Step: n.step.ID(), Elapsed: elapsed, Err: err}
+	x.end(n, Ended{State: Failed, Elapsed: elapsed, Err: err})
 	x.cancel(failed)
 	return failed
+}
+
+// elapsed returns how long n has worked, if it has started.
+func (x *execution) elapsed(n *node) (_ time.Duration, started bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if n.started.IsZero() {
+		return 0, false
+	}
+	return time.Since(n.started), true
 }
 
 func (x *execution) end(n *node, e Ended) {
@@ -357,7 +376,8 @@ func (x *execution) end(n *node, e Ended) {
 
 // undo does what the steps deferred, last first, on a context that outlives the run's.
 func (x *execution) undo(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), x.Cleanup)
+	const within = 10 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(x.Cleanup, within))
 	defer cancel()
 	var errs []error
 	for i := len(x.undos) - 1; i >= 0; i-- {

@@ -7,6 +7,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -63,6 +64,16 @@ type Observer interface {
 	Observe(ctx context.Context, in Inputs) (State, Values, error)
 }
 
+// lacking returns the name of the first output of s that is not among values, or "".
+func lacking(s Step, values Values) string {
+	for _, o := range s.Outputs() {
+		if _, ok := values[o.Name]; !ok {
+			return o.Name
+		}
+	}
+	return ""
+}
+
 // State is what an [Observer] found.
 type State struct {
 	Present bool   // the values can be used as they are
@@ -85,9 +96,15 @@ func (in Inputs) Ref(o Output) string { return in[o].Ref }
 
 // validate checks that steps are in an order in which each reads only what an earlier one makes.
 func validate(steps []Step) error {
+	if len(steps) == 0 {
+		return errors.New("the list of steps is empty")
+	}
 	made := map[Output]bool{}
 	seen := map[ID]bool{}
 	for _, s := range steps {
+		if s.ID() == "" {
+			return fmt.Errorf("a step of type %T has no ID", s)
+		}
 		if seen[s.ID()] {
 			return fmt.Errorf("step %s is listed twice", s.ID())
 		}
@@ -100,6 +117,9 @@ func validate(steps []Step) error {
 		for _, out := range s.Outputs() {
 			if out.Step != s.ID() {
 				return fmt.Errorf("step %s claims the output %s", s.ID(), out)
+			}
+			if made[out] {
+				return fmt.Errorf("step %s makes %s twice", s.ID(), out)
 			}
 			made[out] = true
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"path/filepath"
 	"sync"
 )
@@ -44,7 +45,7 @@ func (w *Work) Set(name string, v Value) {
 func (w *Work) Values() Values {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.values
+	return maps.Clone(w.values)
 }
 
 // Emit tells of something.
@@ -104,7 +105,7 @@ func (l *lineWriter) flush() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.rest) > 0 {
-		l.emit(Line{Text: string(l.rest)})
+		l.emit(Line{Text: string(bytes.TrimRight(l.rest, "\r"))})
 		l.rest = nil
 	}
 }

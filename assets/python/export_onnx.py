@@ -1,0 +1,82 @@
+"""Exports torchvision's ResNet50 to ONNX: input [batch,3,224,224] FP32, output [batch,1000] FP32 (logits)."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import resnet50
+from program import Facts, Parser, run
+
+# The tutorial's choice; the tracing exporter of every PyTorch from 1.10 on writes it, every TensorRT from 8.0 reads it.
+OPSET = 13
+
+INPUT = "input"
+OUTPUT = "output"
+
+
+def export(model: torch.nn.Module) -> bytes:
+    """Returns the model as ONNX. Only the batch is dynamic: a fixed height and width give TensorRT simpler pooling."""
+    options: dict[str, Any] = {}
+    if "dynamo" in inspect.signature(torch.onnx.export).parameters:
+        # The default since PyTorch 2.9: another graph, opset 18 at least, weights in a second file.
+        options["dynamo"] = False
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        model,
+        torch.zeros(1, 3, resnet50.SIZE, resnet50.SIZE),
+        buffer,
+        opset_version=OPSET,
+        input_names=[INPUT],
+        output_names=[OUTPUT],
+        dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
+        **options,
+    )
+    return buffer.getvalue()
+
+
+def check(content: bytes) -> str:
+    """Validates the ONNX model and returns the checker's version; an empty one if the image has no checker."""
+    try:
+        import onnx  # noqa: PLC0415 - not in every image
+    except ImportError:
+        return ""
+    model = onnx.load_model_from_string(content)
+    onnx.checker.check_model(model)
+    for value, name, want in (
+        (model.graph.input, INPUT, ["batch", 3, resnet50.SIZE, resnet50.SIZE]),
+        (model.graph.output, OUTPUT, ["batch", resnet50.CLASSES]),
+    ):
+        got = [
+            (tensor.name, [dim.dim_param or dim.dim_value for dim in tensor.type.tensor_type.shape.dim])
+            for tensor in value
+        ]
+        if got != [(name, want)]:
+            raise RuntimeError(f"the exporter wrote {got}, want {[(name, want)]}")
+    return onnx.__version__
+
+
+def parse() -> Parser:
+    """Returns the parser of this script's arguments."""
+    parser = Parser(description=f"Export ResNet50 to ONNX (opset {OPSET}, dynamic batch).")
+    parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="checkpoint to read")
+    parser.add_argument("--trusted", action="store_true", help="the checkpoint's hash was verified: it may run code")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="ONNX file to write")
+    return parser
+
+
+def main() -> Facts:
+    """Writes the ONNX file and returns what it was made with."""
+    args = parse().parse_args()
+    content = export(resnet50.load(args.weights, trusted=args.trusted))
+    checker = check(content)
+    args.output.write_bytes(content)
+    return {**resnet50.versions(), "opset": OPSET, "onnx_checker": checker, "bytes": len(content)}
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,83 @@
+"""Writes the tutorial's preprocessing as a serialized DALI pipeline: encoded picture in, FP32 [3,224,224] out."""
+
+from __future__ import annotations
+
+import ctypes
+from pathlib import Path
+
+from nvidia import dali
+from nvidia.dali import fn, types
+
+from program import Facts, Parser, Problem, run
+
+# Names and figures are the tutorial's; Triton's model configuration uses the same names.
+INPUT = "DALI_INPUT_0"
+SIZE = 224
+MEAN = [0.485 * 255, 0.456 * 255, 0.406 * 255]
+STD = [0.229 * 255, 0.224 * 255, 0.225 * 255]
+
+# Nothing in the pipeline is random; DALI writes a seed into the file all the same, a new one each time unless given.
+SEED = 1
+
+DECODERS = {"cpu": "cpu", "gpu": "mixed"}
+
+
+def serialize(device: str, max_batch: int, threads: int) -> bytes:
+    """Returns the serialized pipeline.
+
+    Args:
+        device: "gpu" decodes and resizes on GPU 0; "cpu" needs neither GPU nor driver, now or when it is served.
+        max_batch: the largest batch; Triton's max_batch_size overrides it.
+        threads: CPU threads of the pipeline.
+    """
+    pipe = dali.Pipeline(batch_size=max_batch, num_threads=threads, device_id=0 if device == "gpu" else None, seed=SEED)
+    with pipe:
+        encoded = fn.external_source(device="cpu", name=INPUT)
+        pictures = fn.decoders.image(encoded, device=DECODERS[device], output_type=types.RGB)
+        # Triangular: linear, with its filter widened when a picture shrinks. It is what newer DALI means by its
+        # default, and it keeps old releases, whose default reads single pixels, equal to the reference.
+        pictures = fn.resize(pictures, resize_x=SIZE, resize_y=SIZE, interp_type=types.INTERP_TRIANGULAR)
+        tensors = fn.crop_mirror_normalize(
+            pictures, dtype=types.FLOAT, output_layout="CHW", crop=(SIZE, SIZE), mean=MEAN, std=STD
+        )
+        pipe.set_outputs(tensors)
+    return pipe.serialize()
+
+
+def require_driver() -> None:
+    """Raises a Problem if this container has no NVIDIA driver: DALI's own assertion comes with a traceback."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError as error:
+        raise Problem(
+            "a DALI pipeline for the GPU needs the NVIDIA driver, which this container does not have: "
+            "start it with GPUs, or pass --device cpu"
+        ) from error
+
+
+def parse() -> Parser:
+    """Returns the parser of this script's arguments."""
+    parser = Parser(description="Serialize the DALI preprocessing pipeline.")
+    parser.add_argument("--device", choices=sorted(DECODERS), required=True, help="where it will run")
+    parser.add_argument("--max-batch", type=int, required=True, metavar="N", help="largest batch, at least 1")
+    parser.add_argument("--threads", type=int, required=True, metavar="T", help="CPU threads, at least 1")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write (model.dali)")
+    return parser
+
+
+def main() -> Facts:
+    """Writes the pipeline and returns what it was made with."""
+    parser = parse()
+    args = parser.parse_args()
+    for name, value in (("--max-batch", args.max_batch), ("--threads", args.threads)):
+        if value < 1:
+            parser.error(f"{name} is {value}, want at least 1")
+    if args.device == "gpu":
+        require_driver()
+    content = serialize(args.device, args.max_batch, args.threads)
+    args.output.write_bytes(content)
+    return {"dali": dali.__version__, "device": args.device, "bytes": len(content)}
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,28 @@
+// Command dalirun turns a machine with a container engine into a verified NVIDIA Triton server.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/dalirun/dalirun/internal/cli"
+)
+
+func main() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	watched := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) { // nohup
+		watched = append(watched, syscall.SIGHUP)
+	}
+	signal.Notify(signals, watched...)
+	go func() {
+		first := <-signals
+		signal.Reset(watched...) // the second one ends the process at once
+		cancel(&cli.SignalError{Signal: first})
+	}()
+	app := cli.App{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv}
+	os.Exit(int(app.Run(ctx, os.Args[1:])))
+}

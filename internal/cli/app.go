@@ -1,0 +1,184 @@
+// Package cli is the command line of dalirun. It is the only place that reads the environment and builds things.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/dalirun/dalirun/internal/ui"
+)
+
+// App is the program. All fields are required.
+type App struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	LookupEnv      func(string) (string, bool)
+}
+
+// Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
+func (a *App) Run(ctx context.Context, args []string) ExitCode {
+	root := a.Command()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	code := exitCode(err)
+	if shown, ok := errors.AsType[*shownError](err); ok {
+		return exitCode(shown.err)
+	}
+	ui.Error(a.Stderr, err, a.terminal(), nil)
+	return code
+}
+
+// shownError is an error that was shown already.
+type shownError struct{ err error }
+
+func (e *shownError) Error() string { return e.err.Error() }
+func (e *shownError) Unwrap() error { return e.err }
+
+// Command returns the command tree.
+func (a *App) Command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "dalirun",
+		Short: "From PyTorch to a verified NVIDIA Triton server, in containers",
+		Long: `dalirun builds a Triton model repository for ResNet50 with DALI preprocessing (PyTorch → ONNX → TensorRT engine),
+serves it, and proves that the served answer is PyTorch's own.
+
+Each flag can also be set by an environment variable (--opt-batch is DALIRUN_OPT_BATCH) or in ` + configFile + ` in the
+current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Parent() == nil || cmd.Parent().Name() == "completion" || cmd.Name() == "help" || strings.HasPrefix(cmd.Name(), "__") {
+				return nil
+			}
+			return settle(cmd, a.LookupEnv, configFile)
+		},
+	}
+	root.SetIn(a.Stdin)
+	root.SetOut(a.Stdout)
+	root.SetErr(a.Stderr)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagFault(cmd, err) })
+	root.AddCommand(
+		a.setupCommand(), a.serveCommand(), a.stopCommand(), a.psCommand(), a.e2eCommand(), a.classifyCommand(),
+		a.planCommand(), a.doctorCommand(), a.gcCommand(), a.versionCommand(),
+	)
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" {
+			c.Example = "  # for this shell\n  source <(dalirun completion bash)\n\n  # for good\n  dalirun completion bash | sudo tee /etc/bash_completion.d/dalirun >/dev/null"
+		}
+		usageArgs(c)
+	}
+	root.Args = cobra.ArbitraryArgs
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return cmd.Help()
+		}
+		var names []string
+		for _, c := range cmd.Commands() {
+			names = append(names, c.Name())
+		}
+		hint := nearest(args[0], names)
+		if hint == "" {
+			hint = "`dalirun --help` lists the commands"
+		}
+		return usagef(hint, "unknown command %q", args[0])
+	}
+	return root
+}
+
+// usageArgs makes a wrong number of arguments a usage fault.
+func usageArgs(c *cobra.Command) {
+	check := c.Args
+	if check == nil || c.HasSubCommands() {
+		return
+	}
+	c.Args = func(cmd *cobra.Command, args []string) error {
+		if err := check(cmd, args); err != nil {
+			return usagef("`"+cmd.CommandPath()+" --help` has examples", "%s: %w", cmd.Name(), err)
+		}
+		return nil
+	}
+}
+
+func flagFault(cmd *cobra.Command, err error) error {
+	hint := "`" + cmd.CommandPath() + " --help` lists the flags"
+	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
+		if near := nearest(unknown.GetSpecifiedName(), commandFlags(cmd)); near != "" {
+			hint = strings.Replace(near, `"`, `"--`, 1)
+		}
+	}
+	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return usagef("", "--%s: %w", invalid.GetFlag().Name, cause(err))
+	}
+	return usagef(hint, "%w", err)
+}
+
+func commandFlags(cmd *cobra.Command) []string {
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	return names
+}
+
+func (a *App) env(name string) string {
+	value, _ := a.LookupEnv(name)
+	return value
+}
+
+// terminal says what is known of stderr, where progress and errors go.
+func (a *App) terminal() ui.Terminal {
+	t := ui.Terminal{
+		NoColor: a.env("NO_COLOR") != "", Term: a.env("TERM"),
+		CI: a.env("CI") != "" && a.env("CI") != "false", GitHubActions: a.env("GITHUB_ACTIONS") == "true",
+	}
+	f, ok := a.Stderr.(*os.File)
+	if !ok {
+		return t
+	}
+	fd := int(f.Fd()) //nolint:gosec // a file descriptor is small
+	t.IsTTY = term.IsTerminal(fd)
+	t.Width = func() int {
+		width, _, err := term.GetSize(fd)
+		if err != nil {
+			return 0
+		}
+		return width
+	}
+	return t
+}
+
+// cacheDir is where the cache is unless --cache-dir says so.
+func (a *App) cacheDir() string {
+	if dir := a.env("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "dalirun")
+	}
+	if home := a.env("HOME"); home != "" {
+		return filepath.Join(home, ".cache", "dalirun")
+	}
+	return filepath.Join(os.TempDir(), fmt.Sprintf("dalirun-%d", os.Getuid()))
+}
+
+// version is that of the module, or of the commit that the binary was built from.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "(devel)"
+	}
+	return info.Main.Version
+}

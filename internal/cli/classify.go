@@ -1,0 +1,227 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
+)
+
+// everyClass asks the server for all elements of an output, so that probabilities can be computed: it caps the number
+// at the element count, and refuses tensors of more elements than this.
+const everyClass = 1_000_000
+
+type classifyFlags struct {
+	place
+	url, model, labels string
+	images             []string
+	top                *number
+	format             *choice
+	verbose            bool
+	timeout            time.Duration
+}
+
+// classified is the answer for one picture.
+type classified struct {
+	Image        string       `json:"image"`
+	Model        string       `json:"model"`
+	Milliseconds float64      `json:"milliseconds"` // of the request, there and back
+	Classes      []classScore `json:"classes"`
+}
+
+type classScore struct {
+	triton.Class
+	Probability float32 `json:"probability"` // softmax over all classes
+}
+
+func (a *App) classifyCommand() *cobra.Command {
+	f := classifyFlags{top: &number{5, 1, 1000}}
+	cmd := &cobra.Command{
+		Use:   "classify IMAGE...",
+		Short: "Classify pictures with a running server",
+		Long: `classify sends each picture to the workspace's running server and prints the most likely classes. The flags of the
+tutorial's client.py are understood too: --model_name --image --url -v --label_file.
+
+JPEG, PNG, BMP, TIFF and WebP pictures are sent as they are; one that is cut off, broken or huge is refused here.`,
+		Example: `  dalirun classify cat.jpg dog.png
+
+  # the tutorial's client.py
+  dalirun classify --model_name ensemble_dali_resnet50 --image mug.jpg --url localhost:8001 --label_file labels.txt`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.classify(cmd.Context(), f, append(args, f.images...))
+		},
+	}
+	f.place.flags(a, cmd)
+	f.format = formatFlag(cmd)
+	cmd.Flags().StringVar(&f.url, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
+	cmd.Flags().StringVar(&f.model, "model", steps.EnsembleModel, "model to ask")
+	cmd.Flags().StringVar(&f.labels, "labels", "", "file with one label a line, for a server that has none")
+	cmd.Flags().StringArrayVar(&f.images, "image", nil, "picture, as an argument")
+	cmd.Flags().Var(f.top, "top", "how many classes to show")
+	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "tell about the server and the model")
+	cmd.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long one answer may take")
+	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
+		switch name { // of the tutorial's client.py
+		case "model_name":
+			name = "model"
+		case "label_file":
+			name = "labels"
+		}
+		return pflag.NormalizedName(name)
+	})
+	return cmd
+}
+
+func (a *App) classify(ctx context.Context, f classifyFlags, images []string) error {
+	if len(images) == 0 {
+		return usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
+	}
+	if f.timeout <= 0 {
+		return usagef("", "--timeout %s is out of range; the nearest is 1s", f.timeout)
+	}
+	labels, err := readLabels(f.labels)
+	if err != nil {
+		return err
+	}
+	client, err := a.dial(ctx, &f)
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing is in flight
+	if f.verbose {
+		if err := describe(ctx, a.Stderr, client, f); err != nil {
+			return err
+		}
+	}
+	answers := []classified{}
+	var errs []error
+	for _, name := range images {
+		answer, err := classifyOne(ctx, client, f, name, labels)
+		if err != nil {
+			errs = append(errs, err)
+			if ctx.Err() != nil {
+				break
+			}
+			continue
+		}
+		answers = append(answers, answer)
+		if f.format.value == "text" {
+			writeClasses(a.Stdout, answer)
+		}
+	}
+	if f.format.value == "json" {
+		errs = append(errs, writeJSON(a.Stdout, answers))
+	}
+	return errors.Join(errs...)
+}
+
+func (a *App) dial(ctx context.Context, f *classifyFlags) (*triton.Client, error) {
+	if f.url == "" {
+		if err := f.resolve(); err != nil {
+			return nil, err
+		}
+		runtime, err := a.runtime(nil)
+		if err != nil {
+			return nil, err
+		}
+		if f.url, err = runningServer(ctx, runtime, f.workspace); err != nil {
+			return nil, err
+		}
+	}
+	client, err := triton.Dial(f.url)
+	if err != nil {
+		return nil, usagef("as in --url localhost:8001", "--url: %w", err)
+	}
+	return client, nil
+}
+
+func classifyOne(ctx context.Context, client *triton.Client, f classifyFlags, name string, labels []string) (classified, error) {
+	picture, err := readPicture(name)
+	if err != nil {
+		return classified{}, err
+	}
+	inner, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%s did not answer within %s", f.model, f.timeout))
+	defer cancel()
+	began := time.Now()
+	all, err := client.Classify(inner, f.model, picture.Data, everyClass)
+	if err != nil {
+		if ctx.Err() != nil {
+			return classified{}, context.Cause(ctx)
+		}
+		return classified{}, &pipeline.Fault{Kind: pipeline.NotReady, Err: fmt.Errorf("classify %s: %w", name, err), Hint: serverHint(err, f.url)}
+	}
+	answer := classified{Image: name, Model: f.model, Milliseconds: float64(time.Since(began).Microseconds()) / 1000}
+	logits := make([]float32, len(all))
+	for i, c := range all {
+		logits[i] = c.Value
+	}
+	probabilities := triton.Softmax(logits)
+	for i, c := range all[:min(f.top.value, len(all))] {
+		if c.Label == "" && c.Index < len(labels) {
+			c.Label = labels[c.Index]
+		}
+		answer.Classes = append(answer.Classes, classScore{c, probabilities[i]})
+	}
+	return answer, nil
+}
+
+func serverHint(err error, url string) string {
+	switch {
+	case errors.Is(err, triton.ErrUnavailable):
+		return "is a server at " + url + "? `dalirun ps` lists those of dalirun"
+	case errors.Is(err, triton.ErrNotFound):
+		return "--model names a model that the server has loaded"
+	default:
+		return ""
+	}
+}
+
+func writeClasses(w io.Writer, c classified) {
+	fmt.Fprintf(w, "%s  (%.1f ms)\n", c.Image, c.Milliseconds)
+	for _, class := range c.Classes {
+		fmt.Fprintf(w, "  %5.1f %%  %4d  %s\n", 100*class.Probability, class.Index, class.Label)
+	}
+}
+
+func describe(ctx context.Context, w io.Writer, client *triton.Client, f classifyFlags) error {
+	ctx, cancel := context.WithTimeout(ctx, f.timeout)
+	defer cancel()
+	server, err := client.Metadata(ctx)
+	if err != nil {
+		return &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: serverHint(err, f.url)}
+	}
+	fmt.Fprintf(w, "%s: %s %s\n", f.url, server.Name, server.Version)
+	model, err := client.ModelMetadata(ctx, f.model)
+	if err != nil {
+		return &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: serverHint(err, f.url)}
+	}
+	for _, t := range model.Inputs {
+		fmt.Fprintf(w, "%s: input %s %s %v\n", f.model, t.Name, t.Datatype, t.Shape)
+	}
+	for _, t := range model.Outputs {
+		fmt.Fprintf(w, "%s: output %s %s %v\n", f.model, t.Name, t.Datatype, t.Shape)
+	}
+	return nil
+}
+
+func readLabels(name string) ([]string, error) {
+	if name == "" {
+		return nil, nil
+	}
+	data, err := os.ReadFile(name) //nolint:gosec // the user named it
+	if err != nil {
+		return nil, usagef("", "--labels: %w", err)
+	}
+	return strings.Split(strings.TrimRight(strings.ReplaceAll(string(data), "\r\n", "\n"), "\n"), "\n"), nil
+}

@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dalirun/dalirun/steps"
+)
+
+func (a *App) e2eCommand() *cobra.Command {
+	var w wishes
+	var s shown
+	var junit, html string
+	cmd := &cobra.Command{
+		Use:   "e2e",
+		Short: "Set up, serve, verify and tear down; the exit code is the verdict",
+		Long: `e2e does what setup and serve do, classifies a picture through the ensemble, compares the answer with PyTorch's own, and
+removes the server. It ends with 0 only if all three comparisons hold: DALI's tensor with PyTorch's, the model's answer
+to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the picture with PyTorch's answer.`,
+		Example: `  # what CI runs on a machine with a GPU
+  dalirun e2e --require-gpu --format json
+
+  # the same without a GPU, and without NVIDIA's images
+  dalirun e2e --accel cpu --weights auto
+
+  # a report for the CI's test tab
+  dalirun e2e --junit report.xml --html report.html`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			x, err := a.open(cmd.Context(), &w, s)
+			if err != nil {
+				return err
+			}
+			err = x.run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify), nil)
+			r := x.collector.Report()
+			for _, file := range []struct {
+				name  string
+				write func(io.Writer) error
+			}{{junit, r.WriteJUnit}, {html, r.WriteHTML}} {
+				if werr := writeFile(file.name, file.write); werr != nil {
+					x.warn(werr.Error())
+				}
+			}
+			return x.result(err, s, r.WriteText)
+		},
+	}
+	w.flags(a, cmd)
+	s.flags(cmd)
+	cmd.Flags().StringVar(&junit, "junit", "", "write a JUnit report to this file")
+	cmd.Flags().StringVar(&html, "html", "", "write an HTML report to this file")
+	return cmd
+}
+
+// writeFile writes what write writes to a file; no name is no file.
+func writeFile(name string, write func(io.Writer) error) error {
+	if name == "" {
+		return nil
+	}
+	f, err := os.Create(name) //nolint:gosec // the user named it
+	if err != nil {
+		return fmt.Errorf("write the report: %w", err)
+	}
+	if err := write(f); err != nil {
+		return fmt.Errorf("write the report %s: %w", name, err)
+	}
+	return f.Close()
+}

@@ -1,0 +1,35 @@
+package cli
+
+import (
+	"os"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/docker"
+)
+
+// runtime returns the container runtime that Docker's own CLI would use. Nothing is asked of it yet.
+func (a *App) runtime(labels container.Labels) (container.Runtime, error) {
+	return docker.New(docker.Options{Env: a.env, Home: a.env("HOME"), Labels: labels, UID: os.Getuid(), GID: os.Getgid()})
+}
+
+// caBundle is what an image build needs to trust where a proxy opens TLS. Empty where the host names no bundle.
+func (a *App) caBundle() []byte {
+	for _, name := range []string{a.env("SSL_CERT_FILE"), a.env("CURL_CA_BUNDLE"), a.env("REQUESTS_CA_BUNDLE")} {
+		if name == "" {
+			continue
+		}
+		if data, err := os.ReadFile(name); err == nil { //nolint:gosec // the user's environment names it
+			return data
+		}
+	}
+	return nil
+}
+
+// buildArgs pass the user's package index to image builds.
+func (a *App) buildArgs() map[string]string {
+	args := map[string]string{}
+	if index := a.env("PIP_INDEX_URL"); index != "" {
+		args["PIP_INDEX_URL"] = index
+	}
+	return args
+}

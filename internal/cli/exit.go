@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"os"
+	"syscall"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// ExitCode is what the process ends with. Scripts depend on the numbers: they never change. docs/exit-codes.md is
+// generated from [ExitCodes].
+type ExitCode int
+
+// The exit codes.
+const (
+	ExitOK           ExitCode = 0
+	ExitUnclassified ExitCode = 1
+	ExitUsage        ExitCode = 2
+	ExitEnvironment  ExitCode = 3
+	ExitContainer    ExitCode = 4
+	ExitNotReady     ExitCode = 5
+	ExitNotVerified  ExitCode = 6
+	ExitGate         ExitCode = 7
+	ExitSIGHUP       ExitCode = 129
+	ExitSIGINT       ExitCode = 130
+	ExitSIGTERM      ExitCode = 143
+)
+
+// ExitCodes says what each exit code means and what to do about it, in order.
+func ExitCodes() []struct {
+	Code           ExitCode
+	Means, Typical string
+} {
+	return []struct {
+		Code           ExitCode
+		Means, Typical string
+	}{
+		{ExitOK, "all that was asked for was done", "`e2e`: the served answer is PyTorch's; `serve`: the server drained after Ctrl-C"},
+		{ExitUnclassified, "an error that fits no other code", "please report it"},
+		{ExitUsage, "usage or configuration", "an unknown flag or key, a value out of range, a picture that is refused"},
+		{ExitEnvironment, "the environment lacks something", "no container engine, no GPU, an image or the weights cannot be had, a named port is taken, the disk is full"},
+		{ExitContainer, "a step's container failed", "read its last lines and its log; the error has the line to repeat it by hand"},
+		{ExitNotReady, "the server is not ready", "it exited, or a model did not load, hung or does not answer"},
+		{ExitNotVerified, "verification failed", "the served answer is not PyTorch's: the error says which of the three comparisons is off"},
+		{ExitGate, "a performance or accuracy gate failed", "reserved: no command has a gate yet"},
+		{ExitSIGHUP, "ended by SIGHUP", "the terminal was closed"},
+		{ExitSIGINT, "ended by SIGINT", "Ctrl-C"},
+		{ExitSIGTERM, "ended by SIGTERM", "the CI runner cancelled the job"},
+	}
+}
+
+// SignalError is the cause of a context that a signal ended.
+type SignalError struct{ Signal os.Signal }
+
+// Error names the signal.
+func (e *SignalError) Error() string { return "stopped by " + e.Signal.String() }
+
+// exitCode is the code of an error.
+func exitCode(err error) ExitCode {
+	if err == nil {
+		return ExitOK
+	}
+	if stopped, ok := errors.AsType[*SignalError](err); ok {
+		switch stopped.Signal {
+		case syscall.SIGTERM:
+			return ExitSIGTERM
+		case syscall.SIGHUP:
+			return ExitSIGHUP
+		default:
+			return ExitSIGINT
+		}
+	}
+	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
+		switch fault.Kind {
+		case pipeline.Usage:
+			return ExitUsage
+		case pipeline.Environment:
+			return ExitEnvironment
+		case pipeline.ContainerFailed:
+			return ExitContainer
+		case pipeline.NotReady:
+			return ExitNotReady
+		case pipeline.NotVerified:
+			return ExitNotVerified
+		case pipeline.GateFailed:
+			return ExitGate
+		case pipeline.Unclassified:
+		}
+	}
+	for _, environment := range []error{
+		container.ErrUnreachable, container.ErrPermission, container.ErrNoGPU, container.ErrPortTaken,
+		container.ErrNoSpace, container.ErrDenied, container.ErrRegistry, syscall.ENOSPC, syscall.EROFS,
+	} {
+		if errors.Is(err, environment) {
+			return ExitEnvironment
+		}
+	}
+	if errors.Is(err, context.Canceled) {
+		return ExitSIGINT
+	}
+	return ExitUnclassified
+}

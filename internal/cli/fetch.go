@@ -1,0 +1,78 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+// fetcher downloads over HTTP, through the proxies of the environment as Go reads them.
+type fetcher struct{}
+
+// Fetch downloads url into the new file path.
+func (fetcher) Fetch(ctx context.Context, url, path string, onProgress func(current, total int64)) (err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err // it says GET, the URL and why
+	}
+	defer response.Body.Close() //nolint:errcheck // only read
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", url, response.Status)
+	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // a fresh folder of ours
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	counted := &counter{total: response.ContentLength, tell: onProgress}
+	n, err := io.Copy(file, io.TeeReader(response.Body, counted))
+	if err != nil {
+		return fmt.Errorf("GET %s: after %d bytes: %w", url, n, err)
+	}
+	return nil
+}
+
+// reachable says whether url answers, within limit.
+func (fetcher) reachable(ctx context.Context, url string, limit time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	if err := response.Body.Close(); err != nil {
+		return err
+	}
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("HEAD %s: %s", url, response.Status)
+	}
+	return nil
+}
+
+// counter tells of progress, a few times a second at most.
+type counter struct {
+	current, total int64
+	told           time.Time
+	tell           func(current, total int64)
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	c.current += int64(len(p))
+	if now := time.Now(); now.Sub(c.told) > 200*time.Millisecond || c.current == c.total {
+		c.told = now
+		c.tell(c.current, max(c.total, 0))
+	}
+	return len(p), nil
+}

@@ -1,0 +1,236 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+// check finds what is wrong with the wishes by themselves, before anything is asked of the machine.
+func (w *wishes) check() error {
+	if err := w.resolve(); err != nil {
+		return err
+	}
+	if w.optBatch.value > w.maxBatch.value {
+		return usagef(fmt.Sprintf("use --opt-batch %d", w.maxBatch.value), "--opt-batch %d is larger than --max-batch %d", w.optBatch.value, w.maxBatch.value)
+	}
+	if w.requireGPU && w.accel.value == string(steps.CPU) {
+		return usagef("drop one of them", "--require-gpu and --accel cpu exclude each other")
+	}
+	if w.accel.value == string(steps.GPU) && w.images.value == string(steps.Local) {
+		return usagef("use --images ngc, or --accel cpu", "--images local is not offered on the gpu lane: PyPI has no TensorRT backend for tritonserver")
+	}
+	if w.readyTimeout <= 0 {
+		return usagef("", "--ready-timeout %s is out of range; the nearest is 1s", w.readyTimeout)
+	}
+	if w.release != "" {
+		if _, err := release.Find(w.release); err != nil {
+			return usagef("", "--release: %w", err)
+		}
+	}
+	if _, _, err := w.weightsSource(); err != nil {
+		return err
+	}
+	known := stepIDs()
+	for _, id := range w.force {
+		if id != "all" && !slices.Contains(known, id) {
+			return usagef(nearest(id, known), "--force: there is no step %q", id)
+		}
+	}
+	return nil
+}
+
+func stepIDs() []string {
+	return []string{
+		string(steps.IDWeights), string(steps.IDExportONNX), string(steps.IDBuildEngine), string(steps.IDSerializeDALI),
+		string(steps.IDAssembleRepository), string(steps.IDReference),
+	}
+}
+
+func (w *wishes) forced() map[pipeline.ID]bool {
+	forced := map[pipeline.ID]bool{}
+	for _, id := range w.force {
+		if id == "all" {
+			for _, id := range stepIDs() {
+				forced[pipeline.ID(id)] = true
+			}
+		}
+		forced[pipeline.ID(id)] = true
+	}
+	return forced
+}
+
+// weightsSource reads --weights. For "auto" it returns the seeded ones to fall back to.
+func (w *wishes) weightsSource() (source steps.WeightsSource, auto bool, err error) {
+	kind, seed, seeded := strings.Cut(w.weights, ":")
+	switch {
+	case w.weights == "pretrained":
+		return steps.WeightsSource{Kind: steps.Pretrained}, false, nil
+	case w.weights == "auto":
+		return steps.WeightsSource{Kind: steps.Random}, true, nil
+	case kind == "random" && seeded:
+		n, err := strconv.ParseInt(seed, 10, 64)
+		if err != nil || n < 0 {
+			return source, false, usagef("as in random:0", "--weights: %q is not a seed, a whole number from 0", seed)
+		}
+		return steps.WeightsSource{Kind: steps.Random, Seed: n}, false, nil
+	}
+	path, err := filepath.Abs(w.weights)
+	if err != nil {
+		return source, false, usagef("", "--weights: %w", err)
+	}
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", w.weights)
+	}
+	if errors.Is(err, os.ErrNotExist) && !strings.ContainsAny(w.weights, "./") {
+		return source, false, usagef(nearest(w.weights, []string{"pretrained", "auto", "random:0"}),
+			"--weights: %q is none of pretrained, auto, random:SEED or a file", w.weights)
+	}
+	if err != nil {
+		return source, false, pipeline.Faultf(pipeline.Environment, "name a PyTorch state dict of ResNet50, or use --weights pretrained", "--weights: %w", err)
+	}
+	return steps.WeightsSource{Kind: steps.File, Path: path}, false, nil
+}
+
+// resolved is what "auto" came to, and what a user should know of it.
+type resolved struct {
+	steps.Options
+	LaneReason string
+	Warnings   []string
+}
+
+// facts are those that are stamped on every result.
+func (r resolved) facts() map[string]string {
+	facts := map[string]string{
+		"lane": string(r.Lane), "lane_reason": r.LaneReason, "images": string(r.Images), "weights": weightsName(r.Weights),
+	}
+	if r.Images == steps.NGC {
+		facts["release"] = r.Release.Tag
+	}
+	return facts
+}
+
+func weightsName(s steps.WeightsSource) string {
+	switch s.Kind {
+	case steps.Random:
+		return fmt.Sprintf("random:%d", s.Seed)
+	case steps.File:
+		return s.Path
+	default:
+		return "pretrained IMAGENET1K_V2"
+	}
+}
+
+// resolveRun turns wishes into options, by what the machine has.
+func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runtime, info container.Info) (resolved, error) {
+	picture, err := w.picture()
+	if err != nil {
+		return resolved{}, err
+	}
+	r := resolved{Options: steps.Options{
+		Registry: w.registry, BaseImage: w.baseImage, BuildNet: w.buildNetwork, BuildArgs: a.buildArgs(), CABundle: a.caBundle(),
+		Picture: picture, Precision: w.precision.value, OptBatch: w.optBatch.value, MaxBatch: w.maxBatch.value, GPUs: w.gpus,
+		HTTP: port(w.http, steps.PortHTTP), GRPC: port(w.grpc, steps.PortGRPC), Metrics: port(w.metrics, steps.PortMetrics), ReadyTimeout: w.readyTimeout,
+	}}
+	gpus, err := a.resolveLane(ctx, w, info, &r)
+	if err != nil {
+		return r, err
+	}
+	r.Images = steps.Source(w.images.value)
+	if w.images.value == "auto" {
+		r.Images = map[steps.Lane]steps.Source{steps.GPU: steps.NGC, steps.CPU: steps.Local}[r.Lane]
+	}
+	if r.Lane == steps.GPU && r.Images == steps.Local {
+		return r, usagef("use --images ngc, or --accel cpu", "--images local is not offered on the gpu lane, which this host has")
+	}
+	if r.Lane == steps.CPU {
+		r.Precision = "fp32" // ONNX Runtime computes what is in the ONNX model
+	}
+	if r.Images == steps.NGC {
+		r.Release, err = pickRelease(w.release, gpus)
+		return r, err
+	}
+	r.BaseImage, err = pickBase(ctx, runtime, w.baseImage)
+	return r, err
+}
+
+// pickBase takes the base image that was asked for, else the usual one unless only the one made from packages is here.
+func pickBase(ctx context.Context, runtime container.Runtime, asked string) (string, error) {
+	if asked != "" {
+		return asked, nil
+	}
+	for _, ref := range []string{baseImage, madeBaseImage} {
+		_, err := runtime.Image(ctx, ref)
+		if err == nil || !errors.Is(err, container.ErrNotFound) {
+			return ref, err
+		}
+	}
+	return baseImage, nil
+}
+
+func port(n *number, usual uint16) container.Port {
+	if n.value != 0 {
+		return container.Port{Container: usual, Host: uint16(n.value), Required: true} //nolint:gosec // 1 to 65535
+	}
+	return container.Port{Container: usual, Host: usual}
+}
+
+// resolveLane takes the lane that was asked for, or the GPU if there is one.
+func (a *App) resolveLane(ctx context.Context, w *wishes, info container.Info, r *resolved) (host.GPUs, error) {
+	if w.accel.value == string(steps.CPU) {
+		r.Lane, r.LaneReason = steps.CPU, "asked for"
+		return host.GPUs{}, nil
+	}
+	gpus, err := host.Probe(ctx, host.Command)
+	required := w.requireGPU || w.accel.value == string(steps.GPU)
+	if err == nil {
+		r.Lane, r.LaneReason = steps.GPU, fmt.Sprintf("%s, driver %s", gpus.Devices[0].Name, gpus.Driver)
+		if required {
+			r.LaneReason = "asked for"
+		}
+		r.Device = steps.Device{Name: gpus.Devices[0].Name, Compute: gpus.Devices[0].Compute, Driver: gpus.Driver}
+		return gpus, nil
+	}
+	if ctx.Err() != nil {
+		return gpus, context.Cause(ctx)
+	}
+	if required {
+		return gpus, &pipeline.Fault{
+			Kind: pipeline.Environment, Err: fmt.Errorf("no GPU: %w", err),
+			Hint: "`dalirun doctor` says more; --accel cpu runs the same without a GPU",
+		}
+	}
+	r.Lane, r.LaneReason = steps.CPU, err.Error()
+	return gpus, nil
+}
+
+func pickRelease(asked string, gpus host.GPUs) (release.Release, error) {
+	if asked != "" {
+		r, err := release.Find(asked)
+		if err != nil {
+			return r, usagef("", "--release: %w", err)
+		}
+		return r, nil
+	}
+	h := release.Host{Driver: gpus.Driver}
+	for _, d := range gpus.Devices {
+		h.Compute = append(h.Compute, d.Compute)
+	}
+	newest, reasons := release.Newest(h)
+	if newest.Tag == "" {
+		return newest, pipeline.Faultf(pipeline.Environment, "update the NVIDIA driver, or use --accel cpu", "no release runs on this host: %v", reasons[len(reasons)-1])
+	}
+	return newest, nil
+}

@@ -1,0 +1,224 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/ui"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+const (
+	// batchExpiry is when another host may take a batch container for forgotten: longer than any step's limit.
+	batchExpiry = 24 * time.Hour
+	// cleanup bounds the end of a run: draining a server takes up to 35 s, the rest is quick.
+	cleanup = steps.DrainGrace + 10*time.Second
+	// keptRuns is how many runs' logs a workspace keeps.
+	keptRuns = 20
+)
+
+// shown is how a command shows what it does.
+type shown struct {
+	progress *choice
+	verbose  bool
+	format   *choice
+}
+
+func (s *shown) flags(cmd *cobra.Command) {
+	s.progress = &choice{string(ui.Auto), nil}
+	for _, m := range ui.Modes() {
+		s.progress.allowed = append(s.progress.allowed, string(m))
+	}
+	s.format = formatFlag(cmd)
+	cmd.Flags().Var(s.progress, "progress", "how progress is shown on stderr")
+	cmd.Flags().BoolVarP(&s.verbose, "verbose", "v", false, "show the steps' output too")
+}
+
+func formatFlag(cmd *cobra.Command) *choice {
+	format := &choice{"text", []string{"text", "json"}}
+	cmd.Flags().Var(format, "format", "form of the result on stdout")
+	return format
+}
+
+// session is one run of a list of steps.
+type session struct {
+	app     *App
+	wishes  *wishes
+	options resolved
+	store   *store.Store
+	runtime container.Runtime
+	lock    *owner.Lock
+	runID   string
+
+	sink      pipeline.Sink
+	renderer  ui.Renderer
+	json      bool // stderr is JSON Lines
+	logs      *ui.LogSink
+	collector *report.Collector
+}
+
+// open gets everything ready for a run, and removes what dead ones left.
+func (a *App) open(ctx context.Context, w *wishes, s shown, extra ...pipeline.Sink) (_ *session, err error) {
+	if err := w.check(); err != nil {
+		return nil, err
+	}
+	x := &session{app: a, wishes: w, runID: newRunID(time.Now()), json: s.progress.value == string(ui.JSON)}
+	if x.renderer, err = ui.New(ui.Mode(s.progress.value), a.Stderr, ui.Options{Terminal: a.terminal(), Verbose: s.verbose, Location: time.Local}); err != nil { //nolint:gosmopolitan // a person reads the times
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, x.close())
+		}
+	}()
+	me, err := owner.Here(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	if x.runtime, err = a.runtime(x.labels(me)); err != nil {
+		return nil, err
+	}
+	info, err := x.runtime.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if x.options, err = a.resolveRun(ctx, w, x.runtime, info); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(w.workspace, 0o755); err != nil { //nolint:gosec // a folder of the user's project
+		return nil, fmt.Errorf("make the workspace: %w", err)
+	}
+	if x.lock, err = owner.Acquire(w.workspace, x.runID); err != nil {
+		return nil, err
+	}
+	if x.store, err = store.Open(w.cache); err != nil {
+		return nil, err
+	}
+	x.logs = ui.NewLogSink(x.lock.Dir())
+	x.collector = &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }}
+	x.sink = ui.Tee(append([]pipeline.Sink{x.renderer, x.logs, x.collector}, extra...)...)
+	x.sweep(ctx, me)
+	x.resolveWeights(ctx)
+	return x, nil
+}
+
+// labels mark everything that this run makes.
+func (x *session) labels(me owner.Identity) container.Labels {
+	return container.Labels{
+		container.LabelRun: x.runID, container.LabelHost: me.Host, container.LabelBoot: me.Boot,
+		container.LabelWorkspace: x.wishes.workspace, container.LabelVersion: version(),
+		container.LabelExpires: me.Now.Add(batchExpiry).UTC().Format(time.RFC3339),
+	}
+}
+
+func newRunID(now time.Time) string {
+	var tail [3]byte
+	rand.Read(tail[:]) //nolint:errcheck // never returns an error
+	return now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(tail[:])
+}
+
+// sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
+func (x *session) sweep(ctx context.Context, me owner.Identity) {
+	swept, err := sweepContainers(ctx, x.runtime, me, false)
+	for _, s := range swept {
+		x.warn("removed container " + s.Name + ": " + s.Reason)
+	}
+	if err == nil {
+		err = x.store.Sweep(ctx) // after the containers, which may still write
+	}
+	if err == nil {
+		err = dropRuns(x.wishes.workspace, keptRuns)
+	}
+	if err == nil {
+		err = unpinGone(ctx, x.store)
+	}
+	if err != nil && ctx.Err() == nil {
+		x.warn(err.Error())
+	}
+}
+
+func (x *session) warn(text string) {
+	x.sink.Emit(pipeline.Event{Run: x.runID, Time: time.Now().UTC(), Payload: pipeline.Warning{Text: text}})
+}
+
+// machine is what the steps work with.
+func (x *session) machine() steps.Machine {
+	return steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}}
+}
+
+// run makes what until makes, and calls then while everything stands.
+func (x *session) run(ctx context.Context, list []pipeline.Step, then func(context.Context, pipeline.Values) error) error {
+	return x.runner(then).Run(ctx, list)
+}
+
+func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
+	return &pipeline.Runner{
+		RunID: pipeline.ID(x.runID), Workspace: x.wishes.workspace, Store: x.store, Sink: x.sink,
+		Facts: x.options.facts(), Force: x.wishes.forced(), Cleanup: cleanup, Then: then,
+	}
+}
+
+// finish shows err, closes everything and returns the error for the exit code.
+func (x *session) finish(err error) error {
+	err = errors.Join(err, x.close())
+	if err == nil {
+		return nil
+	}
+	if x.json {
+		return &shownError{err} // the last event has it
+	}
+	ui.Error(x.app.Stderr, err, x.app.terminal(), x.logs.LogPath)
+	return &shownError{err}
+}
+
+func (x *session) close() error {
+	err := x.renderer.Close()
+	if x.logs != nil {
+		err = errors.Join(err, x.logs.Close())
+	}
+	if x.lock != nil {
+		err = errors.Join(err, x.lock.Release())
+	}
+	return err
+}
+
+// dropRuns removes the folders of all but the newest runs that are over.
+func dropRuns(workspace string, keep int) error {
+	runs := filepath.Dir(owner.RunDir(workspace, "x"))
+	entries, err := os.ReadDir(runs)
+	if err != nil || len(entries) <= keep {
+		return err
+	}
+	names := make([]string, 0, len(entries))
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	slices.Sort(names) // an ID begins with its time
+	for _, name := range names[:len(names)-keep] {
+		lock, err := owner.Acquire(workspace, name)
+		if errors.Is(err, owner.ErrRunHeld) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(os.RemoveAll(lock.Dir()), lock.Release()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

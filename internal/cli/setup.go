@@ -1,0 +1,87 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+// repositoryLink is the name in the workspace under which the newest model repository is found.
+const repositoryLink = "model_repository"
+
+func (a *App) setupCommand() *cobra.Command {
+	var w wishes
+	var s shown
+	cmd := &cobra.Command{
+		Use:   "setup",
+		Short: "Build the model repository",
+		Long: `setup exports ResNet50 to ONNX, builds the TensorRT engine (gpu lane), serializes the DALI pipeline and lays the model
+repository out. What was made before and still holds is reused. It prints where the model repository is.`,
+		Example: `  # on the GPU if there is one, else on the CPU
+  dalirun setup
+
+  # without the network: seeded weights, small images built here
+  dalirun setup --accel cpu --images local --weights random:0
+
+  # the tutorial's release
+  dalirun setup --release 21.07 --opt-batch 1`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			x, err := a.open(cmd.Context(), &w, s)
+			if err != nil {
+				return err
+			}
+			err = x.run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDAssembleRepository), x.link)
+			return x.result(err, s, func(out io.Writer) error {
+				_, err := fmt.Fprintln(out, filepath.Join(w.workspace, repositoryLink))
+				return err
+			})
+		},
+	}
+	w.flags(a, cmd)
+	s.flags(cmd)
+	return cmd
+}
+
+// link names the model repository in the workspace, by one rename.
+func (x *session) link(_ context.Context, values pipeline.Values) error {
+	name := filepath.Join(x.wishes.workspace, repositoryLink)
+	next := name + "." + x.runID
+	for _, v := range values {
+		if err := os.Symlink(v.Path, next); err != nil {
+			return err
+		}
+	}
+	if err := os.Rename(next, name); err != nil {
+		return errors.Join(err, os.Remove(next))
+	}
+	return nil
+}
+
+// result ends a run: what came of it goes to stdout, in text only if it went well, and errors to stderr.
+func (x *session) result(err error, s shown, text func(io.Writer) error) error {
+	var write error
+	switch {
+	case s.format.value == "json":
+		write = x.collector.Report().WriteJSON(x.app.Stdout)
+	case err == nil || errors.Is(err, parity.ErrOff): // figures that are off are worth a look
+		write = text(x.app.Stdout)
+	}
+	return x.finish(errors.Join(err, write))
+}
+
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}

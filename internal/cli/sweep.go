@@ -1,0 +1,80 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/store"
+)
+
+// swept is a container that was removed, or would be.
+type swept struct {
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+// sweepContainers removes the containers that are nobody's. With foreign it also removes other hosts' batch containers.
+func sweepContainers(ctx context.Context, runtime container.Runtime, me owner.Identity, foreign bool) ([]swept, error) {
+	dead, err := deadContainers(ctx, runtime, me, foreign)
+	if err != nil {
+		return nil, err
+	}
+	var removed []swept
+	var errs []error
+	for _, d := range dead {
+		if err := runtime.Remove(ctx, d.ID); err != nil {
+			errs = append(errs, fmt.Errorf("remove container %s: %w", d.Name, err))
+			continue
+		}
+		removed = append(removed, d.swept)
+	}
+	return removed, errors.Join(errs...)
+}
+
+type deadContainer struct {
+	ID string
+	swept
+}
+
+func deadContainers(ctx context.Context, runtime container.Runtime, me owner.Identity, foreign bool) ([]deadContainer, error) {
+	const limit = 30 * time.Second
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("list containers: no answer within %s", limit))
+	defer cancel()
+	all, err := runtime.List(ctx, ownLabels())
+	if err != nil {
+		return nil, err
+	}
+	var dead []deadContainer
+	for _, c := range all {
+		state, reason := owner.Verdict(c.Labels, me)
+		batch := c.Labels[container.LabelRole] == string(container.RoleBatch)
+		if state == owner.Dead || state == owner.Expired || foreign && state == owner.Foreign && batch {
+			dead = append(dead, deadContainer{c.ID, swept{c.Name, reason}})
+		}
+	}
+	return dead, nil
+}
+
+// ownLabels are on everything that dalirun makes.
+func ownLabels() container.Labels { return container.Labels{container.LabelRun: ""} }
+
+// unpinGone gives up what workspaces without a server had pinned.
+func unpinGone(ctx context.Context, s *store.Store) error {
+	pins, err := s.Pins(ctx)
+	if err != nil {
+		return err
+	}
+	for _, pin := range pins {
+		if _, err := os.Stat(owner.ServerPath(pin.Name)); errors.Is(err, os.ErrNotExist) {
+			if err := s.Unpin(pin.Name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

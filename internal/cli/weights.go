@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+const (
+	// reachWithin is how long --weights auto waits for the host of the pretrained weights to answer.
+	reachWithin = 3 * time.Second
+	// reachAgain is for how long it takes a "no" for an answer.
+	reachAgain = 10 * time.Minute
+	// unreached is the key under which the cache remembers the "no".
+	unreached = "pretrained weights cannot be had since"
+)
+
+// resolveWeights settles --weights, and warns for good if they are not the real ones.
+func (x *session) resolveWeights(ctx context.Context) {
+	source, auto, _ := x.wishes.weightsSource() // checked before
+	if auto {
+		err := pretrained(ctx, x.store)
+		if err == nil {
+			x.options.Weights = steps.WeightsSource{Kind: steps.Pretrained}
+			return
+		}
+		x.warn(fmt.Sprintf("the pretrained weights cannot be had: %v", err))
+	}
+	x.options.Weights = source
+	if source.Kind == steps.Random {
+		x.warn("seeded random weights are used: the comparison with PyTorch holds, but labels mean nothing")
+	}
+}
+
+// pretrained returns nil if the pretrained weights are in the cache or can be fetched.
+func pretrained(ctx context.Context, cache *store.Store) error {
+	weights := steps.For(steps.Options{Weights: steps.WeightsSource{Kind: steps.Pretrained}, Images: steps.Local}, steps.Machine{Memo: cache}, steps.IDWeights)
+	plan, err := (&pipeline.Runner{Store: cache}).Plan(ctx, weights[len(weights)-1:])
+	if err == nil && plan[0].Verdict.Kind == pipeline.WillReuse {
+		return nil
+	}
+	if since, ok := cache.Recall(unreached); ok {
+		if at, err := time.Parse(time.RFC3339, since); err == nil && time.Since(at) < reachAgain {
+			return fmt.Errorf("their host did not answer at %s", at.Local().Format(time.TimeOnly)) //nolint:gosmopolitan // for a person
+		}
+	}
+	err = fetcher{}.reachable(ctx, steps.PretrainedURL, reachWithin)
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	return errors.Join(err, cache.Remember(unreached, time.Now().UTC().Format(time.RFC3339)))
+}

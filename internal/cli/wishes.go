@@ -1,0 +1,110 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/picture"
+	"github.com/dalirun/dalirun/steps"
+)
+
+const (
+	// baseImage is what the local images are built on.
+	baseImage = "debian:bookworm-slim"
+	// madeBaseImage is what scripts/base-image.sh makes from Debian's packages where baseImage cannot be pulled.
+	madeBaseImage = "dalirun/debian-base:bookworm"
+)
+
+// place says where things are kept.
+type place struct {
+	workspace string
+	cache     string
+}
+
+func (p *place) flags(a *App, cmd *cobra.Command) {
+	cmd.Flags().StringVar(&p.workspace, "workspace", ".dalirun", "folder of this project's runs, logs and server")
+	cmd.Flags().StringVar(&p.cache, "cache-dir", a.cacheDir(), "folder of what steps made, shared by all workspaces")
+}
+
+// resolve makes the folders absolute.
+func (p *place) resolve() error {
+	for _, dir := range []*string{&p.workspace, &p.cache} {
+		abs, err := filepath.Abs(*dir)
+		if err != nil {
+			return usagef("", "find the folder %s: %w", *dir, err)
+		}
+		*dir = abs
+	}
+	return nil
+}
+
+// wishes are what a user asks of a run. Much of it may be "auto".
+type wishes struct {
+	place
+	accel, images, precision *choice
+	requireGPU               bool
+	release, registry        string
+	baseImage, buildNetwork  string
+	weights, image, gpus     string
+	optBatch, maxBatch       *number
+	http, grpc, metrics      *number
+	readyTimeout             time.Duration
+	force                    []string
+}
+
+func (w *wishes) flags(a *App, cmd *cobra.Command) {
+	w.place.flags(a, cmd)
+	w.accel = &choice{"auto", []string{"auto", string(steps.GPU), string(steps.CPU)}}
+	w.images = &choice{"auto", []string{"auto", string(steps.NGC), string(steps.Local)}}
+	w.precision = &choice{"fp16", []string{"fp16", "fp32"}}
+	w.optBatch, w.maxBatch = &number{64, 1, 256}, &number{256, 1, 256}
+	w.http, w.grpc, w.metrics = &number{0, 0, 65535}, &number{0, 0, 65535}, &number{0, 0, 65535}
+	f := cmd.Flags()
+	f.Var(w.accel, "accel", "hardware of the whole run; auto is the GPU if there is one")
+	f.BoolVar(&w.requireGPU, "require-gpu", false, "fail rather than run without a GPU")
+	f.Var(w.images, "images", "NVIDIA's images, or small ones built here; auto is ngc on the gpu lane, local on the cpu lane")
+	f.StringVar(&w.release, "release", "", "NGC release, as in 25.03 (default the newest that this host can run)")
+	f.StringVar(&w.registry, "registry", "nvcr.io", "HOST or HOST/PREFIX that has nvidia/pytorch and nvidia/tritonserver")
+	f.StringVar(&w.baseImage, "base-image", "", "Debian 12 image under the local images (default "+baseImage+", or "+madeBaseImage+" if only that is here)")
+	f.StringVar(&w.buildNetwork, "build-network", "host", "network of local image builds; empty is the container engine's default")
+	f.StringVar(&w.weights, "weights", "pretrained", "pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
+	f.StringVar(&w.image, "image", "", "picture to verify with (default a cup of coffee that dalirun carries)")
+	f.Var(w.precision, "precision", "arithmetic of the engine (gpu lane)")
+	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for")
+	f.Var(w.maxBatch, "max-batch", "largest batch size")
+	f.StringVar(&w.gpus, "gpus", "all", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")
+	f.Var(w.http, "http-port", "host port for HTTP; 0 is 8000 if it is free, else a free one")
+	f.Var(w.grpc, "grpc-port", "host port for gRPC; 0 is 8001 if it is free, else a free one")
+	f.Var(w.metrics, "metrics-port", "host port for metrics; 0 is 8002 if it is free, else a free one")
+	f.DurationVar(&w.readyTimeout, "ready-timeout", 5*time.Minute, "how long tritonserver may take to be live, and each model to load")
+	f.StringSliceVar(&w.force, "force", nil, "steps to run again although their results are stored; \"all\" is every one")
+}
+
+// picture reads and checks the picture to verify with.
+func (w *wishes) picture() (steps.Picture, error) {
+	if w.image == "" {
+		data, err := dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
+		return steps.Picture{Name: "coffee.jpg", Data: data}, err
+	}
+	return readPicture(w.image)
+}
+
+// readPicture reads an encoded picture and refuses what a server should not get to decode.
+func readPicture(name string) (steps.Picture, error) {
+	limits := picture.DefaultLimits()
+	if info, err := os.Stat(name); err == nil && info.Size() > limits.MaxBytes {
+		return steps.Picture{}, usagef("scale it down", "%s: %d bytes are more than %d", name, info.Size(), limits.MaxBytes)
+	}
+	data, err := os.ReadFile(name) //nolint:gosec // the user named it
+	if err != nil {
+		return steps.Picture{}, usagef("", "read the picture: %w", err)
+	}
+	if _, err := picture.Check(data, limits); err != nil {
+		return steps.Picture{}, usagef("", "%s: %w", name, err)
+	}
+	return steps.Picture{Name: filepath.Base(name), Data: data}, nil
+}

@@ -1,0 +1,227 @@
+package containertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// Env is what [TestRuntime] needs of an implementation. The suite removes every container that carries Labels.
+type Env struct {
+	Runtime container.Runtime
+	// Image is an image with the probe at [ProbePath] as its entrypoint and PROBE=image in its environment; Broken is
+	// one whose entrypoint does not exist.
+	Image, Broken string
+	// Labels are what Runtime puts on its containers; they are this Env's alone.
+	Labels container.Labels
+	// UID and GID are those that UserCaller means. The suite gives folders to them, which takes root where they are
+	// not the process's own.
+	UID, GID int
+	// NoMemoryLimit says why a container's memory cannot be limited here, or is empty.
+	NoMemoryLimit string
+}
+
+// wait bounds each single wait of the suite.
+const wait = 30 * time.Second
+
+// TestRuntime runs the contract of [container.Runtime]. It calls newEnv once for each of its tests, which run in
+// parallel.
+func TestRuntime(t *testing.T, newEnv func(t *testing.T) Env) {
+	t.Helper()
+	tests := map[string]func(*testing.T, *suite){
+		"info":                            testInfo,
+		"image":                           testImage,
+		"exit codes":                      testExitCodes,
+		"streams":                         testStreams,
+		"last line":                       testLastLine,
+		"nil streams":                     testNilStreams,
+		"failing writer":                  testFailingWriter,
+		"wait after exit":                 testWaitAfterExit,
+		"wait until cancelled":            testWaitUntilCancelled,
+		"remove twice":                    testRemoveTwice,
+		"remove by many":                  testRemoveByMany,
+		"missing command":                 testMissingCommand,
+		"unknown image":                   testUnknownImage,
+		"cancelled before":                testCancelledBefore,
+		"cancelled during":                testCancelledDuring,
+		"cancelled after":                 testCancelledAfter,
+		"environment":                     testEnvironment,
+		"user":                            testUser,
+		"missing mount source":            testMissingMountSource,
+		"inputs":                          testInputs,
+		"nested mounts":                   testNestedMounts,
+		"outputs":                         testOutputs,
+		"read-only root":                  testReadOnlyRoot,
+		"stop without grace":              testStopWithoutGrace,
+		"stop with grace":                 testStopWithGrace,
+		"stop and kill":                   testStopAndKill,
+		"stop without handler":            testStopWithoutHandler,
+		"stop what ended":                 testStopWhatEnded,
+		"network none":                    testNetworkNone,
+		"network publish":                 testNetworkPublish,
+		"publish without network":         testPublishWithoutNetwork,
+		"preferred port":                  testPreferredPort,
+		"taken port":                      testTakenPort,
+		"required port":                   testRequiredPort,
+		"exec":                            testExec,
+		"exec missing command":            testExecMissingCommand,
+		"open":                            testOpen,
+		"open unknown":                    testOpenUnknown,
+		"labels":                          testLabels,
+		"memory":                          testMemory,
+		"build":                           testBuild,
+		"command line":                    testCommandLine,
+		"container names are of the step": testName,
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := &suite{Env: newEnv(t)}
+			t.Cleanup(func() { s.removeAll(t) })
+			test(t, s)
+		})
+	}
+}
+
+type suite struct{ Env }
+
+// spec returns a Spec as the steps' are, for the given probe command.
+func (s *suite) spec(command ...string) container.Spec {
+	return container.Spec{
+		Step: "probe", Image: s.Image, Command: command,
+		User: container.UserCaller, Network: container.NetworkNone, Role: container.RoleBatch,
+		ReadOnly: true, Tmpfs: map[string]int64{"/tmp": 1 << 20}, Init: true, Pids: 64, Grace: 10 * time.Second,
+	}
+}
+
+// start runs spec and returns what it writes to stdout.
+func (s *suite) start(t *testing.T, spec container.Spec) (container.Container, *output) {
+	t.Helper()
+	out := newOutput()
+	c, err := s.Runtime.Run(t.Context(), spec, container.Streams{Stdout: out, Stderr: out})
+	if err != nil {
+		t.Fatalf("run %q: %v", spec.Command, err)
+	}
+	return c, out
+}
+
+// ready runs spec and waits until the probe says that it is ready.
+func (s *suite) ready(t *testing.T, spec container.Spec) (container.Container, *output) {
+	t.Helper()
+	c, out := s.start(t, spec)
+	out.await(t, "ready\n")
+	return c, out
+}
+
+// finish runs spec to its end and removes the container.
+func (s *suite) finish(t *testing.T, spec container.Spec) (exit container.Exit, stdout, stderr string) {
+	t.Helper()
+	var o, e bytes.Buffer
+	c, err := s.Runtime.Run(t.Context(), spec, container.Streams{Stdout: &o, Stderr: &e})
+	if err != nil {
+		t.Fatalf("run %q: %v", spec.Command, err)
+	}
+	exit = s.wait(t, c)
+	stdout, stderr = o.String(), e.String()
+	if err := s.Runtime.Remove(t.Context(), c.ID()); err != nil {
+		t.Errorf("remove: %v", err)
+	}
+	return exit, stdout, stderr
+}
+
+// succeed is finish for a command that must end with 0. It returns stdout.
+func (s *suite) succeed(t *testing.T, spec container.Spec) string {
+	t.Helper()
+	exit, stdout, stderr := s.finish(t, spec)
+	if exit.Code != 0 {
+		t.Fatalf("%q ended with %d: %s%s", spec.Command, exit.Code, stdout, stderr)
+	}
+	return stdout
+}
+
+func (s *suite) wait(t *testing.T, c container.Container) container.Exit {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), wait)
+	defer cancel()
+	exit, err := c.Wait(ctx)
+	if err != nil {
+		t.Fatalf("wait: %v", err)
+	}
+	return exit
+}
+
+// left returns this Env's containers.
+func (s *suite) left(ctx context.Context, t *testing.T) []container.Summary {
+	t.Helper()
+	rows, err := s.Runtime.List(ctx, s.Labels)
+	if err != nil {
+		t.Fatalf("list: %v", err)
+	}
+	return rows
+}
+
+func (s *suite) wantNothingLeft(t *testing.T) {
+	t.Helper()
+	for _, row := range s.left(t.Context(), t) {
+		t.Errorf("left behind: %s (running %t)", row.Name, row.Running)
+	}
+}
+
+func (s *suite) removeAll(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), wait)
+	defer cancel()
+	rows, err := s.Runtime.List(ctx, s.Labels)
+	for _, row := range rows {
+		err = errors.Join(err, s.Runtime.Remove(ctx, row.ID))
+	}
+	if err != nil {
+		t.Errorf("clean up: %v", err)
+	}
+}
+
+// output is a writer that a test can wait on.
+type output struct {
+	mu      sync.Mutex
+	data    bytes.Buffer
+	changed chan struct{}
+}
+
+func newOutput() *output { return &output{changed: make(chan struct{}, 1)} }
+
+// Write appends p.
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	select {
+	case o.changed <- struct{}{}:
+	default:
+	}
+	return o.data.Write(p)
+}
+
+// String returns all that was written.
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.data.String()
+}
+
+func (o *output) await(t *testing.T, want string) {
+	t.Helper()
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for !strings.Contains(o.String(), want) {
+		select {
+		case <-o.changed:
+		case <-timer.C:
+			t.Fatalf("no %q within %s, but %q", want, wait, o.String())
+		}
+	}
+}

@@ -1,0 +1,451 @@
+package containertest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+func itoa(n int) string { return strconv.Itoa(n) }
+
+func testInfo(t *testing.T, s *suite) {
+	t.Helper()
+	info, err := s.Runtime.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Endpoint == "" || info.Name == "" || info.Version == "" || info.CPUs < 1 || info.Memory < 1 || info.RootDir == "" {
+		t.Errorf("incomplete: %+v", info)
+	}
+	if info.Arch != "amd64" && info.Arch != "arm64" {
+		t.Errorf("arch %q is not one of Go's names", info.Arch)
+	}
+}
+
+func testImage(t *testing.T, s *suite) {
+	t.Helper()
+	img, err := s.Runtime.Image(t.Context(), s.Image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(img.ID, "sha256:") || img.Env["PROBE"] != "image" || img.Created.IsZero() {
+		t.Errorf("incomplete: %+v", img)
+	}
+	byID, err := s.Runtime.Image(t.Context(), img.ID)
+	if err != nil || byID.ID != img.ID {
+		t.Errorf("by ID: %+v, %v", byID, err)
+	}
+}
+
+func testEnvironment(t *testing.T, s *suite) {
+	t.Helper()
+	spec := s.spec("env", "PROBE")
+	if got := s.succeed(t, spec); got != "image\n" {
+		t.Errorf("the image's own: %q", got)
+	}
+	const value = "with = and  'quotes' and ü"
+	spec.Env = map[string]string{"PROBE": value, "OTHER": ""}
+	if got := s.succeed(t, spec); got != value+"\n" {
+		t.Errorf("set: %q", got)
+	}
+}
+
+func testUser(t *testing.T, s *suite) {
+	t.Helper()
+	info, err := s.Runtime.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := itoa(s.UID) + ":" + itoa(s.GID) + "\n"
+	if info.Rootless {
+		want = "0:0\n"
+	}
+	if got := s.succeed(t, s.spec("ids")); got != want {
+		t.Errorf("caller: got %q, want %q", got, want)
+	}
+	spec := s.spec("ids")
+	spec.User = container.UserImage
+	if got := s.succeed(t, spec); got != "0:0\n" {
+		t.Errorf("image's: got %q", got)
+	}
+}
+
+func testMissingMountSource(t *testing.T, s *suite) {
+	t.Helper()
+	missing := filepath.Join(t.TempDir(), "missing")
+	for _, field := range []string{"input", "output"} {
+		spec := s.spec("exit", "0")
+		mounts := []container.Mount{{Source: missing, Target: "/mnt/missing"}}
+		if field == "input" {
+			spec.Inputs = mounts
+		} else {
+			spec.Outputs = mounts
+		}
+		if _, err := s.Runtime.Run(t.Context(), spec, container.Streams{}); err == nil {
+			t.Errorf("%s: no error", field)
+		} else if !strings.Contains(err.Error(), missing) {
+			t.Errorf("%s: the message does not name the path: %v", field, err)
+		}
+		if _, err := os.Lstat(missing); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: the source was made: %v", field, err)
+		}
+	}
+	s.wantNothingLeft(t)
+}
+
+// folder makes a folder that belongs to the caller.
+func (s *suite) folder(t *testing.T, name string) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), name)
+	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // a mount's usual mode
+		t.Fatal(err)
+	}
+	if err := os.Chown(dir, s.UID, s.GID); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func (s *suite) file(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // see folder
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, s.UID, s.GID); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func testInputs(t *testing.T, s *suite) {
+	t.Helper()
+	dir := s.folder(t, "ein Ordner, mit Ümläuten")
+	s.file(t, filepath.Join(dir, "sub", "a.txt"), "content")
+	single := filepath.Join(s.folder(t, "single"), "script.py")
+	s.file(t, single, "script")
+
+	spec := s.spec("read", "/in/sub/a.txt")
+	spec.Inputs = []container.Mount{{Source: dir, Target: "/in"}, {Source: single, Target: "/work/script.py"}}
+	if got := s.succeed(t, spec); got != "content" {
+		t.Errorf("folder: %q", got)
+	}
+	spec.Command = []string{"read", "/work/script.py"}
+	if got := s.succeed(t, spec); got != "script" {
+		t.Errorf("file: %q", got)
+	}
+	for _, path := range []string{"/in/sub/a.txt", "/in/new.txt", "/work/script.py"} {
+		spec.Command = []string{"write", path, "changed"}
+		if exit, _, _ := s.finish(t, spec); exit.Code == 0 {
+			t.Errorf("%s: an input could be written", path)
+		}
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "sub", "a.txt")); err != nil || string(data) != "content" { //nolint:gosec // a test's own folder
+		t.Errorf("the input is now %q, %v", data, err)
+	}
+}
+
+// testNestedMounts holds that an output below an input works: a step's script beside its results.
+func testNestedMounts(t *testing.T, s *suite) {
+	t.Helper()
+	in, out := s.folder(t, "in"), s.folder(t, "out")
+	s.file(t, filepath.Join(in, "script.py"), "script")
+	if err := os.Mkdir(filepath.Join(in, "out"), 0o755); err != nil { //nolint:gosec // a mount point
+		t.Fatal(err)
+	}
+	spec := s.spec("write", "/work/out/result", "made")
+	spec.Inputs = []container.Mount{{Source: in, Target: "/work"}}
+	spec.Outputs = []container.Mount{{Source: out, Target: "/work/out"}}
+	s.succeed(t, spec)
+	if data, err := os.ReadFile(filepath.Join(out, "result")); err != nil || string(data) != "made" { //nolint:gosec // a test's own folder
+		t.Errorf("got %q, %v", data, err)
+	}
+}
+
+func testOutputs(t *testing.T, s *suite) {
+	t.Helper()
+	dir := s.folder(t, "out put")
+	s.file(t, filepath.Join(dir, "old.txt"), "old")
+	spec := s.spec("write", "/out/new.txt", "new")
+	spec.Outputs = []container.Mount{{Source: dir, Target: "/out"}}
+	s.succeed(t, spec)
+
+	path := filepath.Join(dir, "new.txt")
+	if data, err := os.ReadFile(path); err != nil || string(data) != "new" { //nolint:gosec // a test's own folder
+		t.Fatalf("got %q, %v", data, err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != s.UID {
+		t.Errorf("owned by %d, want %d", stat.Uid, s.UID)
+	}
+	if data, err := os.ReadFile(filepath.Join(dir, "old.txt")); err != nil || string(data) != "old" { //nolint:gosec // a test's own folder
+		t.Errorf("what was there before is now %q, %v", data, err)
+	}
+}
+
+func testReadOnlyRoot(t *testing.T, s *suite) {
+	t.Helper()
+	spec := s.spec("write", "/new.txt", "x")
+	spec.User = container.UserImage // so that the mode of / is not what refuses it
+	if exit, _, stderr := s.finish(t, spec); exit.Code == 0 {
+		t.Error("the root file system could be written")
+	} else if !strings.Contains(stderr, syscall.EROFS.Error()) {
+		t.Errorf("refused for another reason: %s", stderr)
+	}
+	spec.ReadOnly = false
+	s.succeed(t, spec)
+	s.succeed(t, s.spec("write", "/tmp/new.txt", "x"))
+}
+
+func testNetworkNone(t *testing.T, s *suite) {
+	t.Helper()
+	if got := s.succeed(t, s.spec("interfaces")); got != "" {
+		t.Errorf("interfaces besides loopback: %q", got)
+	}
+}
+
+func (s *suite) server(port container.Port) container.Spec {
+	spec := s.spec("serve", itoa(int(port.Container)), "hello")
+	spec.Network, spec.Publish = container.NetworkPublish, []container.Port{port}
+	return spec
+}
+
+// hear dials a published port and returns what the server says.
+func hear(ctx context.Context, t *testing.T, c container.Container, port uint16) (netip.AddrPort, string) {
+	t.Helper()
+	addr, err := c.Addr(ctx, port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	text, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr, string(text)
+}
+
+func testNetworkPublish(t *testing.T, s *suite) {
+	t.Helper()
+	c, _ := s.ready(t, s.server(container.Port{Container: 8001}))
+	addr, text := hear(t.Context(), t, c, 8001)
+	if text != "hello" || !addr.Addr().IsLoopback() {
+		t.Errorf("%s says %q", addr, text)
+	}
+	if _, err := c.Addr(t.Context(), 9999); !errors.Is(err, container.ErrNotFound) {
+		t.Errorf("a port that is not published: %v", err)
+	}
+	rows := s.left(t.Context(), t)
+	if len(rows) != 1 || rows[0].Ports[8001] != addr {
+		t.Errorf("list says %+v, want 8001 at %s", rows, addr)
+	}
+}
+
+func testPublishWithoutNetwork(t *testing.T, s *suite) {
+	t.Helper()
+	spec := s.server(container.Port{Container: 8001})
+	spec.Network = container.NetworkNone
+	if _, err := s.Runtime.Run(t.Context(), spec, container.Streams{}); err == nil {
+		t.Error("no error")
+	}
+	s.wantNothingLeft(t)
+}
+
+// freePort returns a port that was free a moment ago.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := listen(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return netip.MustParseAddrPort(l.Addr().String()).Port()
+}
+
+func testPreferredPort(t *testing.T, s *suite) {
+	t.Helper()
+	want := freePort(t)
+	c, _ := s.ready(t, s.server(container.Port{Container: 8001, Host: want, Required: true}))
+	if addr, text := hear(t.Context(), t, c, 8001); addr.Port() != want || text != "hello" {
+		t.Errorf("%s says %q, want port %d", addr, text, want)
+	}
+}
+
+func takenPort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := listen(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return netip.MustParseAddrPort(l.Addr().String()).Port()
+}
+
+func testTakenPort(t *testing.T, s *suite) {
+	t.Helper()
+	taken := takenPort(t)
+	c, _ := s.ready(t, s.server(container.Port{Container: 8001, Host: taken}))
+	if addr, text := hear(t.Context(), t, c, 8001); addr.Port() == taken || text != "hello" {
+		t.Errorf("%s says %q", addr, text)
+	}
+	if rows := s.left(t.Context(), t); len(rows) != 1 {
+		t.Errorf("the first try is still there: %+v", rows)
+	}
+	first, err := c.Addr(t.Context(), 8001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, _ := s.ready(t, s.server(container.Port{Container: 8001, Host: first.Port()}))
+	if addr, text := hear(t.Context(), t, second, 8001); addr == first || text != "hello" {
+		t.Errorf("second at %s says %q", addr, text)
+	}
+}
+
+func testRequiredPort(t *testing.T, s *suite) {
+	t.Helper()
+	taken := takenPort(t)
+	spec := s.server(container.Port{Container: 8001, Host: taken, Required: true})
+	spec.Publish = append(spec.Publish, container.Port{Container: 8002, Host: takenPort(t)})
+	_, err := s.Runtime.Run(t.Context(), spec, container.Streams{})
+	if !errors.Is(err, container.ErrPortTaken) {
+		t.Errorf("got %v", err)
+	} else if !strings.Contains(err.Error(), itoa(int(taken))) {
+		t.Errorf("the message does not name port %d: %v", taken, err)
+	}
+	s.wantNothingLeft(t)
+}
+
+func testExec(t *testing.T, s *suite) {
+	t.Helper()
+	c, _ := s.ready(t, s.spec("ignore"))
+	var stdout, stderr bytes.Buffer
+	code, err := c.Exec(t.Context(), []string{ProbePath, "print", "out", "err"}, container.Streams{Stdout: &stdout, Stderr: &stderr})
+	if err != nil || code != 0 || stdout.String() != "out" || stderr.String() != "err" {
+		t.Errorf("got %d, %v, %q, %q", code, err, stdout.String(), stderr.String())
+	}
+	code, err = c.Exec(t.Context(), []string{ProbePath, "exit", "9"}, container.Streams{})
+	if err != nil || code != 9 {
+		t.Errorf("got %d, %v", code, err)
+	}
+	if err := c.Stop(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exec(t.Context(), []string{ProbePath, "exit", "0"}, container.Streams{}); err == nil {
+		t.Error("no error from a container that ended")
+	}
+}
+
+func testExecMissingCommand(t *testing.T, s *suite) {
+	t.Helper()
+	c, _ := s.ready(t, s.spec("ignore"))
+	code, err := c.Exec(t.Context(), []string{"/no/such/command"}, container.Streams{})
+	if err == nil && code == 0 {
+		t.Error("a missing command succeeded")
+	}
+}
+
+func testOpen(t *testing.T, s *suite) {
+	t.Helper()
+	started, _ := s.ready(t, s.server(container.Port{Container: 8001}))
+	for _, id := range []string{started.ID(), started.Name()} {
+		c, err := s.Runtime.Open(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.ID() != started.ID() || c.Name() != started.Name() {
+			t.Errorf("opened %s as %s %s", id, c.ID(), c.Name())
+		}
+		if _, text := hear(t.Context(), t, c, 8001); text != "hello" {
+			t.Errorf("says %q", text)
+		}
+	}
+	c, err := s.Runtime.Open(t.Context(), started.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Stop(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if exit := s.wait(t, c); exit.Code != codeKilled {
+		t.Errorf("the opener sees %+v", exit)
+	}
+	if exit := s.wait(t, started); exit.Code != codeKilled {
+		t.Errorf("the starter sees %+v", exit)
+	}
+}
+
+func testOpenUnknown(t *testing.T, s *suite) {
+	t.Helper()
+	if _, err := s.Runtime.Open(t.Context(), "dalirun-that-never-was"); !errors.Is(err, container.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func testBuild(t *testing.T, s *suite) {
+	t.Helper()
+	lines := 0
+	img, err := s.Runtime.Build(t.Context(), container.BuildSpec{
+		Tag:        s.Image + "-built",
+		Dockerfile: []byte("ARG BASE\nFROM $BASE\nENV BUILT=yes\nCOPY data.txt /data.txt\n"),
+		Files:      map[string][]byte{"data.txt": []byte("built in")},
+		Args:       map[string]string{"BASE": s.Image},
+		Labels:     container.Labels{container.LabelRecipe: "sha256:0"},
+	}, func(container.Progress) { lines++ })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if lines == 0 {
+		t.Error("no progress")
+	}
+	if img.Labels[container.LabelRecipe] != "sha256:0" || img.Env["BUILT"] != "yes" {
+		t.Errorf("got %+v", img)
+	}
+	local, err := s.Runtime.Image(t.Context(), s.Image+"-built")
+	if err != nil || local.ID != img.ID {
+		t.Errorf("the tag names %s (%v), not %s", local.ID, err, img.ID)
+	}
+
+	_, err = s.Runtime.Build(t.Context(), container.BuildSpec{
+		Tag:        s.Image + "-broken",
+		Dockerfile: []byte("ARG BASE\nFROM $BASE\nRUN [\"/probe\", \"print\", \"said before it failed\", \"x\"]\nRUN [\"/probe\", \"exit\", \"3\"]\n"),
+		Args:       map[string]string{"BASE": s.Image},
+	}, nil)
+	failed, ok := errors.AsType[*container.BuildError](err)
+	if !ok {
+		t.Fatalf("got %v, want a BuildError", err)
+	}
+	if !strings.Contains(strings.Join(failed.Tail, "\n"), "said before it failed") || failed.Reason == "" {
+		t.Errorf("reason %q, tail %q", failed.Reason, failed.Tail)
+	}
+	if _, err := s.Runtime.Image(t.Context(), s.Image+"-broken"); !errors.Is(err, container.ErrNotFound) {
+		t.Errorf("the failed build made an image: %v", err)
+	}
+}
+
+func testCommandLine(t *testing.T, s *suite) {
+	t.Helper()
+	line := s.Runtime.CommandLine(s.spec("exit", "0"))
+	if !strings.Contains(line, s.Image) || strings.Contains(line, "\n") {
+		t.Errorf("got %q", line)
+	}
+}

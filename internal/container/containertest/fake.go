@@ -1,0 +1,347 @@
+// Package containertest has a [container.Runtime] in memory for the tests of its users, and the contract that it and
+// the real ones pass: [TestRuntime].
+package containertest
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// A Program is the main process of a fake container. It returns its exit code. The end of ctx is SIGKILL: what is
+// written or returned after it is lost. The streams are never nil.
+//
+// [Terminated], [Listen], [OutOfMemory] and [HostPath] give a program the rest of its surroundings.
+type Program func(ctx context.Context, spec container.Spec, out container.Streams) int
+
+// Image is an image of a [Fake].
+type Image struct {
+	container.Image
+	// Main is the entrypoint. An image without one is one whose command is missing: starting it fails, or under an
+	// Init ends with 127.
+	Main Program
+	// Commands are the programs that Exec finds, by argv[0]; they see argv[1:] as the Command of the Spec.
+	Commands map[string]Program
+}
+
+// Fake is a [container.Runtime] in memory. The zero value is ready to use and has no images. Set the exported fields
+// before the first call.
+type Fake struct {
+	// About is what Info returns; InfoErr is returned instead where it is set.
+	About   container.Info
+	InfoErr error
+	// Labels are put on every container, as those of an owner.
+	Labels container.Labels
+	// OnCreate and OnStart may fail a Run before the container exists, and after.
+	OnCreate, OnStart func(context.Context, container.Spec) error
+	// OnPull may fail a Pull, or take its time.
+	OnPull func(ctx context.Context, ref string, onProgress func(container.Progress)) error
+	// OnBuild makes the image of a Build. Without it, the image has a name and labels and no Main.
+	OnBuild func(context.Context, container.BuildSpec, func(container.Progress)) (Image, error)
+
+	mu         sync.Mutex
+	seq        int
+	local      map[string]Image
+	remote     map[string]Image
+	containers map[string]*fakeContainer
+	specs      []container.Spec
+	pulls      []string
+	builds     []container.BuildSpec
+}
+
+// AddLocal makes img present under ref.
+func (f *Fake) AddLocal(ref string, img Image) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.local = put(f.local, ref, complete(ref, img))
+}
+
+// AddRemote makes img available to Pull under ref.
+func (f *Fake) AddRemote(ref string, img Image) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.remote = put(f.remote, ref, complete(ref, img))
+}
+
+// RemoveImage makes a local image absent, as a prune by somebody else does.
+func (f *Fake) RemoveImage(ref string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.local, ref)
+}
+
+// Specs returns the Spec of every Run in order, also of those that failed.
+func (f *Fake) Specs() []container.Spec {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.specs)
+}
+
+// Pulls returns the references of every Pull in order, also of those that failed.
+func (f *Fake) Pulls() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.pulls)
+}
+
+// Builds returns every BuildSpec in order, also of those that failed.
+func (f *Fake) Builds() []container.BuildSpec {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.builds)
+}
+
+// Leaked returns the containers that were not removed, the oldest first.
+func (f *Fake) Leaked() []container.Summary { return f.list(nil) }
+
+// Info returns About or InfoErr.
+func (f *Fake) Info(ctx context.Context) (container.Info, error) {
+	if err := context.Cause(ctx); err != nil {
+		return container.Info{}, err
+	}
+	return f.About, f.InfoErr
+}
+
+// Image returns a local image by reference or ID.
+func (f *Fake) Image(ctx context.Context, ref string) (container.Image, error) {
+	if err := context.Cause(ctx); err != nil {
+		return container.Image{}, err
+	}
+	img, err := f.image(ref)
+	return img.Image, err
+}
+
+// Pull makes an image that AddRemote gave local.
+func (f *Fake) Pull(ctx context.Context, ref string, onProgress func(container.Progress)) (container.Image, error) {
+	if err := context.Cause(ctx); err != nil {
+		return container.Image{}, err
+	}
+	f.mu.Lock()
+	f.pulls = append(f.pulls, ref)
+	f.mu.Unlock()
+	if f.OnPull != nil {
+		if err := f.OnPull(ctx, ref, onProgress); err != nil {
+			return container.Image{}, err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	img, ok := f.remote[ref]
+	if !ok {
+		return container.Image{}, fmt.Errorf("pull %s: %w", ref, container.ErrNotFound)
+	}
+	if onProgress != nil {
+		onProgress(container.Progress{Text: "pulled", Current: img.Size, Total: img.Size})
+	}
+	f.local = put(f.local, ref, img)
+	return img.Image, nil
+}
+
+// Build makes an image with OnBuild.
+func (f *Fake) Build(ctx context.Context, spec container.BuildSpec, onProgress func(container.Progress)) (container.Image, error) {
+	if err := context.Cause(ctx); err != nil {
+		return container.Image{}, err
+	}
+	f.mu.Lock()
+	f.builds = append(f.builds, spec)
+	f.mu.Unlock()
+	if onProgress == nil {
+		onProgress = func(container.Progress) {}
+	}
+	img := Image{Image: container.Image{Labels: spec.Labels}}
+	if f.OnBuild != nil {
+		var err error
+		if img, err = f.OnBuild(ctx, spec, onProgress); err != nil {
+			return container.Image{}, err
+		}
+	}
+	f.AddLocal(spec.Tag, img)
+	return f.Image(ctx, spec.Tag)
+}
+
+// Run starts the image's Main.
+func (f *Fake) Run(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
+	c, err := f.create(ctx, spec, out)
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", spec.Step, err)
+	}
+	if err := f.start(ctx, c); err != nil {
+		c.kill(codeKilled, false)
+		f.forget(c.id)
+		return nil, fmt.Errorf("run %s: %w", spec.Step, err)
+	}
+	return c, nil
+}
+
+func (f *Fake) create(ctx context.Context, spec container.Spec, out container.Streams) (*fakeContainer, error) {
+	f.mu.Lock()
+	f.specs = append(f.specs, spec)
+	f.mu.Unlock()
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	img, err := f.image(spec.Image)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range slices.Concat(spec.Inputs, spec.Outputs) {
+		if _, err := os.Stat(m.Source); err != nil {
+			return nil, fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
+		}
+	}
+	if spec.Network != container.NetworkPublish && len(spec.Publish) > 0 {
+		return nil, fmt.Errorf("publishing ports needs network %q", container.NetworkPublish)
+	}
+	if f.OnCreate != nil {
+		if err := f.OnCreate(ctx, spec); err != nil {
+			return nil, err
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.seq++
+	c := newFakeContainer(f, fmt.Sprintf("%064x", f.seq), img, spec, out)
+	c.labels = maps.Clone(f.Labels)
+	c.labels = put(c.labels, container.LabelStep, spec.Step)
+	c.labels = put(c.labels, container.LabelRole, string(spec.Role))
+	f.containers = put(f.containers, c.id, c)
+	return c, nil
+}
+
+func (f *Fake) start(ctx context.Context, c *fakeContainer) error {
+	if f.OnStart != nil {
+		if err := f.OnStart(ctx, c.spec); err != nil {
+			return err
+		}
+	}
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	if c.image.Main == nil && !c.spec.Init {
+		return fmt.Errorf("start %s: the image's command does not exist", c.spec.Image)
+	}
+	if err := c.publish(ctx); err != nil {
+		return err
+	}
+	c.start(ctx)
+	return nil
+}
+
+// Open finds a container by ID or name.
+func (f *Fake) Open(ctx context.Context, id string) (container.Container, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.containers {
+		if c.id == id || c.Name() == id {
+			return c, nil
+		}
+	}
+	return nil, fmt.Errorf("container %s: %w", id, container.ErrNotFound)
+}
+
+// List returns the containers that carry all the given labels, the oldest first.
+func (f *Fake) List(ctx context.Context, labels container.Labels) ([]container.Summary, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	return f.list(labels), nil
+}
+
+func (f *Fake) list(labels container.Labels) []container.Summary {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var rows []container.Summary
+	for _, id := range slices.Sorted(maps.Keys(f.containers)) {
+		if c := f.containers[id]; carries(c.labels, labels) {
+			rows = append(rows, c.summary())
+		}
+	}
+	return rows
+}
+
+// Remove kills and removes a container.
+func (f *Fake) Remove(ctx context.Context, id string) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	var found *fakeContainer
+	for _, c := range f.containers {
+		if c.id == id || c.Name() == id {
+			found = c
+		}
+	}
+	f.mu.Unlock()
+	if found != nil {
+		found.kill(codeKilled, false)
+		f.forget(found.id)
+	}
+	return nil
+}
+
+// CommandLine returns a line that names the image and its command.
+func (f *Fake) CommandLine(spec container.Spec) string {
+	return strings.Join(append([]string{"fake", "run", spec.Image}, spec.Command...), " ")
+}
+
+func (f *Fake) image(ref string) (Image, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if img, ok := f.local[ref]; ok {
+		return img, nil
+	}
+	for _, img := range f.local {
+		if img.ID == ref {
+			return img, nil
+		}
+	}
+	return Image{}, fmt.Errorf("image %s: %w", ref, container.ErrNotFound)
+}
+
+func (f *Fake) forget(id string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.containers, id)
+}
+
+// complete gives an image what every image has.
+func complete(ref string, img Image) Image {
+	if img.ID == "" {
+		img.ID = "sha256:" + fakeHash(ref)
+	}
+	if !slices.Contains(img.Tags, ref) {
+		img.Tags = append(slices.Clone(img.Tags), ref)
+	}
+	if img.Created.IsZero() {
+		img.Created = time.Unix(0, 0).UTC()
+	}
+	return img
+}
+
+func carries(have, want container.Labels) bool {
+	for k, v := range want {
+		got, ok := have[k]
+		if !ok || v != "" && v != got {
+			return false
+		}
+	}
+	return true
+}
+
+func put[M ~map[string]V, V any](m M, key string, value V) M {
+	if m == nil {
+		m = M{}
+	}
+	m[key] = value
+	return m
+}

@@ -1,0 +1,159 @@
+package containertest_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/containertest"
+)
+
+func TestFake(t *testing.T) {
+	t.Parallel()
+	containertest.TestRuntime(t, func(t *testing.T) containertest.Env {
+		t.Helper()
+		f := &containertest.Fake{
+			About: container.Info{
+				Endpoint: "fake://", Name: "Fake", Version: "1", Arch: "amd64", CPUs: 1, Memory: 1 << 30, RootDir: t.TempDir(),
+			},
+			Labels:  container.Labels{container.LabelRun: "fake"},
+			OnBuild: build,
+		}
+		f.AddLocal("probe", containertest.ProbeImage())
+		f.AddLocal("broken", containertest.Image{})
+		return containertest.Env{
+			Runtime: f, Image: "probe", Broken: "broken", Labels: f.Labels, UID: os.Getuid(), GID: os.Getgid(),
+		}
+	})
+}
+
+// build understands the two Dockerfiles of the contract.
+func build(_ context.Context, spec container.BuildSpec, onProgress func(container.Progress)) (containertest.Image, error) {
+	onProgress(container.Progress{Text: "Step 1/2"})
+	if strings.Contains(string(spec.Dockerfile), "exit") {
+		return containertest.Image{}, &container.BuildError{
+			Tag: spec.Tag, Reason: "returned a non-zero code: 3", Tail: []string{"said before it failed"},
+		}
+	}
+	img := containertest.ProbeImage()
+	img.Labels = spec.Labels
+	img.Env = map[string]string{"BUILT": "yes"}
+	return img, nil
+}
+
+func TestFakeInjectsFailures(t *testing.T) {
+	t.Parallel()
+	boom := errors.New("boom")
+	fail := func(context.Context, container.Spec) error { return boom }
+	for name, f := range map[string]*containertest.Fake{
+		"create": {OnCreate: fail},
+		"start":  {OnStart: fail},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f.AddLocal("probe", containertest.ProbeImage())
+			spec := container.Spec{Step: "s", Image: "probe", Command: []string{"exit", "0"}}
+			if _, err := f.Run(t.Context(), spec, container.Streams{}); !errors.Is(err, boom) {
+				t.Errorf("got %v", err)
+			}
+			if left := f.Leaked(); len(left) != 0 {
+				t.Errorf("leaked %+v", left)
+			}
+			if diff := cmp.Diff([]container.Spec{spec}, f.Specs()); diff != "" {
+				t.Errorf("specs (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestFakePull(t *testing.T) {
+	t.Parallel()
+	f := &containertest.Fake{}
+	f.AddRemote("registry/there:1", containertest.Image{Image: container.Image{Digest: "sha256:1", Size: 7}})
+	if _, err := f.Image(t.Context(), "registry/there:1"); !errors.Is(err, container.ErrNotFound) {
+		t.Errorf("before the pull: %v", err)
+	}
+	var last container.Progress
+	img, err := f.Pull(t.Context(), "registry/there:1", func(p container.Progress) { last = p })
+	if err != nil || img.Digest != "sha256:1" || last.Current != 7 {
+		t.Errorf("got %+v, %v, %+v", img, err, last)
+	}
+	if _, err := f.Pull(t.Context(), "registry/missing:1", nil); !errors.Is(err, container.ErrNotFound) {
+		t.Errorf("missing: %v", err)
+	}
+	if diff := cmp.Diff([]string{"registry/there:1", "registry/missing:1"}, f.Pulls()); diff != "" {
+		t.Error(diff)
+	}
+	f.RemoveImage("registry/there:1")
+	if _, err := f.Image(t.Context(), "registry/there:1"); !errors.Is(err, container.ErrNotFound) {
+		t.Errorf("after the prune: %v", err)
+	}
+}
+
+// TestFakeLeaks holds that the fake sees what its users forget.
+func TestFakeLeaks(t *testing.T) {
+	t.Parallel()
+	f := &containertest.Fake{}
+	f.AddLocal("probe", containertest.ProbeImage())
+	c, err := f.Run(t.Context(), container.Spec{Step: "s", Image: "probe", Command: []string{"wait"}}, container.Streams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left := f.Leaked(); len(left) != 1 || left[0].ID != c.ID() || !left[0].Running {
+		t.Errorf("got %+v", left)
+	}
+	if err := f.Remove(t.Context(), c.ID()); err != nil {
+		t.Fatal(err)
+	}
+	if left := f.Leaked(); len(left) != 0 {
+		t.Errorf("after removal: %+v", left)
+	}
+}
+
+// TestFakeIgnoresTermWithoutInit holds that the fake is as strict as a kernel is to PID 1.
+func TestFakeIgnoresTermWithoutInit(t *testing.T) {
+	t.Parallel()
+	f := &containertest.Fake{}
+	f.AddLocal("probe", containertest.ProbeImage())
+	c, err := f.Run(t.Context(), container.Spec{Step: "s", Image: "probe", Command: []string{"wait"}}, container.Streams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Stop(t.Context(), 20*time.Millisecond); err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := c.Wait(t.Context()); err != nil || exit.Code != 128+int(syscall.SIGKILL) {
+		t.Errorf("got %+v, %v", exit, err)
+	}
+}
+
+func TestHostPath(t *testing.T) {
+	t.Parallel()
+	spec := container.Spec{
+		Inputs:  []container.Mount{{Source: "/host/in", Target: "/work"}},
+		Outputs: []container.Mount{{Source: "/host/out", Target: "/work/out"}},
+	}
+	for inside, want := range map[string]struct {
+		host     string
+		writable bool
+		err      error
+	}{
+		"/work":           {"/host/in", false, nil},
+		"/work/a/../b":    {"/host/in/b", false, nil},
+		"/work/out/model": {"/host/out/model", true, nil},
+		"/work/output":    {"/host/in/output", false, nil},
+		"/workshop":       {"", false, syscall.ENOENT},
+	} {
+		host, writable, err := containertest.HostPath(spec, inside)
+		if host != want.host || writable != want.writable || !errors.Is(err, want.err) {
+			t.Errorf("%s: got %q, %t, %v, want %+v", inside, host, writable, err, want)
+		}
+	}
+}

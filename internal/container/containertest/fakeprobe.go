@@ -1,0 +1,110 @@
+package containertest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/containertest/probe"
+)
+
+// ProbePath is where the contract suite's image has the probe: its entrypoint, and what Exec calls.
+const ProbePath = "/probe"
+
+// ProbeImage returns the image of the contract suite for a [Fake]. It is what an image FROM scratch with the probe as
+// its entrypoint is to a real runtime.
+func ProbeImage() Image {
+	run := func(ctx context.Context, spec container.Spec, out container.Streams) int {
+		return probe.Run(ctx, &fakeSystem{ctx: ctx, spec: spec}, spec.Command, out.Stdout, out.Stderr)
+	}
+	return Image{
+		Image: container.Image{Env: map[string]string{"PROBE": "image"}},
+		Main:  run, Commands: map[string]Program{ProbePath: run},
+	}
+}
+
+// fakeSystem is the probe's surroundings in a Fake. It holds the context of the program that it belongs to: the probe
+// asks it nothing else.
+type fakeSystem struct {
+	ctx  context.Context //nolint:containedctx // see above
+	spec container.Spec
+
+	mu    sync.Mutex
+	files map[string][]byte // what was written outside of mounts
+}
+
+func (s *fakeSystem) Getenv(name string) string {
+	if v, ok := s.spec.Env[name]; ok {
+		return v
+	}
+	return surroundings(s.ctx).image.Env[name]
+}
+
+func (s *fakeSystem) ReadFile(name string) ([]byte, error) {
+	host, _, err := HostPath(s.spec, name)
+	if err == nil {
+		return os.ReadFile(host) //nolint:gosec // a test's own folder
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	data, ok := s.files[path.Clean(name)]
+	if !ok {
+		return nil, err
+	}
+	return data, nil
+}
+
+func (s *fakeSystem) WriteFile(name string, data []byte) error {
+	host, writable, err := HostPath(s.spec, name)
+	switch {
+	case err == nil && writable:
+		return os.WriteFile(host, data, 0o644) //nolint:gosec // a test's own folder
+	case err == nil, s.spec.ReadOnly && !s.onTmpfs(name):
+		return fmt.Errorf("write %s: %w", name, syscall.EROFS)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files = put(s.files, path.Clean(name), data)
+	return nil
+}
+
+func (s *fakeSystem) onTmpfs(name string) bool {
+	for dir := range s.spec.Tmpfs {
+		if strings.HasPrefix(path.Clean(name), path.Clean(dir)+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *fakeSystem) IDs() (uid, gid int) {
+	if s.spec.User == container.UserCaller {
+		return os.Getuid(), os.Getgid()
+	}
+	return 0, 0
+}
+
+func (s *fakeSystem) Interfaces() ([]string, error) {
+	if s.spec.Network == container.NetworkPublish {
+		return []string{"eth0"}, nil
+	}
+	return nil, nil
+}
+
+func (s *fakeSystem) Listen(_ context.Context, port uint16) (net.Listener, error) {
+	return Listen(s.ctx, port)
+}
+
+func (s *fakeSystem) Terminated() <-chan struct{} { return Terminated(s.ctx) }
+
+func (s *fakeSystem) Allocate(n int64) {
+	if s.spec.Memory > 0 && n > s.spec.Memory {
+		OutOfMemory(s.ctx)
+	}
+}

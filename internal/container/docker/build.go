@@ -1,0 +1,132 @@
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/docker/docker/api/types/build"
+	"github.com/docker/docker/api/types/registry"
+	"github.com/docker/docker/pkg/jsonmessage"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// tailLines is how much of a failed build's output an error carries.
+const tailLines = 40
+
+// Build makes an image by the engine's classic builder: the one that every engine has, without a session or a plugin.
+// The end of ctx stops the build.
+func (r *Runtime) Build(ctx context.Context, spec container.BuildSpec, onProgress func(container.Progress)) (container.Image, error) {
+	what := "build " + spec.Tag
+	files, err := buildContext(spec.Dockerfile, spec.Files)
+	if err != nil {
+		return container.Image{}, fmt.Errorf("%s: %w", what, err)
+	}
+	response, err := r.api.ImageBuild(ctx, files, r.buildOptions(spec))
+	if err != nil {
+		return container.Image{}, r.buildError(ctx, spec, err, nil)
+	}
+	output := buildOutput{onProgress: onProgress}
+	err = messages(response.Body, output.see)
+	output.flush()
+	if err = errors.Join(err, response.Body.Close()); err != nil {
+		return container.Image{}, r.buildError(ctx, spec, err, output.tail)
+	}
+	if output.id == "" {
+		return container.Image{}, r.buildError(ctx, spec, errors.New("the container engine named no image"), output.tail)
+	}
+	return r.Image(ctx, spec.Tag)
+}
+
+func (r *Runtime) buildOptions(spec container.BuildSpec) build.ImageBuildOptions {
+	args := map[string]*string{}
+	for name, value := range spec.Args {
+		args[name] = &value
+	}
+	logins := map[string]registry.AuthConfig{}
+	// A helper that fails costs the credentials, as with Docker's CLI, and not the build of a public base.
+	if all, err := r.config.GetAllCredentials(); err == nil {
+		for domain, auth := range all {
+			logins[domain] = registry.AuthConfig(auth)
+		}
+	}
+	return build.ImageBuildOptions{
+		Version: build.BuilderV1, Tags: []string{spec.Tag}, Dockerfile: dockerfileName, NetworkMode: spec.Network,
+		BuildArgs: r.config.ParseProxyConfig(r.endpoint, args), Labels: spec.Labels, AuthConfigs: logins,
+		Remove: true, ForceRemove: true, // the containers of its steps, also of one that failed
+	}
+}
+
+// buildError is a *BuildError, and the sentinel of its reason where there is one.
+func (r *Runtime) buildError(ctx context.Context, spec container.BuildSpec, err error, tail []string) error {
+	kind := kindOf(err)
+	if ctx.Err() != nil || errors.Is(kind, container.ErrUnreachable) || errors.Is(kind, container.ErrPermission) {
+		return r.explain(ctx, "build "+spec.Tag, err)
+	}
+	failed := &container.BuildError{Tag: spec.Tag, Reason: words(err), Tail: tail}
+	if _, ran := errors.AsType[*jsonmessage.JSONError](err); ran && !strings.Contains(failed.Reason, "returned a non-zero code") {
+		kind = kindOfRegistry(failed.Reason) // it was the base image that could not be had
+	}
+	if kind == nil {
+		return failed
+	}
+	return &engineError{kind: kind, text: failed.Error(), cause: failed}
+}
+
+// buildOutput makes lines of a build's output, and keeps the last.
+type buildOutput struct {
+	onProgress func(container.Progress)
+	partial    string
+	tail       []string
+	id         string
+}
+
+func (o *buildOutput) see(m jsonmessage.JSONMessage) {
+	var result build.Result
+	if m.Aux != nil && json.Unmarshal(*m.Aux, &result) == nil && result.ID != "" {
+		o.id = result.ID
+	}
+	if m.Stream == "" {
+		o.pulling(m)
+		return
+	}
+	lines := strings.Split(o.partial+m.Stream, "\n")
+	o.partial = lines[len(lines)-1]
+	for _, line := range lines[:len(lines)-1] {
+		o.line(line)
+	}
+}
+
+// pulling reports on the base image that the builder fetches.
+func (o *buildOutput) pulling(m jsonmessage.JSONMessage) {
+	if m.Status == "" || o.onProgress == nil {
+		return
+	}
+	p := container.Progress{Text: strings.TrimSpace(m.ID + " " + m.Status)}
+	if m.Progress != nil {
+		p.Current, p.Total = m.Progress.Current, m.Progress.Total
+	}
+	o.onProgress(p)
+}
+
+// line takes a finished line. What a carriage return has overwritten is left out: progress bars are made of it.
+func (o *buildOutput) line(line string) {
+	line = strings.TrimRight(line, "\r ")
+	line = line[strings.LastIndexByte(line, '\r')+1:]
+	if line == "" {
+		return
+	}
+	o.tail = append(o.tail, line)
+	o.tail = o.tail[max(0, len(o.tail)-tailLines):]
+	if o.onProgress != nil {
+		o.onProgress(container.Progress{Text: line})
+	}
+}
+
+func (o *buildOutput) flush() {
+	o.line(o.partial)
+	o.partial = ""
+}

@@ -1,0 +1,111 @@
+package docker
+
+import (
+	"encoding/csv"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// CommandLine returns the docker run line that does what Run does with spec. It has --rm and neither name nor labels,
+// because such a container is the user's own; and it binds folders, also where Run would copy them.
+func (r *Runtime) CommandLine(spec container.Spec) string {
+	f, _ := r.remembered() // what is known without asking: CommandLine explains failures, also of the engine
+	args := []string{"docker"}
+	if r.options.Host != "" {
+		args = append(args, "--host", r.options.Host)
+	}
+	args = append(args, "run", "--rm")
+	flag := func(name, value string) { args = append(args, "--"+name+"="+value) }
+	if spec.Init {
+		args = append(args, "--init")
+	}
+	if user := r.user(spec.User, f); user != "" {
+		flag("user", user)
+	}
+	flag("cap-drop", "ALL")
+	for _, option := range securityOptions(f) {
+		flag("security-opt", option)
+	}
+	if spec.ReadOnly {
+		args = append(args, "--read-only")
+	}
+	for _, target := range slices.Sorted(maps.Keys(spec.Tmpfs)) {
+		flag("tmpfs", target+":"+tmpfsOptions(spec.Tmpfs[target]))
+	}
+	limits(spec, flag)
+	if spec.GPUs != "" {
+		flag("gpus", quoteGPUs(spec.GPUs))
+	}
+	network(spec, flag)
+	for _, m := range spec.Inputs {
+		flag("mount", mountFlag(m, "readonly"))
+	}
+	for _, m := range spec.Outputs {
+		flag("mount", mountFlag(m))
+	}
+	if spec.WorkDir != "" {
+		flag("workdir", spec.WorkDir)
+	}
+	for _, e := range environment(spec.Env) {
+		flag("env", e)
+	}
+	args = append(args, spec.Image)
+	args = append(args, spec.Command...)
+	for i := range args {
+		args[i] = shellQuote(args[i])
+	}
+	return strings.Join(args, " ")
+}
+
+func limits(spec container.Spec, flag func(name, value string)) {
+	for _, limit := range []struct {
+		name  string
+		value int64
+	}{
+		{"shm-size", spec.Shm},
+		{"memory", spec.Memory},
+		{"memory-swap", spec.Memory},
+		{"pids-limit", spec.Pids},
+		{"stop-timeout", int64(wholeSeconds(spec.Grace))},
+	} {
+		if limit.value > 0 {
+			flag(limit.name, strconv.FormatInt(limit.value, 10))
+		}
+	}
+}
+
+func network(spec container.Spec, flag func(name, value string)) {
+	if spec.Network != container.NetworkPublish {
+		flag("network", "none")
+		return
+	}
+	for _, p := range spec.Publish {
+		host := ""
+		if p.Host != 0 {
+			host = strconv.Itoa(int(p.Host))
+		}
+		flag("publish", loopback+":"+host+":"+strconv.Itoa(int(p.Container)))
+	}
+}
+
+// mountFlag writes the CSV that --mount reads, so that a comma in a path is only a comma.
+func mountFlag(m container.Mount, options ...string) string {
+	var b strings.Builder
+	w := csv.NewWriter(&b)
+	_ = w.Write(append([]string{"type=bind", "source=" + m.Source, "target=" + m.Target}, options...)) // to memory
+	w.Flush()
+	return strings.TrimSuffix(b.String(), "\n")
+}
+
+// shellQuote quotes an argument for a POSIX shell where it needs it.
+func shellQuote(s string) string {
+	if regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`).MatchString(s) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

@@ -1,0 +1,165 @@
+//go:build integration
+
+package docker_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	dimage "github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/client"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/container/docker"
+)
+
+// otherUser is nobody in particular: where the tests run as root, "not root-owned" proves nothing about the adapter
+// unless the caller is somebody else.
+const otherUser = 12345
+
+func TestContract(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	caller := docker.Options{UID: os.Getuid(), GID: os.Getgid()}
+	other := caller
+	if caller.UID == 0 {
+		other = docker.Options{UID: otherUser, GID: otherUser}
+	}
+	// An engine on another host is played by this one. What comes back is written by this process, so the caller is its user.
+	caller.Transfer = docker.TransferCopy
+	for name, o := range map[string]docker.Options{"bind": other, "copy": caller} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			containertest.TestRuntime(t, func(t *testing.T) containertest.Env {
+				t.Helper()
+				return e.env(t, o)
+			})
+		})
+	}
+}
+
+// engine is the container engine of this machine with the images of the suite.
+type engine struct {
+	image, broken string
+	noMemoryLimit string
+}
+
+func options(o docker.Options) docker.Options {
+	o.Env = os.Getenv
+	o.Home, _ = os.UserHomeDir() // only Docker's configuration is there
+	return o
+}
+
+func newRuntime(t *testing.T, o docker.Options) *docker.Runtime {
+	t.Helper()
+	r, err := docker.New(options(o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+func newEngine(t *testing.T) engine {
+	t.Helper()
+	r := newRuntime(t, docker.Options{})
+	if _, err := r.Info(t.Context()); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skip("no container engine to test against: " + err.Error())
+	}
+	name := "dalirun.test/contract:" + rand.Text()
+	e := engine{image: name, broken: name + "-missing-command"}
+	t.Cleanup(func() { removeImages(t, e.image, e.image+"-built", e.broken) })
+	probe := buildProbe(t)
+	for tag, dockerfile := range map[string]string{
+		// The label keeps these layers apart from another run's, whose end would take them away.
+		e.image:  "FROM scratch\nLABEL contract=" + name + "\nENV PROBE=image\nCOPY probe /probe\nENTRYPOINT [\"/probe\"]\n",
+		e.broken: "FROM scratch\nLABEL contract=" + name + "\nCOPY probe /probe\nENTRYPOINT [\"/no/such/command\"]\n",
+	} {
+		_, err := r.Build(t.Context(), container.BuildSpec{
+			Tag: tag, Dockerfile: []byte(dockerfile), Files: map[string][]byte{"probe": probe},
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := sdk(t).Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !info.MemoryLimit {
+		e.noMemoryLimit = "the engine's cgroups have no memory controller"
+	}
+	return e
+}
+
+func (e engine) env(t *testing.T, o docker.Options) containertest.Env {
+	t.Helper()
+	o.Labels = container.Labels{container.LabelRun: rand.Text()}
+	return containertest.Env{
+		Runtime: newRuntime(t, o), Image: e.image, Broken: e.broken, Labels: o.Labels,
+		UID: o.UID, GID: o.GID, NoMemoryLimit: e.noMemoryLimit,
+	}
+}
+
+// buildProbe compiles the probe without cgo, so that it runs in an image FROM scratch.
+func buildProbe(t *testing.T) []byte {
+	t.Helper()
+	probe, err := builtProbe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return probe
+}
+
+var builtProbe = sync.OnceValues(func() (probe []byte, err error) {
+	dir, err := os.MkdirTemp("", "probe")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	path := filepath.Join(dir, "probe")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", path,
+		"github.com/dalirun/dalirun/internal/container/containertest/cmd/probe")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOFLAGS=")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, errors.Join(err, errors.New(string(out)))
+	}
+	return os.ReadFile(path)
+})
+
+// sdk is a client for what the tests ask beside the contract.
+func sdk(t *testing.T) *client.Client {
+	t.Helper()
+	host := newRuntime(t, docker.Options{}).Endpoint()
+	c, err := client.NewClientWithOpts(client.WithHost(host), client.WithAPIVersionNegotiation())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func removeImages(t *testing.T, names ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
+	defer cancel()
+	c := sdk(t)
+	for _, name := range names {
+		if _, err := c.ImageRemove(ctx, name, dimage.RemoveOptions{Force: true, PruneChildren: true}); err != nil && !client.IsErrNotFound(err) {
+			t.Errorf("remove %s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package docker
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+
+	"github.com/docker/cli/cli/config/configfile"
+	dcontext "github.com/docker/cli/cli/context"
+	ddocker "github.com/docker/cli/cli/context/docker"
+	"github.com/docker/cli/cli/context/store"
+	"github.com/docker/cli/opts"
+)
+
+// defaultContext is the name of the context that is not stored but made of the environment.
+const defaultContext = "default"
+
+// resolve finds the endpoint as Docker's CLI does (resolveContextName in its cli/command/cli.go). It is repeated here
+// because that package reads the environment itself and brings 200 others.
+func resolve(o Options, cfg *configfile.ConfigFile, configDir string) (ddocker.Endpoint, error) {
+	name := defaultContext
+	switch {
+	case o.Host != "" || o.Env("DOCKER_HOST") != "":
+	case o.Env("DOCKER_CONTEXT") != "":
+		name = o.Env("DOCKER_CONTEXT")
+	case cfg.CurrentContext != "":
+		name = cfg.CurrentContext
+	}
+	if name == defaultContext {
+		return fromEnvironment(o, configDir)
+	}
+	contexts := store.New(filepath.Join(configDir, "contexts"), store.NewConfig(
+		func() any { return &map[string]any{} },
+		store.EndpointTypeGetter(ddocker.DockerEndpoint, func() any { return &ddocker.EndpointMeta{} }),
+	))
+	meta, err := contexts.GetMetadata(name)
+	if err != nil {
+		return ddocker.Endpoint{}, fmt.Errorf("docker context %q (see docker context ls): %w", name, err)
+	}
+	endpoint, err := ddocker.EndpointFromContext(meta)
+	if err != nil {
+		return ddocker.Endpoint{}, fmt.Errorf("docker context %q: %w", name, err)
+	}
+	return ddocker.WithTLSData(contexts, name, endpoint)
+}
+
+func fromEnvironment(o Options, configDir string) (ddocker.Endpoint, error) {
+	host := o.Host
+	if host == "" {
+		host = o.Env("DOCKER_HOST")
+	}
+	verify := o.Env("DOCKER_TLS_VERIFY") != ""
+	tls := verify || o.Env("DOCKER_TLS") != ""
+	host, err := opts.ParseHost(tls, host)
+	if err != nil {
+		return ddocker.Endpoint{}, err
+	}
+	endpoint := ddocker.Endpoint{EndpointMeta: ddocker.EndpointMeta{Host: host}}
+	if !tls {
+		return endpoint, nil
+	}
+	dir := o.Env("DOCKER_CERT_PATH")
+	if dir == "" {
+		dir = configDir
+	}
+	endpoint.SkipTLSVerify = !verify
+	endpoint.TLSData, err = dcontext.TLSDataFromFiles(
+		existing(filepath.Join(dir, "ca.pem")), existing(filepath.Join(dir, "cert.pem")), existing(filepath.Join(dir, "key.pem")),
+	)
+	return endpoint, err
+}
+
+// existing returns path, or nothing where there is no such file: client certificates are optional.
+func existing(path string) string {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	return path
+}
+
+// isRemote says whether an endpoint is on another host. A forwarded port of this one looks local, and an engine behind
+// it then refuses the mounts with an error: TransferCopy is for that.
+func isRemote(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	switch u.Scheme {
+	case "ssh":
+		return !isLoopback(u.Hostname())
+	case "tcp", "http", "https":
+		return !isLoopback(u.Hostname())
+	default:
+		return false
+	}
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "" || host == "localhost" || err == nil && addr.IsLoopback()
+}

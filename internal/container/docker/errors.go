@@ -1,0 +1,201 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/client"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// engineError is an error of the engine or a registry: its words, the sentinel that it is one of, and the cause.
+type engineError struct {
+	kind  error // nil where none fits
+	text  string
+	cause error
+}
+
+// Error returns what was tried and the engine's words.
+func (e *engineError) Error() string { return e.text }
+
+// Unwrap returns the sentinel and the cause.
+func (e *engineError) Unwrap() []error {
+	if e.kind == nil {
+		return []error{e.cause}
+	}
+	return []error{e.kind, e.cause}
+}
+
+// explain says what was tried, and maps err to the sentinels. Where ctx has ended, its cause is the error: the engine's
+// words about an interrupted request are noise.
+func (r *Runtime) explain(ctx context.Context, what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	kind := kindOf(err)
+	if ctx.Err() != nil || errors.Is(kind, container.ErrUnreachable) || errors.Is(kind, container.ErrPermission) {
+		return fmt.Errorf("%s: %w", what, r.unavailable(ctx, err))
+	}
+	return &engineError{kind: kind, text: what + ": " + words(err) + hint(kind), cause: err}
+}
+
+// explainRegistry is explain for what a registry may be the reason of.
+func (r *Runtime) explainRegistry(ctx context.Context, what string, err error) error {
+	if kind := kindOf(err); err == nil || ctx.Err() != nil || errors.Is(kind, container.ErrUnreachable) ||
+		errors.Is(kind, container.ErrPermission) || errors.Is(kind, container.ErrNoSpace) {
+		return r.explain(ctx, what, err)
+	}
+	kind := kindOfRegistry(err.Error())
+	if kind == nil && cerrdefs.IsNotFound(err) {
+		kind = container.ErrNotFound
+	}
+	return &engineError{kind: kind, text: what + ": " + words(err), cause: err}
+}
+
+// unavailable names the endpoint and the way out.
+func (r *Runtime) unavailable(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if cause != nil && !errors.Is(cause, errNoReply) {
+		return cause
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return &engineError{
+			kind: container.ErrPermission, cause: err,
+			text: fmt.Sprintf("%s to talk to the container engine at %s: add yourself to the group of its socket "+
+				"(sudo usermod -aG docker $USER, then log in again) or use a rootless engine", container.ErrPermission, r.endpoint),
+		}
+	}
+	reason := "start it, or name another one by DOCKER_HOST or docker context use"
+	socket, isSocket := strings.CutPrefix(r.endpoint, "unix://")
+	switch {
+	case cause != nil:
+		reason = cause.Error() + ": it hangs or starts; look at its log"
+	case isSocket && !exists(socket):
+		reason = "there is no such socket: install a container engine or " + reason
+	case !isSocket:
+		reason = words(err) + ": " + reason
+	}
+	return &engineError{
+		kind: container.ErrUnreachable, cause: err,
+		text: fmt.Sprintf("%s at %s: %s", container.ErrUnreachable, r.endpoint, reason),
+	}
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// words are the engine's own, without the client's preamble.
+func words(err error) string {
+	return strings.TrimSpace(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
+}
+
+func hint(kind error) string {
+	if errors.Is(kind, container.ErrNoGPU) {
+		return " (is the NVIDIA Container Toolkit installed, and was the container engine restarted after it?)"
+	}
+	return ""
+}
+
+// kindOf maps an error of the engine to a sentinel, or nil. Text comes first where the engine's status codes are
+// about the request and not about its reason.
+func kindOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	text := err.Error()
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return container.ErrPermission
+	case client.IsErrConnectionFailed(err):
+		return container.ErrUnreachable
+	case containsAny(text, "no space left on device", "disk quota exceeded"):
+		return container.ErrNoSpace
+	case containsAny(text,
+		"could not select device driver", // no hook and no CDI
+		"CDI device injection failed", "unresolvable CDI devices", cdiKind,
+		"nvidia-container-cli", "nvidia-container-runtime", // the hook ran and failed
+		"libnvidia-ml.so", "no known GPU vendor found", "failed to discover GPU"):
+		return container.ErrNoGPU
+	case containsAny(text, "port is already allocated", "address already in use", "ports are not available"):
+		return container.ErrPortTaken
+	case cerrdefs.IsNotFound(err):
+		return container.ErrNotFound
+	default:
+		return nil
+	}
+}
+
+// kindOfRegistry maps the words of a pull, which are the registry's, to a sentinel, or nil.
+func kindOfRegistry(text string) error {
+	switch {
+	case containsAny(text, "no space left on device", "disk quota exceeded"):
+		return container.ErrNoSpace
+	case containsAny(text, "no matching manifest", "does not match the specified platform", "manifest unknown", "manifest for ",
+		"name unknown", "404 not found", "not found: not found", "failed to resolve reference", "repository not found") &&
+		!isDenied(text) && !isUnreached(text):
+		return container.ErrNotFound
+	case isDenied(text):
+		return container.ErrDenied
+	case isUnreached(text):
+		return container.ErrRegistry
+	default:
+		return nil
+	}
+}
+
+func isDenied(text string) bool {
+	return containsAny(text, "unauthorized", "authentication required", "access denied", "access to the resource is denied",
+		"denied: ", "no basic auth credentials", "401 ", "403 forbidden", "incorrect username or password")
+}
+
+func isUnreached(text string) bool {
+	return containsAny(text, "no such host", "server misbehaving", "temporary failure in name resolution",
+		"i/o timeout", "tls handshake timeout", "client.timeout exceeded", "context deadline exceeded",
+		"connection refused", "connection reset", "network is unreachable", "no route to host", "unexpected eof", ": eof",
+		"x509: ", "certificate", "server gave http response to https client", "proxyconnect",
+		"toomanyrequests", "too many requests", "rate limit",
+		"500 internal server error", "502 bad gateway", "503 service unavailable", "504 gateway")
+}
+
+func containsAny(text string, parts ...string) bool {
+	text = strings.ToLower(text)
+	for _, part := range parts {
+		if strings.Contains(text, strings.ToLower(part)) {
+			return true
+		}
+	}
+	return false
+}
+
+// takenPort finds the host port in the engine's words about a port that is in use. The forms seen: "Bind for
+// 127.0.0.1:8000 failed: port is already allocated", "listen tcp4 127.0.0.1:8000: bind: address already in use",
+// "failed to bind host port for 127.0.0.1:8000:172.17.0.2:8001/tcp: address already in use".
+func takenPort(err error) (uint16, bool) {
+	match := regexp.MustCompile(`(?:127\.0\.0\.1|0\.0\.0\.0|localhost|\[::1?\]):(\d{1,5})`).FindStringSubmatch(err.Error())
+	if match == nil {
+		return 0, false
+	}
+	port, parseErr := strconv.ParseUint(match[1], 10, 16)
+	return uint16(port), parseErr == nil
+}
+
+// isRemoving says whether somebody else is removing the container already.
+func isRemoving(err error) bool {
+	return cerrdefs.IsConflict(err) && containsAny(err.Error(), "already in progress", "is being removed")
+}
+
+// isNotRunning says whether a request failed because the container does not run (any more).
+func isNotRunning(err error) bool {
+	return cerrdefs.IsNotFound(err) || cerrdefs.IsNotModified(err) ||
+		containsAny(err.Error(), "is not running", "no such process", "can only kill running containers")
+}

@@ -1,0 +1,219 @@
+package docker
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/pkg/stdcopy"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+type addrs = map[uint16]netip.AddrPort
+
+// handle is a container that was started here, or opened.
+type handle struct {
+	runtime  *Runtime
+	id, name string
+	volumes  []volume // to copy out of, at the end
+
+	// done is closed when exit and err are final; it is nil in a container that another process started.
+	done chan struct{}
+	exit container.Exit
+	err  error
+}
+
+// Open finds a container that another process started.
+func (r *Runtime) Open(ctx context.Context, id string) (container.Container, error) {
+	ctx, cancel := r.limit(ctx)
+	defer cancel()
+	found, err := r.api.ContainerInspect(ctx, id)
+	if err != nil {
+		return nil, r.explain(ctx, "container "+id, err)
+	}
+	return &handle{runtime: r, id: found.ID, name: strings.TrimPrefix(found.Name, "/")}, nil
+}
+
+func (h *handle) ID() string   { return h.id }
+func (h *handle) Name() string { return h.name }
+
+// follow opens the output and watches over the container until its end, whatever becomes of ctx.
+func (h *handle) follow(ctx context.Context, out container.Streams) error {
+	// Nothing but the container's end, or its removal, ends this. An engine that goes away closes the connections.
+	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	o, err := h.openOutput(life, out)
+	if err != nil {
+		cancel()
+		return h.runtime.explain(ctx, "follow the output of "+h.name, err)
+	}
+	go func() {
+		defer cancel()
+		h.exit, h.err = h.end(life, o)
+		close(h.done)
+	}()
+	return nil
+}
+
+// end waits for the exit, then for the end of the output, and then asks about memory.
+func (h *handle) end(ctx context.Context, o *output) (container.Exit, error) {
+	exit, err := h.awaitExit(ctx)
+	if err != nil {
+		return exit, err
+	}
+	if err := o.finish(ctx); err != nil {
+		return exit, fmt.Errorf("output of %s: %w", h.name, err)
+	}
+	if err := h.collect(ctx); err != nil {
+		return exit, err
+	}
+	exit.OOM, err = h.outOfMemory(ctx)
+	return exit, err
+}
+
+func (h *handle) awaitExit(ctx context.Context) (container.Exit, error) {
+	results, failures := h.runtime.api.ContainerWait(ctx, h.id, dcontainer.WaitConditionNotRunning)
+	select {
+	case result := <-results:
+		if result.Error != nil && result.Error.Message != "" {
+			return container.Exit{}, fmt.Errorf("wait for %s: %s", h.name, result.Error.Message)
+		}
+		return container.Exit{Code: int(result.StatusCode)}, nil
+	case err := <-failures:
+		return container.Exit{}, h.runtime.explain(ctx, "wait for "+h.name, err)
+	}
+}
+
+func (h *handle) outOfMemory(ctx context.Context) (bool, error) {
+	ctx, cancel := h.runtime.limit(ctx)
+	defer cancel()
+	found, err := h.runtime.api.ContainerInspect(ctx, h.id)
+	if cerrdefs.IsNotFound(err) {
+		return false, nil // removed by somebody else, who killed it
+	}
+	if err != nil {
+		return false, h.runtime.explain(ctx, "inspect "+h.name, err)
+	}
+	return found.State != nil && found.State.OOMKilled, nil
+}
+
+// Wait returns how the container ended.
+func (h *handle) Wait(ctx context.Context) (container.Exit, error) {
+	if h.done == nil {
+		exit, err := h.awaitExit(ctx)
+		if err == nil {
+			exit.OOM, err = h.outOfMemory(ctx)
+		}
+		return exit, err
+	}
+	select {
+	case <-h.done:
+		return h.exit, h.err
+	case <-ctx.Done():
+		return container.Exit{}, context.Cause(ctx)
+	}
+}
+
+// Stop sends the stop signal, and kills after grace.
+func (h *handle) Stop(ctx context.Context, grace time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, grace+answer, fmt.Errorf("%w within %s", errNoReply, grace+answer))
+	defer cancel()
+	var err error
+	if seconds := wholeSeconds(grace); seconds > 0 {
+		err = h.runtime.api.ContainerStop(ctx, h.id, dcontainer.StopOptions{Timeout: &seconds})
+	} else {
+		err = h.runtime.api.ContainerKill(ctx, h.id, "KILL")
+	}
+	if err == nil || isNotRunning(err) {
+		return nil
+	}
+	return h.runtime.explain(ctx, "stop "+h.name, err)
+}
+
+// wholeSeconds rounds up: the engine counts in seconds, and no grace must not become none.
+func wholeSeconds(d time.Duration) int { return int(math.Ceil(max(0, d.Seconds()))) }
+
+// Addr returns where a published port answers on the host.
+func (h *handle) Addr(ctx context.Context, port uint16) (netip.AddrPort, error) {
+	ctx, cancel := h.runtime.limit(ctx)
+	defer cancel()
+	what := fmt.Sprintf("port %d of %s", port, h.name)
+	found, err := h.runtime.api.ContainerInspect(ctx, h.id)
+	if err != nil {
+		return netip.AddrPort{}, h.runtime.explain(ctx, what, err)
+	}
+	if found.NetworkSettings != nil {
+		for _, binding := range found.NetworkSettings.Ports[tcp(port)] {
+			if h.runtime.remote {
+				return netip.AddrPort{}, fmt.Errorf("%s is published as %s:%s of the container engine's host, which is another one (%s): forward it, as by ssh -L",
+					what, loopback, binding.HostPort, h.runtime.endpoint)
+			}
+			if addr, err := hostAddr(binding.HostIP, binding.HostPort); err == nil {
+				return addr, nil
+			}
+		}
+	}
+	return netip.AddrPort{}, fmt.Errorf("%s: %w: it is not published, or the container has ended", what, container.ErrNotFound)
+}
+
+func hostAddr(ip, port string) (netip.AddrPort, error) {
+	if ip == "" || ip == "0.0.0.0" || ip == "::" { // what an engine says that was told no address, or forgets it
+		ip = loopback
+	}
+	addr, err := netip.ParseAddrPort(ip + ":" + port)
+	return addr, err
+}
+
+// Exec runs argv inside and returns its exit code.
+func (h *handle) Exec(ctx context.Context, argv []string, out container.Streams) (int, error) {
+	what := fmt.Sprintf("exec %q in %s", argv, h.name)
+	api := h.runtime.api
+	created, err := api.ContainerExecCreate(ctx, h.id, dcontainer.ExecOptions{Cmd: argv, AttachStdout: true, AttachStderr: true})
+	if err != nil {
+		return 0, h.runtime.explain(ctx, what, err)
+	}
+	stream, err := api.ContainerExecAttach(ctx, created.ID, dcontainer.ExecAttachOptions{})
+	if err != nil {
+		return 0, h.runtime.explain(ctx, what, err)
+	}
+	defer stream.Close()
+	// The connection was taken over from HTTP, so the context does not end it by itself.
+	defer context.AfterFunc(ctx, stream.Close)()
+	_, copyErr := stdcopy.StdCopy(orDiscard(out.Stdout), orDiscard(out.Stderr), stream.Reader)
+	if ctx.Err() != nil {
+		return 0, h.runtime.explain(ctx, what, context.Cause(ctx))
+	}
+	code, err := h.execCode(ctx, created.ID)
+	if err != nil {
+		return 0, h.runtime.explain(ctx, what, err)
+	}
+	// Of a missing command an engine speaks in plain text where the framed output would be.
+	if copyErr != nil && code == 0 {
+		return 0, fmt.Errorf("%s: output: %w", what, copyErr)
+	}
+	return code, nil
+}
+
+// execCode waits for the exit code, which the engine may know a moment after the end of the output.
+func (h *handle) execCode(ctx context.Context, id string) (int, error) {
+	ctx, cancel := h.runtime.limit(ctx)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		state, err := h.runtime.api.ContainerExecInspect(ctx, id)
+		if err != nil || !state.Running {
+			return state.ExitCode, err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return 0, context.Cause(ctx)
+		}
+	}
+}

@@ -1,0 +1,143 @@
+package docker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+	"github.com/docker/cli/cli/config/types"
+	dimage "github.com/docker/docker/api/types/image"
+	"github.com/docker/docker/api/types/registry"
+	"github.com/docker/docker/pkg/jsonmessage"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// Image describes a local image.
+func (r *Runtime) Image(ctx context.Context, ref string) (container.Image, error) {
+	ctx, cancel := r.limit(ctx)
+	defer cancel()
+	found, err := r.api.ImageInspect(ctx, ref)
+	if err != nil {
+		return container.Image{}, r.explain(ctx, "image "+ref, err)
+	}
+	return describe(ref, found), nil
+}
+
+func describe(ref string, found dimage.InspectResponse) container.Image {
+	img := container.Image{
+		ID: found.ID, Digest: digestOf(ref, found.RepoDigests), Tags: found.RepoTags, Arch: found.Architecture,
+		Size: found.Size, Env: map[string]string{},
+	}
+	img.Created, _ = time.Parse(time.RFC3339Nano, found.Created) // zero where an image does not say
+	if found.Config != nil {
+		img.Labels = found.Config.Labels
+		for _, e := range found.Config.Env {
+			name, value, _ := strings.Cut(e, "=")
+			img.Env[name] = value
+		}
+	}
+	return img
+}
+
+// digestOf finds the registry digest of an image: the one of ref's own repository, or any where ref is an ID.
+func digestOf(ref string, repoDigests []string) string {
+	var other string
+	named, err := reference.ParseNormalizedNamed(ref)
+	for _, candidate := range repoDigests {
+		parsed, parseErr := reference.ParseNormalizedNamed(candidate)
+		digested, ok := parsed.(reference.Digested)
+		if parseErr != nil || !ok {
+			continue
+		}
+		if err == nil && named.Name() == parsed.Name() {
+			return digested.Digest().String()
+		}
+		if other == "" {
+			other = digested.Digest().String()
+		}
+	}
+	return other
+}
+
+// Pull fetches ref from its registry, with the credentials that docker login stored. Stale ones do not keep a public
+// image away: what they are refused is asked for once more without them.
+func (r *Runtime) Pull(ctx context.Context, ref string, onProgress func(container.Progress)) (container.Image, error) {
+	what := "pull " + ref
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return container.Image{}, fmt.Errorf("%s: %w", what, err)
+	}
+	named = reference.TagNameOnly(named)
+	login, loginErr := r.login(reference.Domain(named))
+	err = r.pull(ctx, what, named, login, onProgress)
+	if errors.Is(err, container.ErrDenied) && login != "" {
+		if r.pull(ctx, what, named, "", onProgress) == nil {
+			err = nil
+		}
+	}
+	if errors.Is(err, container.ErrDenied) {
+		err = errors.Join(fmt.Errorf("%w (docker login %s)", err, reference.Domain(named)), loginErr)
+	}
+	if err != nil {
+		return container.Image{}, err
+	}
+	return r.Image(ctx, ref)
+}
+
+// login returns the stored credentials of a registry as the engine wants them, or nothing.
+func (r *Runtime) login(domain string) (string, error) {
+	key := domain
+	if domain == "docker.io" {
+		key = "https://index.docker.io/v1/" // under which docker login stores those of Docker Hub
+	}
+	auth, err := r.config.GetAuthConfig(key)
+	if err != nil {
+		return "", fmt.Errorf("credentials of %s: %w", domain, err)
+	}
+	if auth == (types.AuthConfig{}) || auth == (types.AuthConfig{ServerAddress: auth.ServerAddress}) {
+		return "", nil
+	}
+	return registry.EncodeAuthConfig(registry.AuthConfig(auth))
+}
+
+func (r *Runtime) pull(ctx context.Context, what string, named reference.Named, login string, onProgress func(container.Progress)) (err error) {
+	stream, err := r.api.ImagePull(ctx, named.String(), dimage.PullOptions{RegistryAuth: login})
+	if err != nil {
+		return r.explainRegistry(ctx, what, err)
+	}
+	defer func() { err = errors.Join(err, stream.Close()) }()
+	layers := newLayers()
+	return r.explainRegistry(ctx, what, messages(stream, func(m jsonmessage.JSONMessage) {
+		if layers.see(m) && onProgress != nil {
+			onProgress(layers.progress())
+		}
+	}))
+}
+
+// messages calls f for each message of an engine's stream, and returns the error that the stream carries.
+func messages(stream io.Reader, f func(jsonmessage.JSONMessage)) error {
+	decoder := json.NewDecoder(stream)
+	for {
+		var m jsonmessage.JSONMessage
+		err := decoder.Decode(&m)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("the container engine's answer broke off: %w", err)
+		}
+		if m.Error != nil {
+			return m.Error
+		}
+		if m.ErrorMessage != "" {
+			return errors.New(m.ErrorMessage)
+		}
+		f(m)
+	}
+}

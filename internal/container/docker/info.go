@@ -1,0 +1,94 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/docker/docker/api/types"
+	"github.com/docker/docker/api/types/system"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// facts are what the mapping of a Spec depends on.
+type facts struct {
+	info    container.Info
+	podman  bool
+	selinux bool
+}
+
+// errNoReply is the cause of an Info that took too long.
+var errNoReply = errors.New("no reply") //nolint:gochecknoglobals // a sentinel
+
+// Info asks the engine what it is.
+func (r *Runtime) Info(ctx context.Context) (container.Info, error) {
+	f, err := r.ask(ctx)
+	return f.info, err
+}
+
+// facts returns those of the last Info, or asks for them.
+func (r *Runtime) facts(ctx context.Context) (facts, error) {
+	if f, ok := r.remembered(); ok {
+		return f, nil
+	}
+	return r.ask(ctx)
+}
+
+func (r *Runtime) remembered() (facts, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.known == nil {
+		return facts{}, false
+	}
+	return *r.known, true
+}
+
+func (r *Runtime) ask(ctx context.Context) (facts, error) {
+	limited, cancel := context.WithTimeoutCause(ctx, r.infoLimit, fmt.Errorf("%w within %s", errNoReply, r.infoLimit))
+	defer cancel()
+	version, err := r.api.ServerVersion(limited)
+	if err != nil {
+		return facts{}, r.unavailable(limited, err)
+	}
+	info, err := r.api.Info(limited)
+	if err != nil {
+		return facts{}, r.unavailable(limited, err)
+	}
+	f := understand(version, info)
+	f.info.Endpoint, f.info.Remote = r.endpoint, r.remote
+	f.info.APIVersion = r.api.ClientVersion()
+	r.mu.Lock()
+	r.known = &f
+	r.mu.Unlock()
+	return f, nil
+}
+
+// understand reads two answers. Podman's differ in what they lack.
+func understand(version types.Version, info system.Info) facts {
+	f := facts{info: container.Info{
+		Name: "Docker Engine", Version: version.Version, Arch: version.Arch,
+		CPUs: info.NCPU, Memory: info.MemTotal, RootDir: info.DockerRootDir,
+		Runtimes: slices.Sorted(maps.Keys(info.Runtimes)),
+	}}
+	for _, component := range version.Components {
+		if component.Name == "Podman Engine" {
+			f.podman, f.info.Name = true, component.Name
+			f.info.Version = component.Version
+		}
+	}
+	for _, option := range info.SecurityOptions {
+		name, _, _ := strings.Cut(strings.TrimPrefix(option, "name="), ",")
+		f.info.Rootless = f.info.Rootless || name == "rootless"
+		f.selinux = f.selinux || name == "selinux"
+	}
+	for _, device := range info.DiscoveredDevices {
+		if device.Source == "cdi" && strings.HasPrefix(device.ID, cdiKind+"=") {
+			f.info.CDIDevices = append(f.info.CDIDevices, device.ID)
+		}
+	}
+	return f
+}

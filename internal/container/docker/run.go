@@ -1,0 +1,265 @@
+package docker
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	cerrdefs "github.com/containerd/errdefs"
+	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/filters"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// Run creates, starts and follows a container.
+func (r *Runtime) Run(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
+	c, err := r.run(ctx, spec, out)
+	if err != nil {
+		return nil, fmt.Errorf("run %s: %w", spec.Step, err)
+	}
+	return c, nil
+}
+
+func (r *Runtime) run(ctx context.Context, spec container.Spec, out container.Streams) (*handle, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	for _, m := range slices.Concat(spec.Inputs, spec.Outputs) {
+		if _, err := os.Stat(m.Source); err != nil {
+			return nil, fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
+		}
+	}
+	f, err := r.facts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	spec.Publish = slices.Clone(spec.Publish)
+	for {
+		q, err := r.translate(spec, f)
+		if err != nil {
+			return nil, err
+		}
+		c, err := r.attempt(ctx, spec, q, out)
+		if !errors.Is(err, container.ErrPortTaken) {
+			return c, err
+		}
+		if err := r.yieldPort(ctx, &spec, err); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// yieldPort gives up a preferred host port that is taken, or returns the error if there is none to give up: each
+// attempt has one less, so that the loop ends.
+func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken error) error {
+	port, known := takenPort(taken)
+	for i := range spec.Publish {
+		p := &spec.Publish[i]
+		if p.Host == 0 || known && p.Host != port {
+			continue
+		}
+		if p.Required && known {
+			break
+		}
+		if !p.Required {
+			p.Host = 0
+			return nil
+		}
+	}
+	if !known {
+		return taken
+	}
+	by := r.publisher(ctx, port)
+	return &engineError{
+		kind: container.ErrPortTaken, cause: taken,
+		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, loopback, container.ErrPortTaken, by),
+	}
+}
+
+// publisher says which container publishes a host port, if one does.
+func (r *Runtime) publisher(ctx context.Context, port uint16) string {
+	rows, err := r.api.ContainerList(ctx, dcontainer.ListOptions{Filters: filters.NewArgs(filters.Arg("status", "running"))})
+	if err != nil {
+		return "" // it only adds to another error
+	}
+	for _, row := range rows {
+		for _, p := range row.Ports {
+			if p.PublicPort == port && len(row.Names) > 0 {
+				return " by container " + strings.TrimPrefix(row.Names[0], "/")
+			}
+		}
+	}
+	return ""
+}
+
+// attempt creates, fills, starts and follows one container, and removes it where any of that fails.
+func (r *Runtime) attempt(ctx context.Context, spec container.Spec, q request, out container.Streams) (c *handle, err error) {
+	name := r.name(spec.Step)
+	// The name is known before create, because a create that fails may have made the container all the same.
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.discard(ctx, name))
+		}
+	}()
+	id, err := r.createFilled(ctx, name, q)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.start(ctx, id, spec.Image); err != nil {
+		return nil, err
+	}
+	c = &handle{runtime: r, id: id, name: name, volumes: q.volumes, done: make(chan struct{})}
+	if err := c.follow(ctx, out); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (r *Runtime) create(ctx context.Context, name string, q request) (string, error) {
+	late, stop := outlive(ctx)
+	defer stop()
+	created, err := r.api.ContainerCreate(late, &q.config, &q.host, nil, nil, name)
+	if ctx.Err() != nil {
+		return "", context.Cause(ctx)
+	}
+	return created.ID, r.explain(late, "create a container of "+q.config.Image, err)
+}
+
+func (r *Runtime) start(ctx context.Context, id, image string) error {
+	late, stop := outlive(ctx)
+	defer stop()
+	err := r.api.ContainerStart(late, id, dcontainer.StartOptions{})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return r.explain(late, "start a container of "+image, err)
+}
+
+// outlive returns a context that ends some seconds after ctx does. An engine goes on with a create or a start whose
+// client went away; a removal sent before it is done finds nothing. So the answer is awaited first.
+func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(cleanup / 2)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel(context.Cause(ctx))
+		case <-late.Done():
+		}
+	})
+	return late, func() {
+		stop()
+		cancel(context.Canceled)
+	}
+}
+
+// discard removes what a failed attempt may have left. It does so also where ctx has ended.
+func (r *Runtime) discard(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
+	defer cancel()
+	return r.Remove(ctx, name)
+}
+
+// Remove kills and removes a container and its anonymous volumes.
+func (r *Runtime) Remove(ctx context.Context, id string) error {
+	ctx, cancel := r.limit(ctx)
+	defer cancel()
+	const between = 50 * time.Millisecond
+	ticker := time.NewTicker(between)
+	defer ticker.Stop()
+	for {
+		err := r.api.ContainerRemove(ctx, id, dcontainer.RemoveOptions{Force: true, RemoveVolumes: true})
+		if cerrdefs.IsNotFound(err) {
+			return nil
+		}
+		if !isRemoving(err) {
+			return r.explain(ctx, "remove container "+id, err)
+		}
+		// Somebody else is at it. Our caller counts on it being gone.
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return r.explain(ctx, "remove container "+id, context.Cause(ctx))
+		}
+	}
+}
+
+// limit bounds a request that should be answered soon.
+func (r *Runtime) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, answer, fmt.Errorf("%w within %s", errNoReply, answer))
+}
+
+// name makes a name that tells people the step and the run.
+func (r *Runtime) name(step string) string {
+	const shown = 8
+	parts := []string{"dalirun", clean(step)}
+	if run := clean(r.options.Labels[container.LabelRun]); run != "" {
+		parts = append(parts, run[max(0, len(run)-shown):])
+	}
+	var random [4]byte
+	_, _ = rand.Read(random[:]) // never fails: see crypto/rand
+	return strings.Join(append(parts, hex.EncodeToString(random[:])), "-")
+}
+
+// clean keeps what a container's name may hold.
+func clean(s string) string {
+	return strings.Trim(strings.Map(func(c rune) rune {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' {
+			return c
+		}
+		return -1
+	}, s), "-")
+}
+
+// List returns the containers that carry all the given labels.
+func (r *Runtime) List(ctx context.Context, labels container.Labels) ([]container.Summary, error) {
+	ctx, cancel := r.limit(ctx)
+	defer cancel()
+	filter := filters.NewArgs()
+	for name, value := range labels {
+		if value != "" {
+			name += "=" + value
+		}
+		filter.Add("label", name)
+	}
+	rows, err := r.api.ContainerList(ctx, dcontainer.ListOptions{All: true, Filters: filter})
+	if err != nil {
+		return nil, r.explain(ctx, "list containers", err)
+	}
+	list := make([]container.Summary, 0, len(rows))
+	for _, row := range rows {
+		list = append(list, summarize(row))
+	}
+	return list, nil
+}
+
+func summarize(row dcontainer.Summary) container.Summary {
+	s := container.Summary{
+		ID: row.ID, Image: row.Image, Labels: row.Labels,
+		Running: slices.Contains([]string{"running", "paused", "restarting"}, row.State),
+		Created: time.Unix(row.Created, 0),
+	}
+	if len(row.Names) > 0 {
+		s.Name = strings.TrimPrefix(row.Names[0], "/")
+	}
+	for _, p := range row.Ports {
+		addr, err := hostAddr(p.IP, strconv.Itoa(int(p.PublicPort)))
+		if p.Type != "tcp" || p.PublicPort == 0 || err != nil {
+			continue
+		}
+		if s.Ports == nil {
+			s.Ports = addrs{}
+		}
+		s.Ports[p.PrivatePort] = addr
+	}
+	return s
+}

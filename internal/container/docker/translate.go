@@ -1,0 +1,167 @@
+package docker
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
+	"github.com/docker/go-connections/nat"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// A container's log is kept by the engine until the container is removed, beside the images. Two files of 50 MB are
+// more than the longest build of a TensorRT engine prints, and end a runaway server's.
+const (
+	logSize  = "50m"
+	logFiles = "2"
+)
+
+const loopback = "127.0.0.1"
+
+// request is what a container is created from.
+type request struct {
+	config  dcontainer.Config
+	host    dcontainer.HostConfig
+	volumes []volume // in the order of their mounts; only where inputs and outputs are copied
+}
+
+// translate says a Spec in the engine's words.
+func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
+	if err := check(spec); err != nil {
+		return request{}, err
+	}
+	var q request
+	devices, err := gpus(spec.GPUs, f)
+	if err != nil {
+		return q, err
+	}
+	q.config = dcontainer.Config{
+		Image: spec.Image, Cmd: spec.Command, Env: environment(spec.Env), User: r.user(spec.User, f),
+		WorkingDir: spec.WorkDir, Labels: r.labels(spec),
+	}
+	if seconds := wholeSeconds(spec.Grace); seconds > 0 {
+		q.config.StopTimeout = &seconds
+	}
+	init := spec.Init
+	q.host = dcontainer.HostConfig{
+		Init: &init, CapDrop: []string{"ALL"}, SecurityOpt: securityOptions(f),
+		ReadonlyRootfs: spec.ReadOnly, ShmSize: spec.Shm, Tmpfs: map[string]string{},
+		LogConfig: dcontainer.LogConfig{Type: "json-file", Config: map[string]string{"max-size": logSize, "max-file": logFiles}},
+		Resources: dcontainer.Resources{Memory: spec.Memory, MemorySwap: spec.Memory, DeviceRequests: devices},
+	}
+	for target, size := range spec.Tmpfs {
+		q.host.Tmpfs[target] = tmpfsOptions(size)
+	}
+	if spec.Pids > 0 {
+		q.host.PidsLimit = &spec.Pids
+	}
+	q.network(spec)
+	if r.copies() {
+		if q.volumes, err = volumes(spec); err != nil {
+			return q, err
+		}
+		outputs := slices.DeleteFunc(slices.Clone(q.volumes), func(v volume) bool { return !v.writable })
+		q.host.Mounts = volumeMounts(outputs, q.config.Labels) // createFilled adds the inputs'
+		return q, nil
+	}
+	q.host.Mounts = slices.Concat(binds(spec.Inputs, true), binds(spec.Outputs, false))
+	return q, nil
+}
+
+// check refuses what every engine would, or worse, would not.
+func check(spec container.Spec) error {
+	if spec.Network != container.NetworkPublish && len(spec.Publish) > 0 {
+		return fmt.Errorf("publishing ports needs network %q", container.NetworkPublish)
+	}
+	for _, m := range slices.Concat(spec.Inputs, spec.Outputs) {
+		if !filepath.IsAbs(m.Source) || !path.IsAbs(m.Target) {
+			return fmt.Errorf("mount %s at %s: both paths must be absolute", m.Source, m.Target)
+		}
+	}
+	return nil
+}
+
+func (q *request) network(spec container.Spec) {
+	if spec.Network != container.NetworkPublish {
+		q.host.NetworkMode = "none"
+		return
+	}
+	q.host.NetworkMode = "default"
+	q.config.ExposedPorts, q.host.PortBindings = nat.PortSet{}, nat.PortMap{}
+	for _, p := range spec.Publish {
+		binding := nat.PortBinding{HostIP: loopback}
+		if p.Host != 0 {
+			binding.HostPort = strconv.Itoa(int(p.Host))
+		}
+		q.config.ExposedPorts[tcp(p.Container)] = struct{}{}
+		q.host.PortBindings[tcp(p.Container)] = []nat.PortBinding{binding}
+	}
+}
+
+// tmpfsOptions are those of an engine by default, said so that they stay so; and mode 1777, because any user may be the
+// one who writes.
+func tmpfsOptions(size int64) string {
+	return "rw,nosuid,nodev,noexec,mode=1777,size=" + strconv.FormatInt(size, 10)
+}
+
+func tcp(port uint16) nat.Port { return nat.Port(strconv.Itoa(int(port)) + "/tcp") }
+
+func (r *Runtime) user(user container.User, f facts) string {
+	switch {
+	case user != container.UserCaller:
+		return "" // the image's
+	case f.info.Rootless:
+		return "0:0" // the caller, seen from outside
+	default:
+		return strconv.Itoa(r.options.UID) + ":" + strconv.Itoa(r.options.GID)
+	}
+}
+
+func (r *Runtime) labels(spec container.Spec) map[string]string {
+	labels := map[string]string{container.LabelStep: spec.Step, container.LabelRole: string(spec.Role)}
+	maps.Copy(labels, r.options.Labels)
+	return labels
+}
+
+func securityOptions(f facts) []string {
+	options := []string{"no-new-privileges"}
+	if f.selinux {
+		// The alternative is to relabel the user's own folders.
+		options = append(options, "label=disable")
+	}
+	return options
+}
+
+func environment(env map[string]string) []string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		list = append(list, name+"="+env[name])
+	}
+	return list
+}
+
+// binds mounts by the Mounts API: other than -v it refuses a missing source.
+func binds(mounts []container.Mount, readOnly bool) []mount.Mount {
+	var list []mount.Mount
+	for _, m := range mounts {
+		list = append(list, mount.Mount{Type: mount.TypeBind, Source: m.Source, Target: m.Target, ReadOnly: readOnly})
+	}
+	return list
+}
+
+func volumeMounts(volumes []volume, labels map[string]string) []mount.Mount {
+	var list []mount.Mount
+	for _, v := range volumes {
+		list = append(list, mount.Mount{
+			Type: mount.TypeVolume, Target: v.target,
+			VolumeOptions: &mount.VolumeOptions{NoCopy: !v.overlay, Labels: labels},
+		})
+	}
+	return list
+}

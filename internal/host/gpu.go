@@ -1,0 +1,250 @@
+// Package host finds out facts of this host: its GPUs and their driver, free disk space, who uses a port, whether it is WSL. What it
+// reads is passed in where that is possible, so that each answer can be tested with what real hosts said.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// GPU is one GPU. Figures that the driver does not tell are empty or zero.
+type GPU struct {
+	Index       int
+	UUID        string // GPU-b2b10123-…
+	Name        string // NVIDIA H100 80GB HBM3
+	Compute     string // compute capability, 9.0; drivers before R510 do not tell it
+	MemoryMiB   int
+	FreeMiB     int
+	MIG         bool   // split into instances: containers get those, not the GPU
+	BusID       string // 00000000:00:06.0
+	ComputeMode string // Default; Exclusive_Process or Prohibited keep a second process away
+}
+
+// GPUs are the GPUs of a host with what they share.
+type GPUs struct {
+	Driver  string // 580.159.04
+	CUDA    string // the newest CUDA that the driver runs, 13.0; empty if nvidia-smi does not say it
+	Devices []GPU  // at least one, in nvidia-smi's order
+}
+
+// ErrNoGPU is what [Probe] returns, as a [*NoGPUError], if no GPU can be used.
+var ErrNoGPU = errors.New("no usable NVIDIA GPU")
+
+// NoGPUError says why there is no GPU.
+type NoGPUError struct {
+	Reason string // what was seen: "nvidia-smi is not on PATH", "nvidia-smi says: …"
+	Err    error  // the runner's error; nil if it had none
+}
+
+// Error is one line.
+func (e *NoGPUError) Error() string { return ErrNoGPU.Error() + ": " + e.Reason }
+
+// Is makes every NoGPUError an [ErrNoGPU].
+func (e *NoGPUError) Is(target error) bool { return target == ErrNoGPU }
+
+// Unwrap returns the runner's error.
+func (e *NoGPUError) Unwrap() error { return e.Err }
+
+// Runner runs a command and returns what it wrote to its standard output and its standard error, also if it failed. A program
+// that is not there is an error that is [exec.ErrNotFound] or [fs.ErrNotExist]. [Command] is the real one.
+type Runner func(ctx context.Context, argv ...string) ([]byte, error)
+
+// probeLimit is how long nvidia-smi may take. It answers in well under a second (two with persistence mode off); with a hung driver it
+// never does, and then cannot be killed either.
+const probeLimit = 5 * time.Second
+
+// wslSMI is where WSL has nvidia-smi, which root's PATH may lack.
+const wslSMI = "/usr/lib/wsl/lib/nvidia-smi"
+
+// Probe asks nvidia-smi for the GPUs, for 5 s at most. That there are none, for whatever reason, is an [ErrNoGPU]; other errors are the
+// context's, and output that cannot be understood.
+func Probe(ctx context.Context, run Runner) (GPUs, error) {
+	limited, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
+
+	p := prober{run: run, program: "nvidia-smi"}
+	out, err := p.query(limited, queryFields())
+	if notFound(err) {
+		p.program = wslSMI
+		out, err = p.query(limited, queryFields())
+	}
+	if err != nil && strings.Contains(string(out), "not a valid field to query") {
+		out, err = p.query(limited, oldQueryFields())
+	}
+	if ctx.Err() != nil {
+		return GPUs{}, context.Cause(ctx)
+	}
+	if err != nil {
+		return GPUs{}, noGPU(out, err)
+	}
+	gpus, err := parseQuery(string(out), p.fields)
+	if err != nil {
+		return GPUs{}, err
+	}
+	// The summary alone has the CUDA version. Without it the rest still holds.
+	if summary, err := call(limited, run, p.program); err == nil {
+		gpus.CUDA = parseCUDA(string(summary))
+	}
+	return gpus, nil
+}
+
+type prober struct {
+	run     Runner
+	program string
+	fields  []string // of the last query
+}
+
+func (p *prober) query(ctx context.Context, fields []string) ([]byte, error) {
+	p.fields = fields
+	return call(ctx, p.run, p.program, "--query-gpu="+strings.Join(fields, ","), "--format=csv,noheader,nounits")
+}
+
+// call returns at the context's end even if the runner does not: a process in the kernel's hands cannot be killed.
+func call(ctx context.Context, run Runner, argv ...string) ([]byte, error) {
+	type result struct {
+		out []byte
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		out, err := run(ctx, argv...)
+		done <- result{out, err}
+	}()
+	select {
+	case r := <-done:
+		if ctx.Err() != nil {
+			return nil, ctx.Err() // what was killed did not fail by itself
+		}
+		return r.out, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func notFound(err error) bool {
+	return errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist)
+}
+
+func noGPU(out []byte, err error) error {
+	switch said := strings.Join(strings.Fields(string(out)), " "); {
+	case notFound(err):
+		return &NoGPUError{Reason: "nvidia-smi is not on PATH: install NVIDIA's driver", Err: err}
+	case errors.Is(err, context.DeadlineExceeded):
+		return &NoGPUError{Reason: fmt.Sprintf("nvidia-smi gave no answer in %v: the driver hangs", probeLimit), Err: err}
+	case said != "":
+		return &NoGPUError{Reason: "nvidia-smi says: " + said, Err: err}
+	default:
+		return &NoGPUError{Reason: "nvidia-smi: " + err.Error(), Err: err}
+	}
+}
+
+// queryFields are the columns that are asked for. The name is the only one that could have a comma.
+func queryFields() []string {
+	return []string{
+		"index", "uuid", "name", "driver_version", "memory.total", "memory.free", "compute_cap", "mig.mode.current", "pci.bus_id", "compute_mode",
+	}
+}
+
+// oldQueryFields leave out what the nvidia-smi of drivers before R510 refuses.
+func oldQueryFields() []string {
+	return []string{"index", "uuid", "name", "driver_version", "memory.total", "memory.free", "pci.bus_id", "compute_mode"}
+}
+
+const nameColumn = 2
+
+// parseQuery reads nvidia-smi's comma separated lines, one a GPU.
+func parseQuery(out string, fields []string) (GPUs, error) {
+	var gpus GPUs
+	for line := range strings.Lines(out) {
+		line = strings.TrimSpace(line)
+		if line == "" {
+			continue
+		}
+		if strings.HasPrefix(line, "No devices") {
+			return GPUs{}, &NoGPUError{Reason: "nvidia-smi says: " + line}
+		}
+		gpu, driver, err := parseLine(line, fields)
+		if err != nil {
+			return GPUs{}, fmt.Errorf("nvidia-smi's line %q: %w", line, err)
+		}
+		gpus.Devices = append(gpus.Devices, gpu)
+		gpus.Driver = driver
+	}
+	if len(gpus.Devices) == 0 {
+		return GPUs{}, &NoGPUError{Reason: "nvidia-smi lists none"}
+	}
+	return gpus, nil
+}
+
+func parseLine(line string, fields []string) (gpu GPU, driver string, err error) {
+	values := strings.Split(line, ",")
+	extra := len(values) - len(fields)
+	if extra < 0 {
+		return GPU{}, "", fmt.Errorf("%d columns, want %d", len(values), len(fields))
+	}
+	name := strings.Join(values[nameColumn:nameColumn+extra+1], ",")
+	values = append(append(values[:nameColumn:nameColumn], name), values[nameColumn+extra+1:]...)
+	for i, field := range fields {
+		value := told(values[i])
+		switch field {
+		case "index":
+			gpu.Index, err = strconv.Atoi(value)
+			if err != nil || gpu.Index < 0 {
+				return GPU{}, "", fmt.Errorf("index %q is no number", value)
+			}
+		case "uuid":
+			gpu.UUID = value
+		case "name":
+			gpu.Name = value
+		case "driver_version":
+			driver = value
+		case "memory.total":
+			gpu.MemoryMiB = mebibytes(value)
+		case "memory.free":
+			gpu.FreeMiB = mebibytes(value)
+		case "compute_cap":
+			gpu.Compute = value
+		case "mig.mode.current":
+			gpu.MIG = value == "Enabled"
+		case "pci.bus_id":
+			gpu.BusID = value
+		case "compute_mode":
+			gpu.ComputeMode = value
+		}
+	}
+	return gpu, driver, nil
+}
+
+// told is a column's value; empty for what stands for none: [N/A], [Not Supported], [Unknown Error], [GPU is lost].
+func told(value string) string {
+	value = strings.TrimSpace(value)
+	if value == "N/A" || strings.HasPrefix(value, "[") && strings.HasSuffix(value, "]") {
+		return ""
+	}
+	return value
+}
+
+// mebibytes is zero for what is no size: GPUs that share the host's memory have none of their own.
+func mebibytes(value string) int {
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return n
+}
+
+func parseCUDA(summary string) string {
+	// R610 writes "CUDA UMD Version: 13.3".
+	m := regexp.MustCompile(`CUDA (?:UMD )?Version:\s*(\d+\.\d+)`).FindStringSubmatch(summary)
+	if m == nil {
+		return ""
+	}
+	return m[1]
+}

@@ -1,0 +1,138 @@
+package host_test
+
+import (
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/dalirun/dalirun/internal/host"
+)
+
+func TestDiskFree(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	here, err := host.DiskFree(dir)
+	if err != nil || here == 0 {
+		t.Fatalf("got %d, %v", here, err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Join(dir, "not", "yet", "there"), file, filepath.Join(dir, "dangling", "x"), "."} {
+		if got, err := host.DiskFree(path); err != nil || got == 0 {
+			t.Errorf("%s: %d, %v", path, got, err)
+		}
+	}
+	// Under a file nothing can be written, and no parent stands for it.
+	if _, err := host.DiskFree(filepath.Join(file, "x")); err == nil || !strings.Contains(err.Error(), file) {
+		t.Errorf("under a file: %v", err)
+	}
+}
+
+func TestWSL(t *testing.T) {
+	t.Parallel()
+	tests := map[string]bool{
+		"Linux version 5.15.90.1-microsoft-standard-WSL2 (oe-user@oe-host) (x86_64-msft-linux-gcc (GCC) 9.3.0) #1 SMP":    true,
+		"Linux version 4.4.0-19041-Microsoft (Microsoft@Microsoft.com) (gcc version 5.4.0 (GCC) ) #1-Microsoft":           true,
+		"Linux version 6.8.0-45-generic (buildd@lcy02-amd64-075) (x86_64-linux-gnu-gcc-13 (Ubuntu 13.2.0-23ubuntu4)) #45": false,
+		"": false,
+	}
+	for version, want := range tests {
+		if got := host.WSL(version); got != want {
+			t.Errorf("WSL(%q) = %v", version, got)
+		}
+	}
+}
+
+func TestPorts(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"127.0.0.1:0", "0.0.0.0:0"} {
+		var lc net.ListenConfig
+		l, err := lc.Listen(t.Context(), "tcp4", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := netip.MustParseAddrPort(l.Addr().String()).Port()
+		if free, err := host.IsPortFree(t.Context(), port); free || err != nil {
+			t.Errorf("%s: free %v, %v while it is listened on", l.Addr(), free, err)
+		}
+		if runtime.GOOS == "linux" {
+			want := fmt.Sprintf("(pid %d)", os.Getpid())
+			if got, ok := host.PortUser(os.DirFS("/proc"), port); !ok || !strings.HasSuffix(got, want) {
+				t.Errorf("%s is used by %q, %v; want %s", l.Addr(), got, ok, want)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if free, err := host.IsPortFree(t.Context(), port); !free || err != nil {
+			t.Errorf("port %d: free %v, %v after it was closed", port, free, err)
+		}
+	}
+	if free, err := host.IsPortFree(t.Context(), 0); free || err == nil {
+		t.Errorf("port 0: %v, %v", free, err)
+	}
+	port, err := host.FreePort(t.Context())
+	if err != nil || port == 0 {
+		t.Errorf("got %d, %v", port, err)
+	}
+}
+
+// Addresses and states as the kernel writes them. 1F40 is 8000.
+func TestPortUser(t *testing.T) {
+	t.Parallel()
+	const head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+	line := func(local, state string, uid, inode int) string {
+		return fmt.Sprintf("   0: %s 00000000:0000 %s 00000000:00000000 00:00000000 00000000 %5d        0 %d 1 0000000000000000 100 0 0 10 0\n", local, state, uid, inode)
+	}
+	proc := fstest.MapFS{
+		"net/tcp": {Data: []byte(head +
+			line("0100007F:1F40", "01", 0, 100) + // a connection
+			line("0500000A:1F40", "0A", 0, 101) + // 10.0.0.5 alone
+			line("0100007F:1F40", "0A", 33, 102) +
+			line("00000000:1F41", "0A", 1000, 103) +
+			line("0500000A:1F42", "0A", 0, 104) +
+			"garbage\n")},
+		"net/tcp6": {Data: []byte(head +
+			line("00000000000000000000000000000000:1F43", "0A", 0, 105) +
+			line("00000000000000000000000001000000:1F44", "0A", 0, 106) + // ::1 alone
+			line("0000000000000000FFFF00000100007F:1F45", "0A", 0, 107))},
+		"17/comm":       {Data: []byte("other\n")},
+		"17/fd/0":       {Data: []byte("/dev/null"), Mode: fs.ModeSymlink},
+		"123/comm":      {Data: []byte("nginx\n")},
+		"123/fd/6":      {Data: []byte("socket:[102]"), Mode: fs.ModeSymlink},
+		"124/fd/7":      {Data: []byte("socket:[105]"), Mode: fs.ModeSymlink}, // ended before its name was read
+		"125/comm":      {Data: []byte("docker-proxy\n")},
+		"125/fd/4":      {Data: []byte("socket:[107]"), Mode: fs.ModeSymlink},
+		"self/fd/3":     {Data: []byte("socket:[103]"), Mode: fs.ModeSymlink},
+		"irq/fd/ignore": {Data: []byte("socket:[103]")},
+	}
+	tests := map[uint16]string{
+		8000: "nginx (pid 123)",
+		8001: "a process of uid 1000 (root sees which)",
+		8002: "",
+		8003: "pid 124",
+		8004: "",
+		8005: "docker-proxy (pid 125)",
+		9999: "",
+	}
+	for port, want := range tests {
+		if got, ok := host.PortUser(proc, port); got != want || ok != (want != "") {
+			t.Errorf("port %d: %q, %v; want %q", port, got, ok, want)
+		}
+	}
+	if got, ok := host.PortUser(fstest.MapFS{}, 8000); ok {
+		t.Errorf("without /proc: %q", got)
+	}
+}

@@ -1,0 +1,119 @@
+package host
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// IsPortFree says whether a TCP port of 127.0.0.1 can be listened on now. A listener on all addresses takes it too. It is an error
+// if that cannot be tried, as with a port under 1024 without the right to it.
+func IsPortFree(ctx context.Context, port uint16) (bool, error) {
+	if port == 0 {
+		return false, errors.New("port 0 is no port")
+	}
+	_, err := listen(ctx, port)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// FreePort returns a TCP port of 127.0.0.1 that was free a moment ago. Another process may take it before the caller does.
+func FreePort(ctx context.Context) (uint16, error) {
+	return listen(ctx, 0)
+}
+
+// listen opens and closes a port, and returns which it was.
+func listen(ctx context.Context, port uint16) (uint16, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String())
+	if err != nil {
+		return 0, fmt.Errorf("trying port %d: %w", port, err)
+	}
+	got, err := netip.ParseAddrPort(l.Addr().String())
+	return got.Port(), errors.Join(err, l.Close())
+}
+
+// PortUser says who listens on a TCP port of 127.0.0.1 or of all addresses: "nginx (pid 123)". proc is /proc of Linux,
+// os.DirFS("/proc"); elsewhere nothing is found. A process of another user is only seen by root; then its user is named. False: nobody listens.
+func PortUser(proc fs.FS, port uint16) (string, bool) {
+	for _, table := range []string{"net/tcp", "net/tcp6"} {
+		s, ok := findListener(proc, table, port)
+		if !ok {
+			continue
+		}
+		if process, ok := findProcess(proc, s.inode); ok {
+			return process, true
+		}
+		return fmt.Sprintf("a process of uid %s (root sees which)", s.uid), true
+	}
+	return "", false
+}
+
+type socket struct{ uid, inode string }
+
+// Columns of /proc/net/tcp, and its state for a listening socket.
+const (
+	localColumn, stateColumn, uidColumn, inodeColumn = 1, 3, 7, 9
+
+	listening = "0A"
+)
+
+func findListener(proc fs.FS, table string, port uint16) (socket, bool) {
+	f, err := proc.Open(table)
+	if err != nil {
+		return socket{}, false
+	}
+	defer func() { _ = f.Close() }() // only read
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		columns := strings.Fields(lines.Text())
+		if len(columns) <= inodeColumn || columns[stateColumn] != listening {
+			continue
+		}
+		address, hexPort, _ := strings.Cut(columns[localColumn], ":")
+		if p, err := strconv.ParseUint(hexPort, 16, 16); err != nil || uint16(p) != port || !takesLoopback(address) {
+			continue
+		}
+		return socket{uid: columns[uidColumn], inode: columns[inodeColumn]}, true
+	}
+	return socket{}, false
+}
+
+// takesLoopback says whether a listener on this address keeps others from 127.0.0.1. The kernel writes addresses as 32-bit words
+// in the machine's order, little endian on all that this program is built for: 127.0.0.1 is 0100007F.
+func takesLoopback(address string) bool {
+	v4 := strings.TrimPrefix(address, "0000000000000000FFFF0000") // an IPv4 address in an IPv6 socket
+	if len(v4) == 8 {
+		return v4 == "00000000" || strings.HasSuffix(v4, "7F")
+	}
+	return strings.Trim(address, "0") == ""
+}
+
+func findProcess(proc fs.FS, inode string) (string, bool) {
+	links, err := fs.Glob(proc, "[0-9]*/fd/*")
+	if err != nil {
+		return "", false
+	}
+	want := "socket:[" + inode + "]"
+	for _, link := range links {
+		// Processes end and other users' are closed to us: what cannot be read is passed over.
+		if target, err := fs.ReadLink(proc, link); err != nil || target != want {
+			continue
+		}
+		pid, _, _ := strings.Cut(link, "/")
+		comm, err := fs.ReadFile(proc, pid+"/comm")
+		if err != nil {
+			return "pid " + pid, true
+		}
+		return fmt.Sprintf("%s (pid %s)", strings.TrimSpace(string(comm)), pid), true
+	}
+	return "", false
+}

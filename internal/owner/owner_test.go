@@ -1,0 +1,273 @@
+package owner_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/owner"
+)
+
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// workspace returns the path of a workspace with a space and letters beyond ASCII.
+func workspace(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "Übung 模型", ".dalirun")
+	must(t, os.MkdirAll(dir, 0o700))
+	return dir
+}
+
+func acquire(t *testing.T, workspace, run string) *owner.Lock {
+	t.Helper()
+	l, err := owner.Acquire(workspace, run)
+	must(t, err)
+	return l
+}
+
+// here is who asks in these tests.
+func here() owner.Identity {
+	return owner.Identity{Host: "box-1", Boot: "boot-2", Now: time.Date(2026, 8, 23, 12, 0, 0, 0, time.UTC)}
+}
+
+// labels returns those of a container of run r1 on this host and boot; changes are pairs of label and value.
+func labels(workspace string, role container.Role, changes ...string) map[string]string {
+	l := map[string]string{
+		container.LabelRun: "r1", container.LabelStep: "serve", container.LabelRole: string(role),
+		container.LabelHost: "box-1", container.LabelBoot: "boot-2", container.LabelWorkspace: workspace,
+		container.LabelExpires: "2026-08-23T13:00:00Z",
+	}
+	for i := 0; i < len(changes); i += 2 {
+		l[changes[i]] = changes[i+1]
+	}
+	return l
+}
+
+func wantVerdict(t *testing.T, l map[string]string, me owner.Identity, want owner.State, words string) {
+	t.Helper()
+	state, reason := owner.Verdict(l, me)
+	if state != want || !strings.Contains(reason, words) {
+		t.Errorf("the verdict is %s, because %s; want %s, because …%s…", state, reason, want, words)
+	}
+}
+
+func server() owner.ServerFile {
+	return owner.ServerFile{
+		Container: "4f5e", Name: "dalirun-r1-serve", Run: "r1", GRPC: "127.0.0.1:8001", HTTP: "127.0.0.1:8000",
+		Metrics: "127.0.0.1:8002", Lane: "cpu", Source: "local", Models: []string{"dali", "resnet50_onnx"},
+		Started: time.Date(2026, 8, 23, 11, 0, 0, 0, time.UTC),
+	}
+}
+
+func TestVerdictByLabels(t *testing.T) {
+	t.Parallel()
+	gone := workspace(t) // with no run at all
+	for _, c := range []struct {
+		name    string
+		role    container.Role
+		changes []string
+		want    owner.State
+		words   string
+	}{
+		{"the run is gone", container.RoleBatch, nil, owner.Dead, "r1 is gone"},
+		{"a server's run is gone", container.RoleServer, nil, owner.Dead, "r1 is gone"},
+		{"no role", "", nil, owner.Dead, "r1 is gone"},
+		{"older boot", container.RoleBatch, []string{container.LabelBoot, "boot-1"}, owner.Dead, "restarted"},
+		{"no boot", container.RoleBatch, []string{container.LabelBoot, ""}, owner.Dead, "r1 is gone"},
+		{"unknown boot", container.RoleBatch, []string{container.LabelBoot, owner.NoBoot}, owner.Dead, "r1 is gone"},
+		{"another host", container.RoleBatch, []string{container.LabelHost, "box-2"}, owner.Foreign, "box-2"},
+		{"another host's old one", container.RoleBatch, []string{container.LabelHost, "box-2", container.LabelExpires, "2026-08-23T11:59:59Z"}, owner.Expired, "2026-08-23T11:59:59Z"},
+		{"at that second", container.RoleBatch, []string{container.LabelHost, "box-2", container.LabelExpires, "2026-08-23T14:00:00+02:00"}, owner.Expired, "expired"},
+		{"another host's server", container.RoleServer, []string{container.LabelHost, "box-2", container.LabelExpires, "2020-01-01T00:00:00Z"}, owner.Foreign, "box-2"},
+		{"another host's, no role", "", []string{container.LabelHost, "box-2", container.LabelExpires, "2020-01-01T00:00:00Z"}, owner.Foreign, "box-2"},
+		{"expiry is no time", container.RoleBatch, []string{container.LabelHost, "box-2", container.LabelExpires, "yesterday"}, owner.Foreign, "box-2"},
+		{"no expiry", container.RoleBatch, []string{container.LabelHost, "box-2", container.LabelExpires, ""}, owner.Foreign, "box-2"},
+		{"own host's old one is judged by its lock", container.RoleBatch, []string{container.LabelExpires, "2020-01-01T00:00:00Z"}, owner.Dead, "r1 is gone"},
+		{"no host", container.RoleBatch, []string{container.LabelHost, ""}, owner.Unknown, "no host"},
+		{"no run", container.RoleBatch, []string{container.LabelRun, ""}, owner.Unknown, "run label"},
+		{"run leads elsewhere", container.RoleBatch, []string{container.LabelRun, "../../x"}, owner.Unknown, "run label"},
+		{"run is a dot", container.RoleBatch, []string{container.LabelRun, "."}, owner.Unknown, "run label"},
+		{"no workspace", container.RoleBatch, []string{container.LabelWorkspace, ""}, owner.Unknown, "workspace label"},
+		{"relative workspace", container.RoleBatch, []string{container.LabelWorkspace, "a/b"}, owner.Unknown, "workspace label"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			wantVerdict(t, labels(gone, c.role, c.changes...), here(), c.want, c.words)
+		})
+	}
+}
+
+func TestVerdictByLock(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	lock := acquire(t, w, "r1")
+	for _, role := range []container.Role{container.RoleBatch, container.RoleServer} {
+		wantVerdict(t, labels(w, role), here(), owner.Alive, "r1 lives")
+		wantVerdict(t, labels(w, role, container.LabelRun, "r0"), here(), owner.Dead, "r0 is gone")
+	}
+	must(t, lock.Release())
+	must(t, lock.Release())
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 has ended")
+	if _, err := os.Stat(lock.Dir()); err != nil {
+		t.Errorf("the run's folder is gone: %v", err)
+	}
+	must(t, acquire(t, w, "r1").Release())
+}
+
+func TestVerdictByServerFile(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	lock := acquire(t, w, "r1")
+	must(t, owner.WriteServer(w, server()))
+	must(t, lock.Release())
+	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Alive, "detached server")
+	// A restart of this host need not be one of the container engine's.
+	wantVerdict(t, labels(w, container.RoleServer, container.LabelBoot, "boot-1"), here(), owner.Alive, "detached server")
+	// What else that run made is not the server.
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 has ended")
+	wantVerdict(t, labels(w, container.RoleServer, container.LabelRun, "r0"), here(), owner.Dead, "r0 is gone")
+
+	must(t, os.Truncate(owner.ServerPath(w), 10))
+	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Unknown, "damaged")
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 has ended")
+	must(t, owner.RemoveServer(w))
+	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Dead, "r1 has ended")
+}
+
+func TestVerdictOfWhatIsNoFile(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	must(t, os.MkdirAll(owner.RunDir(w, "r1"), 0o700))
+	must(t, syscall.Mkfifo(filepath.Join(owner.RunDir(w, "r1"), "lock"), 0o600))
+	must(t, syscall.Mkfifo(owner.ServerPath(w), 0o600))
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Unknown, "lock is not a file")
+		wantVerdict(t, labels(w, container.RoleServer, container.LabelRun, "r0"), here(), owner.Unknown, "server.json is not a file")
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the verdict waits for a pipe's other end")
+	}
+}
+
+// TestCheckersDisturbNobody lets many look while runs come and go.
+func TestCheckersDisturbNobody(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	must(t, acquire(t, w, "free").Release())
+	held := acquire(t, w, "held")
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				// Two who look at one free lock both see it free.
+				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "free"), here(), owner.Dead, "has ended")
+				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "held"), here(), owner.Alive, "lives")
+				owner.Verdict(labels(w, container.RoleBatch), here())
+			}
+		})
+	}
+	for range 200 {
+		l := acquire(t, w, "r1")
+		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Alive, "r1 lives")
+		must(t, l.Release())
+	}
+	close(stop)
+	wg.Wait()
+	must(t, held.Release())
+}
+
+func TestAcquire(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	l := acquire(t, w, "r1")
+	if l.Dir() != owner.RunDir(w, "r1") {
+		t.Errorf("the run's folder is %s", l.Dir())
+	}
+	if _, err := owner.Acquire(w, "r1"); !errors.Is(err, owner.ErrRunHeld) {
+		t.Errorf("the run was acquired twice: %v", err)
+	}
+	must(t, l.Release())
+	for _, bad := range []string{"", ".", "..", "a/b", "../x", "/x"} {
+		if _, err := owner.Acquire(w, bad); err == nil {
+			t.Errorf("the run %q was acquired", bad)
+		}
+	}
+}
+
+func TestServerFile(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	if _, err := owner.ReadServer(w); !errors.Is(err, owner.ErrNoServer) {
+		t.Errorf("before there was one: %v", err)
+	}
+	must(t, owner.RemoveServer(w))
+	for _, want := range []owner.ServerFile{server(), {Container: "1", Run: "r2"}} {
+		must(t, owner.WriteServer(w, want))
+		got, err := owner.ReadServer(w)
+		must(t, err)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	for _, bad := range []owner.ServerFile{{}, {Container: "1"}, {Run: "r1"}, {Container: "1", Run: "../x"}} {
+		if err := owner.WriteServer(w, bad); err == nil {
+			t.Errorf("%+v was written", bad)
+		}
+	}
+	for _, content := range []string{"", "{", "null", "[]", `{"container":"1"}`, `{"container":"1","run":"r","models":3}`} {
+		must(t, os.WriteFile(owner.ServerPath(w), []byte(content), 0o600))
+		if _, err := owner.ReadServer(w); err == nil || errors.Is(err, owner.ErrNoServer) || !strings.Contains(err.Error(), owner.ServerPath(w)) {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
+	must(t, owner.RemoveServer(w))
+	if _, err := owner.ReadServer(w); !errors.Is(err, owner.ErrNoServer) {
+		t.Errorf("after it was removed: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(w, "runs", "*", "*")); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
+}
+
+func TestHere(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	one, err := owner.Here(now)
+	must(t, err)
+	two, err := owner.Here(now)
+	must(t, err)
+	if diff := cmp.Diff(one, two); diff != "" {
+		t.Errorf("it is two hosts or boots:\n%s", diff)
+	}
+	name, err := os.Hostname()
+	must(t, err)
+	if !strings.HasPrefix(one.Host, name) || one.Boot == "" {
+		t.Errorf("this host is %+v", one)
+	}
+	if id, err := os.ReadFile("/etc/machine-id"); err == nil && len(id) > 12 && strings.Contains(one.Host, string(id[:12])) {
+		t.Error("the machine ID itself is shown")
+	}
+}

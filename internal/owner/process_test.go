@@ -1,0 +1,147 @@
+package owner_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/owner"
+)
+
+// helperEnv makes the test binary another process, perhaps of another user: its value is one of the modes of helper.
+const helperEnv = "DALIRUN_OWNER_HELPER"
+
+func TestMain(m *testing.M) {
+	if mode := os.Getenv(helperEnv); mode != "" {
+		if err := helper(mode, os.Args[1:]); err != nil {
+			fmt.Println("error:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func helper(mode string, workspaces []string) error {
+	switch mode {
+	case "run": // until killed
+		if _, err := owner.Acquire(workspaces[0], "r1"); err != nil {
+			return err
+		}
+		fmt.Println("living")
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
+	case "judge":
+		for _, w := range workspaces {
+			batch, why := owner.Verdict(labels(w, container.RoleBatch), here())
+			server, why2 := owner.Verdict(labels(w, container.RoleServer), here())
+			fmt.Printf("%s %s, because %s; %s\n", batch, server, why, why2)
+		}
+		return nil
+	}
+	return fmt.Errorf("no mode %q", mode)
+}
+
+func command(t *testing.T, mode, binary string, workspaces ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, workspaces...)
+	cmd.Env = append(os.Environ(), helperEnv+"="+mode)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+func TestKilledRun(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	cmd := command(t, "run", os.Args[0], w)
+	stdin, err := cmd.StdinPipe()
+	must(t, err)
+	t.Cleanup(func() { _ = stdin.Close() }) // the process is gone by then
+	stdout, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "living\n" {
+		t.Fatalf("it said %q, %v", line, err)
+	}
+	for range 3 {
+		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Alive, "r1 lives")
+	}
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait() // says that it was killed
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 has ended")
+	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Dead, "r1 has ended")
+	must(t, acquire(t, w, "r1").Release())
+}
+
+// TestAnotherUser sees that a user who may not look does not judge. Root may look anywhere, so only root can start this test.
+func TestAnotherUser(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can start a process of another user")
+	}
+	// The test binary and the workspaces lie in folders that are root's alone: the binary goes to one that is everybody's.
+	open, err := os.MkdirTemp("/tmp", "dalirun owner ") //nolint:usetesting // t.TempDir is the caller's alone
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(open)) })
+	must(t, os.Chmod(open, 0o755))
+	binary := filepath.Join(open, "helper")
+	content, err := os.ReadFile(os.Args[0])
+	must(t, err)
+	must(t, os.WriteFile(binary, content, 0o755))
+
+	folder := func(name string, mode os.FileMode) string {
+		dir := filepath.Join(open, name)
+		must(t, os.MkdirAll(dir, 0o700))
+		must(t, os.Chmod(dir, mode))
+		return dir
+	}
+	var workspaces, want []string
+	add := func(workspace string, batch, server owner.State) {
+		workspaces = append(workspaces, workspace)
+		want = append(want, fmt.Sprintf("%s %s, ", batch, server))
+	}
+
+	// Closed: not even whether there is a lock can be told.
+	add(folder("closed", 0o700), owner.Unknown, owner.Unknown)
+	// The lock is there and free, but the run's folder is closed.
+	hidden := folder("hidden lock", 0o755)
+	folder("hidden lock/runs", 0o755)
+	must(t, acquire(t, hidden, "r1").Release())
+	add(hidden, owner.Unknown, owner.Unknown)
+	// The lock can be seen, but not opened.
+	shut := folder("shut lock", 0o755)
+	folder("shut lock/runs", 0o755)
+	must(t, acquire(t, shut, "r1").Release())
+	folder("shut lock/runs/r1", 0o755)
+	add(shut, owner.Unknown, owner.Unknown)
+	// The run is gone, but the server file cannot be read.
+	file := folder("shut server file", 0o755)
+	must(t, owner.WriteServer(file, server()))
+	must(t, os.RemoveAll(filepath.Join(file, "runs")))
+	add(file, owner.Dead, owner.Unknown)
+	// Their own workspace, in which nothing is root's.
+	own := folder("own 模型", 0o700)
+	must(t, os.Chown(own, 10001, 10001))
+	add(own, owner.Dead, owner.Dead)
+
+	cmd := command(t, "judge", binary, workspaces...)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 10001, Gid: 10001}}
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	got := strings.Split(strings.TrimSpace(string(out)), "\n")
+	for i, w := range workspaces {
+		if i >= len(got) || !strings.HasPrefix(got[i], want[i]) {
+			t.Errorf("%s: the verdicts are %q instead of %q", w, got, want[i])
+		}
+	}
+}

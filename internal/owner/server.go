@@ -1,0 +1,114 @@
+package owner
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// ErrNoServer says that a workspace has no server file.
+var ErrNoServer = errors.New("no server of this workspace")
+
+// ServerFile says which server a workspace has. It is written once a server that is to outlive its run is ready, and keeps
+// the server's container alive in the eyes of [Verdict].
+type ServerFile struct {
+	Container string    `json:"container"` // ID
+	Name      string    `json:"name"`      // of the container
+	Run       string    `json:"run"`       // ID of the run that started it
+	GRPC      string    `json:"grpc"`      // host:port
+	HTTP      string    `json:"http"`      // host:port
+	Metrics   string    `json:"metrics"`   // host:port
+	Lane      string    `json:"lane"`      // gpu or cpu
+	Source    string    `json:"source"`    // image source: ngc or local
+	Models    []string  `json:"models"`
+	Started   time.Time `json:"started"`
+}
+
+// ServerPath returns the path of a workspace's server file.
+func ServerPath(workspace string) string { return filepath.Join(workspace, "server.json") }
+
+// WriteServer replaces the server file of a workspace. A reader, and a crash at any moment, finds the old one or the new.
+func WriteServer(workspace string, s ServerFile) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write the server file: %w", err)
+		}
+	}()
+	if err := s.check(); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return err
+	}
+	// Beside the run's logs: what a kill leaves there is deleted with them, and no other run writes there.
+	temporary := filepath.Join(RunDir(workspace, s.Run), "server.json")
+	if err := os.MkdirAll(filepath.Dir(temporary), 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(data, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(temporary, ServerPath(workspace))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(temporary))
+	}
+	return syncFolder(workspace)
+}
+
+// ReadServer returns the server file of a workspace, or [ErrNoServer].
+func ReadServer(workspace string) (ServerFile, error) {
+	path := ServerPath(workspace)
+	info, err := os.Lstat(path)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is not a file", path) // and may be one whose opening never ends
+	}
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(path)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return ServerFile{}, ErrNoServer
+	case err != nil:
+		return ServerFile{}, fmt.Errorf("read the server file: %w", err)
+	}
+	var s ServerFile
+	if err = json.Unmarshal(data, &s); err == nil {
+		err = s.check()
+	}
+	if err != nil {
+		return ServerFile{}, fmt.Errorf("%s is damaged: %w; delete it once no server of this workspace runs", path, err)
+	}
+	return s, nil
+}
+
+// RemoveServer deletes the server file of a workspace. Where there is none it does nothing.
+func RemoveServer(workspace string) error {
+	err := os.Remove(ServerPath(workspace))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove the server file: %w", err)
+	}
+	return syncFolder(workspace)
+}
+
+func (s ServerFile) check() error {
+	switch {
+	case s.Container == "":
+		return errors.New("it names no container")
+	case !isRunID(s.Run):
+		return fmt.Errorf("its run %q is none", s.Run)
+	}
+	return nil
+}

@@ -1,0 +1,191 @@
+package release
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Host is what of a host decides which release fits it.
+type Host struct {
+	// Driver is the version of NVIDIA's driver, 580.159.04. Empty, or no version: not known, and nothing is excluded by it.
+	Driver string
+	// Compute are the compute capabilities of the GPUs that will be used, 9.0. A value that is no version is left out. None: no GPU.
+	Compute []string
+	// DataCenter says that all of them are data center GPUs, which NVIDIA supports on older driver branches.
+	DataCenter bool
+}
+
+// Kind is the kind of a [Reason].
+type Kind string
+
+// The kinds of reasons. All but OlderBranch keep [Newest] from taking a release.
+const (
+	NotImplemented Kind = "not-implemented" // its TensorRT cannot be used yet
+	DriverTooOld   Kind = "driver"
+	ComputeTooLow  Kind = "compute"
+	NotConfirmed   Kind = "not-confirmed" // only an unconfirmed figure says that it fits
+	// OlderBranch: the release fits by CUDA's minor version compatibility, with a driver that is older than its notes ask for.
+	OlderBranch Kind = "older-branch"
+)
+
+// Reason is one reason why a release does not fit, or fits with a doubt.
+type Reason struct {
+	Tag  string
+	Kind Kind
+	Text string // a sentence without a full stop: what the release needs, what the host has
+}
+
+// Newest returns the newest release that fits the host and whose whole path is implemented, and for each newer one the
+// reasons why it was not taken, newest first. A host without a GPU gets the newest that is implemented. If nothing fits,
+// the release is zero and the reasons are those of all.
+func Newest(h Host) (Release, []Reason) {
+	var reasons []Reason
+	rows := All()
+	for i := range slices.Backward(rows) {
+		against := exclusions(rows, i, h)
+		if len(against) == 0 {
+			return rows[i], reasons
+		}
+		reasons = append(reasons, against...)
+	}
+	return Release{}, reasons
+}
+
+// Check returns what speaks against running r on a host, in the order implementation, driver, compute capability. Nothing is
+// returned for a release that fits by confirmed figures. r may hold what its image's environment said.
+func (r Release) Check(h Host) []Reason {
+	rows := All()
+	i := slices.IndexFunc(rows, func(o Release) bool { return o.Tag >= r.Tag })
+	switch {
+	case i < 0:
+		rows, i = append(rows, r), len(rows)
+	case rows[i].Tag == r.Tag:
+		rows[i] = r
+	default:
+		rows = slices.Insert(rows, i, r)
+	}
+	reasons := exclusions(rows, i, h)
+	if note, ok := r.olderBranch(h); ok && !slices.ContainsFunc(reasons, isKind(DriverTooOld)) {
+		reasons = append(reasons, note)
+	}
+	return reasons
+}
+
+func isKind(k Kind) func(Reason) bool { return func(r Reason) bool { return r.Kind == k } }
+
+// verdict is what can be said of one demand of a release.
+type verdict int
+
+const (
+	met verdict = iota
+	doubtful
+	unmet
+)
+
+// exclusions are the reasons against rows[i]. The neighbors bound what is unconfirmed: figures only grow from release to
+// release, so a demand is met for sure where the next confirmed figure is met, and not met where the one before is not.
+func exclusions(rows []Release, i int, h Host) []Reason {
+	r := rows[i]
+	var reasons []Reason
+	add := func(v verdict, kind Kind, figure, no string) {
+		switch v {
+		case unmet:
+			reasons = append(reasons, Reason{r.Tag, kind, no})
+		case doubtful:
+			text := fmt.Sprintf("its %s is not confirmed, and the releases around it do not settle it", figure)
+			reasons = append(reasons, Reason{r.Tag, NotConfirmed, text})
+		case met:
+		}
+	}
+
+	implemented := judge(rows, i, TensorRT, Release.Implemented)
+	add(implemented, NotImplemented, "TensorRT",
+		fmt.Sprintf("its TensorRT%s takes fp16 only from an ONNX model that is already cast, which is not implemented yet", shown(r.TensorRT)))
+
+	if len(h.Compute) == 0 {
+		return reasons
+	}
+	driver := judge(rows, i, CUDA, func(o Release) bool { return o.runsOnDriver(h) })
+	add(driver, DriverTooOld, "CUDA",
+		fmt.Sprintf("its CUDA%s needs driver %d or newer, and the host has %s", shown(r.CUDA), r.MinDriver, h.Driver))
+
+	lowest, ok := h.lowestCompute()
+	if !ok {
+		return reasons
+	}
+	compute := judge(rows, i, MinCompute, func(o Release) bool { return lowest.Compare(known(o.MinCompute)) >= 0 })
+	add(compute, ComputeTooLow, "minimum compute capability",
+		fmt.Sprintf("it needs compute capability %s or higher, and the host has a GPU of %s", r.MinCompute, lowest))
+	return reasons
+}
+
+// shown is a version with a space before it; nothing if it is not known.
+func shown(version string) string {
+	if version == "" {
+		return ""
+	}
+	return " " + version
+}
+
+// judge asks whether ok holds for rows[i], by its own figure if that is confirmed, else by the nearest ones that are. A figure
+// after which no confirmed one follows leaves a doubt.
+func judge(rows []Release, i int, figure Figures, ok func(Release) bool) verdict {
+	confirmed := func(r Release) bool { return !r.Unconfirmed.Has(figure) }
+	if j := slices.IndexFunc(rows[i:], confirmed); j >= 0 {
+		if ok(rows[i+j]) {
+			return met
+		}
+		if j == 0 {
+			return unmet
+		}
+	}
+	for _, r := range slices.Backward(rows[:i]) {
+		if confirmed(r) {
+			if !ok(r) {
+				return unmet
+			}
+			break
+		}
+	}
+	return doubtful
+}
+
+// runsOnDriver says whether the host's driver is new enough by itself, or on data center GPUs with the compatibility package.
+func (r Release) runsOnDriver(h Host) bool {
+	driver := known(h.Driver)
+	if driver.IsZero() || driver.Major >= r.MinDriver {
+		return true
+	}
+	if !h.DataCenter {
+		return false
+	}
+	return slices.ContainsFunc(r.DataCenterDrivers, func(s string) bool {
+		first := known(s)
+		return driver.Major == first.Major && driver.Compare(first) >= 0
+	})
+}
+
+// olderBranch tells of a driver that is older than the release notes ask for.
+func (r Release) olderBranch(h Host) (Reason, bool) {
+	driver := known(h.Driver)
+	if h.DataCenter || len(h.Compute) == 0 || driver.IsZero() || driver.Major >= r.NotesDriver || r.Unconfirmed.Has(NotesDriver) {
+		return Reason{}, false
+	}
+	return Reason{r.Tag, OlderBranch, fmt.Sprintf(
+		"its notes ask for driver %d or newer; %s runs it in CUDA's minor version compatibility mode", r.NotesDriver, h.Driver)}, true
+}
+
+// lowestCompute is that of the weakest GPU; false if none is known.
+func (h Host) lowestCompute() (Version, bool) {
+	var versions []Version
+	for _, c := range h.Compute {
+		if v := known(strings.TrimSpace(c)); !v.IsZero() {
+			versions = append(versions, v)
+		}
+	}
+	if len(versions) == 0 {
+		return Version{}, false
+	}
+	return slices.MinFunc(versions, Version.Compare), true
+}

@@ -1,0 +1,132 @@
+package release_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/release"
+)
+
+func TestNewest(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		host release.Host
+		want string
+	}{
+		"no GPU":                           {release.Host{}, "26.04"},
+		"H100":                             {release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}, "26.04"},
+		"newer driver":                     {release.Host{Driver: "610.43.02", Compute: []string{"12.0"}}, "26.04"},
+		"driver not known":                 {release.Host{Compute: []string{"8.6"}}, "26.04"},
+		"driver not readable":              {release.Host{Driver: "[N/A]", Compute: []string{"8.6"}}, "26.04"},
+		"compute not readable":             {release.Host{Driver: "580.10", Compute: []string{"[N/A]"}}, "26.04"},
+		"CUDA 12 only":                     {release.Host{Driver: "575.57.08", Compute: []string{"8.9"}}, "25.07"},
+		"first of CUDA 12":                 {release.Host{Driver: "525.60.13", Compute: []string{"8.0"}}, "25.07"},
+		"last of CUDA 11":                  {release.Host{Driver: "520.61.05", Compute: []string{"8.0"}}, "22.12"},
+		"Volta: 24.07 on is not confirmed": {release.Host{Driver: "580.10", Compute: []string{"7.0"}}, "24.06"},
+		"Pascal":                           {release.Host{Driver: "580.10", Compute: []string{"6.1"}}, "24.04"},
+		"weakest of two decides":           {release.Host{Driver: "580.10", Compute: []string{"9.0", "6.1"}}, "24.04"},
+		"Maxwell":                          {release.Host{Driver: "580.10", Compute: []string{"5.2"}}, ""},
+		"driver too old for all":           {release.Host{Driver: "390.157", Compute: []string{"7.5"}}, ""},
+		"450 on a desktop":                 {release.Host{Driver: "450.80.02", Compute: []string{"7.5"}}, ""},
+		"450 in a data center":             {release.Host{Driver: "450.80.02", Compute: []string{"7.5"}, DataCenter: true}, "23.08"},
+		"470 in a data center":             {release.Host{Driver: "470.161.03", Compute: []string{"8.0"}, DataCenter: true}, "24.04"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, reasons := release.Newest(tt.host)
+			if got.Tag != tt.want {
+				t.Fatalf("got %q, want %q", got.Tag, tt.want)
+			}
+			checkOneReasonPerNewer(t, got.Tag, reasons)
+		})
+	}
+}
+
+// checkOneReasonPerNewer: every release newer than the chosen one is accounted for, newest first, each in a sentence.
+func checkOneReasonPerNewer(t *testing.T, chosen string, reasons []release.Reason) {
+	t.Helper()
+	var want []string
+	for _, r := range slices.Backward(release.All()) {
+		if r.Tag <= chosen {
+			break
+		}
+		want = append(want, r.Tag)
+	}
+	var got []string
+	for _, r := range reasons {
+		got = append(got, r.Tag)
+		if !strings.HasPrefix(r.Text, "it") || strings.HasSuffix(r.Text, ".") || r.Kind == "" || r.Kind == release.OlderBranch {
+			t.Errorf("reason %+v", r)
+		}
+	}
+	if got = slices.Compact(got); !slices.Equal(got, want) {
+		t.Errorf("reasons for %v, want them for %v", got, want)
+	}
+}
+
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	tests := []struct {
+		name, tag string
+		host      release.Host
+		kinds     []release.Kind
+		text      string
+	}{
+		{"fits", "25.03", release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}, nil, ""},
+		{"no GPU, nothing to demand", "25.03", release.Host{}, nil, ""},
+		{"not implemented", "26.07", release.Host{}, []release.Kind{release.NotImplemented}, "its TensorRT 11.1.0.106 takes fp16 only from an ONNX model that is already cast"},
+		{"newest: implied by 26.07", "26.10", release.Host{}, []release.Kind{release.NotImplemented}, "already cast"},
+		{"between 10.16 and 11.0", "26.05", release.Host{}, []release.Kind{release.NotConfirmed}, "its TensorRT is not confirmed"},
+		{"driver", "25.10", release.Host{Driver: "575.57.08", Compute: []string{"9.0"}}, []release.Kind{release.DriverTooOld}, "its CUDA 13.0.2 needs driver 580 or newer, and the host has 575.57.08"},
+		{"compute", "25.03", release.Host{Driver: "580.10", Compute: []string{"9.0", "7.0"}}, []release.Kind{release.ComputeTooLow}, "compute capability 7.5 or higher, and the host has a GPU of 7.0"},
+		{"compute not confirmed", "24.10", release.Host{Driver: "580.10", Compute: []string{"7.0"}}, []release.Kind{release.NotConfirmed}, "minimum compute capability is not confirmed"},
+		{"compute not confirmed, but lower than the last confirmed", "24.10", release.Host{Driver: "580.10", Compute: []string{"6.1"}}, []release.Kind{release.ComputeTooLow}, "7.0 or higher"},
+		{"compute not confirmed, but the next is met", "24.10", release.Host{Driver: "580.10", Compute: []string{"7.5"}}, nil, ""},
+		{"CUDA 11 or 12 is not confirmed", "23.02", release.Host{Driver: "510.10", Compute: []string{"7.5"}}, []release.Kind{release.NotConfirmed}, "its CUDA is not confirmed"},
+		{"older branch", "25.03", release.Host{Driver: "535.183.01", Compute: []string{"8.6"}}, []release.Kind{release.OlderBranch}, "ask for driver 560 or newer; 535.183.01 runs it in CUDA's minor version compatibility mode"},
+		{"all at once", "26.07", release.Host{Driver: "470.10", Compute: []string{"6.1"}}, []release.Kind{release.NotImplemented, release.DriverTooOld, release.ComputeTooLow}, ""},
+		{"not in the table, later", "27.01", release.Host{Driver: "580.10", Compute: []string{"9.0"}}, []release.Kind{release.NotImplemented, release.NotConfirmed, release.NotConfirmed}, "its TensorRT takes fp16"},
+		{"not in the table, between", "21.09", release.Host{Driver: "580.10", Compute: []string{"7.5"}}, nil, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r, err := release.Find(tt.tag)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reasons := r.Check(tt.host)
+			var kinds []release.Kind
+			var text strings.Builder
+			for _, reason := range reasons {
+				kinds = append(kinds, reason.Kind)
+				text.WriteString(reason.Text + "\n")
+				if reason.Tag != tt.tag {
+					t.Errorf("reason of %s in the check of %s", reason.Tag, tt.tag)
+				}
+			}
+			if !slices.Equal(kinds, tt.kinds) || !strings.Contains(text.String(), tt.text) {
+				t.Errorf("got %v:\n%s\nwant %v with %q", kinds, text.String(), tt.kinds, tt.text)
+			}
+		})
+	}
+}
+
+// What the image says settles what the table does not.
+func TestCheckAfterEnvironment(t *testing.T) {
+	t.Parallel()
+	host := release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}
+	r, err := release.Find("26.05")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.WithEnv([]string{"TRT_VERSION=10.16.1.11"}).Check(host); len(got) != 0 {
+		t.Errorf("TensorRT 10.16: %v", got)
+	}
+	got := r.WithEnv([]string{"TRT_VERSION=11.0.0.1"}).Check(host)
+	if len(got) != 1 || got[0].Kind != release.NotImplemented {
+		t.Errorf("TensorRT 11: %v", got)
+	}
+}

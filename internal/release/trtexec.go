@@ -1,0 +1,155 @@
+package release
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// ErrNeedsCast is the error of [Trtexec] where fp16 has to be in the ONNX model already: trtexec of TensorRT 11 does not cast.
+var ErrNeedsCast = errors.New("trtexec of this TensorRT does not cast to fp16: the ONNX model must be cast before")
+
+// Dialect is how trtexec of one line of TensorRT is spoken to. An empty string is an option that it has not, or that it needs not.
+// An option that trtexec does not know is fatal: "Unknown option", exit 1.
+// Source: the option strings of samples/common/sampleOptions.cpp on each release branch of NVIDIA/TensorRT.
+type Dialect struct {
+	From Version // the first TensorRT that speaks so
+
+	// ExplicitBatch is accepted up to 9.3. It is only given where it is not known to be without effect: from 8.2 on trtexec warns
+	// that it has none. On 8.0 it was part of the command that was seen to work.
+	ExplicitBatch string
+	// Workspace and its size in MiB follow each other: --workspace=N, and --memPoolSize=workspace:N from 8.4 (the old one is gone in 10.0).
+	Workspace string
+	// BuildOnly keeps trtexec from benchmarking: --buildOnly, and --skipInference from 8.6 (the old one is gone in 10.0).
+	BuildOnly string
+	// FP16 allows fp16 beside fp32. Deprecated in 10.12, gone in 11.0.
+	FP16 string
+	// LayerInfo and a path follow each other; Verbosity makes the export say each layer's precision. Both from 8.2.
+	LayerInfo, Verbosity string
+	// PlanVersion prints, with --loadEngine, the TensorRT that built a plan. From 9.0.
+	PlanVersion string
+}
+
+// dialects are the points where trtexec changed, oldest first. --onnx, --saveEngine, the three shapes and --timingCacheFile (since
+// 8.0) are the same in all of them.
+func dialects() []Dialect {
+	const layerInfo, verbosity = "--exportLayerInfo=", "--profilingVerbosity=detailed"
+	const workspace, pool = "--workspace=", "--memPoolSize=workspace:"
+	return []Dialect{
+		{From: Version{Major: 8}, ExplicitBatch: "--explicitBatch", Workspace: workspace, BuildOnly: "--buildOnly", FP16: "--fp16"},
+		{From: Version{Major: 8, Minor: 2}, Workspace: workspace, BuildOnly: "--buildOnly", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
+		{From: Version{Major: 8, Minor: 4}, Workspace: pool, BuildOnly: "--buildOnly", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
+		{From: Version{Major: 8, Minor: 6}, Workspace: pool, BuildOnly: "--skipInference", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
+		{From: Version{Major: 9}, Workspace: pool, BuildOnly: "--skipInference", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity, PlanVersion: "--getPlanVersionOnly"},
+		{From: Version{Major: 11}, Workspace: pool, BuildOnly: "--skipInference", LayerInfo: layerInfo, Verbosity: verbosity, PlanVersion: "--getPlanVersionOnly"},
+	}
+}
+
+// DialectOf returns the dialect of a TensorRT. One that is newer than all that are known is spoken to as the newest. It is an error
+// if the version is not known or older than 8.0.
+func DialectOf(tensorRT Version) (Dialect, error) {
+	if tensorRT.IsZero() {
+		return Dialect{}, errors.New("the version of TensorRT is not known: the image says it as TRT_VERSION in its environment")
+	}
+	var found Dialect
+	for _, d := range dialects() {
+		if tensorRT.Compare(d.From) >= 0 {
+			found = d
+		}
+	}
+	if found.From.IsZero() {
+		return Dialect{}, fmt.Errorf("TensorRT %s is older than 8.0: use release 21.07 or newer", tensorRT)
+	}
+	return found, nil
+}
+
+// The precisions of an engine.
+const (
+	FP16 = "fp16" // fp16 where it is faster, else fp32
+	FP32 = "fp32" // TensorRT may use TF32 inside, as it does by default
+)
+
+// pictureShape is the shape of one picture in the model's input: channels, height, width.
+const pictureShape = "3x224x224"
+
+// EngineBuild is what an engine is built from and for. Paths are those in the container.
+type EngineBuild struct {
+	ONNX  string // the model
+	Plan  string // where the engine goes
+	Input string // name of the model's input, Nx3x224x224
+
+	MinBatch, OptBatch, MaxBatch int // the optimization profile: 1 ≤ min ≤ opt ≤ max
+
+	Precision    string // FP16 or FP32
+	TimingCache  string // read if it is there, written; empty for none
+	LayerInfo    string // where the layers are described as JSON; empty for none. From TensorRT 8.2
+	WorkspaceMiB int    // limit of scratch memory; zero for TensorRT's own
+}
+
+// Trtexec returns the arguments, without the program, that make trtexec of a TensorRT build an engine and not benchmark it.
+// What this TensorRT cannot do is an error, never left out: an engine must not silently be fp32. fp16 on TensorRT 11 or newer is [ErrNeedsCast].
+func Trtexec(tensorRT Version, b EngineBuild) ([]string, error) {
+	d, err := DialectOf(tensorRT)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.check(); err != nil {
+		return nil, err
+	}
+	args := []string{
+		"--onnx=" + b.ONNX,
+		"--saveEngine=" + b.Plan,
+		b.shape("--minShapes", b.MinBatch),
+		b.shape("--optShapes", b.OptBatch),
+		b.shape("--maxShapes", b.MaxBatch),
+	}
+	if d.ExplicitBatch != "" {
+		args = append(args, d.ExplicitBatch)
+	}
+	if b.Precision == FP16 {
+		if d.FP16 == "" {
+			return nil, fmt.Errorf("TensorRT %s: %w", tensorRT, ErrNeedsCast)
+		}
+		args = append(args, d.FP16)
+	}
+	args = append(args, d.BuildOnly)
+	if b.WorkspaceMiB > 0 {
+		args = append(args, fmt.Sprintf("%s%d", d.Workspace, b.WorkspaceMiB))
+	}
+	if b.TimingCache != "" {
+		args = append(args, "--timingCacheFile="+b.TimingCache)
+	}
+	if b.LayerInfo != "" {
+		if d.LayerInfo == "" {
+			return nil, fmt.Errorf("trtexec of TensorRT %s cannot describe layers: that came with 8.2", tensorRT)
+		}
+		args = append(args, d.Verbosity, d.LayerInfo+b.LayerInfo)
+	}
+	return args, nil
+}
+
+func (b EngineBuild) check() error {
+	switch {
+	case b.ONNX == "" || b.Plan == "" || b.Input == "":
+		return fmt.Errorf("engine build needs a model, a plan and an input name: have %q, %q, %q", b.ONNX, b.Plan, b.Input)
+	case strings.ContainsAny(b.Input, ":,*'\" "):
+		return fmt.Errorf("input name %q has a character with a meaning of its own in trtexec's shapes", b.Input)
+	case b.MinBatch < 1 || b.OptBatch < b.MinBatch || b.MaxBatch < b.OptBatch:
+		return fmt.Errorf("batch sizes %d, %d, %d are not 1 ≤ min ≤ opt ≤ max", b.MinBatch, b.OptBatch, b.MaxBatch)
+	case b.Precision != FP16 && b.Precision != FP32:
+		return fmt.Errorf("precision %q is neither fp16 nor fp32", b.Precision)
+	case b.WorkspaceMiB < 0:
+		return fmt.Errorf("workspace of %d MiB is negative", b.WorkspaceMiB)
+	}
+	return nil
+}
+
+func (b EngineBuild) shape(flag string, batch int) string {
+	return fmt.Sprintf("%s=%s:%dx%s", flag, b.Input, batch, pictureShape)
+}
+
+// GuessPaths are the places to look for trtexec in an image, in this order; the last one means PATH. NVIDIA's PyTorch and Triton
+// images have it in the first, PyTorch's also in the second.
+func GuessPaths() []string {
+	return []string{"/usr/src/tensorrt/bin/trtexec", "/opt/tensorrt/bin/trtexec", "trtexec"}
+}

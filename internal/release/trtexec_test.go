@@ -1,0 +1,189 @@
+package release_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/release"
+)
+
+// Each golden command and what it may hold is written out here from the table of trtexec's options that was counted in
+// NVIDIA/TensorRT's sampleOptions.cpp on each release branch; it is not made from the package's own data.
+//
+//	option                      exists in
+//	--explicitBatch             6.0 … 9.3
+//	--workspace=MiB             … 9.3
+//	--memPoolSize=workspace:MiB 8.4 …
+//	--buildOnly                 … 9.3
+//	--skipInference             8.6 …
+//	--fp16                      … 10.16
+//	--timingCacheFile           8.0 …
+//	--profilingVerbosity        8.2 …
+//	--exportLayerInfo           8.2 …
+//	--onnx --saveEngine --minShapes --optShapes --maxShapes  all
+func TestTrtexecGolden(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ tensorRT, precision, want string }{
+		{"8.0.1.6", "fp16", "--explicitBatch --fp16 --buildOnly --workspace=4096 --timingCacheFile=/cache/timing"},
+		{"8.2.5.1", "fp16", "--fp16 --buildOnly --workspace=4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"8.4.2.4", "fp16", "--fp16 --buildOnly --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"8.6.1", "fp16", "--fp16 --skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"9.3.0", "fp16", "--fp16 --skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"10.3", "fp16", "--fp16 --skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"10.9.0.34", "fp16", "--fp16 --skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"10.16.0.72", "fp16", "--fp16 --skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"10.9.0.34", "fp32", "--skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"11.1.0.106", "fp32", "--skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"12.0", "fp32", "--skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+	}
+	const head = "--onnx=model.onnx --saveEngine=/out/model.plan --minShapes=input:1x3x224x224 --optShapes=input:64x3x224x224 --maxShapes=input:256x3x224x224 "
+	for _, tt := range tests {
+		t.Run(tt.tensorRT+" "+tt.precision, func(t *testing.T) {
+			t.Parallel()
+			v := version(t, tt.tensorRT)
+			b := build()
+			b.Precision = tt.precision
+			b.WorkspaceMiB, b.TimingCache, b.LayerInfo = 4096, "/cache/timing", "/out/layers.json"
+			if v.Compare(release.Version{Major: 8, Minor: 2}) < 0 {
+				b.LayerInfo = ""
+			}
+			got, err := release.Trtexec(v, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(strings.Fields(head+tt.want), got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			checkOptionsExist(t, tt.tensorRT, got)
+		})
+	}
+}
+
+// checkOptionsExist holds a command against the table above, range by range.
+func checkOptionsExist(t *testing.T, tensorRT string, args []string) {
+	t.Helper()
+	ranges := map[string][2]string{ // first and last TensorRT that has it
+		"--explicitBatch": {"6.0", "9.3"}, "--workspace": {"6.0", "9.3"}, "--buildOnly": {"6.0", "9.3"},
+		"--memPoolSize": {"8.4", "99"}, "--skipInference": {"8.6", "99"}, "--fp16": {"6.0", "10.16"},
+		"--timingCacheFile": {"8.0", "99"}, "--profilingVerbosity": {"8.2", "99"}, "--exportLayerInfo": {"8.2", "99"},
+		"--onnx": {"6.0", "99"}, "--saveEngine": {"6.0", "99"},
+		"--minShapes": {"6.0", "99"}, "--optShapes": {"6.0", "99"}, "--maxShapes": {"6.0", "99"},
+	}
+	v := version(t, tensorRT)
+	v.Patch, v.Build = 0, 0
+	for _, arg := range args {
+		flag, _, _ := strings.Cut(arg, "=")
+		r, ok := ranges[flag]
+		if !ok {
+			t.Errorf("%s is not in the table", flag)
+			continue
+		}
+		if v.Compare(version(t, r[0])) < 0 || v.Compare(version(t, r[1])) > 0 {
+			t.Errorf("TensorRT %s has no %s: it is in %s … %s", tensorRT, flag, r[0], r[1])
+		}
+	}
+}
+
+// The help of a real trtexec 10.6 has every option that the package gives it.
+func TestTrtexecAgainstRealHelp(t *testing.T) {
+	t.Parallel()
+	help, err := os.ReadFile(filepath.Join("testdata", "trtexec-10.6-help.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := build()
+	b.WorkspaceMiB, b.TimingCache, b.LayerInfo = 1, "c", "l"
+	args, err := release.Trtexec(version(t, "10.6.0.26"), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialect, err := release.DialectOf(version(t, "10.6.0.26"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := strings.Fields(string(help))
+	for _, arg := range append(args, dialect.PlanVersion) {
+		flag, _, value := strings.Cut(arg, "=")
+		if !slices.ContainsFunc(options, func(o string) bool {
+			name, _, hasValue := strings.Cut(strings.TrimSuffix(o, ","), "=")
+			return name == flag && hasValue == value
+		}) {
+			t.Errorf("trtexec 10.6 has no %s", flag)
+		}
+	}
+}
+
+func TestTrtexecLeavesOutWhatIsNotAsked(t *testing.T) {
+	t.Parallel()
+	got, err := release.Trtexec(version(t, "10.9.0.34"), build())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"--onnx=model.onnx", "--saveEngine=/out/model.plan",
+		"--minShapes=input:1x3x224x224", "--optShapes=input:64x3x224x224", "--maxShapes=input:256x3x224x224",
+		"--fp16", "--skipInference",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestTrtexecRefuses(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		tensorRT string
+		change   func(*release.EngineBuild)
+		want     string
+	}{
+		"fp16 on 11":             {"11.0", func(*release.EngineBuild) {}, "TensorRT 11.0: trtexec of this TensorRT does not cast"},
+		"layers on 8.0":          {"8.0.1.6", func(b *release.EngineBuild) { b.LayerInfo = "l" }, "cannot describe layers"},
+		"TensorRT 7":             {"7.2.3.4", func(*release.EngineBuild) {}, "older than 8.0"},
+		"TensorRT not known":     {"0.0", func(*release.EngineBuild) {}, "TRT_VERSION"},
+		"no model":               {"10.9", func(b *release.EngineBuild) { b.ONNX = "" }, "needs a model"},
+		"no plan":                {"10.9", func(b *release.EngineBuild) { b.Plan = "" }, "needs a model"},
+		"no input":               {"10.9", func(b *release.EngineBuild) { b.Input = "" }, "needs a model"},
+		"input with a colon":     {"10.9", func(b *release.EngineBuild) { b.Input = "input:0" }, "character"},
+		"min of zero":            {"10.9", func(b *release.EngineBuild) { b.MinBatch = 0 }, "1 ≤ min ≤ opt ≤ max"},
+		"opt under min":          {"10.9", func(b *release.EngineBuild) { b.MinBatch, b.OptBatch = 8, 4 }, "1 ≤ min ≤ opt ≤ max"},
+		"opt over max":           {"10.9", func(b *release.EngineBuild) { b.OptBatch = 512 }, "1 ≤ min ≤ opt ≤ max"},
+		"precision not known":    {"10.9", func(b *release.EngineBuild) { b.Precision = "int8" }, "neither fp16 nor fp32"},
+		"negative workspace":     {"10.9", func(b *release.EngineBuild) { b.WorkspaceMiB = -1 }, "negative"},
+		"precision left to luck": {"10.9", func(b *release.EngineBuild) { b.Precision = "" }, "neither fp16 nor fp32"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := build()
+			tt.change(&b)
+			args, err := release.Trtexec(version(t, tt.tensorRT), b)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("got %v, %v; want an error with %q", args, err, tt.want)
+			}
+			if name == "fp16 on 11" && !errors.Is(err, release.ErrNeedsCast) {
+				t.Errorf("%v is not ErrNeedsCast", err)
+			}
+		})
+	}
+}
+
+func TestGuessPaths(t *testing.T) {
+	t.Parallel()
+	want := []string{"/usr/src/tensorrt/bin/trtexec", "/opt/tensorrt/bin/trtexec", "trtexec"}
+	if diff := cmp.Diff(want, release.GuessPaths()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func build() release.EngineBuild {
+	return release.EngineBuild{
+		ONNX: "model.onnx", Plan: "/out/model.plan", Input: "input",
+		MinBatch: 1, OptBatch: 64, MaxBatch: 256, Precision: release.FP16,
+	}
+}

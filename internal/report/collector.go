@@ -1,0 +1,203 @@
+package report
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// Collector is a sink that builds a [Report]. Its zero value is ready. It serves one run.
+type Collector struct {
+	// ExitCode returns the exit code of an error; set it before the first event. Without it every error has 1. A run whose
+	// code is above 128, those of signals, was cancelled.
+	ExitCode func(error) int
+
+	mu     sync.Mutex
+	report Report
+	steps  map[pipeline.ID]*Step
+	began  map[pipeline.ID]time.Time // of steps that work
+	ended  bool
+}
+
+// Emit takes e over.
+func (c *Collector) Emit(e pipeline.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch x := e.Payload.(type) {
+	case pipeline.RunStarted:
+		c.report.Run, c.report.Started = e.Run, e.Time
+		c.report.Lane, c.report.ImageSource = x.Facts[FactLane], x.Facts[FactImages]
+		c.report.Release, c.report.Weights = x.Facts[FactRelease], x.Facts[FactWeights]
+		for _, id := range x.Steps {
+			c.step(id)
+		}
+	case pipeline.Decided:
+		s := c.step(e.Step)
+		s.Because = nil
+		for _, change := range x.Because {
+			s.Because = append(s.Because, change.String())
+		}
+	case pipeline.Started:
+		c.step(e.Step).StartSeconds = max(0, e.Time.Sub(c.report.Started).Seconds())
+		c.began[e.Step] = e.Time
+	case pipeline.Warning:
+		c.warn(e.Step, x.Text)
+	case pipeline.Result:
+		c.result(e.Step, x)
+	case pipeline.Ended:
+		c.end(e.Step, x)
+	case pipeline.RunEnded:
+		c.endRun(e, x)
+	case pipeline.Line, pipeline.Progress: // are for those who watch
+	}
+}
+
+func (c *Collector) step(id pipeline.ID) *Step {
+	if c.steps == nil {
+		c.steps, c.began = map[pipeline.ID]*Step{}, map[pipeline.ID]time.Time{}
+	}
+	s := c.steps[id]
+	if s == nil {
+		s = &Step{ID: id}
+		c.steps[id] = s
+		c.report.Steps = append(c.report.Steps, Step{ID: id})
+	}
+	return s
+}
+
+func (c *Collector) warn(step pipeline.ID, text string) {
+	if step != "" {
+		text = string(step) + ": " + text
+	}
+	if !slices.Contains(c.report.Warnings, text) {
+		c.report.Warnings = append(c.report.Warnings, text)
+	}
+}
+
+func (c *Collector) result(step pipeline.ID, x pipeline.Result) {
+	var err error
+	switch x.Name {
+	case ResultTop:
+		c.report.Top, err = classes(x.Value)
+	case ResultParity:
+		err = as(x.Value, &c.report.Parity)
+	case ResultTimeToReady:
+		err = as(x.Value, &c.report.TimeToReadySeconds)
+	case ResultServer:
+		err = as(x.Value, &c.report.Server)
+	case ResultDigests:
+		var more map[string]string
+		if err = as(x.Value, &more); err == nil {
+			if c.report.Digests == nil {
+				c.report.Digests = map[string]string{}
+			}
+			maps.Copy(c.report.Digests, more)
+		}
+	}
+	if err != nil {
+		c.warn(step, fmt.Sprintf("its result %q is not in this report: %v", x.Name, err))
+	}
+}
+
+// as fills to from the JSON form of v.
+func as(v, to any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(b, to)
+}
+
+// classes takes "value" for "score" too, which is what a classification by the server calls it.
+func classes(v any) ([]Class, error) {
+	var raw []struct {
+		Class
+		Value *float64 `json:"value"`
+	}
+	if err := as(v, &raw); err != nil {
+		return nil, err
+	}
+	out := make([]Class, len(raw))
+	for i, r := range raw {
+		out[i] = r.Class
+		if r.Value != nil {
+			out[i].Score = *r.Value
+		}
+	}
+	return out, nil
+}
+
+// end closes a step. The last word counts: a cached result that turned out damaged is made again.
+func (c *Collector) end(id pipeline.ID, x pipeline.Ended) {
+	s := c.step(id)
+	s.State, s.Seconds, s.Reason, s.Error, s.Hint, s.LastOutput = x.State, x.Elapsed.Seconds(), x.Reason, "", "", nil
+	delete(c.began, id)
+	if x.Err == nil {
+		return
+	}
+	s.Error = x.Err.Error()
+	if f, ok := errors.AsType[*pipeline.Fault](x.Err); ok {
+		s.Hint, s.LastOutput = f.Hint, slices.Clone(f.Tail)
+	}
+}
+
+func (c *Collector) endRun(e pipeline.Event, x pipeline.RunEnded) {
+	c.ended = true
+	c.report.Run = e.Run
+	c.report.DurationSeconds = x.Elapsed.Seconds()
+	c.report.Verdict = Passed
+	if x.Err == nil {
+		return
+	}
+	c.report.Error, c.report.ExitCode = x.Err.Error(), 1
+	if c.ExitCode != nil {
+		c.report.ExitCode = c.ExitCode(x.Err)
+	}
+	const signals = 128 // a shell's code for a signal is this and its number
+	_, failed := errors.AsType[*pipeline.StepError](x.Err)
+	switch {
+	case failed:
+		c.report.Verdict = Failed
+	case c.report.ExitCode > signals, errors.Is(x.Err, context.Canceled):
+		c.report.Verdict = Cancelled
+	default:
+		c.report.Verdict = Failed
+	}
+}
+
+// Report returns the report as far as events have told. One of a run that has not ended says so and has failed.
+func (c *Collector) Report() Report {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := c.report
+	r.Version = Version
+	if !c.ended {
+		r.Verdict, r.Error, r.ExitCode = Failed, "the run has not ended", 1
+	}
+	r.Warnings = append([]string{}, r.Warnings...)
+	r.Digests, r.Top = maps.Clone(r.Digests), slices.Clone(r.Top)
+	r.Steps = make([]Step, len(c.report.Steps))
+	for i, s := range c.report.Steps {
+		r.Steps[i] = c.closed(*c.steps[s.ID])
+	}
+	return r
+}
+
+// closed gives a step that never ended a state, since every row has one.
+func (c *Collector) closed(s Step) Step {
+	if s.State != "" {
+		return s
+	}
+	s.State, s.Reason = pipeline.Skipped, "the run ended before it"
+	if _, works := c.began[s.ID]; works {
+		s.State, s.Reason = pipeline.Cancelled, "the run ended while it worked"
+	}
+	return s
+}

@@ -1,0 +1,69 @@
+package report
+
+import (
+	_ "embed"
+	"fmt"
+	"html/template"
+	"io"
+	"strings"
+
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+//go:embed page.html.tmpl
+var page string
+
+// bar is a step in the timeline, in percent of the run's duration.
+type bar struct {
+	Step
+	Y        int // in pixels
+	X, Width string
+}
+
+const (
+	rowHeight = 22  // pixels of a step in the timeline
+	whole     = 100 // percent
+)
+
+// WriteHTML writes one page that needs no other file and runs no script.
+func (r Report) WriteHTML(w io.Writer) error {
+	t, err := template.New("page").Funcs(template.FuncMap{
+		"seconds": seconds, "held": held, "why": Step.why,
+		"percent": func(p *float64) string {
+			if p == nil {
+				return ""
+			}
+			return fmt.Sprintf("%.1f %%", whole**p)
+		},
+	}).Parse(page)
+	if err != nil {
+		return err
+	}
+	bars := r.bars()
+	var b strings.Builder
+	err = t.Execute(&b, struct {
+		Report
+		Setting string
+		Bars    []bar
+		Height  int
+	}{r, r.setting(), bars, len(bars) * rowHeight})
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(w, printable(b.String()))
+	return err
+}
+
+// bars returns a bar for each step that took time.
+func (r Report) bars() []bar {
+	var out []bar
+	for _, s := range r.Steps {
+		if s.Seconds <= 0 || r.DurationSeconds <= 0 || s.State == pipeline.Cached {
+			continue
+		}
+		from := min(whole, whole*s.StartSeconds/r.DurationSeconds)
+		width := min(whole-from, whole*s.Seconds/r.DurationSeconds)
+		out = append(out, bar{s, len(out) * rowHeight, fmt.Sprintf("%.2f%%", from), fmt.Sprintf("%.2f%%", max(width, 0.3))})
+	}
+	return out
+}

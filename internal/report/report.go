@@ -1,0 +1,102 @@
+// Package report makes the result of a run from its events, and writes it as JSON, as text, as JUnit XML and as a page.
+package report
+
+import (
+	"strings"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// Version is the version of the report's JSON form. It grows when a reader of the old form would go wrong.
+const Version = 1
+
+// The facts of [pipeline.RunStarted] that a report takes over.
+const (
+	FactLane    = "lane"    // gpu or cpu
+	FactImages  = "images"  // ngc or local
+	FactRelease = "release" // YY.MM; absent with local images
+	FactWeights = "weights" // pretrained, random:SEED or a path
+)
+
+// The results that a report takes over, by name. What they hold is read by its JSON form, so that those who tell of them
+// need not know this package. One of another form becomes a warning in the report.
+const (
+	ResultTop         = "top"           // list of {"index", "label", "score" or "value", "probability"}, the best first
+	ResultParity      = "parity"        // a parity.Report
+	ResultTimeToReady = "time_to_ready" // seconds
+	ResultDigests     = "digests"       // object of name to digest; several results add up
+	ResultServer      = "server"        // object with "grpc", "http", "metrics" (HOST:PORT) and "name"
+)
+
+// Verdict is the outcome of a run.
+type Verdict string
+
+// The verdicts.
+const (
+	Passed    Verdict = "passed"
+	Failed    Verdict = "failed"
+	Cancelled Verdict = "cancelled"
+)
+
+// Report is the result of a run.
+type Report struct {
+	Version            int               `json:"version"`
+	Verdict            Verdict           `json:"verdict"`
+	Error              string            `json:"error,omitempty"`
+	ExitCode           int               `json:"exit_code"`
+	Run                string            `json:"run"`
+	Started            time.Time         `json:"started"`
+	DurationSeconds    float64           `json:"duration_seconds"`
+	Lane               string            `json:"lane,omitempty"`
+	ImageSource        string            `json:"image_source,omitempty"`
+	Release            string            `json:"release,omitempty"`
+	Weights            string            `json:"weights,omitempty"`
+	Warnings           []string          `json:"warnings"`
+	Digests            map[string]string `json:"digests,omitempty"`
+	Top                []Class           `json:"top,omitempty"`
+	Parity             *parity.Report    `json:"parity,omitempty"`
+	TimeToReadySeconds float64           `json:"time_to_ready_seconds,omitempty"`
+	Server             *Server           `json:"server,omitempty"`
+	Steps              []Step            `json:"steps"`
+}
+
+// Class is one class of the answer.
+type Class struct {
+	Index int    `json:"index"` // in the model's output, from 0
+	Label string `json:"label,omitempty"`
+	// Score is the model's own figure: a logit, unless the model ends in a softmax.
+	Score float64 `json:"score"`
+	// Probability is the softmax of the scores of all classes, 0 to 1. Nil if it is not known.
+	Probability *float64 `json:"probability,omitempty"`
+}
+
+// Server says where a server listens, as HOST:PORT.
+type Server struct {
+	Name    string `json:"name,omitempty"` // of its container
+	GRPC    string `json:"grpc,omitempty"`
+	HTTP    string `json:"http,omitempty"`
+	Metrics string `json:"metrics,omitempty"`
+}
+
+// Step is what became of a step.
+type Step struct {
+	ID    pipeline.ID       `json:"id"`
+	State pipeline.EndState `json:"state"`
+	// StartSeconds is when it began to work, in seconds from the run's start. 0 if it never did.
+	StartSeconds float64 `json:"start_seconds"`
+	// Seconds is how long it took.
+	Seconds float64 `json:"seconds"`
+	// Because says why it ran, a clause for each change.
+	Because []string `json:"because,omitempty"`
+	// Reason says why it was skipped.
+	Reason string `json:"reason,omitempty"`
+	Error  string `json:"error,omitempty"`
+	Hint   string `json:"hint,omitempty"`
+	// LastOutput holds the last lines of a step that failed.
+	LastOutput []string `json:"last_output,omitempty"`
+}
+
+// Random says whether the weights mean nothing, so that labels do not either.
+func (r Report) Random() bool { return strings.HasPrefix(r.Weights, "random") }

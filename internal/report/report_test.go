@@ -1,0 +1,378 @@
+package report
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"math"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+var began = time.Date(2026, 8, 23, 10, 15, 0, 0, time.UTC)
+
+type told struct {
+	after   time.Duration
+	step    pipeline.ID
+	payload pipeline.Payload
+}
+
+func collect(c *Collector, events []told) Report {
+	for _, e := range events {
+		c.Emit(pipeline.Event{Run: "r1", Time: began.Add(e.after), Step: e.step, Payload: e.payload})
+	}
+	return c.Report()
+}
+
+const s = time.Second
+
+// start opens a run of five steps on the cpu lane, of which two work at a time.
+func start() []told {
+	return []told{
+		{0, "", pipeline.RunStarted{
+			Steps: []pipeline.ID{"weights", "export-onnx", "serialize-dali", "serve", "verify"},
+			Facts: map[string]string{FactLane: "cpu", FactImages: "local", FactWeights: "random:1"},
+		}},
+		{0, "", pipeline.Warning{Text: "the pretrained weights cannot be had; seeded ones are used"}},
+		{0, "weights", pipeline.Decided{Verdict: pipeline.Verdict{Kind: pipeline.WillReuse}}},
+		{0, "weights", pipeline.Ended{State: pipeline.Cached}},
+		{0, "export-onnx", pipeline.Decided{Verdict: pipeline.Verdict{Kind: pipeline.Depends, Pending: []pipeline.ID{"exporter-image"}}}},
+		{1 * s, "export-onnx", pipeline.Decided{Verdict: pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{
+			{Fact: "argv", Was: "--opset 13", Is: "--opset 17"},
+		}}}},
+		{1 * s, "export-onnx", pipeline.Started{}},
+		{1 * s, "export-onnx", pipeline.Progress{Current: 1}},
+		{1 * s, "export-onnx", pipeline.Line{Text: "x"}},
+		{2 * s, "serialize-dali", pipeline.Started{}},
+		{3 * s, "serialize-dali", pipeline.Ended{State: pipeline.Done, Elapsed: 900 * time.Millisecond}},
+		{5200 * time.Millisecond, "export-onnx", pipeline.Ended{State: pipeline.Done, Elapsed: 4200 * time.Millisecond}},
+		{6 * s, "serve", pipeline.Started{}},
+	}
+}
+
+func comparisons(t *testing.T, wrong float32) parity.Report {
+	t.Helper()
+	want := []float32{0.5, -1, 2, 0.25}
+	got := []float32{0.5, -1.001, 2.001, 0.25}
+	var r parity.Report
+	pre, model, ensemble := parity.Bounds(parity.FP32)
+	for _, c := range []struct {
+		name  parity.Name
+		bound parity.Bound
+		add   float32
+	}{{parity.Preprocessing, pre, wrong}, {parity.Model, model, 0}, {parity.Ensemble, ensemble, wrong}} {
+		values := append([]float32{got[0] + c.add}, got[1:]...)
+		one, err := parity.Check(c.name, values, want, c.bound)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Comparisons = append(r.Comparisons, one)
+	}
+	return r
+}
+
+// class is what triton's classification looks like.
+type class struct {
+	Index int     `json:"index"`
+	Value float32 `json:"value"`
+	Label string  `json:"label,omitempty"`
+}
+
+// address is what a step's server looks like: no tags, typed addresses.
+type address struct {
+	Container, Name     string
+	GRPC, HTTP, Metrics netip.AddrPort
+}
+
+func passed(t *testing.T) Report {
+	t.Helper()
+	port := func(n uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n) }
+	return collect(&Collector{}, append(start(), []told{
+		{7 * s, "serve", pipeline.Result{Name: ResultServer, Value: address{"abc", "dalirun-r1-serve", port(8001), port(8000), port(8002)}}},
+		{8 * s, "serve", pipeline.Result{Name: ResultTimeToReady, Value: 1.9}},
+		{8 * s, "serve", pipeline.Result{Name: ResultDigests, Value: map[string]string{"server image": "sha256:aa"}}},
+		{8 * s, "serve", pipeline.Ended{State: pipeline.Done, Elapsed: 2 * s}},
+		{8 * s, "verify", pipeline.Started{}},
+		{9 * s, "verify", pipeline.Result{Name: ResultDigests, Value: map[string]string{"picture": "sha256:bb", "model": "sha256:cc"}}},
+		{9 * s, "verify", pipeline.Result{Name: ResultParity, Value: comparisons(t, 0)}},
+		{9 * s, "verify", pipeline.Result{Name: ResultTop, Value: []class{{967, 12.5, "espresso"}, {968, 9.25, "cup"}}}},
+		{9 * s, "verify", pipeline.Result{Name: "something else", Value: 1}},
+		{9 * s, "verify", pipeline.Ended{State: pipeline.Done, Elapsed: s}},
+		{10 * s, "", pipeline.RunEnded{Elapsed: 10 * s}},
+	}...))
+}
+
+// failed is a run with everything that could break a format: markup, quotes, control characters, wide text.
+func failed(t *testing.T) Report {
+	t.Helper()
+	const evil = "<script>alert('x')</script> & \"q\" ]]> \x1b[31m\x00 {{.}} \u202e模型"
+	err := &pipeline.Fault{Kind: pipeline.NotVerified, Err: errors.New("not PyTorch's: " + evil), Hint: "look " + evil, Tail: []string{evil, "second"}}
+	p := 0.84
+	return collect(&Collector{ExitCode: func(error) int { return 6 }}, append(start(), []told{
+		{6 * s, "serve", pipeline.Warning{Text: evil}},
+		{6 * s, "serve", pipeline.Warning{Text: evil}},
+		{8 * s, "serve", pipeline.Ended{State: pipeline.Cancelled, Elapsed: 2 * s}},
+		{8 * s, "verify", pipeline.Started{}},
+		{9 * s, "verify", pipeline.Result{Name: ResultParity, Value: comparisons(t, 3)}},
+		{9 * s, "verify", pipeline.Result{Name: ResultTop, Value: []Class{{Index: 1, Label: evil, Score: 2, Probability: &p}}}},
+		{9 * s, "verify", pipeline.Result{Name: ResultDigests, Value: map[string]string{evil: evil}}},
+		{9 * s, "verify", pipeline.Result{Name: ResultTimeToReady, Value: math.NaN()}},
+		{9 * s, "verify", pipeline.Ended{State: pipeline.Failed, Elapsed: s, Err: err}},
+		{10 * s, "", pipeline.RunEnded{Elapsed: 10 * s, Err: &pipeline.StepError{Step: "verify", Elapsed: s, Err: err}}},
+	}...))
+}
+
+var formats = map[string]func(Report, io.Writer) error{
+	"json": Report.WriteJSON, "txt": Report.WriteText, "xml": Report.WriteJUnit, "html": Report.WriteHTML,
+}
+
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	for name, r := range map[string]Report{"passed": passed(t), "failed": failed(t)} {
+		for ext, write := range formats {
+			t.Run(name+"."+ext, func(t *testing.T) {
+				t.Parallel()
+				var b bytes.Buffer
+				if err := write(r, &b); err != nil {
+					t.Fatal(err)
+				}
+				golden(t, name+"."+ext, b.String())
+			})
+		}
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s (-want +got); -update writes it:\n%s", path, diff)
+	}
+}
+
+// What comes from outside stays text in every format.
+func TestEscapes(t *testing.T) {
+	t.Parallel()
+	r := failed(t)
+	out := map[string]string{}
+	for ext, write := range formats {
+		var b bytes.Buffer
+		if err := write(r, &b); err != nil {
+			t.Fatal(err)
+		}
+		out[ext] = b.String()
+		if ext != "json" && strings.ContainsAny(out[ext], "\x1b\x00") {
+			t.Errorf("%s has a control character", ext)
+		}
+	}
+	if tags := regexp.MustCompile(`(?i)<(script|/script)`).FindString(out["html"]); tags != "" {
+		t.Errorf("the page has %s", tags)
+	}
+	if !strings.Contains(out["html"], "&lt;script&gt;") {
+		t.Error("the page lost the text")
+	}
+	d := xml.NewDecoder(strings.NewReader(out["xml"]))
+	for {
+		token, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("JUnit is not XML: %v", err)
+		}
+		if e, ok := token.(xml.StartElement); ok && e.Name.Local == "script" {
+			t.Error("JUnit has a script element")
+		}
+	}
+	var back Report
+	d2 := json.NewDecoder(strings.NewReader(out["json"]))
+	d2.DisallowUnknownFields()
+	if err := d2.Decode(&back); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(r, back); diff != "" {
+		t.Errorf("the report does not survive JSON (-want +got):\n%s", diff)
+	}
+	if _, err := d2.Token(); !errors.Is(err, io.EOF) {
+		t.Errorf("more than one JSON value: %v", err)
+	}
+}
+
+func TestJUnitCounts(t *testing.T) {
+	t.Parallel()
+	type suite struct {
+		Name     string `xml:"name,attr"`
+		Tests    int    `xml:"tests,attr"`
+		Failures int    `xml:"failures,attr"`
+		Errors   int    `xml:"errors,attr"`
+		Skipped  int    `xml:"skipped,attr"`
+	}
+	undo := collect(&Collector{}, append(start(), told{9 * s, "", pipeline.RunEnded{Err: errors.New("remove container: gone")}}))
+	for name, c := range map[string]struct {
+		report Report
+		want   []suite
+	}{
+		"passed":            {passed(t), []suite{{"steps", 5, 0, 0, 0}, {"parity", 3, 0, 0, 0}}},
+		"failed":            {failed(t), []suite{{"steps", 5, 1, 0, 1}, {"parity", 3, 2, 0, 0}}},
+		"failed in no step": {undo, []suite{{"steps", 6, 0, 1, 2}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var b bytes.Buffer
+			if err := c.report.WriteJUnit(&b); err != nil {
+				t.Fatal(err)
+			}
+			var got struct {
+				suite
+				Suites []suite `xml:"testsuite"`
+			}
+			if err := xml.Unmarshal(b.Bytes(), &got); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got.Suites, cmp.AllowUnexported(suite{})); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestVerdict(t *testing.T) {
+	t.Parallel()
+	signal := errors.New("interrupted")
+	code := func(err error) int {
+		if errors.Is(err, signal) {
+			return 130
+		}
+		return 4
+	}
+	step := &pipeline.StepError{Step: "serve", Err: errors.New("x")}
+	for name, c := range map[string]struct {
+		err     error
+		code    func(error) int
+		verdict Verdict
+		exit    int
+	}{
+		"fine":                  {nil, code, Passed, 0},
+		"step":                  {step, code, Failed, 4},
+		"no table of codes":     {step, nil, Failed, 1},
+		"signal":                {signal, code, Cancelled, 130},
+		"signal and undo":       {errors.Join(signal, errors.New("remove: gone")), code, Cancelled, 130},
+		"cancelled":             {fmt.Errorf("run: %w", context.Canceled), nil, Cancelled, 1},
+		"step, others cut off":  {errors.Join(step, context.Canceled), code, Failed, 4},
+		"error outside a step":  {errors.New("undo"), code, Failed, 4},
+		"step and cancellation": {errors.Join(context.Canceled, step), nil, Failed, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := collect(&Collector{ExitCode: c.code}, []told{{0, "", pipeline.RunStarted{}}, {s, "", pipeline.RunEnded{Elapsed: s, Err: c.err}}})
+			if r.Verdict != c.verdict || r.ExitCode != c.exit {
+				t.Errorf("got %s, %d, want %s, %d", r.Verdict, r.ExitCode, c.verdict, c.exit)
+			}
+		})
+	}
+}
+
+func TestUnfinished(t *testing.T) {
+	t.Parallel()
+	r := collect(&Collector{}, start())
+	if r.Verdict != Failed || r.Error == "" || r.ExitCode != 1 {
+		t.Errorf("got %s, %q, %d", r.Verdict, r.Error, r.ExitCode)
+	}
+	got := map[pipeline.ID]pipeline.EndState{}
+	for _, s := range r.Steps {
+		got[s.ID] = s.State
+	}
+	want := map[pipeline.ID]pipeline.EndState{
+		"weights": pipeline.Cached, "export-onnx": pipeline.Done, "serialize-dali": pipeline.Done, "serve": pipeline.Cancelled, "verify": pipeline.Skipped,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+	if zero := (&Collector{}).Report(); zero.Verdict != Failed || zero.Warnings == nil || zero.Steps == nil {
+		t.Errorf("of no event at all: %+v", zero)
+	}
+}
+
+// A cached result that turns out damaged is built after all: the last end counts.
+func TestLastEndCounts(t *testing.T) {
+	t.Parallel()
+	r := collect(&Collector{}, []told{
+		{0, "", pipeline.RunStarted{Steps: []pipeline.ID{"weights"}}},
+		{0, "weights", pipeline.Ended{State: pipeline.Cached}},
+		{s, "weights", pipeline.Started{}},
+		{2 * s, "weights", pipeline.Ended{State: pipeline.Failed, Elapsed: s, Err: errors.New("x")}},
+		{2 * s, "weights", pipeline.Started{}},
+		{4 * s, "weights", pipeline.Ended{State: pipeline.Done, Elapsed: 2 * s}},
+	})
+	want := []Step{{ID: "weights", State: pipeline.Done, StartSeconds: 2, Seconds: 2}}
+	if diff := cmp.Diff(want, r.Steps); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestUnknownForms(t *testing.T) {
+	t.Parallel()
+	for name, value := range map[string]any{
+		ResultTop: "text", ResultParity: []int{1}, ResultTimeToReady: "soon", ResultServer: 8000, ResultDigests: []string{"x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := collect(&Collector{}, []told{{0, "verify", pipeline.Result{Name: name, Value: value}}})
+			if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], name) {
+				t.Errorf("warnings: %q", r.Warnings)
+			}
+		})
+	}
+}
+
+func TestConcurrentEmit(t *testing.T) {
+	t.Parallel()
+	c := &Collector{}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 200 {
+				c.Emit(pipeline.Event{Step: pipeline.ID(fmt.Sprint("step-", j%10)), Payload: pipeline.Started{}})
+				c.Emit(pipeline.Event{Payload: pipeline.Warning{Text: strconv.Itoa(i)}})
+				if j%50 == 0 {
+					c.Report()
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if r := c.Report(); len(r.Steps) != 10 || len(r.Warnings) != 8 {
+		t.Errorf("got %d steps and %d warnings", len(r.Steps), len(r.Warnings))
+	}
+}

@@ -1,0 +1,122 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// Evicted is an entry that was deleted, or that would be.
+type Evicted struct {
+	Fingerprint pipeline.Fingerprint `json:"fingerprint"`
+	Step        pipeline.ID          `json:"step,omitempty"` // empty where the manifest cannot be read
+	Bytes       int64                `json:"bytes"`
+	Used        time.Time            `json:"used"` // when it was last committed or read
+}
+
+// candidate is a generation as eviction sees it.
+type candidate struct {
+	Evicted
+	gen string
+}
+
+// Evict deletes entries, the least recently used first, until those left hold at most maxBytes bytes. It passes over
+// entries that a process reads and entries that are pinned, so more may be left. With dryRun it deletes nothing and
+// returns what it would delete. After an error it goes on; what it returns was deleted all the same.
+func (s *Store) Evict(ctx context.Context, maxBytes int64, dryRun bool) ([]Evicted, error) {
+	all, err := s.candidates(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("evict from the cache: %w", err)
+	}
+	var total int64
+	for _, c := range all {
+		total += c.Bytes
+	}
+	slices.SortStableFunc(all, func(a, b candidate) int { return a.Used.Compare(b.Used) })
+	var gone []Evicted
+	var errs []error
+	for _, c := range all {
+		if total <= maxBytes {
+			break
+		}
+		if ctx.Err() != nil {
+			errs = append(errs, context.Cause(ctx))
+			break
+		}
+		ok, err := s.discard(c.Fingerprint, c.gen, dryRun)
+		if ok {
+			gone = append(gone, c.Evicted)
+			total -= c.Bytes
+		}
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return gone, fmt.Errorf("evict from the cache: %w", err)
+	}
+	return gone, nil
+}
+
+// Size returns how many bytes the files of all entries hold.
+func (s *Store) Size(ctx context.Context) (int64, error) {
+	all, err := s.candidates(ctx)
+	if err != nil {
+		return 0, fmt.Errorf("measure the cache: %w", err)
+	}
+	var total int64
+	for _, c := range all {
+		total += c.Bytes
+	}
+	return total, nil
+}
+
+func (s *Store) candidates(ctx context.Context) ([]candidate, error) {
+	var all []candidate
+	err := s.each(ctx, func(fp pipeline.Fingerprint, gens []string) error {
+		for _, gen := range gens {
+			c, err := s.candidate(fp, gen)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // deleted meanwhile
+			}
+			if err != nil {
+				return err
+			}
+			all = append(all, c)
+		}
+		return nil
+	})
+	return all, err
+}
+
+// candidate measures a generation. One that counts no longer, or whose manifest is gone, has the zero time: it goes first.
+func (s *Store) candidate(fp pipeline.Fingerprint, gen string) (candidate, error) {
+	c := candidate{Evicted: Evicted{Fingerprint: fp}, gen: gen}
+	dir := s.path("entries", string(fp), gen)
+	path := filepath.Join(dir, manifestName)
+	if info, err := os.Lstat(path); err == nil {
+		c.Used = info.ModTime()
+	}
+	if data, err := os.ReadFile(path); err == nil {
+		if m, err := decodeManifest(data); err == nil {
+			c.Step = m.Step
+		}
+	}
+	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		c.Bytes += info.Size()
+		return nil
+	})
+	return c, err
+}

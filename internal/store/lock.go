@@ -1,0 +1,114 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// holder is who builds, as its lock file says.
+type holder struct {
+	PID   int       `json:"pid"`
+	Since time.Time `json:"since"`
+}
+
+func (h holder) String() string {
+	if h.PID == 0 {
+		return "another process"
+	}
+	return fmt.Sprintf("process %d, since %s", h.PID, h.Since.Local().Format(time.TimeOnly))
+}
+
+// tryBuildLock returns the lock of who builds fp, or nil while another process or goroutine holds it.
+//
+// The lock's file is deleted by its holder on release. A file may thus go between opening and locking, and whoever then
+// holds the lock of a file without a name holds nothing: so it looks again.
+func (s *Store) tryBuildLock(fp pipeline.Fingerprint) (*flock.Flock, error) {
+	path := s.path("locks", string(fp))
+	for range 10 {
+		l := flock.New(path)
+		switch ok, err := l.TryLock(); {
+		case err != nil:
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		case !ok:
+			return nil, nil //nolint:nilnil // neither is what "held by another" is
+		}
+		if true {
+			return l, nil
+		}
+		if err := l.Unlock(); err != nil {
+			return nil, fmt.Errorf("unlock %s: %w", path, err)
+		}
+	}
+	return nil, nil //nolint:nilnil // ten releases within microseconds: held by others, in turns
+}
+
+// isAt reports whether the file that l holds is the one at path.
+func isAt(l *flock.Flock, path string) bool {
+	held, err := l.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(held, there)
+}
+
+// releaseBuildLock deletes the lock's file, then unlocks it.
+func releaseBuildLock(l *flock.Flock) error {
+	err := os.Remove(l.Path())
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, l.Unlock())
+}
+
+// buildLock waits for the lock of fp.
+func (s *Store) buildLock(ctx context.Context, fp pipeline.Fingerprint, waiting func(string)) (*flock.Flock, error) {
+	path := s.path("locks", string(fp))
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	for attempt := 0; ; attempt++ {
+		l, err := s.tryBuildLock(fp)
+		if err != nil {
+			return nil, err
+		}
+		if l != nil {
+			// Not by rename: the lock is the file's, not its name's.
+			data, err := json.Marshal(holder{PID: os.Getpid(), Since: time.Now()})
+			if err == nil {
+				err = os.WriteFile(path, data, 0o600)
+			}
+			if err != nil {
+				return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), releaseBuildLock(l))
+			}
+			return l, nil
+		}
+		// Sweep holds a lock for less than a pause: that is nothing to tell of.
+		if attempt == 1 && waiting != nil {
+			waiting(whoHolds(path).String())
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for %s, who makes the same: %w", whoHolds(path), context.Cause(ctx))
+		}
+	}
+}
+
+// whoHolds reads a lock file. One that is empty or gone by now names nobody.
+func whoHolds(path string) holder {
+	var h holder
+	data, err := os.ReadFile(path)
+	if err != nil || json.Unmarshal(data, &h) != nil {
+		return holder{}
+	}
+	return h
+}

@@ -1,0 +1,106 @@
+package store
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// note is a file of Last.
+type note struct {
+	Workspace string         `json:"workspace"`
+	Facts     pipeline.Facts `json:"facts"`
+}
+
+// ref is a file of Recall.
+type ref struct {
+	Key   string `json:"key"`
+	Value string `json:"value"`
+}
+
+// Last implements [pipeline.Store]. A damaged note is none: it is only the reason that a plan shows.
+func (s *Store) Last(workspace string, id pipeline.ID) (pipeline.Facts, error) {
+	if err := checkName("step", string(id)); err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(s.notePath(workspace, id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // the interface has it so: there was none
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the facts of the last result: %w", err)
+	}
+	var n note
+	if !decode(data, &n) || n.Workspace != workspace {
+		return nil, nil //nolint:nilnil // see above
+	}
+	return n.Facts, nil
+}
+
+// Note implements [pipeline.Store]. It writes only what is new, so a run that changes nothing waits for no disk.
+func (s *Store) Note(workspace string, id pipeline.ID, facts pipeline.Facts) error {
+	last, err := s.Last(workspace, id)
+	if err != nil {
+		return err
+	}
+	if last != nil && maps.Equal(last, facts) {
+		return nil
+	}
+	if facts == nil {
+		facts = pipeline.Facts{} // nil is what Last says where there was no result
+	}
+	if err := s.writeJSON(s.notePath(workspace, id), note{workspace, facts}); err != nil {
+		return fmt.Errorf("note the facts of %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Store) notePath(workspace string, id pipeline.ID) string {
+	return s.path("last", hashName(workspace), string(id)+".json")
+}
+
+// Remember keeps value under key until another value is remembered there.
+func (s *Store) Remember(key, value string) error {
+	if has, ok := s.Recall(key); ok && has == value {
+		return nil
+	}
+	if err := s.writeJSON(s.refPath(key), ref{key, value}); err != nil {
+		return fmt.Errorf("remember %s: %w", key, err)
+	}
+	return nil
+}
+
+// Recall returns what was last remembered under key. What cannot be read is forgotten.
+func (s *Store) Recall(key string) (string, bool) {
+	data, err := os.ReadFile(s.refPath(key))
+	if err != nil {
+		return "", false
+	}
+	var r ref
+	if !decode(data, &r) || r.Key != key {
+		return "", false
+	}
+	return r.Value, true
+}
+
+func (s *Store) refPath(key string) string { return s.path("refs", hashName(key)+".json") }
+
+// decode reports whether data is v's JSON. What is wrong with it is nobody's business: it counts as absent.
+func decode(data []byte, v any) bool { return json.Unmarshal(data, v) == nil }
+
+func (s *Store) writeJSON(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	return s.write(path, data)
+}

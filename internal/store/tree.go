@@ -1,0 +1,175 @@
+package store
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"unicode/utf8"
+)
+
+// The modes of committed files and folders. Everybody may read them because the user inside a container need not be the
+// one outside; other users of the host are kept out by the mode of the store's own folder. Folders stay writable for
+// their owner, who could not delete what is in them otherwise.
+const (
+	fileMode       = 0o444
+	executableMode = 0o555
+	folderMode     = 0o755
+
+	// manifestMode lets the owner write: over NFS an exclusive lock needs that. Its checksum tells of changes.
+	manifestMode = 0o644
+)
+
+// survey lists and hashes the output name in the folder files. With settle it makes everything durable and read-only, too.
+func survey(files, name string, settle bool) (output, error) {
+	o := output{Name: name}
+	var folders []string
+	err := filepath.WalkDir(filepath.Join(files, name), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(files, path)
+		if err != nil {
+			return err
+		}
+		if !utf8.ValidString(rel) {
+			return fmt.Errorf("the name %q is not UTF-8", rel)
+		}
+		n := node{Path: filepath.ToSlash(rel), Dir: d.IsDir()}
+		switch {
+		case d.IsDir():
+			folders = append(folders, path)
+			if settle {
+				err = os.Chmod(path, folderMode) //nolint:gosec // see folderMode: the store's own folder keeps others out
+			}
+		case d.Type().IsRegular():
+			err = n.read(path, settle)
+		default:
+			err = fmt.Errorf("%s is neither a file nor a folder: only those can be stored", n.Path)
+		}
+		o.Nodes = append(o.Nodes, n)
+		return err
+	})
+	if err != nil {
+		return output{}, err
+	}
+	if settle {
+		slices.Reverse(folders) // what a folder holds before the folder
+		for _, f := range folders {
+			if err := syncFolder(f); err != nil {
+				return output{}, err
+			}
+		}
+	}
+	if err := o.stamp(files); err != nil {
+		return output{}, err
+	}
+	slices.SortFunc(o.Nodes, func(a, b node) int { return cmp.Compare(a.Path, b.Path) })
+	o.Digest = o.digest()
+	return o, nil
+}
+
+// read fills in what the content of the file at path tells.
+func (n *node) read(path string, settle bool) (err error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrPermission) && settle { // a builder that withheld it from its own user
+		if err := os.Chmod(path, 0o600); err != nil {
+			return err
+		}
+		f, err = os.Open(path)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	n.Exec = info.Mode()&0o100 != 0
+	h := sha256.New()
+	if n.Size, err = io.Copy(h, f); err != nil {
+		return err
+	}
+	n.Digest = "sha256:" + hex.EncodeToString(h.Sum(nil))
+	if !settle {
+		return nil
+	}
+	mode := fs.FileMode(fileMode)
+	if n.Exec {
+		mode = executableMode
+	}
+	return errors.Join(f.Chmod(mode), f.Sync())
+}
+
+// stamp adds the times, once nothing writes any more, and sees that sizes are those that were hashed.
+func (o *output) stamp(files string) error {
+	for i := range o.Nodes {
+		n := &o.Nodes[i]
+		info, err := os.Lstat(filepath.Join(files, filepath.FromSlash(n.Path)))
+		if err != nil {
+			return err
+		}
+		if !n.Dir && info.Size() != n.Size {
+			return fmt.Errorf("%s changed while it was read", n.Path)
+		}
+		n.MTime = info.ModTime().UnixNano()
+	}
+	return nil
+}
+
+// digest identifies the output: a file by its content alone, a folder by the names, contents and executable bits of all
+// that is in it, empty folders included. Neither the output's own name nor any time counts.
+func (o *output) digest() string {
+	if !o.Nodes[0].Dir {
+		return o.Nodes[0].Digest
+	}
+	h := sha256.New()
+	fmt.Fprint(h, "dalirun folder 1\n")
+	for _, n := range o.Nodes[1:] {
+		rel := n.Path[len(o.Name)+1:]
+		if n.Dir {
+			fmt.Fprintf(h, "%q folder\n", rel)
+		} else {
+			fmt.Fprintf(h, "%q %s executable=%t\n", rel, n.Digest, n.Exec)
+		}
+	}
+	return "sha256:" + hex.EncodeToString(h.Sum(nil))
+}
+
+// syncFolder makes the names in a folder durable.
+func syncFolder(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	err = f.Sync()
+	// Some network file systems cannot do this, and need not: the server orders names.
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
+}
+
+// removeTree deletes path, also where a builder left folders that their owner may not write.
+func removeTree(path string) error {
+	err := os.RemoveAll(path)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	//nolint:errcheck,gosec // what cannot be opened up is what the second RemoveAll reports
+	filepath.WalkDir(path, func(p string, d fs.DirEntry, _ error) error {
+		if d != nil && d.IsDir() {
+			os.Chmod(p, 0o700)
+		}
+		return nil
+	})
+	return os.RemoveAll(path)
+}

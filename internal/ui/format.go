@@ -1,0 +1,153 @@
+package ui
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/muesli/termenv"
+
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// palette colours text, or leaves it as it is.
+type palette struct{ profile termenv.Profile }
+
+func (p palette) colour(c termenv.ANSIColor, s string) string {
+	return p.profile.String(s).Foreground(c).String()
+}
+func (p palette) green(s string) string  { return p.colour(termenv.ANSIGreen, s) }
+func (p palette) red(s string) string    { return p.colour(termenv.ANSIRed, s) }
+func (p palette) yellow(s string) string { return p.colour(termenv.ANSIYellow, s) }
+func (p palette) faint(s string) string  { return p.profile.String(s).Faint().String() }
+
+// took returns d as a person says it: 0.2s, 4.2s, 41s, 2m05s, 1h02m.
+func took(d time.Duration) string {
+	if d < 10*time.Second {
+		return fmt.Sprintf("%.1fs", max(d, 0).Seconds())
+	}
+	return clock(d.Round(time.Second))
+}
+
+// clock is took for a time that runs: it has no tenths.
+func clock(d time.Duration) string {
+	s := int(max(d, 0) / time.Second)
+	switch {
+	case s < 60:
+		return fmt.Sprintf("%ds", s)
+	case s < 3600:
+		return fmt.Sprintf("%dm%02ds", s/60, s%60)
+	default:
+		return fmt.Sprintf("%dh%02dm", s/3600, s/60%60)
+	}
+}
+
+// facts returns "lane cpu, weights random:1" in name order.
+func facts(m map[string]string) string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		if m[name] != "" {
+			parts = append(parts, clean(name+" "+m[name]))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// ending returns how a step ended, without the error: that is told once, by [Error].
+func ending(e pipeline.Ended) string {
+	s := string(e.State)
+	switch e.State {
+	case pipeline.Done:
+		s += " in " + took(e.Elapsed)
+	case pipeline.Failed, pipeline.Cancelled:
+		s += " after " + took(e.Elapsed)
+	case pipeline.Cached, pipeline.Skipped: // took no time
+	}
+	if e.Reason != "" {
+		s += ": " + clean(e.Reason)
+	}
+	return s
+}
+
+// runEnding returns how a run ended.
+func runEnding(e pipeline.RunEnded) string {
+	if e.Err != nil {
+		return "ended with an error after " + took(e.Elapsed)
+	}
+	return "done in " + took(e.Elapsed)
+}
+
+// tells says whether a verdict tells what the step's end will not tell again.
+func tells(v pipeline.Verdict, verbose bool) bool {
+	switch v.Kind {
+	case pipeline.WillRun:
+		return true
+	case pipeline.Depends, pipeline.AlwaysRuns:
+		return verbose
+	case pipeline.WillReuse, pipeline.IsPresent, pipeline.NotNeeded: // the end says so
+	}
+	return false
+}
+
+// reasons returns the changes that a verdict gives, if any.
+func reasons(v pipeline.Verdict) string {
+	parts := make([]string, len(v.Because))
+	for i, c := range v.Because {
+		parts[i] = clean(c.String())
+	}
+	return strings.Join(parts, "; ")
+}
+
+// gauge is what is known of the progress of a step. What it shows of one thing (one text and unit) never goes down,
+// although a registry's totals grow as layers become known and retried downloads start over.
+type gauge struct {
+	marks map[pipeline.Progress]mark // by text and unit
+	now   pipeline.Progress
+}
+
+type mark struct{ current, total, percent int64 }
+
+func (g *gauge) set(p pipeline.Progress) {
+	g.now = pipeline.Progress{Text: p.Text, Unit: p.Unit}
+	if g.marks == nil {
+		g.marks = map[pipeline.Progress]mark{}
+	}
+	m := g.marks[g.now]
+	m.current, m.total = max(m.current, p.Current), max(m.total, p.Total)
+	if m.total > 0 {
+		m.current = min(m.current, m.total)
+		m.percent = max(m.percent, int64(100*float64(m.current)/float64(m.total)))
+	}
+	g.marks[g.now] = m
+}
+
+// String returns "pulling 28% of 1.2 GB", or as much of it as is known.
+func (g *gauge) String() string {
+	m := g.marks[g.now]
+	var parts []string
+	if g.now.Text != "" {
+		parts = append(parts, clean(g.now.Text))
+	}
+	switch {
+	case m.total > 0:
+		parts = append(parts, fmt.Sprintf("%d%%", m.percent), "of", quantity(m.total, g.now.Unit))
+	case m.current > 0:
+		parts = append(parts, quantity(m.current, g.now.Unit))
+	}
+	return strings.Join(parts, " ")
+}
+
+func quantity(n int64, unit string) string {
+	switch unit {
+	case "B":
+		return humanize.Bytes(uint64(max(n, 0)))
+	case "":
+		return strconv.FormatInt(n, 10)
+	default:
+		return fmt.Sprintf("%d %s", n, clean(unit))
+	}
+}

@@ -1,0 +1,172 @@
+package ui
+
+import (
+	"bytes"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/charmbracelet/log"
+
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+const (
+	// between is the shortest time between two lines that tell of one step's progress.
+	between = 5 * time.Second
+	// kept is how many lines of a step's output are kept for its group in GitHub's log. All are in the step's log file.
+	kept = 2000
+)
+
+// plain shows each thing in one line, through a logger. Under GitHub Actions the output of a step is a group, printed when
+// the step ends so that steps do not mix, and warnings are annotations.
+type plain struct {
+	out     *bytes.Buffer
+	log     *log.Logger
+	at      time.Time // of the event that is shown
+	github  bool
+	verbose bool
+	steps   map[pipeline.ID]*plainStep
+	loggers map[pipeline.ID]*log.Logger
+}
+
+type plainStep struct {
+	told  time.Time // when progress was last told of
+	gauge gauge
+	lines []string
+	more  int // lines that are not kept
+}
+
+func newPlain(out *bytes.Buffer, o Options) *plain {
+	zone := o.Location
+	if zone == nil {
+		zone = time.UTC
+	}
+	p := &plain{
+		out: out, github: o.Terminal.GitHubActions, verbose: o.Verbose,
+		steps: map[pipeline.ID]*plainStep{}, loggers: map[pipeline.ID]*log.Logger{},
+	}
+	p.log = log.NewWithOptions(out, log.Options{
+		ReportTimestamp: true,
+		TimeFormat:      time.TimeOnly,
+		TimeFunction:    func(time.Time) time.Time { return p.at.In(zone) },
+	})
+	p.log.SetColorProfile(o.Terminal.palette().profile)
+	return p
+}
+
+func (p *plain) refresh(time.Time) {}
+
+// end prints the output of steps that did not end.
+func (p *plain) end() {
+	for _, id := range slices.Sorted(maps.Keys(p.steps)) {
+		p.group(id, p.steps[id], "did not end")
+	}
+}
+
+// to returns the logger of a step, which names it.
+func (p *plain) to(id pipeline.ID) *log.Logger {
+	l := p.loggers[id]
+	if l == nil {
+		l = p.log.WithPrefix(string(id))
+		p.loggers[id] = l
+	}
+	return l
+}
+
+func (p *plain) step(id pipeline.ID) *plainStep {
+	s := p.steps[id]
+	if s == nil {
+		s = &plainStep{told: p.at}
+		p.steps[id] = s
+	}
+	return s
+}
+
+func (p *plain) show(e pipeline.Event) {
+	p.at = e.Time
+	switch x := e.Payload.(type) {
+	case pipeline.RunStarted:
+		text := "run " + e.Run
+		if f := facts(x.Facts); f != "" {
+			text += ": " + f
+		}
+		p.to(e.Step).Info(text)
+	case pipeline.Decided:
+		if tells(x.Verdict, p.verbose) {
+			p.to(e.Step).Info(clean(x.String()))
+		}
+	case pipeline.Started:
+		s := p.step(e.Step)
+		s.told, s.gauge = e.Time, gauge{}
+		p.to(e.Step).Info("started")
+	case pipeline.Line:
+		p.line(e.Step, x)
+	case pipeline.Progress:
+		s := p.step(e.Step)
+		s.gauge.set(x)
+		if e.Time.Sub(s.told) >= between {
+			s.told = e.Time
+			p.to(e.Step).Info(s.gauge.String())
+		}
+	case pipeline.Warning:
+		p.warn(e.Step, clean(x.Text))
+	case pipeline.Ended:
+		p.ended(e.Step, x)
+	case pipeline.RunEnded:
+		if x.Err != nil {
+			p.to(e.Step).Error(runEnding(x))
+		} else {
+			p.to(e.Step).Info(runEnding(x))
+		}
+	case pipeline.Result: // results are for reports
+	}
+}
+
+func (p *plain) line(id pipeline.ID, x pipeline.Line) {
+	switch {
+	case p.github:
+		s := p.step(id)
+		if len(s.lines) == kept { // the last lines say more than the first ones
+			s.lines, s.more = s.lines[1:], s.more+1
+		}
+		s.lines = append(s.lines, clean(x.Text))
+	case p.verbose:
+		p.to(id).Print(clean(x.Text))
+	}
+}
+
+func (p *plain) warn(id pipeline.ID, text string) {
+	if p.github {
+		p.out.WriteString(command("warning", string(id), text))
+		return
+	}
+	p.to(id).Warn(text)
+}
+
+func (p *plain) ended(id pipeline.ID, x pipeline.Ended) {
+	if x.State == pipeline.Failed {
+		p.to(id).Error(ending(x))
+	} else {
+		p.to(id).Info(ending(x))
+	}
+	if s := p.steps[id]; s != nil {
+		delete(p.steps, id)
+		p.group(id, s, ending(x))
+	}
+}
+
+func (p *plain) group(id pipeline.ID, s *plainStep, how string) {
+	if len(s.lines) == 0 {
+		return
+	}
+	p.out.WriteString("::group::" + escapeData("output of "+string(id)+" ("+how+")") + "\n")
+	if s.more > 0 {
+		p.out.WriteString("| … " + strconv.Itoa(s.more) + " earlier lines are in the log file\n")
+	}
+	for _, text := range s.lines {
+		p.out.WriteString("| " + harmless(text) + "\n")
+	}
+	p.out.WriteString("::endgroup::\n")
+}

@@ -1,0 +1,167 @@
+package ui
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// frame is how long one picture of the status line stands.
+const frame = 100 * time.Millisecond
+
+// tty shows what ended as lines that stay, and what runs in one line below them that is drawn again and again.
+//
+// It does not hide the cursor and turns no mode on: a second Ctrl-C ends the program without Close, and must leave a
+// terminal that works.
+type tty struct {
+	out      *bytes.Buffer
+	terminal Terminal
+	palette  palette
+	verbose  bool
+	names    int // width of the longest step ID
+
+	running []*ttyStep // in the order in which they started
+	because map[pipeline.ID]string
+	lines   bytes.Buffer // that are to stay and are not drawn yet
+	status  string       // that is on the screen
+	drawn   time.Time
+}
+
+type ttyStep struct {
+	id      pipeline.ID
+	started time.Time
+	gauge   gauge
+}
+
+func newTTY(out *bytes.Buffer, o Options) *tty {
+	return &tty{
+		out: out, terminal: o.Terminal, palette: o.Terminal.palette(), verbose: o.Verbose,
+		because: map[pipeline.ID]string{},
+	}
+}
+
+func (t *tty) show(e pipeline.Event) {
+	switch x := e.Payload.(type) {
+	case pipeline.RunStarted:
+		for _, id := range x.Steps {
+			t.names = max(t.names, ansi.StringWidth(clean(string(id))))
+		}
+		if f := facts(x.Facts); f != "" {
+			t.stay(t.palette.faint(f))
+		}
+	case pipeline.Decided:
+		t.because[e.Step] = reasons(x.Verdict)
+		if t.verbose && tells(x.Verdict, true) {
+			t.stay("  " + t.name(e.Step) + "  " + t.palette.faint(clean(x.String())))
+		}
+	case pipeline.Started:
+		t.forget(e.Step)
+		t.running = append(t.running, &ttyStep{id: e.Step, started: e.Time})
+	case pipeline.Line:
+		if t.verbose {
+			t.stay("  " + t.palette.faint(t.name(e.Step)+" │ ") + clean(x.Text))
+		}
+	case pipeline.Progress:
+		t.of(e).gauge.set(x)
+	case pipeline.Warning:
+		text := clean(x.Text)
+		if e.Step != "" {
+			text = clean(string(e.Step)) + ": " + text
+		}
+		t.stay(t.palette.yellow("!") + " " + text)
+	case pipeline.Ended:
+		t.forget(e.Step)
+		t.ended(e.Step, x)
+	case pipeline.RunEnded:
+		t.running = nil
+		t.stay(runEnding(x))
+	case pipeline.Result: // results are for reports
+	}
+}
+
+func (t *tty) ended(id pipeline.ID, x pipeline.Ended) {
+	mark, how := t.palette.faint("–"), ending(x)
+	switch x.State {
+	case pipeline.Done:
+		mark, how = t.palette.green("✓"), took(x.Elapsed)
+		if b := t.because[id]; b != "" {
+			how += "  " + t.palette.faint(b)
+		}
+	case pipeline.Failed:
+		mark = t.palette.red("✗")
+	case pipeline.Cancelled:
+		mark = t.palette.yellow("–")
+	case pipeline.Cached, pipeline.Skipped:
+		how = t.palette.faint(how)
+	}
+	t.stay(ansi.Truncate(mark+" "+t.name(id)+"  "+how, t.terminal.width()-1, "…"))
+}
+
+// of returns the running step of e. Progress can be told of before a step starts: a warm look at an image, say.
+func (t *tty) of(e pipeline.Event) *ttyStep {
+	for _, s := range t.running {
+		if s.id == e.Step {
+			return s
+		}
+	}
+	s := &ttyStep{id: e.Step, started: e.Time}
+	t.running = append(t.running, s)
+	return s
+}
+
+func (t *tty) forget(id pipeline.ID) {
+	t.running = slices.DeleteFunc(t.running, func(s *ttyStep) bool { return s.id == id })
+}
+
+// name returns id, padded so that what follows forms a column.
+func (t *tty) name(id pipeline.ID) string {
+	s := clean(string(id))
+	return s + strings.Repeat(" ", max(0, t.names-ansi.StringWidth(s)))
+}
+
+func (t *tty) stay(text string) { t.lines.WriteString(text + "\n") }
+
+// refresh draws lines that are new at once, and the status line at the rate of frame.
+func (t *tty) refresh(now time.Time) {
+	if t.lines.Len() == 0 && now.Sub(t.drawn) < frame {
+		return
+	}
+	t.drawn = now
+	t.draw(t.line(now))
+}
+
+func (t *tty) end() { t.draw("") }
+
+func (t *tty) draw(status string) {
+	if t.lines.Len() == 0 && status == t.status {
+		return
+	}
+	if t.status != "" {
+		t.out.WriteString("\r" + ansi.EraseLineRight)
+	}
+	_, _ = t.lines.WriteTo(t.out) // a bytes.Buffer takes everything
+	t.out.WriteString(status)
+	t.status = status
+}
+
+// line returns the status line. It is one column short of the terminal's width, or some terminals would go on to the next line.
+func (t *tty) line(now time.Time) string {
+	if len(t.running) == 0 {
+		return ""
+	}
+	parts := make([]string, len(t.running))
+	for i, s := range t.running {
+		parts[i] = clean(string(s.id)) + " " + clock(now.Sub(s.started))
+		if g := s.gauge.String(); g != "" {
+			parts[i] += " " + t.palette.faint(g)
+		}
+	}
+	spinner := []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
+	turn := now.UnixMilli() / frame.Milliseconds() % int64(len(spinner))
+	return ansi.Truncate(string(spinner[turn])+" "+strings.Join(parts, " · "), t.terminal.width()-1, "…")
+}

@@ -1,0 +1,239 @@
+package ui
+
+import (
+	"bytes"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/charmbracelet/x/ansi"
+
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// screen is what a terminal would show after text, which may move only as tty does. It fails on anything else.
+func screen(t *testing.T, text string) string {
+	t.Helper()
+	var lines [][]rune
+	row, col := []rune{}, 0
+	for text != "" {
+		switch {
+		case strings.HasPrefix(text, ansi.EraseLineRight):
+			row, text = row[:col], text[len(ansi.EraseLineRight):]
+			continue
+		case text[0] == '\r':
+			col, text = 0, text[1:]
+			continue
+		case text[0] == '\n':
+			lines, row, col, text = append(lines, row), nil, 0, text[1:]
+			continue
+		case text[0] == '\x1b':
+			m := regexp.MustCompile(`^\x1b\[[0-9;]*m`).FindString(text)
+			if m == "" {
+				t.Fatalf("an escape sequence that is not ours: %.20q", text)
+			}
+			text = text[len(m):]
+			continue
+		}
+		r := []rune(text)[0]
+		if r < 0x20 || r == 0x7f {
+			t.Fatalf("a control character: %.20q", text)
+		}
+		row = append(row[:col], r)
+		col++
+		text = text[len(string(r)):]
+	}
+	var b strings.Builder
+	for _, l := range append(lines, row) {
+		b.WriteString(string(l) + "\n")
+	}
+	return b.String()
+}
+
+// play shows the events on a terminal of a width, one frame after each, and returns the screen after each and all output.
+func play(t *testing.T, o Options, events []told) (frames []string, raw string) {
+	t.Helper()
+	var buf, all bytes.Buffer
+	v := newTTY(&buf, o)
+	for _, e := range events {
+		v.show(e.event())
+		v.refresh(began.Add(e.after + frame))
+		all.Write(buf.Bytes())
+		buf.Reset()
+		frames = append(frames, screen(t, all.String()))
+	}
+	v.end()
+	all.Write(buf.Bytes())
+	return append(frames, screen(t, all.String())), all.String()
+}
+
+// changed returns the lines of a screen from the first that differs.
+func changed(before, after string) string {
+	a, b := strings.SplitAfter(before, "\n"), strings.SplitAfter(after, "\n")
+	for i := range b {
+		if i >= len(a) || a[i] != b[i] {
+			return strings.Join(b[i:], "")
+		}
+	}
+	return ""
+}
+
+func TestTTY(t *testing.T) {
+	t.Parallel()
+	for name, o := range map[string]Options{
+		"tty.txt":         {},
+		"tty-verbose.txt": {Verbose: true},
+		"tty-narrow.txt":  {Terminal: Terminal{Width: func() int { return 30 }}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o.Terminal.IsTTY, o.Terminal.Term, o.Terminal.NoColor = true, "xterm", true
+			frames, _ := play(t, o, story())
+			var b strings.Builder
+			last := ""
+			for i, f := range frames {
+				what := "closed"
+				if i < len(story()) {
+					what = "after " + story()[i].after.String()
+				}
+				if d := changed(last, f); d != "" {
+					fmt.Fprintf(&b, "--- %s\n%s", what, d)
+				}
+				last = f
+			}
+			fmt.Fprintf(&b, "--- left on the screen\n%s", last)
+			golden(t, name, b.String())
+		})
+	}
+}
+
+// The line moves by itself while nothing is told, and nothing of it is left after Close, not even of a run that did not end.
+func TestTTYMovesByItself(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var out bytes.Buffer
+		r, err := New(TTY, &out, Options{Terminal: Terminal{IsTTY: true, Term: "xterm", NoColor: true}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Emit(pipeline.Event{Time: time.Now(), Step: "serve", Payload: pipeline.Started{}})
+		time.Sleep(3*time.Second + frame/2)
+		synctest.Wait()
+		if got := screen(t, out.String()); !strings.HasSuffix(got, " serve 3s\n") {
+			t.Errorf("after 3 s: %q", got)
+		}
+		if n := strings.Count(out.String(), "serve"); n < 29 || n > 31 {
+			t.Errorf("%d frames in 3 s", n)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := screen(t, out.String()); got != "\n" {
+			t.Errorf("left on the screen: %q", got)
+		}
+	})
+}
+
+func TestTTYColour(t *testing.T) {
+	t.Parallel()
+	_, raw := play(t, Options{Terminal: Terminal{IsTTY: true, Term: "xterm"}}, story())
+	golden(t, "tty-colour.txt", strings.ReplaceAll(strconv.Quote(raw), `\n`, "\\n\n")+"\n")
+}
+
+// No line that is drawn again is as wide as the terminal, whatever is in it.
+func TestTTYFits(t *testing.T) {
+	t.Parallel()
+	for width := range 40 {
+		o := Options{Terminal: Terminal{IsTTY: true, Term: "xterm", Width: func() int { return width + 2 }}}
+		v := newTTY(&bytes.Buffer{}, o)
+		for i := range 3 {
+			id := pipeline.ID(fmt.Sprintf("schritt-模型-%d", i))
+			v.show(told{0, id, pipeline.Started{}}.event())
+			v.show(told{0, id, pipeline.Progress{Text: "画像を引く", Current: 5, Total: 9}}.event())
+		}
+		if got := ansi.StringWidth(v.line(began)); got > width+1 {
+			t.Errorf("a status line of %d columns on %d", got, width+2)
+		}
+	}
+}
+
+func TestProgressOnlyGoesUp(t *testing.T) {
+	t.Parallel()
+	var g gauge
+	number := regexp.MustCompile(`(\d+)%`)
+	var seen []int
+	for _, p := range []pipeline.Progress{
+		{Current: 50, Total: 100},
+		{Current: 60, Total: 1000},
+		{Current: 10, Total: 1000},
+		{Current: 990, Total: 1000},
+		{Current: 2000, Total: 1000},
+		{Current: 0, Total: 0},
+	} {
+		p.Text, p.Unit = "pulling", "B"
+		g.set(p)
+		g.set(pipeline.Progress{Text: "another layer", Current: 1, Total: 100})
+		g.set(p)
+		n, err := strconv.Atoi(number.FindStringSubmatch(g.String())[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen = append(seen, n)
+	}
+	if want := []int{50, 50, 50, 99, 100, 100}; !slices.Equal(seen, want) {
+		t.Errorf("got %v, want %v", seen, want)
+	}
+}
+
+func TestTook(t *testing.T) {
+	t.Parallel()
+	for d, want := range map[time.Duration]string{
+		-time.Second: "0.0s", 0: "0.0s", 240 * time.Millisecond: "0.2s", 4200 * time.Millisecond: "4.2s", 41400 * time.Millisecond: "41s",
+		59700 * time.Millisecond: "1m00s", 125 * time.Second: "2m05s", 3725 * time.Second: "1h02m",
+	} {
+		if got := took(d); got != want {
+			t.Errorf("took(%s) = %q, want %q", d, got, want)
+		}
+	}
+}
+
+func TestClean(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		"plain":                            "plain",
+		"10%\r50%\r100%\r":                 "100%",
+		"windows\r\n":                      "windows",
+		"a\tb\nc":                          "a b c",
+		"\x1b[2J\x1b[31mred\x1b[0m":        "red",
+		"\x1b]0;title\x07text":             "text",
+		"\x1b]52;c;ZXZpbA==\x1b\\text":     "text",
+		"bell\x07 back\x08space\x7f\x00":   "bell backspace",
+		"bad \xff\x9b2J utf-8":             "bad �2J utf-8",
+		"c1 \u009b2J":                      "c1 2J",
+		"evil \u202egnp.exe":               "evil gnp.exe",
+		"naïve 模型 …":                       "naïve 模型 …",
+		"line\u2028separator":              "line separator",
+		"cut off \x1b[":                    "cut off ",
+		"\x1b[?1049h\x1b[?25lfull screen!": "full screen!",
+	} {
+		if got := clean(in); got != want {
+			t.Errorf("clean(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzClean(f *testing.F) {
+	f.Add("\x1b[31mred\r\n")
+	f.Add("\x9b\xff\u202e")
+	f.Fuzz(func(t *testing.T, s string) {
+		got := clean(s)
+		if strings.ContainsFunc(got, func(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }) {
+			t.Errorf("clean(%q) = %q has a control character", s, got)
+		}
+	})
+}

@@ -1,0 +1,324 @@
+package ui
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+func TestStory(t *testing.T) {
+	t.Parallel()
+	github := Terminal{CI: true, GitHubActions: true}
+	colour := Terminal{IsTTY: true, Term: "xterm-256color"}
+	for _, c := range []struct {
+		file string
+		mode Mode
+		o    Options
+	}{
+		{"plain.txt", Plain, Options{}},
+		{"plain-verbose.txt", Plain, Options{Verbose: true}},
+		{"plain-colour.txt", Plain, Options{Terminal: colour, Location: time.FixedZone("CEST", 2*3600)}},
+		{"github.txt", Auto, Options{Terminal: github}},
+		{"json.txt", JSON, Options{}},
+		{"quiet.txt", Quiet, Options{}},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			t.Parallel()
+			var out bytes.Buffer
+			r, err := New(c.mode, &out, c.o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range story() {
+				r.Emit(e.event())
+			}
+			if err := r.Close(); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, c.file, out.String())
+		})
+	}
+}
+
+func TestAuto(t *testing.T) {
+	t.Parallel()
+	ok := Terminal{IsTTY: true, Term: "xterm"}
+	for name, c := range map[string]struct {
+		mode   Mode
+		change func(*Terminal)
+		tty    bool
+		fails  bool
+	}{
+		"terminal":            {Auto, func(*Terminal) {}, true, false},
+		"terminal, no colour": {Auto, func(x *Terminal) { x.NoColor = true }, true, false},
+		"pipe":                {Auto, func(x *Terminal) { x.IsTTY = false }, false, false},
+		"dumb":                {Auto, func(x *Terminal) { x.Term = "dumb" }, false, false},
+		"CI":                  {Auto, func(x *Terminal) { x.CI = true }, false, false},
+		"GitHub":              {Auto, func(x *Terminal) { x.GitHubActions = true }, false, false},
+		"tty in CI":           {TTY, func(x *Terminal) { x.CI = true }, true, false},
+		"tty on a pipe":       {TTY, func(x *Terminal) { x.IsTTY = false }, false, true},
+		"tty on dumb":         {TTY, func(x *Terminal) { x.Term = "dumb" }, false, true},
+		"unknown":             {"fancy", func(*Terminal) {}, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			term := ok
+			c.change(&term)
+			r, err := New(c.mode, io.Discard, Options{Terminal: term})
+			if c.fails {
+				f, is := errors.AsType[*pipeline.Fault](err)
+				if !is || f.Kind != pipeline.Usage || f.Hint == "" {
+					t.Fatalf("got %v, want a usage fault with a hint", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := r.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			if _, tty := r.(*queue).view.(*tty); tty != c.tty {
+				t.Errorf("is a live terminal: %v, want %v", tty, c.tty)
+			}
+		})
+	}
+}
+
+// NO_COLOR means no escape sequence that colours, in every mode and in errors.
+func TestNoColor(t *testing.T) {
+	t.Parallel()
+	term := Terminal{IsTTY: true, Term: "xterm", NoColor: true}
+	for _, mode := range []Mode{TTY, Plain, Quiet} {
+		var out bytes.Buffer
+		r, err := New(mode, &out, Options{Terminal: term, Verbose: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range story() {
+			r.Emit(e.event())
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		Error(&out, errors.New("x"), term, nil)
+		if rest := strings.ReplaceAll(out.String(), "\x1b[K", ""); strings.Contains(rest, "\x1b") {
+			t.Errorf("%s: has an escape sequence: %q", mode, rest)
+		}
+	}
+}
+
+func TestJSONIsWhole(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	r, err := New(JSON, &out, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := told{0, "verify", pipeline.Result{Name: "parity", Value: math.NaN()}}.event()
+	r.Emit(e)
+	for _, e := range story() {
+		r.Emit(e.event())
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.Emit(e) // after Close: dropped
+	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	if len(lines) != 1+len(story()) {
+		t.Fatalf("got %d lines, want %d", len(lines), 1+len(story()))
+	}
+	for _, l := range lines {
+		if !json.Valid([]byte(l)) {
+			t.Errorf("not JSON: %s", l)
+		}
+	}
+	if !strings.Contains(lines[0], `"kind":"warning"`) || !strings.Contains(lines[0], "NaN") {
+		t.Errorf("a result that has no JSON form is not told of: %s", lines[0])
+	}
+}
+
+func TestConcurrentEmit(t *testing.T) {
+	t.Parallel()
+	const each, many = 200, 8
+	for _, mode := range []Mode{TTY, Plain, JSON, Quiet} {
+		var out bytes.Buffer
+		r, err := New(mode, &out, Options{Terminal: Terminal{IsTTY: true, Term: "xterm"}, Verbose: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		logs := NewLogSink(t.TempDir())
+		both := Tee(r, logs)
+		var wg sync.WaitGroup
+		for range many {
+			wg.Go(func() {
+				for range each {
+					both.Emit(told{0, "serve", pipeline.Warning{Text: "needle"}}.event())
+					both.Emit(told{0, "serve", pipeline.Progress{Current: 1}}.event())
+					both.Emit(told{0, "serve", pipeline.Line{Text: "line"}}.event())
+				}
+			})
+		}
+		wg.Wait()
+		if err := errors.Join(r.Close(), logs.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Count(out.String(), "needle"); got != each*many {
+			t.Errorf("%s: %d warnings, want %d", mode, got, each*many)
+		}
+	}
+}
+
+// stuck is an output that takes nothing until it is let go.
+type stuck struct{ release chan struct{} }
+
+func (s stuck) Write(p []byte) (int, error) { <-s.release; return len(p), nil }
+
+func TestStuckOutputHoldsNothingUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		out := stuck{make(chan struct{})}
+		r, err := New(Plain, out, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		for range 1000 {
+			r.Emit(told{0, "serve", pipeline.Warning{Text: "x"}}.event())
+		}
+		if d := time.Since(start); d != 0 {
+			t.Errorf("Emit waited %s", d)
+		}
+		if err := r.Close(); err == nil || !strings.Contains(err.Error(), "took nothing") {
+			t.Errorf("Close returned %v", err)
+		}
+		if d := time.Since(start); d != closing {
+			t.Errorf("Close waited %s, want %s", d, closing)
+		}
+		close(out.release)
+	})
+}
+
+func TestSlowOutputDropsLinesAlone(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	gate := gated{make(chan struct{}), make(chan struct{}), &out}
+	r, err := New(JSON, gate, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Emit(told{0, "serve", pipeline.Started{}}.event())
+	<-gate.entered // the output has the first event and holds on
+	for range most + 7 {
+		r.Emit(told{0, "serve", pipeline.Line{Text: "x"}}.event())
+	}
+	r.Emit(told{0, "serve", pipeline.Warning{Text: "kept"}}.event())
+	close(gate.release)
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := out.String()
+	if n := strings.Count(got, "step.line"); n != most {
+		t.Errorf("%d lines are shown, want %d", n, most)
+	}
+	if !strings.Contains(got, `"kept"`) || !strings.Contains(got, "7 lines and progress reports are not shown") {
+		t.Errorf("got … %s", got[len(got)-500:])
+	}
+}
+
+// gated is an output whose first write waits for release.
+type gated struct {
+	entered, release chan struct{}
+	out              io.Writer
+}
+
+func (g gated) Write(p []byte) (int, error) {
+	select {
+	case g.entered <- struct{}{}:
+	case <-g.release:
+	}
+	<-g.release
+	return g.out.Write(p)
+}
+
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, io.ErrClosedPipe }
+
+func TestCloseReturnsWriteError(t *testing.T) {
+	t.Parallel()
+	r, err := New(JSON, broken{}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Emit(told{0, "serve", pipeline.Started{}}.event())
+	if err := r.Close(); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("got %v", err)
+	}
+	if err := r.Close(); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("the second Close returned %v", err)
+	}
+}
+
+func TestGroupKeepsTheEnd(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	r, err := New(Plain, &out, Options{Terminal: Terminal{GitHubActions: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range kept + 3 {
+		r.Emit(told{0, "serve", pipeline.Line{Text: "early"}}.event())
+	}
+	r.Emit(told{0, "serve", pipeline.Line{Text: "last"}}.event())
+	if err := r.Close(); err != nil { // the step did not end
+		t.Fatal(err)
+	}
+	got := out.String()
+	if !strings.HasPrefix(got, "::group::output of serve (did not end)\n| … 4 earlier lines") || !strings.HasSuffix(got, "| last\n::endgroup::\n") {
+		t.Errorf("got %.120q … %q", got, got[len(got)-40:])
+	}
+}
+
+func BenchmarkEmit(b *testing.B) {
+	for _, mode := range []Mode{TTY, Plain, JSON, Quiet} {
+		b.Run(string(mode), func(b *testing.B) {
+			r, err := New(mode, io.Discard, Options{Terminal: Terminal{IsTTY: true, Term: "xterm"}})
+			if err != nil {
+				b.Fatal(err)
+			}
+			e := told{0, "serve", pipeline.Line{Text: "I0823 10:15:00.000000 1 server.cc:676] a line of the usual length"}}.event()
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Emit(e)
+			}
+			b.StopTimer()
+			if err := r.Close(); err != nil {
+				b.Fatal(err)
+			}
+		})
+	}
+	b.Run("logs", func(b *testing.B) {
+		l := NewLogSink(b.TempDir())
+		e := told{0, "serve", pipeline.Line{Text: "I0823 10:15:00.000000 1 server.cc:676] a line of the usual length"}}.event()
+		b.ReportAllocs()
+		for b.Loop() {
+			l.Emit(e)
+		}
+		b.StopTimer()
+		if err := l.Close(); err != nil {
+			b.Fatal(err)
+		}
+	})
+}

@@ -1,0 +1,106 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+
+	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// AssembleRepository lays the models out as Triton's model repository.
+type AssembleRepository struct {
+	options Options
+	model   pipeline.Output // model.plan or model.onnx
+	dali    pipeline.Output
+}
+
+const (
+	repositoryDir = "model_repository"
+	labelsFile    = "labels.txt"
+	// versionDir is the version directory of every model. An ensemble's is empty, and mandatory.
+	versionDir = "1"
+)
+
+// ID returns assemble-repository.
+func (s *AssembleRepository) ID() pipeline.ID { return IDAssembleRepository }
+
+// Inputs are the served model and the serialized DALI pipeline.
+func (s *AssembleRepository) Inputs() []pipeline.Output {
+	return []pipeline.Output{s.model, s.dali}
+}
+
+// Outputs are the model repository, a folder.
+func (s *AssembleRepository) Outputs() []pipeline.Output {
+	return []pipeline.Output{{Step: IDAssembleRepository, Name: repositoryDir}}
+}
+
+// texts are the files of the repository that are not models, by slash path.
+func (s *AssembleRepository) texts() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, m := range models(s.options.Lane) {
+		config, err := modelConfig(s.options, m)
+		if err != nil {
+			return nil, err
+		}
+		files[path.Join(m.name, "config.pbtxt")] = config
+		program, err := m.backend(s.options)
+		if err != nil {
+			return nil, err
+		}
+		if program != nil {
+			files[path.Join(m.name, versionDir, "model.py")] = program
+		}
+	}
+	labels, err := dalirun.Assets.ReadFile(path.Join(repositoryDir, committedModel, labelsFile))
+	files[path.Join(servedModel(s.options.Lane), labelsFile)] = labels
+	return files, err
+}
+
+// Facts are the contents of the configurations and programs.
+func (s *AssembleRepository) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
+	files, err := s.texts()
+	if err != nil {
+		return nil, err
+	}
+	facts := pipeline.Facts{}
+	for name, text := range files {
+		facts[name] = digest(text)
+	}
+	return facts, nil
+}
+
+// Run writes the repository. The models are hard links to the stored ones where the file system can.
+func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
+	root := w.Path(repositoryDir)
+	for _, m := range models(s.options.Lane) {
+		if err := os.MkdirAll(filepath.Join(root, m.name, versionDir), 0o755); err != nil { //nolint:gosec // the server's user reads it
+			return err
+		}
+	}
+	files, err := s.texts()
+	if err != nil {
+		return err
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(root, filepath.FromSlash(name)), text, 0o644); err != nil { //nolint:gosec // the server's user reads it
+			return err
+		}
+	}
+	return errors.Join(
+		link(ctx, w.Input(s.dali).Path, filepath.Join(root, DALIModel, versionDir, daliFile)),
+		link(ctx, w.Input(s.model).Path, filepath.Join(root, servedModel(s.options.Lane), versionDir, s.model.Name)),
+	)
+}
+
+func link(ctx context.Context, from, to string) error {
+	err := os.Link(from, to)
+	if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return copyFile(ctx, from, to)
+}

@@ -1,0 +1,272 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+const (
+	gib = 1 << 30
+
+	// tailLines is how much of a container's output an error shows.
+	tailLines = 15
+	// maxTailLine bounds what a program without line breaks can make us hold.
+	maxTailLine = 16 << 10
+	// removeWithin bounds the removal of a container; CI runners kill 10 s after they ask.
+	removeWithin = 8 * time.Second
+	// outDir is where a batch container finds the folder for its outputs.
+	outDir = "/out"
+)
+
+// batchSpec is a container that does one thing as the caller, with no network and nothing to write to but its outputs.
+// Torch and DALI want a writable /tmp, a home and a user name (without: "getuser" raises, caches go to a read-only
+// "/.cache").
+func batchSpec(step pipeline.ID, image string, command ...string) container.Spec {
+	return container.Spec{
+		Step:     string(step),
+		Image:    image,
+		Command:  command,
+		Env:      map[string]string{"HOME": "/tmp", "USER": "dalirun", "TORCH_HOME": "/tmp/torch"},
+		User:     container.UserCaller,
+		Network:  container.NetworkNone,
+		ReadOnly: true,
+		Tmpfs:    map[string]int64{"/tmp": 2 * gib},
+		Shm:      gib,
+		Init:     true,
+		Pids:     4096,
+		Role:     container.RoleBatch,
+	}
+}
+
+// pythonTarget is where containers find the embedded Python programs.
+const pythonTarget = "/dalirun/python"
+
+// script is an embedded Python program.
+type script string
+
+// sources are the texts of the program and of the modules that the programs share, by file name.
+func (s script) sources() (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, name := range []string{string(s), "program.py", "resnet50.py"} {
+		text, err := dalirun.Assets.ReadFile(path.Join("assets/python", name))
+		if err != nil {
+			return nil, err
+		}
+		files[name] = text
+	}
+	return files, nil
+}
+
+// command is the argv that runs it.
+func (s script) command(args ...string) []string {
+	return append([]string{"python3", path.Join(pythonTarget, string(s))}, args...)
+}
+
+// mount writes the program into a hidden folder of w's and returns where a container finds it.
+func (s script) mount(w *pipeline.Work) (container.Mount, error) {
+	files, err := s.sources()
+	if err != nil {
+		return container.Mount{}, err
+	}
+	dir := w.Path(filepath.Join(".dalirun", "python"))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return container.Mount{}, err
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), text, 0o600); err != nil {
+			return container.Mount{}, err
+		}
+	}
+	return container.Mount{Source: dir, Target: pythonTarget}, nil
+}
+
+// facts are those of a step that runs the program with command.
+func (s script) facts(command []string) (pipeline.Facts, error) {
+	files, err := s.sources()
+	if err != nil {
+		return nil, err
+	}
+	facts := pipeline.Facts{"argv": argv(command)}
+	for name, text := range files {
+		facts[name] = digest(text)
+	}
+	return facts, nil
+}
+
+func argv(command []string) string {
+	quoted := make([]string, len(command))
+	for i, a := range command {
+		quoted[i] = a
+		if strings.ContainsAny(a, " \t\n\"'\\") || a == "" {
+			quoted[i] = strconv.Quote(a)
+		}
+	}
+	return strings.Join(quoted, " ")
+}
+
+func digest(data []byte) string {
+	sum := sha256.Sum256(data)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// runScript runs an embedded program in a batch container until it ends, with w's folder as its outputs.
+func (m Machine) runScript(ctx context.Context, w *pipeline.Work, s script, spec container.Spec, limit time.Duration) error {
+	mount, err := s.mount(w)
+	if err != nil {
+		return err
+	}
+	spec.Inputs = append(spec.Inputs, mount)
+	spec.Outputs = append(spec.Outputs, container.Mount{Source: w.Dir, Target: outDir})
+	_, err = m.runBatch(ctx, w, spec, limit)
+	return err
+}
+
+// runBatch runs spec until it ends and returns the last lines of its output. Whatever happens, no container is left.
+func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.Spec, limit time.Duration) ([]string, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not end within %s", spec.Command[0], limit))
+	defer cancel()
+	last := &tail{}
+	c, err := m.Runtime.Run(ctx, spec, container.Streams{
+		Stdout: io.MultiWriter(w.Lines(), last.stream()),
+		Stderr: io.MultiWriter(w.Lines(), last.stream()),
+	})
+	if err != nil {
+		return nil, runtimeFault(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
+		defer cancel()
+		if err := m.Runtime.Remove(ctx, c.ID()); err != nil {
+			w.Emit(pipeline.Warning{Text: "container " + c.Name() + " could not be removed: " + err.Error()})
+		}
+	}()
+	exit, err := c.Wait(ctx)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: err, Tail: last.lines(), Repeat: m.Runtime.CommandLine(spec)}
+	}
+	if exit.Code == 0 && !exit.OOM {
+		return last.lines(), nil
+	}
+	return nil, &pipeline.Fault{
+		Kind:   pipeline.ContainerFailed,
+		Err:    exitError(spec, exit, last.lines()),
+		Hint:   exitHint(exit),
+		Tail:   last.lines(),
+		Repeat: m.Runtime.CommandLine(spec),
+	}
+}
+
+func exitError(spec container.Spec, exit container.Exit, lines []string) error {
+	name := path.Base(spec.Command[0])
+	if len(spec.Command) > 1 && name == "python3" {
+		name = path.Base(spec.Command[1])
+	}
+	if exit.OOM {
+		return fmt.Errorf("%s was killed: it needs more memory than there is", name)
+	}
+	for _, line := range lines { // our own programs end with one line that says what a user can mend
+		if reason, ok := strings.CutPrefix(line, "error: "); ok {
+			return fmt.Errorf("%s: %s", name, reason)
+		}
+	}
+	return fmt.Errorf("%s exited with status %d", name, exit.Code)
+}
+
+func exitHint(exit container.Exit) string {
+	if exit.OOM {
+		return "close other programs, or raise the memory limit of the container engine's machine"
+	}
+	return ""
+}
+
+// runtimeFault says that it is the environment's turn where a container could not be started.
+func runtimeFault(err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, container.ErrNoGPU):
+		hint = "install the NVIDIA Container Toolkit and restart the container engine, or use --accel cpu"
+	case errors.Is(err, container.ErrPortTaken):
+		hint = "stop what uses the port, name another, or name none and a free one is taken"
+	case errors.Is(err, container.ErrNoSpace):
+		hint = "free space where the container engine stores its data (`docker system df`), then run again"
+	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
+	default:
+		return err
+	}
+	return &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint}
+}
+
+// tail keeps the last lines of several streams, an unfinished one among them.
+type tail struct {
+	mu      sync.Mutex
+	last    []string
+	streams []*tailWriter
+}
+
+func (t *tail) stream() io.Writer {
+	w := &tailWriter{tail: t}
+	t.streams = append(t.streams, w)
+	return w
+}
+
+func (t *tail) lines() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, w := range t.streams {
+		t.add(w.rest)
+		w.rest = nil
+	}
+	return append([]string(nil), t.last...)
+}
+
+func (t *tail) add(line []byte) {
+	text := strings.TrimRight(string(line), " \r")
+	if text == "" {
+		return
+	}
+	t.last = append(t.last, text)
+	if len(t.last) > tailLines {
+		t.last = t.last[1:]
+	}
+}
+
+type tailWriter struct {
+	tail *tail
+	rest []byte // guarded by tail.mu
+}
+
+func (w *tailWriter) Write(p []byte) (int, error) {
+	w.tail.mu.Lock()
+	defer w.tail.mu.Unlock()
+	w.rest = append(w.rest, p...)
+	for {
+		line, rest, ok := bytes.Cut(w.rest, []byte{'\n'})
+		if !ok {
+			if over := len(w.rest) - maxTailLine; over > 0 {
+				w.rest = w.rest[over:]
+			}
+			return len(p), nil
+		}
+		w.tail.add(line)
+		w.rest = rest
+	}
+}

@@ -1,0 +1,253 @@
+package steps
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// imageOutput is the name of an image step's only output: Ref is the image, Digest identifies what is in it.
+const imageOutput = "image"
+
+// PullImage makes one of NVIDIA's images be there.
+type PullImage struct {
+	id      pipeline.ID
+	ref     string
+	machine Machine
+}
+
+// ID returns exporter-image or server-image.
+func (s *PullImage) ID() pipeline.ID { return s.id }
+
+// Inputs are none.
+func (s *PullImage) Inputs() []pipeline.Output { return nil }
+
+// Outputs are the image.
+func (s *PullImage) Outputs() []pipeline.Output {
+	return []pipeline.Output{{Step: s.id, Name: imageOutput}}
+}
+
+// Observe looks for the image here. If it is gone, the digest that it had still finds what was made with it.
+func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
+	image, err := s.machine.Runtime.Image(ctx, s.ref)
+	if errors.Is(err, container.ErrNotFound) {
+		return absent(s.machine.Memo, s.ref)
+	}
+	if err != nil {
+		return pipeline.State{}, nil, runtimeFault(err)
+	}
+	value, err := s.value(image)
+	return pipeline.State{Present: true}, pipeline.Values{imageOutput: value}, err
+}
+
+// Run pulls the image.
+func (s *PullImage) Run(ctx context.Context, w *pipeline.Work) error {
+	image, err := pull(ctx, s.machine.Runtime, w, s.ref)
+	if err != nil {
+		return err
+	}
+	value, err := s.value(image)
+	w.Set(imageOutput, value)
+	return err
+}
+
+func (s *PullImage) value(image container.Image) (pipeline.Value, error) {
+	id := image.Digest
+	if id == "" { // loaded from a file, or built here
+		id = image.ID
+	}
+	return remember(s.machine.Memo, s.ref, id, image)
+}
+
+// BuildImage makes a small local image from an embedded Dockerfile.
+type BuildImage struct {
+	id      pipeline.ID
+	recipe  recipe
+	machine Machine
+}
+
+// ID returns exporter-image or server-image.
+func (s *BuildImage) ID() pipeline.ID { return s.id }
+
+// Inputs are none.
+func (s *BuildImage) Inputs() []pipeline.Output { return nil }
+
+// Outputs are the image.
+func (s *BuildImage) Outputs() []pipeline.Output {
+	return []pipeline.Output{{Step: s.id, Name: imageOutput}}
+}
+
+// Observe looks for the image here. It is identified by its recipe and the package versions that were resolved when it
+// was built, since each build has another ID. If it is gone, the identity that it had still finds what was made with it.
+func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
+	image, err := s.machine.Runtime.Image(ctx, s.recipe.tag())
+	if errors.Is(err, container.ErrNotFound) {
+		return absent(s.machine.Memo, s.recipe.tag())
+	}
+	if err != nil {
+		return pipeline.State{}, nil, runtimeFault(err)
+	}
+	packages, ok := s.machine.Memo.Recall(packagesKey(image))
+	if !ok {
+		return pipeline.State{Reason: "its package versions have not been read"}, nil, nil
+	}
+	value, err := s.value(image, packages)
+	return pipeline.State{Present: true}, pipeline.Values{imageOutput: value}, err
+}
+
+// Run builds the image if it is not there, and reads which package versions it got.
+func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
+	image, err := s.machine.Runtime.Image(ctx, s.recipe.tag())
+	if errors.Is(err, container.ErrNotFound) {
+		image, err = s.build(ctx, w)
+	}
+	if err != nil {
+		return runtimeFault(err)
+	}
+	packages, err := s.packages(ctx, w)
+	if err != nil {
+		return err
+	}
+	if err := s.machine.Memo.Remember(packagesKey(image), packages); err != nil {
+		return err
+	}
+	value, err := s.value(image, packages)
+	w.Set(imageOutput, value)
+	return err
+}
+
+func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Image, error) {
+	const limit = 45 * time.Minute // seen: two minutes; a slow mirror takes longer
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("build %s: it did not end within %s", s.recipe.tag(), limit))
+	defer cancel()
+	if _, err := s.machine.Runtime.Image(ctx, s.recipe.base); errors.Is(err, container.ErrNotFound) {
+		if _, err := pull(ctx, s.machine.Runtime, w, s.recipe.base); err != nil {
+			if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
+				fault.Hint = "name a Debian 12 image that is here with --base-image, or make one: `go tool task base-image`"
+			}
+			return container.Image{}, err
+		}
+	} else if err != nil {
+		return container.Image{}, err
+	}
+	lines := w.Lines()
+	image, err := s.machine.Runtime.Build(ctx, s.recipe.spec(), func(p container.Progress) {
+		fmt.Fprintln(lines, p.Text)
+		if step, ok := strings.CutPrefix(p.Text, "Step "); ok {
+			w.Emit(pipeline.Progress{Text: step})
+		}
+	})
+	if failed, ok := errors.AsType[*container.BuildError](err); ok {
+		return container.Image{}, &pipeline.Fault{
+			Kind: pipeline.Environment, Err: err, Tail: lastOf(failed.Tail, tailLines),
+			Hint: "the build needs Debian's and PyPI's packages: check the network, and the proxy settings of the container engine",
+		}
+	}
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return image, err
+}
+
+// packages returns the digest of the list that each recipe leaves in its image.
+func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	spec := batchSpec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
+	var list bytes.Buffer
+	c, err := s.machine.Runtime.Run(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
+	if err != nil {
+		return "", runtimeFault(err)
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
+		defer cancel()
+		if err := s.machine.Runtime.Remove(ctx, c.ID()); err != nil {
+			w.Emit(pipeline.Warning{Text: err.Error()})
+		}
+	}()
+	exit, err := c.Wait(ctx)
+	if err != nil {
+		return "", fmt.Errorf("read the package versions of %s: %w", s.recipe.tag(), err)
+	}
+	if exit.Code != 0 || list.Len() == 0 {
+		return "", pipeline.Faultf(pipeline.Environment, "remove the image and run again", "%s does not say which packages it holds", s.recipe.tag())
+	}
+	return digest(list.Bytes()), nil
+}
+
+func (s *BuildImage) value(image container.Image, packages string) (pipeline.Value, error) {
+	return remember(s.machine.Memo, s.recipe.tag(), digest([]byte(s.recipe.hash()+" "+packages)), image)
+}
+
+func packagesKey(image container.Image) string { return "packages of " + image.ID }
+
+// remember notes what ref was when it was last here, and the environment that steps read facts from.
+func remember(memo Memo, ref, id string, image container.Image) (pipeline.Value, error) {
+	env, err := json.Marshal(image.Env)
+	if err != nil {
+		return pipeline.Value{}, err
+	}
+	for key, value := range map[string]string{identityKey(ref): id, envKey(id): string(env)} {
+		if was, ok := memo.Recall(key); ok && was == value {
+			continue
+		}
+		if err := memo.Remember(key, value); err != nil {
+			return pipeline.Value{}, err
+		}
+	}
+	return pipeline.Value{Ref: ref, Digest: id}, nil
+}
+
+func absent(memo Memo, ref string) (pipeline.State, pipeline.Values, error) {
+	state := pipeline.State{Reason: "there is no local image " + ref}
+	if id, ok := memo.Recall(identityKey(ref)); ok {
+		return state, pipeline.Values{imageOutput: {Ref: ref, Digest: id}}, nil
+	}
+	return state, nil, nil
+}
+
+func identityKey(ref string) string { return "identity of " + ref }
+func envKey(id string) string       { return "environment of " + id }
+
+// imageEnv returns the environment of an image, which may be gone, by its digest.
+func (m Machine) imageEnv(image pipeline.Value) (map[string]string, error) {
+	var env map[string]string
+	text, ok := m.Memo.Recall(envKey(image.Digest))
+	if !ok {
+		return env, nil
+	}
+	return env, json.Unmarshal([]byte(text), &env)
+}
+
+func pull(ctx context.Context, runtime container.Runtime, w *pipeline.Work, ref string) (container.Image, error) {
+	const limit = 2 * time.Hour // 20 GB over a slow line; progress shows meanwhile
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("pull %s: it did not end within %s", ref, limit))
+	defer cancel()
+	image, err := runtime.Pull(ctx, ref, func(p container.Progress) {
+		w.Emit(pipeline.Progress{Text: p.Text, Current: p.Current, Total: p.Total, Unit: "B"})
+	})
+	if err == nil {
+		return image, nil
+	}
+	if ctx.Err() != nil {
+		return container.Image{}, context.Cause(ctx)
+	}
+	hint := "check the name and the network; --registry names a mirror"
+	switch {
+	case errors.Is(err, container.ErrDenied):
+		hint = "log in to the registry with `docker login`, or name another with --registry"
+	case errors.Is(err, container.ErrNoSpace):
+		hint = "free space where the container engine stores its images (`docker system df`), then run again"
+	}
+	return container.Image{}, &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint}
+}
+
+func lastOf(lines []string, n int) []string { return lines[max(0, len(lines)-n):] }

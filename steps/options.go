@@ -1,0 +1,113 @@
+package steps
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/release"
+)
+
+// Lane is the hardware that a whole run uses.
+type Lane string
+
+// The lanes.
+const (
+	GPU Lane = "gpu"
+	CPU Lane = "cpu"
+)
+
+// Source says where images come from.
+type Source string
+
+// The image sources.
+const (
+	NGC   Source = "ngc"   // NVIDIA's images of one release
+	Local Source = "local" // small images built here from the embedded Dockerfiles
+)
+
+// Options say what a run makes. They are complete and validated: nothing here is "auto".
+type Options struct {
+	Lane      Lane
+	Images    Source
+	Release   release.Release // with NGC
+	Registry  string          // with NGC: HOST or HOST/PREFIX
+	BaseImage string          // with Local: a Debian 12 image
+	BuildNet  string          // with Local: network of image builds, "host" or ""
+	BuildArgs map[string]string
+	CABundle  []byte // with Local: certificates that builds need behind an intercepting proxy
+
+	Weights   WeightsSource
+	Picture   Picture
+	Precision string // fp16 or fp32, of the engine
+	OptBatch  int    // batch size that the engine is tuned for, 1 to MaxBatch
+	MaxBatch  int    // 1 to 256
+	GPUs      string // docker run --gpus grammar, for build and serving alike
+	Device    Device // what the GPU is, for the engine's fingerprint
+
+	HTTP, GRPC, Metrics container.Port
+	ReadyTimeout        time.Duration // for each wait of serve: live, and every model
+	Detach              bool          // the server outlives the run
+}
+
+// Device is what an engine depends on: it runs only on the GPU model and TensorRT that it was built for.
+type Device struct {
+	Name    string
+	Compute string // compute capability, such as 9.0
+	Driver  string
+}
+
+// WeightsSource says which weights a run uses.
+type WeightsSource struct {
+	Kind WeightsKind
+	Seed int64  // of Random
+	Path string // of File, absolute
+}
+
+// WeightsKind is a kind of weights.
+type WeightsKind string
+
+// The kinds of weights.
+const (
+	Pretrained WeightsKind = "pretrained" // torchvision's IMAGENET1K_V2
+	Random     WeightsKind = "random"     // seeded and calibrated
+	File       WeightsKind = "file"       // a user's state dict
+)
+
+// Picture is an encoded picture.
+type Picture struct {
+	Name string
+	Data []byte
+}
+
+// Machine is what steps work with.
+type Machine struct {
+	Runtime container.Runtime
+	Memo    Memo
+	Fetch   Fetcher
+	// Ready, if set, is told of a server that is ready to outlive the run, before the step ends.
+	Ready func(context.Context, Server) error
+}
+
+// Memo remembers small facts across runs, such as the digest that an image had when it was last here.
+type Memo interface {
+	Recall(key string) (string, bool)
+	Remember(key, value string) error
+}
+
+// Fetcher downloads url into the new file path. onProgress gets bytes; a total of zero is unknown.
+type Fetcher interface {
+	Fetch(ctx context.Context, url, path string, onProgress func(current, total int64)) error
+}
+
+// Server is a tritonserver that is ready.
+type Server struct {
+	Container  string         `json:"container"` // ID
+	Name       string         `json:"name"`
+	GRPC       netip.AddrPort `json:"grpc"`
+	HTTP       netip.AddrPort `json:"http"`
+	Metrics    netip.AddrPort `json:"metrics"`
+	Models     []string       `json:"models"`
+	Repository string         `json:"repository"` // path of the model repository on this host
+}

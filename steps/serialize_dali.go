@@ -1,0 +1,64 @@
+package steps
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// SerializeDALI serializes the DALI pipeline: encoded picture → decode, resize to 224×224, normalize → FP32 [3,224,224].
+type SerializeDALI struct {
+	options Options
+	machine Machine
+	image   pipeline.Output
+}
+
+const (
+	serializeScript script = "serialize_dali.py"
+	daliFile               = "model.dali"
+	// daliThreads is the tutorial's num_threads.
+	daliThreads = 4
+)
+
+// ID returns serialize-dali.
+func (s *SerializeDALI) ID() pipeline.ID { return IDSerializeDALI }
+
+// Inputs are the image that has DALI's Python package.
+func (s *SerializeDALI) Inputs() []pipeline.Output { return []pipeline.Output{s.image} }
+
+// Outputs are the serialized DALI pipeline.
+func (s *SerializeDALI) Outputs() []pipeline.Output {
+	return []pipeline.Output{{Step: IDSerializeDALI, Name: daliFile}}
+}
+
+func (s *SerializeDALI) command() []string {
+	command := serializeScript.command(
+		"--device", string(s.options.Lane),
+		"--max-batch", strconv.Itoa(s.options.MaxBatch),
+		"--threads", strconv.Itoa(daliThreads),
+		"--output", outDir+"/"+daliFile)
+	if s.options.Images == NGC && s.options.Release.DALIInterpreter != "" {
+		command[0] = s.options.Release.DALIInterpreter
+	}
+	return command
+}
+
+// Facts are the program and its arguments: for the gpu lane the `mixed` decoder on device 0, else the CPU's.
+func (s *SerializeDALI) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
+	return serializeScript.facts(s.command())
+}
+
+// Run serializes the DALI pipeline.
+func (s *SerializeDALI) Run(ctx context.Context, w *pipeline.Work) error {
+	spec := batchSpec(IDSerializeDALI, w.Input(s.image).Ref, s.command()...)
+	if s.options.Images == NGC && s.options.Release.DALIIn == release.ServerImage && s.options.Release.DALIPython != "" {
+		spec.Env["PYTHONPATH"] = s.options.Release.DALIPython
+	}
+	if s.options.Lane == GPU {
+		spec.GPUs = s.options.GPUs
+	}
+	return s.machine.runScript(ctx, w, serializeScript, spec, 10*time.Minute)
+}

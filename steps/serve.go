@@ -1,0 +1,273 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/triton"
+)
+
+// Serve starts tritonserver on the model repository, loads each model and proves by one inference that they work.
+type Serve struct {
+	options    Options
+	machine    Machine
+	image      pipeline.Output
+	repository pipeline.Output
+}
+
+// The ports that tritonserver listens on inside its container.
+const (
+	PortHTTP    = 8000
+	PortGRPC    = 8001
+	PortMetrics = 8002
+)
+
+const (
+	serverOutput     = "server"
+	repositoryTarget = "/models"
+
+	// DrainGrace is how long a server that serves others may take to stop: tritonserver waits up to 30 s for requests
+	// in flight (--exit-timeout-secs), and exits by itself then.
+	DrainGrace = 35 * time.Second
+
+	pollEvery = 25 * time.Millisecond
+)
+
+// The names of the results that Serve tells of.
+const (
+	ResultTimeToReady = "time_to_ready" // seconds from the container's start to the first answer of the ensemble
+	ResultServer      = "server"        // a Server
+)
+
+// ID returns serve.
+func (s *Serve) ID() pipeline.ID { return IDServe }
+
+// Inputs are the server image and the model repository.
+func (s *Serve) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.repository} }
+
+// Outputs are the server: Ref is its gRPC address, Digest its container.
+func (s *Serve) Outputs() []pipeline.Output {
+	return []pipeline.Output{{Step: IDServe, Name: serverOutput}}
+}
+
+func (s *Serve) spec(image, repository string) container.Spec {
+	spec := batchSpec(IDServe, image,
+		"tritonserver", "--model-repository="+repositoryTarget, "--model-control-mode=explicit")
+	spec.Role = container.RoleServer
+	spec.Network = container.NetworkPublish
+	spec.Publish = []container.Port{s.options.HTTP, s.options.GRPC, s.options.Metrics}
+	spec.Inputs = []container.Mount{{Source: repository, Target: repositoryTarget}}
+	spec.Grace = DrainGrace
+	if s.options.Lane == GPU {
+		spec.GPUs = s.options.GPUs
+	}
+	return spec
+}
+
+// Run starts the server and returns when it is ready. It stays until the end of the run, or beyond with Detach.
+func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
+	began := time.Now()
+	p := &process{runtime: s.machine.Runtime, ended: make(chan struct{})}
+	w.Defer("stop the server", p.stop)
+	spec := s.spec(w.Input(s.image).Ref, w.Input(s.repository).Path)
+	if err := p.start(ctx, w, spec); err != nil {
+		return runtimeFault(err)
+	}
+	server, err := p.server(ctx, s.options)
+	if err != nil {
+		return err
+	}
+	server.Repository = w.Input(s.repository).Path
+	w.Emit(pipeline.Result{Name: ResultServer, Value: server})
+	client, err := triton.Dial(server.GRPC.String())
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing is in flight
+	if err := s.ready(ctx, w, p, client); err != nil {
+		return s.explain(ctx, p, spec, client, err)
+	}
+	ready := time.Since(began)
+	w.Emit(pipeline.Result{Name: ResultTimeToReady, Value: ready.Seconds()})
+	p.serving = true
+	if s.machine.Ready != nil {
+		if err := s.machine.Ready(ctx, server); err != nil {
+			return err
+		}
+	}
+	p.detached = s.options.Detach
+	w.Set(serverOutput, pipeline.Value{Ref: server.GRPC.String(), Digest: server.Container})
+	return nil
+}
+
+// ready waits until the server is live, loads each model, and lets the ensemble classify the picture: a dead Python
+// stub leaves a model "ready", and the first request on a GPU takes half a second.
+func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client *triton.Client) error {
+	if err := p.within(ctx, s.options.ReadyTimeout, "tritonserver is not live", func(ctx context.Context) error {
+		return waitLive(ctx, client)
+	}); err != nil {
+		return err
+	}
+	for _, m := range models(s.options.Lane) {
+		w.Emit(pipeline.Progress{Text: "loading " + m.name})
+		if err := p.within(ctx, s.options.ReadyTimeout, "model "+m.name+" is still loading", func(ctx context.Context) error {
+			return client.Load(ctx, m.name)
+		}); err != nil {
+			return err
+		}
+	}
+	w.Emit(pipeline.Progress{Text: "warming up"})
+	return p.within(ctx, s.options.ReadyTimeout, EnsembleModel+" does not answer", func(ctx context.Context) error {
+		_, err := client.Classify(ctx, EnsembleModel, s.options.Picture.Data, 1)
+		return err
+	})
+}
+
+func waitLive(ctx context.Context, client *triton.Client) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		if live, err := client.Live(ctx); err == nil && live {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// explain makes a fault of why the server is not ready, with the reason of each model that has one.
+func (s *Serve) explain(ctx context.Context, p *process, spec container.Spec, client *triton.Client, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Tail: p.last.lines(), Repeat: s.machine.Runtime.CommandLine(spec)}
+	if errors.Is(err, errServerExited) {
+		return fault
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	index, indexErr := client.RepositoryIndex(ctx)
+	if indexErr != nil {
+		return fault // the first error says more
+	}
+	for _, m := range index {
+		if m.State != triton.StateReady && m.State != "" {
+			line := fmt.Sprintf("%s: %s", m.Name, m.State)
+			if m.Reason != "" {
+				line += ": " + m.Reason
+			}
+			fault.Tail = append(fault.Tail, line)
+		}
+	}
+	return fault
+}
+
+var errServerExited = errors.New("tritonserver exited")
+
+// process is the server's container.
+type process struct {
+	runtime   container.Runtime
+	container container.Container
+	last      tail
+	ended     chan struct{} // closed when exit is known
+	exit      container.Exit
+	err       error
+	serving   bool // others may be using it: stop gracefully
+	detached  bool // it outlives the run
+}
+
+func (p *process) start(ctx context.Context, w *pipeline.Work, spec container.Spec) error {
+	c, err := p.runtime.Run(ctx, spec, container.Streams{
+		Stdout: io.MultiWriter(w.Lines(), p.last.stream()),
+		Stderr: io.MultiWriter(w.Lines(), p.last.stream()),
+	})
+	if err != nil {
+		return err
+	}
+	p.container = c
+	go func() {
+		// It outlives the step: the log is followed as long as the server runs.
+		p.exit, p.err = c.Wait(context.WithoutCancel(ctx))
+		close(p.ended)
+	}()
+	return nil
+}
+
+// stop is what the end of the run does with the server: one that serves is drained, any other is killed, since a
+// loading tritonserver ignores SIGTERM.
+func (p *process) stop(ctx context.Context) error {
+	if p.container == nil || p.detached {
+		return nil
+	}
+	var err error
+	if p.serving {
+		err = p.container.Stop(ctx, DrainGrace)
+	}
+	return errors.Join(err, p.runtime.Remove(ctx, p.container.ID()))
+}
+
+// within bounds do by limit, and by the life of the server.
+func (p *process) within(ctx context.Context, limit time.Duration, otherwise string, do func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s after %s", otherwise, limit))
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- do(ctx) }()
+	select {
+	case err := <-done:
+		select {
+		case <-p.ended: // the call failed because the server is gone: that is the reason
+			return p.exited()
+		default:
+		}
+		if err != nil && ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return err
+	case <-p.ended:
+		return p.exited()
+	}
+}
+
+func (p *process) exited() error {
+	switch {
+	case p.err != nil:
+		return fmt.Errorf("%w: %w", errServerExited, p.err)
+	case p.exit.OOM:
+		return fmt.Errorf("%w: it was killed for memory", errServerExited)
+	default:
+		return fmt.Errorf("%w with status %d", errServerExited, p.exit.Code)
+	}
+}
+
+// server asks where the server's ports are.
+func (p *process) server(ctx context.Context, o Options) (Server, error) {
+	s := Server{Container: p.container.ID(), Name: p.container.Name()}
+	for _, m := range models(o.Lane) {
+		s.Models = append(s.Models, m.name)
+	}
+	for _, port := range []struct {
+		container.Port
+		to *netip.AddrPort
+	}{{o.HTTP, &s.HTTP}, {o.GRPC, &s.GRPC}, {o.Metrics, &s.Metrics}} {
+		addr, err := p.container.Addr(ctx, port.Container)
+		if err != nil {
+			select {
+			case <-p.ended: // an exited container publishes nothing
+				return s, &pipeline.Fault{Kind: pipeline.NotReady, Err: p.exited(), Tail: p.last.lines()}
+			default:
+				return s, err
+			}
+		}
+		*port.to = addr
+	}
+	return s, nil
+}

@@ -1,0 +1,169 @@
+package steps
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"os"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/triton"
+)
+
+// Verify compares what is served with PyTorch on one picture: DALI's tensor, the model's logits for PyTorch's tensor,
+// and the ensemble's answer to the encoded picture.
+type Verify struct {
+	options Options
+	server  pipeline.Output
+	tensor  pipeline.Output
+	logits  pipeline.Output
+}
+
+// The names of the results that Verify tells of.
+const (
+	ResultParity = "parity" // a parity.Report
+	ResultTop    = "top"    // []triton.Class, the best first
+)
+
+const (
+	// topClasses is how many classes are shown.
+	topClasses = 5
+	// inferLimit bounds one inference; a CPU takes 40 ms.
+	inferLimit = 30 * time.Second
+)
+
+// ID returns verify.
+func (s *Verify) ID() pipeline.ID { return IDVerify }
+
+// Inputs are the server, and PyTorch's tensor and logits.
+func (s *Verify) Inputs() []pipeline.Output {
+	return []pipeline.Output{s.server, s.tensor, s.logits}
+}
+
+// Outputs are none.
+func (s *Verify) Outputs() []pipeline.Output { return nil }
+
+// Run compares and returns a NotVerified fault that names each comparison that is off.
+func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
+	tensor, err := readFloats(w.Input(s.tensor).Path)
+	if err != nil {
+		return err
+	}
+	logits, err := readFloats(w.Input(s.logits).Path)
+	if err != nil {
+		return err
+	}
+	client, err := triton.Dial(w.Input(s.server).Ref)
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing is in flight: an idle connection would only delay the server's stop
+	served, err := s.ask(ctx, client, tensor)
+	if err != nil {
+		return &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: "read the server's log: a model can fail after it was ready"}
+	}
+	report, err := compare(served, tensor, logits, s.options.Precision)
+	if err != nil {
+		return err
+	}
+	w.Emit(pipeline.Result{Name: ResultParity, Value: report})
+	w.Emit(pipeline.Result{Name: ResultTop, Value: served.top})
+	if err := report.Err(); err != nil {
+		return &pipeline.Fault{
+			Kind: pipeline.NotVerified, Err: err,
+			Hint: "preprocessing off: compare the DALI pipeline with the model's training; model off: rebuild with --force; only the ensemble off: its config.pbtxt",
+		}
+	}
+	return nil
+}
+
+// answers are what the server said.
+type answers struct {
+	tensor   []float32 // dali, of the picture
+	logits   []float32 // the classifier, of the reference tensor
+	ensemble []float32 // the ensemble, of the picture
+	top      []triton.Class
+}
+
+func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []float32) (answers, error) {
+	picture, err := triton.NewUint8("DALI_INPUT_0", s.options.Picture.Data, 1, int64(len(s.options.Picture.Data)))
+	if err != nil {
+		return answers{}, err
+	}
+	input, err := triton.NewFloat32("input", reference, 1, 3, 224, 224)
+	if err != nil {
+		return answers{}, err
+	}
+	var a answers
+	if a.tensor, err = inferOne(ctx, client, DALIModel, picture, "DALI_OUTPUT_0"); err != nil {
+		return a, err
+	}
+	if a.logits, err = inferOne(ctx, client, servedModel(s.options.Lane), input, "output"); err != nil {
+		return a, err
+	}
+	picture.Name = "INPUT"
+	if a.ensemble, err = inferOne(ctx, client, EnsembleModel, picture, "OUTPUT"); err != nil {
+		return a, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit, fmt.Errorf("%s did not answer within %s", EnsembleModel, inferLimit))
+	defer cancel()
+	a.top, err = client.Classify(ctx, EnsembleModel, s.options.Picture.Data, topClasses)
+	return a, err
+}
+
+func inferOne(ctx context.Context, client *triton.Client, model string, input triton.Tensor, output string) ([]float32, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit, fmt.Errorf("%s did not answer within %s", model, inferLimit))
+	defer cancel()
+	answer, err := client.Infer(ctx, triton.InferRequest{
+		Model: model, Inputs: []triton.Tensor{input}, Outputs: []triton.RequestedOutput{{Name: output}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	t, err := answer.Output(output)
+	if err != nil {
+		return nil, err
+	}
+	return t.Float32s()
+}
+
+// compare holds the served answers against PyTorch's.
+func compare(served answers, tensor, logits []float32, precision string) (parity.Report, error) {
+	pre, model, ensemble := parity.Bounds(parity.Precision(precision))
+	var report parity.Report
+	for _, c := range []struct {
+		name      parity.Name
+		got, want []float32
+		bound     parity.Bound
+	}{
+		{parity.Preprocessing, served.tensor, tensor, pre},
+		{parity.Model, served.logits, logits, model},
+		{parity.Ensemble, served.ensemble, logits, ensemble},
+	} {
+		comparison, err := parity.Check(c.name, c.got, c.want, c.bound)
+		if err != nil {
+			return report, err
+		}
+		report.Comparisons = append(report.Comparisons, comparison)
+	}
+	return report, nil
+}
+
+// readFloats reads little-endian FP32.
+func readFloats(name string) ([]float32, error) {
+	data, err := os.ReadFile(name) //nolint:gosec // an artifact of ours
+	if err != nil {
+		return nil, err
+	}
+	if len(data)%4 != 0 {
+		return nil, fmt.Errorf("%s holds %d bytes, which are no FP32 values", name, len(data))
+	}
+	values := make([]float32, len(data)/4)
+	for i := range values {
+		values[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
+	}
+	return values, nil
+}

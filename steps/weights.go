@@ -1,0 +1,207 @@
+package steps
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+const (
+	// weightsFile is the output of every weights step: a PyTorch state dict of torchvision's ResNet50.
+	weightsFile = "weights.pth"
+
+	// PretrainedURL is where torchvision's ResNet50_Weights.IMAGENET1K_V2 are; the file name ends in the first eight
+	// digits of its SHA-256, as torch.hub checks them (torchvision/models/resnet.py).
+	PretrainedURL    = "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
+	pretrainedPrefix = "11ad3fa6"
+)
+
+func newWeights(o Options, m Machine, exporter pipeline.Step) pipeline.Step {
+	switch o.Weights.Kind {
+	case Random:
+		return &SeededWeights{o.Weights.Seed, m, output(exporter)}
+	case File:
+		return &FileWeights{o.Weights.Path, m.Memo}
+	default:
+		return &PretrainedWeights{m.Fetch}
+	}
+}
+
+// weightsOutputs is what every kind of weights makes.
+func weightsOutputs() []pipeline.Output {
+	return []pipeline.Output{{Step: IDWeights, Name: weightsFile}}
+}
+
+// PretrainedWeights fetches torchvision's IMAGENET1K_V2.
+type PretrainedWeights struct{ fetch Fetcher }
+
+// ID returns weights.
+func (s *PretrainedWeights) ID() pipeline.ID { return IDWeights }
+
+// Inputs are none.
+func (s *PretrainedWeights) Inputs() []pipeline.Output { return nil }
+
+// Outputs are the weights.
+func (s *PretrainedWeights) Outputs() []pipeline.Output { return weightsOutputs() }
+
+// Facts are where the weights come from.
+func (s *PretrainedWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
+	return pipeline.Facts{"url": PretrainedURL, "sha256": pretrainedPrefix + "…"}, nil
+}
+
+// Run downloads and verifies the weights.
+func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
+	const limit = 30 * time.Minute // 98 MB
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no end within %s", limit))
+	defer cancel()
+	file := w.Path(weightsFile)
+	err := s.fetch.Fetch(ctx, PretrainedURL, file, func(current, total int64) {
+		w.Emit(pipeline.Progress{Text: "downloading", Current: current, Total: total, Unit: "B"})
+	})
+	if err != nil {
+		return &pipeline.Fault{
+			Kind: pipeline.Environment, Err: fmt.Errorf("download the pretrained weights: %w", err),
+			Hint: "check the network or proxy; or use --weights FILE.pth with a copy of " + PretrainedURL + ", or --weights auto for seeded ones",
+		}
+	}
+	sum, err := fileDigest(ctx, file)
+	if err != nil {
+		return err
+	}
+	if sum[:len(pretrainedPrefix)] != pretrainedPrefix {
+		return pipeline.Faultf(pipeline.Environment, "run again; if it stays so, something between here and the server alters downloads",
+			"download the pretrained weights: the file's SHA-256 begins with %s, not %s", sum[:len(pretrainedPrefix)], pretrainedPrefix)
+	}
+	return nil
+}
+
+// FileWeights takes a user's state dict.
+type FileWeights struct {
+	path string
+	memo Memo
+}
+
+// ID returns weights.
+func (s *FileWeights) ID() pipeline.ID { return IDWeights }
+
+// Inputs are none.
+func (s *FileWeights) Inputs() []pipeline.Output { return nil }
+
+// Outputs are the weights.
+func (s *FileWeights) Outputs() []pipeline.Output { return weightsOutputs() }
+
+// Facts are the file's content. It is hashed again only if its size or time changed.
+func (s *FileWeights) Facts(ctx context.Context, _ pipeline.Inputs) (pipeline.Facts, error) {
+	info, err := os.Stat(s.path)
+	if err != nil {
+		return nil, weightsFault(err)
+	}
+	key := fmt.Sprintf("content of %q %d %d", s.path, info.Size(), info.ModTime().UnixNano())
+	if sum, ok := s.memo.Recall(key); ok {
+		return pipeline.Facts{"sha256": sum}, nil
+	}
+	sum, err := fileDigest(ctx, s.path)
+	if err != nil {
+		return nil, weightsFault(err)
+	}
+	return pipeline.Facts{"sha256": sum}, s.memo.Remember(key, sum)
+}
+
+// Run copies the file, so that nobody alters it between the export and the reference.
+func (s *FileWeights) Run(ctx context.Context, w *pipeline.Work) error {
+	if err := copyFile(ctx, s.path, w.Path(weightsFile)); err != nil {
+		return weightsFault(err)
+	}
+	return nil
+}
+
+func weightsFault(err error) error {
+	return &pipeline.Fault{
+		Kind: pipeline.Environment, Err: fmt.Errorf("read the weights: %w", err),
+		Hint: "--weights takes pretrained, auto, random:SEED or the path of a PyTorch state dict of ResNet50",
+	}
+}
+
+// SeededWeights makes seeded random weights and calibrates their batch-norm statistics. Without the calibration every
+// picture gets the same answer, and a comparison of answers cannot fail.
+type SeededWeights struct {
+	seed    int64
+	machine Machine
+	image   pipeline.Output
+}
+
+// ID returns weights.
+func (s *SeededWeights) ID() pipeline.ID { return IDWeights }
+
+// Inputs are the exporter image.
+func (s *SeededWeights) Inputs() []pipeline.Output { return []pipeline.Output{s.image} }
+
+// Outputs are the weights.
+func (s *SeededWeights) Outputs() []pipeline.Output { return weightsOutputs() }
+
+const seedScript script = "seed_weights.py"
+
+func (s *SeededWeights) command() []string {
+	return seedScript.command("--seed", strconv.FormatInt(s.seed, 10), "--output", outDir+"/"+weightsFile)
+}
+
+// Facts are the seed and the program.
+func (s *SeededWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
+	return seedScript.facts(s.command())
+}
+
+// Run makes the weights in the exporter image.
+func (s *SeededWeights) Run(ctx context.Context, w *pipeline.Work) error {
+	spec := batchSpec(IDWeights, w.Input(s.image).Ref, s.command()...)
+	return s.machine.runScript(ctx, w, seedScript, spec, 15*time.Minute)
+}
+
+// fileDigest is the hex SHA-256 of a file.
+func fileDigest(ctx context.Context, name string) (string, error) {
+	f, err := os.Open(name) //nolint:gosec // the user named the file, or it is ours
+	if err != nil {
+		return "", err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	h := sha256.New()
+	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+func copyFile(ctx context.Context, from, to string) (err error) {
+	in, err := os.Open(from) //nolint:gosec // the user named the file, or it is ours
+	if err != nil {
+		return err
+	}
+	defer in.Close()                                                      //nolint:errcheck // only read
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // a fresh folder of ours
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	_, err = io.Copy(out, &contextReader{ctx, in})
+	return err
+}
+
+// contextReader ends a long copy when its context does.
+type contextReader struct {
+	ctx context.Context //nolint:containedctx // a reader has no other way to be cancelled
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
+}

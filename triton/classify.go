@@ -1,0 +1,212 @@
+package triton
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// A Class is one entry of a classification.
+type Class struct {
+	// Index is the element's place in the output, from 0.
+	Index int `json:"index"`
+	// Value is the output's value as it is: a logit, unless the model ends in
+	// a softmax. From the server it has six digits after the point, so small
+	// values arrive as 0.
+	Value float32 `json:"value"`
+	// Label is the line at Index of the output's label file, empty without one.
+	Label string `json:"label,omitempty"`
+}
+
+// ParseClass reads one element of a classification answer: "value:index" or
+// "value:index:label", where the label may hold further colons.
+func ParseClass(s string) (Class, error) {
+	value, rest, ok := strings.Cut(s, ":")
+	if !ok {
+		return Class{}, fmt.Errorf("class %q is not value:index[:label]", s)
+	}
+	index, label, _ := strings.Cut(rest, ":")
+	v, err := parseValue(value)
+	if err != nil {
+		return Class{}, fmt.Errorf("class %q has a value that is not a number", s)
+	}
+	i, err := strconv.ParseUint(index, 10, 31)
+	if err != nil {
+		return Class{}, fmt.Errorf("class %q has an index that is not one", s)
+	}
+	return Class{Index: int(i), Value: v, Label: label}, nil
+}
+
+// parseValue reads what C++'s to_string prints, in which NaN can have a sign.
+func parseValue(s string) (float32, error) {
+	if strings.EqualFold(s, "-nan") {
+		s = "nan"
+	}
+	v, err := strconv.ParseFloat(s, 32)
+	if err != nil && !errors.Is(err, strconv.ErrRange) { // out of range is ±Inf
+		return 0, err
+	}
+	return float32(v), nil
+}
+
+// Classify sends one encoded picture to a model that takes pictures, such as
+// an ensemble with DALI in front, and returns its k largest classes, largest
+// first. The model must have one UINT8 input and one FP32 output; their names
+// are looked up in its metadata. k is at least 1 and capped at the number of
+// classes. For other models, other shapes and batches use [Client.Infer].
+func (c *Client) Classify(ctx context.Context, model string, picture []byte, k int) ([]Class, error) {
+	const op = "classify with model"
+	switch {
+	case len(picture) == 0:
+		return nil, refuse(op, model, errors.New("the picture is empty"))
+	case k < 1:
+		return nil, refuse(op, model, fmt.Errorf("%d classes are asked for; it takes 1 or more", k))
+	}
+	meta, err := c.ModelMetadata(ctx, model)
+	if err != nil {
+		return nil, err
+	}
+	input, output, err := pictureTensors(meta)
+	if err != nil {
+		return nil, refuse(op, model, err)
+	}
+	tensor, err := pictureTensor(input, picture)
+	if err != nil {
+		return nil, refuse(op, model, err)
+	}
+	resp, err := c.infer(ctx, op, InferRequest{
+		Model:   model,
+		Inputs:  []Tensor{tensor},
+		Outputs: []RequestedOutput{{Name: output.Name, Classes: k}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	classes, err := readClasses(resp, output.Name)
+	if err != nil {
+		return nil, misread(op, model, "the answer breaks the protocol: %v", err)
+	}
+	return classes, nil
+}
+
+func readClasses(resp InferResponse, output string) ([]Class, error) {
+	answer, err := resp.Output(output)
+	if err != nil {
+		return nil, err
+	}
+	elements, err := answer.ByteStrings()
+	if err != nil {
+		return nil, err
+	}
+	classes := make([]Class, len(elements))
+	for i, e := range elements {
+		if classes[i], err = ParseClass(string(e)); err != nil {
+			return nil, err
+		}
+	}
+	return classes, nil
+}
+
+// pictureTensors picks the input for the picture and the output with the
+// scores.
+func pictureTensors(meta ModelMetadata) (input, output TensorMetadata, err error) {
+	input, err = only(meta.Inputs, Uint8, "input")
+	if err != nil {
+		return TensorMetadata{}, TensorMetadata{}, err
+	}
+	if len(meta.Inputs) > 1 {
+		return TensorMetadata{}, TensorMetadata{}, fmt.Errorf("the model has %d inputs, not the picture alone", len(meta.Inputs))
+	}
+	output, err = only(meta.Outputs, FP32, "output")
+	return input, output, err
+}
+
+func only(tensors []TensorMetadata, datatype Datatype, kind string) (TensorMetadata, error) {
+	var found []TensorMetadata
+	for _, t := range tensors {
+		if t.Datatype == datatype {
+			found = append(found, t)
+		}
+	}
+	if len(found) != 1 {
+		return TensorMetadata{}, fmt.Errorf("the model has %d %ss of type %s; classifying a picture needs one",
+			len(found), kind, datatype)
+	}
+	return found[0], nil
+}
+
+// pictureTensor shapes a picture as a batch of one where the input has a batch
+// dimension, else as it is.
+func pictureTensor(input TensorMetadata, picture []byte) (Tensor, error) {
+	size := int64(len(picture))
+	var shape []int64
+	switch len(input.Shape) {
+	case 1:
+		shape = []int64{size}
+	case 2:
+		shape = []int64{1, size}
+	default:
+		return Tensor{}, fmt.Errorf("input %s has shape %v, not one row of bytes for each picture", input.Name, input.Shape)
+	}
+	for i, dim := range input.Shape {
+		if dim >= 0 && dim != shape[i] {
+			return Tensor{}, fmt.Errorf("input %s has shape %v, which a picture of %d bytes does not fit", input.Name, input.Shape, size)
+		}
+	}
+	return NewUint8(input.Name, picture, shape...)
+}
+
+// TopK returns the k largest values, largest first, each with the label at its
+// index if there is one. Equal values keep their order; NaN comes last, so
+// that it shows only where nothing else is left. It returns all values if
+// there are fewer than k, none if k is below 1.
+func TopK(values []float32, k int, labels []string) []Class {
+	if k < 1 || len(values) == 0 {
+		return nil
+	}
+	classes := make([]Class, len(values))
+	for i, v := range values {
+		classes[i] = Class{Index: i, Value: v}
+	}
+	slices.SortStableFunc(classes, func(a, b Class) int {
+		return cmp.Compare(b.Value, a.Value) // NaN is below every number
+	})
+	classes = slices.Clip(classes[:min(k, len(classes))])
+	for i, c := range classes {
+		if c.Index < len(labels) {
+			classes[i].Label = labels[c.Index]
+		}
+	}
+	return classes
+}
+
+// Softmax returns the probabilities that belong to logits; they add up to 1.
+// Infinite logits are the limit: +Inf takes all, shared if there are several.
+// One NaN makes every probability NaN.
+func Softmax(logits []float32) []float32 {
+	largest := math.Inf(-1)
+	for _, x := range logits {
+		if v := float64(x); v > largest { // NaN is never above
+			largest = v
+		}
+	}
+	exps := make([]float64, len(logits))
+	var sum float64
+	for i, x := range logits {
+		exps[i] = 1 // also for Inf − Inf, which would be NaN
+		if v := float64(x); v != largest {
+			exps[i] = math.Exp(v - largest)
+		}
+		sum += exps[i]
+	}
+	out := make([]float32, len(logits))
+	for i, e := range exps {
+		out[i] = float32(e / sum)
+	}
+	return out
+}

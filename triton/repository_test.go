@@ -1,0 +1,154 @@
+package triton_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/triton"
+	"github.com/dalirun/dalirun/triton/pb"
+	"github.com/dalirun/dalirun/triton/tritontest"
+)
+
+func TestModelLifecycle(t *testing.T) {
+	t.Parallel()
+	ensemble := tritontest.Classifier("ensemble", labels, scores)
+	ensemble.Requires = []string{"dali"}
+	server := tritontest.New(t, ensemble, tritontest.Model{Name: "dali"})
+	c, ctx := server.Client(t), within(t, deadline)
+
+	index := func(when string, want ...triton.IndexEntry) {
+		t.Helper()
+		got, err := c.RepositoryIndex(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("index %s (-want +got):\n%s", when, diff)
+		}
+	}
+	ready := func(when string, want bool) {
+		t.Helper()
+		got, err := c.ModelReady(ctx, "ensemble")
+		if err != nil || got != want {
+			t.Errorf("ModelReady %s = %t, %v; want %t", when, got, err, want)
+		}
+	}
+	index("at first", triton.IndexEntry{Name: "dali"}, triton.IndexEntry{Name: "ensemble"})
+	ready("at first", false)
+	if err := c.Load(ctx, "ensemble"); err != nil {
+		t.Fatal(err)
+	}
+	index("after the load",
+		triton.IndexEntry{Name: "dali", Version: "1", State: triton.StateReady},
+		triton.IndexEntry{Name: "ensemble", Version: "1", State: triton.StateReady})
+	ready("after the load", true)
+
+	meta, err := c.ModelMetadata(ctx, "ensemble")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantMeta := triton.ModelMetadata{
+		Name: "ensemble", Versions: []string{"1"}, Platform: "ensemble",
+		Inputs:  []triton.TensorMetadata{{Name: "INPUT", Datatype: triton.Uint8, Shape: []int64{-1, -1}}},
+		Outputs: []triton.TensorMetadata{{Name: "OUTPUT", Datatype: triton.FP32, Shape: []int64{-1, 4}}},
+	}
+	if diff := cmp.Diff(wantMeta, meta); diff != "" {
+		t.Errorf("metadata (-want +got):\n%s", diff)
+	}
+	config, err := c.ModelConfig(ctx, "ensemble")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if config.GetMaxBatchSize() != 8 || config.GetOutput()[0].GetDataType() != pb.DataType_TYPE_FP32 ||
+		!cmp.Equal(config.GetOutput()[0].GetDims(), []int64{4}) {
+		t.Errorf("configuration: %v", config)
+	}
+
+	if err := c.Unload(ctx, "dali"); err != nil {
+		t.Fatal(err)
+	}
+	index("after the unload",
+		triton.IndexEntry{Name: "dali", Version: "1", State: triton.StateUnavailable, Reason: "unloaded"},
+		triton.IndexEntry{Name: "ensemble", Version: "1", State: triton.StateUnavailable, Reason: "unloaded"})
+	ready("after the unload", false)
+	if ok, err := c.Ready(ctx); err != nil || !ok {
+		t.Errorf("Ready = %t, %v; what was unloaded on purpose does not count", ok, err)
+	}
+	if err := c.Unload(ctx, "no such model"); err != nil {
+		t.Errorf("Unload of an unknown model: %v; Triton takes it", err)
+	}
+}
+
+func TestFailedLoadIsNotReady(t *testing.T) {
+	t.Parallel()
+	fail := true
+	server := tritontest.New(t, tritontest.Model{Name: "m", Load: func(context.Context) error {
+		if fail {
+			return errors.New("no weights")
+		}
+		return nil
+	}})
+	c, ctx := server.Client(t), within(t, deadline)
+	if err := c.Load(ctx, "m"); err == nil {
+		t.Fatal("the load succeeded")
+	}
+	if ready, err := c.Ready(ctx); err != nil || ready {
+		t.Errorf("Ready = %t, %v after a failed load; want false", ready, err)
+	}
+	index, err := c.RepositoryIndex(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []triton.IndexEntry{{Name: "m", Version: "1", State: triton.StateUnavailable, Reason: "Internal: no weights"}}
+	if diff := cmp.Diff(want, index); diff != "" {
+		t.Errorf("index (-want +got):\n%s", diff)
+	}
+	fail = false
+	if err := c.Load(ctx, "m"); err != nil {
+		t.Fatal(err)
+	}
+	if ready, err := c.Ready(ctx); err != nil || !ready {
+		t.Errorf("Ready = %t, %v after a good load; want true", ready, err)
+	}
+}
+
+// A load that hangs is seen from outside: the call ends with its deadline, the
+// index names the model, and the server goes on loading.
+func TestHangingLoad(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	server := tritontest.New(t, tritontest.Model{Name: "slow", Load: func(ctx context.Context) error {
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}})
+	c, ctx := server.Client(t), within(t, deadline)
+	err := c.Load(within(t, 100*time.Millisecond), "slow")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("error %v; want the deadline", err)
+	}
+	if want := "load model slow: " + server.Addr() + " did not answer before the deadline"; err.Error() != want {
+		t.Errorf("error %q; want %q", err, want)
+	}
+	index, err := c.RepositoryIndex(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]triton.IndexEntry{{Name: "slow", Version: "1", State: triton.StateLoading}}, index); diff != "" {
+		t.Errorf("index (-want +got):\n%s", diff)
+	}
+	if ready, err := c.Ready(ctx); err != nil || ready {
+		t.Errorf("Ready = %t, %v during a load; want false", ready, err)
+	}
+	close(release)
+	if err := c.Load(ctx, "slow"); err != nil { // joins the load under way
+		t.Fatal(err)
+	}
+}
