@@ -48,6 +48,7 @@ type Options struct {
 
 	HTTP, GRPC, Metrics container.Port
 	ReadyTimeout        time.Duration // for each wait of serve: live, and every model
+	Drain               bool          // requests in flight end before the server does: it serves others
 	Detach              bool          // the server outlives the run
 }
 

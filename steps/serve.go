@@ -95,7 +95,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	ready := time.Since(began)
 	w.Emit(pipeline.Result{Name: ResultTimeToReady, Value: ready.Seconds()})
-	p.serving = true
+	p.drain = s.options.Drain
 	if s.machine.Ready != nil {
 		if err := s.machine.Ready(ctx, server); err != nil {
 			return err
@@ -181,7 +181,7 @@ type process struct {
 	ended     chan struct{} // closed when exit is known
 	exit      container.Exit
 	err       error
-	serving   bool // others may be using it: stop gracefully
+	drain     bool // others may be using it: stop gracefully
 	detached  bool // it outlives the run
 }
 
@@ -202,14 +202,14 @@ func (p *process) start(ctx context.Context, w *pipeline.Work, spec container.Sp
 	return nil
 }
 
-// stop is what the end of the run does with the server: one that serves is drained, any other is killed, since a
+// stop is what the end of the run does with the server: one that serves others is drained. Any other is killed: a
 // loading tritonserver ignores SIGTERM.
 func (p *process) stop(ctx context.Context) error {
 	if p.container == nil || p.detached {
 		return nil
 	}
 	var err error
-	if p.serving {
+	if p.drain {
 		err = p.container.Stop(ctx, DrainGrace)
 	}
 	return errors.Join(err, p.runtime.Remove(ctx, p.container.ID()))

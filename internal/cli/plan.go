@@ -22,10 +22,11 @@ depends on. It pulls, builds and starts nothing.`,
   dalirun plan --opt-batch 128 --format json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			x, err := a.open(cmd.Context(), &w, s)
+			x, err := a.prepare(cmd.Context(), &w, s)
 			if err != nil {
 				return err
 			}
+			x.resolveWeights(cmd.Context())
 			plan, err := x.runner(nil).Plan(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))
 			if err == nil {
 				err = x.writePlan(plan, s.format.value)

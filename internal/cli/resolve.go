@@ -148,6 +148,9 @@ func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runti
 	if err != nil {
 		return r, err
 	}
+	if err := checkPorts(ctx, info, r.HTTP, r.GRPC, r.Metrics); err != nil {
+		return r, err
+	}
 	r.Images = steps.Source(w.images.value)
 	if w.images.value == "auto" {
 		r.Images = map[steps.Lane]steps.Source{steps.GPU: steps.NGC, steps.CPU: steps.Local}[r.Lane]
@@ -185,6 +188,27 @@ func port(n *number, usual uint16) container.Port {
 		return container.Port{Container: usual, Host: uint16(n.value), Required: true} //nolint:gosec // 1 to 65535
 	}
 	return container.Port{Container: usual, Host: usual}
+}
+
+// checkPorts refuses a named port that is taken, before anything is built for it.
+func checkPorts(ctx context.Context, info container.Info, ports ...container.Port) error {
+	for _, p := range ports {
+		if !p.Required || info.Remote {
+			continue
+		}
+		if free, err := host.IsPortFree(ctx, p.Host); err != nil || free {
+			continue // the container engine, which has other rights, will say
+		}
+		by := ""
+		if user, ok := host.PortUser(os.DirFS("/proc"), p.Host); ok {
+			by = " by " + user
+		}
+		return &pipeline.Fault{
+			Kind: pipeline.Environment, Err: fmt.Errorf("%w%s: %d", container.ErrPortTaken, by, p.Host),
+			Hint: "stop what uses it, name another, or name none and a free one is taken",
+		}
+	}
+	return nil
 }
 
 // resolveLane takes the lane that was asked for, or the GPU if there is one.

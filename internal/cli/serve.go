@@ -58,7 +58,7 @@ func (x *session) serve(ctx context.Context, detach bool, follow *logFollower, s
 		return err
 	}
 	defer alone.Unlock() //nolint:errcheck // it ends with the process
-	x.options.Detach = detach
+	x.options.Drain, x.options.Detach = true, detach
 	m := x.machine()
 	var server owner.ServerFile
 	m.Ready = func(_ context.Context, ready steps.Server) error {

@@ -59,6 +59,7 @@ type session struct {
 	app     *App
 	wishes  *wishes
 	options resolved
+	me      owner.Identity
 	store   *store.Store
 	runtime container.Runtime
 	lock    *owner.Lock
@@ -71,25 +72,16 @@ type session struct {
 	collector *report.Collector
 }
 
-// open gets everything ready for a run, and removes what dead ones left.
-func (a *App) open(ctx context.Context, w *wishes, s shown, extra ...pipeline.Sink) (_ *session, err error) {
+// prepare settles what a run would be, and changes nothing but the cache's folder.
+func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err error) {
 	if err := w.check(); err != nil {
 		return nil, err
 	}
-	x := &session{app: a, wishes: w, runID: newRunID(time.Now()), json: s.progress.value == string(ui.JSON)}
-	if x.renderer, err = ui.New(ui.Mode(s.progress.value), a.Stderr, ui.Options{Terminal: a.terminal(), Verbose: s.verbose, Location: time.Local}); err != nil { //nolint:gosmopolitan // a person reads the times
+	x = &session{app: a, wishes: w, runID: newRunID(time.Now()), json: s.progress.value == string(ui.JSON)}
+	if x.me, err = owner.Here(time.Now()); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, x.close())
-		}
-	}()
-	me, err := owner.Here(time.Now())
-	if err != nil {
-		return nil, err
-	}
-	if x.runtime, err = a.runtime(x.labels(me)); err != nil {
+	if x.runtime, err = a.runtime(x.labels()); err != nil {
 		return nil, err
 	}
 	info, err := x.runtime.Info(ctx)
@@ -99,29 +91,43 @@ func (a *App) open(ctx context.Context, w *wishes, s shown, extra ...pipeline.Si
 	if x.options, err = a.resolveRun(ctx, w, x.runtime, info); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(w.workspace, 0o755); err != nil { //nolint:gosec // a folder of the user's project
-		return nil, fmt.Errorf("make the workspace: %w", err)
-	}
-	if x.lock, err = owner.Acquire(w.workspace, x.runID); err != nil {
-		return nil, err
-	}
 	if x.store, err = store.Open(w.cache); err != nil {
 		return nil, err
+	}
+	x.renderer, err = ui.New(ui.Mode(s.progress.value), a.Stderr, ui.Options{Terminal: a.terminal(), Verbose: s.verbose, Location: time.Local}) //nolint:gosmopolitan // a person reads the times
+	if err != nil {
+		return nil, err
+	}
+	x.sink = x.renderer
+	return x, nil
+}
+
+// open gets everything ready for a run, and removes what dead ones left.
+func (a *App) open(ctx context.Context, w *wishes, s shown, extra ...pipeline.Sink) (*session, error) {
+	x, err := a.prepare(ctx, w, s)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(w.workspace, 0o755); err != nil { //nolint:gosec // a folder of the user's project
+		return nil, errors.Join(fmt.Errorf("make the workspace: %w", err), x.close())
+	}
+	if x.lock, err = owner.Acquire(w.workspace, x.runID); err != nil {
+		return nil, errors.Join(err, x.close())
 	}
 	x.logs = ui.NewLogSink(x.lock.Dir())
 	x.collector = &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }}
 	x.sink = ui.Tee(append([]pipeline.Sink{x.renderer, x.logs, x.collector}, extra...)...)
-	x.sweep(ctx, me)
+	x.sweep(ctx)
 	x.resolveWeights(ctx)
 	return x, nil
 }
 
 // labels mark everything that this run makes.
-func (x *session) labels(me owner.Identity) container.Labels {
+func (x *session) labels() container.Labels {
 	return container.Labels{
-		container.LabelRun: x.runID, container.LabelHost: me.Host, container.LabelBoot: me.Boot,
+		container.LabelRun: x.runID, container.LabelHost: x.me.Host, container.LabelBoot: x.me.Boot,
 		container.LabelWorkspace: x.wishes.workspace, container.LabelVersion: version(),
-		container.LabelExpires: me.Now.Add(batchExpiry).UTC().Format(time.RFC3339),
+		container.LabelExpires: x.me.Now.Add(batchExpiry).UTC().Format(time.RFC3339),
 	}
 }
 
@@ -132,8 +138,8 @@ func newRunID(now time.Time) string {
 }
 
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
-func (x *session) sweep(ctx context.Context, me owner.Identity) {
-	swept, err := sweepContainers(ctx, x.runtime, me, false)
+func (x *session) sweep(ctx context.Context) {
+	swept, err := sweepContainers(ctx, x.runtime, x.me, false)
 	for _, s := range swept {
 		x.warn("removed container " + s.Name + ": " + s.Reason)
 	}
@@ -181,7 +187,11 @@ func (x *session) finish(err error) error {
 	if x.json {
 		return &shownError{err} // the last event has it
 	}
-	ui.Error(x.app.Stderr, err, x.app.terminal(), x.logs.LogPath)
+	var logPath func(pipeline.ID) string
+	if x.logs != nil {
+		logPath = x.logs.LogPath
+	}
+	ui.Error(x.app.Stderr, err, x.app.terminal(), logPath)
 	return &shownError{err}
 }
 
