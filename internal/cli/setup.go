@@ -53,19 +53,15 @@ repository out. What was made before and still holds is reused. It prints where 
 	return cmd
 }
 
-// link names the model repository in the workspace, by one rename.
+// link names the model repository in the workspace, by one rename out of the run's folder.
 func (x *session) link(_ context.Context, values pipeline.Values) error {
-	name := filepath.Join(x.wishes.workspace, repositoryLink)
-	next := name + "." + x.runID
+	next := filepath.Join(x.lock.Dir(), repositoryLink)
 	for _, v := range values {
 		if err := os.Symlink(v.Path, next); err != nil {
 			return err
 		}
 	}
-	if err := os.Rename(next, name); err != nil {
-		return errors.Join(err, os.Remove(next))
-	}
-	return nil
+	return os.Rename(next, filepath.Join(x.wishes.workspace, repositoryLink))
 }
 
 // result ends a run: what came of it goes to stdout, in text only if it went well, and errors to stderr.
