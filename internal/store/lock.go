@@ -41,7 +41,7 @@ func (s *Store) tryBuildLock(fp pipeline.Fingerprint) (*flock.Flock, error) {
 		case !ok:
 			return nil, nil //nolint:nilnil // neither is what "held by another" is
 		}
-		if true {
+		if isAt(l, path) {
 			return l, nil
 		}
 		if err := l.Unlock(); err != nil {

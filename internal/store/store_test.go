@@ -9,119 +9,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
 )
-
-// open returns a store in a path with a space and letters beyond ASCII.
-func open(tb testing.TB) *store.Store {
-	tb.Helper()
-	s, err := store.Open(filepath.Join(tb.TempDir(), "Zwischenspeicher für Übung 模型"))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return s
-}
-
-// tree is what a test writes: contents by path. A path that ends in a slash is an empty folder.
-type tree map[string]string
-
-func (t tree) write(tb testing.TB, dir string) {
-	tb.Helper()
-	for path, content := range t {
-		full := filepath.Join(dir, path)
-		folder, err := filepath.Dir(full), error(nil)
-		if strings.HasSuffix(path, "/") {
-			folder = full
-		}
-		err = os.MkdirAll(folder, 0o700)
-		if err == nil && folder != full {
-			err = os.WriteFile(full, []byte(content), 0o600)
-		}
-		if err != nil {
-			tb.Fatal(err)
-		}
-	}
-}
-
-func begin(tb testing.TB, s *store.Store, fp pipeline.Fingerprint) pipeline.Tx {
-	tb.Helper()
-	tx, err := s.Begin(tb.Context(), fp, nil)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return tx
-}
-
-// commit stores t under fp, and leaves the entry closed.
-func commit(tb testing.TB, s *store.Store, fp pipeline.Fingerprint, t tree, outputs ...string) pipeline.Values {
-	tb.Helper()
-	tx := begin(tb, s, fp)
-	t.write(tb, tx.Dir())
-	e, err := tx.Commit("build-engine", pipeline.Facts{"argv": "trtexec"}, outputs)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer closeEntry(tb, e)
-	return e.Values()
-}
-
-func get(tb testing.TB, s *store.Store, fp pipeline.Fingerprint) pipeline.Entry {
-	tb.Helper()
-	e, err := s.Get(fp)
-	if err != nil {
-		tb.Fatalf("get: %v", err)
-	}
-	return e
-}
-
-func closeEntry(tb testing.TB, e pipeline.Entry) {
-	tb.Helper()
-	if err := e.Close(); err != nil {
-		tb.Error(err)
-	}
-}
-
-func wantErr(tb testing.TB, err, want error, words ...string) {
-	tb.Helper()
-	if !errors.Is(err, want) {
-		tb.Fatalf("the error is %v instead of %v", err, want)
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			tb.Errorf("the error %q does not say %q", err, w)
-		}
-	}
-}
-
-// wantEmpty sees that nothing is left in the folders of a store that hold only what is under way.
-func wantEmpty(tb testing.TB, s *store.Store, folders ...string) {
-	tb.Helper()
-	for _, f := range folders {
-		list, err := os.ReadDir(filepath.Join(s.Dir(), f))
-		if err != nil {
-			tb.Fatal(err)
-		}
-		for _, e := range list {
-			tb.Errorf("%s/%s was left", f, e.Name())
-		}
-	}
-}
-
-var repository = tree{
-	"repo/dali/1/model.dali":       "dali",
-	"repo/dali/config.pbtxt":       "name: \"dali\"",
-	"repo/ensemble/1/":             "",
-	"repo/resnet50_trt/1/plan":     "engine",
-	"repo/weird 名/a-b":             "dash sorts before slash",
-	"repo/weird 名/a/b":             "and slash after",
-	"labels.txt":                   "espresso\n",
-	"scratch/not stored/leftovers": "x",
-}
 
 func TestCommitAndGet(t *testing.T) {
 	t.Parallel()
@@ -435,94 +328,18 @@ func TestOpenAtATime(t *testing.T) {
 	}
 }
 
-func TestNotes(t *testing.T) {
+func TestFingerprintOfAPath(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	last := func(workspace string, id pipeline.ID) pipeline.Facts {
-		t.Helper()
-		f, err := s.Last(workspace, id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return f
-	}
-	if f := last("/w", "serve"); f != nil {
-		t.Errorf("before any note there is %v", f)
-	}
-	want := pipeline.Facts{"gpu": "H100", "argv": "--fp16"}
-	if err := s.Note("/w", "serve", want); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, last("/w", "serve")); diff != "" {
-		t.Error(diff)
-	}
-	if last("/other", "serve") != nil || last("/w", "verify") != nil {
-		t.Error("a note of one step in one workspace is another's, too")
-	}
-	if err := s.Note("/w", "verify", nil); err != nil {
-		t.Fatal(err)
-	}
-	if last("/w", "verify") == nil {
-		t.Error("a result without facts is none")
-	}
-	for _, path := range glob(t, s, "last/*/serve.json") {
-		if err := os.WriteFile(path, []byte(`{"workspace":"/w","fac`), 0o600); err != nil {
-			t.Fatal(err)
+	path := commit(t, s, "f", tree{"repo/m/1/model": "x"}, "repo")["repo"].Path
+	for _, p := range []string{path, filepath.Join(path, "m", "1", "model")} {
+		if fp, ok := s.Fingerprint(p); !ok || fp != "f" {
+			t.Errorf("%s is in the entry %q, %t", p, fp, ok)
 		}
 	}
-	if f := last("/w", "serve"); f != nil {
-		t.Errorf("a damaged note says %v", f)
-	}
-	if err := s.Note("/w", "serve", want); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(want, last("/w", "serve")); diff != "" {
-		t.Error(diff)
-	}
-	wantEmpty(t, s, "tmp")
-}
-
-func TestRefs(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	if v, ok := s.Recall("image a"); ok {
-		t.Errorf("it remembers %q without having been told", v)
-	}
-	for _, v := range []string{"sha256:1", "sha256:2", "sha256:2", ""} {
-		if err := s.Remember("image a", v); err != nil {
-			t.Fatal(err)
-		}
-		if got, ok := s.Recall("image a"); !ok || got != v {
-			t.Errorf("it remembers %q, %t instead of %q", got, ok, v)
-		}
-	}
-	for _, path := range glob(t, s, "refs/*.json") {
-		if err := os.Truncate(path, 3); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if v, ok := s.Recall("image a"); ok {
-		t.Errorf("a damaged file says %q", v)
-	}
-	wantEmpty(t, s, "tmp")
-}
-
-func glob(tb testing.TB, s *store.Store, pattern string) []string {
-	tb.Helper()
-	paths, err := filepath.Glob(filepath.Join(s.Dir(), pattern))
-	if err != nil || len(paths) == 0 {
-		tb.Fatalf("nothing is at %s: %v", pattern, err)
-	}
-	return paths
-}
-
-// setTime puts a time of use of some hours ago on an entry.
-func setTime(tb testing.TB, s *store.Store, fp pipeline.Fingerprint, hours int) {
-	tb.Helper()
-	when := time.Now().Add(-time.Duration(hours) * time.Hour)
-	for _, path := range glob(tb, s, "entries/"+string(fp)+"/*/manifest.json") {
-		if err := os.Chtimes(path, when, when); err != nil {
-			tb.Fatal(err)
+	for _, p := range []string{"/etc/passwd", s.Dir(), filepath.Join(s.Dir(), "tmp", "x"), "relative"} {
+		if fp, ok := s.Fingerprint(p); ok {
+			t.Errorf("%s is in the entry %q", p, fp)
 		}
 	}
 }
