@@ -23,7 +23,8 @@ RUN set -eu; \
         python3-torchvision; \
     apt-get clean; \
     rm -rf /tmp/build /etc/apt/apt.conf.d/00build /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old \
-        /var/cache/ldconfig/aux-cache /var/log/*.log /var/log/apt /usr/share/doc /usr/share/man
+        /var/cache/ldconfig/aux-cache /var/log/*.log /var/log/apt /usr/share/man; \
+    find /usr/share/doc -type f ! -name copyright -delete
 
 # Imported once, so that an image without a working PyTorch is never tagged.
 # The resolved versions are facts of every step that runs here.

@@ -56,7 +56,8 @@ RUN set -eu; \
     apt-get purge -y --auto-remove python3-pip; \
     apt-get clean; \
     rm -rf /tmp/build /etc/apt/apt.conf.d/00build /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old \
-        /var/cache/ldconfig/aux-cache /var/log/*.log /var/log/apt /usr/share/doc /usr/share/man
+        /var/cache/ldconfig/aux-cache /var/log/*.log /var/log/apt /usr/share/man; \
+    find /usr/share/doc -type f ! -name copyright -delete
 
 # An image whose binaries lack a library is never tagged.
 # The resolved versions are facts of every step that runs here.

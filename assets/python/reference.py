@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import PIL
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 import resnet50
 from program import Facts, Parser, Problem, one_line, read, run
@@ -24,7 +24,9 @@ def decode(path: Path) -> Image.Image:
     try:
         with Image.open(io.BytesIO(content)) as picture:
             return ImageOps.exif_transpose(picture).convert("RGB")
-    except Exception as error:
+    except UnidentifiedImageError as error:
+        raise Problem(f"{path} is no picture, or in no format that Pillow {PIL.__version__} reads") from error
+    except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error and more on damaged bytes
         raise Problem(f"{path} cannot be decoded as a picture: {one_line(error)}") from error
 
 

@@ -83,9 +83,8 @@ def _read_checkpoint(path: Path, *, trusted: bool) -> Any:  # noqa: ANN401 - wha
 
 
 def _first_sentence(error: Exception) -> str:
-    """Returns how the error's text begins: PyTorch's goes on with pages of advice on its own arguments."""
-    text = one_line(error)
-    return text if len(text) <= 160 else text[:160].rsplit(" ", 1)[0] + " …"  # noqa: PLR2004 - about a line
+    """Returns how the error's text begins: PyTorch's goes on with a page of advice on its own arguments."""
+    return one_line(error).split(". ", 1)[0]
 
 
 def _state_dict(path: Path, checkpoint: Any) -> dict[str, torch.Tensor]:  # noqa: ANN401
@@ -108,7 +107,7 @@ def _check_fit(path: Path, have: dict[str, torch.Tensor], want: dict[str, torch.
     missing = [name for name in want if name not in have and not name.endswith("num_batches_tracked")]
     unknown = [name for name in have if name not in want]
     if missing or unknown:
-        raise Problem(f"{path} does not fit ResNet50: it lacks {_some(missing)} and has besides {_some(unknown)}")
+        raise Problem(f"{path} does not fit ResNet50: missing {_some(missing)}; unknown {_some(unknown)}")
     for name, value in have.items():
         if value.shape != want[name].shape:
             raise Problem(
@@ -120,6 +119,6 @@ def _check_fit(path: Path, have: dict[str, torch.Tensor], want: dict[str, torch.
 
 def _some(names: list[str]) -> str:
     if not names:
-        return "nothing"
+        return "none"
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004 - enough to recognize a network by
     return ", ".join(names[:3]) + more
