@@ -20,7 +20,7 @@ const (
 )
 
 // Fault is an error that says what to do next. Err says once what was tried, on what, and what came of it.
-type Fault struct {
+type Fault struct { //nolint:errname // FaultError would say it twice, and it is written in every step
 	Kind   Kind
 	Err    error
 	Hint   string   // what to do next

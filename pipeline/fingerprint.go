@@ -53,8 +53,12 @@ func fromDifference(a, b string) (shortA, shortB string) {
 	return short("…" + string(x[from:])), short("…" + string(y[from:]))
 }
 
+// short cuts a value to what a person can compare at a glance: a digest to the 12 digits that container engines show.
 func short(s string) string {
-	const most = 40
+	const most, digits = 40, 12
+	if hex, ok := strings.CutPrefix(s, "sha256:"); ok && len(hex) > digits {
+		return hex[:digits]
+	}
 	if r := []rune(s); len(r) > most {
 		return string(r[:most-1]) + "…"
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -111,50 +112,56 @@ type undo struct {
 
 func (x *execution) add(ctx context.Context, s Step) {
 	n := &node{step: s}
-	n.find = sync.OnceValues(func() (finding, error) {
-		var in Inputs
-		var err error
-		if !alwaysRuns(s) { // that one reads its inputs in any case: to identify them first would only make it wait
-			if in, err = x.gather(n, x.identify); err != nil {
-				return finding{}, err
-			}
-		}
-		f, err := x.look(ctx, s, in)
-		if err != nil {
-			return finding{}, x.fail(ctx, n, err)
-		}
-		x.keep(f.entry)
-		x.tell(s.ID(), Decided{f.verdict})
-		if f.usable {
-			x.note(n, f.facts)
-			x.end(n, Ended{State: Cached, Digests: f.values.digests()})
-		}
-		return f, nil
-	})
-	n.make = sync.OnceValues(func() (Values, error) {
-		f, err := n.find()
-		if err != nil {
-			return nil, err
-		}
-		if f.usable {
-			sound, err := x.sound(n, f)
-			if err != nil {
-				return nil, x.fail(ctx, n, err)
-			}
-			if sound {
-				return f.values, nil
-			}
-		}
-		in, err := x.gather(n, (*node).made)
-		if err != nil {
-			return nil, err
-		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		return x.run(ctx, n, in)
-	})
+	n.find = sync.OnceValues(func() (finding, error) { return x.find(ctx, n) })
+	n.make = sync.OnceValues(func() (Values, error) { return x.make(ctx, n) })
 	x.nodes[s.ID()] = n
+}
+
+// find says what is known of n without running it, once its inputs are identified.
+func (x *execution) find(ctx context.Context, n *node) (finding, error) {
+	var in Inputs
+	var err error
+	if !alwaysRuns(n.step) { // that one reads its inputs in any case: to identify them first would only make it wait
+		if in, err = x.gather(n, x.identify); err != nil {
+			return finding{}, err
+		}
+	}
+	f, err := x.look(ctx, n.step, in)
+	if err != nil {
+		return finding{}, x.fail(ctx, n, err)
+	}
+	x.keep(f.entry)
+	x.tell(n.step.ID(), Decided{f.verdict})
+	if f.usable {
+		x.note(n, f.facts)
+		x.end(n, Ended{State: Cached, Digests: f.values.digests()})
+	}
+	return f, nil
+}
+
+// make returns n's values, to be read: those that were found, or new ones.
+func (x *execution) make(ctx context.Context, n *node) (Values, error) {
+	f, err := n.find()
+	if err != nil {
+		return nil, err
+	}
+	if f.usable {
+		sound, err := x.sound(n, f)
+		if err != nil {
+			return nil, x.fail(ctx, n, err)
+		}
+		if sound {
+			return f.values, nil
+		}
+	}
+	in, err := x.gather(n, (*node).made)
+	if err != nil {
+		return nil, err
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return x.run(ctx, n, in)
 }
 
 func (n *node) made() (Values, error) { return n.make() }
@@ -380,9 +387,9 @@ func (x *execution) undo(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cmp.Or(x.Cleanup, within))
 	defer cancel()
 	var errs []error
-	for i := len(x.undos) - 1; i >= 0; i-- {
-		if err := x.undos[i].do(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", x.undos[i].name, err))
+	for _, u := range slices.Backward(x.undos) {
+		if err := u.do(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", u.name, err))
 		}
 	}
 	return errors.Join(errs...)

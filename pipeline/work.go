@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"sync"
+	"unicode/utf8"
 )
 
 // Work is what a step gets to run with.
@@ -92,13 +93,24 @@ func (l *lineWriter) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		if i < 0 { // cut an endless line, losing nothing
-			l.emit(Line{Text: string(l.rest)})
-			l.rest = l.rest[:0]
+			end := wholeLetters(l.rest)
+			l.emit(Line{Text: string(l.rest[:end])})
+			l.rest = append(l.rest[:0], l.rest[end:]...)
 			return len(p), nil
 		}
 		l.emit(Line{Text: string(bytes.TrimRight(l.rest[:i], "\r"))})
 		l.rest = append(l.rest[:0], l.rest[i+1:]...)
 	}
+}
+
+// wholeLetters returns the length of text without a UTF-8 sequence at its end that goes on in what is written next.
+func wholeLetters(text []byte) int {
+	for i := len(text) - 1; i >= max(0, len(text)-utf8.UTFMax); i-- {
+		if utf8.RuneStart(text[i]) && !utf8.FullRune(text[i:]) {
+			return i
+		}
+	}
+	return len(text)
 }
 
 func (l *lineWriter) flush() {

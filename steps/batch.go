@@ -57,13 +57,13 @@ func batchSpec(step pipeline.ID, image string, command ...string) container.Spec
 // pythonTarget is where containers find the embedded Python programs.
 const pythonTarget = "/dalirun/python"
 
-// script is an embedded Python program.
-type script string
+// script is an embedded Python program and the modules that it shares with others, by file name.
+type script []string
 
-// sources are the texts of the program and of the modules that the programs share, by file name.
+// sources are the texts of the program and its modules, by file name.
 func (s script) sources() (map[string][]byte, error) {
 	files := map[string][]byte{}
-	for _, name := range []string{string(s), "program.py", "resnet50.py"} {
+	for _, name := range s {
 		text, err := dalirun.Assets.ReadFile(path.Join("assets/python", name))
 		if err != nil {
 			return nil, err
@@ -75,7 +75,7 @@ func (s script) sources() (map[string][]byte, error) {
 
 // command is the argv that runs it.
 func (s script) command(args ...string) []string {
-	return append([]string{"python3", path.Join(pythonTarget, string(s))}, args...)
+	return append([]string{"python3", path.Join(pythonTarget, s[0])}, args...)
 }
 
 // mount writes the program into a hidden folder of w's and returns where a container finds it.
@@ -133,13 +133,12 @@ func (m Machine) runScript(ctx context.Context, w *pipeline.Work, s script, spec
 	}
 	spec.Inputs = append(spec.Inputs, mount)
 	spec.Outputs = append(spec.Outputs, container.Mount{Source: w.Dir, Target: outDir})
-	_, err = m.runBatch(ctx, w, spec, limit)
-	return err
+	return m.runBatch(ctx, w, spec, limit)
 }
 
-// runBatch runs spec until it ends and returns the last lines of its output. Whatever happens, no container is left.
-func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.Spec, limit time.Duration) ([]string, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not end within %s", spec.Command[0], limit))
+// runBatch runs spec until it ends. Whatever happens, no container is left.
+func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.Spec, limit time.Duration) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not end within %s", program(spec.Command), limit))
 	defer cancel()
 	last := &tail{}
 	c, err := m.Runtime.Run(ctx, spec, container.Streams{
@@ -147,7 +146,7 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 		Stderr: io.MultiWriter(w.Lines(), last.stream()),
 	})
 	if err != nil {
-		return nil, runtimeFault(err)
+		return runtimeFault(err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
@@ -161,12 +160,12 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return nil, &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: err, Tail: last.lines(), Repeat: m.Runtime.CommandLine(spec)}
+		return &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: err, Tail: last.lines(), Repeat: m.Runtime.CommandLine(spec)}
 	}
 	if exit.Code == 0 && !exit.OOM {
-		return last.lines(), nil
+		return nil
 	}
-	return nil, &pipeline.Fault{
+	return &pipeline.Fault{
 		Kind:   pipeline.ContainerFailed,
 		Err:    exitError(spec, exit, last.lines()),
 		Hint:   exitHint(exit),
@@ -176,10 +175,7 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 }
 
 func exitError(spec container.Spec, exit container.Exit, lines []string) error {
-	name := path.Base(spec.Command[0])
-	if len(spec.Command) > 1 && name == "python3" {
-		name = path.Base(spec.Command[1])
-	}
+	name := program(spec.Command)
 	if exit.OOM {
 		return fmt.Errorf("%s was killed: it needs more memory than there is", name)
 	}
@@ -189,6 +185,19 @@ func exitError(spec container.Spec, exit container.Exit, lines []string) error {
 		}
 	}
 	return fmt.Errorf("%s exited with status %d", name, exit.Code)
+}
+
+// program is what a person calls the program that command runs: not its interpreter.
+func program(command []string) string {
+	name := path.Base(command[0])
+	switch {
+	case name == "python3" && len(command) > 1:
+		return path.Base(command[1])
+	case name == "sh" && len(command) > 3: // sh -c SCRIPT NAME …
+		return command[3]
+	default:
+		return name
+	}
 }
 
 func exitHint(exit container.Exit) string {

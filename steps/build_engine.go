@@ -90,7 +90,7 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
 	spec.Outputs = []container.Mount{{Source: w.Dir, Target: outDir}}
 	const limit = time.Hour // seen: 78 s on an H100; small GPUs take many minutes
-	if _, err := s.machine.runBatch(ctx, w, spec, limit); err != nil {
+	if err := s.machine.runBatch(ctx, w, spec, limit); err != nil {
 		return err
 	}
 	// trtexec has been seen to go on after it could not save.

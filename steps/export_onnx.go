@@ -17,8 +17,7 @@ type ExportONNX struct {
 }
 
 const (
-	exportScript script = "export_onnx.py"
-	onnxFile            = "model.onnx"
+	onnxFile = "model.onnx"
 	// weightsTarget is where containers find the weights.
 	weightsTarget = "/in/" + weightsFile
 )
@@ -35,7 +34,7 @@ func (s *ExportONNX) Outputs() []pipeline.Output {
 }
 
 func (s *ExportONNX) command() []string {
-	return exportScript.command(trusted(s.options, "--weights", weightsTarget, "--output", outDir+"/"+onnxFile)...)
+	return exportScript().command(trusted(s.options, "--weights", weightsTarget, "--output", outDir+"/"+onnxFile)...)
 }
 
 // trusted lets torch.load run on what is ours; a user's file is loaded with weights_only, which torch has since 1.13.
@@ -48,12 +47,14 @@ func trusted(o Options, args ...string) []string {
 
 // Facts are the program and its arguments.
 func (s *ExportONNX) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
-	return exportScript.facts(s.command())
+	return exportScript().facts(s.command())
 }
 
 // Run exports the model in the exporter image.
 func (s *ExportONNX) Run(ctx context.Context, w *pipeline.Work) error {
 	spec := batchSpec(IDExportONNX, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{{Source: w.Input(s.weights).Path, Target: weightsTarget}}
-	return s.machine.runScript(ctx, w, exportScript, spec, 15*time.Minute)
+	return s.machine.runScript(ctx, w, exportScript(), spec, 15*time.Minute)
 }
+
+func exportScript() script { return script{"export_onnx.py", "program.py", "resnet50.py"} }

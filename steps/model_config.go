@@ -16,6 +16,8 @@ const (
 	DALIModel     = "dali"
 	EnsembleModel = "ensemble_dali_resnet50"
 
+	daliInput = "DALI_INPUT_0"
+
 	gpuModel = "resnet50_trt"
 	cpuModel = "resnet50_onnx"
 	// committedModel is the name under which the classifier stands in model_repository/: the gpu lane's, as in the tutorial.
@@ -89,6 +91,11 @@ func overlay(c *pb.ModelConfig, o Options, m model) {
 	switch {
 	case o.Images == Local:
 		c.Platform, c.Backend = "", "python"
+		// The Python backends take pictures of different sizes in one batch, and answer each by itself.
+		c.SchedulingChoice = &pb.ModelConfig_DynamicBatching{DynamicBatching: &pb.ModelDynamicBatching{MaxQueueDelayMicroseconds: 500}}
+		for _, input := range c.GetInput() {
+			input.AllowRaggedBatch = input.GetName() == daliInput
+		}
 	case m.name == cpuModel:
 		c.Platform, c.Backend = "onnxruntime_onnx", ""
 	}

@@ -18,10 +18,9 @@ type Reference struct {
 }
 
 const (
-	referenceScript script = "reference.py"
-	tensorFile             = "tensor.f32" // little-endian FP32 [3,224,224]
-	logitsFile             = "logits.f32" // little-endian FP32 [1000]
-	pictureTarget          = "/dalirun/picture"
+	tensorFile    = "tensor.f32" // little-endian FP32 [3,224,224]
+	logitsFile    = "logits.f32" // little-endian FP32 [1000]
+	pictureTarget = "/dalirun/picture"
 )
 
 // ID returns reference.
@@ -46,12 +45,12 @@ func (s *Reference) Logits() pipeline.Output {
 }
 
 func (s *Reference) command() []string {
-	return referenceScript.command(trusted(s.options, "--weights", weightsTarget, "--image", pictureTarget, "--output-dir", outDir)...)
+	return referenceScript().command(trusted(s.options, "--weights", weightsTarget, "--image", pictureTarget, "--output-dir", outDir)...)
 }
 
 // Facts are the picture, the program and its arguments.
 func (s *Reference) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
-	facts, err := referenceScript.facts(s.command())
+	facts, err := referenceScript().facts(s.command())
 	if err != nil {
 		return nil, err
 	}
@@ -70,5 +69,7 @@ func (s *Reference) Run(ctx context.Context, w *pipeline.Work) error {
 		{Source: w.Input(s.weights).Path, Target: weightsTarget},
 		{Source: picture, Target: pictureTarget},
 	}
-	return s.machine.runScript(ctx, w, referenceScript, spec, 10*time.Minute)
+	return s.machine.runScript(ctx, w, referenceScript(), spec, 10*time.Minute)
 }
+
+func referenceScript() script { return script{"reference.py", "program.py", "resnet50.py"} }

@@ -17,8 +17,7 @@ type SerializeDALI struct {
 }
 
 const (
-	serializeScript script = "serialize_dali.py"
-	daliFile               = "model.dali"
+	daliFile = "model.dali"
 	// daliThreads is the tutorial's num_threads.
 	daliThreads = 4
 )
@@ -35,7 +34,7 @@ func (s *SerializeDALI) Outputs() []pipeline.Output {
 }
 
 func (s *SerializeDALI) command() []string {
-	command := serializeScript.command(
+	command := serializeScript().command(
 		"--device", string(s.options.Lane),
 		"--max-batch", strconv.Itoa(s.options.MaxBatch),
 		"--threads", strconv.Itoa(daliThreads),
@@ -48,7 +47,7 @@ func (s *SerializeDALI) command() []string {
 
 // Facts are the program and its arguments: for the gpu lane the `mixed` decoder on device 0, else the CPU's.
 func (s *SerializeDALI) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
-	return serializeScript.facts(s.command())
+	return serializeScript().facts(s.command())
 }
 
 // Run serializes the DALI pipeline.
@@ -60,5 +59,7 @@ func (s *SerializeDALI) Run(ctx context.Context, w *pipeline.Work) error {
 	if s.options.Lane == GPU {
 		spec.GPUs = s.options.GPUs
 	}
-	return s.machine.runScript(ctx, w, serializeScript, spec, 10*time.Minute)
+	return s.machine.runScript(ctx, w, serializeScript(), spec, 10*time.Minute)
 }
+
+func serializeScript() script { return script{"serialize_dali.py", "program.py"} }

@@ -37,6 +37,8 @@ const (
 	DrainGrace = 35 * time.Second
 
 	pollEvery = 25 * time.Millisecond
+	// exitKnown is how long after a server's connections broke its exit may become known: its log is read to the end first.
+	exitKnown = 2 * time.Second
 )
 
 // The names of the results that Serve tells of.
@@ -59,6 +61,11 @@ func (s *Serve) Outputs() []pipeline.Output {
 func (s *Serve) spec(image, repository string) container.Spec {
 	spec := batchSpec(IDServe, image,
 		"tritonserver", "--model-repository="+repositoryTarget, "--model-control-mode=explicit")
+	if s.options.Images == Local {
+		// Every backend there is Python, and completing a configuration starts its process once more. Servers of 2021
+		// do not know the option.
+		spec.Command = append(spec.Command, "--disable-auto-complete-config")
+	}
 	spec.Role = container.RoleServer
 	spec.Network = container.NetworkPublish
 	spec.Publish = []container.Port{s.options.HTTP, s.options.GRPC, s.options.Metrics}
@@ -80,6 +87,9 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return runtimeFault(err)
 	}
 	server, err := p.server(ctx, s.options)
+	if errors.Is(err, errServerExited) {
+		return s.explain(ctx, p, spec, nil, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -144,7 +154,8 @@ func waitLive(ctx context.Context, client *triton.Client) error {
 	}
 }
 
-// explain makes a fault of why the server is not ready, with the reason of each model that has one.
+// explain makes a fault of why the server is not ready, with the reason of each model that has one. Of one that exited
+// client asks nothing.
 func (s *Serve) explain(ctx context.Context, p *process, spec container.Spec, client *triton.Client, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -217,24 +228,43 @@ func (p *process) stop(ctx context.Context) error {
 
 // within bounds do by limit, and by the life of the server.
 func (p *process) within(ctx context.Context, limit time.Duration, otherwise string, do func(context.Context) error) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s after %s", otherwise, limit))
+	late := fmt.Errorf("%s after %s", otherwise, limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- do(ctx) }()
 	select {
 	case err := <-done:
-		select {
-		case <-p.ended: // the call failed because the server is gone: that is the reason
-			return p.exited()
-		default:
+		if err == nil {
+			return nil
 		}
-		if err != nil && ctx.Err() != nil {
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return err
+		switch {
+		case errors.Is(err, context.DeadlineExceeded): // the server, which is told of it, can see it first
+			return late
+		case errors.Is(err, triton.ErrUnavailable) && p.over(ctx):
+			return p.exited() // that is why the call failed
+		default:
+			return err
+		}
 	case <-p.ended:
 		return p.exited()
 	}
+}
+
+// over says whether the server has exited. It waits a little, since connections break before the exit is known.
+func (p *process) over(ctx context.Context) bool {
+	timer := time.NewTimer(exitKnown)
+	defer timer.Stop()
+	select {
+	case <-p.ended:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
 }
 
 func (p *process) exited() error {
@@ -260,12 +290,10 @@ func (p *process) server(ctx context.Context, o Options) (Server, error) {
 	}{{o.HTTP, &s.HTTP}, {o.GRPC, &s.GRPC}, {o.Metrics, &s.Metrics}} {
 		addr, err := p.container.Addr(ctx, port.Container)
 		if err != nil {
-			select {
-			case <-p.ended: // an exited container publishes nothing
-				return s, &pipeline.Fault{Kind: pipeline.NotReady, Err: p.exited(), Tail: p.last.lines()}
-			default:
-				return s, err
+			if p.over(ctx) { // an exited container publishes nothing
+				return s, p.exited()
 			}
+			return s, err
 		}
 		*port.to = addr
 	}

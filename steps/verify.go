@@ -25,7 +25,7 @@ type Verify struct {
 // The names of the results that Verify tells of.
 const (
 	ResultParity = "parity" // a parity.Report
-	ResultTop    = "top"    // []triton.Class, the best first
+	ResultTop    = "top"    // []triton.Scored, the best first
 )
 
 const (
@@ -66,8 +66,8 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 		return &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: "read the server's log: a model can fail after it was ready"}
 	}
 	report, err := compare(served, tensor, logits, s.options.Precision)
-	if err != nil {
-		return err
+	if err != nil { // such as an answer of another size
+		return &pipeline.Fault{Kind: pipeline.NotVerified, Err: err}
 	}
 	w.Emit(pipeline.Result{Name: ResultParity, Value: report})
 	w.Emit(pipeline.Result{Name: ResultTop, Value: served.top})
@@ -85,11 +85,11 @@ type answers struct {
 	tensor   []float32 // dali, of the picture
 	logits   []float32 // the classifier, of the reference tensor
 	ensemble []float32 // the ensemble, of the picture
-	top      []triton.Class
+	top      []triton.Scored
 }
 
 func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []float32) (answers, error) {
-	picture, err := triton.NewUint8("DALI_INPUT_0", s.options.Picture.Data, 1, int64(len(s.options.Picture.Data)))
+	picture, err := triton.NewUint8(daliInput, s.options.Picture.Data, 1, int64(len(s.options.Picture.Data)))
 	if err != nil {
 		return answers{}, err
 	}
@@ -110,8 +110,9 @@ func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []flo
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit, fmt.Errorf("%s did not answer within %s", EnsembleModel, inferLimit))
 	defer cancel()
-	a.top, err = client.Classify(ctx, EnsembleModel, s.options.Picture.Data, topClasses)
-	return a, err
+	all, err := client.Classify(ctx, EnsembleModel, s.options.Picture.Data, triton.EveryClass)
+	a.top = triton.Score(all)[:min(topClasses, len(all))]
+	return a, inTime(ctx, err)
 }
 
 func inferOne(ctx context.Context, client *triton.Client, model string, input triton.Tensor, output string) ([]float32, error) {
@@ -121,13 +122,21 @@ func inferOne(ctx context.Context, client *triton.Client, model string, input tr
 		Model: model, Inputs: []triton.Tensor{input}, Outputs: []triton.RequestedOutput{{Name: output}},
 	})
 	if err != nil {
-		return nil, err
+		return nil, inTime(ctx, err)
 	}
 	t, err := answer.Output(output)
 	if err != nil {
 		return nil, err
 	}
 	return t.Float32s()
+}
+
+// inTime returns err, or why ctx ended before.
+func inTime(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // compare holds the served answers against PyTorch's.
@@ -154,7 +163,7 @@ func compare(served answers, tensor, logits []float32, precision string) (parity
 
 // readFloats reads little-endian FP32.
 func readFloats(name string) ([]float32, error) {
-	data, err := os.ReadFile(name) //nolint:gosec // an artifact of ours
+	data, err := os.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}

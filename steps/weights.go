@@ -68,7 +68,7 @@ func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	})
 	if err != nil {
 		return &pipeline.Fault{
-			Kind: pipeline.Environment, Err: fmt.Errorf("download the pretrained weights: %w", err),
+			Kind: pipeline.Environment, Err: fmt.Errorf("download the pretrained weights: %w", inTime(ctx, err)),
 			Hint: "check the network or proxy; or use --weights FILE.pth with a copy of " + PretrainedURL + ", or --weights auto for seeded ones",
 		}
 	}
@@ -101,6 +101,9 @@ func (s *FileWeights) Outputs() []pipeline.Output { return weightsOutputs() }
 // Facts are the file's content. It is hashed again only if its size or time changed.
 func (s *FileWeights) Facts(ctx context.Context, _ pipeline.Inputs) (pipeline.Facts, error) {
 	info, err := os.Stat(s.path)
+	if err == nil && !info.Mode().IsRegular() { // to open a pipe could wait for ever
+		err = fmt.Errorf("%s is not a file", s.path)
+	}
 	if err != nil {
 		return nil, weightsFault(err)
 	}
@@ -147,26 +150,24 @@ func (s *SeededWeights) Inputs() []pipeline.Output { return []pipeline.Output{s.
 // Outputs are the weights.
 func (s *SeededWeights) Outputs() []pipeline.Output { return weightsOutputs() }
 
-const seedScript script = "seed_weights.py"
-
 func (s *SeededWeights) command() []string {
-	return seedScript.command("--seed", strconv.FormatInt(s.seed, 10), "--output", outDir+"/"+weightsFile)
+	return seedScript().command("--seed", strconv.FormatInt(s.seed, 10), "--output", outDir+"/"+weightsFile)
 }
 
 // Facts are the seed and the program.
 func (s *SeededWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
-	return seedScript.facts(s.command())
+	return seedScript().facts(s.command())
 }
 
 // Run makes the weights in the exporter image.
 func (s *SeededWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	spec := batchSpec(IDWeights, w.Input(s.image).Ref, s.command()...)
-	return s.machine.runScript(ctx, w, seedScript, spec, 15*time.Minute)
+	return s.machine.runScript(ctx, w, seedScript(), spec, 15*time.Minute)
 }
 
 // fileDigest is the hex SHA-256 of a file.
 func fileDigest(ctx context.Context, name string) (string, error) {
-	f, err := os.Open(name) //nolint:gosec // the user named the file, or it is ours
+	f, err := os.Open(name)
 	if err != nil {
 		return "", err
 	}
@@ -179,7 +180,7 @@ func fileDigest(ctx context.Context, name string) (string, error) {
 }
 
 func copyFile(ctx context.Context, from, to string) (err error) {
-	in, err := os.Open(from) //nolint:gosec // the user named the file, or it is ours
+	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
@@ -205,3 +206,5 @@ func (c *contextReader) Read(p []byte) (int, error) {
 	}
 	return c.r.Read(p)
 }
+
+func seedScript() script { return script{"seed_weights.py", "program.py", "resnet50.py"} }

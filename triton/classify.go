@@ -210,3 +210,29 @@ func Softmax(logits []float32) []float32 {
 	}
 	return out
 }
+
+// EveryClass asks [Client.Classify] for all elements of an output. The server
+// caps the number at the element count, and refuses tensors of more elements
+// than this (server:src/classification.cc).
+const EveryClass = 1_000_000
+
+// Scored is a class and how probable it is among all.
+type Scored struct {
+	Class
+	// Probability is the softmax over all elements of the output, 0 to 1.
+	Probability float32 `json:"probability"`
+}
+
+// Score returns classes with their probabilities, in the same order. It needs
+// every class of the output, as [EveryClass] gets them, with logits as values.
+func Score(all []Class) []Scored {
+	logits := make([]float32, len(all))
+	for i, c := range all {
+		logits[i] = c.Value
+	}
+	scored := make([]Scored, len(all))
+	for i, p := range Softmax(logits) {
+		scored[i] = Scored{all[i], p}
+	}
+	return scored
+}

@@ -69,7 +69,7 @@ current folder (opt-batch: 64). The command line goes before the environment, an
 	root.SetIn(a.Stdin)
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flagFault(cmd, err) })
+	root.SetFlagErrorFunc(flagFault)
 	root.AddCommand(
 		a.setupCommand(), a.serveCommand(), a.stopCommand(), a.psCommand(), a.e2eCommand(), a.classifyCommand(),
 		a.planCommand(), a.doctorCommand(), a.gcCommand(), a.versionCommand(),
@@ -79,30 +79,38 @@ current folder (opt-batch: 64). The command line goes before the environment, an
 		if c.Name() == "completion" {
 			c.Example = "  # for this shell\n  source <(dalirun completion bash)\n\n  # for good\n  dalirun completion bash | sudo tee /etc/bash_completion.d/dalirun >/dev/null"
 		}
-		usageArgs(c)
 	}
-	root.Args = cobra.ArbitraryArgs
-	root.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return cmd.Help()
-		}
-		var names []string
-		for _, c := range cmd.Commands() {
-			names = append(names, c.Name())
-		}
-		hint := nearest(args[0], names)
-		if hint == "" {
-			hint = "`dalirun --help` lists the commands"
-		}
-		return usagef(hint, "unknown command %q", args[0])
-	}
+	usageArgs(root)
 	return root
 }
 
-// usageArgs makes a wrong number of arguments a usage fault.
+// unknownCommand is what a command that only holds others does: it shows its help, or says that it has no such command.
+func unknownCommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return cmd.Help()
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	hint := nearest(args[0], names)
+	if hint == "" {
+		hint = "`" + cmd.CommandPath() + " --help` lists the commands"
+	}
+	return usagef(hint, "unknown command %q", args[0])
+}
+
+// usageArgs makes a wrong command or a wrong number of arguments a usage fault, for c and those below it.
 func usageArgs(c *cobra.Command) {
+	for _, below := range c.Commands() {
+		usageArgs(below)
+	}
+	if c.HasSubCommands() {
+		c.Args, c.RunE = cobra.ArbitraryArgs, unknownCommand
+		return
+	}
 	check := c.Args
-	if check == nil || c.HasSubCommands() {
+	if check == nil {
 		return
 	}
 	c.Args = func(cmd *cobra.Command, args []string) error {
@@ -151,7 +159,7 @@ func (a *App) terminal() ui.Terminal {
 	if !ok {
 		return t
 	}
-	fd := int(f.Fd()) //nolint:gosec // a file descriptor is small
+	fd := int(f.Fd())
 	t.IsTTY = term.IsTerminal(fd)
 	t.Width = func() int {
 		width, _, err := term.GetSize(fd)

@@ -17,10 +17,6 @@ import (
 	"github.com/dalirun/dalirun/triton"
 )
 
-// everyClass asks the server for all elements of an output, so that probabilities can be computed: it caps the number
-// at the element count, and refuses tensors of more elements than this.
-const everyClass = 1_000_000
-
 type classifyFlags struct {
 	place
 	url, model, labels string
@@ -33,15 +29,10 @@ type classifyFlags struct {
 
 // classified is the answer for one picture.
 type classified struct {
-	Image        string       `json:"image"`
-	Model        string       `json:"model"`
-	Milliseconds float64      `json:"milliseconds"` // of the request, there and back
-	Classes      []classScore `json:"classes"`
-}
-
-type classScore struct {
-	triton.Class
-	Probability float32 `json:"probability"` // softmax over all classes
+	Image        string          `json:"image"`
+	Model        string          `json:"model"`
+	Milliseconds float64         `json:"milliseconds"` // of the request, there and back
+	Classes      []triton.Scored `json:"classes"`
 }
 
 func (a *App) classifyCommand() *cobra.Command {
@@ -62,7 +53,7 @@ JPEG, PNG, BMP, TIFF and WebP pictures are sent as they are; one that is cut off
 			return a.classify(cmd.Context(), f, append(args, f.images...))
 		},
 	}
-	f.place.flags(a, cmd)
+	f.flags(a, cmd)
 	f.format = formatFlag(cmd)
 	cmd.Flags().StringVar(&f.url, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
 	cmd.Flags().StringVar(&f.model, "model", steps.EnsembleModel, "model to ask")
@@ -94,9 +85,13 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 	if err != nil {
 		return err
 	}
+	images, errs := sendable(images)
+	if len(images) == 0 {
+		return errors.Join(errs...)
+	}
 	client, err := a.dial(ctx, &f)
 	if err != nil {
-		return err
+		return errors.Join(append(errs, err)...)
 	}
 	defer client.Close() //nolint:errcheck // nothing is in flight
 	if f.verbose {
@@ -105,7 +100,6 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 		}
 	}
 	answers := []classified{}
-	var errs []error
 	for _, name := range images {
 		answer, err := classifyOne(ctx, client, f, name, labels)
 		if err != nil {
@@ -124,6 +118,19 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 		errs = append(errs, writeJSON(a.Stdout, answers))
 	}
 	return errors.Join(errs...)
+}
+
+// sendable returns the pictures that a server may get, and why it may not get the others.
+func sendable(images []string) (good []string, errs []error) {
+	for _, name := range images {
+		// They are read again when their turn comes: all of them at a time might not fit into memory.
+		if _, err := readPicture(name); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		good = append(good, name)
+	}
+	return good, errs
 }
 
 func (a *App) dial(ctx context.Context, f *classifyFlags) (*triton.Client, error) {
@@ -154,7 +161,7 @@ func classifyOne(ctx context.Context, client *triton.Client, f classifyFlags, na
 	inner, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%s did not answer within %s", f.model, f.timeout))
 	defer cancel()
 	began := time.Now()
-	all, err := client.Classify(inner, f.model, picture.Data, everyClass)
+	all, err := client.Classify(inner, f.model, picture.Data, triton.EveryClass)
 	if err != nil {
 		if ctx.Err() != nil {
 			return classified{}, context.Cause(ctx)
@@ -162,16 +169,11 @@ func classifyOne(ctx context.Context, client *triton.Client, f classifyFlags, na
 		return classified{}, &pipeline.Fault{Kind: pipeline.NotReady, Err: fmt.Errorf("classify %s: %w", name, err), Hint: serverHint(err, f.url)}
 	}
 	answer := classified{Image: name, Model: f.model, Milliseconds: float64(time.Since(began).Microseconds()) / 1000}
-	logits := make([]float32, len(all))
-	for i, c := range all {
-		logits[i] = c.Value
-	}
-	probabilities := triton.Softmax(logits)
-	for i, c := range all[:min(f.top.value, len(all))] {
+	answer.Classes = triton.Score(all)[:min(f.top.value, len(all))]
+	for i, c := range answer.Classes {
 		if c.Label == "" && c.Index < len(labels) {
-			c.Label = labels[c.Index]
+			answer.Classes[i].Label = labels[c.Index]
 		}
-		answer.Classes = append(answer.Classes, classScore{c, probabilities[i]})
 	}
 	return answer, nil
 }
@@ -219,7 +221,7 @@ func readLabels(name string) ([]string, error) {
 	if name == "" {
 		return nil, nil
 	}
-	data, err := os.ReadFile(name) //nolint:gosec // the user named it
+	data, err := os.ReadFile(name)
 	if err != nil {
 		return nil, usagef("", "--labels: %w", err)
 	}

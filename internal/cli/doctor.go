@@ -129,7 +129,7 @@ func (d *diagnosis) engine(ctx context.Context) finding {
 
 func (d *diagnosis) gpu(ctx context.Context) finding {
 	var r resolved
-	gpus, err := d.app.resolveLane(ctx, d.wishes, d.info, &r)
+	gpus, err := d.app.resolveLane(ctx, d.wishes, &r)
 	if err != nil {
 		return finding{Status: statusFail, Saw: err.Error(), Remedy: hintOf(err, "")}
 	}

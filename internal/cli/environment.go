@@ -5,11 +5,16 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/docker"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // runtime returns the container runtime that Docker's own CLI would use. Nothing is asked of it yet.
 func (a *App) runtime(labels container.Labels) (container.Runtime, error) {
-	return docker.New(docker.Options{Env: a.env, Home: a.env("HOME"), Labels: labels, UID: os.Getuid(), GID: os.Getgid()})
+	r, err := docker.New(docker.Options{Env: a.env, Home: a.env("HOME"), Labels: labels, UID: os.Getuid(), GID: os.Getgid()})
+	if err != nil {
+		return nil, pipeline.Faultf(pipeline.Environment, "correct DOCKER_HOST or DOCKER_CONTEXT, or choose another one with `docker context use`", "%w", err)
+	}
+	return r, nil
 }
 
 // caBundle is what an image build needs to trust where a proxy opens TLS. Empty where the host names no bundle.
@@ -18,7 +23,7 @@ func (a *App) caBundle() []byte {
 		if name == "" {
 			continue
 		}
-		if data, err := os.ReadFile(name); err == nil { //nolint:gosec // the user's environment names it
+		if data, err := os.ReadFile(name); err == nil {
 			return data
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/agext/levenshtein"
@@ -66,7 +67,7 @@ func cause(err error) error {
 
 // readConfig reads a flat file of flag names and values. A key that is no flag of any command is an error.
 func readConfig(file string, root *cobra.Command) (map[string]string, error) {
-	data, err := os.ReadFile(file) //nolint:gosec // the project's own configuration
+	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -117,7 +118,7 @@ func flagNames(root *cobra.Command) []string {
 
 // nearest suggests the known word that word was perhaps meant to be.
 func nearest(word string, known []string) string {
-	best, distance := "", len(word)/2+2
+	best, distance := "", len(word)/3+2
 	for _, k := range known {
 		if d := levenshtein.Distance(strings.ToLower(word), k, nil); d < distance {
 			best, distance = k, d
@@ -162,7 +163,7 @@ func (c *choice) Set(s string) error {
 type number struct{ value, low, high int }
 
 // String returns the value.
-func (n *number) String() string { return fmt.Sprint(n.value) }
+func (n *number) String() string { return strconv.Itoa(n.value) }
 
 // Type names the range in the help.
 func (n *number) Type() string { return fmt.Sprintf("%d..%d", n.low, n.high) }

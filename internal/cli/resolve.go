@@ -42,6 +42,9 @@ func (w *wishes) check() error {
 	if _, _, err := w.weightsSource(); err != nil {
 		return err
 	}
+	if _, err := w.picture(); err != nil {
+		return err
+	}
 	known := stepIDs()
 	for _, id := range w.force {
 		if id != "all" && !slices.Contains(known, id) {
@@ -144,7 +147,7 @@ func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runti
 		Picture: picture, Precision: w.precision.value, OptBatch: w.optBatch.value, MaxBatch: w.maxBatch.value, GPUs: w.gpus,
 		HTTP: port(w.http, steps.PortHTTP), GRPC: port(w.grpc, steps.PortGRPC), Metrics: port(w.metrics, steps.PortMetrics), ReadyTimeout: w.readyTimeout,
 	}}
-	gpus, err := a.resolveLane(ctx, w, info, &r)
+	gpus, err := a.resolveLane(ctx, w, &r)
 	if err != nil {
 		return r, err
 	}
@@ -204,7 +207,7 @@ func checkPorts(ctx context.Context, info container.Info, ports ...container.Por
 			by = " by " + user
 		}
 		return &pipeline.Fault{
-			Kind: pipeline.Environment, Err: fmt.Errorf("%w%s: %d", container.ErrPortTaken, by, p.Host),
+			Kind: pipeline.Environment, Err: fmt.Errorf("port %d is in use%s", p.Host, by),
 			Hint: "stop what uses it, name another, or name none and a free one is taken",
 		}
 	}
@@ -212,7 +215,7 @@ func checkPorts(ctx context.Context, info container.Info, ports ...container.Por
 }
 
 // resolveLane takes the lane that was asked for, or the GPU if there is one.
-func (a *App) resolveLane(ctx context.Context, w *wishes, info container.Info, r *resolved) (host.GPUs, error) {
+func (a *App) resolveLane(ctx context.Context, w *wishes, r *resolved) (host.GPUs, error) {
 	if w.accel.value == string(steps.CPU) {
 		r.Lane, r.LaneReason = steps.CPU, "asked for"
 		return host.GPUs{}, nil
@@ -232,7 +235,7 @@ func (a *App) resolveLane(ctx context.Context, w *wishes, info container.Info, r
 	}
 	if required {
 		return gpus, &pipeline.Fault{
-			Kind: pipeline.Environment, Err: fmt.Errorf("no GPU: %w", err),
+			Kind: pipeline.Environment, Err: err,
 			Hint: "`dalirun doctor` says more; --accel cpu runs the same without a GPU",
 		}
 	}

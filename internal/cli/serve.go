@@ -154,7 +154,7 @@ func waitForEnd(ctx context.Context, runtime container.Runtime, id string) error
 	exit, err := c.Wait(ctx)
 	switch {
 	case ctx.Err() != nil:
-		return nil
+		return nil //nolint:nilerr // that it was asked to stop is no failure
 	case errors.Is(err, container.ErrNotFound): // `dalirun stop` removes it
 		return nil
 	case err != nil:

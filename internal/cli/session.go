@@ -133,7 +133,7 @@ func (x *session) labels() container.Labels {
 
 func newRunID(now time.Time) string {
 	var tail [3]byte
-	rand.Read(tail[:]) //nolint:errcheck // never returns an error
+	rand.Read(tail[:])
 	return now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(tail[:])
 }
 

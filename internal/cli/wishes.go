@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -96,10 +97,13 @@ func (w *wishes) picture() (steps.Picture, error) {
 // readPicture reads an encoded picture and refuses what a server should not get to decode.
 func readPicture(name string) (steps.Picture, error) {
 	limits := picture.DefaultLimits()
-	if info, err := os.Stat(name); err == nil && info.Size() > limits.MaxBytes {
-		return steps.Picture{}, usagef("scale it down", "%s: %d bytes are more than %d", name, info.Size(), limits.MaxBytes)
+	file, err := os.Open(name)
+	if err != nil {
+		return steps.Picture{}, usagef("", "read the picture: %w", err)
 	}
-	data, err := os.ReadFile(name) //nolint:gosec // the user named it
+	defer file.Close() //nolint:errcheck // only read
+	// One byte more than the limit is enough to see that it is too large; a device can have no end.
+	data, err := io.ReadAll(io.LimitReader(file, limits.MaxBytes+1))
 	if err != nil {
 		return steps.Picture{}, usagef("", "read the picture: %w", err)
 	}

@@ -95,14 +95,21 @@ func (c *Collector) result(step pipeline.ID, x pipeline.Result) {
 	case ResultDigests:
 		var more map[string]string
 		if err = as(x.Value, &more); err == nil {
-			if c.report.Digests == nil {
-				c.report.Digests = map[string]string{}
-			}
-			maps.Copy(c.report.Digests, more)
+			c.digests("", more)
 		}
 	}
 	if err != nil {
 		c.warn(step, fmt.Sprintf("its result %q is not in this report: %v", x.Name, err))
+	}
+}
+
+// digests adds to those of the report.
+func (c *Collector) digests(prefix string, more map[string]string) {
+	if c.report.Digests == nil {
+		c.report.Digests = map[string]string{}
+	}
+	for name, digest := range more {
+		c.report.Digests[prefix+name] = digest
 	}
 }
 
@@ -139,6 +146,7 @@ func (c *Collector) end(id pipeline.ID, x pipeline.Ended) {
 	s := c.step(id)
 	s.State, s.Seconds, s.Reason, s.Error, s.Hint, s.LastOutput = x.State, x.Elapsed.Seconds(), x.Reason, "", "", nil
 	delete(c.began, id)
+	c.digests(string(id)+"/", x.Digests)
 	if x.Err == nil {
 		return
 	}

@@ -19,7 +19,7 @@ import (
 const patience = 30 * time.Second
 
 // TestStore checks that the stores which open returns keep the contract of [pipeline.Store]. Each is used by one test.
-func TestStore(t *testing.T, open func(t *testing.T) pipeline.Store) {
+func TestStore(t *testing.T, open func(t *testing.T) pipeline.Store) { //nolint:tparallel // whoever calls it is parallel
 	t.Helper()
 	tests := map[string]func(t *testing.T, s *suite){
 		"miss":                     testMiss,
@@ -48,11 +48,14 @@ func TestStore(t *testing.T, open func(t *testing.T) pipeline.Store) {
 		"facts of many workspaces": testFactsOfWorkspaces,
 	}
 	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			test(t, &suite{open(t)})
-		})
+		t.Run(name, func(t *testing.T) { testOne(t, &suite{open(t)}, test) })
 	}
+}
+
+func testOne(t *testing.T, s *suite, test func(*testing.T, *suite)) {
+	t.Helper()
+	t.Parallel()
+	test(t, s)
 }
 
 type suite struct{ pipeline.Store }
@@ -91,11 +94,12 @@ func write(t *testing.T, dir string, files map[string]string) (outputs []string)
 	return outputs
 }
 
-func (s *suite) get(t *testing.T, fp pipeline.Fingerprint) pipeline.Entry {
+// get returns the entry of f1.
+func (s *suite) get(t *testing.T) pipeline.Entry {
 	t.Helper()
-	entry, err := s.Get(fp)
+	entry, err := s.Get("f1")
 	if err != nil {
-		t.Fatalf("get %s: %v", fp, err)
+		t.Fatalf("get: %v", err)
 	}
 	t.Cleanup(func() { noError(t, entry.Close()) })
 	return entry
@@ -127,11 +131,15 @@ func wantContent(t *testing.T, path, want string) {
 	}
 }
 
-func testMiss(t *testing.T, s *suite) { s.wantError(t, "f1", pipeline.ErrMiss) }
+func testMiss(t *testing.T, s *suite) {
+	t.Helper()
+	s.wantError(t, "f1", pipeline.ErrMiss)
+}
 
 func testCommit(t *testing.T, s *suite) {
+	t.Helper()
 	committed := s.commit(t, "f1", map[string]string{"model.onnx": "weights", "labels.txt": "espresso"})
-	entry := s.get(t, "f1")
+	entry := s.get(t)
 	if diff := cmp.Diff(committed, entry.Values()); diff != "" {
 		t.Errorf("Get differs from Commit (-commit +get):\n%s", diff)
 	}
@@ -150,12 +158,14 @@ func testCommit(t *testing.T, s *suite) {
 }
 
 func testFolder(t *testing.T, s *suite) {
+	t.Helper()
 	values := s.commit(t, "f1", map[string]string{"repository/dali/1/model.dali": "dali"})
 	wantContent(t, filepath.Join(values["repository"].Path, "dali", "1", "model.dali"), "dali")
-	noError(t, s.get(t, "f1").Verify())
+	noError(t, s.get(t).Verify())
 }
 
 func testDigests(t *testing.T, s *suite) {
+	t.Helper()
 	digest := func(fp pipeline.Fingerprint, path, content string) string {
 		return s.commit(t, fp, map[string]string{path: content})["out"].Digest
 	}
@@ -173,6 +183,7 @@ func testDigests(t *testing.T, s *suite) {
 }
 
 func testNamedOutputs(t *testing.T, s *suite) {
+	t.Helper()
 	tx := s.begin(t, "f1")
 	write(t, tx.Dir(), map[string]string{"out": "x", "scratch": "y"})
 	entry, err := tx.Commit("a", nil, []string{"out"})
@@ -187,6 +198,7 @@ func testNamedOutputs(t *testing.T, s *suite) {
 }
 
 func testMissingOutput(t *testing.T, s *suite) {
+	t.Helper()
 	tx := s.begin(t, "f1")
 	write(t, tx.Dir(), map[string]string{"out": "x"})
 	_, err := tx.Commit("a", nil, []string{"out", "model.plan"})
@@ -207,6 +219,7 @@ func wantGone(t *testing.T, path string) {
 }
 
 func testRollback(t *testing.T, s *suite) {
+	t.Helper()
 	tx := s.begin(t, "f1")
 	write(t, tx.Dir(), map[string]string{"out": "x"})
 	noError(t, tx.Rollback())
@@ -220,6 +233,7 @@ func testRollback(t *testing.T, s *suite) {
 }
 
 func testRollbackAfterCommit(t *testing.T, s *suite) {
+	t.Helper()
 	tx := s.begin(t, "f1")
 	entry, err := tx.Commit("a", nil, write(t, tx.Dir(), map[string]string{"out": "x"}))
 	if err != nil {
@@ -228,10 +242,11 @@ func testRollbackAfterCommit(t *testing.T, s *suite) {
 	noError(t, tx.Rollback())
 	wantContent(t, entry.Values()["out"].Path, "x")
 	noError(t, entry.Close())
-	noError(t, s.get(t, "f1").Verify())
+	noError(t, s.get(t).Verify())
 }
 
 func testCommitAfterEnd(t *testing.T, s *suite) {
+	t.Helper()
 	tx := s.begin(t, "f1")
 	outputs := write(t, tx.Dir(), map[string]string{"out": "x"})
 	noError(t, tx.Rollback())
@@ -243,16 +258,18 @@ func testCommitAfterEnd(t *testing.T, s *suite) {
 
 // testReplace is what a forced build does: its result counts, and who reads the old one is not disturbed.
 func testReplace(t *testing.T, s *suite) {
+	t.Helper()
 	s.commit(t, "f1", map[string]string{"out": "old"})
-	reader := s.get(t, "f1")
+	reader := s.get(t)
 	s.commit(t, "f1", map[string]string{"out": "new"})
 	wantContent(t, reader.Values()["out"].Path, "old")
-	entry := s.get(t, "f1")
+	entry := s.get(t)
 	wantContent(t, entry.Values()["out"].Path, "new")
 	noError(t, entry.Verify())
 }
 
 func testTruncated(t *testing.T, s *suite) {
+	t.Helper()
 	values := s.commit(t, "f1", map[string]string{"repository/model": "weights"})
 	Truncate(t, filepath.Join(values["repository"].Path, "model"))
 	s.wantError(t, "f1", pipeline.ErrDamaged)
@@ -260,6 +277,7 @@ func testTruncated(t *testing.T, s *suite) {
 }
 
 func testRemoved(t *testing.T, s *suite) {
+	t.Helper()
 	values := s.commit(t, "f1", map[string]string{"out": "x", "model": "weights"})
 	noError(t, os.Remove(values["model"].Path))
 	s.wantError(t, "f1", pipeline.ErrDamaged)
@@ -267,9 +285,10 @@ func testRemoved(t *testing.T, s *suite) {
 }
 
 func testRotten(t *testing.T, s *suite) {
+	t.Helper()
 	values := s.commit(t, "f1", map[string]string{"repository/model": "weights"})
 	Rot(t, filepath.Join(values["repository"].Path, "model"))
-	if err := s.get(t, "f1").Verify(); !errors.Is(err, pipeline.ErrDamaged) {
+	if err := s.get(t).Verify(); !errors.Is(err, pipeline.ErrDamaged) {
 		t.Errorf("verify: got %v, want %v", err, pipeline.ErrDamaged)
 	}
 	s.rebuild(t)
@@ -281,21 +300,26 @@ func (s *suite) rebuild(t *testing.T) {
 	noError(t, s.Drop("f1"))
 	s.wantError(t, "f1", pipeline.ErrMiss)
 	values := s.commit(t, "f1", map[string]string{"out": "again"})
-	noError(t, s.get(t, "f1").Verify())
+	noError(t, s.get(t).Verify())
 	wantContent(t, values["out"].Path, "again")
 }
 
-func testDropMiss(t *testing.T, s *suite) { noError(t, s.Drop("f1")) }
+func testDropMiss(t *testing.T, s *suite) {
+	t.Helper()
+	noError(t, s.Drop("f1"))
+}
 
 func testDropWhole(t *testing.T, s *suite) {
+	t.Helper()
 	s.commit(t, "f1", map[string]string{"out": "x"})
 	noError(t, s.Drop("f1"))
-	noError(t, s.get(t, "f1").Verify())
+	noError(t, s.get(t).Verify())
 }
 
 func testDropWhileRead(t *testing.T, s *suite) {
+	t.Helper()
 	values := s.commit(t, "f1", map[string]string{"model": "weights", "labels.txt": "espresso"})
-	reader := s.get(t, "f1")
+	reader := s.get(t)
 	Rot(t, values["model"].Path)
 	noError(t, s.Drop("f1"))
 	s.wantError(t, "f1", pipeline.ErrMiss)
@@ -346,6 +370,7 @@ func await(t *testing.T, done <-chan begun) begun {
 }
 
 func testWaitForCommit(t *testing.T, s *suite) {
+	t.Helper()
 	first := s.begin(t, "f1")
 	done := s.beginBehind(t.Context(), t)
 	entry, err := first.Commit("a", nil, write(t, first.Dir(), map[string]string{"out": "x"}))
@@ -358,12 +383,13 @@ func testWaitForCommit(t *testing.T, s *suite) {
 	if second.err != nil {
 		t.Fatal(second.err)
 	}
-	wantContent(t, s.get(t, "f1").Values()["out"].Path, "x")
+	wantContent(t, s.get(t).Values()["out"].Path, "x")
 	noError(t, second.tx.Rollback())
-	noError(t, s.get(t, "f1").Verify())
+	noError(t, s.get(t).Verify())
 }
 
 func testWaitForRollback(t *testing.T, s *suite) {
+	t.Helper()
 	first := s.begin(t, "f1")
 	done := s.beginBehind(t.Context(), t)
 	noError(t, first.Rollback())
@@ -376,6 +402,7 @@ func testWaitForRollback(t *testing.T, s *suite) {
 }
 
 func testWaitCancelled(t *testing.T, s *suite) {
+	t.Helper()
 	first := s.begin(t, "f1")
 	ctx, cancel := context.WithCancel(t.Context())
 	done := s.beginBehind(ctx, t)
@@ -388,11 +415,13 @@ func testWaitCancelled(t *testing.T, s *suite) {
 }
 
 func testNoWaitForAnother(t *testing.T, s *suite) {
+	t.Helper()
 	s.begin(t, "f1")
 	s.begin(t, "f2") // fails if it waits
 }
 
 func testManyBuilders(t *testing.T, s *suite) {
+	t.Helper()
 	const builders = 8
 	var mu sync.Mutex
 	built := 0
@@ -438,6 +467,7 @@ func (s *suite) wantFacts(t *testing.T, workspace string, id pipeline.ID, want p
 }
 
 func testFacts(t *testing.T, s *suite) {
+	t.Helper()
 	s.wantFacts(t, "w", "a", nil)
 	noError(t, s.Note("w", "a", pipeline.Facts{"argv": "1", "empty": "", "text": "…\n\"=\x00"}))
 	s.wantFacts(t, "w", "a", pipeline.Facts{"argv": "1", "empty": "", "text": "…\n\"=\x00"})
@@ -446,6 +476,7 @@ func testFacts(t *testing.T, s *suite) {
 }
 
 func testFactsCopied(t *testing.T, s *suite) {
+	t.Helper()
 	facts := pipeline.Facts{"argv": "1"}
 	noError(t, s.Note("w", "a", facts))
 	facts["argv"] = "2"
@@ -456,6 +487,7 @@ func testFactsCopied(t *testing.T, s *suite) {
 }
 
 func testFactsOfWorkspaces(t *testing.T, s *suite) {
+	t.Helper()
 	noError(t, s.Note("/home/ü/a b", "a", pipeline.Facts{"argv": "1"}))
 	noError(t, s.Note("/home/ü/a", "a", pipeline.Facts{"argv": "2"}))
 	noError(t, s.Note("/home/ü/a b", "b", pipeline.Facts{"argv": "3"}))

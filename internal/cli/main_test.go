@@ -1,0 +1,33 @@
+package cli
+
+import (
+	"context"
+	"flag"
+	"os"
+	"os/signal"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "write the golden files and the generated documents anew")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"dalirun": runDalirun})
+}
+
+// runDalirun is cmd/dalirun, which cannot be imported.
+func runDalirun() {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	watched := []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
+	signal.Notify(signals, watched...)
+	go func() {
+		first := <-signals
+		signal.Reset(watched...)
+		cancel(&SignalError{Signal: first})
+	}()
+	app := App{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv}
+	os.Exit(int(app.Run(ctx, os.Args[1:])))
+}

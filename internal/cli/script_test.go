@@ -1,0 +1,381 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton/tritontest"
+)
+
+// TestScripts runs dalirun in a world of its own: no network, no nvidia-smi, and no container engine but a fake one. Each
+// script says what it shows; CONTRIBUTING.md says how to write one.
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	pictures := makePictures(t)
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join("testdata", "script"),
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       *update,
+		Setup: func(env *testscript.Env) error {
+			tb, ok := env.T().(testing.TB)
+			if !ok {
+				return errors.New("testscript.Run has no testing.TB for its scripts")
+			}
+			env.Values[scriptKey{}] = &script{tb: tb}
+			path, _, _ := strings.Cut(os.Getenv("PATH"), string(filepath.ListSeparator)) // that of dalirun alone
+			for name, value := range map[string]string{
+				"PATH": path, "HOME": filepath.Join(env.WorkDir, "home"), "XDG_CACHE_HOME": filepath.Join(env.WorkDir, "cache"),
+				"DOCKER_HOST": "unix://" + filepath.Join(env.WorkDir, "no.sock"), "PICTURES": pictures, "TZ": "UTC",
+				// Nothing listens there: whoever asks for another host is refused at once.
+				"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9",
+			} {
+				env.Setenv(name, value)
+			}
+			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o700)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exitcode":   exitcode,
+			"within":     within,
+			"engine":     startEngine,
+			"requests":   showRequests,
+			"leave":      leave,
+			"containers": showContainers,
+			"hang":       hang,
+			"deadsocket": deadSocket,
+			"occupy":     occupy,
+			"triton":     startTriton,
+			"pty":        inTerminal,
+			"isjson":     isJSON,
+			"entries":    showEntries,
+			"logpath":    logPath,
+			"mask":       mask,
+		},
+	})
+}
+
+type scriptKey struct{}
+
+// script is what the commands of one script share.
+type script struct {
+	tb     testing.TB
+	engine *dockertest.Engine
+	lock   *owner.Lock
+}
+
+func of(ts *testscript.TestScript) *script {
+	s, ok := ts.Value(scriptKey{}).(*script)
+	if !ok {
+		ts.Fatalf("the script has no state")
+	}
+	return s
+}
+
+func arguments(ts *testscript.TestScript, neg bool, args []string, low, high int, usage string) {
+	if neg || len(args) < low || len(args) > high {
+		ts.Fatalf("usage: %s", usage)
+	}
+}
+
+const anyNumber = 1 << 10
+
+// exitcode runs a command that must end with a code.
+func exitcode(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 2, anyNumber, "exitcode N command [args...]")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := codeOf(ts, ts.Exec(args[1], args[2:]...))
+	if got != want {
+		ts.Fatalf("it ended with %d, not %d", got, want)
+	}
+}
+
+func codeOf(ts *testscript.TestScript, err error) int {
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+		return exit.ExitCode()
+	}
+	ts.Check(err)
+	return 0
+}
+
+// within is exitcode with a limit of time.
+func within(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 3, anyNumber, "within DURATION N command [args...]")
+	limit, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	began := time.Now()
+	exitcode(ts, false, args[1:])
+	if took := time.Since(began); took > limit {
+		ts.Fatalf("it took %s, more than %s", took, limit)
+	}
+}
+
+// startEngine starts a fake container engine in a world and points DOCKER_HOST at it.
+func startEngine(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 1, "engine WORLD")
+	s := of(ts)
+	w, ok := worlds(s.tb, args[0])
+	if !ok {
+		ts.Fatalf("there is no world %q", args[0])
+	}
+	s.engine = dockertest.New(s.tb, w.fake())
+	ts.Setenv("DOCKER_HOST", s.engine.Host())
+}
+
+// showRequests prints what the engine was asked to change: what only reads is left out.
+func showRequests(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "requests")
+	for _, r := range of(ts).engine.Requests() {
+		if !strings.HasPrefix(r, "GET ") && !strings.HasPrefix(r, "HEAD ") {
+			fmt.Fprintln(ts.Stdout(), r)
+		}
+	}
+	_ = ts.Stdout() // also of none
+}
+
+// showContainers prints the names of the engine's containers, a line each.
+func showContainers(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "containers")
+	_ = ts.Stdout()
+	for _, c := range of(ts).engine.Containers() {
+		fmt.Fprintln(ts.Stdout(), c.Name)
+	}
+}
+
+// leave adds a container to the engine, named after whose it is.
+func leave(ts *testscript.TestScript, neg bool, args []string) {
+	const usage = "leave alive|dead|server|foreign|foreign-server|expired|unknown"
+	arguments(ts, neg, args, 1, 1, usage)
+	s := of(ts)
+	me, err := owner.Here(time.Now())
+	ts.Check(err)
+	workspace := ts.MkAbs(".dalirun")
+	c := container.Summary{Name: args[0], Running: true, Created: time.Now().Add(-time.Hour), Labels: container.Labels{
+		container.LabelRun: "r1", container.LabelHost: me.Host, container.LabelBoot: me.Boot, container.LabelWorkspace: workspace,
+		container.LabelStep: "export-onnx", container.LabelRole: string(container.RoleBatch),
+	}}
+	switch args[0] {
+	case "dead":
+		c.Running = false
+	case "alive":
+		c.Labels[container.LabelRun] = "r2"
+		s.lock, err = owner.Acquire(workspace, "r2")
+		ts.Check(err)
+		ts.Defer(func() { ts.Check(s.lock.Release()) })
+	case "server":
+		addr, server := startServer(s)
+		c.Labels[container.LabelRun], c.Labels[container.LabelRole] = "r3", string(container.RoleServer)
+		c.Labels[container.LabelStep] = string(steps.IDServe)
+		c.Ports = portsAt(ts, addr)
+		c.ID = s.engine.Leave(c)
+		ts.Check(owner.WriteServer(workspace, owner.ServerFile{Container: c.ID, Name: c.Name, Run: "r3", GRPC: addr}))
+		ts.Defer(server.Stop)
+		return
+	case "foreign", "foreign-server":
+		c.Labels[container.LabelHost] = "another-host"
+		if args[0] == "foreign-server" {
+			c.Labels[container.LabelRole] = string(container.RoleServer)
+		}
+	case "expired":
+		c.Labels[container.LabelHost] = "another-host"
+		c.Labels[container.LabelExpires] = time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)
+	case "unknown":
+		delete(c.Labels, container.LabelHost)
+	default:
+		ts.Fatalf("usage: %s", usage)
+	}
+	s.engine.Leave(c)
+}
+
+// hang makes a container engine that takes connections and never answers.
+func hang(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "hang")
+	listener, err := net.Listen("unix", ts.MkAbs("hanging.sock")) //nolint:gosec // a socket of the test's
+	ts.Check(err)
+	ts.Defer(func() { _ = listener.Close() })
+	ts.Setenv("DOCKER_HOST", "unix://"+listener.Addr().String())
+}
+
+// deadSocket leaves the socket of a container engine that is gone.
+func deadSocket(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "deadsocket")
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: ts.MkAbs("dead.sock"), Net: "unix"})
+	ts.Check(err)
+	listener.SetUnlinkOnClose(false)
+	ts.Check(listener.Close())
+	ts.Setenv("DOCKER_HOST", "unix://"+ts.MkAbs("dead.sock"))
+}
+
+// occupy listens on a port and tells it as PORT.
+func occupy(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "occupy")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { _ = listener.Close() })
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	ts.Check(err)
+	ts.Setenv("PORT", port)
+}
+
+// startTriton starts a Triton server with the ensemble, and tells its address as TRITON.
+func startTriton(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 1, "triton [without-labels]")
+	s := of(ts)
+	names := labels()
+	if len(args) == 1 {
+		names = make([]string, len(names))
+	}
+	server := tritontest.New(s.tb, tritontest.Classifier(steps.EnsembleModel, names, func([]byte) ([]float32, error) { return logits(), nil }))
+	server.MustLoad(steps.EnsembleModel)
+	ts.Setenv("TRITON", server.Addr())
+}
+
+func startServer(s *script) (addr string, server *tritontest.Server) {
+	w, _ := worlds(s.tb, "stocked")
+	server = tritontest.New(s.tb, w.models()...)
+	server.MustLoad(steps.EnsembleModel)
+	return server.Addr(), server
+}
+
+// inTerminal runs a command whose stdin and stderr are a terminal, of which it prints the output as stderr.
+func inTerminal(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 2, anyNumber, "pty N command [args...]")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	var stdout bytes.Buffer
+	screen, runErr := runInTerminal(terminalCommand(ts, args[1:]), &stdout)
+	_, _ = ts.Stdout().Write(stdout.Bytes())
+	_, _ = ts.Stderr().Write(screen)
+	if got := codeOf(ts, runErr); got != want {
+		ts.Fatalf("it ended with %d, not %d:\n%q", got, want, screen)
+	}
+}
+
+func terminalCommand(ts *testscript.TestScript, args []string) *exec.Cmd {
+	path := filepath.Join(ts.Getenv("PATH"), args[0])
+	cmd := exec.CommandContext(of(ts).tb.Context(), path, args[1:]...)
+	cmd.Dir = ts.MkAbs(".")
+	for _, name := range []string{
+		"PATH", "HOME", "XDG_CACHE_HOME", "DOCKER_HOST", "HTTPS_PROXY", "TERM", "NO_COLOR", "CI", "GITHUB_ACTIONS",
+	} {
+		if value := ts.Getenv(name); value != "" {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
+	return cmd
+}
+
+// runInTerminal runs cmd with a terminal of 100 columns as stdin and stderr, and returns what it wrote there.
+func runInTerminal(cmd *exec.Cmd, stdout io.Writer) (screen []byte, err error) {
+	ours, theirs, err := pty.Open()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, ours.Close()) }()
+	if err := pty.Setsize(ours, &pty.Winsize{Rows: 25, Cols: 100}); err != nil {
+		return nil, err
+	}
+	cmd.Stdin, cmd.Stderr, cmd.Stdout = theirs, theirs, stdout
+	if err := cmd.Start(); err != nil {
+		return nil, errors.Join(err, theirs.Close())
+	}
+	if err := theirs.Close(); err != nil {
+		return nil, err
+	}
+	screen, readErr := io.ReadAll(ours)
+	if errors.Is(readErr, syscall.EIO) { // Linux says so when the last one has closed the other end
+		readErr = nil
+	}
+	return screen, errors.Join(readErr, cmd.Wait())
+}
+
+// showEntries prints the steps whose results the cache holds, a line each.
+func showEntries(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "entries")
+	_ = ts.Stdout()
+	cache := filepath.Join(ts.Getenv("XDG_CACHE_HOME"), "dalirun")
+	manifests, err := filepath.Glob(filepath.Join(cache, "entries", "*", "*", "manifest.json"))
+	ts.Check(err)
+	for _, name := range manifests {
+		fmt.Fprintln(ts.Stdout(), ts.ReadFile(name))
+	}
+}
+
+// logPath sets LOG to the path of the log that the last error named.
+func logPath(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "logpath")
+	_, rest, ok := strings.Cut(ts.ReadFile("stderr"), "full log: ")
+	path, _, _ := strings.Cut(rest, "\n")
+	if !ok {
+		ts.Fatalf("no log is named")
+	}
+	ts.Setenv("LOG", path)
+}
+
+// mask prints the last stdout again, with the recipes' hashes replaced: they change with every edit of a Dockerfile.
+func mask(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "mask")
+	text := regexp.MustCompile(`(dalirun/\w+):[0-9a-f]{12}`).ReplaceAllString(ts.ReadFile("stdout"), "$1:RECIPE")
+	_, _ = io.WriteString(ts.Stdout(), text)
+}
+
+// isJSON checks that a file, or stdout or stderr, holds JSON values: one, or with "lines" one a line.
+func isJSON(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 2, "isjson FILE [lines]")
+	text := ts.ReadFile(args[0])
+	values := []string{text}
+	if len(args) == 2 {
+		values = slices.Collect(strings.Lines(text))
+	}
+	if len(values) == 0 {
+		ts.Fatalf("%s is empty", args[0])
+	}
+	for _, v := range values {
+		if !json.Valid([]byte(v)) {
+			ts.Fatalf("%s is not JSON: %s", args[0], v)
+		}
+	}
+}
+
+// appIn returns the program with an environment and buffers, for tests that need no process of its own.
+func appIn(env map[string]string, stdout, stderr io.Writer) *App {
+	return &App{
+		Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr,
+		LookupEnv: func(name string) (string, bool) { value, ok := env[name]; return value, ok },
+	}
+}
+
+// stopped is a context that a signal ends when begun is closed.
+func stopped(ctx context.Context, begun <-chan struct{}, signal os.Signal) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-begun:
+			cancel(&SignalError{Signal: signal})
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}

@@ -1,0 +1,334 @@
+package steps_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+// batchSteps are the builders that run a container, and what a user knows its program as.
+func batchSteps() map[pipeline.ID]string {
+	return map[pipeline.ID]string{
+		steps.IDWeights:       "seed_weights.py",
+		steps.IDExportONNX:    "export_onnx.py",
+		steps.IDBuildEngine:   "trtexec",
+		steps.IDSerializeDALI: "serialize_dali.py",
+		steps.IDReference:     "reference.py",
+	}
+}
+
+// TestContainerFails checks what is told of a container that ends with an error, for each step that runs one.
+func TestContainerFails(t *testing.T) {
+	t.Parallel()
+	for id, program := range batchSteps() {
+		t.Run(string(id), func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			w.instead(id, prints(3, "it begins", "it breaks"))
+			f := fault(t, w.run(t, t.Context(), id), pipeline.ContainerFailed)
+			if want := program + " exited with status 3"; f.Error() != want {
+				t.Errorf("the error is %q, want %q", f, want)
+			}
+			if diff := cmp.Diff([]string{"it begins", "it breaks"}, f.Tail); diff != "" {
+				t.Errorf("tail (-want +got):\n%s", diff)
+			}
+			if specs := w.fake.Specs(); f.Repeat != w.fake.CommandLine(specs[len(specs)-1]) {
+				t.Errorf("the line to repeat it is %q", f.Repeat)
+			}
+			w.wantNoContainer(t)
+		})
+	}
+}
+
+func TestContainerFailure(t *testing.T) {
+	t.Parallel()
+	many := make([]string, 40)
+	for i := range many {
+		many[i] = fmt.Sprintf("line %d", i+1)
+	}
+	tests := map[string]struct {
+		program containertest.Program
+		want    string // the error
+		hint    string
+		tail    []string
+	}{
+		"reason of our programs": {
+			program: prints(2, "loading", "error: /in/weights.pth is no state dict of ResNet50: it lacks fc.weight"),
+			want:    "export_onnx.py: /in/weights.pth is no state dict of ResNet50: it lacks fc.weight",
+			tail:    []string{"loading", "error: /in/weights.pth is no state dict of ResNet50: it lacks fc.weight"},
+		},
+		"traceback": {
+			program: prints(1, "Traceback (most recent call last):", "ValueError: error: not at the beginning"),
+			want:    "export_onnx.py exited with status 1",
+			tail:    []string{"Traceback (most recent call last):", "ValueError: error: not at the beginning"},
+		},
+		"last lines of many": {program: prints(1, many...), want: "export_onnx.py exited with status 1", tail: many[25:]},
+		"unfinished line": {
+			program: func(_ context.Context, _ container.Spec, out container.Streams) int {
+				fmt.Fprint(out.Stdout, "a progress bar\r\n\n")
+				fmt.Fprint(out.Stderr, "Segmentation fault")
+				return 139
+			},
+			want: "export_onnx.py exited with status 139", tail: []string{"a progress bar", "Segmentation fault"},
+		},
+		"no line breaks": {
+			program: func(_ context.Context, _ container.Spec, out container.Streams) int {
+				for range 1000 {
+					fmt.Fprint(out.Stdout, strings.Repeat("#", 1000))
+				}
+				return 1
+			},
+			want: "export_onnx.py exited with status 1", tail: []string{strings.Repeat("#", 16<<10)},
+		},
+		"out of memory": {
+			program: func(ctx context.Context, _ container.Spec, out container.Streams) int {
+				fmt.Fprintln(out.Stdout, "loading")
+				containertest.OutOfMemory(ctx)
+				return 0
+			},
+			want: "export_onnx.py was killed: it needs more memory than there is",
+			hint: "raise the memory limit", tail: []string{"loading"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := cpuLocal(t)
+			w.instead(steps.IDExportONNX, tt.program)
+			f := fault(t, w.run(t, t.Context(), steps.IDExportONNX), pipeline.ContainerFailed)
+			if f.Error() != tt.want || !strings.Contains(f.Hint, tt.hint) || (tt.hint == "") != (f.Hint == "") {
+				t.Errorf("got %q with the hint %q, want %q with %q", f, f.Hint, tt.want, tt.hint)
+			}
+			if diff := cmp.Diff(tt.tail, f.Tail); diff != "" {
+				t.Errorf("tail (-want +got):\n%s", diff)
+			}
+			w.wantNoContainer(t)
+		})
+	}
+}
+
+// TestOutputIsTold checks that every line that a program prints becomes an event, the last words among them.
+func TestOutputIsTold(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	w.make(t, steps.IDExportONNX)
+	w.payloads = nil
+	w.instead(steps.IDExportONNX, prints(1, "one", "two", "three"))
+	fault(t, w.run(t, t.Context(), steps.IDExportONNX), pipeline.ContainerFailed)
+	want := []pipeline.Payload{pipeline.Line{Text: "one"}, pipeline.Line{Text: "two"}, pipeline.Line{Text: "three"}}
+	if diff := cmp.Diff(want, w.payloads); diff != "" {
+		t.Errorf("payloads (-want +got):\n%s", diff)
+	}
+}
+
+// TestStartRefused checks what is said of a container that cannot be started, and that it is nobody's fault but the
+// machine's.
+func TestStartRefused(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		err  error
+		hint string
+	}{
+		"no GPU":      {container.ErrNoGPU, "NVIDIA Container Toolkit"},
+		"no space":    {container.ErrNoSpace, "docker system df"},
+		"unreachable": {container.ErrUnreachable, ""},
+		"permission":  {container.ErrPermission, ""},
+	}
+	for name, tt := range tests {
+		for _, id := range []pipeline.ID{steps.IDBuildEngine, steps.IDSerializeDALI, steps.IDServe} {
+			t.Run(name+"/"+string(id), func(t *testing.T) {
+				t.Parallel()
+				w := gpuNGC(t)
+				w.fake.OnStart = func(_ context.Context, spec container.Spec) error {
+					if spec.Step == string(id) {
+						return fmt.Errorf("start %s: %w", spec.Image, tt.err)
+					}
+					return nil
+				}
+				err := w.run(t, t.Context(), id)
+				f := fault(t, err, pipeline.Environment)
+				if !errors.Is(err, tt.err) || !strings.Contains(f.Hint, tt.hint) || (tt.hint == "") != (f.Hint == "") {
+					t.Errorf("got %v with the hint %q, want %v with %q", err, f.Hint, tt.err, tt.hint)
+				}
+				w.wantNoContainer(t)
+			})
+		}
+	}
+}
+
+// TestPortTaken checks that a port that was asked for is not exchanged.
+func TestPortTaken(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	w.fake.OnCreate = func(_ context.Context, spec container.Spec) error {
+		if spec.Role == container.RoleServer {
+			return fmt.Errorf("publish 8001: %w", container.ErrPortTaken)
+		}
+		return nil
+	}
+	f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.Environment)
+	if !strings.Contains(f.Hint, "name another") {
+		t.Errorf("the hint is %q", f.Hint)
+	}
+}
+
+// TestEngineIsNotSaved: trtexec has been seen to end well although it could not save.
+func TestEngineIsNotSaved(t *testing.T) {
+	t.Parallel()
+	tests := map[string]containertest.Program{
+		"no file": prints(0, "Saving engine to file failed."),
+		"empty file": func(_ context.Context, spec container.Spec, _ container.Streams) int {
+			if err := inside(spec).write("/out/model.plan", ""); err != nil {
+				return 1
+			}
+			return 0
+		},
+	}
+	for name, program := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			w.instead(steps.IDBuildEngine, program)
+			f := fault(t, w.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
+			if !strings.Contains(f.Error(), "saved no engine") || !strings.Contains(f.Hint, "Saving engine to file failed") {
+				t.Errorf("got %q with the hint %q", f, f.Hint)
+			}
+			w.wantNoContainer(t)
+		})
+	}
+}
+
+// TestCancelled checks for every step that runs a container that none is left when the run is cancelled.
+func TestCancelled(t *testing.T) {
+	t.Parallel()
+	errStopped := errors.New("interrupted")
+	for id := range batchSteps() {
+		t.Run(string(id), func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			begun := make(chan struct{})
+			w.instead(id, hangs(begun))
+			ctx, cancel := context.WithCancelCause(t.Context())
+			go func() {
+				<-begun
+				cancel(errStopped)
+			}()
+			if err := w.run(t, ctx, id); !errors.Is(err, errStopped) {
+				t.Errorf("got %v, want %v", err, errStopped)
+			}
+			w.wantNoContainer(t)
+		})
+	}
+}
+
+// TestTimeLimits checks that no program is waited for without end, and that the error names it and its limit. The clock
+// is synctest's.
+func TestTimeLimits(t *testing.T) {
+	t.Parallel()
+	limits := map[pipeline.ID]time.Duration{
+		steps.IDWeights: 15 * time.Minute, steps.IDExportONNX: 15 * time.Minute, steps.IDBuildEngine: time.Hour,
+		steps.IDSerializeDALI: 10 * time.Minute, steps.IDReference: 10 * time.Minute,
+	}
+	for id, program := range batchSteps() {
+		t.Run(string(id), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := gpuNGC(t)
+				w.make(t, id)
+				w.instead(id, hangs(make(chan struct{})))
+				began := time.Now()
+				f := fault(t, w.run(t, t.Context(), id), pipeline.ContainerFailed)
+				if want := fmt.Sprintf("%s did not end within %s", program, limits[id]); f.Error() != want {
+					t.Errorf("got %q, want %q", f, want)
+				}
+				if took := time.Since(began); took != limits[id] {
+					t.Errorf("it took %s", took)
+				}
+				if f.Repeat == "" {
+					t.Error("the error does not say how to repeat it")
+				}
+				w.wantNoContainer(t)
+			})
+		})
+	}
+}
+
+// TestRemovalFails checks that a container that cannot be removed is told of, and stops nothing.
+func TestRemovalFails(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	w.make(t, steps.IDExportONNX)
+	w.machine.Runtime = cannotRemove{w.fake}
+	if err := w.run(t, t.Context(), steps.IDExportONNX); err != nil {
+		t.Fatal(err)
+	}
+	warned := slices.ContainsFunc(w.payloads, func(p pipeline.Payload) bool {
+		warning, ok := p.(pipeline.Warning)
+		return ok && strings.Contains(warning.Text, "could not be removed: the engine is gone")
+	})
+	if !warned {
+		t.Errorf("no warning among %v", w.payloads)
+	}
+}
+
+type cannotRemove struct{ container.Runtime }
+
+func (cannotRemove) Remove(context.Context, string) error { return errors.New("the engine is gone") }
+
+// TestProgramsAreMounted checks that what a container runs is what the binary carries, and no more than it needs: a module
+// that is mounted is a fact, and an edit of it builds anew.
+func TestProgramsAreMounted(t *testing.T) {
+	t.Parallel()
+	want := map[pipeline.ID][]string{
+		steps.IDWeights:       {"program.py", "resnet50.py", "seed_weights.py"},
+		steps.IDExportONNX:    {"export_onnx.py", "program.py", "resnet50.py"},
+		steps.IDSerializeDALI: {"program.py", "serialize_dali.py"},
+		steps.IDReference:     {"program.py", "reference.py", "resnet50.py"},
+	}
+	for id, files := range want {
+		t.Run(string(id), func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			seen := map[string]string{}
+			w.instead(id, func(_ context.Context, spec container.Spec, _ container.Streams) int {
+				host, writable, err := containertest.HostPath(spec, "/dalirun/python")
+				if err != nil || writable {
+					t.Errorf("the programs are at %q, writable %t, %v", host, writable, err)
+				}
+				entries, err := os.ReadDir(host)
+				if err != nil {
+					t.Error(err)
+				}
+				for _, e := range entries {
+					seen[e.Name()] = sum(string(read(t, filepath.Join(host, e.Name()))))
+				}
+				return 1
+			})
+			fault(t, w.run(t, t.Context(), id), pipeline.ContainerFailed)
+			if diff := cmp.Diff(files, slices.Sorted(maps.Keys(seen))); diff != "" {
+				t.Errorf("programs (-want +got):\n%s", diff)
+			}
+			facts := w.facts(t, id)
+			for name, digest := range seen {
+				if facts[name] != digest {
+					t.Errorf("the fact %s is %q, and what was mounted is %q", name, facts[name], digest)
+				}
+			}
+		})
+	}
+}

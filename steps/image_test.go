@@ -1,0 +1,320 @@
+package steps_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+func TestPull(t *testing.T) {
+	t.Parallel()
+	w := gpuNGC(t)
+	ref := w.options.Release.ExporterRef("")
+	if state, values := w.observe(t, steps.IDExporterImage); state.Present || values != nil || state.Reason != "there is no local image "+ref {
+		t.Errorf("before: %+v, %v", state, values)
+	}
+	w.fake.OnPull = func(_ context.Context, _ string, tell func(container.Progress)) error {
+		tell(container.Progress{Text: "downloading", Current: 3, Total: 9})
+		return nil
+	}
+	if err := w.run(t, t.Context(), steps.IDExporterImage); err != nil {
+		t.Fatal(err)
+	}
+	if want := (pipeline.Progress{Text: "downloading", Current: 3, Total: 9, Unit: "B"}); !slices.Contains(w.payloads, pipeline.Payload(want)) {
+		t.Errorf("payloads %v lack %v", w.payloads, want)
+	}
+	state, values := w.observe(t, steps.IDExporterImage)
+	made := w.values[w.step(steps.IDExporterImage).Outputs()[0]]
+	if !state.Present || values["image"] != made || made.Ref != ref || made.Digest == "" {
+		t.Errorf("after: %+v, %v; made %v", state, values, made)
+	}
+}
+
+func TestPullFails(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		err  error
+		hint string
+	}{
+		"denied":      {container.ErrDenied, "docker login"},
+		"not found":   {container.ErrNotFound, "check the name"},
+		"registry":    {container.ErrRegistry, "the network"},
+		"no space":    {container.ErrNoSpace, "docker system df"},
+		"any other":   {errors.New("unexpected EOF"), "the network"},
+		"unreachable": {container.ErrUnreachable, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := cpuNGC(t)
+			w.fake.OnPull = func(_ context.Context, ref string, _ func(container.Progress)) error {
+				return fmt.Errorf("pull %s: %w", ref, tt.err)
+			}
+			err := w.run(t, t.Context(), steps.IDServerImage)
+			f := fault(t, err, pipeline.Environment)
+			if !errors.Is(err, tt.err) || !strings.Contains(f.Hint, tt.hint) || !strings.Contains(f.Error(), "tritonserver:25.03-py3") {
+				t.Errorf("got %q with the hint %q, want %q", f, f.Hint, tt.hint)
+			}
+			if state, values := w.observe(t, steps.IDServerImage); state.Present || values != nil {
+				t.Errorf("after the failure: %+v, %v", state, values)
+			}
+		})
+	}
+}
+
+func TestPullCancelled(t *testing.T) {
+	t.Parallel()
+	w := cpuNGC(t)
+	errStopped := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	w.fake.OnPull = func(ctx context.Context, _ string, _ func(container.Progress)) error {
+		cancel(errStopped)
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	if err := w.run(t, ctx, steps.IDServerImage); !errors.Is(err, errStopped) {
+		t.Errorf("got %v, want %v", err, errStopped)
+	}
+}
+
+// TestRegistry checks that a mirror is asked for both images under NVIDIA's names.
+func TestRegistry(t *testing.T) {
+	t.Parallel()
+	w := gpuNGC(t)
+	w.options.Registry = "mirror.example:5000/ngc"
+	for _, id := range []pipeline.ID{steps.IDExporterImage, steps.IDServerImage} {
+		fault(t, w.run(t, t.Context(), id), pipeline.Environment) // it has them not
+	}
+	want := []string{"mirror.example:5000/ngc/nvidia/pytorch:25.03-py3", "mirror.example:5000/ngc/nvidia/tritonserver:25.03-py3"}
+	if diff := cmp.Diff(want, w.fake.Pulls()); diff != "" {
+		t.Errorf("pulls (-want +got):\n%s", diff)
+	}
+}
+
+// localImage is the digest of a local image after its step ran.
+func localImage(t *testing.T, w *world) string {
+	t.Helper()
+	if err := w.run(t, t.Context(), steps.IDServerImage); err != nil {
+		t.Fatal(err)
+	}
+	return w.values[w.step(steps.IDServerImage).Outputs()[0]].Digest
+}
+
+// TestBuild follows a local image through its life. What identifies it is its recipe and the packages that it got, since
+// each build of the same has another ID.
+func TestBuild(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	if state, values := w.observe(t, steps.IDServerImage); state.Present || values != nil {
+		t.Errorf("before: %+v, %v", state, values)
+	}
+	first := localImage(t, w)
+	tag := w.fake.Builds()[0].Tag
+	present := func(want bool, reason string) {
+		t.Helper()
+		state, values := w.observe(t, steps.IDServerImage)
+		if state.Present != want || !strings.Contains(state.Reason, reason) || values["image"].Digest != first || values["image"].Ref != tag {
+			t.Errorf("observed %+v, %v; want the digest %s", state, values, first)
+		}
+	}
+	present(true, "")
+
+	w.fake.RemoveImage(tag)
+	present(false, "there is no local image "+tag)
+
+	if again := localImage(t, w); again != first {
+		t.Errorf("built again with the same packages it is %s, not %s", again, first)
+	}
+	present(true, "")
+	if n := len(w.fake.Builds()); n != 2 {
+		t.Errorf("%d builds, want 2", n)
+	}
+
+	w.fake.RemoveImage(tag)
+	w.packages = "python3 3.12\n"
+	if other := localImage(t, w); other == first {
+		t.Errorf("built again with other packages it is still %s", other)
+	}
+	w.wantNoContainer(t)
+}
+
+// TestPackagesAreNotRead checks that an image whose packages nobody has read, since a run was killed or the memory is of
+// another machine, is read and not built.
+func TestPackagesAreNotRead(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	first := localImage(t, w)
+	w.memo.said = nil
+	if state, values := w.observe(t, steps.IDServerImage); state.Present || values != nil || !strings.Contains(state.Reason, "package versions") {
+		t.Errorf("observed %+v, %v", state, values)
+	}
+	if again := localImage(t, w); again != first || len(w.fake.Builds()) != 1 {
+		t.Errorf("it is %s after %d builds, want %s after 1", again, len(w.fake.Builds()), first)
+	}
+}
+
+func TestPackagesCannotBeRead(t *testing.T) {
+	t.Parallel()
+	tests := map[string]containertest.Program{
+		"no list":    prints(1, "cat: /usr/share/dalirun/packages: No such file or directory"),
+		"empty list": prints(0),
+	}
+	for name, program := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := cpuLocal(t)
+			w.instead(steps.IDServerImage, program)
+			f := fault(t, w.run(t, t.Context(), steps.IDServerImage), pipeline.Environment)
+			if !strings.Contains(f.Error(), "does not say which packages it holds") || !strings.Contains(f.Hint, "remove the image") {
+				t.Errorf("got %q with the hint %q", f, f.Hint)
+			}
+			w.wantNoContainer(t)
+		})
+	}
+}
+
+// TestRecipe checks what makes another image, and what is only of the machine that builds it.
+func TestRecipe(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		change func(*steps.Options)
+		other  bool
+	}{
+		"nothing":      {func(*steps.Options) {}, false},
+		"base":         {func(o *steps.Options) { o.BaseImage = "debian:12" }, true},
+		"certificates": {func(o *steps.Options) { o.CABundle = []byte("others") }, false},
+		"proxy":        {func(o *steps.Options) { o.BuildArgs = nil }, false},
+		"network":      {func(o *steps.Options) { o.BuildNet = "" }, false},
+		"model":        {func(o *steps.Options) { o.MaxBatch, o.Weights.Seed = 8, 9 }, false},
+	}
+	build := func(t *testing.T, change func(*steps.Options)) container.BuildSpec {
+		t.Helper()
+		w := cpuLocal(t)
+		change(&w.options)
+		w.fake.AddLocal(w.options.BaseImage, containertest.Image{})
+		localImage(t, w)
+		return w.fake.Builds()[0]
+	}
+	before := build(t, tests["nothing"].change)
+	if recipe := before.Labels[container.LabelRecipe]; before.Tag != "dalirun/server:"+recipe[:12] {
+		t.Errorf("the tag is %s, and the recipe %s", before.Tag, recipe)
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if after := build(t, tt.change); (after.Tag != before.Tag) != tt.other {
+				t.Errorf("the tag was %s and is %s", before.Tag, after.Tag)
+			}
+		})
+	}
+}
+
+func TestBuildFails(t *testing.T) {
+	t.Parallel()
+	long := make([]string, 30)
+	for i := range long {
+		long[i] = fmt.Sprintf("line %d", i)
+	}
+	tests := map[string]struct {
+		prepare    func(*containertest.Fake)
+		want, hint string
+		tail       []string
+	}{
+		"no base image": {
+			func(f *containertest.Fake) { f.RemoveImage("debian:bookworm-slim") },
+			"pull debian:bookworm-slim: not found", "--base-image", nil,
+		},
+		"no registry for the base image": {
+			func(f *containertest.Fake) {
+				f.RemoveImage("debian:bookworm-slim")
+				f.OnPull = func(_ context.Context, ref string, _ func(container.Progress)) error {
+					return fmt.Errorf("pull %s: %w", ref, container.ErrRegistry)
+				}
+			},
+			"registry cannot be reached", "--base-image", nil,
+		},
+		"a command fails": {
+			func(f *containertest.Fake) {
+				f.OnBuild = func(_ context.Context, spec container.BuildSpec, _ func(container.Progress)) (containertest.Image, error) {
+					return containertest.Image{}, &container.BuildError{Tag: spec.Tag, Reason: "RUN returned 100", Tail: long}
+				}
+			},
+			"RUN returned 100", "check the network", long[15:],
+		},
+		"no space": {
+			func(f *containertest.Fake) {
+				f.OnBuild = func(context.Context, container.BuildSpec, func(container.Progress)) (containertest.Image, error) {
+					return containertest.Image{}, fmt.Errorf("build: %w", container.ErrNoSpace)
+				}
+			},
+			"no space left", "docker system df", nil,
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := cpuLocal(t)
+			tt.prepare(w.fake)
+			f := fault(t, w.run(t, t.Context(), steps.IDServerImage), pipeline.Environment)
+			if !strings.Contains(f.Error(), tt.want) || !strings.Contains(f.Hint, tt.hint) {
+				t.Errorf("got %q with the hint %q, want %q with %q", f, f.Hint, tt.want, tt.hint)
+			}
+			if diff := cmp.Diff(tt.tail, f.Tail); diff != "" {
+				t.Errorf("tail (-want +got):\n%s", diff)
+			}
+			if state, values := w.observe(t, steps.IDServerImage); state.Present || values != nil {
+				t.Errorf("after the failure: %+v, %v", state, values)
+			}
+		})
+	}
+}
+
+// TestBuildTells checks that each line of a build and each of its steps is told of, and that a missing base is pulled.
+func TestBuildTells(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	w.fake.RemoveImage("debian:bookworm-slim")
+	w.fake.AddRemote("debian:bookworm-slim", containertest.Image{})
+	localImage(t, w)
+	for _, want := range []pipeline.Payload{pipeline.Line{Text: "Step 1/1 : FROM base"}, pipeline.Progress{Text: "1/1 : FROM base"}} {
+		if !slices.Contains(w.payloads, want) {
+			t.Errorf("payloads %v lack %v", w.payloads, want)
+		}
+	}
+	if diff := cmp.Diff([]string{"debian:bookworm-slim"}, w.fake.Pulls()); diff != "" {
+		t.Errorf("pulls (-want +got):\n%s", diff)
+	}
+}
+
+// TestRuntimeIsGone checks that images are not taken for absent where nobody answers.
+func TestRuntimeIsGone(t *testing.T) {
+	t.Parallel()
+	for name, newWorld := range map[string]func(*testing.T) *world{"pull": gpuNGC, "build": cpuLocal} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.machine.Runtime = unreachable{w.fake}
+			_, _, err := w.step(steps.IDServerImage).(pipeline.Observer).Observe(t.Context(), nil)
+			fault(t, err, pipeline.Environment)
+			if !errors.Is(err, container.ErrUnreachable) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+type unreachable struct{ container.Runtime }
+
+func (unreachable) Image(context.Context, string) (container.Image, error) {
+	return container.Image{}, fmt.Errorf("unix:///gone.sock: %w", container.ErrUnreachable)
+}

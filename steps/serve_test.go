@@ -1,0 +1,373 @@
+package steps_test
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
+	"github.com/dalirun/dalirun/triton/tritontest"
+)
+
+// serveModels makes w's server one with faults.
+func (w *world) serveModels(t *testing.T, f faults) {
+	t.Helper()
+	w.triton = sync.OnceValue(func() *tritontest.Server { return tritontest.New(t, served(w.options.Lane, f)...) })
+}
+
+func TestServe(t *testing.T) {
+	t.Parallel()
+	for name, newWorld := range cases() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			w.options.Drain = true
+			if err := w.run(t, t.Context(), steps.IDServe); err != nil {
+				t.Fatal(err)
+			}
+			classifier := "resnet50_onnx"
+			if w.options.Lane == steps.GPU {
+				classifier = "resnet50_trt"
+			}
+			calls := slices.Compact(slices.DeleteFunc(w.triton().Calls(), func(c string) bool { return c == "ServerLive" }))
+			want := []string{
+				"RepositoryModelLoad dali", "RepositoryModelLoad " + classifier, "RepositoryModelLoad ensemble_dali_resnet50",
+				"ModelMetadata ensemble_dali_resnet50", "ModelInfer ensemble_dali_resnet50",
+			}
+			if diff := cmp.Diff(want, calls); diff != "" {
+				t.Errorf("calls (-want +got):\n%s", diff)
+			}
+			checkServer(t, w, []string{"dali", classifier, "ensemble_dali_resnet50"})
+			w.undo(t)
+			w.wantServerEnd(t, "drained")
+		})
+	}
+}
+
+// checkServer checks that the one container is what the step says of its server.
+func checkServer(t *testing.T, w *world, models []string) {
+	t.Helper()
+	left := w.fake.Leaked()
+	if len(left) != 1 {
+		t.Fatalf("containers: %+v", left)
+	}
+	in := w.make(t, steps.IDServe)
+	want := steps.Server{
+		Container: left[0].ID, Name: left[0].Name, Models: models,
+		HTTP: left[0].Ports[steps.PortHTTP], GRPC: left[0].Ports[steps.PortGRPC], Metrics: left[0].Ports[steps.PortMetrics],
+		Repository: in[w.step(steps.IDServe).Inputs()[1]].Path,
+	}
+	if diff := cmp.Diff(want, w.result(steps.ResultServer), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Errorf("server (-want +got):\n%s", diff)
+	}
+	if seconds, ok := w.result(steps.ResultTimeToReady).(float64); !ok || seconds <= 0 || seconds > 20 {
+		t.Errorf("the time to ready is %v", w.result(steps.ResultTimeToReady))
+	}
+	output := w.step(steps.IDServe).Outputs()[0]
+	if v := w.values[output]; v.Ref != left[0].Ports[steps.PortGRPC].String() || v.Digest != left[0].ID {
+		t.Errorf("%s is %+v", output, v)
+	}
+}
+
+// wantServerEnd waits for the server's program to end, and checks how it did.
+func (w *world) wantServerEnd(t *testing.T, want string) {
+	t.Helper()
+	select {
+	case got := <-w.ends:
+		if got != want {
+			t.Errorf("the server was %s, want %s", got, want)
+		}
+	case <-time.After(10 * time.Second):
+		t.Errorf("the server did not end; want it %s", want)
+	}
+}
+
+func TestModelDoesNotLoad(t *testing.T) {
+	t.Parallel()
+	for _, model := range []string{"dali", "resnet50_onnx", "ensemble_dali_resnet50"} {
+		t.Run(model, func(t *testing.T) {
+			t.Parallel()
+			w := cpuLocal(t)
+			w.serveModels(t, faults{load: map[string]func(context.Context) error{
+				model: func(context.Context) error { return errors.New("no backend for " + model) },
+			}})
+			f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
+			if !strings.HasPrefix(f.Error(), "load model "+model+": ") || !strings.Contains(f.Error(), "no backend for "+model) {
+				t.Errorf("the error is %q", f)
+			}
+			if want := model + ": UNAVAILABLE: Internal: no backend for " + model; !slices.Contains(f.Tail, want) {
+				t.Errorf("the tail %q lacks %q", f.Tail, want)
+			}
+			if !strings.Contains(f.Repeat, "tritonserver") {
+				t.Errorf("the line to repeat it is %q", f.Repeat)
+			}
+			w.undo(t)
+			w.wantServerEnd(t, "killed")
+		})
+	}
+}
+
+func TestModelHangs(t *testing.T) {
+	t.Parallel()
+	for _, model := range []string{"dali", "resnet50_onnx", "ensemble_dali_resnet50"} {
+		t.Run(model, func(t *testing.T) {
+			t.Parallel()
+			w := cpuLocal(t)
+			w.make(t, steps.IDServe)
+			w.options.ReadyTimeout = 500 * time.Millisecond
+			w.serveModels(t, faults{load: map[string]func(context.Context) error{
+				model: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			}})
+			began := time.Now()
+			f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
+			if want := "model " + model + " is still loading after 500ms"; f.Error() != want {
+				t.Errorf("got %q, want %q", f, want)
+			}
+			if !slices.Contains(f.Tail, model+": LOADING") {
+				t.Errorf("the tail is %q", f.Tail)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("it took %s", took)
+			}
+			w.undo(t)
+			w.wantServerEnd(t, "killed")
+		})
+	}
+}
+
+// TestWarmUp checks that models that are ready are not taken for models that work.
+func TestWarmUp(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		infer func(context.Context) error
+		want  string
+	}{
+		"fails": {func(context.Context) error { return errors.New("stub process is unhealthy") }, "stub process is unhealthy"},
+		"hangs": {func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }, "ensemble_dali_resnet50 does not answer after 500ms"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := cpuLocal(t)
+			w.make(t, steps.IDServe)
+			w.options.ReadyTimeout = 500 * time.Millisecond
+			w.triton().Intercept(func(ctx context.Context, rpc, _ string) error {
+				if rpc == "ModelInfer" {
+					return tt.infer(ctx)
+				}
+				return nil
+			})
+			f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
+			if !strings.Contains(f.Error(), tt.want) {
+				t.Errorf("got %q, want it to say %q", f, tt.want)
+			}
+			w.undo(t)
+			w.wantServerEnd(t, "killed")
+		})
+	}
+}
+
+// TestServerExits checks that a server that ends is not waited for, whenever it does.
+func TestServerExits(t *testing.T) {
+	t.Parallel()
+	dies := func(ctx context.Context, out container.Streams, exit func()) int {
+		_, _ = out.Stderr.Write([]byte("I: starting\nE: failed to stat file /models\n"))
+		exit()
+		return 1
+	}
+	tests := map[string]struct {
+		program func(w *world, loading <-chan struct{}) containertest.Program
+		want    string
+	}{
+		"at once": {func(*world, <-chan struct{}) containertest.Program {
+			return func(ctx context.Context, _ container.Spec, out container.Streams) int {
+				return dies(ctx, out, func() {})
+			}
+		}, "tritonserver exited with status 1"},
+		"while it loads": {func(w *world, loading <-chan struct{}) containertest.Program {
+			return func(ctx context.Context, _ container.Spec, out container.Streams) int {
+				go w.relay(ctx, w.triton().Addr())
+				return dies(ctx, out, func() { <-loading })
+			}
+		}, "tritonserver exited with status 1"},
+		"after its connections broke": {func(w *world, loading <-chan struct{}) containertest.Program {
+			return func(ctx context.Context, _ container.Spec, out container.Streams) int {
+				go w.relay(ctx, w.triton().Addr())
+				return dies(ctx, out, func() {
+					<-loading
+					w.triton().Stop()
+					<-time.After(300 * time.Millisecond)
+				})
+			}
+		}, "tritonserver exited with status 1"},
+		"out of memory": {func(w *world, loading <-chan struct{}) containertest.Program {
+			return func(ctx context.Context, _ container.Spec, out container.Streams) int {
+				go w.relay(ctx, w.triton().Addr())
+				return dies(ctx, out, func() { <-loading; containertest.OutOfMemory(ctx) })
+			}
+		}, "tritonserver exited: it was killed for memory"},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := cpuLocal(t)
+			loading := make(chan struct{})
+			w.serveModels(t, faults{load: map[string]func(context.Context) error{
+				"dali": func(ctx context.Context) error { close(loading); <-ctx.Done(); return ctx.Err() },
+			}})
+			w.make(t, steps.IDServe)
+			w.instead(steps.IDServe, tt.program(w, loading))
+			began := time.Now()
+			f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
+			if f.Error() != tt.want || !strings.Contains(f.Repeat, "tritonserver") {
+				t.Errorf("got %q with the line %q to repeat it, want %q", f, f.Repeat, tt.want)
+			}
+			if diff := cmp.Diff([]string{"I: starting", "E: failed to stat file /models"}, f.Tail); diff != "" {
+				t.Errorf("tail (-want +got):\n%s", diff)
+			}
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("it took %s, of %s that a model may take", took, w.options.ReadyTimeout)
+			}
+		})
+	}
+}
+
+// TestServerIsNeverLive checks that the wait ends and says for what it was, for a port on which nobody answers and for
+// one whose connections are closed, which is what the proxies of container engines do.
+func TestServerIsNeverLive(t *testing.T) {
+	t.Parallel()
+	tests := map[string]func(*testing.T, *world) containertest.Program{
+		"silent": func(*testing.T, *world) containertest.Program { return hangs(make(chan struct{})) },
+		"closes": func(t *testing.T, w *world) containertest.Program {
+			t.Helper()
+			addr := tritontest.NewUnstarted(t).Addr()
+			return func(ctx context.Context, _ container.Spec, _ container.Streams) int { return w.relay(ctx, addr) }
+		},
+	}
+	for name, program := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := cpuLocal(t)
+			w.make(t, steps.IDServe)
+			w.options.ReadyTimeout = 400 * time.Millisecond
+			w.instead(steps.IDServe, program(t, w))
+			f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
+			if want := "tritonserver is not live after 400ms"; f.Error() != want {
+				t.Errorf("got %q, want %q", f, want)
+			}
+		})
+	}
+}
+
+// TestServerBecomesLive checks that a port that closes connections until the server listens is polled.
+func TestServerBecomesLive(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	late := tritontest.NewUnstarted(t, served(steps.CPU, faults{})...)
+	w.triton = func() *tritontest.Server { return late }
+	go func() {
+		for late.Refused() < 2 {
+			<-time.After(time.Millisecond)
+		}
+		late.Start()
+	}()
+	if err := w.run(t, t.Context(), steps.IDServe); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestServerOfNobodyElse checks that a server that nobody but the run asked is not drained, which can take long.
+func TestServerOfNobodyElse(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	if err := w.run(t, t.Context(), steps.IDServe); err != nil {
+		t.Fatal(err)
+	}
+	w.undo(t)
+	w.wantServerEnd(t, "killed")
+}
+
+func TestDetached(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	w.options.Drain, w.options.Detach = true, true
+	var told steps.Server
+	w.machine.Ready = func(_ context.Context, s steps.Server) error {
+		told = s
+		return nil
+	}
+	if err := w.run(t, t.Context(), steps.IDServe); err != nil {
+		t.Fatal(err)
+	}
+	for _, undo := range w.undos {
+		if err := undo(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	w.undos = nil
+	left := w.fake.Leaked()
+	if len(left) != 1 || !left[0].Running || left[0].ID != told.Container {
+		t.Fatalf("the end of the run left %+v; ready was told of %+v", left, told)
+	}
+	client, err := triton.Dial(told.GRPC.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := client.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := client.Classify(t.Context(), steps.EnsembleModel, coffee(), 1); err != nil {
+		t.Errorf("the server that was left does not answer: %v", err)
+	}
+	if err := w.fake.Remove(t.Context(), left[0].ID); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestReadyFails checks that a server that nobody will find again does not stay, also one that was to be detached.
+func TestReadyFails(t *testing.T) {
+	t.Parallel()
+	for name, detach := range map[string]bool{"attached": false, "detached": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := cpuLocal(t)
+			w.options.Drain, w.options.Detach = true, detach
+			errFull := errors.New("disk is full")
+			w.machine.Ready = func(context.Context, steps.Server) error { return errFull }
+			if err := w.run(t, t.Context(), steps.IDServe); !errors.Is(err, errFull) {
+				t.Errorf("got %v, want %v", err, errFull)
+			}
+			w.undo(t)
+			w.wantServerEnd(t, "drained")
+		})
+	}
+}
+
+// TestServeCancelled checks that a server that never served is killed at once: a loading tritonserver ignores SIGTERM.
+func TestServeCancelled(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	errStopped := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	w.serveModels(t, faults{load: map[string]func(context.Context) error{
+		"resnet50_onnx": func(ctx context.Context) error { cancel(errStopped); <-ctx.Done(); return ctx.Err() },
+	}})
+	if err := w.run(t, ctx, steps.IDServe); !errors.Is(err, errStopped) {
+		t.Errorf("got %v, want %v", err, errStopped)
+	}
+	w.undo(t)
+	w.wantServerEnd(t, "killed")
+}

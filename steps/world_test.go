@@ -1,0 +1,339 @@
+package steps_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton/tritontest"
+)
+
+// world is a machine on which steps run: a fake container runtime, whose images hold programs that read and write what
+// the real ones do, and a Triton server in this process behind the fake tritonserver.
+type world struct {
+	fake    *containertest.Fake
+	memo    *memo
+	options steps.Options
+	machine steps.Machine
+
+	// triton answers for the server's container; triton's constructor is put off until something is served.
+	triton func() *tritontest.Server
+
+	ends chan string // how each server ended: drained or killed
+
+	dir    string
+	values pipeline.Inputs // of the steps that make ran
+
+	mu       sync.Mutex
+	programs map[pipeline.ID]containertest.Program // in place of what an image holds
+	packages string                                // what a local image says that it holds
+	payloads []pipeline.Payload
+	undos    []func(context.Context) error
+}
+
+// cases are the lanes, image sources and releases that the golden files hold. Together they have every kind of weights.
+func cases() map[string]func(*testing.T) *world {
+	return map[string]func(*testing.T) *world{
+		"cpu-local":     cpuLocal,
+		"cpu-ngc":       cpuNGC,
+		"gpu-ngc-25.03": gpuNGC,
+		"gpu-ngc-21.07": tutorial,
+	}
+}
+
+// cpuLocal has images that are built here, and seeded weights.
+func cpuLocal(t *testing.T) *world {
+	t.Helper()
+	return newWorld(t, steps.Options{
+		Lane: steps.CPU, Images: steps.Local, Precision: "fp32",
+		BaseImage: "debian:bookworm-slim", BuildNet: "host",
+		BuildArgs: map[string]string{"HTTPS_PROXY": "http://proxy:3128"}, CABundle: []byte("certificates"),
+		Weights: steps.WeightsSource{Kind: steps.Random, Seed: 7},
+	})
+}
+
+// cpuNGC has NVIDIA's images without a GPU, and torchvision's weights.
+func cpuNGC(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t, steps.Options{
+		Lane: steps.CPU, Images: steps.NGC, Precision: "fp32", Release: find(t, "25.03"),
+		Weights: steps.WeightsSource{Kind: steps.Pretrained},
+	})
+	w.machine.Fetch = fetcher(func(_ context.Context, _, path string, onProgress func(int64, int64)) error {
+		onProgress(1, 2)
+		return os.WriteFile(path, pretrained, 0o600)
+	})
+	return w
+}
+
+// gpuNGC is the mission: all of the server's work in the server image of a release whose TensorRT is 10.9.
+func gpuNGC(t *testing.T) *world {
+	t.Helper()
+	return newWorld(t, steps.Options{
+		Lane: steps.GPU, Images: steps.NGC, Precision: "fp16", Release: find(t, "25.03"), Device: h100,
+		Weights: steps.WeightsSource{Kind: steps.Random},
+	})
+}
+
+// tutorial is the release that the tutorial used, as it used it, with a user's weights.
+func tutorial(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t, steps.Options{
+		Lane: steps.GPU, Images: steps.NGC, Precision: "fp16", Release: find(t, "21.07"), Device: h100, OptBatch: 1,
+	})
+	w.options.Weights = steps.WeightsSource{Kind: steps.File, Path: filepath.Join(w.dir, "mine.pth")}
+	if err := os.WriteFile(w.options.Weights.Path, []byte("a user's weights"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+var (
+	h100 = steps.Device{Name: "NVIDIA H100 80GB HBM3", Compute: "9.0", Driver: "580.159.04"}
+
+	// pretrained has a SHA-256 that begins as that of torchvision's file does: 11ad3fa6. It was searched for.
+	pretrained = []byte("pretrained 2244842349")
+
+	coffee = sync.OnceValue(func() []byte {
+		data, err := dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
+		if err != nil {
+			panic(err)
+		}
+		return data
+	})
+)
+
+func find(t *testing.T, tag string) release.Release {
+	t.Helper()
+	r, err := release.Find(tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// newWorld completes o with what most tests have.
+func newWorld(t *testing.T, o steps.Options) *world {
+	t.Helper()
+	o.Picture = steps.Picture{Name: "coffee.jpg", Data: coffee()}
+	o.MaxBatch = 256
+	if o.OptBatch == 0 {
+		o.OptBatch = 64
+	}
+	o.GPUs = "all"
+	o.HTTP.Container, o.GRPC.Container, o.Metrics.Container = steps.PortHTTP, steps.PortGRPC, steps.PortMetrics
+	o.ReadyTimeout = 20 * time.Second
+	w := &world{
+		memo: &memo{}, options: o, dir: t.TempDir(), ends: make(chan string, 10), values: pipeline.Inputs{}, packages: "python3 3.11\n",
+		programs: map[pipeline.ID]containertest.Program{},
+	}
+	w.triton = sync.OnceValue(func() *tritontest.Server { return tritontest.New(t, served(o.Lane, faults{})...) })
+	w.fake = &containertest.Fake{OnBuild: w.build}
+	w.machine = steps.Machine{Runtime: w.fake, Memo: w.memo}
+	if o.Images == steps.Local {
+		w.fake.AddLocal(o.BaseImage, containertest.Image{})
+	} else {
+		w.fake.AddRemote(o.Release.ExporterRef(o.Registry), w.image("exporter", o.Release.TensorRT))
+		w.fake.AddRemote(o.Release.ServerRef(o.Registry), w.image("server", o.Release.TensorRT))
+	}
+	return w
+}
+
+// image is one that holds the fake programs.
+func (w *world) image(name, tensorRT string) containertest.Image {
+	return containertest.Image{
+		Image: container.Image{Digest: sum(name), Env: map[string]string{"TRT_VERSION": tensorRT}},
+		Main:  w.main,
+	}
+}
+
+func (w *world) build(_ context.Context, spec container.BuildSpec, tell func(container.Progress)) (containertest.Image, error) {
+	tell(container.Progress{Text: "Step 1/1 : FROM base"})
+	return containertest.Image{Image: container.Image{ID: sum(time.Now().String()), Labels: spec.Labels}, Main: w.main}, nil
+}
+
+// list is the steps up to until.
+func (w *world) list(until pipeline.ID) []pipeline.Step {
+	return steps.For(w.options, w.machine, until)
+}
+
+func (w *world) step(id pipeline.ID) pipeline.Step {
+	list := w.list(id)
+	return list[len(list)-1]
+}
+
+// make runs the steps that id reads from, and returns id's inputs.
+func (w *world) make(t *testing.T, id pipeline.ID) pipeline.Inputs {
+	t.Helper()
+	in := pipeline.Inputs{}
+	for _, o := range w.step(id).Inputs() {
+		if _, ok := w.values[o]; !ok {
+			if err := w.run(t, t.Context(), o.Step); err != nil {
+				t.Fatalf("%s: %v", o.Step, err)
+			}
+		}
+		in[o] = w.values[o]
+	}
+	return in
+}
+
+// run runs one step as a Runner does, after those that it reads from. The test's end undoes what it deferred.
+func (w *world) run(t *testing.T, ctx context.Context, id pipeline.ID) error { //nolint:revive // t comes first
+	t.Helper()
+	in := w.make(t, id)
+	s := w.step(id)
+	dir := ""
+	if _, ok := s.(pipeline.Builder); ok {
+		dir = filepath.Join(w.dir, string(id))
+		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	work := pipeline.NewWork(dir, in, w.emit, func(_ string, undo func(context.Context) error) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.undos = append(w.undos, undo)
+		if len(w.undos) == 1 {
+			t.Cleanup(func() { w.undo(t) })
+		}
+	})
+	if err := s.Run(ctx, work); err != nil {
+		return err
+	}
+	for _, o := range s.Outputs() {
+		v, ok := work.Values()[o.Name]
+		if dir != "" {
+			v.Path = filepath.Join(dir, o.Name)
+			_, err := os.Stat(v.Path)
+			ok, v.Digest = err == nil, o.String()
+		}
+		if !ok {
+			t.Errorf("%s did not make %s", id, o.Name)
+		}
+		w.values[o] = v
+	}
+	return nil
+}
+
+// undo does what the steps deferred, last first, and checks that no container is left.
+func (w *world) undo(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 10*time.Second)
+	defer cancel()
+	for _, undo := range slices.Backward(w.undos) {
+		if err := undo(ctx); err != nil {
+			t.Errorf("undo: %v", err)
+		}
+	}
+	w.undos = nil
+	w.wantNoContainer(t)
+}
+
+func (w *world) wantNoContainer(t *testing.T) {
+	t.Helper()
+	if left := w.fake.Leaked(); len(left) > 0 {
+		t.Errorf("containers are left: %+v", left)
+	}
+}
+
+func (w *world) emit(p pipeline.Payload) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.payloads = append(w.payloads, p)
+}
+
+// result is the value of the last Result of a name.
+func (w *world) result(name string) any {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range slices.Backward(w.payloads) {
+		if r, ok := p.(pipeline.Result); ok && r.Name == name {
+			return r.Value
+		}
+	}
+	return nil
+}
+
+// ran are the steps that ran a container, once for each.
+func (w *world) ran() []string {
+	var ids []string
+	for _, s := range w.fake.Specs() {
+		ids = append(ids, s.Step)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// facts are the facts of a builder.
+func (w *world) facts(t *testing.T, id pipeline.ID) pipeline.Facts {
+	t.Helper()
+	in := w.make(t, id)
+	facts, err := w.step(id).(pipeline.Builder).Facts(t.Context(), in)
+	if err != nil {
+		t.Fatalf("facts of %s: %v", id, err)
+	}
+	return facts
+}
+
+// observe asks an image step what is there.
+func (w *world) observe(t *testing.T, id pipeline.ID) (pipeline.State, pipeline.Values) {
+	t.Helper()
+	state, values, err := w.step(id).(pipeline.Observer).Observe(t.Context(), nil)
+	if err != nil {
+		t.Fatalf("observe %s: %v", id, err)
+	}
+	return state, values
+}
+
+// fault is the Fault in err, which must be of a kind.
+func fault(t *testing.T, err error, kind pipeline.Kind) *pipeline.Fault {
+	t.Helper()
+	f, ok := errors.AsType[*pipeline.Fault](err)
+	if !ok || f.Kind != kind {
+		t.Fatalf("got the error %#v (%v), want a fault of kind %d", err, err, kind)
+	}
+	return f
+}
+
+// memo is a Memo in memory.
+type memo struct {
+	mu   sync.Mutex
+	said map[string]string
+	// wrote counts the values that were remembered.
+	wrote int
+}
+
+func (m *memo) Recall(key string) (string, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	value, ok := m.said[key]
+	return value, ok
+}
+
+func (m *memo) Remember(key, value string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.said == nil {
+		m.said = map[string]string{}
+	}
+	m.said[key] = value
+	m.wrote++
+	return nil
+}
+
+type fetcher func(ctx context.Context, url, path string, onProgress func(current, total int64)) error
+
+func (f fetcher) Fetch(ctx context.Context, url, path string, onProgress func(current, total int64)) error {
+	return f(ctx, url, path, onProgress)
+}
