@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -141,15 +142,36 @@ func TestVerifiedBeforeRead(t *testing.T) {
 		"exporter-image": pipeline.Cached, "export-onnx": pipeline.Cached, "assemble-repository": pipeline.Cached,
 		"a": pipeline.Done, "b": pipeline.Done, "goal": pipeline.Done,
 	}, steps...)
-	if diff := cmp.Diff([]string{"verify repository", "run", "run"}, log.lines); diff != "" {
+	if diff := cmp.Diff([]string{"verify repository", "run", "run", "close model.onnx", "close repository"}, log.lines); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
-// logStore notes which entries are hashed.
+// A server is stopped before the files that it serves may be evicted.
+func TestEntriesAreHeldUntilAllIsUndone(t *testing.T) {
+	t.Parallel()
+	r, w := warm(t)
+	log := &logStore{Store: r.store}
+	r.runner.Store = log
+	serve := &plain{id: "serve", in: []pipeline.Output{out("assemble-repository", "repository")}, do: func(_ context.Context, work *pipeline.Work) error {
+		work.Defer("stop", func(context.Context) error {
+			log.add("stop")
+			return nil
+		})
+		return nil
+	}}
+	if err := r.run(t.Context(), append(w.steps(), serve)...); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"verify repository", "stop", "close model.onnx", "close repository"}, log.lines); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// logStore notes which entries are hashed and closed.
 type logStore struct {
 	pipeline.Store
-	sink
+	mu    sync.Mutex
 	lines []string
 }
 
@@ -177,6 +199,13 @@ func (e *logEntry) Verify() error {
 		e.log.add("verify " + name)
 	}
 	return e.Entry.Verify()
+}
+
+func (e *logEntry) Close() error {
+	for name := range e.Values() {
+		e.log.add("close " + name)
+	}
+	return e.Entry.Close()
 }
 
 // faulty is a store in which one call fails.

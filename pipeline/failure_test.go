@@ -31,7 +31,11 @@ func TestFailureCancelsTheOthers(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		slow := &builder{plain: plain{id: "slow", outs: []string{"x"}, do: untilCancelled}}
+		slow := &builder{plain: plain{id: "slow", outs: []string{"x"}, do: func(ctx context.Context, w *pipeline.Work) error {
+			err := untilCancelled(ctx, w)
+			wantStepError(t, context.Cause(ctx), "bad", errBroken)
+			return err
+		}}}
 		bad := &builder{plain: plain{id: "bad", outs: []string{"x"}, do: func(context.Context, *pipeline.Work) error {
 			time.Sleep(3 * time.Second)
 			return errBroken

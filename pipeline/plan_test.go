@@ -122,6 +122,12 @@ func TestPlanAfterImagePrune(t *testing.T) {
 	r, w := warm(t)
 	w.image.there = ""
 	r.wantPlan(map[pipeline.ID]string{"exporter-image": "not needed", "export-onnx": "cached", "assemble-repository": "cached"}, w.steps()...)
+	base := &image{plain: plain{id: "base-image", outs: []string{"image"}}, known: "sha256:0"}
+	w.image.in = []pipeline.Output{out("base-image", "image")}
+	r.wantPlan(map[pipeline.ID]string{
+		"base-image": "not needed", "exporter-image": "not needed", "export-onnx": "cached", "assemble-repository": "cached",
+	}, append([]pipeline.Step{base}, w.steps()...)...)
+	w.image.in = nil
 	w.options["seed"] = "2"
 	r.wantPlan(map[pipeline.ID]string{
 		"exporter-image":      "will run, because there is no local image",
@@ -233,6 +239,12 @@ func TestObserverThatLacksAnOutput(t *testing.T) {
 	r, w := newRig(t), newWorld()
 	w.image.there = "sha256:1"
 	half := &halfObserver{w.image}
+	w.model.facts = func(_ context.Context, in pipeline.Inputs) (pipeline.Facts, error) {
+		if in[out("exporter-image", "image")].Digest == "" {
+			t.Error("facts are asked for before the input is known")
+		}
+		return nil, nil
+	}
 	steps := []pipeline.Step{half, w.model, w.folder}
 	const want = "exporter-image: it is present, but without image"
 	if _, err := r.runner.Plan(t.Context(), steps); err == nil || err.Error() != want {

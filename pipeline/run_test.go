@@ -318,6 +318,7 @@ func TestTwoRunsBuildTheSameOnce(t *testing.T) {
 			return b
 		}
 		first, second := rigOn(t, store), rigOn(t, store)
+		second.runner.Workspace = "other"
 		done := make(chan error)
 		go func() { done <- first.run(t.Context(), model()) }()
 		synctest.Wait() // the first builds
@@ -338,6 +339,9 @@ func TestTwoRunsBuildTheSameOnce(t *testing.T) {
 		}
 		first.wantEnds(ends{"model": pipeline.Done})
 		second.wantEnds(ends{"model": pipeline.Cached})
+		if last, err := store.Last("other", "model"); err != nil || last == nil {
+			t.Errorf("the facts of what another process built were not noted: %v, %v", last, err)
+		}
 		if got, want := second.decided("model"), "will run, because it has not run in this workspace"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}

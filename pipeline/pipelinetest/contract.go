@@ -1,22 +1,16 @@
 package pipelinetest
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/pipeline"
 )
-
-// patience bounds every wait for something that happens at once.
-const patience = 30 * time.Second
 
 // TestStore checks that the stores which open returns keep the contract of [pipeline.Store]. Each is used by one test.
 func TestStore(t *testing.T, open func(t *testing.T) pipeline.Store) { //nolint:tparallel // whoever calls it is parallel
@@ -40,6 +34,7 @@ func TestStore(t *testing.T, open func(t *testing.T) pipeline.Store) { //nolint:
 		"drop while read":          testDropWhileRead,
 		"wait for a commit":        testWaitForCommit,
 		"wait for a rollback":      testWaitForRollback,
+		"wait in turns":            testWaitInTurns,
 		"wait until cancelled":     testWaitCancelled,
 		"no wait for another":      testNoWaitForAnother,
 		"many builders":            testManyBuilders,
@@ -324,175 +319,4 @@ func testDropWhileRead(t *testing.T, s *suite) {
 	noError(t, s.Drop("f1"))
 	s.wantError(t, "f1", pipeline.ErrMiss)
 	wantContent(t, reader.Values()["labels.txt"].Path, "espresso")
-}
-
-type begun struct {
-	tx  pipeline.Tx
-	err error
-}
-
-// beginBehind lets a second builder begin f1 and returns once it waits for the first.
-func (s *suite) beginBehind(ctx context.Context, t *testing.T) <-chan begun {
-	t.Helper()
-	holders, done := make(chan string, 100), make(chan begun, 1)
-	go func() {
-		tx, err := s.Begin(ctx, "f1", func(holder string) { holders <- holder })
-		close(holders) // a second call would panic, or be seen below
-		done <- begun{tx, err}
-	}()
-	select {
-	case holder := <-holders:
-		if holder == "" {
-			t.Error("nothing was said of who is waited for")
-		}
-	case b := <-done:
-		t.Fatalf("two builders of one fingerprint are at work: %v", b.err)
-	case <-time.After(patience):
-		t.Fatal("the second builder neither began nor said that it waits")
-	}
-	t.Cleanup(func() {
-		for holder := range holders {
-			t.Errorf("it said again that it waits for %s", holder)
-		}
-	})
-	return done
-}
-
-func await(t *testing.T, done <-chan begun) begun {
-	t.Helper()
-	select {
-	case b := <-done:
-		return b
-	case <-time.After(patience):
-		t.Fatal("the second builder still waits")
-		return begun{}
-	}
-}
-
-func testWaitForCommit(t *testing.T, s *suite) {
-	t.Helper()
-	first := s.begin(t, "f1")
-	done := s.beginBehind(t.Context(), t)
-	entry, err := first.Commit("a", nil, write(t, first.Dir(), map[string]string{"out": "x"}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	noError(t, entry.Close())
-	noError(t, first.Rollback())
-	second := await(t, done)
-	if second.err != nil {
-		t.Fatal(second.err)
-	}
-	wantContent(t, s.get(t).Values()["out"].Path, "x")
-	noError(t, second.tx.Rollback())
-	noError(t, s.get(t).Verify())
-}
-
-func testWaitForRollback(t *testing.T, s *suite) {
-	t.Helper()
-	first := s.begin(t, "f1")
-	done := s.beginBehind(t.Context(), t)
-	noError(t, first.Rollback())
-	second := await(t, done)
-	if second.err != nil {
-		t.Fatal(second.err)
-	}
-	s.wantError(t, "f1", pipeline.ErrMiss)
-	noError(t, second.tx.Rollback())
-}
-
-func testWaitCancelled(t *testing.T, s *suite) {
-	t.Helper()
-	first := s.begin(t, "f1")
-	ctx, cancel := context.WithCancel(t.Context())
-	done := s.beginBehind(ctx, t)
-	cancel()
-	if b := await(t, done); !errors.Is(b.err, context.Canceled) {
-		t.Errorf("got %v, want %v", b.err, context.Canceled)
-	}
-	noError(t, first.Rollback())
-	noError(t, s.begin(t, "f1").Rollback()) // who gave up holds nothing
-}
-
-func testNoWaitForAnother(t *testing.T, s *suite) {
-	t.Helper()
-	s.begin(t, "f1")
-	s.begin(t, "f2") // fails if it waits
-}
-
-func testManyBuilders(t *testing.T, s *suite) {
-	t.Helper()
-	const builders = 8
-	var mu sync.Mutex
-	built := 0
-	var all sync.WaitGroup
-	for range builders {
-		all.Go(func() {
-			tx, err := s.Begin(t.Context(), "f1", nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			defer func() { noError(t, tx.Rollback()) }()
-			entry, err := s.Get("f1")
-			if errors.Is(err, pipeline.ErrMiss) {
-				mu.Lock()
-				built++
-				mu.Unlock()
-				entry, err = tx.Commit("a", nil, write(t, tx.Dir(), map[string]string{"out": "x"}))
-			}
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			noError(t, entry.Verify())
-			noError(t, entry.Close())
-		})
-	}
-	all.Wait()
-	if built != 1 {
-		t.Errorf("it was built %d times, want once", built)
-	}
-}
-
-func (s *suite) wantFacts(t *testing.T, workspace string, id pipeline.ID, want pipeline.Facts) {
-	t.Helper()
-	got, err := s.Last(workspace, id)
-	if err != nil {
-		t.Error(err)
-	}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("last facts of %s in %s (-want +got):\n%s", id, workspace, diff)
-	}
-}
-
-func testFacts(t *testing.T, s *suite) {
-	t.Helper()
-	s.wantFacts(t, "w", "a", nil)
-	noError(t, s.Note("w", "a", pipeline.Facts{"argv": "1", "empty": "", "text": "…\n\"=\x00"}))
-	s.wantFacts(t, "w", "a", pipeline.Facts{"argv": "1", "empty": "", "text": "…\n\"=\x00"})
-	noError(t, s.Note("w", "a", pipeline.Facts{"argv": "2"}))
-	s.wantFacts(t, "w", "a", pipeline.Facts{"argv": "2"})
-}
-
-func testFactsCopied(t *testing.T, s *suite) {
-	t.Helper()
-	facts := pipeline.Facts{"argv": "1"}
-	noError(t, s.Note("w", "a", facts))
-	facts["argv"] = "2"
-	got, err := s.Last("w", "a")
-	noError(t, err)
-	got["argv"] = "3"
-	s.wantFacts(t, "w", "a", pipeline.Facts{"argv": "1"})
-}
-
-func testFactsOfWorkspaces(t *testing.T, s *suite) {
-	t.Helper()
-	noError(t, s.Note("/home/ü/a b", "a", pipeline.Facts{"argv": "1"}))
-	noError(t, s.Note("/home/ü/a", "a", pipeline.Facts{"argv": "2"}))
-	noError(t, s.Note("/home/ü/a b", "b", pipeline.Facts{"argv": "3"}))
-	s.wantFacts(t, "/home/ü/a b", "a", pipeline.Facts{"argv": "1"})
-	s.wantFacts(t, "/home/ü/a", "a", pipeline.Facts{"argv": "2"})
-	s.wantFacts(t, "/home/ü/a b", "b", pipeline.Facts{"argv": "3"})
-	s.wantFacts(t, "/home/ü/a", "b", nil)
 }

@@ -188,7 +188,9 @@ func (o output) check(contents bool) error {
 func survey(root string, contents bool) (output, error) {
 	var looks strings.Builder
 	h := sha256.New()
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+	files := os.DirFS(filepath.Dir(root))
+	base := filepath.Base(root)
+	err := fs.WalkDir(files, base, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -196,13 +198,13 @@ func survey(root string, contents bool) (output, error) {
 		if err != nil {
 			return err
 		}
-		name := strings.TrimPrefix(path, root)
+		name := strings.TrimPrefix(path, base)
 		fmt.Fprintf(&looks, "%q %s %d %d\n", name, info.Mode().Type(), info.Size(), info.ModTime().UnixNano())
 		fmt.Fprintf(h, "%q %s\n", name, info.Mode().Type())
 		if !contents || d.IsDir() {
 			return nil
 		}
-		data, err := os.ReadFile(path)
+		data, err := fs.ReadFile(files, path)
 		fmt.Fprintf(h, "%q\n", data)
 		return err
 	})
