@@ -32,7 +32,7 @@ const wait = 30 * time.Second
 
 // TestRuntime runs the contract of [container.Runtime]. It calls newEnv once for each of its tests, which run in
 // parallel.
-func TestRuntime(t *testing.T, newEnv func(t *testing.T) Env) {
+func TestRuntime(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparallel // its caller says so of the test that t is
 	t.Helper()
 	tests := map[string]func(*testing.T, *suite){
 		"info":                            testInfo,

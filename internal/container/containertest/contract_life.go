@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -343,10 +344,6 @@ func testLabels(t *testing.T, s *suite) {
 	batch, _ := s.start(t, s.spec("exit", "0"))
 	s.wait(t, batch)
 
-	want := map[string]string{container.LabelStep: "serve", container.LabelRole: "server"}
-	for k, v := range s.Labels {
-		want[k] = v
-	}
 	for name, tt := range map[string]struct {
 		extra container.Labels
 		ids   []string
@@ -357,12 +354,8 @@ func testLabels(t *testing.T, s *suite) {
 		"role and step": {container.Labels{container.LabelStep: "serve", container.LabelRole: "batch"}, nil},
 		"no such label": {container.Labels{"io.dalirun.no-such-label": ""}, nil},
 	} {
-		filter := container.Labels{}
-		for _, labels := range []container.Labels{s.Labels, tt.extra} {
-			for k, v := range labels {
-				filter[k] = v
-			}
-		}
+		filter := maps.Clone(s.Labels)
+		maps.Copy(filter, tt.extra)
 		rows, err := s.Runtime.List(t.Context(), filter)
 		if err != nil {
 			t.Fatal(err)
@@ -370,26 +363,29 @@ func testLabels(t *testing.T, s *suite) {
 		var ids []string
 		for _, row := range rows {
 			ids = append(ids, row.ID)
-			if row.Created.IsZero() || time.Since(row.Created) > time.Hour || row.Image == "" || row.Name == "" {
-				t.Errorf("%s: incomplete row %+v", name, row)
-			}
-			if row.Running != (row.ID == server.ID()) {
-				t.Errorf("%s: %s running %t", name, row.Name, row.Running)
-			}
-			if row.ID != server.ID() {
-				continue
-			}
-			for k, v := range want {
-				if row.Labels[k] != v {
-					t.Errorf("%s: label %s is %q, want %q", name, k, row.Labels[k], v)
-				}
-			}
+			s.checkRow(t, row, row.ID == server.ID())
 		}
 		slices.Sort(ids)
 		slices.Sort(tt.ids)
 		if !slices.Equal(ids, tt.ids) {
 			t.Errorf("%s: got %q, want %q", name, ids, tt.ids)
 		}
+	}
+}
+
+// checkRow checks a row about the running server or the ended batch container of testLabels.
+func (s *suite) checkRow(t *testing.T, row container.Summary, server bool) {
+	t.Helper()
+	if row.Created.IsZero() || time.Since(row.Created) > time.Hour || row.Image == "" || row.Name == "" || row.Running != server {
+		t.Errorf("row %+v", row)
+	}
+	want := maps.Clone(s.Labels)
+	want[container.LabelStep], want[container.LabelRole] = "probe", "batch"
+	if server {
+		want[container.LabelStep], want[container.LabelRole] = "serve", "server"
+	}
+	if !carries(row.Labels, want) {
+		t.Errorf("%s has labels %q, want %q among them", row.Name, row.Labels, want)
 	}
 }
 

@@ -2,11 +2,7 @@ package containertest
 
 import (
 	"bytes"
-	"context"
 	"errors"
-	"io"
-	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -152,7 +148,7 @@ func testInputs(t *testing.T, s *suite) {
 			t.Errorf("%s: an input could be written", path)
 		}
 	}
-	if data, err := os.ReadFile(filepath.Join(dir, "sub", "a.txt")); err != nil || string(data) != "content" { //nolint:gosec // a test's own folder
+	if data, err := os.ReadFile(filepath.Join(dir, "sub", "a.txt")); err != nil || string(data) != "content" {
 		t.Errorf("the input is now %q, %v", data, err)
 	}
 }
@@ -169,7 +165,7 @@ func testNestedMounts(t *testing.T, s *suite) {
 	spec.Inputs = []container.Mount{{Source: in, Target: "/work"}}
 	spec.Outputs = []container.Mount{{Source: out, Target: "/work/out"}}
 	s.succeed(t, spec)
-	if data, err := os.ReadFile(filepath.Join(out, "result")); err != nil || string(data) != "made" { //nolint:gosec // a test's own folder
+	if data, err := os.ReadFile(filepath.Join(out, "result")); err != nil || string(data) != "made" {
 		t.Errorf("got %q, %v", data, err)
 	}
 }
@@ -183,7 +179,7 @@ func testOutputs(t *testing.T, s *suite) {
 	s.succeed(t, spec)
 
 	path := filepath.Join(dir, "new.txt")
-	if data, err := os.ReadFile(path); err != nil || string(data) != "new" { //nolint:gosec // a test's own folder
+	if data, err := os.ReadFile(path); err != nil || string(data) != "new" {
 		t.Fatalf("got %q, %v", data, err)
 	}
 	info, err := os.Stat(path)
@@ -193,7 +189,7 @@ func testOutputs(t *testing.T, s *suite) {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != s.UID {
 		t.Errorf("owned by %d, want %d", stat.Uid, s.UID)
 	}
-	if data, err := os.ReadFile(filepath.Join(dir, "old.txt")); err != nil || string(data) != "old" { //nolint:gosec // a test's own folder
+	if data, err := os.ReadFile(filepath.Join(dir, "old.txt")); err != nil || string(data) != "old" {
 		t.Errorf("what was there before is now %q, %v", data, err)
 	}
 }
@@ -210,129 +206,6 @@ func testReadOnlyRoot(t *testing.T, s *suite) {
 	spec.ReadOnly = false
 	s.succeed(t, spec)
 	s.succeed(t, s.spec("write", "/tmp/new.txt", "x"))
-}
-
-func testNetworkNone(t *testing.T, s *suite) {
-	t.Helper()
-	if got := s.succeed(t, s.spec("interfaces")); got != "" {
-		t.Errorf("interfaces besides loopback: %q", got)
-	}
-}
-
-func (s *suite) server(port container.Port) container.Spec {
-	spec := s.spec("serve", itoa(int(port.Container)), "hello")
-	spec.Network, spec.Publish = container.NetworkPublish, []container.Port{port}
-	return spec
-}
-
-// hear dials a published port and returns what the server says.
-func hear(ctx context.Context, t *testing.T, c container.Container, port uint16) (netip.AddrPort, string) {
-	t.Helper()
-	addr, err := c.Addr(ctx, port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", addr.String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = conn.Close() }()
-	text, err := io.ReadAll(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return addr, string(text)
-}
-
-func testNetworkPublish(t *testing.T, s *suite) {
-	t.Helper()
-	c, _ := s.ready(t, s.server(container.Port{Container: 8001}))
-	addr, text := hear(t.Context(), t, c, 8001)
-	if text != "hello" || !addr.Addr().IsLoopback() {
-		t.Errorf("%s says %q", addr, text)
-	}
-	if _, err := c.Addr(t.Context(), 9999); !errors.Is(err, container.ErrNotFound) {
-		t.Errorf("a port that is not published: %v", err)
-	}
-	rows := s.left(t.Context(), t)
-	if len(rows) != 1 || rows[0].Ports[8001] != addr {
-		t.Errorf("list says %+v, want 8001 at %s", rows, addr)
-	}
-}
-
-func testPublishWithoutNetwork(t *testing.T, s *suite) {
-	t.Helper()
-	spec := s.server(container.Port{Container: 8001})
-	spec.Network = container.NetworkNone
-	if _, err := s.Runtime.Run(t.Context(), spec, container.Streams{}); err == nil {
-		t.Error("no error")
-	}
-	s.wantNothingLeft(t)
-}
-
-// freePort returns a port that was free a moment ago.
-func freePort(t *testing.T) uint16 {
-	t.Helper()
-	l, err := listen(t.Context(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return netip.MustParseAddrPort(l.Addr().String()).Port()
-}
-
-func testPreferredPort(t *testing.T, s *suite) {
-	t.Helper()
-	want := freePort(t)
-	c, _ := s.ready(t, s.server(container.Port{Container: 8001, Host: want, Required: true}))
-	if addr, text := hear(t.Context(), t, c, 8001); addr.Port() != want || text != "hello" {
-		t.Errorf("%s says %q, want port %d", addr, text, want)
-	}
-}
-
-func takenPort(t *testing.T) uint16 {
-	t.Helper()
-	l, err := listen(t.Context(), 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	return netip.MustParseAddrPort(l.Addr().String()).Port()
-}
-
-func testTakenPort(t *testing.T, s *suite) {
-	t.Helper()
-	taken := takenPort(t)
-	c, _ := s.ready(t, s.server(container.Port{Container: 8001, Host: taken}))
-	if addr, text := hear(t.Context(), t, c, 8001); addr.Port() == taken || text != "hello" {
-		t.Errorf("%s says %q", addr, text)
-	}
-	if rows := s.left(t.Context(), t); len(rows) != 1 {
-		t.Errorf("the first try is still there: %+v", rows)
-	}
-	first, err := c.Addr(t.Context(), 8001)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second, _ := s.ready(t, s.server(container.Port{Container: 8001, Host: first.Port()}))
-	if addr, text := hear(t.Context(), t, second, 8001); addr == first || text != "hello" {
-		t.Errorf("second at %s says %q", addr, text)
-	}
-}
-
-func testRequiredPort(t *testing.T, s *suite) {
-	t.Helper()
-	taken := takenPort(t)
-	spec := s.server(container.Port{Container: 8001, Host: taken, Required: true})
-	spec.Publish = append(spec.Publish, container.Port{Container: 8002, Host: takenPort(t)})
-	_, err := s.Runtime.Run(t.Context(), spec, container.Streams{})
-	if !errors.Is(err, container.ErrPortTaken) {
-		t.Errorf("got %v", err)
-	} else if !strings.Contains(err.Error(), itoa(int(taken))) {
-		t.Errorf("the message does not name port %d: %v", taken, err)
-	}
-	s.wantNothingLeft(t)
 }
 
 func testExec(t *testing.T, s *suite) {
@@ -366,7 +239,7 @@ func testExecMissingCommand(t *testing.T, s *suite) {
 
 func testOpen(t *testing.T, s *suite) {
 	t.Helper()
-	started, _ := s.ready(t, s.server(container.Port{Container: 8001}))
+	started, _ := s.ready(t, s.server(container.Port{Container: probePort}))
 	for _, id := range []string{started.ID(), started.Name()} {
 		c, err := s.Runtime.Open(t.Context(), id)
 		if err != nil {
@@ -375,7 +248,7 @@ func testOpen(t *testing.T, s *suite) {
 		if c.ID() != started.ID() || c.Name() != started.Name() {
 			t.Errorf("opened %s as %s %s", id, c.ID(), c.Name())
 		}
-		if _, text := hear(t.Context(), t, c, 8001); text != "hello" {
+		if _, text := hear(t.Context(), t, c); text != "hello" {
 			t.Errorf("says %q", text)
 		}
 	}

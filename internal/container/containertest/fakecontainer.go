@@ -234,8 +234,9 @@ func surroundings(ctx context.Context) *fakeContainer {
 
 // Terminated returns a channel that SIGTERM closes. A program that never asks for it is ended by SIGTERM at once where
 // the Spec has an Init, and ignores it where it has none, as PID 1 does.
-func Terminated(ctx context.Context) <-chan struct{} {
-	c := surroundings(ctx)
+func Terminated(ctx context.Context) <-chan struct{} { return surroundings(ctx).handleTerm() }
+
+func (c *fakeContainer) handleTerm() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.handled = true
@@ -244,7 +245,10 @@ func Terminated(ctx context.Context) <-chan struct{} {
 
 // Listen returns the listener behind a published port. It is closed when the container ends.
 func Listen(ctx context.Context, port uint16) (net.Listener, error) {
-	c := surroundings(ctx)
+	return surroundings(ctx).listener(port)
+}
+
+func (c *fakeContainer) listener(port uint16) (net.Listener, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	l, ok := c.listeners[port]

@@ -21,7 +21,7 @@ const ProbePath = "/probe"
 // its entrypoint is to a real runtime.
 func ProbeImage() Image {
 	run := func(ctx context.Context, spec container.Spec, out container.Streams) int {
-		return probe.Run(ctx, &fakeSystem{ctx: ctx, spec: spec}, spec.Command, out.Stdout, out.Stderr)
+		return probe.Run(ctx, &fakeSystem{container: surroundings(ctx), spec: spec}, spec.Command, out.Stdout, out.Stderr)
 	}
 	return Image{
 		Image: container.Image{Env: map[string]string{"PROBE": "image"}},
@@ -29,11 +29,10 @@ func ProbeImage() Image {
 	}
 }
 
-// fakeSystem is the probe's surroundings in a Fake. It holds the context of the program that it belongs to: the probe
-// asks it nothing else.
+// fakeSystem is the probe's surroundings in a Fake.
 type fakeSystem struct {
-	ctx  context.Context //nolint:containedctx // see above
-	spec container.Spec
+	container *fakeContainer
+	spec      container.Spec
 
 	mu    sync.Mutex
 	files map[string][]byte // what was written outside of mounts
@@ -43,13 +42,13 @@ func (s *fakeSystem) Getenv(name string) string {
 	if v, ok := s.spec.Env[name]; ok {
 		return v
 	}
-	return surroundings(s.ctx).image.Env[name]
+	return s.container.image.Env[name]
 }
 
 func (s *fakeSystem) ReadFile(name string) ([]byte, error) {
 	host, _, err := HostPath(s.spec, name)
 	if err == nil {
-		return os.ReadFile(host) //nolint:gosec // a test's own folder
+		return os.ReadFile(host)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -64,7 +63,7 @@ func (s *fakeSystem) WriteFile(name string, data []byte) error {
 	host, writable, err := HostPath(s.spec, name)
 	switch {
 	case err == nil && writable:
-		return os.WriteFile(host, data, 0o644) //nolint:gosec // a test's own folder
+		return os.WriteFile(host, data, 0o644) //nolint:gosec // as readable as the real probe's
 	case err == nil, s.spec.ReadOnly && !s.onTmpfs(name):
 		return fmt.Errorf("write %s: %w", name, syscall.EROFS)
 	}
@@ -98,13 +97,13 @@ func (s *fakeSystem) Interfaces() ([]string, error) {
 }
 
 func (s *fakeSystem) Listen(_ context.Context, port uint16) (net.Listener, error) {
-	return Listen(s.ctx, port)
+	return s.container.listener(port)
 }
 
-func (s *fakeSystem) Terminated() <-chan struct{} { return Terminated(s.ctx) }
+func (s *fakeSystem) Terminated() <-chan struct{} { return s.container.handleTerm() }
 
 func (s *fakeSystem) Allocate(n int64) {
 	if s.spec.Memory > 0 && n > s.spec.Memory {
-		OutOfMemory(s.ctx)
+		s.container.kill(codeKilled, true)
 	}
 }

@@ -17,87 +17,78 @@ import (
 	"time"
 )
 
-// owner is whom files in a volume belong to; nil is whoever the image runs as.
-type owner struct{ uid, gid int }
+// nobody is the user and group that own what a container may only read: the kernel's overflow IDs.
+const nobody = 65534
 
-// ownerOf reads the user of a container's configuration: "uid:gid" or nothing.
-func ownerOf(user string) (*owner, error) {
-	if user == "" {
-		return nil, nil //nolint:nilnil // nobody is a valid answer
-	}
-	uid, gid, _ := strings.Cut(user, ":")
-	u, err := strconv.Atoi(uid)
-	g, gidErr := strconv.Atoi(gid)
-	return &owner{u, g}, errors.Join(err, gidErr)
-}
-
-// pack writes the contents of a volume as a tar archive.
-func pack(w io.Writer, v volume, owned *owner) error {
-	p := packer{tar: tar.NewWriter(w), owner: owned, shared: !v.writable || owned == nil, writable: v.writable}
-	if err := p.folder("."); err != nil {
-		return err
-	}
-	for _, s := range v.sources {
-		if err := p.add(s); err != nil {
+// pack writes the contents of volumes as a tar archive, each below its number, for a container that runs as user:
+// "uid:gid", or nothing where only the image knows.
+func pack(w io.Writer, volumes []volume, user string) error {
+	archive := tar.NewWriter(w)
+	for i, v := range volumes {
+		p := packer{tar: archive, uid: nobody, gid: nobody, set: 0o444, clear: 0o222}
+		if v.output {
+			if err := p.belong(user); err != nil {
+				return err
+			}
+		}
+		top := strconv.Itoa(i)
+		if err := p.header(tar.Header{Typeflag: tar.TypeDir, Name: top + "/", Mode: 0o755}); err != nil {
 			return err
 		}
-	}
-	for _, point := range v.points {
-		for i, c := range point + "/" {
-			if c != '/' {
-				continue
-			}
-			if err := p.folder(point[:i]); err != nil {
+		for _, s := range v.sources {
+			if err := p.add(s.host, path.Join(top, s.name), top); err != nil {
 				return err
 			}
 		}
 	}
-	return p.tar.Close()
+	return archive.Close()
 }
 
 type packer struct {
-	tar      *tar.Writer
-	owner    *owner
-	shared   bool // anyone may read: an input, or an output of a user that only the image knows
-	writable bool
+	tar        *tar.Writer
+	uid, gid   int
+	set, clear int64 // bits of the mode
+}
+
+// belong makes what is packed the user's, or everybody's.
+func (p *packer) belong(user string) error {
+	if user == "" {
+		p.set, p.clear = 0o666, 0
+		return nil
+	}
+	uid, gid, _ := strings.Cut(user, ":")
+	var uidErr, gidErr error
+	p.uid, uidErr = strconv.Atoi(uid)
+	p.gid, gidErr = strconv.Atoi(gid)
+	p.set, p.clear = 0, 0
+	return errors.Join(uidErr, gidErr)
 }
 
 func (p *packer) header(h tar.Header) error {
-	if p.owner != nil {
-		h.Uid, h.Gid = p.owner.uid, p.owner.gid
+	h.Uid, h.Gid = p.uid, p.gid
+	if h.Mode&0o111 != 0 && p.set != 0 {
+		h.Mode |= 0o111 // who may read may search and execute
 	}
-	if p.shared && h.Typeflag != tar.TypeSymlink {
-		h.Mode |= 0o444
-		if h.Mode&0o111 != 0 {
-			h.Mode |= 0o111
-		}
-		if p.writable {
-			h.Mode |= 0o222
-		}
-	}
+	h.Mode = (h.Mode | p.set) &^ p.clear
 	return p.tar.WriteHeader(&h)
-}
-
-func (p *packer) folder(name string) error {
-	return p.header(tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: 0o755})
 }
 
 // add packs a host file or what is in a host folder. Symbolic links below it stay links; the source itself may be one,
 // as it may be for a mount.
-func (p *packer) add(s source) error {
-	top, err := filepath.EvalSymlinks(s.host)
+func (p *packer) add(from, to, volume string) error {
+	from, err := filepath.EvalSymlinks(from)
 	if err != nil {
 		return err
 	}
-	return filepath.WalkDir(top, func(host string, d fs.DirEntry, err error) error {
+	return filepath.WalkDir(from, func(host string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(top, host)
+		rel, err := filepath.Rel(from, host)
 		if err != nil {
 			return err
 		}
-		name := path.Join(s.name, filepath.ToSlash(rel))
+		name := path.Join(to, filepath.ToSlash(rel))
 		info, err := d.Info()
 		if err != nil {
 			return err
@@ -105,8 +96,8 @@ func (p *packer) add(s source) error {
 		mode := int64(info.Mode().Perm())
 		switch info.Mode().Type() {
 		case fs.ModeDir:
-			if name == "." {
-				return nil
+			if name == volume {
+				return nil // packed before, so that it is there also for single files
 			}
 			return p.header(tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: mode, ModTime: info.ModTime()})
 		case fs.ModeSymlink:
@@ -124,7 +115,7 @@ func (p *packer) add(s source) error {
 }
 
 func (p *packer) file(host string, h tar.Header) (err error) {
-	f, err := os.Open(host) //nolint:gosec // below a mount that the caller asked for
+	f, err := os.Open(host)
 	if err != nil {
 		return err
 	}
@@ -186,7 +177,7 @@ func extract(root *os.Root, h *tar.Header, name string, content io.Reader) error
 		if err != nil {
 			return err
 		}
-		_, err = io.Copy(f, content) //nolint:gosec // as large as the container made it
+		_, err = io.Copy(f, content)
 		return errors.Join(err, f.Close())
 	case tar.TypeSymlink:
 		return root.Symlink(h.Linkname, name)

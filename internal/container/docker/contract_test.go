@@ -6,13 +6,21 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
+	"github.com/docker/docker/api/types/filters"
 	dimage "github.com/docker/docker/api/types/image"
 	"github.com/docker/docker/client"
 
@@ -35,7 +43,9 @@ func TestContract(t *testing.T) {
 	}
 	// An engine on another host is played by this one. What comes back is written by this process, so the caller is its user.
 	caller.Transfer = docker.TransferCopy
-	for name, o := range map[string]docker.Options{"bind": other, "copy": caller} {
+	noAttach := other
+	noAttach.Host = refuseAttach(t)
+	for name, o := range map[string]docker.Options{"bind": other, "copy": caller, "no attach": noAttach} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			containertest.TestRuntime(t, func(t *testing.T) containertest.Env {
@@ -44,6 +54,45 @@ func TestContract(t *testing.T) {
 			})
 		})
 	}
+}
+
+// refuseAttach returns an endpoint that passes everything on to the engine and refuses attaching, as Podman 4.3 does.
+func refuseAttach(t *testing.T) string {
+	t.Helper()
+	network, address, _ := strings.Cut(newRuntime(t, docker.Options{}).Endpoint(), "://")
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "engine"}) },
+		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, address)
+		}},
+		FlushInterval: -1,
+		ErrorLog:      slog.NewLogLogger(slog.DiscardHandler, slog.LevelError), // of requests that tests cancel
+	}
+	socket := filepath.Join(t.TempDir(), "engine.sock")
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/attach") {
+			http.Error(w, "can only attach to created or running containers", http.StatusConflict)
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	t.Cleanup(func() {
+		if err := server.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	return "unix://" + socket
 }
 
 // engine is the container engine of this machine with the images of the suite.
@@ -79,7 +128,7 @@ func newEngine(t *testing.T) engine {
 	}
 	name := "dalirun.test/contract:" + rand.Text()
 	e := engine{image: name, broken: name + "-missing-command"}
-	t.Cleanup(func() { removeImages(t, e.image, e.image+"-built", e.broken) })
+	t.Cleanup(func() { removeImages(t, "contract="+name) })
 	probe := buildProbe(t)
 	for tag, dockerfile := range map[string]string{
 		// The label keeps these layers apart from another run's, whose end would take them away.
@@ -152,14 +201,27 @@ func sdk(t *testing.T) *client.Client {
 	return c
 }
 
-func removeImages(t *testing.T, names ...string) {
+// removeImages removes the images that carry a label, tagged or not: a failed build leaves those of its first steps.
+func removeImages(t *testing.T, label string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
 	c := sdk(t)
-	for _, name := range names {
-		if _, err := c.ImageRemove(ctx, name, dimage.RemoveOptions{Force: true, PruneChildren: true}); err != nil && !client.IsErrNotFound(err) {
-			t.Errorf("remove %s: %v", name, err)
+	const generations = 10 // an image is refused while another is made of it
+	for range generations {
+		found, err := c.ImageList(ctx, dimage.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label))})
+		if err != nil {
+			t.Error(err)
+		}
+		if len(found) == 0 {
+			return
+		}
+		for _, image := range found {
+			_, err := c.ImageRemove(ctx, image.ID, dimage.RemoveOptions{Force: true})
+			if err != nil && !cerrdefs.IsNotFound(err) && !cerrdefs.IsConflict(err) {
+				t.Errorf("remove %s: %v", image.ID, err)
+			}
 		}
 	}
+	t.Errorf("there are still images with label %s", label)
 }

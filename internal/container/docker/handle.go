@@ -6,6 +6,8 @@ import (
 	"math"
 	"net/netip"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -15,6 +17,9 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
+// codeKilled is the exit code of a process that SIGKILL ended.
+const codeKilled = 128 + int(syscall.SIGKILL)
+
 type addrs = map[uint16]netip.AddrPort
 
 // handle is a container that was started here, or opened.
@@ -22,6 +27,7 @@ type handle struct {
 	runtime  *Runtime
 	id, name string
 	volumes  []volume // to copy out of, at the end
+	stopped  atomic.Bool
 
 	// done is closed when exit and err are final; it is nil in a container that another process started.
 	done chan struct{}
@@ -43,23 +49,6 @@ func (r *Runtime) Open(ctx context.Context, id string) (container.Container, err
 func (h *handle) ID() string   { return h.id }
 func (h *handle) Name() string { return h.name }
 
-// follow opens the output and watches over the container until its end, whatever becomes of ctx.
-func (h *handle) follow(ctx context.Context, out container.Streams) error {
-	// Nothing but the container's end, or its removal, ends this. An engine that goes away closes the connections.
-	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	o, err := h.openOutput(life, out)
-	if err != nil {
-		cancel()
-		return h.runtime.explain(ctx, "follow the output of "+h.name, err)
-	}
-	go func() {
-		defer cancel()
-		h.exit, h.err = h.end(life, o)
-		close(h.done)
-	}()
-	return nil
-}
-
 // end waits for the exit, then for the end of the output, and then asks about memory.
 func (h *handle) end(ctx context.Context, o *output) (container.Exit, error) {
 	exit, err := h.awaitExit(ctx)
@@ -72,7 +61,7 @@ func (h *handle) end(ctx context.Context, o *output) (container.Exit, error) {
 	if err := h.collect(ctx); err != nil {
 		return exit, err
 	}
-	exit.OOM, err = h.outOfMemory(ctx)
+	exit.OOM, err = h.outOfMemory(ctx, exit.Code)
 	return exit, err
 }
 
@@ -89,17 +78,33 @@ func (h *handle) awaitExit(ctx context.Context) (container.Exit, error) {
 	}
 }
 
-func (h *handle) outOfMemory(ctx context.Context) (bool, error) {
+// outOfMemory says whether the kernel killed the container for memory. An engine may hear of that a moment after the
+// exit (seen once in a hundred on 20.10), so where it is possible it is asked for a while.
+func (h *handle) outOfMemory(ctx context.Context, code int) (bool, error) {
+	const patience = time.Second
 	ctx, cancel := h.runtime.limit(ctx)
 	defer cancel()
-	found, err := h.runtime.api.ContainerInspect(ctx, h.id)
-	if cerrdefs.IsNotFound(err) {
-		return false, nil // removed by somebody else, who killed it
+	deadline := time.After(patience)
+	ticker := time.NewTicker(patience / 10)
+	defer ticker.Stop()
+	for {
+		found, err := h.runtime.api.ContainerInspect(ctx, h.id)
+		if cerrdefs.IsNotFound(err) {
+			return false, nil // removed by somebody else, who killed it
+		}
+		if err != nil {
+			return false, h.runtime.explain(ctx, "inspect "+h.name, err)
+		}
+		limited := found.HostConfig != nil && found.HostConfig.Memory > 0
+		if found.State != nil && found.State.OOMKilled || code != codeKilled || !limited || h.stopped.Load() {
+			return found.State != nil && found.State.OOMKilled, nil
+		}
+		select {
+		case <-ticker.C:
+		case <-deadline:
+			return false, nil
+		}
 	}
-	if err != nil {
-		return false, h.runtime.explain(ctx, "inspect "+h.name, err)
-	}
-	return found.State != nil && found.State.OOMKilled, nil
 }
 
 // Wait returns how the container ended.
@@ -107,7 +112,7 @@ func (h *handle) Wait(ctx context.Context) (container.Exit, error) {
 	if h.done == nil {
 		exit, err := h.awaitExit(ctx)
 		if err == nil {
-			exit.OOM, err = h.outOfMemory(ctx)
+			exit.OOM, err = h.outOfMemory(ctx, exit.Code)
 		}
 		return exit, err
 	}
@@ -123,6 +128,7 @@ func (h *handle) Wait(ctx context.Context) (container.Exit, error) {
 func (h *handle) Stop(ctx context.Context, grace time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, grace+answer, fmt.Errorf("%w within %s", errNoReply, grace+answer))
 	defer cancel()
+	h.stopped.Store(true)
 	var err error
 	if seconds := wholeSeconds(grace); seconds > 0 {
 		err = h.runtime.api.ContainerStop(ctx, h.id, dcontainer.StopOptions{Timeout: &seconds})

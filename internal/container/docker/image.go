@@ -135,9 +135,6 @@ func messages(stream io.Reader, f func(jsonmessage.JSONMessage)) error {
 		if m.Error != nil {
 			return m.Error
 		}
-		if m.ErrorMessage != "" {
-			return errors.New(m.ErrorMessage)
-		}
 		f(m)
 	}
 }

@@ -22,7 +22,7 @@ type facts struct {
 }
 
 // errNoReply is the cause of an Info that took too long.
-var errNoReply = errors.New("no reply") //nolint:gochecknoglobals // a sentinel
+var errNoReply = errors.New("no reply")
 
 // Info asks the engine what it is.
 func (r *Runtime) Info(ctx context.Context) (container.Info, error) {

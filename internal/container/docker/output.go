@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/docker/docker/api/types"
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
 
@@ -17,42 +18,84 @@ import (
 // silence bounds the wait for the rest of an ended container's output: this long without a byte, and it is given up.
 const silence = 10 * time.Second
 
+// reread bounds the output that is read a second time: some seconds' worth at the 4 MB/s of a small machine.
+const reread = 16 << 20
+
 // output carries a container's output to the writers of its user.
 //
-// It follows the engine's log rather than attaching: nothing is lost between create and attach, no connection is
-// hijacked, and Podman refuses attaching. But a log that is followed can end too early: Docker Engine 20.10 leaves out
-// what its reader has not seen when the container exits, up to all of it. So the log of an ended container is read once
-// more, and what the writers have had is skipped. Its end is complete: an engine reports an exit after it closed the log.
+// It attaches before the start. Following the engine's log is only for engines that refuse that (Podman 4.3), because a
+// followed log ends too early on Docker Engine 20.10: it leaves out what its reader has not seen when the container
+// exits, up to all of it, and repeats or drops lines where the log is rotated (all seen). So what was followed and is
+// not too much is read once more after the exit, and what the writers have had is skipped.
 type output struct {
 	handle         *handle
 	stdout, stderr *tap
-	followed       chan error
+	copied         chan error
+	followed       bool
 }
 
-// openOutput begins to follow. Nil writers discard; with two of them there is nothing to follow.
-func (h *handle) openOutput(ctx context.Context, out container.Streams) (*output, error) {
+// attach begins to read. With two nil writers there is nothing to read.
+func (h *handle) attach(ctx, life context.Context, out container.Streams) (*output, error) {
 	o := &output{
-		handle: h, followed: make(chan error, 1),
+		handle: h, copied: make(chan error, 1),
 		stdout: &tap{to: out.Stdout}, stderr: &tap{to: out.Stderr},
 	}
 	if o.silent() {
-		o.followed <- nil
+		o.copied <- nil
 		return o, nil
 	}
-	logs, err := o.open(ctx, true)
-	if err != nil {
-		return nil, err
+	stream, err := h.runtime.api.ContainerAttach(ctx, h.id, dcontainer.AttachOptions{
+		Stream: true, Stdout: out.Stdout != nil, Stderr: out.Stderr != nil,
+	})
+	switch {
+	case err == nil:
+		o.copy(life, stream)
+	case ctx.Err() != nil || kindOf(err) != nil:
+		return nil, h.runtime.explain(ctx, "attach to "+h.name, err)
+	default:
+		o.followed = true
 	}
-	go func() {
-		_, err := stdcopy.StdCopy(o.stdout, o.stderr, logs)
-		o.followed <- errors.Join(err, logs.Close())
-	}()
 	return o, nil
+}
+
+func (o *output) copy(life context.Context, stream types.HijackedResponse) {
+	// The connection was taken over from HTTP, so a context does not end it by itself.
+	detach := context.AfterFunc(life, stream.Close)
+	go func() {
+		_, err := stdcopy.StdCopy(o.stdout, o.stderr, stream.Reader)
+		detach()
+		stream.Close()
+		o.copied <- err
+	}()
 }
 
 func (o *output) silent() bool { return o.stdout.to == nil && o.stderr.to == nil }
 
-func (o *output) open(ctx context.Context, follow bool) (io.ReadCloser, error) {
+// follow reads the log of a container that was started, where it could not be attached to.
+func (o *output) follow(ctx, life context.Context) error {
+	if !o.followed {
+		return nil
+	}
+	opening, opened := context.WithCancel(life)
+	stop := context.AfterFunc(ctx, opened)
+	logs, err := o.log(opening, true)
+	if !stop() && err == nil { // ctx ended while it was opened
+		err = errors.Join(context.Cause(ctx), logs.Close())
+	}
+	if err != nil {
+		opened()
+		return o.handle.runtime.explain(ctx, "follow the output of "+o.handle.name, err)
+	}
+	go func() {
+		_, err := stdcopy.StdCopy(o.stdout, o.stderr, logs)
+		err = errors.Join(err, logs.Close())
+		opened()
+		o.copied <- err
+	}()
+	return nil
+}
+
+func (o *output) log(ctx context.Context, follow bool) (io.ReadCloser, error) {
 	return o.handle.runtime.api.ContainerLogs(ctx, o.handle.id, dcontainer.LogsOptions{
 		ShowStdout: o.stdout.to != nil, ShowStderr: o.stderr.to != nil, Follow: follow,
 	})
@@ -60,24 +103,24 @@ func (o *output) open(ctx context.Context, follow bool) (io.ReadCloser, error) {
 
 // finish returns after the last byte of a container that has ended.
 func (o *output) finish(ctx context.Context) error {
-	if err := o.await(o.followed); err != nil {
+	if err := o.await(o.copied); err != nil {
 		return err
 	}
-	if o.silent() {
+	if !o.followed || o.stdout.had+o.stderr.had > reread {
 		return nil
 	}
-	logs, err := o.open(ctx, false)
+	logs, err := o.log(ctx, false)
 	if err != nil {
 		return o.handle.runtime.explain(ctx, "read again", err)
 	}
 	o.stdout.rewind()
 	o.stderr.rewind()
-	reread := make(chan error, 1)
+	again := make(chan error, 1)
 	go func() {
 		_, err := stdcopy.StdCopy(o.stdout, o.stderr, logs)
-		reread <- err
+		again <- err
 	}()
-	return errors.Join(o.await(reread), logs.Close())
+	return errors.Join(o.await(again), logs.Close())
 }
 
 // await waits for the end of a copy as long as some of it arrives.

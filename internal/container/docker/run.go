@@ -109,18 +109,15 @@ func (r *Runtime) attempt(ctx context.Context, spec container.Spec, q request, o
 			err = errors.Join(err, r.discard(ctx, name))
 		}
 	}()
-	id, err := r.createFilled(ctx, name, q)
+	id, err := r.create(ctx, name, q)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.start(ctx, id, spec.Image); err != nil {
+	if err := r.fill(ctx, id, name, q); err != nil {
 		return nil, err
 	}
 	c = &handle{runtime: r, id: id, name: name, volumes: q.volumes, done: make(chan struct{})}
-	if err := c.follow(ctx, out); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c, c.begin(ctx, spec.Image, out)
 }
 
 func (r *Runtime) create(ctx context.Context, name string, q request) (string, error) {
@@ -131,6 +128,32 @@ func (r *Runtime) create(ctx context.Context, name string, q request) (string, e
 		return "", context.Cause(ctx)
 	}
 	return created.ID, r.explain(late, "create a container of "+q.config.Image, err)
+}
+
+// begin starts the container and watches over it until its end, whatever becomes of ctx after begin has returned.
+func (h *handle) begin(ctx context.Context, image string, out container.Streams) (err error) {
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer func() {
+		if err != nil {
+			end()
+		}
+	}()
+	o, err := h.attach(ctx, life, out)
+	if err != nil {
+		return err
+	}
+	if err := h.runtime.start(ctx, h.id, image); err != nil {
+		return err
+	}
+	if err := o.follow(ctx, life); err != nil {
+		return err
+	}
+	go func() {
+		defer end()
+		h.exit, h.err = h.end(life, o)
+		close(h.done)
+	}()
+	return nil
 }
 
 func (r *Runtime) start(ctx context.Context, id, image string) error {

@@ -66,8 +66,7 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 		if q.volumes, err = volumes(spec); err != nil {
 			return q, err
 		}
-		outputs := slices.DeleteFunc(slices.Clone(q.volumes), func(v volume) bool { return !v.writable })
-		q.host.Mounts = volumeMounts(outputs, q.config.Labels) // createFilled adds the inputs'
+		q.host.Mounts = volumeMounts(q.volumes, q.config.Labels)
 		return q, nil
 	}
 	q.host.Mounts = slices.Concat(binds(spec.Inputs, true), binds(spec.Outputs, false))

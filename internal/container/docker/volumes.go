@@ -8,31 +8,30 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
+	"strconv"
 	"time"
 
 	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// collectLimit bounds the copy of a container's outputs from another host: a model repository is a few hundred MB.
-const collectLimit = 10 * time.Minute
+// copyLimit bounds a copy to or from another host: a model repository is a few hundred MB.
+const copyLimit = 10 * time.Minute
 
-// A volume stands for mounts of an engine that cannot see this host's folders. Inputs are copied into it, outputs are
-// copied out of it.
+// A volume stands for mounts of an engine that cannot see this host's folders. Inputs and outputs are copied into it
+// before the container starts, outputs out of it at the end. It is anonymous, so that it goes with its container and
+// nothing is left to look for.
 //
-// Volumes are anonymous, so that they go with their last container and nothing is left to look for. An anonymous one
-// cannot be read-only, so those of inputs belong to a container that is never started; the real one takes them over
-// read-only by "volumes from", and the first is removed.
+// An anonymous volume cannot be mounted read-only. An input is read-only all the same: its files belong to nobody, and
+// without capabilities even root may not write what is another's.
 type volume struct {
-	target   string // where the container sees it
-	writable bool
+	target string // where the container sees it
+	output bool
 	// overlay keeps what the image has at target: the volume is there for single files beside it.
 	overlay bool
 	sources []source
-	points  []string // folders that other volumes are mounted on, by slash path
-	out     string   // host folder that takes its contents at the end
 }
 
 // source is a host file or folder, and where in the volume it goes.
@@ -66,102 +65,96 @@ func volumes(spec container.Spec) ([]volume, error) {
 		if !info.IsDir() {
 			return nil, fmt.Errorf("mount %s at %s: an output of an engine that cannot see this host's files must be a folder", m.Source, m.Target)
 		}
-		v := volume{target: path.Clean(m.Target), writable: true, sources: []source{{m.Source, "."}}, out: m.Source}
+		v := volume{target: path.Clean(m.Target), output: true, sources: []source{{m.Source, "."}}}
 		if slices.ContainsFunc(list, func(have volume) bool { return have.target == v.target }) {
 			return nil, fmt.Errorf("mount %s at %s: another mount is there", m.Source, m.Target)
 		}
 		list = append(list, v)
 	}
-	for i, outer := range list {
-		if outer.target == "/" {
-			return nil, fmt.Errorf("mount %s: its folder inside the container is /, which cannot be a volume", outer.sources[0].host)
-		}
-		for _, inner := range list {
-			// The folder must be there before: nothing can be made in a read-only volume.
-			if rest, ok := strings.CutPrefix(inner.target, outer.target+"/"); ok {
-				list[i].points = append(list[i].points, rest)
-			}
+	for _, v := range list {
+		if v.target == "/" {
+			return nil, fmt.Errorf("mount %s: its folder inside the container is /, which cannot be a volume", v.sources[0].host)
 		}
 	}
 	return list, nil
 }
 
-// createFilled creates a container and copies into its volumes.
-func (r *Runtime) createFilled(ctx context.Context, name string, q request) (id string, err error) {
-	owner, err := ownerOf(q.config.User)
+// fill copies into the volumes of a container that was created and not started.
+//
+// It does so through a second container that has them all below one folder, and is never started: a container with a
+// read-only root takes files for writable volumes only, none for those below another, and never the owner of a volume
+// itself.
+func (r *Runtime) fill(ctx context.Context, id, name string, q request) (err error) {
+	if len(q.volumes) == 0 {
+		return nil
+	}
+	found, err := r.api.ContainerInspect(ctx, id)
 	if err != nil {
-		return "", err
+		return r.explain(ctx, "inspect "+name, err)
 	}
-	inputs := slices.DeleteFunc(slices.Clone(q.volumes), func(v volume) bool { return v.writable })
-	if len(inputs) > 0 {
-		helper := name + "-copy"
-		defer func() { err = errors.Join(err, r.discard(ctx, helper)) }()
-		filler := request{config: dcontainer.Config{
-			// It is never started, so the command is of no interest, but an engine wants one.
-			Image: q.config.Image, Entrypoint: []string{"/never-started"}, Labels: q.config.Labels,
-		}}
-		filler.host.NetworkMode = "none"
-		filler.host.Mounts = volumeMounts(inputs, q.config.Labels)
-		if _, err := r.create(ctx, helper, filler); err != nil {
-			return "", err
+	helper := name + "-copy"
+	defer func() { err = errors.Join(err, r.discard(ctx, helper)) }()
+	filler := request{config: dcontainer.Config{
+		// An engine wants a command also for what never starts.
+		Image: q.config.Image, Entrypoint: []string{"/never-started"}, Labels: q.config.Labels,
+	}}
+	filler.host.NetworkMode = "none"
+	for i, v := range q.volumes {
+		at := slices.IndexFunc(found.Mounts, func(m dcontainer.MountPoint) bool { return path.Clean(m.Destination) == v.target })
+		if at < 0 {
+			return fmt.Errorf("container %s has no volume at %s", name, v.target)
 		}
-		for _, v := range inputs {
-			if err := r.send(ctx, helper, v, owner); err != nil {
-				return "", err
-			}
-		}
-		q.host.VolumesFrom = []string{helper + ":ro"}
+		filler.host.Mounts = append(filler.host.Mounts, mount.Mount{
+			Type: mount.TypeVolume, Source: found.Mounts[at].Name, Target: path.Join(fillFolder, strconv.Itoa(i)),
+			VolumeOptions: &mount.VolumeOptions{NoCopy: true},
+		})
 	}
-	if id, err = r.create(ctx, name, q); err != nil {
-		return "", err
+	if _, err := r.create(ctx, helper, filler); err != nil {
+		return err
 	}
-	for _, v := range q.volumes {
-		if v.writable {
-			if err := r.send(ctx, id, v, owner); err != nil {
-				return "", err
-			}
-		}
-	}
-	return id, nil
+	return r.send(ctx, helper, q)
 }
 
-func (r *Runtime) send(ctx context.Context, id string, v volume, owner *owner) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, collectLimit, fmt.Errorf("%w within %s", errNoReply, collectLimit))
+// fillFolder is where the helper has its volumes, by number.
+const fillFolder = "/volumes"
+
+func (r *Runtime) send(ctx context.Context, helper string, q request) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, copyLimit, fmt.Errorf("%w within %s", errNoReply, copyLimit))
 	defer cancel()
 	reader, writer := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
-		err := pack(writer, v, owner)
+		err := pack(writer, q.volumes, q.config.User)
 		packed <- err
 		writer.CloseWithError(err) // a nil error is the end of the archive
 	}()
-	err := r.api.CopyToContainer(ctx, id, v.target, reader, dcontainer.CopyToContainerOptions{})
+	err := r.api.CopyToContainer(ctx, helper, fillFolder, reader, dcontainer.CopyToContainerOptions{})
 	_ = reader.Close() // ends pack where the engine did not read it to its end
 	if packErr := <-packed; packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
-		return fmt.Errorf("copy to %s: %w", v.target, packErr)
+		return fmt.Errorf("copy into the container: %w", packErr)
 	}
-	return r.explain(ctx, "copy to "+v.target, err)
+	return r.explain(ctx, "copy into the container", err)
 }
 
 // collect copies the outputs out of a container that has ended.
 func (h *handle) collect(ctx context.Context) error {
 	for _, v := range h.volumes {
-		if v.out == "" {
+		if !v.output {
 			continue
 		}
-		if err := h.receive(ctx, v); err != nil {
-			return fmt.Errorf("copy %s of %s to %s: %w", v.target, h.name, v.out, err)
+		if err := h.receive(ctx, v.target, v.sources[0].host); err != nil {
+			return fmt.Errorf("copy %s of %s to %s: %w", v.target, h.name, v.sources[0].host, err)
 		}
 	}
 	return nil
 }
 
-func (h *handle) receive(ctx context.Context, v volume) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, collectLimit, fmt.Errorf("%w within %s", errNoReply, collectLimit))
+func (h *handle) receive(ctx context.Context, from, to string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, copyLimit, fmt.Errorf("%w within %s", errNoReply, copyLimit))
 	defer cancel()
-	archive, _, err := h.runtime.api.CopyFromContainer(ctx, h.id, v.target)
+	archive, _, err := h.runtime.api.CopyFromContainer(ctx, h.id, from)
 	if err != nil {
 		return h.runtime.explain(ctx, "read", err)
 	}
-	return errors.Join(unpack(archive, v.out, path.Base(v.target)), archive.Close())
+	return errors.Join(unpack(archive, to, path.Base(from)), archive.Close())
 }

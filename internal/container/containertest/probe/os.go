@@ -5,7 +5,9 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -14,16 +16,16 @@ type OS struct{ Environ []string }
 
 // Getenv returns a variable's value, the last one where there are several.
 func (s OS) Getenv(name string) string {
-	for i := len(s.Environ) - 1; i >= 0; i-- {
-		if e := s.Environ[i]; len(e) > len(name) && e[:len(name)] == name && e[len(name)] == '=' {
-			return e[len(name)+1:]
+	for _, e := range slices.Backward(s.Environ) {
+		if value, ok := strings.CutPrefix(e, name+"="); ok {
+			return value
 		}
 	}
 	return ""
 }
 
 // ReadFile reads a file.
-func (OS) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) } //nolint:gosec // the test names the file
+func (OS) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
 
 // WriteFile writes a file that everyone may read.
 func (OS) WriteFile(path string, data []byte) error { return os.WriteFile(path, data, 0o644) } //nolint:gosec // the test reads it as another user

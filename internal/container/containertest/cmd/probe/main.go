@@ -13,8 +13,10 @@ import (
 const lifetime = 10 * time.Minute
 
 func main() {
-	ctx, cancel := context.WithTimeout(context.Background(), lifetime) //nolint:forbidigo // a main package is where contexts begin
-	code := probe.Run(ctx, probe.OS{Environ: os.Environ()}, os.Args[1:], os.Stdout, os.Stderr)
+	//nolint:forbidigo // a main package is where contexts begin and the process's surroundings are read
+	ctx, system := context.Background(), probe.OS{Environ: os.Environ()}
+	ctx, cancel := context.WithTimeout(ctx, lifetime)
+	code := probe.Run(ctx, system, os.Args[1:], os.Stdout, os.Stderr) //nolint:forbidigo // see above
 	cancel()
-	os.Exit(code)
+	os.Exit(code) //nolint:forbidigo // this is main
 }

@@ -1,0 +1,139 @@
+package containertest
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// probePort is where the suite's servers listen inside their containers.
+const probePort = 8001
+
+func testNetworkNone(t *testing.T, s *suite) {
+	t.Helper()
+	if got := s.succeed(t, s.spec("interfaces")); got != "" {
+		t.Errorf("interfaces besides loopback: %q", got)
+	}
+}
+
+func (s *suite) server(port container.Port) container.Spec {
+	spec := s.spec("serve", itoa(int(port.Container)), "hello")
+	spec.Network, spec.Publish = container.NetworkPublish, []container.Port{port}
+	return spec
+}
+
+// hear dials the published port of a server and returns what it says.
+func hear(ctx context.Context, t *testing.T, c container.Container) (netip.AddrPort, string) {
+	t.Helper()
+	addr, err := c.Addr(ctx, probePort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	text, err := io.ReadAll(conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr, string(text)
+}
+
+func testNetworkPublish(t *testing.T, s *suite) {
+	t.Helper()
+	c, _ := s.ready(t, s.server(container.Port{Container: probePort}))
+	addr, text := hear(t.Context(), t, c)
+	if text != "hello" || !addr.Addr().IsLoopback() {
+		t.Errorf("%s says %q", addr, text)
+	}
+	if _, err := c.Addr(t.Context(), 9999); !errors.Is(err, container.ErrNotFound) {
+		t.Errorf("a port that is not published: %v", err)
+	}
+	rows := s.left(t.Context(), t)
+	if len(rows) != 1 || rows[0].Ports[probePort] != addr {
+		t.Errorf("list says %+v, want it at %s", rows, addr)
+	}
+}
+
+func testPublishWithoutNetwork(t *testing.T, s *suite) {
+	t.Helper()
+	spec := s.server(container.Port{Container: probePort})
+	spec.Network = container.NetworkNone
+	if _, err := s.Runtime.Run(t.Context(), spec, container.Streams{}); err == nil {
+		t.Error("no error")
+	}
+	s.wantNothingLeft(t)
+}
+
+// freePort returns a port that was free a moment ago.
+func freePort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := listen(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return netip.MustParseAddrPort(l.Addr().String()).Port()
+}
+
+func testPreferredPort(t *testing.T, s *suite) {
+	t.Helper()
+	want := freePort(t)
+	c, _ := s.ready(t, s.server(container.Port{Container: probePort, Host: want, Required: true}))
+	if addr, text := hear(t.Context(), t, c); addr.Port() != want || text != "hello" {
+		t.Errorf("%s says %q, want port %d", addr, text, want)
+	}
+}
+
+func takenPort(t *testing.T) uint16 {
+	t.Helper()
+	l, err := listen(t.Context(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return netip.MustParseAddrPort(l.Addr().String()).Port()
+}
+
+func testTakenPort(t *testing.T, s *suite) {
+	t.Helper()
+	taken := takenPort(t)
+	c, _ := s.ready(t, s.server(container.Port{Container: probePort, Host: taken}))
+	if addr, text := hear(t.Context(), t, c); addr.Port() == taken || text != "hello" {
+		t.Errorf("%s says %q", addr, text)
+	}
+	if rows := s.left(t.Context(), t); len(rows) != 1 {
+		t.Errorf("the first try is still there: %+v", rows)
+	}
+	first, err := c.Addr(t.Context(), probePort)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, _ := s.ready(t, s.server(container.Port{Container: probePort, Host: first.Port()}))
+	if addr, text := hear(t.Context(), t, second); addr == first || text != "hello" {
+		t.Errorf("second at %s says %q", addr, text)
+	}
+}
+
+func testRequiredPort(t *testing.T, s *suite) {
+	t.Helper()
+	taken := takenPort(t)
+	spec := s.server(container.Port{Container: probePort, Host: taken, Required: true})
+	spec.Publish = append(spec.Publish, container.Port{Container: 8002, Host: takenPort(t)})
+	_, err := s.Runtime.Run(t.Context(), spec, container.Streams{})
+	if !errors.Is(err, container.ErrPortTaken) {
+		t.Errorf("got %v", err)
+	} else if !strings.Contains(err.Error(), itoa(int(taken))) {
+		t.Errorf("the message does not name port %d: %v", taken, err)
+	}
+	s.wantNothingLeft(t)
+}

@@ -1,0 +1,345 @@
+package docker
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/docker/docker/pkg/stdcopy"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// api is an Engine API that answers as a test says, by method and path below the version.
+type api struct {
+	mu      sync.Mutex
+	asked   []string
+	answers map[string]http.HandlerFunc
+}
+
+// serve starts the API on a socket of its own and returns a runtime for it.
+func (a *api) serve(t *testing.T, o Options) *Runtime {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "engine.sock")
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: a, ReadHeaderTimeout: time.Minute}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	t.Cleanup(func() {
+		_ = server.Close()
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
+	o.Host = "unix://" + socket
+	if o.Home == "" {
+		o.Home = t.TempDir()
+	}
+	r, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// ServeHTTP answers what every test needs, and what this one said.
+func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	if rest, ok := strings.CutPrefix(path, "/v1."); ok {
+		_, path, _ = strings.Cut(rest, "/")
+		path = "/" + path
+	}
+	key := r.Method + " " + path
+	a.mu.Lock()
+	a.asked = append(a.asked, key)
+	answer := a.answers[key]
+	a.mu.Unlock()
+	switch {
+	case answer != nil:
+		answer(w, r)
+	case path == "/_ping":
+		w.Header().Set("Api-Version", "1.41")
+	case path == "/version":
+		say(`{"Version":"20.10.24","ApiVersion":"1.41","Arch":"amd64","Components":[{"Name":"Engine","Version":"20.10.24"}]}`)(w, r)
+	case path == "/info":
+		say(`{"NCPU":2,"MemTotal":1,"DockerRootDir":"/var/lib/docker","SecurityOptions":["name=seccomp,profile=default"],"Runtimes":{"runc":{}}}`)(w, r)
+	default:
+		fail(http.StatusNotFound, "no such thing: "+key)(w, r)
+	}
+}
+
+func (a *api) count(key string) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, k := range a.asked {
+		if k == key {
+			n++
+		}
+	}
+	return n
+}
+
+func say(body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, body)
+	}
+}
+
+func fail(status int, message string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_ = json.NewEncoder(w).Encode(map[string]string{"message": message})
+	}
+}
+
+func TestInfoOfASocketThatHangs(t *testing.T) {
+	t.Parallel()
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	a := &api{answers: map[string]http.HandlerFunc{"GET /version": hang, "HEAD /_ping": hang, "GET /_ping": hang}}
+	r := a.serve(t, Options{})
+	start := time.Now()
+	_, err := r.Info(t.Context())
+	if d := time.Since(start); d > 3*time.Second {
+		t.Errorf("took %s", d)
+	}
+	if !errors.Is(err, container.ErrUnreachable) || !strings.Contains(err.Error(), "within 2s") || !strings.Contains(err.Error(), r.Endpoint()) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestInfoOfPodman(t *testing.T) {
+	t.Parallel()
+	a := &api{answers: map[string]http.HandlerFunc{
+		"GET /version": say(`{"Version":"4.3.1","ApiVersion":"1.41","Arch":"arm64","Components":[{"Name":"Podman Engine","Version":"4.3.1"}]}`),
+		"GET /info":    say(`{"NCPU":1,"SecurityOptions":["name=rootless","name=selinux"]}`),
+	}}
+	r := a.serve(t, Options{})
+	info, err := r.Info(t.Context())
+	if err != nil || info.Name != "Podman Engine" || !info.Rootless || info.Arch != "arm64" || info.APIVersion != "1.41" {
+		t.Errorf("got %+v, %v", info, err)
+	}
+	if f, ok := r.remembered(); !ok || !f.podman || !f.selinux {
+		t.Errorf("remembered %+v, %t", f, ok)
+	}
+}
+
+func TestInfoListsCDIDevices(t *testing.T) {
+	t.Parallel()
+	a := &api{answers: map[string]http.HandlerFunc{
+		"GET /info": say(`{"DiscoveredDevices":[{"Source":"cdi","ID":"nvidia.com/gpu=all"},{"Source":"cdi","ID":"vendor.com/nic=0"}]}`),
+	}}
+	info, err := a.serve(t, Options{}).Info(t.Context())
+	if err != nil || len(info.CDIDevices) != 1 || info.CDIDevices[0] != "nvidia.com/gpu=all" {
+		t.Errorf("got %+v, %v", info, err)
+	}
+}
+
+// TestPullWithStaleLogin holds that old credentials do not keep a public image away.
+func TestPullWithStaleLogin(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	addContext(t, filepath.Join(home, ".docker"), "x", "unix:///x")
+	auth := base64.StdEncoding.EncodeToString([]byte("me:stale"))
+	write(t, filepath.Join(home, ".docker", "config.json"), fmt.Sprintf(`{"auths":{"registry.example":{"auth":%q}}}`, auth), 0o600)
+	var logins []string
+	a := &api{answers: map[string]http.HandlerFunc{
+		"GET /images/registry.example/public:1/json": say(`{"Id":"sha256:1","RepoDigests":["other.example/x@sha256:` + strings.Repeat("0", 64) +
+			`","registry.example/public@sha256:` + strings.Repeat("a", 64) + `"]}`),
+	}}
+	a.answers["POST /images/create"] = func(w http.ResponseWriter, r *http.Request) {
+		logins = append(logins, r.Header.Get("X-Registry-Auth"))
+		if login := logins[len(logins)-1]; login != "" {
+			say(`{"errorDetail":{"message":"unauthorized: incorrect username or password"},"error":"x"}`)(w, r)
+			return
+		}
+		say(`{"status":"Pulling fs layer","id":"a"}{"status":"Pull complete","id":"a"}`)(w, r)
+	}
+	r := a.serve(t, Options{Home: home})
+	img, err := r.Pull(t.Context(), "registry.example/public:1", nil)
+	if err != nil || img.Digest != "sha256:"+strings.Repeat("a", 64) {
+		t.Errorf("got %+v, %v", img, err)
+	}
+	if len(logins) != 2 || !strings.Contains(decode(t, logins[0]), "stale") || logins[1] != "" {
+		t.Errorf("logins %q", logins)
+	}
+}
+
+func decode(t *testing.T, s string) string {
+	t.Helper()
+	data, err := base64.URLEncoding.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func TestPullErrors(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		answer http.HandlerFunc
+		want   error
+	}{
+		"at once":       {fail(http.StatusNotFound, "manifest for a.example/b:1 not found: manifest unknown"), container.ErrNotFound},
+		"in the stream": {say(`{"status":"Waiting","id":"a"}{"errorDetail":{"message":"write /x: no space left on device"}}`), container.ErrNoSpace},
+		"no network":    {fail(http.StatusInternalServerError, "Get \"https://a.example/v2/\": dial tcp: lookup a.example: no such host"), container.ErrRegistry},
+		"denied":        {fail(http.StatusNotFound, "pull access denied for a.example/b, repository does not exist"), container.ErrDenied},
+		"broken off":    {say(`{"status":"Waiting","id":"a"}{"sta`), container.ErrRegistry},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := &api{answers: map[string]http.HandlerFunc{"POST /images/create": tt.answer}}
+			_, err := a.serve(t, Options{}).Pull(t.Context(), "a.example/b:1", nil)
+			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), "a.example/b:1") {
+				t.Errorf("got %v, want %v", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestCreateThatIsInterrupted holds that a container is removed that the engine made after its client had given up.
+func TestCreateThatIsInterrupted(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	var name string
+	a := &api{answers: map[string]http.HandlerFunc{}}
+	a.answers["POST /containers/create"] = func(w http.ResponseWriter, r *http.Request) {
+		name = r.URL.Query().Get("name")
+		a.mu.Lock()
+		a.answers["DELETE /containers/"+name] = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+		a.mu.Unlock()
+		cancel()
+		say(`{"Id":"made-all-the-same"}`)(w, r)
+	}
+	r := a.serve(t, Options{Labels: container.Labels{container.LabelRun: "run-1"}})
+	_, err := r.Run(ctx, container.Spec{Step: "export-onnx", Image: "x"}, container.Streams{})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if a.count("DELETE /containers/"+name) != 1 || !strings.HasPrefix(name, "dalirun-export-onnx-run-1-") {
+		t.Errorf("%s was not removed: %q", name, a.asked)
+	}
+}
+
+// TestRemoveThatIsUnderWay holds that Remove returns when the container is gone, whoever removes it.
+func TestRemoveThatIsUnderWay(t *testing.T) {
+	t.Parallel()
+	tries := 0
+	a := &api{answers: map[string]http.HandlerFunc{}}
+	a.answers["DELETE /containers/c"] = func(w http.ResponseWriter, r *http.Request) {
+		if tries++; tries < 3 {
+			fail(http.StatusConflict, "removal of container c is already in progress")(w, r)
+			return
+		}
+		fail(http.StatusNotFound, "No such container: c")(w, r)
+	}
+	if err := a.serve(t, Options{}).Remove(t.Context(), "c"); err != nil || tries != 3 {
+		t.Errorf("got %v after %d tries", err, tries)
+	}
+}
+
+// TestFollowedLogThatEndsEarly plays an engine that refuses attaching and whose followed log leaves out the end.
+func TestFollowedLogThatEndsEarly(t *testing.T) {
+	t.Parallel()
+	a := &api{answers: map[string]http.HandlerFunc{
+		"POST /containers/create":   say(`{"Id":"c"}`),
+		"POST /containers/c/attach": fail(http.StatusConflict, "can only attach to created or running containers"),
+		"POST /containers/c/start":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"POST /containers/c/wait":   say(`{"StatusCode":3}`),
+		"GET /containers/c/json":    say(`{"Id":"c","Name":"/c","State":{"OOMKilled":false}}`),
+	}}
+	a.answers["GET /containers/c/logs"] = func(w http.ResponseWriter, r *http.Request) {
+		stdout, stderr := stdcopy.NewStdWriter(w, stdcopy.Stdout), stdcopy.NewStdWriter(w, stdcopy.Stderr)
+		_, _ = io.WriteString(stdout, "first ")
+		_, _ = io.WriteString(stderr, "warning")
+		if r.URL.Query().Get("follow") != "1" {
+			_, _ = io.WriteString(stdout, "last")
+			_, _ = io.WriteString(stderr, "!")
+		}
+	}
+	var stdout, stderr strings.Builder
+	c, err := a.serve(t, Options{}).Run(t.Context(), container.Spec{Step: "s", Image: "x"}, container.Streams{Stdout: &stdout, Stderr: &stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit, err := c.Wait(t.Context())
+	if err != nil || exit.Code != 3 || stdout.String() != "first last" || stderr.String() != "warning!" {
+		t.Errorf("got %+v, %v, %q, %q", exit, err, stdout.String(), stderr.String())
+	}
+}
+
+func TestBuildErrors(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		answer http.HandlerFunc
+		want   error
+		build  bool
+	}{
+		"a step":         {say(`{"stream":"Step 1\n"}{"errorDetail":{"code":1,"message":"The command '/bin/sh -c curl' returned a non-zero code: 6"}}`), nil, true},
+		"the dockerfile": {fail(http.StatusBadRequest, "dockerfile parse error line 1: unknown instruction: FORM"), nil, true},
+		"the base":       {say(`{"errorDetail":{"message":"Get \"https://a.example/v2/\": dial tcp: lookup a.example: no such host"}}`), container.ErrRegistry, true},
+		"the disk":       {say(`{"errorDetail":{"message":"write /x: no space left on device"}}`), container.ErrNoSpace, true},
+		"nothing":        {say(`{"stream":"Step 1\n"}`), nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := &api{answers: map[string]http.HandlerFunc{"POST /build": tt.answer}}
+			_, err := a.serve(t, Options{}).Build(t.Context(), container.BuildSpec{Tag: "t"}, nil)
+			failed, ok := errors.AsType[*container.BuildError](err)
+			if ok != tt.build || ok && failed.Reason == "" || tt.want != nil && !errors.Is(err, tt.want) {
+				t.Errorf("got %v", err)
+			}
+			if tt.want == nil && (errors.Is(err, container.ErrRegistry) || errors.Is(err, container.ErrNotFound)) {
+				t.Errorf("%v blames a registry", err)
+			}
+		})
+	}
+}
+
+func TestBuildSendsProxies(t *testing.T) {
+	t.Parallel()
+	home := t.TempDir()
+	addContext(t, filepath.Join(home, ".docker"), "x", "unix:///x")
+	write(t, filepath.Join(home, ".docker", "config.json"), `{"proxies":{"default":{"httpProxy":"http://proxy.example:3128"}}}`, 0o600)
+	var args map[string]string
+	a := &api{answers: map[string]http.HandlerFunc{"POST /build": func(w http.ResponseWriter, r *http.Request) {
+		_ = json.Unmarshal([]byte(r.URL.Query().Get("buildargs")), &args)
+		fail(http.StatusBadRequest, "seen")(w, r)
+	}}}
+	_, _ = a.serve(t, Options{Home: home}).Build(t.Context(), container.BuildSpec{Tag: "t", Args: map[string]string{"BASE": "b"}}, nil)
+	if args["BASE"] != "b" || args["HTTP_PROXY"] != "http://proxy.example:3128" || args["http_proxy"] != args["HTTP_PROXY"] {
+		t.Errorf("build arguments %q", args)
+	}
+}
+
+func TestAddrOfAnotherHost(t *testing.T) {
+	t.Parallel()
+	a := &api{answers: map[string]http.HandlerFunc{
+		"GET /containers/c/json": say(`{"Id":"c","Name":"/c","NetworkSettings":{"Ports":{"8001/tcp":[{"HostIp":"127.0.0.1","HostPort":"32768"}]}}}`),
+	}}
+	r := a.serve(t, Options{})
+	r.remote = true
+	c, err := r.Open(t.Context(), "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if addr, err := c.Addr(t.Context(), 8001); err == nil || !strings.Contains(err.Error(), "32768") || !strings.Contains(err.Error(), "ssh -L") {
+		t.Errorf("got %s, %v", addr, err)
+	}
+}

@@ -1,0 +1,157 @@
+package docker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	cerrdefs "github.com/containerd/errdefs"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// The texts of this table were printed by Docker Engine 20.10 and 29 and by Podman 4.3, or stand in their sources.
+func TestKindOf(t *testing.T) {
+	t.Parallel()
+	dial := &net.OpError{Op: "dial", Net: "unix", Err: os.NewSyscallError("connect", syscall.EACCES)}
+	for text, tt := range map[string]struct {
+		err  error
+		want error
+	}{
+		"permission": {fmt.Errorf("permission denied while trying to connect to the Docker daemon socket: %w", dial), container.ErrPermission},
+		"no image":   {fmt.Errorf("No such image: a:b: %w", cerrdefs.ErrNotFound), container.ErrNotFound},
+		"no space":   {errors.New("Error response from daemon: mkdir /var/lib/docker/overlay2/x: no space left on device"), container.ErrNoSpace},
+		"no gpu hook": {
+			errors.New(`could not select device driver "" with capabilities: [[gpu]]`), container.ErrNoGPU,
+		},
+		"no cdi device": {
+			errors.New("failed to create task for container: CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=7"), container.ErrNoGPU,
+		},
+		"podman without cdi": {errors.New("stat nvidia.com/gpu=all: no such file or directory"), container.ErrNoGPU},
+		"driver gone": {
+			errors.New("OCI runtime create failed: nvidia-container-cli: initialization error: nvml error: driver not loaded"), container.ErrNoGPU,
+		},
+		"port of a container": {
+			errors.New("driver failed programming external connectivity on endpoint x: Bind for 127.0.0.1:8000 failed: port is already allocated"), container.ErrPortTaken,
+		},
+		"port of a process": {
+			errors.New("Error starting userland proxy: listen tcp4 127.0.0.1:8000: bind: address already in use"), container.ErrPortTaken,
+		},
+		"port on desktop": {
+			errors.New("Ports are not available: exposing port TCP 127.0.0.1:8000 -> 127.0.0.1:0: listen tcp 127.0.0.1:8000"), container.ErrPortTaken,
+		},
+		"missing mount": {errors.New(`invalid mount config for type "bind": bind source path does not exist: /x`), nil},
+		"nothing":       {nil, nil},
+	} {
+		t.Run(text, func(t *testing.T) {
+			t.Parallel()
+			if got := kindOf(tt.err); !errors.Is(got, tt.want) {
+				t.Errorf("got %v, want %v", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestKindOfRegistry(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]error{
+		"manifest for nvcr.io/nvidia/tritonserver:99.99-py3 not found: manifest unknown: manifest unknown":                                        container.ErrNotFound,
+		"no matching manifest for linux/arm64/v8 in the manifest list entries":                                                                    container.ErrNotFound,
+		"name unknown: repository name not known to registry":                                                                                     container.ErrNotFound,
+		"failed to resolve reference \"a.b/c:d\": a.b/c:d: not found":                                                                             container.ErrNotFound,
+		"pull access denied for x/y, repository does not exist or may require 'docker login': denied: requested access to the resource is denied": container.ErrDenied,
+		"unauthorized: authentication required":                                                                                                   container.ErrDenied,
+		"failed to resolve reference \"a.b/c:d\": unexpected status from HEAD request to https://a.b/v2/c/manifests/d: 403 Forbidden":             container.ErrDenied,
+		"error parsing HTTP 403 response body: invalid character '<'":                                                                             nil,
+		"Get \"https://nvcr.io/v2/\": dial tcp: lookup nvcr.io on 127.0.0.53:53: no such host":                                                    container.ErrRegistry,
+		"Get \"https://nvcr.io/v2/\": dial tcp: lookup nvcr.io: Temporary failure in name resolution":                                             container.ErrRegistry,
+		"Get \"https://nvcr.io/v2/\": net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)":   container.ErrRegistry,
+		"Get \"https://nvcr.io/v2/\": net/http: TLS handshake timeout":                                                                            container.ErrRegistry,
+		"Get \"https://nvcr.io/v2/\": tls: failed to verify certificate: x509: certificate signed by unknown authority":                           container.ErrRegistry,
+		"Get \"http://127.0.0.1:5000/v2/\": dial tcp 127.0.0.1:5000: connect: connection refused":                                                 container.ErrRegistry,
+		"toomanyrequests: You have reached your pull rate limit.":                                                                                 container.ErrRegistry,
+		"received unexpected HTTP status: 503 Service Unavailable":                                                                                container.ErrRegistry,
+		"write /var/lib/docker/tmp/GetImageBlob1: no space left on device":                                                                        container.ErrNoSpace,
+		"something that nobody has seen":                                                                                                          nil,
+	} {
+		if got := kindOfRegistry(text); !errors.Is(got, want) {
+			t.Errorf("%s: got %v, want %v", text, got, want)
+		}
+	}
+}
+
+func TestTakenPort(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]uint16{
+		"Bind for 127.0.0.1:8000 failed: port is already allocated":                               8000,
+		"Error starting userland proxy: listen tcp4 127.0.0.1:8001: bind: address already in use": 8001,
+		"failed to bind host port for 127.0.0.1:8002:172.17.0.2:8000/tcp: address already in use": 8002,
+		"rootlessport listen tcp 127.0.0.1:8003: bind: address already in use":                    8003,
+		"listen tcp [::1]:8004: bind: address already in use":                                     8004,
+		"address already in use":                            0,
+		"127.0.0.1:99999 failed: port is already allocated": 0,
+	} {
+		port, ok := takenPort(errors.New(text))
+		if ok != (want != 0) || ok && port != want {
+			t.Errorf("%s: got %d, %t, want %d", text, port, ok, want)
+		}
+	}
+}
+
+func TestYieldPort(t *testing.T) {
+	t.Parallel()
+	r := newUnreachable(t)
+	about := func(port string) error {
+		return &engineError{kind: container.ErrPortTaken, text: "Bind for 127.0.0.1:" + port + " failed", cause: errors.New("x")}
+	}
+	spec := container.Spec{Publish: []container.Port{{Container: 1, Host: 8000}, {Container: 2, Host: 8001, Required: true}, {Container: 3}}}
+	if err := r.yieldPort(t.Context(), &spec, about("8000")); err != nil || spec.Publish[0].Host != 0 || spec.Publish[1].Host != 8001 {
+		t.Errorf("preferred: %v, %+v", err, spec.Publish)
+	}
+	if err := r.yieldPort(t.Context(), &spec, about("8001")); !errors.Is(err, container.ErrPortTaken) || !strings.Contains(err.Error(), "8001") {
+		t.Errorf("required: %v", err)
+	}
+	spec.Publish[0].Host = 8000
+	if err := r.yieldPort(t.Context(), &spec, about("?")); err != nil || spec.Publish[0].Host != 0 {
+		t.Errorf("unknown port, one to give up: %v, %+v", err, spec.Publish)
+	}
+	if err := r.yieldPort(t.Context(), &spec, about("?")); !errors.Is(err, container.ErrPortTaken) {
+		t.Errorf("unknown port, none to give up: %v", err)
+	}
+}
+
+func newUnreachable(t *testing.T) *Runtime {
+	t.Helper()
+	r, err := New(Options{Host: "unix://" + filepath.Join(t.TempDir(), "missing.sock")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestUnavailable(t *testing.T) {
+	t.Parallel()
+	r := newUnreachable(t)
+	_, err := r.Info(t.Context())
+	for _, part := range []string{r.Endpoint(), "no such socket", "DOCKER_HOST"} {
+		if !errors.Is(err, container.ErrUnreachable) || !strings.Contains(err.Error(), part) {
+			t.Errorf("got %v, want ErrUnreachable with %q", err, part)
+		}
+	}
+	denied := r.unavailable(t.Context(), fmt.Errorf("dial: %w", os.NewSyscallError("connect", syscall.EACCES)))
+	if !errors.Is(denied, container.ErrPermission) || !strings.Contains(denied.Error(), "docker $USER") {
+		t.Errorf("got %v", denied)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause := errors.New("interrupt")
+	cancel(cause)
+	if _, err := r.Info(ctx); !errors.Is(err, cause) || errors.Is(err, container.ErrUnreachable) {
+		t.Errorf("cancelled: %v", err)
+	}
+}

@@ -1,0 +1,194 @@
+package docker
+
+import (
+	"encoding/json"
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got; -update accepts it):\n%s", path, diff)
+	}
+}
+
+// specs are one of each kind that the steps have.
+func specs() map[string]container.Spec {
+	batch := container.Spec{
+		Step: "export-onnx", Image: "dalirun/exporter:1", Command: []string{"python3", "/work/export.py", "--out=/out/model.onnx", "it's"},
+		Env:  map[string]string{"TORCH_HOME": "/tmp/torch", "HOME": "/tmp", "EMPTY": ""},
+		User: container.UserCaller, Network: container.NetworkNone, Role: container.RoleBatch,
+		Inputs:   []container.Mount{{Source: "/home/me/my files, all", Target: "/work"}},
+		Outputs:  []container.Mount{{Source: "/cache/tmp", Target: "/out"}},
+		WorkDir:  "/work",
+		ReadOnly: true, Tmpfs: map[string]int64{"/tmp": 1 << 30}, Init: true, Memory: 4 << 30, Pids: 512, Shm: 1 << 30,
+	}
+	server := batch
+	server.Step, server.Role, server.Network = "serve", container.RoleServer, container.NetworkPublish
+	server.Inputs = []container.Mount{{Source: "/repository", Target: "/models"}}
+	server.Outputs, server.Env, server.WorkDir = nil, nil, ""
+	server.Command = []string{"tritonserver", "--model-repository=/models"}
+	server.Publish = []container.Port{{Container: 8000, Host: 8000}, {Container: 8001}}
+	server.GPUs, server.Grace = "all", 35*time.Second
+	plain := container.Spec{Step: "versions", Image: "debian:bookworm", User: container.UserImage, Network: container.NetworkNone}
+	return map[string]container.Spec{"batch": batch, "server": server, "plain": plain}
+}
+
+func testRuntime(t *testing.T) *Runtime {
+	t.Helper()
+	r, err := New(Options{
+		Host: "unix:///run/test.sock", UID: 1000, GID: 100,
+		Labels: container.Labels{container.LabelRun: "20260823T101500Z-7f3a"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestTranslate(t *testing.T) {
+	t.Parallel()
+	for name, spec := range specs() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			q, err := testRuntime(t).translate(spec, facts{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := json.MarshalIndent(struct {
+				Config     dcontainer.Config
+				HostConfig dcontainer.HostConfig
+			}{q.config, q.host}, "", "\t")
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden(t, name+".json", append(got, '\n'))
+		})
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	t.Parallel()
+	var got []byte
+	all := specs()
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		got = append(got, testRuntime(t).CommandLine(all[name])+"\n"...)
+	}
+	golden(t, "commands.txt", got)
+}
+
+func TestTranslateByEngine(t *testing.T) {
+	t.Parallel()
+	spec := specs()["server"]
+	for name, tt := range map[string]struct {
+		facts facts
+		check func(request) bool
+	}{
+		"rootless": {
+			facts{info: container.Info{Rootless: true}},
+			func(q request) bool { return q.config.User == "0:0" },
+		},
+		"selinux": {
+			facts{selinux: true},
+			func(q request) bool { return slices.Contains(q.host.SecurityOpt, "label=disable") },
+		},
+		"cdi": {
+			facts{info: container.Info{CDIDevices: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"}}},
+			func(q request) bool { return q.host.DeviceRequests[0].Driver == "cdi" },
+		},
+	} {
+		q, err := testRuntime(t).translate(spec, tt.facts)
+		if err != nil || !tt.check(q) {
+			t.Errorf("%s: %v, %+v", name, err, q)
+		}
+	}
+}
+
+func TestTranslateRefuses(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*container.Spec){
+		"ports without a network": func(s *container.Spec) { s.Network = container.NetworkNone },
+		"a relative source":       func(s *container.Spec) { s.Inputs = []container.Mount{{Source: "a", Target: "/a"}} },
+		"a relative target":       func(s *container.Spec) { s.Outputs = []container.Mount{{Source: "/a", Target: "a"}} },
+		"gpus":                    func(s *container.Spec) { s.GPUs = "some" },
+	} {
+		spec := specs()["server"]
+		change(&spec)
+		if q, err := testRuntime(t).translate(spec, facts{}); err == nil {
+			t.Errorf("%s: %+v", name, q)
+		}
+	}
+}
+
+func TestGPUs(t *testing.T) {
+	t.Parallel()
+	cdi := facts{info: container.Info{CDIDevices: []string{
+		"nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=GPU-1-2", "nvidia.com/gpu=all",
+	}}}
+	both := cdi
+	both.info.Runtimes = []string{"nvidia", "runc"}
+	capability := [][]string{{"gpu"}}
+	none := map[string]string{}
+	for _, tt := range []struct {
+		name, value string
+		facts       facts
+		want        []dcontainer.DeviceRequest
+	}{
+		{"none", "", cdi, nil},
+		{"all", "all", facts{}, []dcontainer.DeviceRequest{{Count: -1, Capabilities: capability, Options: none}}},
+		{"count", "2", facts{}, []dcontainer.DeviceRequest{{Count: 2, Capabilities: capability, Options: none}}},
+		{"list", "device=0,1", facts{}, []dcontainer.DeviceRequest{{DeviceIDs: []string{"0", "1"}, Capabilities: capability, Options: none}}},
+		{"quoted list", `"device=0,1"`, facts{}, []dcontainer.DeviceRequest{{DeviceIDs: []string{"0", "1"}, Capabilities: capability, Options: none}}},
+		{"all by cdi", "all", cdi, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=all"}}}},
+		{"count by cdi", "2", cdi, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1"}}}},
+		{"uuid by cdi", "device=GPU-1-2", cdi, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=GPU-1-2"}}}},
+		{"not listed", "device=7", cdi, []dcontainer.DeviceRequest{{DeviceIDs: []string{"7"}, Capabilities: capability, Options: none}}},
+		{"nvidia runtime", "all", both, []dcontainer.DeviceRequest{{Count: -1, Capabilities: capability, Options: none}}},
+		{"podman", "all", facts{podman: true}, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=all"}}}},
+	} {
+		got, err := gpus(tt.value, tt.facts)
+		if diff := cmp.Diff(tt.want, got); err != nil || diff != "" {
+			t.Errorf("%s: %v (-want +got):\n%s", tt.name, err, diff)
+		}
+	}
+}
+
+func FuzzGPUs(f *testing.F) {
+	for _, seed := range []string{"all", "2", "device=0,1", `"device=0,1",capabilities=utility`, "count=1,device=0", "", "=", `"`} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, value string) {
+		requests, err := gpus(value, facts{})
+		if err == nil && value != "" && len(requests) != 1 {
+			t.Errorf("%q: %d requests", value, len(requests))
+		}
+		for _, request := range requests {
+			if request.Count != 0 && len(request.DeviceIDs) > 0 {
+				t.Errorf("%q asks for a count and for devices: the engine refuses that", value)
+			}
+		}
+	})
+}
