@@ -274,7 +274,13 @@ func (x *execution) build(ctx context.Context, n *node, b Builder, in Inputs) (v
 	if err != nil {
 		return nil, "", err
 	}
-	defer func() { err = errors.Join(err, tx.Rollback()) }()
+	defer func() {
+		end := tx.Rollback
+		if fault, ok := errors.AsType[*Fault](err); ok && fault.Repeat != "" && ctx.Err() == nil {
+			end = tx.Abandon // the line that repeats it by hand names the folder
+		}
+		err = errors.Join(err, end())
+	}()
 	if !x.Force[b.ID()] {
 		values, err := x.stored(n, f)
 		if values != nil || err != nil {

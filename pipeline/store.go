@@ -48,4 +48,7 @@ type Tx interface {
 	Commit(id ID, facts Facts, outputs []string) (Entry, error)
 	// Rollback removes Dir and lets the next builder go on. After Commit it does nothing.
 	Rollback() error
+	// Abandon lets the next builder go on too, but leaves Dir as it is for a person to look at, until the store is
+	// next cleared of what dead builders left. After Commit it does nothing.
+	Abandon() error
 }

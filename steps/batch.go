@@ -133,11 +133,12 @@ func (m Machine) runScript(ctx context.Context, w *pipeline.Work, s script, spec
 	}
 	spec.Inputs = append(spec.Inputs, mount)
 	spec.Outputs = append(spec.Outputs, container.Mount{Source: w.Dir, Target: outDir})
-	return m.runBatch(ctx, w, spec, limit)
+	_, err = m.runBatch(ctx, w, spec, limit)
+	return err
 }
 
-// runBatch runs spec until it ends. Whatever happens, no container is left.
-func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.Spec, limit time.Duration) error {
+// runBatch runs spec until it ends and returns the last lines of its output. Whatever happens, no container is left.
+func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.Spec, limit time.Duration) ([]string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not end within %s", program(spec.Command), limit))
 	defer cancel()
 	last := &tail{}
@@ -146,7 +147,7 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 		Stderr: io.MultiWriter(w.Lines(), last.stream()),
 	})
 	if err != nil {
-		return runtimeFault(err)
+		return nil, runtimeFault(err)
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
@@ -160,12 +161,12 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
-		return &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: err, Tail: last.lines(), Repeat: m.Runtime.CommandLine(spec)}
+		return nil, &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: err, Tail: last.lines(), Repeat: m.Runtime.CommandLine(spec)}
 	}
 	if exit.Code == 0 && !exit.OOM {
-		return nil
+		return last.lines(), nil
 	}
-	return &pipeline.Fault{
+	return nil, &pipeline.Fault{
 		Kind:   pipeline.ContainerFailed,
 		Err:    exitError(spec, exit, last.lines()),
 		Hint:   exitHint(exit),

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -90,13 +91,17 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
 	spec.Outputs = []container.Mount{{Source: w.Dir, Target: outDir}}
 	const limit = time.Hour // seen: 78 s on an H100; small GPUs take many minutes
-	if err := s.machine.runBatch(ctx, w, spec, limit); err != nil {
+	last, err := s.machine.runBatch(ctx, w, spec, limit)
+	if err != nil {
 		return err
 	}
 	// trtexec has been seen to go on after it could not save.
 	info, err := os.Stat(w.Path(planFile))
 	if err != nil || info.Size() == 0 {
-		return pipeline.Faultf(pipeline.ContainerFailed, "look for \"Saving engine to file failed\" in its log", "trtexec ended well but saved no engine")
+		return &pipeline.Fault{
+			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Tail: last,
+			Hint: "its log says why; a full disk is the usual reason", Repeat: s.machine.Runtime.CommandLine(spec),
+		}
 	}
 	w.Emit(pipeline.Line{Text: fmt.Sprintf("engine: %d bytes", info.Size())})
 	return nil

@@ -143,7 +143,7 @@ func TestEngineCannotBeBuilt(t *testing.T) {
 			w.options.Release.TensorRT = tt.release
 			w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", tt.image))
 			in := w.make(t, steps.IDBuildEngine)
-			_, err := w.step(steps.IDBuildEngine).(pipeline.Builder).Facts(t.Context(), in)
+			_, err := w.builder(t, steps.IDBuildEngine).Facts(t.Context(), in)
 			for _, err := range []error{err, w.run(t, t.Context(), steps.IDBuildEngine)} {
 				f := fault(t, err, pipeline.Environment)
 				if !strings.Contains(f.Error(), tt.want) || !strings.Contains(f.Hint, tt.hint) {
@@ -176,7 +176,7 @@ func TestFactsOfAbsentImage(t *testing.T) {
 	}
 	in := w.make(t, steps.IDBuildEngine)
 	in[w.step(steps.IDServerImage).Outputs()[0]] = is["image"]
-	after, err := w.step(steps.IDBuildEngine).(pipeline.Builder).Facts(t.Context(), in)
+	after, err := w.builder(t, steps.IDBuildEngine).Facts(t.Context(), in)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func TestRegistry(t *testing.T) {
 	w := gpuNGC(t)
 	w.options.Registry = "mirror.example:5000/ngc"
 	for _, id := range []pipeline.ID{steps.IDExporterImage, steps.IDServerImage} {
-		fault(t, w.run(t, t.Context(), id), pipeline.Environment) // it has them not
+		wantFault(t, w.run(t, t.Context(), id), pipeline.Environment) // it has them not
 	}
 	want := []string{"mirror.example:5000/ngc/nvidia/pytorch:25.03-py3", "mirror.example:5000/ngc/nvidia/tritonserver:25.03-py3"}
 	if diff := cmp.Diff(want, w.fake.Pulls()); diff != "" {
@@ -304,8 +304,8 @@ func TestRuntimeIsGone(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			w.machine.Runtime = unreachable{w.fake}
-			_, _, err := w.step(steps.IDServerImage).(pipeline.Observer).Observe(t.Context(), nil)
-			fault(t, err, pipeline.Environment)
+			_, _, err := w.observer(t, steps.IDServerImage).Observe(t.Context(), nil)
+			wantFault(t, err, pipeline.Environment)
 			if !errors.Is(err, container.ErrUnreachable) {
 				t.Errorf("got %v", err)
 			}

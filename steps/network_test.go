@@ -54,21 +54,36 @@ var weights = sync.OnceValue(func() []float32 {
 	return w
 })
 
+// noise is what DALI's answers are off by: up to five thousandths.
+var noise = sync.OnceValue(func() []float32 {
+	random := rand.New(rand.NewPCG(3, 4))
+	out := make([]float32, 3*plane)
+	for i := range out {
+		out[i] = float32(random.Float64()-0.5) * 0.01
+	}
+	return out
+})
+
 // network classifies a tensor. Each shift is another model.
 func network(shift int, tensor []float32) []float32 {
 	const n = side / block
 	features := make([]float32, 3*n*n)
-	for i, v := range tensor {
-		c, x, y := i/plane, i%side, i%plane/side
-		features[c*n*n+y/block*n+x/block] += v / (block * block)
+	for i := range features {
+		c, y, x := i/(n*n), i/n%n, i%n
+		for row := range block {
+			for _, v := range tensor[c*plane+(y*block+row)*side+x*block:][:block] {
+				features[i] += v / (block * block)
+			}
+		}
 	}
 	w := weights()
 	logits := make([]float32, classes)
 	for class := range logits {
-		row := w[(class+shift)%classes*len(features):][:len(features)]
-		for i, f := range features {
-			logits[class] += row[i] * f
+		sum := float32(0)
+		for i, v := range w[(class+shift)%classes*len(features):][:len(features)] {
+			sum += v * features[i]
 		}
+		logits[class] = sum
 	}
 	return logits
 }
@@ -91,7 +106,7 @@ type faults struct {
 	picture  func([]byte) []byte       // in place of the picture that DALI gets
 	tensor   func([]float32) []float32 // of what DALI answers
 	logits   func([]float32) []float32 // of what the classifier answers
-	ensemble func(tensor []float32, logits []float32) []float32
+	ensemble func(tensor, logits []float32) []float32
 
 	load map[string]func(context.Context) error
 }
@@ -101,10 +116,9 @@ func (f faults) dali(picture []byte) []float32 {
 	if f.picture != nil {
 		picture = f.picture(picture)
 	}
-	random := rand.New(rand.NewPCG(3, 4))
 	tensor := slices.Clone(cached(picture))
-	for i := range tensor {
-		tensor[i] += float32(random.Float64()-0.5) * 0.01
+	for i, v := range noise() {
+		tensor[i] += v
 	}
 	if f.tensor != nil {
 		tensor = f.tensor(tensor)
@@ -120,14 +134,22 @@ func (f faults) classifier(tensor []float32) []float32 {
 	return logits
 }
 
-// cached preprocesses each picture once: a race detector makes decoding slow.
-var cached = func() func([]byte) []float32 {
-	var done sync.Map
-	return func(picture []byte) []float32 {
-		once, _ := done.LoadOrStore(string(picture), sync.OnceValue(func() []float32 { return preprocess(picture) }))
-		return once.(func() []float32)()
+// cached preprocesses each usual picture once: a race detector makes decoding slow.
+func cached(picture []byte) []float32 {
+	switch {
+	case bytes.Equal(picture, coffee()):
+		return coffeeTensor()
+	case bytes.Equal(picture, otherPicture()):
+		return otherTensor()
+	default:
+		return preprocess(picture)
 	}
-}()
+}
+
+var (
+	coffeeTensor = sync.OnceValue(func() []float32 { return preprocess(coffee()) })
+	otherTensor  = sync.OnceValue(func() []float32 { return preprocess(otherPicture()) })
+)
 
 var labels = sync.OnceValue(func() []string {
 	text, err := dalirun.Assets.ReadFile("model_repository/resnet50_trt/labels.txt")

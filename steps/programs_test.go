@@ -141,7 +141,7 @@ func python(in inside) error {
 		if err != nil {
 			return err
 		}
-		tensor := preprocess([]byte(picture))
+		tensor := cached([]byte(picture))
 		for file, values := range map[string][]float32{"tensor.f32": tensor, "logits.f32": network(0, tensor)} {
 			if err := in.write(path.Join(in.arg("--output-dir"), file), floats(values)); err != nil {
 				return err

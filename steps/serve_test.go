@@ -181,7 +181,7 @@ func TestWarmUp(t *testing.T) {
 // TestServerExits checks that a server that ends is not waited for, whenever it does.
 func TestServerExits(t *testing.T) {
 	t.Parallel()
-	dies := func(ctx context.Context, out container.Streams, exit func()) int {
+	dies := func(out container.Streams, exit func()) int {
 		_, _ = out.Stderr.Write([]byte("I: starting\nE: failed to stat file /models\n"))
 		exit()
 		return 1
@@ -191,20 +191,20 @@ func TestServerExits(t *testing.T) {
 		want    string
 	}{
 		"at once": {func(*world, <-chan struct{}) containertest.Program {
-			return func(ctx context.Context, _ container.Spec, out container.Streams) int {
-				return dies(ctx, out, func() {})
+			return func(_ context.Context, _ container.Spec, out container.Streams) int {
+				return dies(out, func() {})
 			}
 		}, "tritonserver exited with status 1"},
 		"while it loads": {func(w *world, loading <-chan struct{}) containertest.Program {
 			return func(ctx context.Context, _ container.Spec, out container.Streams) int {
 				go w.relay(ctx, w.triton().Addr())
-				return dies(ctx, out, func() { <-loading })
+				return dies(out, func() { <-loading })
 			}
 		}, "tritonserver exited with status 1"},
 		"after its connections broke": {func(w *world, loading <-chan struct{}) containertest.Program {
 			return func(ctx context.Context, _ container.Spec, out container.Streams) int {
 				go w.relay(ctx, w.triton().Addr())
-				return dies(ctx, out, func() {
+				return dies(out, func() {
 					<-loading
 					w.triton().Stop()
 					<-time.After(300 * time.Millisecond)
@@ -214,7 +214,7 @@ func TestServerExits(t *testing.T) {
 		"out of memory": {func(w *world, loading <-chan struct{}) containertest.Program {
 			return func(ctx context.Context, _ container.Spec, out container.Streams) int {
 				go w.relay(ctx, w.triton().Addr())
-				return dies(ctx, out, func() { <-loading; containertest.OutOfMemory(ctx) })
+				return dies(out, func() { <-loading; containertest.OutOfMemory(ctx) })
 			}
 		}, "tritonserver exited: it was killed for memory"},
 	}

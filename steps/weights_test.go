@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -136,27 +135,32 @@ func (m *memo) plant(t *testing.T, value string) {
 func TestFileWeightsCannotBeRead(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		make func(path string) error
-		want string
+		prepare func(path string) error
+		want    string
 	}{
 		"absent": {func(string) error { return nil }, "no such file"},
 		"folder": {func(path string) error { return os.Mkdir(path, 0o700) }, "is not a file"},
-		"pipe":   {func(path string) error { return syscall.Mkfifo(path, 0o600) }, "is not a file"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := tutorial(t)
 			w.options.Weights.Path = filepath.Join(w.dir, "other.pth")
-			if err := tt.make(w.options.Weights.Path); err != nil {
+			if err := tt.prepare(w.options.Weights.Path); err != nil {
 				t.Fatal(err)
 			}
-			_, err := w.step(steps.IDWeights).(pipeline.Builder).Facts(t.Context(), nil)
-			f := fault(t, err, pipeline.Environment)
-			if !strings.Contains(f.Error(), tt.want) || !strings.Contains(f.Error(), "other.pth") || !strings.Contains(f.Hint, "--weights") {
-				t.Errorf("got %q with the hint %q", f, f.Hint)
-			}
+			w.wantUnreadable(t, tt.want)
 		})
+	}
+}
+
+// wantUnreadable checks that the weights cannot be read because of want.
+func (w *world) wantUnreadable(t *testing.T, want string) {
+	t.Helper()
+	_, err := w.builder(t, steps.IDWeights).Facts(t.Context(), nil)
+	f := fault(t, err, pipeline.Environment)
+	if !strings.Contains(f.Error(), want) || !strings.Contains(f.Error(), w.options.Weights.Path) || !strings.Contains(f.Hint, "--weights") {
+		t.Errorf("got %q with the hint %q, want %q", f, f.Hint, want)
 	}
 }
 
@@ -168,7 +172,7 @@ func TestFileWeightsAreGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := w.run(t, t.Context(), steps.IDWeights)
-	if fault(t, err, pipeline.Environment); !errors.Is(err, fs.ErrNotExist) {
+	if f := fault(t, err, pipeline.Environment); !errors.Is(f, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -191,7 +191,7 @@ func (w *world) make(t *testing.T, id pipeline.ID) pipeline.Inputs {
 // run runs one step as a Runner does, after those that it reads from. The test's end undoes what it deferred.
 func (w *world) run(t *testing.T, ctx context.Context, id pipeline.ID) error { //nolint:revive // t comes first
 	t.Helper()
-	in := w.make(t, id)
+	in := w.make(t, id) //nolint:contextcheck // ctx is that of the step alone
 	s := w.step(id)
 	dir := ""
 	if _, ok := s.(pipeline.Builder); ok {
@@ -200,7 +200,7 @@ func (w *world) run(t *testing.T, ctx context.Context, id pipeline.ID) error { /
 			t.Fatal(err)
 		}
 	}
-	work := pipeline.NewWork(dir, in, w.emit, func(_ string, undo func(context.Context) error) {
+	work := pipeline.NewWork(dir, in, w.emit, func(_ string, undo func(context.Context) error) { //nolint:contextcheck // what is undone outlives ctx
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.undos = append(w.undos, undo)
@@ -279,7 +279,7 @@ func (w *world) ran() []string {
 func (w *world) facts(t *testing.T, id pipeline.ID) pipeline.Facts {
 	t.Helper()
 	in := w.make(t, id)
-	facts, err := w.step(id).(pipeline.Builder).Facts(t.Context(), in)
+	facts, err := w.builder(t, id).Facts(t.Context(), in)
 	if err != nil {
 		t.Fatalf("facts of %s: %v", id, err)
 	}
@@ -289,11 +289,35 @@ func (w *world) facts(t *testing.T, id pipeline.ID) pipeline.Facts {
 // observe asks an image step what is there.
 func (w *world) observe(t *testing.T, id pipeline.ID) (pipeline.State, pipeline.Values) {
 	t.Helper()
-	state, values, err := w.step(id).(pipeline.Observer).Observe(t.Context(), nil)
+	state, values, err := w.observer(t, id).Observe(t.Context(), nil)
 	if err != nil {
 		t.Fatalf("observe %s: %v", id, err)
 	}
 	return state, values
+}
+
+func (w *world) builder(t *testing.T, id pipeline.ID) pipeline.Builder {
+	t.Helper()
+	b, ok := w.step(id).(pipeline.Builder)
+	if !ok {
+		t.Fatalf("%s is no builder", id)
+	}
+	return b
+}
+
+func (w *world) observer(t *testing.T, id pipeline.ID) pipeline.Observer {
+	t.Helper()
+	o, ok := w.step(id).(pipeline.Observer)
+	if !ok {
+		t.Fatalf("%s is no observer", id)
+	}
+	return o
+}
+
+// wantFault checks that err is a Fault of a kind.
+func wantFault(t *testing.T, err error, kind pipeline.Kind) {
+	t.Helper()
+	_ = fault(t, err, kind)
 }
 
 // fault is the Fault in err, which must be of a kind.

@@ -27,7 +27,7 @@ type App struct {
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
 func (a *App) Run(ctx context.Context, args []string) ExitCode {
-	root := a.Command()
+	root := a.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if err == nil {

@@ -166,7 +166,11 @@ func classifyOne(ctx context.Context, client *triton.Client, f classifyFlags, na
 		if ctx.Err() != nil {
 			return classified{}, context.Cause(ctx)
 		}
-		return classified{}, &pipeline.Fault{Kind: pipeline.NotReady, Err: fmt.Errorf("classify %s: %w", name, err), Hint: serverHint(err, f.url)}
+		kind := pipeline.NotReady
+		if errors.Is(err, triton.ErrInvalid) { // the server is well: it refuses the picture, or the model takes none
+			kind = pipeline.Usage
+		}
+		return classified{}, &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", name, err), Hint: serverHint(err, f.url)}
 	}
 	answer := classified{Image: name, Model: f.model, Milliseconds: float64(time.Since(began).Microseconds()) / 1000}
 	answer.Classes = triton.Score(all)[:min(f.top.value, len(all))]

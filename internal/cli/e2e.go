@@ -59,7 +59,7 @@ func writeFile(name string, write func(io.Writer) error) error {
 	if name == "" {
 		return nil
 	}
-	f, err := os.Create(name) //nolint:gosec // the user named it
+	f, err := os.Create(name)
 	if err != nil {
 		return fmt.Errorf("write the report: %w", err)
 	}

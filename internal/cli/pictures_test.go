@@ -51,7 +51,7 @@ func withSize(t *testing.T, jpeg []byte, side uint16) []byte {
 		t.Fatal("the picture has no baseline frame header")
 	}
 	out := bytes.Clone(jpeg)
-	high, low := byte(side>>8), byte(side) //nolint:gosec // its two bytes
+	high, low := byte(side>>8), byte(side)
 	copy(out[at+5:], []byte{high, low, high, low})
 	return out
 }

@@ -147,11 +147,11 @@ func isRunning(ctx context.Context, runtime container.Runtime, id string) (bool,
 
 // waitForEnd returns nil when ctx ends or somebody stopped the server in good order.
 func waitForEnd(ctx context.Context, runtime container.Runtime, id string) error {
+	var exit container.Exit
 	c, err := runtime.Open(ctx, id)
-	if err != nil {
-		return err
+	if err == nil {
+		exit, err = c.Wait(ctx)
 	}
-	exit, err := c.Wait(ctx)
 	switch {
 	case ctx.Err() != nil:
 		return nil //nolint:nilerr // that it was asked to stop is no failure

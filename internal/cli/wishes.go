@@ -62,7 +62,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	w.accel = &choice{"auto", []string{"auto", string(steps.GPU), string(steps.CPU)}}
 	w.images = &choice{"auto", []string{"auto", string(steps.NGC), string(steps.Local)}}
 	w.precision = &choice{"fp16", []string{"fp16", "fp32"}}
-	w.optBatch, w.maxBatch = &number{64, 1, 256}, &number{256, 1, 256}
+	w.optBatch, w.maxBatch = &number{0, 0, 256}, &number{256, 1, 256}
 	w.http, w.grpc, w.metrics = &number{0, 0, 65535}, &number{0, 0, 65535}, &number{0, 0, 65535}
 	f := cmd.Flags()
 	f.Var(w.accel, "accel", "hardware of the whole run; auto is the GPU if there is one")
@@ -75,7 +75,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringVar(&w.weights, "weights", "pretrained", "pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
 	f.StringVar(&w.image, "image", "", "picture to verify with (default a cup of coffee that dalirun carries)")
 	f.Var(w.precision, "precision", "arithmetic of the engine (gpu lane)")
-	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for")
+	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for; 0 is 64 or the largest, and 1 with release 21.07, as in the tutorial")
 	f.Var(w.maxBatch, "max-batch", "largest batch size")
 	f.StringVar(&w.gpus, "gpus", "all", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")
 	f.Var(w.http, "http-port", "host port for HTTP; 0 is 8000 if it is free, else a free one")

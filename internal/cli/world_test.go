@@ -37,10 +37,11 @@ type world struct {
 	wrong bool
 }
 
-var errNoRegistry = errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host`)
+var errNoRegistry = errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host`) //nolint:staticcheck // the words of Go's HTTP client
 
 // worlds are those that a script can name.
 func worlds(tb testing.TB, name string) (world, bool) {
+	tb.Helper()
 	w, ok := map[string]world{
 		"cold":       {registry: errNoRegistry},
 		"denied":     {registry: errors.New("unauthorized: authentication required")},
@@ -117,7 +118,7 @@ func (w world) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	server := tritontest.New(w.tb, w.models()...)
+	server := tritontest.New(w.tb, w.models()...) //nolint:contextcheck // it ends with its test
 	defer server.Stop()
 	var forwards sync.WaitGroup
 	go func() {

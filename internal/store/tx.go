@@ -63,6 +63,17 @@ func (t *tx) Rollback() error {
 	return t.end()
 }
 
+// Abandon implements [pipeline.Tx]. The folder is deleted by the next Sweep.
+func (t *tx) Abandon() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return nil
+	}
+	t.ended = true
+	return releaseBuildLock(t.lock)
+}
+
 func (t *tx) end() error {
 	if t.ended {
 		return nil

@@ -24,6 +24,7 @@ func TestStore(t *testing.T, open func(t *testing.T) pipeline.Store) { //nolint:
 		"missing output":           testMissingOutput,
 		"rollback":                 testRollback,
 		"rollback after commit":    testRollbackAfterCommit,
+		"abandon":                  testAbandon,
 		"commit after the end":     testCommitAfterEnd,
 		"replace":                  testReplace,
 		"truncated":                testTruncated,
@@ -225,6 +226,22 @@ func testRollback(t *testing.T, s *suite) {
 	if err != nil || len(names) > 0 {
 		t.Errorf("the next builder's folder is not fresh: %v, %v", names, err)
 	}
+}
+
+func testAbandon(t *testing.T, s *suite) {
+	t.Helper()
+	tx := s.begin(t, "f1")
+	write(t, tx.Dir(), map[string]string{"out": "x"})
+	noError(t, tx.Abandon())
+	noError(t, tx.Abandon())
+	wantContent(t, filepath.Join(tx.Dir(), "out"), "x")
+	s.wantError(t, "f1", pipeline.ErrMiss)
+	next := s.begin(t, "f1")
+	if names, err := os.ReadDir(next.Dir()); err != nil || len(names) > 0 {
+		t.Errorf("the next builder's folder is not fresh: %v, %v", names, err)
+	}
+	noError(t, next.Rollback())
+	wantContent(t, filepath.Join(tx.Dir(), "out"), "x")
 }
 
 func testRollbackAfterCommit(t *testing.T, s *suite) {

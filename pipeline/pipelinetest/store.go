@@ -277,6 +277,15 @@ func (t *tx) Rollback() error {
 	return t.end(true)
 }
 
+func (t *tx) Abandon() error {
+	t.store.mu.Lock()
+	defer t.store.mu.Unlock()
+	if t.ended {
+		return nil
+	}
+	return t.end(false)
+}
+
 func (t *tx) end(remove bool) error {
 	t.ended = true
 	close(t.store.building[t.fp])

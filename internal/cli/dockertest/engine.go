@@ -44,8 +44,8 @@ type Engine struct {
 // container runs is the Main of its image.
 func New(tb testing.TB, fake *containertest.Fake) *Engine {
 	tb.Helper()
-	// The folder of a test is named after it, and a socket's path has 108 bytes.
-	dir, err := os.MkdirTemp("", "dockertest")
+	// The folder that TempDir gives is named after the test, and a socket's path has 108 bytes.
+	dir, err := os.MkdirTemp("", "dockertest") //nolint:usetesting // see above
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -81,7 +81,7 @@ func (e *Engine) image(w http.ResponseWriter, r *http.Request) {
 	}
 	img, err := e.fake.Image(r.Context(), ref)
 	if err != nil {
-		fail(w, http.StatusNotFound, fmt.Errorf("No such image: %s", ref)) //nolint:staticcheck,revive // the engine's words
+		fail(w, http.StatusNotFound, fmt.Errorf("No such image: %s", ref)) //nolint:staticcheck // the engine's words
 		return
 	}
 	var env, digests []string
@@ -185,7 +185,7 @@ func (e *Engine) create(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if _, err := e.fake.Image(r.Context(), spec.Image); err != nil {
-		fail(w, http.StatusNotFound, fmt.Errorf("No such image: %s", spec.Image)) //nolint:staticcheck,revive // the engine's words
+		fail(w, http.StatusNotFound, fmt.Errorf("No such image: %s", spec.Image)) //nolint:staticcheck // the engine's words
 		return
 	}
 	name := r.FormValue("name")
@@ -207,7 +207,7 @@ func (e *Engine) withEntry(handle func(http.ResponseWriter, *http.Request, *entr
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := e.find(r.PathValue("id"))
 		if x == nil {
-			fail(w, http.StatusNotFound, fmt.Errorf("No such container: %s", r.PathValue("id"))) //nolint:staticcheck,revive // the engine's words
+			fail(w, http.StatusNotFound, fmt.Errorf("No such container: %s", r.PathValue("id"))) //nolint:staticcheck // the engine's words
 			return
 		}
 		handle(w, r, x)

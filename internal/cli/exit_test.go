@@ -1,0 +1,77 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+func TestExitCode(t *testing.T) {
+	t.Parallel()
+	fault := func(k pipeline.Kind) error { return pipeline.Faultf(k, "", "a fault") }
+	step := func(err error) error { return &pipeline.StepError{Step: "serve", Err: err} }
+	signal := func(s os.Signal) error { return &SignalError{Signal: s} }
+	for _, tt := range []struct {
+		name string
+		err  error
+		want ExitCode
+	}{
+		{"nothing", nil, ExitOK},
+		{"an error of no kind", errors.New("x"), ExitUnclassified},
+		{"a fault of no kind", fault(pipeline.Unclassified), ExitUnclassified},
+		{"usage", fault(pipeline.Usage), ExitUsage},
+		{"environment", fault(pipeline.Environment), ExitEnvironment},
+		{"container failed", step(fault(pipeline.ContainerFailed)), ExitContainer},
+		{"not ready", step(fault(pipeline.NotReady)), ExitNotReady},
+		{"not verified", step(fault(pipeline.NotVerified)), ExitNotVerified},
+		{"gate", fault(pipeline.GateFailed), ExitGate},
+		{"wrapped", fmt.Errorf("around: %w", step(fault(pipeline.NotReady))), ExitNotReady},
+		{"joined with what cleaning up met", errors.Join(step(fault(pipeline.ContainerFailed)), errors.New("remove: x")), ExitContainer},
+		{"shown before", &shownError{fault(pipeline.NotVerified)}, ExitNotVerified},
+
+		{"no engine", fmt.Errorf("list containers: %w", container.ErrUnreachable), ExitEnvironment},
+		{"no permission", container.ErrPermission, ExitEnvironment},
+		{"no GPU", container.ErrNoGPU, ExitEnvironment},
+		{"port taken", container.ErrPortTaken, ExitEnvironment},
+		{"no space", container.ErrNoSpace, ExitEnvironment},
+		{"denied", container.ErrDenied, ExitEnvironment},
+		{"registry", container.ErrRegistry, ExitEnvironment},
+		{"disk full", &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, ExitEnvironment},
+		{"read-only disk", &os.PathError{Op: "mkdir", Path: "x", Err: syscall.EROFS}, ExitEnvironment},
+
+		{"Ctrl-C", signal(os.Interrupt), ExitSIGINT},
+		{"SIGTERM", signal(syscall.SIGTERM), ExitSIGTERM},
+		{"SIGHUP", signal(syscall.SIGHUP), ExitSIGHUP},
+		{"a signal goes before the fault that it caused", errors.Join(step(fault(pipeline.ContainerFailed)), signal(syscall.SIGTERM)), ExitSIGTERM},
+		{"cancelled without a signal", context.Canceled, ExitSIGINT},
+		{"out of time", context.DeadlineExceeded, ExitUnclassified},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			if got := exitCode(tt.err); got != tt.want {
+				t.Errorf("exitCode(%v) = %d, want %d", tt.err, got, tt.want)
+			}
+		})
+	}
+}
+
+// Scripts depend on the numbers.
+func TestExitCodesArePinned(t *testing.T) {
+	t.Parallel()
+	want := []ExitCode{0, 1, 2, 3, 4, 5, 6, 7, 129, 130, 143}
+	codes := ExitCodes()
+	if len(codes) != len(want) {
+		t.Fatalf("there are %d exit codes, want %d", len(codes), len(want))
+	}
+	for i, c := range codes {
+		if c.Code != want[i] || c.Means == "" || c.Typical == "" {
+			t.Errorf("exit code %d is %+v, want %d with a meaning", i, c, want[i])
+		}
+	}
+}

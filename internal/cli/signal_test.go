@@ -1,0 +1,99 @@
+package cli
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/owner"
+)
+
+// A signal while a container works ends the run with its own code, and leaves no container and no result behind.
+func TestSignal(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		signal os.Signal
+		want   ExitCode
+	}{{os.Interrupt, ExitSIGINT}, {syscall.SIGTERM, ExitSIGTERM}, {syscall.SIGHUP, ExitSIGHUP}} {
+		t.Run(tt.signal.String(), func(t *testing.T) {
+			t.Parallel()
+			w, _ := worlds(t, "stocked")
+			w.hangs, w.begun = "export_onnx.py", make(chan struct{})
+			engine := dockertest.New(t, w.fake())
+			dir := t.TempDir()
+			ctx, cancel := stopped(t.Context(), w.begun, tt.signal)
+			defer cancel()
+			var stdout, stderr bytes.Buffer
+			app := appIn(map[string]string{"DOCKER_HOST": engine.Host(), "HOME": dir}, &stdout, &stderr)
+			got := app.Run(ctx, []string{"setup", "--accel", "cpu", "--weights", "random:0", "--workspace", filepath.Join(dir, "w")})
+			if got != tt.want {
+				t.Errorf("exit code %d, want %d; stderr:\n%s", got, tt.want, stderr.String())
+			}
+			if stdout.Len() > 0 {
+				t.Errorf("stdout has %q", stdout.String())
+			}
+			if !strings.Contains(stderr.String(), "stopped by "+tt.signal.String()) {
+				t.Errorf("stderr does not name the signal:\n%s", stderr.String())
+			}
+			if left := engine.Containers(); len(left) > 0 {
+				t.Errorf("containers are left: %+v", left)
+			}
+			if made, _ := filepath.Glob(filepath.Join(dir, ".cache", "dalirun", "entries", "*", "*", "files", "model.onnx")); len(made) > 0 {
+				t.Errorf("half a result is in the cache: %v", made)
+			}
+		})
+	}
+}
+
+// A foreground server that is asked to stop is drained: that is what it was started for, and no error.
+func TestServeUntilSignal(t *testing.T) {
+	t.Parallel()
+	w, _ := worlds(t, "stocked")
+	engine := dockertest.New(t, w.fake())
+	dir := t.TempDir()
+	stdout := &watcher{word: "ready: grpc", seen: make(chan struct{})}
+	ctx, cancel := stopped(t.Context(), stdout.seen, syscall.SIGTERM)
+	defer cancel()
+	var stderr bytes.Buffer
+	app := appIn(map[string]string{"DOCKER_HOST": engine.Host(), "HOME": dir}, stdout, &stderr)
+	workspace := filepath.Join(dir, "w")
+	got := app.Run(ctx, []string{"serve", "--accel", "cpu", "--weights", "random:0", "--workspace", workspace})
+	if got != ExitOK {
+		t.Errorf("exit code %d, want %d; stderr:\n%s", got, ExitOK, stderr.String())
+	}
+	if left := engine.Containers(); len(left) > 0 {
+		t.Errorf("containers are left: %+v", left)
+	}
+	drained := false
+	for _, r := range engine.Requests() {
+		drained = drained || strings.HasPrefix(r, "POST /containers/") && strings.Contains(r, "/stop?t=35")
+	}
+	if !drained {
+		t.Errorf("the server was not asked to stop with time to drain: %q", engine.Requests())
+	}
+	if _, err := os.Stat(owner.ServerPath(workspace)); !os.IsNotExist(err) {
+		t.Errorf("the server file: %v, want none", err)
+	}
+}
+
+// watcher closes seen when it has seen word.
+type watcher struct {
+	word string
+	seen chan struct{}
+	once sync.Once
+	text strings.Builder
+}
+
+// Write keeps p.
+func (w *watcher) Write(p []byte) (int, error) {
+	n, err := w.text.Write(p)
+	if strings.Contains(w.text.String(), w.word) {
+		w.once.Do(func() { close(w.seen) })
+	}
+	return n, err
+}
