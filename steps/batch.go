@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,6 +24,9 @@ import (
 
 const (
 	gib = 1 << 30
+
+	// memoryLimit stops what runs away. TensorRT's builder is what needs most: a few times the model and its workspace.
+	memoryLimit = 16 * gib
 
 	// tailLines is how much of a container's output an error shows.
 	tailLines = 15
@@ -49,6 +53,7 @@ func batchSpec(step pipeline.ID, image string, command ...string) container.Spec
 		Tmpfs:    map[string]int64{"/tmp": 2 * gib},
 		Shm:      gib,
 		Init:     true,
+		Memory:   memoryLimit,
 		Pids:     4096,
 		Role:     container.RoleBatch,
 	}
@@ -166,13 +171,25 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 	if exit.Code == 0 && !exit.OOM {
 		return last.lines(), nil
 	}
-	return nil, &pipeline.Fault{
+	fault := &pipeline.Fault{
 		Kind:   pipeline.ContainerFailed,
 		Err:    exitError(spec, exit, last.lines()),
 		Hint:   exitHint(exit),
 		Tail:   last.lines(),
 		Repeat: m.Runtime.CommandLine(spec),
 	}
+	if diskFull(fault.Tail) {
+		fault.Kind, fault.Hint = pipeline.Environment, "free space on the disk of the cache, or name another with --cache-dir, then run again"
+		fault.Repeat = "" // what the line needs would stay, and go on filling the disk
+	}
+	return nil, fault
+}
+
+// diskFull says whether a program ended for want of space: its outputs are on this host's disk.
+func diskFull(lines []string) bool {
+	return slices.ContainsFunc(lines, func(line string) bool {
+		return strings.Contains(strings.ToLower(line), strings.ToLower(container.ErrNoSpace.Error()))
+	})
 }
 
 func exitError(spec container.Spec, exit container.Exit, lines []string) error {
@@ -214,6 +231,8 @@ func runtimeFault(err error) error {
 	switch {
 	case errors.Is(err, container.ErrNoGPU):
 		hint = "install the NVIDIA Container Toolkit and restart the container engine, or use --accel cpu"
+	case errors.Is(err, container.ErrNoInit):
+		hint = "install tini where the container engine runs: it is what Docker calls docker-init"
 	case errors.Is(err, container.ErrPortTaken):
 		hint = "stop what uses the port, name another, or name none and a free one is taken"
 	case errors.Is(err, container.ErrNoSpace):

@@ -122,6 +122,18 @@ func TestContainerFailure(t *testing.T) {
 	}
 }
 
+// TestDiskIsFull is about outputs that do not fit on the host's disk: nothing that fills it may stay there.
+func TestDiskIsFull(t *testing.T) {
+	t.Parallel()
+	w := gpuNGC(t)
+	w.instead(steps.IDExportONNX, prints(2, "error: [Errno 28] No space left on device"))
+	f := fault(t, w.run(t, t.Context(), steps.IDExportONNX), pipeline.Environment)
+	if !strings.Contains(f.Hint, "--cache-dir") || f.Repeat != "" {
+		t.Errorf("hint %q, line to repeat it %q", f.Hint, f.Repeat)
+	}
+	w.wantNoContainer(t)
+}
+
 // TestOutputIsTold checks that every line that a program prints becomes an event, the last words among them.
 func TestOutputIsTold(t *testing.T) {
 	t.Parallel()

@@ -47,14 +47,26 @@ func (s *SerializeDALI) command() []string {
 
 // Facts are the program and its arguments: for the gpu lane the `mixed` decoder on device 0, else the CPU's.
 func (s *SerializeDALI) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
-	return serializeScript().facts(s.command())
+	facts, err := serializeScript().facts(s.command())
+	if python := s.pythonPath(); err == nil && python != "" {
+		facts["env PYTHONPATH"] = python
+	}
+	return facts, err
+}
+
+// pythonPath is where DALI's Python package is, if the interpreter does not find it by itself.
+func (s *SerializeDALI) pythonPath() string {
+	if s.options.Images == NGC && s.options.Release.DALIIn == release.ServerImage {
+		return s.options.Release.DALIPython
+	}
+	return ""
 }
 
 // Run serializes the DALI pipeline.
 func (s *SerializeDALI) Run(ctx context.Context, w *pipeline.Work) error {
 	spec := batchSpec(IDSerializeDALI, w.Input(s.image).Ref, s.command()...)
-	if s.options.Images == NGC && s.options.Release.DALIIn == release.ServerImage && s.options.Release.DALIPython != "" {
-		spec.Env["PYTHONPATH"] = s.options.Release.DALIPython
+	if python := s.pythonPath(); python != "" {
+		spec.Env["PYTHONPATH"] = python
 	}
 	if s.options.Lane == GPU {
 		spec.GPUs = s.options.GPUs

@@ -243,6 +243,51 @@ func TestServerExits(t *testing.T) {
 	}
 }
 
+// TestServerExitsBeforeItsPortsAreKnown checks the server that ends so early that it publishes nothing any more. Its exit
+// is known a little later: a container runtime tells of it after the last line of its log.
+func TestServerExitsBeforeItsPortsAreKnown(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	w.make(t, steps.IDServe)
+	w.machine.Runtime = asksLate{w.fake}
+	w.instead(steps.IDServe, prints(127, "tritonserver: error while loading shared libraries"))
+	f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
+	if f.Error() != "tritonserver exited with status 127" || f.Repeat == "" || len(f.Tail) != 1 {
+		t.Errorf("got %q with the tail %q and the line %q to repeat it", f, f.Tail, f.Repeat)
+	}
+}
+
+// asksLate is a runtime whose containers have ended when their ports are asked for, which is known only then.
+type asksLate struct{ container.Runtime }
+
+func (r asksLate) Run(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
+	c, err := r.Runtime.Run(ctx, spec, out)
+	return &lateContainer{c, make(chan struct{})}, err
+}
+
+type lateContainer struct {
+	container.Container
+	asked chan struct{}
+}
+
+func (c *lateContainer) Addr(ctx context.Context, port uint16) (netip.AddrPort, error) {
+	if _, err := c.Container.Wait(ctx); err != nil {
+		return netip.AddrPort{}, err
+	}
+	close(c.asked)
+	return c.Container.Addr(ctx, port)
+}
+
+func (c *lateContainer) Wait(ctx context.Context) (container.Exit, error) {
+	select {
+	case <-c.asked:
+		<-time.After(100 * time.Millisecond)
+		return c.Container.Wait(ctx)
+	case <-ctx.Done():
+		return container.Exit{}, context.Cause(ctx)
+	}
+}
+
 // TestServerIsNeverLive checks that the wait ends and says for what it was, for a port on which nobody answers and for
 // one whose connections are closed, which is what the proxies of container engines do.
 func TestServerIsNeverLive(t *testing.T) {

@@ -91,7 +91,7 @@ func exitCode(err error) ExitCode {
 		}
 	}
 	for _, environment := range []error{
-		container.ErrUnreachable, container.ErrPermission, container.ErrNoGPU, container.ErrPortTaken,
+		container.ErrUnreachable, container.ErrPermission, container.ErrNoGPU, container.ErrNoInit, container.ErrPortTaken,
 		container.ErrNoSpace, container.ErrDenied, container.ErrRegistry, syscall.ENOSPC, syscall.EROFS,
 	} {
 		if errors.Is(err, environment) {

@@ -28,6 +28,8 @@ var (
 	ErrRegistry = errors.New("registry cannot be reached")
 	// ErrNoGPU: the runtime cannot give a container the GPUs that were asked for.
 	ErrNoGPU = errors.New("the container engine cannot provide the GPU")
+	// ErrNoInit: the runtime lacks the small init that Spec.Init asks for.
+	ErrNoInit = errors.New("the container engine has no docker-init")
 	// ErrPortTaken: a required host port is in use.
 	ErrPortTaken = errors.New("port is in use")
 	// ErrNoSpace: the disk that holds images and containers is full.

@@ -126,6 +126,8 @@ func kindOf(err error) error {
 		"nvidia-container-cli", "nvidia-container-runtime", // the hook ran and failed
 		"libnvidia-ml.so", "no known GPU vendor found", "failed to discover GPU"):
 		return container.ErrNoGPU
+	case containsAny(text, `"docker-init": executable file not found`):
+		return container.ErrNoInit
 	case containsAny(text, "port is already allocated", "address already in use", "ports are not available"):
 		return container.ErrPortTaken
 	case cerrdefs.IsNotFound(err):
