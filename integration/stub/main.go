@@ -1,0 +1,65 @@
+// Command stub is every program of the stub images: it acts as the one by whose name it is called. Each records how it
+// was run, refuses what the real one would refuse, prints what the real one printed on an H100, and writes small files
+// that stand for its results. They depend on each other as the real ones do: the server answers as the reference does
+// only if the engine was built from the model that was exported from the same weights.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	p := &process{args: os.Args, environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr} //nolint:forbidigo // a main package is where these come from
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)    //nolint:forbidigo // as above
+	code := p.run(ctx)
+	stop()
+	os.Exit(code) //nolint:forbidigo // this is main
+}
+
+// process is how a program was called.
+type process struct {
+	args           []string // the program's name first
+	environ        []string // NAME=value
+	stdout, stderr io.Writer
+}
+
+func (p *process) run(ctx context.Context) int {
+	switch name := filepath.Base(p.args[0]); name {
+	case "nvidia_entrypoint.sh":
+		return p.entrypoint()
+	case "sh":
+		return p.shell()
+	case "python3":
+		return p.python()
+	case "trtexec":
+		return p.trtexec()
+	case "tritonserver":
+		return p.tritonserver(ctx)
+	default:
+		fmt.Fprintf(p.stderr, "stub: there is no %s\n", name)
+		return 127
+	}
+}
+
+// env returns a variable's value.
+func (p *process) env(name string) string {
+	for _, pair := range p.environ {
+		if value, ok := strings.CutPrefix(pair, name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// hasGPU says whether the container was given GPUs.
+func (p *process) hasGPU() bool { return p.env("NVIDIA_VISIBLE_DEVICES") != "" }
+
+// fails says whether the image is one that fails in this way.
+func (p *process) fails(how string) bool { return p.env("STUB_FAIL") == how }

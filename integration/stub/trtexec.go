@@ -1,0 +1,189 @@
+package main
+
+import (
+	_ "embed"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/dalirun/dalirun/integration/stub/record"
+)
+
+// What trtexec printed; see testdata/README.md.
+var (
+	//go:embed testdata/trtexec-10.6-build-fp16.log
+	logFP16 string
+	//go:embed testdata/trtexec-10.6-build-fp32.log
+	logFP32 string
+	//go:embed testdata/trtexec-10.6-no-gpu.log
+	logNoGPU string
+	//go:embed testdata/trtexec-10.6-oom-build.log
+	logOOM string
+	//go:embed testdata/trtexec-10.6-missing-onnx.log
+	logNoONNX string
+	//go:embed testdata/trtexec-10.6-unwritable-output.log
+	logUnwritable string
+	//go:embed testdata/trtexec-10.6-unknown--buildOnly.log
+	logUnknown string
+)
+
+// option is one of trtexec's, and the TensorRT that have it: from … to, the latter without; 0 is no bound.
+type option struct {
+	name     string
+	from, to version
+}
+
+// options are from the option strings of samples/common/sampleOptions.cpp on each release branch of NVIDIA/TensorRT.
+// Those without bounds are in all of them from 8.0 on.
+func options() []option {
+	at := func(major, minor int) version { return version{major, minor} }
+	list := []option{
+		{name: "explicitBatch", to: at(10, 0)},
+		{name: "workspace", to: at(10, 0)},
+		{name: "buildOnly", to: at(10, 0)},
+		{name: "maxBatch", to: at(9, 0)},
+		{name: "batch", to: at(9, 0)},
+		{name: "fp16", to: at(11, 0)},
+		{name: "best", to: at(11, 0)},
+		{name: "int8", to: at(11, 0)},
+		{name: "bf16", from: at(9, 0), to: at(11, 0)},
+		{name: "stronglyTyped", from: at(9, 0)},
+		{name: "memPoolSize", from: at(8, 4)},
+		{name: "skipInference", from: at(8, 6)},
+		{name: "profilingVerbosity", from: at(8, 2)},
+		{name: "dumpLayerInfo", from: at(8, 2)},
+		{name: "exportLayerInfo", from: at(8, 2)},
+		{name: "builderOptimizationLevel", from: at(8, 6)},
+		{name: "versionCompatible", from: at(8, 6)},
+		{name: "hardwareCompatibilityLevel", from: at(8, 6)},
+		{name: "getPlanVersionOnly", from: at(9, 0)},
+		{name: "stripWeights", from: at(10, 0)},
+		{name: "runtimePlatform", from: at(10, 3)},
+	}
+	for _, name := range []string{
+		"onnx", "saveEngine", "loadEngine", "minShapes", "optShapes", "maxShapes", "shapes", "timingCacheFile", "verbose", "device",
+		"iterations", "duration", "warmUp", "noDataTransfers", "useCudaGraph", "useSpinWait", "exportTimes", "exportProfile", "dumpProfile",
+		"percentile", "avgRuns", "noTF32", "sparsity", "inputIOFormats", "outputIOFormats", "help",
+	} {
+		list = append(list, option{name: name})
+	}
+	return list
+}
+
+// version is major and minor.
+type version [2]int
+
+func (v version) before(w version) bool { return slices.Compare(v[:], w[:]) < 0 }
+
+func (o option) in(v version) bool {
+	return !v.before(o.from) && (o.to == version{} || v.before(o.to))
+}
+
+// tensorRT is that of the image, and as trtexec's banner has it: v8001 for 8.0.1, v100900 for 10.9.0.
+func (p *process) tensorRT() (v version, banner string) {
+	var numbers [3]int
+	for i, part := range strings.SplitN(p.env("TRT_VERSION"), ".", len(numbers)+1) {
+		if i < len(numbers) {
+			numbers[i], _ = strconv.Atoi(part)
+		}
+	}
+	minor := "%d"
+	if numbers[0] >= 10 {
+		minor = "%02d"
+	}
+	return version{numbers[0], numbers[1]}, fmt.Sprintf("v%d"+minor+"%02d", numbers[0], numbers[1], numbers[2])
+}
+
+// trtexec builds an engine from an ONNX model.
+func (p *process) trtexec() int {
+	if err := record.Write(p.stdout, p.args, p.environ); err != nil {
+		fmt.Fprintln(p.stderr, "stub:", err)
+		return 70
+	}
+	v, _ := p.tensorRT()
+	given := map[string]string{}
+	for _, arg := range p.args[1:] {
+		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
+		if !strings.HasPrefix(arg, "--") || !slices.ContainsFunc(options(), func(o option) bool { return o.name == name && o.in(v) }) {
+			p.print(strings.ReplaceAll(logUnknown, "Unknown option: --buildOnly", "Unknown option: "+arg), nil)
+			return 1
+		}
+		given[name] = value
+	}
+	return p.build(given)
+}
+
+func (p *process) build(given map[string]string) int {
+	switch {
+	case !p.hasGPU():
+		p.print(logNoGPU, given)
+		return 1
+	case p.fails("oom"):
+		p.print(logOOM, given)
+		return 1
+	}
+	onnx, err := readArtifact(given["onnx"], kindONNX)
+	if err != nil {
+		p.print(logNoONNX, given)
+		return 1
+	}
+	if p.fails("unsaved") { // seen in the field: the sample's exit status does not always tell
+		p.print(logUnwritable, given)
+		return 0
+	}
+	if p.fails("other-weights") {
+		onnx.Weights = "none that anybody exported"
+	}
+	_, fp16 := given["fp16"]
+	plan := artifact{
+		Kind: kindPlan, Weights: onnx.Weights, TensorRT: p.env("TRT_VERSION"), FP16: fp16,
+		Shapes: strings.Join([]string{given["minShapes"], given["optShapes"], given["maxShapes"]}, " "),
+	}
+	if err := plan.write(given["saveEngine"]); err != nil {
+		p.print(logUnwritable, given)
+		return 1
+	}
+	if p.fails("cut-plan") {
+		if err := os.Truncate(given["saveEngine"], int64(len(magic))+1); err != nil {
+			fmt.Fprintln(p.stderr, "stub:", err)
+			return 70
+		}
+	}
+	log := logFP32
+	if fp16 {
+		log = logFP16
+	}
+	_, skip := given["skipInference"]
+	_, only := given["buildOnly"]
+	if !skip && !only {
+		fmt.Fprintln(p.stderr, "stub: the real one would measure the engine for some seconds now") // and a caller should not let it
+		return 70
+	}
+	p.print(log, given)
+	return 0
+}
+
+// print prints what trtexec printed, with this call's arguments in it.
+func (p *process) print(log string, given map[string]string) {
+	_, banner := p.tensorRT()
+	replace := func(pattern, by string) {
+		log = regexp.MustCompile(pattern).ReplaceAllLiteralString(log, by)
+	}
+	replace(`# /usr/src/tensorrt/bin/trtexec .*`, "# "+strings.Join(p.args, " "))
+	replace(`\[TensorRT v100600\] \[b26\]`, "[TensorRT "+banner+"] [b0]")
+	replace(`TensorRT version: 10\.6\.0`, "TensorRT version: "+p.env("TRT_VERSION"))
+	if given != nil {
+		shape := func(name string) string {
+			_, dims, _ := strings.Cut(given[name], ":")
+			return dims
+		}
+		replace(`(missing|model)\.onnx`, given["onnx"])
+		replace(`(?m)Save engine: .*$`, "Save engine: "+given["saveEngine"])
+		replace(`MIN=1x3x224x224 OPT=64x3x224x224 MAX=256x3x224x224`,
+			"MIN="+shape("minShapes")+" OPT="+shape("optShapes")+" MAX="+shape("maxShapes"))
+	}
+	fmt.Fprint(p.stdout, log)
+}
