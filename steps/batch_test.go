@@ -188,7 +188,7 @@ func TestPortTaken(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
 	w.fake.OnCreate = func(_ context.Context, spec container.Spec) error {
-		if spec.Role == container.RoleServer {
+		if spec.Step == string(steps.IDServe) {
 			return fmt.Errorf("publish 8001: %w", container.ErrPortTaken)
 		}
 		return nil

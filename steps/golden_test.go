@@ -66,7 +66,7 @@ func specs(t *testing.T, w *world) []container.Spec {
 	w.options.HTTP.Host, w.options.GRPC.Host, w.options.Metrics.Host = steps.PortHTTP, steps.PortGRPC, steps.PortMetrics
 	w.options.GRPC.Required = true
 	w.fake.OnCreate = func(_ context.Context, spec container.Spec) error {
-		if spec.Role == container.RoleServer {
+		if spec.Step == string(steps.IDServe) {
 			return errRecorded
 		}
 		return nil
@@ -150,7 +150,7 @@ func confinement(w *world, spec container.Spec) []string {
 		check(spec.Env[name] != "", "lacks "+name)
 	}
 	check((spec.Network == container.NetworkPublish) == serves, "has the network "+string(spec.Network))
-	check((spec.Role == container.RoleServer) == serves, "has the role "+string(spec.Role))
+	check(spec.Role == container.RoleBatch, "has the role "+string(spec.Role)) // without Drain a server is its run's alone
 	check((spec.Grace > 0) == serves && (len(spec.Publish) == 3) == serves, "has a grace or ports")
 	for _, m := range spec.Outputs {
 		check(m.Target == "/out", "writes to "+m.Target)

@@ -356,7 +356,7 @@ func TestListCancelled(t *testing.T) {
 			p := newProject(t, gpuNGC(t))
 			ctx, cancel := context.WithCancelCause(t.Context())
 			p.instead(id, func(ctx context.Context, spec container.Spec, _ container.Streams) int {
-				if spec.Role == container.RoleBatch {
+				if spec.Step != string(steps.IDServe) {
 					for _, name := range []string{"/out/model.onnx", "/out/model.plan", "/out/model.dali", "/out/weights.pth", "/out/tensor.f32"} {
 						if err := inside(spec).write(name, "half"); err != nil {
 							t.Error(err)

@@ -66,7 +66,9 @@ func (s *Serve) spec(image, repository string) container.Spec {
 		// do not know the option.
 		spec.Command = append(spec.Command, "--disable-auto-complete-config")
 	}
-	spec.Role = container.RoleServer
+	if s.options.Drain {
+		spec.Role = container.RoleServer // others may use it; without, it belongs to its run alone
+	}
 	spec.Network = container.NetworkPublish
 	spec.Publish = []container.Port{s.options.HTTP, s.options.GRPC, s.options.Metrics}
 	spec.Inputs = []container.Mount{{Source: repository, Target: repositoryTarget}}

@@ -31,7 +31,7 @@ func newWeights(o Options, m Machine, exporter pipeline.Step) pipeline.Step {
 	case File:
 		return &FileWeights{o.Weights.Path, m.Memo}
 	default:
-		return &PretrainedWeights{m.Fetch}
+		return NewPretrainedWeights(m.Fetch)
 	}
 }
 
@@ -42,6 +42,9 @@ func weightsOutputs() []pipeline.Output {
 
 // PretrainedWeights fetches torchvision's IMAGENET1K_V2.
 type PretrainedWeights struct{ fetch Fetcher }
+
+// NewPretrainedWeights returns the step by itself, to ask a store whether the weights are there.
+func NewPretrainedWeights(fetch Fetcher) *PretrainedWeights { return &PretrainedWeights{fetch} }
 
 // ID returns weights.
 func (s *PretrainedWeights) ID() pipeline.ID { return IDWeights }

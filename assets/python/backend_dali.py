@@ -25,7 +25,8 @@ INPUT = "DALI_INPUT_0"
 OUTPUT = "DALI_OUTPUT_0"
 
 # More than a camera's 61-megapixel picture. A JPEG of 30000x30000 pixels is a few MB, decodes for 13 s and takes
-# 2.7 GB: the process would be killed for it, which Triton does not notice.
+# 2.7 GB: the process would be killed for it, which Triton does not notice. Clients know the same figure:
+# internal/picture/picture.go.
 MAX_PIXELS = 64_000_000
 
 

@@ -68,8 +68,8 @@ def _read_checkpoint(path: Path, *, trusted: bool) -> Any:  # noqa: ANN401 - wha
         options["weights_only"] = not trusted
     elif not trusted:
         raise Problem(
-            f"PyTorch {torch.__version__} cannot read {path} without running the code in it (1.13 and newer can): "
-            "check where the file is from and pass --trusted"
+            f"PyTorch {torch.__version__} cannot read {path} without running the code in it: "
+            "use an image with PyTorch 1.13 or newer (dalirun: a newer --release)"
         )
     content = read(path)
     try:
@@ -78,7 +78,7 @@ def _read_checkpoint(path: Path, *, trusted: bool) -> Any:  # noqa: ANN401 - wha
             warnings.simplefilter("ignore")
             return torch.load(io.BytesIO(content), **options)
     except Exception as error:
-        hint = "" if trusted else "; if it holds more than tensors and you know where it is from, pass --trusted"
+        hint = "" if trusted else "; if it holds more than tensors, save model.state_dict() alone"
         raise Problem(f"{path} is not a PyTorch checkpoint ({_first_sentence(error)}){hint}") from error
 
 

@@ -51,7 +51,7 @@ def require_driver() -> None:
     except OSError as error:
         raise Problem(
             "a DALI pipeline for the GPU needs the NVIDIA driver, which this container does not have: "
-            "start it with GPUs, or pass --device cpu"
+            "start it with GPUs, or use --device cpu (dalirun: --accel cpu)"
         ) from error
 
 

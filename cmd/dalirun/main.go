@@ -12,6 +12,7 @@ import (
 
 func main() {
 	ctx, cancel := context.WithCancelCause(context.Background())
+	signal.Ignore(syscall.SIGPIPE) // a closed pipe is a write error, not the end of a run that has containers to remove
 	signals := make(chan os.Signal, 1)
 	watched := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup

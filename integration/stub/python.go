@@ -180,7 +180,7 @@ func (p *process) serializeDALI(args []string) (string, error) {
 	case a.MaxBatch < 1 || threads < 1:
 		return "", problem("--max-batch is %d, --threads is %d, want at least 1", a.MaxBatch, threads)
 	case a.Device == "gpu" && !p.hasGPU():
-		return "", problem("a DALI pipeline for the GPU needs the NVIDIA driver, which this container does not have: start it with GPUs, or pass --device cpu")
+		return "", problem("a DALI pipeline for the GPU needs the NVIDIA driver, which this container does not have: start it with GPUs, or use --device cpu (dalirun: --accel cpu)")
 	}
 	return fmt.Sprintf(`{"dali": "%s"}`, p.env("DALI_VERSION")), a.write(output)
 }

@@ -138,7 +138,7 @@ func (a *App) dial(ctx context.Context, f *classifyFlags) (*triton.Client, error
 		if err := f.resolve(); err != nil {
 			return nil, err
 		}
-		runtime, err := a.runtime(nil)
+		runtime, err := a.answering(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -58,7 +58,8 @@ func (a *App) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check whether a run with these flags would work here",
-		Long:  `doctor looks at what a run needs. It ends with 3 if a run with the same flags would fail, and changes nothing.`,
+		Long: `doctor looks at what a run needs. It ends with 3 if a run with the same flags
+would fail. It changes nothing but notes in the cache.`,
 		Example: `  dalirun doctor
   dalirun doctor --accel cpu --weights auto --format json`,
 		Args: cobra.NoArgs,
@@ -128,16 +129,22 @@ func (d *diagnosis) engine(ctx context.Context) finding {
 }
 
 func (d *diagnosis) gpu(ctx context.Context) finding {
-	var r resolved
-	gpus, err := d.app.resolveLane(ctx, d.wishes, &r)
-	if err != nil {
-		return finding{Status: statusFail, Saw: err.Error(), Remedy: hintOf(err, "")}
-	}
+	r := resolved{Options: steps.Options{Precision: d.wishes.precision.value}}
+	h, err := resolveLane(ctx, d.wishes, &r)
 	d.lane = r.Lane
-	if r.Lane == steps.GPU {
-		return finding{Status: statusOK, Saw: fmt.Sprintf("%d × %s, compute capability %s, driver %s", len(gpus.Devices), r.Device.Name, r.Device.Compute, r.Device.Driver)}
+	if err == nil && (r.Lane == steps.GPU || d.wishes.images.value == string(steps.NGC)) {
+		err = pickRelease(d.wishes.release, h, &r)
 	}
-	return finding{Status: statusOK, Saw: "the cpu lane is taken: " + r.LaneReason}
+	switch {
+	case err != nil:
+		return finding{Status: statusFail, Saw: err.Error(), Remedy: hintOf(err, "")}
+	case r.Lane == steps.CPU:
+		return finding{Status: statusOK, Saw: "the cpu lane is taken: " + r.LaneReason}
+	case len(r.Doubts) > 0:
+		return finding{Status: statusWarn, Saw: r.LaneReason + ": " + r.Doubts[0]}
+	default:
+		return finding{Status: statusOK, Saw: fmt.Sprintf("%s, compute capability %s: release %s", r.LaneReason, r.Device.Compute, r.Release.Tag)}
+	}
 }
 
 func (d *diagnosis) disk(context.Context) finding {
@@ -204,7 +211,7 @@ func (d *diagnosis) weights(ctx context.Context) finding {
 	if err != nil {
 		return finding{Status: statusFail, Saw: err.Error(), Remedy: "name another folder with --cache-dir"}
 	}
-	switch err := pretrained(ctx, cache); {
+	switch err := pretrained(ctx, cache, reachable); {
 	case err == nil:
 		return finding{Status: statusOK, Saw: "the pretrained weights can be had"}
 	case auto:

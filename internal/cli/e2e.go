@@ -1,17 +1,18 @@
 package cli
 
 import (
-	"fmt"
+	"errors"
 	"io"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
 func (a *App) e2eCommand() *cobra.Command {
-	var w wishes
+	w := wishes{serves: true}
 	var s shown
 	var junit, html string
 	cmd := &cobra.Command{
@@ -32,7 +33,7 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			x, err := a.open(cmd.Context(), &w, s)
 			if err != nil {
-				return err
+				return a.refused(err, s)
 			}
 			err = x.run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify), nil)
 			r := x.collector.Report()
@@ -40,9 +41,7 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 				name  string
 				write func(io.Writer) error
 			}{{junit, r.WriteJUnit}, {html, r.WriteHTML}} {
-				if werr := writeFile(file.name, file.write); werr != nil {
-					x.warn(werr.Error())
-				}
+				err = errors.Join(err, writeFile(file.name, file.write))
 			}
 			return x.result(err, s, r.WriteText)
 		},
@@ -61,10 +60,10 @@ func writeFile(name string, write func(io.Writer) error) error {
 	}
 	f, err := os.Create(name)
 	if err != nil {
-		return fmt.Errorf("write the report: %w", err)
+		return usagef("name a file in a folder that exists", "write the report: %w", err)
 	}
-	if err := write(f); err != nil {
-		return fmt.Errorf("write the report %s: %w", name, err)
+	if err := errors.Join(write(f), f.Close()); err != nil {
+		return pipeline.Faultf(pipeline.Environment, "", "write the report %s: %w", name, err)
 	}
-	return f.Close()
+	return nil
 }

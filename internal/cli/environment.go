@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"os"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -15,6 +16,16 @@ func (a *App) runtime(labels container.Labels) (container.Runtime, error) {
 		return nil, pipeline.Faultf(pipeline.Environment, "correct DOCKER_HOST or DOCKER_CONTEXT, or choose another one with `docker context use`", "%w", err)
 	}
 	return r, nil
+}
+
+// answering returns the container runtime after it has answered, so that one that hangs is found within 2 s.
+func (a *App) answering(ctx context.Context) (container.Runtime, error) {
+	runtime, err := a.runtime(nil)
+	if err != nil {
+		return nil, err
+	}
+	_, err = runtime.Info(ctx)
+	return runtime, err
 }
 
 // caBundle is what an image build needs to trust where a proxy opens TLS. Empty where the host names no bundle.

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"syscall"
 
@@ -92,7 +93,8 @@ func exitCode(err error) ExitCode {
 	}
 	for _, environment := range []error{
 		container.ErrUnreachable, container.ErrPermission, container.ErrNoGPU, container.ErrNoInit, container.ErrPortTaken,
-		container.ErrNoSpace, container.ErrDenied, container.ErrRegistry, syscall.ENOSPC, syscall.EROFS,
+		container.ErrNoSpace, container.ErrDenied, container.ErrRegistry,
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, fs.ErrPermission,
 	} {
 		if errors.Is(err, environment) {
 			return ExitEnvironment

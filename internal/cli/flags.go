@@ -38,7 +38,7 @@ func settle(cmd *cobra.Command, lookup func(string) (string, bool), file string)
 		if f.Changed || f.Name == "help" {
 			return
 		}
-		if value, ok := lookup(envName(f.Name)); ok {
+		if value, ok := lookup(envName(f.Name)); ok && value != "" { // CI systems export empty variables
 			errs = append(errs, set(cmd, f, value, envName(f.Name)))
 		} else if value, ok := config[f.Name]; ok {
 			errs = append(errs, set(cmd, f, value, file))

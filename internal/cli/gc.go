@@ -96,11 +96,8 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 }
 
 func (a *App) collectContainers(ctx context.Context, f gcFlags) ([]swept, error) {
-	runtime, err := a.runtime(nil)
+	runtime, err := a.answering(ctx)
 	if err != nil {
-		return nil, err
-	}
-	if _, err := runtime.Info(ctx); err != nil {
 		return nil, err
 	}
 	me, err := owner.Here(time.Now())

@@ -17,7 +17,7 @@ func (a *App) planCommand() *cobra.Command {
 		Use:   "plan",
 		Short: "Say what e2e would do, and why",
 		Long: `plan prints for each step whether its result is cached, whether it will run and because of which change, or what that
-depends on. It pulls, builds and starts nothing.`,
+depends on. It pulls, builds and starts nothing, and writes nothing but notes in the cache.`,
 		Example: `  dalirun plan
   dalirun plan --opt-batch 128 --format json`,
 		Args: cobra.NoArgs,

@@ -51,7 +51,7 @@ func (a *App) psCommand() *cobra.Command {
 }
 
 func (a *App) processes(ctx context.Context) ([]process, error) {
-	runtime, err := a.runtime(nil)
+	runtime, err := a.answering(ctx)
 	if err != nil {
 		return nil, err
 	}

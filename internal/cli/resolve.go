@@ -39,6 +39,12 @@ func (w *wishes) check() error {
 			return usagef("", "--release: %w", err)
 		}
 	}
+	if _, _, err := host.ParseGPUs(w.gpus); err != nil {
+		return usagef("as in docker run --gpus", "--gpus: %w", err)
+	}
+	if err := w.distinctPorts(); err != nil {
+		return err
+	}
 	if _, _, err := w.weightsSource(); err != nil {
 		return err
 	}
@@ -50,6 +56,21 @@ func (w *wishes) check() error {
 		if id != "all" && !slices.Contains(known, id) {
 			return usagef(nearest(id, known), "--force: there is no step %q", id)
 		}
+	}
+	return nil
+}
+
+// distinctPorts refuses one port for two things.
+func (w *wishes) distinctPorts() error {
+	flags := map[int]string{}
+	for _, p := range []struct {
+		flag string
+		port *number
+	}{{"--http-port", w.http}, {"--grpc-port", w.grpc}, {"--metrics-port", w.metrics}} {
+		if other, twice := flags[p.port.value]; twice && p.port.value != 0 {
+			return usagef("name another port, or none", "%s and %s are both %d", other, p.flag, p.port.value)
+		}
+		flags[p.port.value] = p.flag
 	}
 	return nil
 }
@@ -83,11 +104,11 @@ func (w *wishes) weightsSource() (source steps.WeightsSource, auto bool, err err
 	case w.weights == "auto":
 		return steps.WeightsSource{Kind: steps.Random}, true, nil
 	case kind == "random" && seeded:
-		n, err := strconv.ParseInt(seed, 10, 64)
-		if err != nil || n < 0 {
-			return source, false, usagef("as in random:0", "--weights: %q is not a seed, a whole number from 0", seed)
+		n, err := strconv.ParseUint(seed, 10, 32) // what NumPy's and PyTorch's generators take
+		if err != nil {
+			return source, false, usagef("as in random:0", "--weights: %q is not a seed, a whole number from 0 to 4294967295", seed)
 		}
-		return steps.WeightsSource{Kind: steps.Random, Seed: n}, false, nil
+		return steps.WeightsSource{Kind: steps.Random, Seed: int64(n)}, false, nil
 	}
 	path, err := filepath.Abs(w.weights)
 	if err != nil {
@@ -111,13 +132,14 @@ func (w *wishes) weightsSource() (source steps.WeightsSource, auto bool, err err
 type resolved struct {
 	steps.Options
 	LaneReason string
-	Warnings   []string
+	Doubts     []string // what may go wrong, and stops nothing
 }
 
 // facts are those that are stamped on every result.
 func (r resolved) facts() map[string]string {
 	facts := map[string]string{
 		"lane": string(r.Lane), "lane_reason": r.LaneReason, "images": string(r.Images), "weights": weightsName(r.Weights),
+		"precision": r.Precision,
 	}
 	if r.Images == steps.NGC {
 		facts["release"] = r.Release.Tag
@@ -147,9 +169,13 @@ func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runti
 		Picture: picture, Precision: w.precision.value, MaxBatch: w.maxBatch.value, GPUs: w.gpus,
 		HTTP: port(w.http, steps.PortHTTP), GRPC: port(w.grpc, steps.PortGRPC), Metrics: port(w.metrics, steps.PortMetrics), ReadyTimeout: w.readyTimeout,
 	}}
-	gpus, err := a.resolveLane(ctx, w, &r)
+	h, err := resolveLane(ctx, w, &r)
 	if err != nil {
 		return r, err
+	}
+	if info.Remote && w.serves {
+		return r, pipeline.Faultf(pipeline.Environment, "run dalirun on that host; `dalirun setup` works from here",
+			"the container engine at %s is on another host, whose loopback address the server would be published on", info.Endpoint)
 	}
 	if err := checkPorts(ctx, info, r.HTTP, r.GRPC, r.Metrics); err != nil {
 		return r, err
@@ -166,11 +192,7 @@ func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runti
 	}
 	r.OptBatch = optBatch(w)
 	if r.Images == steps.NGC {
-		r.Release, err = pickRelease(w.release, gpus)
-		if err == nil && r.Lane == steps.GPU {
-			err = checkPrecision(r.Release, r.Precision)
-		}
-		return r, err
+		return r, pickRelease(w.release, h, &r)
 	}
 	r.BaseImage, err = pickBase(ctx, runtime, w.baseImage)
 	return r, err
@@ -194,17 +216,6 @@ const (
 	// usualOptBatch is where an H100 reaches four fifths of its throughput (28,553 of 36,082 images/s, trtexec 10.6).
 	usualOptBatch = 64
 )
-
-// checkPrecision refuses, before anything is pulled, a release that is known to build no engine of that precision.
-func checkPrecision(r release.Release, precision string) error {
-	if precision != release.FP16 || r.TensorRT == "" || r.Unconfirmed.Has(release.TensorRT) || r.Implemented() {
-		return nil // unknown ones are decided by what the image says
-	}
-	return &pipeline.Fault{
-		Kind: pipeline.Environment, Err: fmt.Errorf("release %s has TensorRT %s: %w", r.Tag, r.TensorRT, release.ErrNeedsCast),
-		Hint: "choose an older release with --release, or --precision fp32",
-	}
-}
 
 // pickBase takes the base image that was asked for, else the usual one unless only the one made from packages is here.
 func pickBase(ctx context.Context, runtime container.Runtime, asked string) (string, error) {
@@ -246,52 +257,4 @@ func checkPorts(ctx context.Context, info container.Info, ports ...container.Por
 		}
 	}
 	return nil
-}
-
-// resolveLane takes the lane that was asked for, or the GPU if there is one.
-func (a *App) resolveLane(ctx context.Context, w *wishes, r *resolved) (host.GPUs, error) {
-	if w.accel.value == string(steps.CPU) {
-		r.Lane, r.LaneReason = steps.CPU, "asked for"
-		return host.GPUs{}, nil
-	}
-	gpus, err := host.Probe(ctx, host.Command)
-	required := w.requireGPU || w.accel.value == string(steps.GPU)
-	if err == nil {
-		r.Lane, r.LaneReason = steps.GPU, fmt.Sprintf("%s, driver %s", gpus.Devices[0].Name, gpus.Driver)
-		if required {
-			r.LaneReason = "asked for"
-		}
-		r.Device = steps.Device{Name: gpus.Devices[0].Name, Compute: gpus.Devices[0].Compute, Driver: gpus.Driver}
-		return gpus, nil
-	}
-	if ctx.Err() != nil {
-		return gpus, context.Cause(ctx)
-	}
-	if required {
-		return gpus, &pipeline.Fault{
-			Kind: pipeline.Environment, Err: err,
-			Hint: "`dalirun doctor` says more; --accel cpu runs the same without a GPU",
-		}
-	}
-	r.Lane, r.LaneReason = steps.CPU, err.Error()
-	return gpus, nil
-}
-
-func pickRelease(asked string, gpus host.GPUs) (release.Release, error) {
-	if asked != "" {
-		r, err := release.Find(asked)
-		if err != nil {
-			return r, usagef("", "--release: %w", err)
-		}
-		return r, nil
-	}
-	h := release.Host{Driver: gpus.Driver}
-	for _, d := range gpus.Devices {
-		h.Compute = append(h.Compute, d.Compute)
-	}
-	newest, reasons := release.Newest(h)
-	if newest.Tag == "" {
-		return newest, pipeline.Faultf(pipeline.Environment, "update the NVIDIA driver, or use --accel cpu", "no release runs on this host: %v", reasons[len(reasons)-1])
-	}
-	return newest, nil
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -19,7 +18,7 @@ import (
 )
 
 func (a *App) serveCommand() *cobra.Command {
-	var w wishes
+	w := wishes{serves: true}
 	var s shown
 	var detach bool
 	cmd := &cobra.Command{
@@ -37,12 +36,14 @@ second Ctrl-C ends at once. A workspace has one server.`,
   dalirun stop`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			follow := &logFollower{out: a.Stderr}
-			x, err := a.open(cmd.Context(), &w, s, follow)
+			if !detach {
+				s.follow = steps.IDServe
+			}
+			x, err := a.open(cmd.Context(), &w, s)
 			if err != nil {
 				return err
 			}
-			return x.finish(x.serve(cmd.Context(), detach, follow, s))
+			return x.finish(x.serve(cmd.Context(), detach, s.format.value))
 		},
 	}
 	w.flags(a, cmd)
@@ -52,7 +53,7 @@ second Ctrl-C ends at once. A workspace has one server.`,
 }
 
 // serve runs until the server is ready and, unless it is detached, until it is asked to stop or ends by itself.
-func (x *session) serve(ctx context.Context, detach bool, follow *logFollower, s shown) error {
+func (x *session) serve(ctx context.Context, detach bool, format string) error {
 	alone, err := x.only(ctx)
 	if err != nil {
 		return err
@@ -73,17 +74,16 @@ func (x *session) serve(ctx context.Context, detach bool, follow *logFollower, s
 	}
 	list := steps.For(x.options.Options, m, steps.IDServe)
 	return x.run(ctx, list, func(ctx context.Context, _ pipeline.Values) error {
-		if err := showServer(x.app.Stdout, server, s.format.value); err != nil || detach {
+		if err := showServer(x.app.Stdout, server, format); err != nil || detach {
 			return err
 		}
-		follow.on.Store(true)
 		return waitForEnd(ctx, x.runtime, server.Container)
 	})
 }
 
 func (x *session) serverFile(s steps.Server) owner.ServerFile {
 	return owner.ServerFile{
-		Container: s.Container, Name: s.Name, Run: x.runID,
+		Container: s.Container, Name: s.Name, Run: x.runID, Host: x.me.Host,
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(),
 		Lane: string(x.options.Lane), Source: string(x.options.Images), Models: s.Models, Started: time.Now().UTC(),
 	}
@@ -108,7 +108,7 @@ func (x *session) pin(repository string) error {
 
 // only makes this process the workspace's one that serves, and finds a server that another one left.
 func (x *session) only(ctx context.Context) (*flock.Flock, error) {
-	alone := flock.New(filepath.Join(x.wishes.workspace, "serve.lock"))
+	alone := flock.New(serveLock(x.wishes.workspace))
 	free, err := alone.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock the workspace: %w", err)
@@ -124,6 +124,11 @@ func (x *session) only(ctx context.Context) (*flock.Flock, error) {
 	if err != nil {
 		return nil, errors.Join(err, alone.Unlock())
 	}
+	if server.Host != x.me.Host {
+		err := pipeline.Faultf(pipeline.Environment, "stop it there, or name another --workspace",
+			"%s has a server on another host, %s: %s", x.wishes.workspace, server.Host, server.Name)
+		return nil, errors.Join(err, alone.Unlock())
+	}
 	if running, err := isRunning(ctx, x.runtime, server.Container); err != nil || running {
 		if err == nil {
 			err = pipeline.Faultf(pipeline.Environment, "use it, or stop it with `dalirun stop`",
@@ -134,6 +139,9 @@ func (x *session) only(ctx context.Context) (*flock.Flock, error) {
 	x.warn("the server " + server.Name + " is gone: it is forgotten")
 	return alone, errors.Join(x.runtime.Remove(ctx, server.Container), owner.RemoveServer(x.wishes.workspace), x.store.Unpin(x.wishes.workspace))
 }
+
+// serveLock is held by the process that serves a workspace.
+func serveLock(workspace string) string { return filepath.Join(workspace, "serve.lock") }
 
 func isRunning(ctx context.Context, runtime container.Runtime, id string) (bool, error) {
 	all, err := runtime.List(ctx, ownLabels())
@@ -161,6 +169,8 @@ func waitForEnd(ctx context.Context, runtime container.Runtime, id string) error
 		return err
 	case exit.OOM:
 		return pipeline.Faultf(pipeline.NotReady, "", "tritonserver was killed for memory")
+	case exit.Code != 0 && removedSoon(ctx, runtime, id):
+		return nil
 	case exit.Code != 0:
 		return pipeline.Faultf(pipeline.NotReady, "its log says why", "tritonserver exited with status %d", exit.Code)
 	default:
@@ -168,15 +178,22 @@ func waitForEnd(ctx context.Context, runtime container.Runtime, id string) error
 	}
 }
 
-// logFollower shows what the server says, once it is on.
-type logFollower struct {
-	out io.Writer
-	on  atomic.Bool
-}
-
-// Emit writes the lines of the server.
-func (f *logFollower) Emit(e pipeline.Event) {
-	if line, ok := e.Payload.(pipeline.Line); ok && e.Step == steps.IDServe && f.on.Load() {
-		fmt.Fprintln(f.out, line.Text)
+// removedSoon says whether somebody is about to remove a container that ended, as `dalirun stop` does: tritonserver exits
+// with 1 if a client kept its connection while it drained.
+func removedSoon(ctx context.Context, runtime container.Runtime, id string) bool {
+	const soon = 2 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, soon)
+	defer cancel()
+	tick := time.NewTicker(soon / 20)
+	defer tick.Stop()
+	for {
+		if _, err := runtime.Open(ctx, id); errors.Is(err, container.ErrNotFound) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,6 +38,7 @@ type shown struct {
 	progress *choice
 	verbose  bool
 	format   *choice
+	follow   pipeline.ID // a step whose output is shown too
 }
 
 func (s *shown) flags(cmd *cobra.Command) {
@@ -68,6 +71,7 @@ type session struct {
 	sink      pipeline.Sink
 	renderer  ui.Renderer
 	json      bool // stderr is JSON Lines
+	ended     runEnd
 	logs      *ui.LogSink
 	collector *report.Collector
 }
@@ -94,7 +98,7 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	if x.store, err = store.Open(w.cache); err != nil {
 		return nil, err
 	}
-	x.renderer, err = ui.New(ui.Mode(s.progress.value), a.Stderr, ui.Options{Terminal: a.terminal(), Verbose: s.verbose, Location: time.Local}) //nolint:gosmopolitan // a person reads the times
+	x.renderer, err = ui.New(ui.Mode(s.progress.value), a.Stderr, ui.Options{Terminal: a.terminal(), Verbose: s.verbose, Follow: s.follow, Location: time.Local}) //nolint:gosmopolitan // a person reads the times
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +107,7 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 }
 
 // open gets everything ready for a run, and removes what dead ones left.
-func (a *App) open(ctx context.Context, w *wishes, s shown, extra ...pipeline.Sink) (*session, error) {
+func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 	x, err := a.prepare(ctx, w, s)
 	if err != nil {
 		return nil, err
@@ -115,11 +119,18 @@ func (a *App) open(ctx context.Context, w *wishes, s shown, extra ...pipeline.Si
 		return nil, errors.Join(err, x.close())
 	}
 	x.logs = ui.NewLogSink(x.lock.Dir())
-	x.collector = &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }}
-	x.sink = ui.Tee(append([]pipeline.Sink{x.renderer, x.logs, x.collector}, extra...)...)
+	x.collector = newCollector()
+	x.sink = ui.Tee(x.renderer, x.logs, x.collector, &x.ended)
 	x.sweep(ctx)
+	for _, doubt := range x.options.Doubts {
+		x.warn(doubt)
+	}
 	x.resolveWeights(ctx)
 	return x, nil
+}
+
+func newCollector() *report.Collector {
+	return &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }}
 }
 
 // labels mark everything that this run makes.
@@ -184,7 +195,7 @@ func (x *session) finish(err error) error {
 	if err == nil {
 		return nil
 	}
-	if x.json {
+	if x.json && x.ended.err.Load() {
 		return &shownError{err} // the last event has it
 	}
 	var logPath func(pipeline.ID) string
@@ -197,6 +208,9 @@ func (x *session) finish(err error) error {
 
 func (x *session) close() error {
 	err := x.renderer.Close()
+	if errors.Is(err, syscall.EPIPE) {
+		err = nil // nobody reads stderr any more, as in `2>&1 | head`: the result does not depend on it
+	}
 	if x.logs != nil {
 		err = errors.Join(err, x.logs.Close())
 	}
@@ -204,6 +218,16 @@ func (x *session) close() error {
 		err = errors.Join(err, x.lock.Release())
 	}
 	return err
+}
+
+// runEnd notes whether the end of a run told of an error.
+type runEnd struct{ err atomic.Bool }
+
+// Emit takes the end of a run.
+func (r *runEnd) Emit(e pipeline.Event) {
+	if end, ok := e.Payload.(pipeline.RunEnded); ok && end.Err != nil {
+		r.err.Store(true)
+	}
 }
 
 // dropRuns removes the folders of all but the newest runs that are over.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +40,7 @@ repository out. What was made before and still holds is reused. It prints where 
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			x, err := a.open(cmd.Context(), &w, s)
 			if err != nil {
-				return err
+				return a.refused(err, s)
 			}
 			err = x.run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDAssembleRepository), x.link)
 			return x.result(err, s, func(out io.Writer) error {
@@ -62,6 +63,16 @@ func (x *session) link(_ context.Context, values pipeline.Values) error {
 		}
 	}
 	return os.Rename(next, filepath.Join(x.wishes.workspace, repositoryLink))
+}
+
+// refused ends a run that did not begin. With JSON on stdout a program finds one object there all the same.
+func (a *App) refused(err error, s shown) error {
+	if s.format.value != "json" {
+		return err
+	}
+	c := newCollector()
+	c.Emit(pipeline.Event{Time: time.Now().UTC(), Payload: pipeline.RunEnded{Err: err}})
+	return errors.Join(err, c.Report().WriteJSON(a.Stdout))
 }
 
 // result ends a run: what came of it goes to stdout, in text only if it went well, and errors to stderr.

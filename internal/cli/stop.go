@@ -36,7 +36,7 @@ func (a *App) stop(ctx context.Context, p place) error {
 	if err := p.resolve(); err != nil {
 		return err
 	}
-	runtime, err := a.runtime(nil)
+	runtime, err := a.answering(ctx)
 	if err != nil {
 		return err
 	}
@@ -84,10 +84,14 @@ func stopServer(ctx context.Context, runtime container.Runtime, id string) error
 	return errors.Join(stopErr, runtime.Remove(ctx, id))
 }
 
-// serversOf lists the servers of a workspace.
+// serversOf lists the servers of a workspace of this host. Those that e2e makes for itself are none.
 func serversOf(ctx context.Context, runtime container.Runtime, workspace string) ([]container.Summary, error) {
+	me, err := owner.Here(time.Now())
+	if err != nil {
+		return nil, err
+	}
 	return runtime.List(ctx, container.Labels{
-		container.LabelWorkspace: workspace, container.LabelRole: string(container.RoleServer),
+		container.LabelWorkspace: workspace, container.LabelRole: string(container.RoleServer), container.LabelHost: me.Host,
 	})
 }
 

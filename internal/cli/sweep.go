@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/gofrs/flock"
+
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/store"
@@ -63,17 +65,24 @@ func deadContainers(ctx context.Context, runtime container.Runtime, me owner.Ide
 // ownLabels are on everything that dalirun makes.
 func ownLabels() container.Labels { return container.Labels{container.LabelRun: ""} }
 
-// unpinGone gives up what workspaces without a server had pinned.
+// unpinGone gives up what workspaces without a server had pinned. One that is being served may be about to name its server.
 func unpinGone(ctx context.Context, s *store.Store) error {
 	pins, err := s.Pins(ctx)
 	if err != nil {
 		return err
 	}
 	for _, pin := range pins {
-		if _, err := os.Stat(owner.ServerPath(pin.Name)); errors.Is(err, os.ErrNotExist) {
-			if err := s.Unpin(pin.Name); err != nil {
-				return err
+		if _, err := os.Stat(owner.ServerPath(pin.Name)); !errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		alone := flock.New(serveLock(pin.Name))
+		if _, err := os.Stat(pin.Name); err == nil {
+			if free, err := alone.TryLock(); err != nil || !free {
+				continue
 			}
+		}
+		if err := errors.Join(s.Unpin(pin.Name), alone.Unlock()); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -24,7 +24,7 @@ const (
 func (x *session) resolveWeights(ctx context.Context) {
 	source, auto, _ := x.wishes.weightsSource() // checked before
 	if auto {
-		err := pretrained(ctx, x.store)
+		err := pretrained(ctx, x.store, remembered(x.store))
 		if err == nil {
 			x.options.Weights = steps.WeightsSource{Kind: steps.Pretrained}
 			return
@@ -37,21 +37,33 @@ func (x *session) resolveWeights(ctx context.Context) {
 	}
 }
 
-// pretrained returns nil if the pretrained weights are in the cache or can be fetched.
-func pretrained(ctx context.Context, cache *store.Store) error {
-	weights := steps.For(steps.Options{Weights: steps.WeightsSource{Kind: steps.Pretrained}, Images: steps.Local}, steps.Machine{Memo: cache}, steps.IDWeights)
-	plan, err := (&pipeline.Runner{Store: cache}).Plan(ctx, weights[len(weights)-1:])
+// pretrained returns nil if the pretrained weights are in the cache, or reach says that they can be fetched.
+func pretrained(ctx context.Context, cache *store.Store, reach func(context.Context) error) error {
+	plan, err := (&pipeline.Runner{Store: cache}).Plan(ctx, []pipeline.Step{steps.NewPretrainedWeights(fetcher{})})
 	if err == nil && plan[0].Verdict.Kind == pipeline.WillReuse {
 		return nil
 	}
-	if since, ok := cache.Recall(unreached); ok {
-		if at, err := time.Parse(time.RFC3339, since); err == nil && time.Since(at) < reachAgain {
-			return fmt.Errorf("their host did not answer at %s", at.Local().Format(time.TimeOnly)) //nolint:gosmopolitan // for a person
+	return reach(ctx)
+}
+
+// reachable asks the host of the pretrained weights.
+func reachable(ctx context.Context) error {
+	return fetcher{}.reachable(ctx, steps.PretrainedURL, reachWithin)
+}
+
+// remembered is reachable that takes a "no" of the last minutes for an answer, so that a run without the network does
+// not wait each time.
+func remembered(cache *store.Store) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if since, ok := cache.Recall(unreached); ok {
+			if at, err := time.Parse(time.RFC3339, since); err == nil && time.Since(at) < reachAgain {
+				return fmt.Errorf("their host did not answer at %s", at.Local().Format(time.TimeOnly)) //nolint:gosmopolitan // for a person
+			}
 		}
+		err := reachable(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		return errors.Join(err, cache.Remember(unreached, time.Now().UTC().Format(time.RFC3339)))
 	}
-	err = fetcher{}.reachable(ctx, steps.PretrainedURL, reachWithin)
-	if err == nil || ctx.Err() != nil {
-		return err
-	}
-	return errors.Join(err, cache.Remember(unreached, time.Now().UTC().Format(time.RFC3339)))
 }

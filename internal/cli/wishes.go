@@ -55,6 +55,7 @@ type wishes struct {
 	http, grpc, metrics      *number
 	readyTimeout             time.Duration
 	force                    []string
+	serves                   bool // the run starts a server: what the command is, not a flag
 }
 
 func (w *wishes) flags(a *App, cmd *cobra.Command) {

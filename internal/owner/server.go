@@ -19,6 +19,7 @@ type ServerFile struct {
 	Container string    `json:"container"` // ID
 	Name      string    `json:"name"`      // of the container
 	Run       string    `json:"run"`       // ID of the run that started it
+	Host      string    `json:"host"`      // of the run: Identity.Host
 	GRPC      string    `json:"grpc"`      // host:port
 	HTTP      string    `json:"http"`      // host:port
 	Metrics   string    `json:"metrics"`   // host:port

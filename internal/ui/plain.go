@@ -27,6 +27,7 @@ type plain struct {
 	at      time.Time // of the event that is shown
 	github  bool
 	verbose bool
+	follow  pipeline.ID
 	steps   map[pipeline.ID]*plainStep
 	loggers map[pipeline.ID]*log.Logger
 }
@@ -44,7 +45,7 @@ func newPlain(out *bytes.Buffer, o Options) *plain {
 		zone = time.UTC
 	}
 	p := &plain{
-		out: out, github: o.Terminal.GitHubActions, verbose: o.Verbose,
+		out: out, github: o.Terminal.GitHubActions, verbose: o.Verbose, follow: o.Follow,
 		steps: map[pipeline.ID]*plainStep{}, loggers: map[pipeline.ID]*log.Logger{},
 	}
 	p.log = log.NewWithOptions(out, log.Options{
@@ -132,7 +133,7 @@ func (p *plain) line(id pipeline.ID, x pipeline.Line) {
 			s.lines, s.more = s.lines[1:], s.more+1
 		}
 		s.lines = append(s.lines, clean(x.Text))
-	case p.verbose:
+	case p.verbose || id == p.follow:
 		p.to(id).Print(clean(x.Text))
 	}
 }

@@ -23,6 +23,7 @@ type tty struct {
 	terminal Terminal
 	palette  palette
 	verbose  bool
+	follow   pipeline.ID
 	names    int // width of the longest step ID
 
 	running []*ttyStep // in the order in which they started
@@ -40,7 +41,7 @@ type ttyStep struct {
 
 func newTTY(out *bytes.Buffer, o Options) *tty {
 	return &tty{
-		out: out, terminal: o.Terminal, palette: o.Terminal.palette(), verbose: o.Verbose,
+		out: out, terminal: o.Terminal, palette: o.Terminal.palette(), verbose: o.Verbose, follow: o.Follow,
 		because: map[pipeline.ID]string{},
 	}
 }
@@ -63,7 +64,7 @@ func (t *tty) show(e pipeline.Event) {
 		t.forget(e.Step)
 		t.running = append(t.running, &ttyStep{id: e.Step, started: e.Time})
 	case pipeline.Line:
-		if t.verbose {
+		if t.verbose || e.Step == t.follow {
 			t.stay("  " + t.palette.faint(t.name(e.Step)+" │ ") + clean(x.Text))
 		}
 	case pipeline.Progress:

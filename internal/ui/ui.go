@@ -64,6 +64,7 @@ func (t Terminal) palette() palette {
 type Options struct {
 	Terminal Terminal
 	Verbose  bool           // show the steps' output, and verdicts of steps that will not run
+	Follow   pipeline.ID    // a step whose output is shown in any case, as a server's log is
 	Location *time.Location // of the times that Plain prints; nil is UTC
 }
 

@@ -1,0 +1,83 @@
+package host_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/host"
+)
+
+func TestSelect(t *testing.T) {
+	t.Parallel()
+	alike := host.GPUs{Devices: []host.GPU{
+		{Index: 0, UUID: "GPU-aaaa1111", Name: "H100", Compute: "9.0"},
+		{Index: 1, UUID: "GPU-bbbb2222", Name: "H100", Compute: "9.0"},
+	}}
+	mixed := host.GPUs{Devices: []host.GPU{
+		{Index: 0, UUID: "GPU-aaaa1111", Name: "H100", Compute: "9.0"},
+		{Index: 1, UUID: "GPU-cccc3333", Name: "T4", Compute: "7.5"},
+	}}
+	for _, c := range []struct {
+		gpus string
+		of   host.GPUs
+		want []int
+		says string
+	}{
+		{"all", alike, []int{0, 1}, ""},
+		{"1", alike, []int{0}, ""},
+		{"count=2", alike, []int{0, 1}, ""},
+		{"device=1", alike, []int{1}, ""},
+		{"device=0,1", alike, []int{0, 1}, ""},
+		{`"device=1,0"`, alike, []int{1, 0}, ""},
+		{"device=GPU-bbbb2222", alike, []int{1}, ""},
+		{`device=1,capabilities=utility`, alike, []int{1}, ""},
+		{"device=1", mixed, []int{1}, ""},
+		{"all", mixed, nil, "unlike GPUs"},
+		{"3", alike, nil, "3 GPUs are asked for, there is 2"},
+		{"device=7", alike, nil, "there is no GPU 7: there is 0 H100 (GPU-aaaa1111), 1 H100"},
+		{"device=GPU-0000", alike, nil, "there is no GPU GPU-0000"},
+		{"", alike, nil, "is none of"},
+		{"0", alike, nil, "is none of"},
+		{"-2", alike, nil, "is none of"},
+		{"al", alike, nil, "is none of"},
+		{"device=", alike, nil, "is none of"},
+		{"device=0,", alike, nil, "is none of"},
+		{"gpu=0", alike, nil, "is none of"},
+		{" all", alike, nil, "is none of"},
+	} {
+		t.Run(c.gpus, func(t *testing.T) {
+			t.Parallel()
+			got, err := c.of.Select(c.gpus)
+			if c.says != "" {
+				if err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Fatalf("got %v, want an error that says %q", err, c.says)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var indexes []int
+			for _, d := range got {
+				indexes = append(indexes, d.Index)
+			}
+			if diff := cmp.Diff(c.want, indexes); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func FuzzParseGPUs(f *testing.F) {
+	for _, seed := range []string{"all", "2", "device=0,1", `"device=0,1"`, "device=GPU-x", "", ",", "count=", "device=0,capabilities=a"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, gpus string) {
+		count, devices, err := host.ParseGPUs(gpus)
+		if err == nil && (count == 0) == (len(devices) == 0) {
+			t.Errorf("%q: neither or both of count %d and devices %q", gpus, count, devices)
+		}
+	})
+}
