@@ -88,10 +88,11 @@ func mainEngine(t *testing.T) engine {
 		missing(t, "%v", err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
-	if _, err := r.Info(t.Context()); err != nil {
+	info, err := r.Info(t.Context())
+	if err != nil {
 		missing(t, "%v", err)
 	}
-	return engine{Host: r.Endpoint()}
+	return engine{Host: info.Endpoint}
 }
 
 // client returns a client of the engine for what the tests ask beside dalirun.

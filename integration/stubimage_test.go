@@ -62,7 +62,7 @@ func (s stubs) triton(t *testing.T, ref string, env ...string) {
 // image makes an image FROM scratch that holds the stub under the names that both images have, and under further ones.
 func (s stubs) image(t *testing.T, ref string, names, env []string) {
 	t.Helper()
-	names = append([]string{"opt/nvidia/nvidia_entrypoint.sh", "bin/sh", "usr/bin/python3", "usr/src/tensorrt/bin/trtexec"}, names...)
+	names = append([]string{"opt/nvidia/nvidia_entrypoint.sh", "bin/sh", "usr/bin/nvidia-smi", "usr/bin/python3", "usr/src/tensorrt/bin/trtexec"}, names...)
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
 	write := func(h *tar.Header, data []byte) {

@@ -34,6 +34,13 @@ const (
 	maxTailLine = 16 << 10
 	// removeWithin bounds the removal of a container; CI runners kill 10 s after they ask.
 	removeWithin = 8 * time.Second
+	// startWithin bounds the start of a container. It takes a second; on slow disks, or where an engine maps user IDs by
+	// copying, the first one of an image of 20 GB takes minutes.
+	startWithin = 5 * time.Minute
+	// hangHint says what to do about a container engine that answers and does nothing.
+	hangHint = "the container engine or a hook of it hangs: look at its log (`journalctl -u docker`), restart it and run again"
+	// spaceHint says what to do about its disk, which images and containers fill.
+	spaceHint = "free space where the container engine stores its images and containers (`docker system df`), then run again"
 	// outDir is where a batch container finds the folder for its outputs.
 	outDir = "/out"
 )
@@ -147,12 +154,12 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not end within %s", program(spec.Command), limit))
 	defer cancel()
 	last := &tail{}
-	c, err := m.Runtime.Run(ctx, spec, container.Streams{
+	c, err := m.start(ctx, spec, container.Streams{
 		Stdout: io.MultiWriter(w.Lines(), last.stream()),
 		Stderr: io.MultiWriter(w.Lines(), last.stream()),
 	})
 	if err != nil {
-		return nil, runtimeFault(err)
+		return nil, err
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
@@ -163,10 +170,11 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 	}()
 	exit, err := c.Wait(ctx)
 	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+		fault := &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: m.Runtime.CommandLine(spec)}
+		if errors.Is(fault.Err, container.ErrUnreachable) { // the engine died, and the container with it
+			fault.Kind, fault.Hint = pipeline.Environment, "start the container engine and run again"
 		}
-		return nil, &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: err, Tail: last.lines(), Repeat: m.Runtime.CommandLine(spec)}
+		return nil, fault
 	}
 	if exit.Code == 0 && !exit.OOM {
 		return last.lines(), nil
@@ -225,8 +233,23 @@ func exitHint(exit container.Exit) string {
 	return ""
 }
 
-// runtimeFault says that it is the environment's turn where a container could not be started.
+// start starts a container, whose program may then run for longer than ctx. It bounds what an engine or a hook of it takes.
+func (m Machine) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, hangHint,
+		"the container of %s did not start within %s", spec.Step, startWithin))
+	defer cancel()
+	c, err := m.Runtime.Run(ctx, spec, out)
+	if err != nil {
+		return nil, runtimeFault(err)
+	}
+	return c, nil
+}
+
+// runtimeFault says that it is the environment's turn where a container runtime did not do its part. A fault stays what it is.
 func runtimeFault(err error) error {
+	if _, ok := errors.AsType[*pipeline.Fault](err); ok {
+		return err
+	}
 	hint := ""
 	switch {
 	case errors.Is(err, container.ErrNoGPU):
@@ -236,7 +259,7 @@ func runtimeFault(err error) error {
 	case errors.Is(err, container.ErrPortTaken):
 		hint = "stop what uses the port, name another, or name none and a free one is taken"
 	case errors.Is(err, container.ErrNoSpace):
-		hint = "free space where the container engine stores its data (`docker system df`), then run again"
+		hint = spaceHint
 	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
 	default:
 		return err

@@ -280,6 +280,65 @@ func TestTimeLimits(t *testing.T) {
 	}
 }
 
+// TestStartHangs checks that an engine, or a hook of it, that never starts a container does not hold up the run. The clock
+// is synctest's.
+func TestStartHangs(t *testing.T) {
+	t.Parallel()
+	for _, id := range []pipeline.ID{steps.IDBuildEngine, steps.IDSerializeDALI, steps.IDServe} {
+		t.Run(string(id), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := gpuNGC(t)
+				w.make(t, id)
+				w.fake.OnStart = func(ctx context.Context, _ container.Spec) error {
+					<-ctx.Done()
+					return context.Cause(ctx)
+				}
+				began := time.Now()
+				f := fault(t, w.run(t, t.Context(), id), pipeline.Environment)
+				if want := "the container of " + string(id) + " did not start within 5m0s"; f.Error() != want || !strings.Contains(f.Hint, "hangs") {
+					t.Errorf("got %q with the hint %q, want %q", f, f.Hint, want)
+				}
+				if took := time.Since(began); took != 5*time.Minute {
+					t.Errorf("it took %s", took)
+				}
+				w.wantNoContainer(t)
+			})
+		})
+	}
+}
+
+// TestEngineDies checks that a container that nobody can wait for any more did not fail by itself.
+func TestEngineDies(t *testing.T) {
+	t.Parallel()
+	w := gpuNGC(t)
+	w.make(t, steps.IDBuildEngine)
+	w.machine.Runtime = dies{w.fake}
+	err := w.run(t, t.Context(), steps.IDBuildEngine)
+	f := fault(t, err, pipeline.Environment)
+	if !errors.Is(err, container.ErrUnreachable) || !strings.Contains(f.Hint, "start the container engine") {
+		t.Errorf("got %v with the hint %q", err, f.Hint)
+	}
+}
+
+// dies is a runtime that is gone once a container runs.
+type dies struct{ container.Runtime }
+
+func (r dies) Run(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
+	c, err := r.Runtime.Run(ctx, spec, out)
+	return orphan{c}, err
+}
+
+type orphan struct{ container.Container }
+
+func (c orphan) Wait(context.Context) (container.Exit, error) {
+	return container.Exit{}, fmt.Errorf("wait for %s: %w", c.Name(), container.ErrUnreachable)
+}
+
+func (c orphan) Exec(context.Context, []string, container.Streams) (int, error) {
+	return 0, fmt.Errorf("exec in %s: %w", c.Name(), container.ErrUnreachable)
+}
+
 // TestRemovalFails checks that a container that cannot be removed is told of, and stops nothing.
 func TestRemovalFails(t *testing.T) {
 	t.Parallel()

@@ -47,7 +47,7 @@ func (s *BuildEngine) command(env map[string]string) ([]string, release.Version,
 	}
 	version, err := release.ParseVersion(text)
 	if err != nil {
-		return nil, version, pipeline.Faultf(pipeline.Environment, "use a plain -py3 image of a release that `dalirun doctor` lists",
+		return nil, version, pipeline.Faultf(pipeline.Environment, "name a release with --release YY.MM, for NVIDIA's plain -py3 image",
 			"the image does not say which TensorRT it holds (TRT_VERSION=%q)", text)
 	}
 	args, err := release.Trtexec(version, release.EngineBuild{

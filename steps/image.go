@@ -16,22 +16,30 @@ import (
 // imageOutput is the name of an image step's only output: Ref is the image, Digest identifies what is in it.
 const imageOutput = "image"
 
-// PullImage makes one of NVIDIA's images be there.
-type PullImage struct {
+const buildHint = "the build needs Debian's and PyPI's packages: check the network, and the proxy settings of the container engine"
+
+// imageStep is what both kinds of image steps are.
+type imageStep struct {
 	id      pipeline.ID
-	ref     string
 	machine Machine
 }
 
 // ID returns exporter-image or server-image.
-func (s *PullImage) ID() pipeline.ID { return s.id }
+func (s *imageStep) ID() pipeline.ID { return s.id }
 
 // Inputs are none.
-func (s *PullImage) Inputs() []pipeline.Output { return nil }
+func (s *imageStep) Inputs() []pipeline.Output { return nil }
 
 // Outputs are the image.
-func (s *PullImage) Outputs() []pipeline.Output {
+func (s *imageStep) Outputs() []pipeline.Output {
 	return []pipeline.Output{{Step: s.id, Name: imageOutput}}
+}
+
+// PullImage makes one of NVIDIA's images be there.
+type PullImage struct {
+	imageStep
+
+	ref string
 }
 
 // Observe looks for the image here. If it is gone, the digest that it had still finds what was made with it.
@@ -49,7 +57,7 @@ func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.St
 
 // Run pulls the image.
 func (s *PullImage) Run(ctx context.Context, w *pipeline.Work) error {
-	image, err := pull(ctx, s.machine.Runtime, w, s.ref)
+	image, err := pull(ctx, s.machine.Runtime, w, s.ref, "check the name and the network; --registry names a mirror")
 	if err != nil {
 		return err
 	}
@@ -68,20 +76,9 @@ func (s *PullImage) value(image container.Image) (pipeline.Value, error) {
 
 // BuildImage makes a small local image from an embedded Dockerfile.
 type BuildImage struct {
-	id      pipeline.ID
-	recipe  recipe
-	machine Machine
-}
+	imageStep
 
-// ID returns exporter-image or server-image.
-func (s *BuildImage) ID() pipeline.ID { return s.id }
-
-// Inputs are none.
-func (s *BuildImage) Inputs() []pipeline.Output { return nil }
-
-// Outputs are the image.
-func (s *BuildImage) Outputs() []pipeline.Output {
-	return []pipeline.Output{{Step: s.id, Name: imageOutput}}
+	recipe recipe
 }
 
 // Observe looks for the image here. It is identified by its recipe and the package versions that were resolved when it
@@ -125,13 +122,13 @@ func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
 
 func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Image, error) {
 	const limit = 45 * time.Minute // seen: two minutes; a slow mirror takes longer
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("build %s: it did not end within %s", s.recipe.tag(), limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment,
+		buildHint,
+		"build %s: it did not end within %s", s.recipe.tag(), limit))
 	defer cancel()
 	if _, err := s.machine.Runtime.Image(ctx, s.recipe.base); errors.Is(err, container.ErrNotFound) {
-		if _, err := pull(ctx, s.machine.Runtime, w, s.recipe.base); err != nil {
-			if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
-				fault.Hint = "name a Debian 12 image that is here with --base-image, or make one: `go tool task base-image`"
-			}
+		const hint = "name a Debian 12 image that is here with --base-image, or make one: `go tool task base-image`"
+		if _, err := pull(ctx, s.machine.Runtime, w, s.recipe.base, hint); err != nil {
 			return container.Image{}, err
 		}
 	} else if err != nil {
@@ -145,10 +142,11 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 		}
 	})
 	if failed, ok := errors.AsType[*container.BuildError](err); ok {
-		return container.Image{}, &pipeline.Fault{
-			Kind: pipeline.Environment, Err: err, Tail: lastOf(failed.Tail, tailLines),
-			Hint: "the build needs Debian's and PyPI's packages: check the network, and the proxy settings of the container engine",
+		fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err, Tail: lastOf(failed.Tail, tailLines), Hint: buildHint}
+		if errors.Is(err, container.ErrNoSpace) {
+			fault.Hint = spaceHint
 		}
+		return container.Image{}, fault
 	}
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -158,13 +156,15 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 
 // packages returns the digest of the list that each recipe leaves in its image.
 func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	const limit = time.Minute // it prints a file
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, hangHint,
+		"read the package versions of %s: it did not end within %s", s.recipe.tag(), limit))
 	defer cancel()
 	spec := batchSpec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
 	var list bytes.Buffer
-	c, err := s.machine.Runtime.Run(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
+	c, err := s.machine.start(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
 	if err != nil {
-		return "", runtimeFault(err)
+		return "", err
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
@@ -175,7 +175,7 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 	}()
 	exit, err := c.Wait(ctx)
 	if err != nil {
-		return "", fmt.Errorf("read the package versions of %s: %w", s.recipe.tag(), err)
+		return "", runtimeFault(fmt.Errorf("read the package versions of %s: %w", s.recipe.tag(), inTime(ctx, err)))
 	}
 	if exit.Code != 0 || list.Len() == 0 {
 		return "", pipeline.Faultf(pipeline.Environment, "remove the image and run again", "%s does not say which packages it holds", s.recipe.tag())
@@ -227,9 +227,11 @@ func (m Machine) imageEnv(image pipeline.Value) (map[string]string, error) {
 	return env, json.Unmarshal([]byte(text), &env)
 }
 
-func pull(ctx context.Context, runtime container.Runtime, w *pipeline.Work, ref string) (container.Image, error) {
+// pull pulls an image. What to do about most of its faults is for the caller to say.
+func pull(ctx context.Context, runtime container.Runtime, w *pipeline.Work, ref, hint string) (container.Image, error) {
 	const limit = 2 * time.Hour // 20 GB over a slow line; progress shows meanwhile
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("pull %s: it did not end within %s", ref, limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit,
+		pipeline.Faultf(pipeline.Environment, hint, "pull %s: it did not end within %s", ref, limit))
 	defer cancel()
 	image, err := runtime.Pull(ctx, ref, func(p container.Progress) {
 		w.Emit(pipeline.Progress{Text: p.Text, Current: p.Current, Total: p.Total, Unit: "B"})
@@ -240,12 +242,13 @@ func pull(ctx context.Context, runtime container.Runtime, w *pipeline.Work, ref 
 	if ctx.Err() != nil {
 		return container.Image{}, context.Cause(ctx)
 	}
-	hint := "check the name and the network; --registry names a mirror"
 	switch {
 	case errors.Is(err, container.ErrDenied):
-		hint = "log in to the registry with `docker login`, or name another with --registry"
+		hint = "log in to the registry with `docker login`; or " + hint
 	case errors.Is(err, container.ErrNoSpace):
-		hint = "free space where the container engine stores its images (`docker system df`), then run again"
+		hint = spaceHint
+	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
+		hint = "" // they say it themselves
 	}
 	return container.Image{}, &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint}
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -62,7 +64,7 @@ func TestPullFails(t *testing.T) {
 			}
 			err := w.run(t, t.Context(), steps.IDServerImage)
 			f := fault(t, err, pipeline.Environment)
-			if !errors.Is(err, tt.err) || !strings.Contains(f.Hint, tt.hint) || !strings.Contains(f.Error(), "tritonserver:25.03-py3") {
+			if !errors.Is(err, tt.err) || !strings.Contains(f.Hint, tt.hint) || (tt.hint == "") != (f.Hint == "") || !strings.Contains(f.Error(), "tritonserver:25.03-py3") {
 				t.Errorf("got %q with the hint %q, want %q", f, f.Hint, tt.hint)
 			}
 			if state, values := w.observe(t, steps.IDServerImage); state.Present || values != nil {
@@ -243,6 +245,21 @@ func TestBuildFails(t *testing.T) {
 			},
 			"registry cannot be reached", "--base-image", nil,
 		},
+		"no space for the base image": {
+			func(f *containertest.Fake) {
+				f.RemoveImage("debian:bookworm-slim")
+				f.OnPull = func(context.Context, string, func(container.Progress)) error { return container.ErrNoSpace }
+			},
+			"no space left", "docker system df", nil,
+		},
+		"a command fills the disk": {
+			func(f *containertest.Fake) {
+				f.OnBuild = func(_ context.Context, spec container.BuildSpec, _ func(container.Progress)) (containertest.Image, error) {
+					return containertest.Image{}, errors.Join(&container.BuildError{Tag: spec.Tag, Reason: "RUN returned 1", Tail: long}, container.ErrNoSpace)
+				}
+			},
+			"RUN returned 1", "docker system df", long[15:],
+		},
 		"a command fails": {
 			func(f *containertest.Fake) {
 				f.OnBuild = func(_ context.Context, spec container.BuildSpec, _ func(container.Progress)) (containertest.Image, error) {
@@ -275,6 +292,59 @@ func TestBuildFails(t *testing.T) {
 			if state, values := w.observe(t, steps.IDServerImage); state.Present || values != nil {
 				t.Errorf("after the failure: %+v, %v", state, values)
 			}
+		})
+	}
+}
+
+// TestImageTimeLimits checks that an image that takes too long is the machine's fault, and that the error says what did. The
+// clock is synctest's.
+func TestImageTimeLimits(t *testing.T) {
+	t.Parallel()
+	hang := func(ctx context.Context) error {
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	tests := map[string]struct {
+		world   func(*testing.T) *world
+		prepare func(*world)
+		want    string
+		limit   time.Duration
+	}{
+		"pull": {gpuNGC, func(w *world) {
+			w.fake.OnPull = func(ctx context.Context, _ string, _ func(container.Progress)) error { return hang(ctx) }
+		}, "tritonserver:25.03-py3: it did not end within 2h0m0s", 2 * time.Hour},
+		"build": {cpuLocal, func(w *world) {
+			w.fake.OnBuild = func(ctx context.Context, _ container.BuildSpec, _ func(container.Progress)) (containertest.Image, error) {
+				return containertest.Image{}, hang(ctx)
+			}
+		}, "it did not end within 45m0s", 45 * time.Minute},
+		"base image": {cpuLocal, func(w *world) {
+			w.fake.RemoveImage("debian:bookworm-slim")
+			w.fake.OnPull = func(ctx context.Context, _ string, _ func(container.Progress)) error { return hang(ctx) }
+		}, "it did not end within 45m0s", 45 * time.Minute},
+		"packages": {cpuLocal, func(w *world) {
+			w.instead(steps.IDServerImage, hangs(make(chan struct{})))
+		}, "read the package versions of dalirun/server:", time.Minute},
+		"start for the packages": {cpuLocal, func(w *world) {
+			w.fake.OnStart = func(ctx context.Context, _ container.Spec) error { return hang(ctx) }
+		}, "read the package versions of dalirun/server:", time.Minute},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				w := tt.world(t)
+				tt.prepare(w)
+				began := time.Now()
+				f := fault(t, w.run(t, t.Context(), steps.IDServerImage), pipeline.Environment)
+				if !strings.Contains(f.Error(), tt.want) || f.Hint == "" {
+					t.Errorf("got %q with the hint %q, want %q", f, f.Hint, tt.want)
+				}
+				if took := time.Since(began); took != tt.limit {
+					t.Errorf("it took %s", took)
+				}
+				w.wantNoContainer(t)
+			})
 		})
 	}
 }

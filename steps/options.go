@@ -40,11 +40,11 @@ type Options struct {
 
 	Weights   WeightsSource
 	Picture   Picture
-	Precision string // fp16 or fp32, of the engine
-	OptBatch  int    // batch size that the engine is tuned for, 1 to MaxBatch
-	MaxBatch  int    // 1 to 256
-	GPUs      string // docker run --gpus grammar, for build and serving alike
-	Device    Device // what the GPU is, for the engine's fingerprint
+	Precision release.Precision // of the engine
+	OptBatch  int               // batch size that the engine is tuned for, 1 to MaxBatch
+	MaxBatch  int               // 1 to 256
+	GPUs      string            // docker run --gpus grammar, for build and serving alike
+	Device    Device            // what the GPU is, for the engine's fingerprint
 
 	HTTP, GRPC, Metrics container.Port
 	ReadyTimeout        time.Duration // for each wait of serve: live, and every model

@@ -45,6 +45,7 @@ const (
 const (
 	ResultTimeToReady = "time_to_ready" // seconds from the container's start to the first answer of the ensemble
 	ResultServer      = "server"        // a Server
+	ResultGPUs        = "gpus"          // []string, the lines of nvidia-smi -L: a GPU that the server's container sees, or an instance of one
 )
 
 // ID returns serve.
@@ -82,18 +83,21 @@ func (s *Serve) spec(image, repository string) container.Spec {
 // Run starts the server and returns when it is ready. It stays until the end of the run, or beyond with Detach.
 func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	began := time.Now()
-	p := &process{runtime: s.machine.Runtime, ended: make(chan struct{})}
+	p := &process{machine: s.machine, ended: make(chan struct{})}
 	w.Defer("stop the server", p.stop)
 	spec := s.spec(w.Input(s.image).Ref, w.Input(s.repository).Path)
 	if err := p.start(ctx, w, spec); err != nil {
-		return runtimeFault(err)
+		return err
 	}
 	server, err := p.server(ctx, s.options)
+	if err == nil && spec.GPUs != "" {
+		err = p.proveGPUs(ctx, w, spec.Image)
+	}
 	if errors.Is(err, errServerExited) {
 		return s.explain(ctx, p, spec, nil, err)
 	}
 	if err != nil {
-		return err
+		return runtimeFault(err)
 	}
 	server.Repository = w.Input(s.repository).Path
 	w.Emit(pipeline.Result{Name: ResultServer, Value: server})
@@ -188,7 +192,7 @@ var errServerExited = errors.New("tritonserver exited")
 
 // process is the server's container.
 type process struct {
-	runtime   container.Runtime
+	machine   Machine
 	container container.Container
 	last      tail
 	ended     chan struct{} // closed when exit is known
@@ -199,7 +203,7 @@ type process struct {
 }
 
 func (p *process) start(ctx context.Context, w *pipeline.Work, spec container.Spec) error {
-	c, err := p.runtime.Run(ctx, spec, container.Streams{
+	c, err := p.machine.start(ctx, spec, container.Streams{
 		Stdout: io.MultiWriter(w.Lines(), p.last.stream()),
 		Stderr: io.MultiWriter(w.Lines(), p.last.stream()),
 	})
@@ -223,9 +227,24 @@ func (p *process) stop(ctx context.Context) error {
 	}
 	var err error
 	if p.drain {
-		err = p.container.Stop(ctx, DrainGrace)
+		err = p.drained(ctx)
 	}
-	return errors.Join(err, p.runtime.Remove(ctx, p.container.ID()))
+	return errors.Join(err, p.machine.Runtime.Remove(ctx, p.container.ID()))
+}
+
+// drained stops the server gracefully, in what time there is: the removal, which kills it, always keeps half of removeWithin.
+func (p *process) drained(ctx context.Context) error {
+	grace := DrainGrace
+	if end, ok := ctx.Deadline(); ok {
+		grace = min(grace, time.Until(end)-removeWithin)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-removeWithin/2))
+		defer cancel()
+	}
+	if grace <= 0 {
+		return nil
+	}
+	return p.container.Stop(ctx, grace)
 }
 
 // within bounds do by limit, and by the life of the server.

@@ -343,6 +343,36 @@ func TestServerOfNobodyElse(t *testing.T) {
 	w.wantServerEnd(t, "killed")
 }
 
+// TestDrainLeavesTimeToRemove checks that a server that does not stop in what time a run grants to its end is removed all the same.
+func TestDrainLeavesTimeToRemove(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	w.options.Drain = true
+	w.make(t, steps.IDServe)
+	w.instead(steps.IDServe, func(ctx context.Context, _ container.Spec, _ container.Streams) int {
+		containertest.Terminated(ctx) // and does not heed it
+		go w.relay(ctx, w.triton().Addr())
+		<-ctx.Done()
+		return 137
+	})
+	if err := w.run(t, t.Context(), steps.IDServe); err != nil {
+		t.Fatal(err)
+	}
+	undos := w.undos
+	w.undos = nil
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 8500*time.Millisecond)
+	defer cancel()
+	for _, undo := range undos {
+		if err := undo(ctx); err != nil {
+			t.Error(err)
+		}
+	}
+	if end, _ := ctx.Deadline(); time.Until(end) < 4*time.Second {
+		t.Errorf("%s were left to remove it", time.Until(end))
+	}
+	w.wantNoContainer(t)
+}
+
 func TestDetached(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
 )
@@ -140,8 +141,8 @@ func inTime(ctx context.Context, err error) error {
 }
 
 // compare holds the served answers against PyTorch's.
-func compare(served answers, tensor, logits []float32, precision string) (parity.Report, error) {
-	pre, model, ensemble := parity.Bounds(parity.Precision(precision))
+func compare(served answers, tensor, logits []float32, precision release.Precision) (parity.Report, error) {
+	pre, model, ensemble := parity.Bounds(precision)
 	var report parity.Report
 	for _, c := range []struct {
 		name      parity.Name

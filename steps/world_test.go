@@ -30,6 +30,8 @@ type world struct {
 	// triton answers for the server's container; triton's constructor is put off until something is served.
 	triton func() *tritontest.Server
 
+	smi containertest.Program // nvidia-smi, which the runtime puts into containers with GPUs
+
 	ends chan string // how each server ended: drained or killed
 
 	dir    string
@@ -136,7 +138,7 @@ func newWorld(t *testing.T, o steps.Options) *world {
 	o.ReadyTimeout = 20 * time.Second
 	w := &world{
 		memo: &memo{}, options: o, dir: t.TempDir(), ends: make(chan string, 10), values: pipeline.Inputs{}, packages: "python3 3.11\n",
-		programs: map[pipeline.ID]containertest.Program{},
+		programs: map[pipeline.ID]containertest.Program{}, smi: listsGPU,
 	}
 	w.triton = sync.OnceValue(func() *tritontest.Server { return tritontest.New(t, served(o.Lane, faults{})...) })
 	w.fake = &containertest.Fake{OnBuild: w.build}
@@ -155,6 +157,9 @@ func (w *world) image(name, tensorRT string) containertest.Image {
 	return containertest.Image{
 		Image: container.Image{Digest: sum(name), Env: map[string]string{"TRT_VERSION": tensorRT}},
 		Main:  w.main,
+		Commands: map[string]containertest.Program{"nvidia-smi": func(ctx context.Context, spec container.Spec, out container.Streams) int {
+			return w.smi(ctx, spec, out)
+		}},
 	}
 }
 

@@ -42,6 +42,8 @@ func (p *process) run(ctx context.Context) int {
 		return p.trtexec()
 	case "tritonserver":
 		return p.tritonserver(ctx)
+	case "nvidia-smi":
+		return p.smi()
 	default:
 		fmt.Fprintf(p.stderr, "stub: there is no %s\n", name)
 		return 127
@@ -59,7 +61,26 @@ func (p *process) env(name string) string {
 }
 
 // hasGPU says whether the container was given GPUs.
-func (p *process) hasGPU() bool { return p.env("NVIDIA_VISIBLE_DEVICES") != "" }
+func (p *process) hasGPU() bool {
+	devices := p.env("NVIDIA_VISIBLE_DEVICES")
+	return devices != "" && devices != "void"
+}
+
+// smi lists the GPUs, with nvidia-smi's words and status where there are none. The real one looks at devices. This one asks the
+// container's first process, since what is run beside it is not told of them.
+func (p *process) smi() int {
+	first, err := os.ReadFile("/proc/1/environ")
+	switch {
+	case err != nil || len(p.args) != 2 || p.args[1] != "-L":
+		fmt.Fprintf(p.stderr, "stub: nvidia-smi knows -L, not %q (%v)\n", p.args[1:], err)
+		return 2
+	case !(&process{environ: strings.Split(string(first), "\x00")}).hasGPU():
+		fmt.Fprintln(p.stdout, "No devices were found")
+		return 9
+	}
+	fmt.Fprintln(p.stdout, "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123-4567-89ab-cdef-0123456789ab)")
+	return 0
+}
 
 // fails says whether the image is one that fails in this way.
 func (p *process) fails(how string) bool { return p.env("STUB_FAIL") == how }

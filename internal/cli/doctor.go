@@ -13,6 +13,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -129,7 +130,7 @@ func (d *diagnosis) engine(ctx context.Context) finding {
 }
 
 func (d *diagnosis) gpu(ctx context.Context) finding {
-	r := resolved{Options: steps.Options{Precision: d.wishes.precision.value}}
+	r := resolved{Options: steps.Options{Precision: release.Precision(d.wishes.precision.value)}}
 	h, err := resolveLane(ctx, d.wishes, &r)
 	d.lane = r.Lane
 	if err == nil && (r.Lane == steps.GPU || d.wishes.images.value == string(steps.NGC)) {

@@ -76,7 +76,7 @@ func pickRelease(asked string, h release.Host, r *resolved) error {
 }
 
 // checkPrecision refuses, before anything is pulled, a release that is known to build no engine of that precision.
-func checkPrecision(r release.Release, precision string) error {
+func checkPrecision(r release.Release, precision release.Precision) error {
 	if precision != release.FP16 || r.TensorRT == "" || r.Unconfirmed.Has(release.TensorRT) || r.Implemented() {
 		return nil // an unknown one is decided by what the image says
 	}

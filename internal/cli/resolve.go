@@ -139,7 +139,7 @@ type resolved struct {
 func (r resolved) facts() map[string]string {
 	facts := map[string]string{
 		"lane": string(r.Lane), "lane_reason": r.LaneReason, "images": string(r.Images), "weights": weightsName(r.Weights),
-		"precision": r.Precision,
+		"precision": string(r.Precision),
 	}
 	if r.Images == steps.NGC {
 		facts["release"] = r.Release.Tag
@@ -166,7 +166,7 @@ func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runti
 	}
 	r := resolved{Options: steps.Options{
 		Registry: w.registry, BaseImage: w.baseImage, BuildNet: w.buildNetwork, BuildArgs: a.buildArgs(), CABundle: a.caBundle(),
-		Picture: picture, Precision: w.precision.value, MaxBatch: w.maxBatch.value, GPUs: w.gpus,
+		Picture: picture, Precision: release.Precision(w.precision.value), MaxBatch: w.maxBatch.value, GPUs: w.gpus,
 		HTTP: port(w.http, steps.PortHTTP), GRPC: port(w.grpc, steps.PortGRPC), Metrics: port(w.metrics, steps.PortMetrics), ReadyTimeout: w.readyTimeout,
 	}}
 	h, err := resolveLane(ctx, w, &r)

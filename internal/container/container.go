@@ -53,7 +53,7 @@ type Runtime interface {
 	Run(ctx context.Context, spec Spec, out Streams) (Container, error)
 	// Open finds a container that another process started, by ID or name, or returns ErrNotFound.
 	Open(ctx context.Context, id string) (Container, error)
-	// List returns the containers, running or not, that carry all the given labels. An empty value matches any. An empty value matches every value.
+	// List returns the containers, running or not, that carry all the given labels. An empty value matches every value.
 	List(ctx context.Context, labels Labels) ([]Summary, error)
 	// Remove kills and removes a container and its anonymous volumes. Removing what is not there is no error.
 	Remove(ctx context.Context, id string) error

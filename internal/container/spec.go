@@ -8,16 +8,15 @@ import "time"
 type Spec struct {
 	Step    string            `json:"step"` // the step that it works for: part of its name and a label
 	Image   string            `json:"image"`
-	Command []string          `json:"command"`          // arguments to the image's own entrypoint
-	Env     map[string]string `json:"env,omitempty"`    // added to the image's
-	User    User              `json:"user"`             //
-	Network Network           `json:"network"`          //
+	Command []string          `json:"command"`       // arguments to the image's own entrypoint
+	Env     map[string]string `json:"env,omitempty"` // added to the image's
+	User    User              `json:"user"`
+	Network Network           `json:"network"`
 	Publish []Port            `json:"publish,omitzero"` // only with NetworkPublish
 
 	// Inputs are mounted read-only, Outputs writable. A missing source is an error, never a new folder.
 	Inputs  []Mount `json:"inputs,omitempty"`
 	Outputs []Mount `json:"outputs,omitempty"`
-	WorkDir string  `json:"workdir,omitempty"`
 
 	ReadOnly bool             `json:"read_only"`        // read-only root file system
 	Tmpfs    map[string]int64 `json:"tmpfs,omitempty"`  // path → bytes
@@ -27,7 +26,7 @@ type Spec struct {
 	Pids     int64            `json:"pids,omitempty"`   // 0 is no limit
 	GPUs     string           `json:"gpus,omitempty"`   // the grammar of docker run --gpus: all, 2, device=0,1, device=UUID
 	Grace    time.Duration    `json:"grace,omitempty"`  // between the stop signal and the kill, when somebody else stops it
-	Role     Role             `json:"role"`             //
+	Role     Role             `json:"role"`
 }
 
 // User says who a container's process is.

@@ -83,10 +83,6 @@ func TestPorts(t *testing.T) {
 	if free, err := host.IsPortFree(t.Context(), 0); free || err == nil {
 		t.Errorf("port 0: %v, %v", free, err)
 	}
-	port, err := host.FreePort(t.Context())
-	if err != nil || port == 0 {
-		t.Errorf("got %d, %v", port, err)
-	}
 }
 
 // Addresses and states as the kernel writes them. 1F40 is 8000.

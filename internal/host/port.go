@@ -19,27 +19,15 @@ func IsPortFree(ctx context.Context, port uint16) (bool, error) {
 	if port == 0 {
 		return false, errors.New("port 0 is no port")
 	}
-	_, err := listen(ctx, port)
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String())
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return false, nil
 	}
-	return err == nil, err
-}
-
-// FreePort returns a TCP port of 127.0.0.1 that was free a moment ago. Another process may take it before the caller does.
-func FreePort(ctx context.Context) (uint16, error) {
-	return listen(ctx, 0)
-}
-
-// listen opens and closes a port, and returns which it was.
-func listen(ctx context.Context, port uint16) (uint16, error) {
-	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String())
 	if err != nil {
-		return 0, fmt.Errorf("trying port %d: %w", port, err)
+		return false, fmt.Errorf("trying port %d: %w", port, err)
 	}
-	got, err := netip.ParseAddrPort(l.Addr().String())
-	return got.Port(), errors.Join(err, l.Close())
+	return true, l.Close()
 }
 
 // PortUser says who listens on a TCP port of 127.0.0.1 or of all addresses: "nginx (pid 123)". proc is /proc of Linux,

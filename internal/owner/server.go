@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/dalirun/dalirun/internal/fsync"
 )
 
 // ErrNoServer says that a workspace has no server file.
@@ -62,7 +64,7 @@ func WriteServer(workspace string, s ServerFile) (err error) {
 	if err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
-	return syncFolder(workspace)
+	return fsync.Dir(workspace)
 }
 
 // ReadServer returns the server file of a workspace, or [ErrNoServer].
@@ -101,7 +103,7 @@ func RemoveServer(workspace string) error {
 	if err != nil {
 		return fmt.Errorf("remove the server file: %w", err)
 	}
-	return syncFolder(workspace)
+	return fsync.Dir(workspace)
 }
 
 func (s ServerFile) check() error {

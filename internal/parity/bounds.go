@@ -1,13 +1,6 @@
 package parity
 
-// Precision is the arithmetic of the served model; with it goes the lane.
-type Precision string
-
-// The precisions that are served.
-const (
-	FP32 Precision = "fp32" // ONNX Runtime and DALI on a CPU
-	FP16 Precision = "fp16" // TensorRT and DALI on a GPU
-)
+import "github.com/dalirun/dalirun/internal/release"
 
 // Bounds returns the bounds of the three comparisons. For another precision it
 // returns bounds that bound nothing, which Check refuses.
@@ -22,7 +15,8 @@ const (
 //
 // The model's logits are bounded relative to their largest, since seeded weights
 // have another scale than trained ones. ONNX Runtime against PyTorch, both fp32:
-// 1e-5. TensorRT 10.6 in fp16 on an H100: 0.005, cosine 0.999998; five seeded
+// 1e-5; TensorRT in fp32 is built without TF32 so that the same bounds hold on a GPU
+// (not seen there). TensorRT 10.6 in fp16 on an H100: 0.005, cosine 0.999998; five seeded
 // models in simulated fp16: 0.015, cosine 0.9998 at worst.
 //
 // The whole adds what the difference between two JPEG decoders does to the logits:
@@ -30,13 +24,13 @@ const (
 // coffee cup 0.995 and 0.1 of the largest logit, and on an H100 the decoders differ about twice as much. Means off by 0.02 have 0.92,
 // bicubic 0.87, swapped channels 0.28, another picture 0.61 at the nearest. The
 // top class is not bounded: two close classes can change places within that error.
-func Bounds(precision Precision) (preprocessing, model, ensemble Bound) {
+func Bounds(precision release.Precision) (preprocessing, model, ensemble Bound) {
 	switch precision {
-	case FP32:
+	case release.FP32:
 		return Bound{MeanAbs: 0.01, MaxAbs: 0.35},
 			Bound{MaxRel: 0.001, MinCosine: 0.99999, TopEqual: true},
 			Bound{MaxRel: 0.3, MinCosine: 0.97}
-	case FP16:
+	case release.FP16:
 		return Bound{MeanAbs: 0.01, MaxAbs: 0.35},
 			Bound{MaxRel: 0.05, MinCosine: 0.999},
 			Bound{MaxRel: 0.3, MinCosine: 0.95}

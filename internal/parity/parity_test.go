@@ -3,6 +3,7 @@ package parity_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/release"
 )
 
 const plane = 224 * 224
@@ -175,8 +177,8 @@ func TestControls(t *testing.T) {
 		"one pixel far off":   {farOff(want), false},
 		"one value not a num": {withNaN(want), false},
 	} {
-		for _, precision := range []parity.Precision{parity.FP32, parity.FP16} {
-			t.Run(name+" "+string(precision), func(t *testing.T) {
+		for _, precision := range []release.Precision{release.FP32, release.FP16} {
+			t.Run(fmt.Sprintf("%s %s", name, precision), func(t *testing.T) {
 				t.Parallel()
 				preprocessing, _, ensemble := parity.Bounds(precision)
 				expect(t, parity.Preprocessing, tt.got, want, preprocessing, tt.ok)
@@ -203,8 +205,8 @@ func TestModelControls(t *testing.T) {
 	second[(figures.WantTop+1)%len(second)] = want[figures.WantTop] * 1.0001
 	shuffled := append([]float32(nil), want...)
 	rand.New(rand.NewPCG(1, 1)).Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
-	_, fp32, _ := parity.Bounds(parity.FP32)
-	_, fp16, _ := parity.Bounds(parity.FP16)
+	_, fp32, _ := parity.Bounds(release.FP32)
+	_, fp16, _ := parity.Bounds(release.FP16)
 	for name, tt := range map[string]struct {
 		got        []float32
 		fp32, fp16 bool

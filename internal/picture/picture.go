@@ -49,12 +49,13 @@ type Limits struct {
 // Figures, measured with DALI 2.4.0's CPU decoder: 10,000 × 10,000 pixels of
 // JPEG take about 3 s and 1 GB; from 2²⁹ bytes of RGB on (179 million pixels) it
 // logs "Image too large" and falls back to a slower decoder; 30,000 × 30,000
-// take 13 s or end in an out-of-memory kill at 4 GB. 100 million pixels leave
-// room for a 64-megapixel camera. A side of 65,535 is the most that a JPEG can
+// take 13 s or end in an out-of-memory kill at 4 GB. 64 million pixels are more
+// than a camera's 61-megapixel picture, and what the local server's DALI backend
+// takes: MAX_PIXELS of assets/python/backend_dali.py. A side of 65,535 is the most that a JPEG can
 // say, and strips of that width decode well. 64 MiB holds any JPEG of that many
 // pixels, and stays far below the 2 GiB that a gRPC message may have.
 func DefaultLimits() Limits {
-	return Limits{MaxBytes: 64 << 20, MaxPixels: 100_000_000, MaxSide: 65_535}
+	return Limits{MaxBytes: 64 << 20, MaxPixels: 64_000_000, MaxSide: 65_535}
 }
 
 // Reason is the kind of fault that a picture is refused for.

@@ -12,8 +12,10 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -21,6 +23,7 @@ import (
 	"golang.org/x/image/bmp"
 	"golang.org/x/image/tiff"
 
+	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/picture"
 )
 
@@ -327,5 +330,22 @@ func TestDefaultLimitsFitOneAnother(t *testing.T) {
 	}
 	if int64(limits.MaxSide)*int64(limits.MaxSide) < limits.MaxPixels || limits.MaxBytes <= 0 {
 		t.Errorf("limits %+v contradict one another", limits)
+	}
+}
+
+// TestOneLimit holds the pixels that are sent against those that the local server's DALI backend takes.
+func TestOneLimit(t *testing.T) {
+	t.Parallel()
+	backend, err := dalirun.Assets.ReadFile("assets/python/backend_dali.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := regexp.MustCompile(`(?m)^MAX_PIXELS = ([\d_]+)$`).FindSubmatch(backend)
+	if match == nil {
+		t.Fatal("the backend has no MAX_PIXELS")
+	}
+	want, err := strconv.ParseInt(strings.ReplaceAll(string(match[1]), "_", ""), 10, 64)
+	if got := picture.DefaultLimits().MaxPixels; err != nil || got != want {
+		t.Errorf("%d pixels are sent, and the backend takes %d (%v)", got, want, err)
 	}
 }

@@ -18,8 +18,6 @@ type Dialect struct {
 	// ExplicitBatch is accepted up to 9.3. It is only given where it is not known to be without effect: from 8.2 on trtexec warns
 	// that it has none. On 8.0 it was part of the command that was seen to work.
 	ExplicitBatch string
-	// Workspace and its size in MiB follow each other: --workspace=N, and --memPoolSize=workspace:N from 8.4 (the old one is gone in 10.0).
-	Workspace string
 	// BuildOnly keeps trtexec from benchmarking: --buildOnly, and --skipInference from 8.6 (the old one is gone in 10.0).
 	BuildOnly string
 	// FP16 allows fp16 beside fp32. Deprecated in 10.12, gone in 11.0.
@@ -30,18 +28,18 @@ type Dialect struct {
 	PlanVersion string
 }
 
-// dialects are the points where trtexec changed, oldest first. --onnx, --saveEngine, the three shapes and --timingCacheFile (since
-// 8.0) are the same in all of them.
+// dialects are the points where trtexec changed, oldest first. --onnx, --saveEngine, the three shapes, --noTF32 and
+// --timingCacheFile (since 8.0) are the same in all of them; of --noTF32 in 11 that is inferred: NVIDIA's guide to it lists what was
+// removed (https://docs.nvidia.com/deeplearning/tensorrt/11.4.1/api/migration/tensorrt-10x-to-11x-trtexec.html), and that is not among it.
 func dialects() []Dialect {
 	const layerInfo, verbosity = "--exportLayerInfo=", "--profilingVerbosity=detailed"
-	const workspace, pool = "--workspace=", "--memPoolSize=workspace:"
 	return []Dialect{
-		{From: Version{Major: 8}, ExplicitBatch: "--explicitBatch", Workspace: workspace, BuildOnly: "--buildOnly", FP16: "--fp16"},
-		{From: Version{Major: 8, Minor: 2}, Workspace: workspace, BuildOnly: "--buildOnly", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
-		{From: Version{Major: 8, Minor: 4}, Workspace: pool, BuildOnly: "--buildOnly", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
-		{From: Version{Major: 8, Minor: 6}, Workspace: pool, BuildOnly: "--skipInference", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
-		{From: Version{Major: 9}, Workspace: pool, BuildOnly: "--skipInference", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity, PlanVersion: "--getPlanVersionOnly"},
-		{From: Version{Major: 11}, Workspace: pool, BuildOnly: "--skipInference", LayerInfo: layerInfo, Verbosity: verbosity, PlanVersion: "--getPlanVersionOnly"},
+		{From: Version{Major: 8}, ExplicitBatch: "--explicitBatch", BuildOnly: "--buildOnly", FP16: "--fp16"},
+		{From: Version{Major: 8, Minor: 2}, BuildOnly: "--buildOnly", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
+		{From: Version{Major: 8, Minor: 4}, BuildOnly: "--buildOnly", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
+		{From: Version{Major: 8, Minor: 6}, BuildOnly: "--skipInference", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
+		{From: Version{Major: 9}, BuildOnly: "--skipInference", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity, PlanVersion: "--getPlanVersionOnly"},
+		{From: Version{Major: 11}, BuildOnly: "--skipInference", LayerInfo: layerInfo, Verbosity: verbosity, PlanVersion: "--getPlanVersionOnly"},
 	}
 }
 
@@ -63,10 +61,13 @@ func DialectOf(tensorRT Version) (Dialect, error) {
 	return found, nil
 }
 
-// The precisions of an engine.
+// Precision is the arithmetic of the served model.
+type Precision string
+
+// The precisions.
 const (
-	FP16 = "fp16" // fp16 where it is faster, else fp32
-	FP32 = "fp32" // TensorRT may use TF32 inside, as it does by default
+	FP16 Precision = "fp16" // fp16 where it is faster, else fp32; GPU lane alone
+	FP32 Precision = "fp32" // on a GPU without TF32, which TensorRT takes for it by default and which has fp16's 10 bits of mantissa
 )
 
 // pictureShape is the shape of one picture in the model's input: channels, height, width.
@@ -80,10 +81,9 @@ type EngineBuild struct {
 
 	MinBatch, OptBatch, MaxBatch int // the optimization profile: 1 ≤ min ≤ opt ≤ max
 
-	Precision    string // FP16 or FP32
-	TimingCache  string // read if it is there, written; empty for none
-	LayerInfo    string // where the layers are described as JSON; empty for none. From TensorRT 8.2
-	WorkspaceMiB int    // limit of scratch memory; zero for TensorRT's own
+	Precision   Precision
+	TimingCache string // read if it is there, written; empty for none
+	LayerInfo   string // where the layers are described as JSON; empty for none. From TensorRT 8.2
 }
 
 // Trtexec returns the arguments, without the program, that make trtexec of a TensorRT build an engine and not benchmark it.
@@ -106,16 +106,15 @@ func Trtexec(tensorRT Version, b EngineBuild) ([]string, error) {
 	if d.ExplicitBatch != "" {
 		args = append(args, d.ExplicitBatch)
 	}
-	if b.Precision == FP16 {
-		if d.FP16 == "" {
-			return nil, fmt.Errorf("TensorRT %s: %w", tensorRT, ErrNeedsCast)
-		}
+	switch {
+	case b.Precision == FP32:
+		args = append(args, "--noTF32")
+	case d.FP16 == "":
+		return nil, fmt.Errorf("TensorRT %s: %w", tensorRT, ErrNeedsCast)
+	default:
 		args = append(args, d.FP16)
 	}
 	args = append(args, d.BuildOnly)
-	if b.WorkspaceMiB > 0 {
-		args = append(args, fmt.Sprintf("%s%d", d.Workspace, b.WorkspaceMiB))
-	}
 	if b.TimingCache != "" {
 		args = append(args, "--timingCacheFile="+b.TimingCache)
 	}
@@ -138,18 +137,10 @@ func (b EngineBuild) check() error {
 		return fmt.Errorf("batch sizes %d, %d, %d are not 1 ≤ min ≤ opt ≤ max", b.MinBatch, b.OptBatch, b.MaxBatch)
 	case b.Precision != FP16 && b.Precision != FP32:
 		return fmt.Errorf("precision %q is neither fp16 nor fp32", b.Precision)
-	case b.WorkspaceMiB < 0:
-		return fmt.Errorf("workspace of %d MiB is negative", b.WorkspaceMiB)
 	}
 	return nil
 }
 
 func (b EngineBuild) shape(flag string, batch int) string {
 	return fmt.Sprintf("%s=%s:%dx%s", flag, b.Input, batch, pictureShape)
-}
-
-// GuessPaths are the places to look for trtexec in an image, in this order; the last one means PATH. NVIDIA's PyTorch and Triton
-// images have it in the first, PyTorch's also in the second.
-func GuessPaths() []string {
-	return []string{"/usr/src/tensorrt/bin/trtexec", "/opt/tensorrt/bin/trtexec", "trtexec"}
 }

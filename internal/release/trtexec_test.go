@@ -2,6 +2,7 @@ package release_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,38 +19,42 @@ import (
 //
 //	option                      exists in
 //	--explicitBatch             6.0 … 9.3
-//	--workspace=MiB             … 9.3
-//	--memPoolSize=workspace:MiB 8.4 …
 //	--buildOnly                 … 9.3
 //	--skipInference             8.6 …
 //	--fp16                      … 10.16
+//	--noTF32                    7.1 … (of 11 NVIDIA's list of what it removed says so)
 //	--timingCacheFile           8.0 …
 //	--profilingVerbosity        8.2 …
 //	--exportLayerInfo           8.2 …
 //	--onnx --saveEngine --minShapes --optShapes --maxShapes  all
 func TestTrtexecGolden(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ tensorRT, precision, want string }{
-		{"8.0.1.6", "fp16", "--explicitBatch --fp16 --buildOnly --workspace=4096 --timingCacheFile=/cache/timing"},
-		{"8.2.5.1", "fp16", "--fp16 --buildOnly --workspace=4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"8.4.2.4", "fp16", "--fp16 --buildOnly --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"8.6.1", "fp16", "--fp16 --skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"9.3.0", "fp16", "--fp16 --skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"10.3", "fp16", "--fp16 --skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"10.9.0.34", "fp16", "--fp16 --skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"10.16.0.72", "fp16", "--fp16 --skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"10.9.0.34", "fp32", "--skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"11.1.0.106", "fp32", "--skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"12.0", "fp32", "--skipInference --memPoolSize=workspace:4096 --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+	tests := []struct {
+		tensorRT  string
+		precision release.Precision
+		want      string
+	}{
+		{"8.0.1.6", "fp16", "--explicitBatch --fp16 --buildOnly --timingCacheFile=/cache/timing"},
+		{"8.2.5.1", "fp16", "--fp16 --buildOnly --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"8.4.2.4", "fp16", "--fp16 --buildOnly --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"8.6.1", "fp16", "--fp16 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"9.3.0", "fp16", "--fp16 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"10.3", "fp16", "--fp16 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"10.9.0.34", "fp16", "--fp16 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"10.16.0.72", "fp16", "--fp16 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"8.0.1.6", "fp32", "--explicitBatch --noTF32 --buildOnly --timingCacheFile=/cache/timing"},
+		{"10.9.0.34", "fp32", "--noTF32 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"11.1.0.106", "fp32", "--noTF32 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"12.0", "fp32", "--noTF32 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
 	}
 	const head = "--onnx=model.onnx --saveEngine=/out/model.plan --minShapes=input:1x3x224x224 --optShapes=input:64x3x224x224 --maxShapes=input:256x3x224x224 "
 	for _, tt := range tests {
-		t.Run(tt.tensorRT+" "+tt.precision, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s %s", tt.tensorRT, tt.precision), func(t *testing.T) {
 			t.Parallel()
 			v := version(t, tt.tensorRT)
 			b := build()
 			b.Precision = tt.precision
-			b.WorkspaceMiB, b.TimingCache, b.LayerInfo = 4096, "/cache/timing", "/out/layers.json"
+			b.TimingCache, b.LayerInfo = "/cache/timing", "/out/layers.json"
 			if v.Compare(release.Version{Major: 8, Minor: 2}) < 0 {
 				b.LayerInfo = ""
 			}
@@ -69,8 +74,8 @@ func TestTrtexecGolden(t *testing.T) {
 func checkOptionsExist(t *testing.T, tensorRT string, args []string) {
 	t.Helper()
 	ranges := map[string][2]string{ // first and last TensorRT that has it
-		"--explicitBatch": {"6.0", "9.3"}, "--workspace": {"6.0", "9.3"}, "--buildOnly": {"6.0", "9.3"},
-		"--memPoolSize": {"8.4", "99"}, "--skipInference": {"8.6", "99"}, "--fp16": {"6.0", "10.16"},
+		"--explicitBatch": {"6.0", "9.3"}, "--buildOnly": {"6.0", "9.3"},
+		"--noTF32": {"7.1", "99"}, "--skipInference": {"8.6", "99"}, "--fp16": {"6.0", "10.16"},
 		"--timingCacheFile": {"8.0", "99"}, "--profilingVerbosity": {"8.2", "99"}, "--exportLayerInfo": {"8.2", "99"},
 		"--onnx": {"6.0", "99"}, "--saveEngine": {"6.0", "99"},
 		"--minShapes": {"6.0", "99"}, "--optShapes": {"6.0", "99"}, "--maxShapes": {"6.0", "99"},
@@ -98,8 +103,13 @@ func TestTrtexecAgainstRealHelp(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := build()
-	b.WorkspaceMiB, b.TimingCache, b.LayerInfo = 1, "c", "l"
+	b.TimingCache, b.LayerInfo = "c", "l"
 	args, err := release.Trtexec(version(t, "10.6.0.26"), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Precision = release.FP32
+	exact, err := release.Trtexec(version(t, "10.6.0.26"), b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +118,7 @@ func TestTrtexecAgainstRealHelp(t *testing.T) {
 		t.Fatal(err)
 	}
 	options := strings.Fields(string(help))
-	for _, arg := range append(args, dialect.PlanVersion) {
+	for _, arg := range slices.Concat(args, exact, []string{dialect.PlanVersion}) {
 		flag, _, value := strings.Cut(arg, "=")
 		if !slices.ContainsFunc(options, func(o string) bool {
 			name, _, hasValue := strings.Cut(strings.TrimSuffix(o, ","), "=")
@@ -154,7 +164,6 @@ func TestTrtexecRefuses(t *testing.T) {
 		"opt under min":          {"10.9", func(b *release.EngineBuild) { b.MinBatch, b.OptBatch = 8, 4 }, "1 ≤ min ≤ opt ≤ max"},
 		"opt over max":           {"10.9", func(b *release.EngineBuild) { b.OptBatch = 512 }, "1 ≤ min ≤ opt ≤ max"},
 		"precision not known":    {"10.9", func(b *release.EngineBuild) { b.Precision = "int8" }, "neither fp16 nor fp32"},
-		"negative workspace":     {"10.9", func(b *release.EngineBuild) { b.WorkspaceMiB = -1 }, "negative"},
 		"precision left to luck": {"10.9", func(b *release.EngineBuild) { b.Precision = "" }, "neither fp16 nor fp32"},
 	}
 	for name, tt := range tests {
@@ -170,14 +179,6 @@ func TestTrtexecRefuses(t *testing.T) {
 				t.Errorf("%v is not ErrNeedsCast", err)
 			}
 		})
-	}
-}
-
-func TestGuessPaths(t *testing.T) {
-	t.Parallel()
-	want := []string{"/usr/src/tensorrt/bin/trtexec", "/opt/tensorrt/bin/trtexec", "trtexec"}
-	if diff := cmp.Diff(want, release.GuessPaths()); diff != "" {
-		t.Error(diff)
 	}
 }
 

@@ -34,7 +34,7 @@ func (c *Collector) Emit(e pipeline.Event) {
 	case pipeline.RunStarted:
 		c.report.Run, c.report.Started = e.Run, e.Time
 		c.report.Lane, c.report.ImageSource = x.Facts[FactLane], x.Facts[FactImages]
-		c.report.Release, c.report.Weights = x.Facts[FactRelease], x.Facts[FactWeights]
+		c.report.Release, c.report.Precision, c.report.Weights = x.Facts[FactRelease], x.Facts[FactPrecision], x.Facts[FactWeights]
 		for _, id := range x.Steps {
 			c.step(id)
 		}
@@ -92,24 +92,9 @@ func (c *Collector) result(step pipeline.ID, x pipeline.Result) {
 		err = as(x.Value, &c.report.TimeToReadySeconds)
 	case ResultServer:
 		err = as(x.Value, &c.report.Server)
-	case ResultDigests:
-		var more map[string]string
-		if err = as(x.Value, &more); err == nil {
-			c.digests("", more)
-		}
 	}
 	if err != nil {
 		c.warn(step, fmt.Sprintf("its result %q is not in this report: %v", x.Name, err))
-	}
-}
-
-// digests adds to those of the report.
-func (c *Collector) digests(prefix string, more map[string]string) {
-	if c.report.Digests == nil {
-		c.report.Digests = map[string]string{}
-	}
-	for name, digest := range more {
-		c.report.Digests[prefix+name] = digest
 	}
 }
 
@@ -146,7 +131,12 @@ func (c *Collector) end(id pipeline.ID, x pipeline.Ended) {
 	s := c.step(id)
 	s.State, s.Seconds, s.Reason, s.Error, s.Hint, s.LastOutput = x.State, x.Elapsed.Seconds(), x.Reason, "", "", nil
 	delete(c.began, id)
-	c.digests(string(id)+"/", x.Digests)
+	for name, digest := range x.Digests {
+		if c.report.Digests == nil {
+			c.report.Digests = map[string]string{}
+		}
+		c.report.Digests[string(id)+"/"+name] = digest
+	}
 	if x.Err == nil {
 		return
 	}

@@ -102,7 +102,7 @@ func (r Report) stepFailed() bool {
 func (r Report) properties() *junitProperties {
 	var out junitProperties
 	for _, p := range []junitProperty{
-		{"run", r.Run}, {"verdict", string(r.Verdict)}, {"lane", r.Lane}, {"images", r.ImageSource}, {"release", r.Release}, {"weights", r.Weights},
+		{"run", r.Run}, {"verdict", string(r.Verdict)}, {"lane", r.Lane}, {"images", r.ImageSource}, {"release", r.Release}, {"precision", r.Precision}, {"weights", r.Weights},
 	} {
 		if p.Value != "" {
 			out.List = append(out.List, p)

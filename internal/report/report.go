@@ -2,7 +2,6 @@
 package report
 
 import (
-	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/parity"
@@ -14,10 +13,11 @@ const Version = 1
 
 // The facts of [pipeline.RunStarted] that a report takes over.
 const (
-	FactLane    = "lane"    // gpu or cpu
-	FactImages  = "images"  // ngc or local
-	FactRelease = "release" // YY.MM; absent with local images
-	FactWeights = "weights" // pretrained, random:SEED or a path
+	FactLane      = "lane"      // gpu or cpu
+	FactImages    = "images"    // ngc or local
+	FactRelease   = "release"   // YY.MM; absent with local images
+	FactPrecision = "precision" // fp16 or fp32
+	FactWeights   = "weights"   // pretrained, random:SEED or a path
 )
 
 // The results that a report takes over, by name. What they hold is read by its JSON form, so that those who tell of them
@@ -26,7 +26,6 @@ const (
 	ResultTop         = "top"           // list of {"index", "label", "score" or "value", "probability"}, the best first
 	ResultParity      = "parity"        // a parity.Report
 	ResultTimeToReady = "time_to_ready" // seconds
-	ResultDigests     = "digests"       // object of name to digest; several results add up
 	ResultServer      = "server"        // object with "grpc", "http", "metrics" (HOST:PORT) and "name"
 )
 
@@ -52,6 +51,7 @@ type Report struct {
 	Lane               string            `json:"lane,omitempty"`
 	ImageSource        string            `json:"image_source,omitempty"`
 	Release            string            `json:"release,omitempty"`
+	Precision          string            `json:"precision,omitempty"`
 	Weights            string            `json:"weights,omitempty"`
 	Warnings           []string          `json:"warnings"`
 	Digests            map[string]string `json:"digests,omitempty"`
@@ -97,6 +97,3 @@ type Step struct {
 	// LastOutput holds the last lines of a step that failed.
 	LastOutput []string `json:"last_output,omitempty"`
 }
-
-// Random says whether the weights mean nothing, so that labels do not either.
-func (r Report) Random() bool { return strings.HasPrefix(r.Weights, "random") }

@@ -23,6 +23,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -50,7 +51,7 @@ func start() []told {
 	return []told{
 		{0, "", pipeline.RunStarted{
 			Steps: []pipeline.ID{"weights", "export-onnx", "serialize-dali", "serve", "verify"},
-			Facts: map[string]string{FactLane: "cpu", FactImages: "local", FactWeights: "random:1"},
+			Facts: map[string]string{FactLane: "cpu", FactImages: "local", FactPrecision: "fp32", FactWeights: "random:1"},
 		}},
 		{0, "", pipeline.Warning{Text: "the pretrained weights cannot be had; seeded ones are used"}},
 		{0, "weights", pipeline.Decided{Verdict: pipeline.Verdict{Kind: pipeline.WillReuse}}},
@@ -63,7 +64,9 @@ func start() []told {
 		{1 * s, "export-onnx", pipeline.Progress{Current: 1}},
 		{1 * s, "export-onnx", pipeline.Line{Text: "x"}},
 		{2 * s, "serialize-dali", pipeline.Started{}},
-		{3 * s, "serialize-dali", pipeline.Ended{State: pipeline.Done, Elapsed: 900 * time.Millisecond}},
+		{3 * s, "serialize-dali", pipeline.Ended{
+			State: pipeline.Done, Elapsed: 900 * time.Millisecond, Digests: map[string]string{"model.dali": "sha256:aa"},
+		}},
 		{5200 * time.Millisecond, "export-onnx", pipeline.Ended{State: pipeline.Done, Elapsed: 4200 * time.Millisecond}},
 		{6 * s, "serve", pipeline.Started{}},
 	}
@@ -74,7 +77,7 @@ func comparisons(t *testing.T, wrong float32) parity.Report {
 	want := []float32{0.5, -1, 2, 0.25}
 	got := []float32{0.5, -1.001, 2.001, 0.25}
 	var r parity.Report
-	pre, model, ensemble := parity.Bounds(parity.FP32)
+	pre, model, ensemble := parity.Bounds(release.FP32)
 	for _, c := range []struct {
 		name  parity.Name
 		bound parity.Bound
@@ -109,10 +112,8 @@ func passed(t *testing.T) Report {
 	return collect(&Collector{}, append(start(), []told{
 		{7 * s, "serve", pipeline.Result{Name: ResultServer, Value: address{"abc", "dalirun-r1-serve", port(8001), port(8000), port(8002)}}},
 		{8 * s, "serve", pipeline.Result{Name: ResultTimeToReady, Value: 1.9}},
-		{8 * s, "serve", pipeline.Result{Name: ResultDigests, Value: map[string]string{"server image": "sha256:aa"}}},
 		{8 * s, "serve", pipeline.Ended{State: pipeline.Done, Elapsed: 2 * s}},
 		{8 * s, "verify", pipeline.Started{}},
-		{9 * s, "verify", pipeline.Result{Name: ResultDigests, Value: map[string]string{"picture": "sha256:bb", "model": "sha256:cc"}}},
 		{9 * s, "verify", pipeline.Result{Name: ResultParity, Value: comparisons(t, 0)}},
 		{9 * s, "verify", pipeline.Result{Name: ResultTop, Value: []class{{967, 12.5, "espresso"}, {968, 9.25, "cup"}}}},
 		{9 * s, "verify", pipeline.Result{Name: "something else", Value: 1}},
@@ -134,9 +135,8 @@ func failed(t *testing.T) Report {
 		{8 * s, "verify", pipeline.Started{}},
 		{9 * s, "verify", pipeline.Result{Name: ResultParity, Value: comparisons(t, 3)}},
 		{9 * s, "verify", pipeline.Result{Name: ResultTop, Value: []Class{{Index: 1, Label: evil, Score: 2, Probability: &p}}}},
-		{9 * s, "verify", pipeline.Result{Name: ResultDigests, Value: map[string]string{evil: evil}}},
 		{9 * s, "verify", pipeline.Result{Name: ResultTimeToReady, Value: math.NaN()}},
-		{9 * s, "verify", pipeline.Ended{State: pipeline.Failed, Elapsed: s, Err: err}},
+		{9 * s, "verify", pipeline.Ended{State: pipeline.Failed, Elapsed: s, Err: err, Digests: map[string]string{evil: evil}}},
 		{10 * s, "", pipeline.RunEnded{Elapsed: 10 * s, Err: &pipeline.StepError{Step: "verify", Elapsed: s, Err: err}}},
 	}...))
 }
@@ -344,7 +344,7 @@ func TestLastEndCounts(t *testing.T) {
 func TestUnknownForms(t *testing.T) {
 	t.Parallel()
 	for name, value := range map[string]any{
-		ResultTop: "text", ResultParity: []int{1}, ResultTimeToReady: "soon", ResultServer: 8000, ResultDigests: []string{"x"},
+		ResultTop: "text", ResultParity: []int{1}, ResultTimeToReady: "soon", ResultServer: 8000,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -10,18 +10,12 @@ import (
 	"github.com/dalirun/dalirun/internal/parity"
 )
 
-// WriteText writes a summary for people.
+// WriteText writes a summary for people. It leaves out the error, which they read where the program ends.
 func (r Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s in %s\n", r.Verdict, seconds(r.DurationSeconds))
 	if s := r.setting(); s != "" {
 		fmt.Fprintf(&b, "%s\n", oneLine(s))
-	}
-	if r.Error != "" {
-		fmt.Fprintf(&b, "error: %s\n", oneLine(r.Error))
-	}
-	if r.Random() {
-		b.WriteString("warning: the weights are random, so the labels mean nothing; that the answers agree does\n")
 	}
 	for _, text := range r.Warnings {
 		fmt.Fprintf(&b, "warning: %s\n", oneLine(text))
@@ -46,7 +40,7 @@ func (r Report) WriteText(w io.Writer) error {
 	return err
 }
 
-// setting returns "cpu lane, local images, weights random:1".
+// setting returns "cpu lane, local images, fp32, weights random:1".
 func (r Report) setting() string {
 	var parts []string
 	if r.Lane != "" {
@@ -54,6 +48,9 @@ func (r Report) setting() string {
 	}
 	if r.ImageSource != "" {
 		parts = append(parts, strings.TrimSuffix(r.ImageSource+" images "+r.Release, " "))
+	}
+	if r.Precision != "" {
+		parts = append(parts, r.Precision)
 	}
 	if r.Weights != "" {
 		parts = append(parts, "weights "+r.Weights)
@@ -84,7 +81,7 @@ func (c Class) row() []string {
 func (s Step) row() []string {
 	row := []string{string(s.ID), string(s.State), "", s.why()}
 	if s.Error != "" {
-		row[3] = "" // the report begins with it
+		row[3] = "" // WriteText leaves it out
 	}
 	if s.Seconds > 0 {
 		row[2] = seconds(s.Seconds)

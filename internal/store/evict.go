@@ -63,19 +63,6 @@ func (s *Store) Evict(ctx context.Context, maxBytes int64, dryRun bool) ([]Evict
 	return gone, nil
 }
 
-// Size returns how many bytes the files of all entries hold.
-func (s *Store) Size(ctx context.Context) (int64, error) {
-	all, err := s.candidates(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("measure the cache: %w", err)
-	}
-	var total int64
-	for _, c := range all {
-		total += c.Bytes
-	}
-	return total, nil
-}
-
 func (s *Store) candidates(ctx context.Context) ([]candidate, error) {
 	var all []candidate
 	err := s.each(ctx, func(fp pipeline.Fingerprint, gens []string) error {

@@ -11,8 +11,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"syscall"
 	"unicode/utf8"
+
+	"github.com/dalirun/dalirun/internal/fsync"
 )
 
 // The modes of committed files and folders. Everybody may read them because the user inside a container need not be the
@@ -63,7 +64,7 @@ func survey(files, name string, settle bool) (output, error) {
 	if settle {
 		slices.Reverse(folders) // what a folder holds before the folder
 		for _, f := range folders {
-			if err := syncFolder(f); err != nil {
+			if err := fsync.Dir(f); err != nil {
 				return output{}, err
 			}
 		}
@@ -142,20 +143,6 @@ func (o *output) digest() string {
 		}
 	}
 	return "sha256:" + hex.EncodeToString(h.Sum(nil))
-}
-
-// syncFolder makes the names in a folder durable.
-func syncFolder(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	// Some network file systems cannot do this, and need not: the server orders names.
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		err = nil
-	}
-	return errors.Join(err, f.Close())
 }
 
 // removeTree deletes path, also where a builder left folders that their owner may not write.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -150,7 +151,7 @@ func (t *tx) stage(files string, names []string) ([]output, error) {
 		}
 		staged = append(staged, o)
 	}
-	return staged, syncFolder(files)
+	return staged, fsync.Dir(files)
 }
 
 // checkOutputs says which of the names are not in Dir.
@@ -191,7 +192,7 @@ func (t *tx) publish(staging string) (string, error) {
 		// Its random part makes the path one that no reader of an entry before it can hold.
 		dir := filepath.Join(home, nextGeneration(gens)+strings.TrimPrefix(filepath.Base(t.root), string(t.fp)+"."))
 		if err = os.Rename(staging, dir); err == nil {
-			if err = errors.Join(syncFolder(home), syncFolder(filepath.Dir(home))); err != nil {
+			if err = errors.Join(fsync.Dir(home), fsync.Dir(filepath.Dir(home))); err != nil {
 				err = errors.Join(err, t.store.retire(t.fp, filepath.Base(dir)))
 			}
 			return dir, err
@@ -228,5 +229,5 @@ func writeManifest(dir string, m manifest) (err error) {
 	if err := errors.Join(err, f.Chmod(manifestMode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return syncFolder(dir)
+	return fsync.Dir(dir)
 }

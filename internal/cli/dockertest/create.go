@@ -16,7 +16,6 @@ type createBody struct {
 	Cmd        []string
 	Env        []string
 	Labels     map[string]string
-	WorkingDir string
 	HostConfig struct {
 		Init           bool
 		ReadonlyRootfs bool
@@ -34,7 +33,7 @@ type createBody struct {
 func (b createBody) spec() (container.Spec, error) {
 	s := container.Spec{
 		Step: b.Labels[container.LabelStep], Role: container.Role(b.Labels[container.LabelRole]),
-		Image: b.Image, Command: b.Cmd, Env: map[string]string{}, WorkDir: b.WorkingDir,
+		Image: b.Image, Command: b.Cmd, Env: map[string]string{},
 		Network: container.NetworkPublish, Init: b.HostConfig.Init, ReadOnly: b.HostConfig.ReadonlyRootfs, Memory: b.HostConfig.Memory,
 	}
 	if b.HostConfig.NetworkMode == "none" {

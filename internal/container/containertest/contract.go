@@ -69,6 +69,7 @@ func TestRuntime(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparall
 		"preferred port":                  testPreferredPort,
 		"taken port":                      testTakenPort,
 		"required port":                   testRequiredPort,
+		"own port":                        testOwnPort,
 		"exec":                            testExec,
 		"exec missing command":            testExecMissingCommand,
 		"open":                            testOpen,

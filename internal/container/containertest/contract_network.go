@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,4 +137,27 @@ func testRequiredPort(t *testing.T, s *suite) {
 		t.Errorf("the message does not name port %d: %v", taken, err)
 	}
 	s.wantNothingLeft(t)
+}
+
+// testOwnPort holds that a port that is preferred alone gives way to one of the same container that requires it.
+func testOwnPort(t *testing.T, s *suite) {
+	t.Helper()
+	want := freePort(t)
+	for _, first := range []bool{true, false} {
+		spec := s.server(container.Port{Container: probePort, Host: want, Required: true})
+		spec.Publish = append(spec.Publish, container.Port{Container: 8002, Host: want})
+		if !first {
+			slices.Reverse(spec.Publish)
+		}
+		c, _ := s.ready(t, spec)
+		if addr, text := hear(t.Context(), t, c); addr.Port() != want || text != "hello" {
+			t.Errorf("%s says %q, want port %d", addr, text, want)
+		}
+		if other, err := c.Addr(t.Context(), 8002); err != nil || other.Port() == want || other.Port() == 0 {
+			t.Errorf("the other port is at %s, %v", other, err)
+		}
+		if err := s.Runtime.Remove(t.Context(), c.ID()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }

@@ -57,24 +57,36 @@ func newFakeContainer(f *Fake, id string, img Image, spec container.Spec, out co
 
 // publish takes the host ports, so that nobody else gets them and a program can accept on them.
 func (c *fakeContainer) publish(ctx context.Context) error {
-	for _, p := range c.spec.Publish {
-		l, err := listen(ctx, p.Host)
-		if errors.Is(err, syscall.EADDRINUSE) && !p.Required {
-			l, err = listen(ctx, 0)
+	for _, required := range []bool{true, false} { // one that is preferred alone gives way
+		for _, p := range c.spec.Publish {
+			if p.Required != required {
+				continue
+			}
+			if err := c.publishOne(ctx, p); err != nil {
+				return err
+			}
 		}
-		if errors.Is(err, syscall.EADDRINUSE) {
-			return fmt.Errorf("publish %d: host port %d: %w", p.Container, p.Host, container.ErrPortTaken)
-		}
-		if err != nil {
-			return err
-		}
-		c.mu.Lock()
-		if c.listeners == nil {
-			c.listeners = map[uint16]net.Listener{}
-		}
-		c.listeners[p.Container] = l
-		c.mu.Unlock()
 	}
+	return nil
+}
+
+func (c *fakeContainer) publishOne(ctx context.Context, p container.Port) error {
+	l, err := listen(ctx, p.Host)
+	if errors.Is(err, syscall.EADDRINUSE) && !p.Required {
+		l, err = listen(ctx, 0)
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("publish %d: host port %d: %w", p.Container, p.Host, container.ErrPortTaken)
+	}
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.listeners == nil {
+		c.listeners = map[uint16]net.Listener{}
+	}
+	c.listeners[p.Container] = l
 	return nil
 }
 

@@ -119,7 +119,7 @@ func TestInfoOfASocketThatHangs(t *testing.T) {
 	if d := time.Since(start); d > 3*time.Second {
 		t.Errorf("took %s", d)
 	}
-	if !errors.Is(err, container.ErrUnreachable) || !strings.Contains(err.Error(), "within 2s") || !strings.Contains(err.Error(), r.Endpoint()) {
+	if !errors.Is(err, container.ErrUnreachable) || !strings.Contains(err.Error(), "within 2s") || !strings.Contains(err.Error(), r.endpoint) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -281,6 +281,29 @@ func TestFollowedLogThatEndsEarly(t *testing.T) {
 	exit, err := c.Wait(t.Context())
 	if err != nil || exit.Code != 3 || stdout.String() != "first last" || stderr.String() != "warning!" {
 		t.Errorf("got %+v, %v, %q, %q", exit, err, stdout.String(), stderr.String())
+	}
+}
+
+// TestEngineDiesWhileItIsWaitedFor holds that this is no failure of the container.
+func TestEngineDiesWhileItIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	a := &api{answers: map[string]http.HandlerFunc{
+		"POST /containers/create":   say(`{"Id":"c"}`),
+		"POST /containers/c/attach": fail(http.StatusConflict, "can only attach to created or running containers"),
+		"POST /containers/c/start":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"GET /containers/c/logs":    say(""),
+		"POST /containers/c/wait": func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			panic(http.ErrAbortHandler)
+		},
+	}}
+	c, err := a.serve(t, Options{}).Run(t.Context(), container.Spec{Step: "s", Image: "x"}, container.Streams{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Wait(t.Context()); !errors.Is(err, container.ErrUnreachable) || !strings.Contains(err.Error(), "wait for dalirun-s") {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -73,7 +73,7 @@ func (r *Runtime) buildError(ctx context.Context, spec container.BuildSpec, err 
 	if kind == nil {
 		return failed
 	}
-	return &engineError{kind: kind, text: failed.Error(), cause: failed}
+	return &runtimeError{kind: kind, text: failed.Error(), cause: failed}
 }
 
 // buildOutput makes lines of a build's output, and keeps the last.

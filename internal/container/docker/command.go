@@ -48,9 +48,6 @@ func (r *Runtime) CommandLine(spec container.Spec) string {
 	for _, m := range spec.Outputs {
 		flag("mount", mountFlag(m))
 	}
-	if spec.WorkDir != "" {
-		flag("workdir", spec.WorkDir)
-	}
 	for _, e := range environment(spec.Env) {
 		flag("env", e)
 	}

@@ -114,9 +114,6 @@ func New(options Options) (*Runtime, error) {
 	return r, nil
 }
 
-// Endpoint returns where the engine is expected, such as unix:///var/run/docker.sock.
-func (r *Runtime) Endpoint() string { return r.endpoint }
-
 // Close closes idle connections.
 func (r *Runtime) Close() error { return r.api.Close() }
 

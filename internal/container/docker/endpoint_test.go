@@ -41,8 +41,8 @@ func TestResolve(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.Endpoint() != tt.want || r.remote != tt.remote || r.copies() != tt.remote {
-				t.Errorf("got %s (remote %t), want %s (%t)", r.Endpoint(), r.remote, tt.want, tt.remote)
+			if r.endpoint != tt.want || r.remote != tt.remote || r.copies() != tt.remote {
+				t.Errorf("got %s (remote %t), want %s (%t)", r.endpoint, r.remote, tt.want, tt.remote)
 			}
 		})
 	}
@@ -60,7 +60,7 @@ func TestNewRefuses(t *testing.T) {
 		"an ssh host with a query": {Host: "ssh://me@far.example?x=y"},
 	} {
 		if r, err := New(o); err == nil {
-			t.Errorf("%s: %s", name, r.Endpoint())
+			t.Errorf("%s: %s", name, r.endpoint)
 		}
 	}
 }

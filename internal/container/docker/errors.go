@@ -16,18 +16,18 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// engineError is an error of the engine or a registry: its words, the sentinel that it is one of, and the cause.
-type engineError struct {
+// runtimeError is an error of the container engine or a registry: its words, the sentinel that it is one of, and the cause.
+type runtimeError struct {
 	kind  error // nil where none fits
 	text  string
 	cause error
 }
 
 // Error returns what was tried and the engine's words.
-func (e *engineError) Error() string { return e.text }
+func (e *runtimeError) Error() string { return e.text }
 
 // Unwrap returns the sentinel and the cause.
-func (e *engineError) Unwrap() []error {
+func (e *runtimeError) Unwrap() []error {
 	if e.kind == nil {
 		return []error{e.cause}
 	}
@@ -44,7 +44,7 @@ func (r *Runtime) explain(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil || errors.Is(kind, container.ErrUnreachable) || errors.Is(kind, container.ErrPermission) {
 		return fmt.Errorf("%s: %w", what, r.unavailable(ctx, err))
 	}
-	return &engineError{kind: kind, text: what + ": " + words(err) + hint(kind), cause: err}
+	return &runtimeError{kind: kind, text: what + ": " + words(err) + hint(kind), cause: err}
 }
 
 // explainRegistry is explain for what a registry may be the reason of.
@@ -57,7 +57,7 @@ func (r *Runtime) explainRegistry(ctx context.Context, what string, err error) e
 	if kind == nil && cerrdefs.IsNotFound(err) {
 		kind = container.ErrNotFound
 	}
-	return &engineError{kind: kind, text: what + ": " + words(err), cause: err}
+	return &runtimeError{kind: kind, text: what + ": " + words(err), cause: err}
 }
 
 // unavailable names the endpoint and the way out.
@@ -67,10 +67,10 @@ func (r *Runtime) unavailable(ctx context.Context, err error) error {
 		return cause
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return &engineError{
+		return &runtimeError{
 			kind: container.ErrPermission, cause: err,
 			text: fmt.Sprintf("%s to talk to the container engine at %s: add yourself to the group of its socket "+
-				"(sudo usermod -aG docker $USER, then log in again) or use a rootless engine", container.ErrPermission, r.endpoint),
+				"(sudo usermod -aG docker $USER, then log in again) or use a rootless container engine", container.ErrPermission, r.endpoint),
 		}
 	}
 	reason := "start it, or name another one by DOCKER_HOST or docker context use"
@@ -83,7 +83,7 @@ func (r *Runtime) unavailable(ctx context.Context, err error) error {
 	case !isSocket:
 		reason = words(err) + ": " + reason
 	}
-	return &engineError{
+	return &runtimeError{
 		kind: container.ErrUnreachable, cause: err,
 		text: fmt.Sprintf("%s at %s: %s", container.ErrUnreachable, r.endpoint, reason),
 	}
@@ -116,7 +116,7 @@ func kindOf(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return container.ErrPermission
-	case client.IsErrConnectionFailed(err):
+	case client.IsErrConnectionFailed(err), errors.Is(err, container.ErrUnreachable):
 		return container.ErrUnreachable
 	case containsAny(text, "no space left on device", "disk quota exceeded"):
 		return container.ErrNoSpace

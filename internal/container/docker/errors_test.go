@@ -108,7 +108,7 @@ func TestYieldPort(t *testing.T) {
 	t.Parallel()
 	r := newUnreachable(t)
 	about := func(port string) error {
-		return &engineError{kind: container.ErrPortTaken, text: "Bind for 127.0.0.1:" + port + " failed", cause: errors.New("x")}
+		return &runtimeError{kind: container.ErrPortTaken, text: "Bind for 127.0.0.1:" + port + " failed", cause: errors.New("x")}
 	}
 	spec := container.Spec{Publish: []container.Port{{Container: 1, Host: 8000}, {Container: 2, Host: 8001, Required: true}, {Container: 3}}}
 	if err := r.yieldPort(t.Context(), &spec, about("8000")); err != nil || spec.Publish[0].Host != 0 || spec.Publish[1].Host != 8001 {
@@ -116,6 +116,14 @@ func TestYieldPort(t *testing.T) {
 	}
 	if err := r.yieldPort(t.Context(), &spec, about("8001")); !errors.Is(err, container.ErrPortTaken) || !strings.Contains(err.Error(), "8001") {
 		t.Errorf("required: %v", err)
+	}
+	spec.Publish[0].Host = 8001
+	if err := r.yieldPort(t.Context(), &spec, about("8001")); err != nil || spec.Publish[0].Host != 0 || spec.Publish[1].Host != 8001 {
+		t.Errorf("preferred before the one that requires it: %v, %+v", err, spec.Publish)
+	}
+	spec.Publish[2].Host = 8001
+	if err := r.yieldPort(t.Context(), &spec, about("8001")); err != nil || spec.Publish[2].Host != 0 || spec.Publish[1].Host != 8001 {
+		t.Errorf("preferred after the one that requires it: %v, %+v", err, spec.Publish)
 	}
 	spec.Publish[0].Host = 8000
 	if err := r.yieldPort(t.Context(), &spec, about("?")); err != nil || spec.Publish[0].Host != 0 {
@@ -139,7 +147,7 @@ func TestUnavailable(t *testing.T) {
 	t.Parallel()
 	r := newUnreachable(t)
 	_, err := r.Info(t.Context())
-	for _, part := range []string{r.Endpoint(), "no such socket", "DOCKER_HOST"} {
+	for _, part := range []string{r.endpoint, "no such socket", "DOCKER_HOST"} {
 		if !errors.Is(err, container.ErrUnreachable) || !strings.Contains(err.Error(), part) {
 			t.Errorf("got %v, want ErrUnreachable with %q", err, part)
 		}

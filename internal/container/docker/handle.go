@@ -2,7 +2,9 @@ package docker
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math"
 	"net/netip"
 	"strings"
@@ -74,6 +76,9 @@ func (h *handle) awaitExit(ctx context.Context) (container.Exit, error) {
 		}
 		return container.Exit{Code: int(result.StatusCode)}, nil
 	case err := <-failures:
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) { // it died before it answered
+			err = errors.Join(container.ErrUnreachable, err)
+		}
 		return container.Exit{}, h.runtime.explain(ctx, "wait for "+h.name, err)
 	}
 }

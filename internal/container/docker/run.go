@@ -63,13 +63,7 @@ func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken err
 	port, known := takenPort(taken)
 	for i := range spec.Publish {
 		p := &spec.Publish[i]
-		if p.Host == 0 || known && p.Host != port {
-			continue
-		}
-		if p.Required && known {
-			break
-		}
-		if !p.Required {
+		if p.Host != 0 && !p.Required && (!known || p.Host == port) {
 			p.Host = 0
 			return nil
 		}
@@ -78,7 +72,7 @@ func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken err
 		return taken
 	}
 	by := r.publisher(ctx, port)
-	return &engineError{
+	return &runtimeError{
 		kind: container.ErrPortTaken, cause: taken,
 		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, loopback, container.ErrPortTaken, by),
 	}

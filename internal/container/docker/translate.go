@@ -43,7 +43,7 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 	}
 	q.config = dcontainer.Config{
 		Image: spec.Image, Cmd: spec.Command, Env: environment(spec.Env), User: r.user(spec.User, f),
-		WorkingDir: spec.WorkDir, Labels: r.labels(spec),
+		Labels: r.labels(spec),
 	}
 	if seconds := wholeSeconds(spec.Grace); seconds > 0 {
 		q.config.StopTimeout = &seconds

@@ -43,13 +43,12 @@ func specs() map[string]container.Spec {
 		User: container.UserCaller, Network: container.NetworkNone, Role: container.RoleBatch,
 		Inputs:   []container.Mount{{Source: "/home/me/my files, all", Target: "/work"}},
 		Outputs:  []container.Mount{{Source: "/cache/tmp", Target: "/out"}},
-		WorkDir:  "/work",
 		ReadOnly: true, Tmpfs: map[string]int64{"/tmp": 1 << 30}, Init: true, Memory: 4 << 30, Pids: 512, Shm: 1 << 30,
 	}
 	server := batch
 	server.Step, server.Role, server.Network = "serve", container.RoleServer, container.NetworkPublish
 	server.Inputs = []container.Mount{{Source: "/repository", Target: "/models"}}
-	server.Outputs, server.Env, server.WorkDir = nil, nil, ""
+	server.Outputs, server.Env = nil, nil
 	server.Command = []string{"tritonserver", "--model-repository=/models"}
 	server.Publish = []container.Port{{Container: 8000, Host: 8000}, {Container: 8001}}
 	server.GPUs, server.Grace = "all", 35*time.Second

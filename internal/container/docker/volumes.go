@@ -63,7 +63,7 @@ func volumes(spec container.Spec) ([]volume, error) {
 			return nil, fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
 		}
 		if !info.IsDir() {
-			return nil, fmt.Errorf("mount %s at %s: an output of an engine that cannot see this host's files must be a folder", m.Source, m.Target)
+			return nil, fmt.Errorf("mount %s at %s: an output of a container engine that cannot see this host's files must be a folder", m.Source, m.Target)
 		}
 		v := volume{target: path.Clean(m.Target), output: true, sources: []source{{m.Source, "."}}}
 		if slices.ContainsFunc(list, func(have volume) bool { return have.target == v.target }) {

@@ -1,6 +1,7 @@
 //go:build unix
 
-package owner
+// Package fsync makes names durable.
+package fsync
 
 import (
 	"errors"
@@ -8,8 +9,9 @@ import (
 	"syscall"
 )
 
-// syncFolder makes the names in a folder durable.
-func syncFolder(path string) error {
+// Dir makes the names in the folder path durable: a new file of which only the content was synced can be gone after a
+// crash. Where a folder cannot be synced it does nothing.
+func Dir(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return err

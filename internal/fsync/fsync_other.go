@@ -1,0 +1,7 @@
+//go:build !unix
+
+// Package fsync makes names durable.
+package fsync
+
+// Dir does nothing: a folder cannot be synced here.
+func Dir(string) error { return nil }
