@@ -60,8 +60,12 @@ func (p *process) env(name string) string {
 	return ""
 }
 
-// hasGPU says whether the container was given GPUs.
+// hasGPU says whether the container was given GPUs: by the hook, which goes by the environment, or by CDI, which says "void"
+// there and brings the devices.
 func (p *process) hasGPU() bool {
+	if _, err := os.Stat("/dev/nvidiactl"); err == nil {
+		return true
+	}
 	devices := p.env("NVIDIA_VISIBLE_DEVICES")
 	return devices != "" && devices != "void"
 }
