@@ -138,7 +138,9 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 	image, err := s.machine.Runtime.Build(ctx, s.recipe.spec(), func(p container.Progress) {
 		fmt.Fprintln(lines, p.Text)
 		if step, ok := strings.CutPrefix(p.Text, "Step "); ok {
-			w.Emit(pipeline.Progress{Text: step})
+			number, instruction, _ := strings.Cut(step, " : ")
+			keyword, _, _ := strings.Cut(instruction, " ") // the rest can be a whole program
+			w.Emit(pipeline.Progress{Text: number + " " + keyword})
 		}
 	})
 	if failed, ok := errors.AsType[*container.BuildError](err); ok {
