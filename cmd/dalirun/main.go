@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/dalirun/dalirun/internal/cli"
 )
@@ -21,8 +22,9 @@ func main() {
 	signal.Notify(signals, watched...)
 	go func() {
 		first := <-signals
-		signal.Reset(watched...) // the second one ends the process at once
 		cancel(&cli.SignalError{Signal: first})
+		<-time.After(100 * time.Millisecond) // timeout(1) signals its child and then the child's group: one request
+		signal.Reset(watched...)             // the second one ends the process at once
 	}()
 	app := cli.App{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv}
 	os.Exit(int(app.Run(ctx, os.Args[1:])))

@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -113,7 +112,7 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(w.workspace, 0o755); err != nil { //nolint:gosec // a folder of the user's project
-		return nil, errors.Join(fmt.Errorf("make the workspace: %w", err), x.close())
+		return nil, errors.Join(pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace", "make the workspace: %w", err), x.close())
 	}
 	if x.lock, err = owner.Acquire(w.workspace, x.runID); err != nil {
 		return nil, errors.Join(err, x.close())

@@ -7,6 +7,7 @@ package tritontest
 
 import (
 	"context"
+	"errors"
 	"net"
 	"path"
 	"slices"
@@ -121,7 +122,7 @@ func NewUnstarted(tb testing.TB, models ...Model) *Server {
 	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.observe), grpc.WaitForHandlers(true))
 	pb.RegisterGRPCInferenceServiceServer(s.grpc, s)
 	s.work.Go(func() {
-		if err := s.grpc.Serve(s.gate); err != nil {
+		if err := s.grpc.Serve(s.gate); err != nil && !errors.Is(err, grpc.ErrServerStopped) { // stopped before it began
 			tb.Errorf("serve: %v", err)
 		}
 	})
