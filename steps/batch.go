@@ -227,8 +227,9 @@ func program(command []string) string {
 }
 
 func exitHint(exit container.Exit) string {
-	if exit.OOM {
-		return "close other programs, or raise the memory limit of the container engine's machine"
+	const killed = 137
+	if exit.OOM || exit.Code == killed { // an engine under load can lose the kernel's notice
+		return "it was killed, mostly for memory: close other programs, or raise the memory limit of the container engine's machine"
 	}
 	return ""
 }

@@ -326,6 +326,12 @@ func testMemory(t *testing.T, s *suite) {
 	spec := s.spec("allocate", itoa(256<<20))
 	spec.Memory = 64 << 20
 	exit, stdout, _ := s.finish(t, spec)
+	for range 2 { // containerd's notice races with the exit, and an engine under load has been seen to lose it
+		if exit.OOM {
+			break
+		}
+		exit, stdout, _ = s.finish(t, spec)
+	}
 	if !exit.OOM || exit.Code != codeKilled || strings.Contains(stdout, "done") {
 		t.Errorf("more than the limit: got %+v, %q", exit, stdout)
 	}
