@@ -191,9 +191,14 @@ func takenPort(err error) (uint16, bool) {
 	return uint16(port), parseErr == nil
 }
 
-// isRemoving says whether somebody else is removing the container already.
+// isRemoving says whether a removal is worth another try: somebody else is at it already, or the container was killed while it
+// started, and the engine has not let go of it yet (it is "Dead" then).
 func isRemoving(err error) bool {
-	return cerrdefs.IsConflict(err) && containsAny(err.Error(), "already in progress", "is being removed")
+	if err == nil {
+		return false
+	}
+	return cerrdefs.IsConflict(err) && containsAny(err.Error(), "already in progress", "is being removed") ||
+		containsAny(err.Error(), "failed to remove root filesystem", "device or resource busy", "did not receive an exit event")
 }
 
 // isNotRunning says whether a request failed because the container does not run (any more).
