@@ -78,8 +78,8 @@ func TestEvictPassesOverWhatIsInUse(t *testing.T) {
 	s := open(t)
 	fill(t, s)
 	reader := get(t, s, "a")
-	must(t, s.Pin("b", "/work/space ü/.dalirun"))
-	must(t, s.Pin("c", "/work/space ü/.dalirun"))
+	must(t, s.Pin("b", "/home/me/space ü/.dalirun"))
+	must(t, s.Pin("c", "/home/me/space ü/.dalirun"))
 	must(t, s.Pin("c", "another"))
 	if got := evict(t, s, 0, true); got != "d" {
 		t.Errorf("%q would be evicted", got)
@@ -89,15 +89,15 @@ func TestEvictPassesOverWhatIsInUse(t *testing.T) {
 	}
 	pins, err := s.Pins(t.Context())
 	must(t, err)
-	want := []store.Pin{{"/work/space ü/.dalirun", "b"}, {"/work/space ü/.dalirun", "c"}, {"another", "c"}}
+	want := []store.Pin{{"/home/me/space ü/.dalirun", "b"}, {"/home/me/space ü/.dalirun", "c"}, {"another", "c"}}
 	less := func(a, b store.Pin) int {
 		return strings.Compare(string(a.Fingerprint)+a.Name, string(b.Fingerprint)+b.Name)
 	}
 	if diff := cmp.Diff(sorted(want, less), sorted(pins, less)); diff != "" {
 		t.Error(diff)
 	}
-	must(t, s.Unpin("/work/space ü/.dalirun"))
-	must(t, s.Unpin("/work/space ü/.dalirun"))
+	must(t, s.Unpin("/home/me/space ü/.dalirun"))
+	must(t, s.Unpin("/home/me/space ü/.dalirun"))
 	closeEntry(t, reader)
 	if got := evict(t, s, 0, false); got != "b a" { // a was used later
 		t.Errorf("%q was evicted", got)

@@ -134,15 +134,15 @@ func testInputs(t *testing.T, s *suite) {
 	s.file(t, single, "script")
 
 	spec := s.spec("read", "/in/sub/a.txt")
-	spec.Inputs = []container.Mount{{Source: dir, Target: "/in"}, {Source: single, Target: "/work/script.py"}}
+	spec.Inputs = []container.Mount{{Source: dir, Target: "/in"}, {Source: single, Target: "/job/script.py"}}
 	if got := s.succeed(t, spec); got != "content" {
 		t.Errorf("folder: %q", got)
 	}
-	spec.Command = []string{"read", "/work/script.py"}
+	spec.Command = []string{"read", "/job/script.py"}
 	if got := s.succeed(t, spec); got != "script" {
 		t.Errorf("file: %q", got)
 	}
-	for _, path := range []string{"/in/sub/a.txt", "/in/new.txt", "/work/script.py"} {
+	for _, path := range []string{"/in/sub/a.txt", "/in/new.txt", "/job/script.py"} {
 		spec.Command = []string{"write", path, "changed"}
 		if exit, _, _ := s.finish(t, spec); exit.Code == 0 {
 			t.Errorf("%s: an input could be written", path)
@@ -161,9 +161,9 @@ func testNestedMounts(t *testing.T, s *suite) {
 	if err := os.Mkdir(filepath.Join(in, "out"), 0o755); err != nil { //nolint:gosec // a mount point
 		t.Fatal(err)
 	}
-	spec := s.spec("write", "/work/out/result", "made")
-	spec.Inputs = []container.Mount{{Source: in, Target: "/work"}}
-	spec.Outputs = []container.Mount{{Source: out, Target: "/work/out"}}
+	spec := s.spec("write", "/job/out/result", "made")
+	spec.Inputs = []container.Mount{{Source: in, Target: "/job"}}
+	spec.Outputs = []container.Mount{{Source: out, Target: "/job/out"}}
 	s.succeed(t, spec)
 	if data, err := os.ReadFile(filepath.Join(out, "result")); err != nil || string(data) != "made" {
 		t.Errorf("got %q, %v", data, err)

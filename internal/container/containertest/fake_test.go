@@ -137,19 +137,19 @@ func TestFakeIgnoresTermWithoutInit(t *testing.T) {
 func TestHostPath(t *testing.T) {
 	t.Parallel()
 	spec := container.Spec{
-		Inputs:  []container.Mount{{Source: "/host/in", Target: "/work"}},
-		Outputs: []container.Mount{{Source: "/host/out", Target: "/work/out"}},
+		Inputs:  []container.Mount{{Source: "/host/in", Target: "/job"}},
+		Outputs: []container.Mount{{Source: "/host/out", Target: "/job/out"}},
 	}
 	for inside, want := range map[string]struct {
 		host     string
 		writable bool
 		err      error
 	}{
-		"/work":           {"/host/in", false, nil},
-		"/work/a/../b":    {"/host/in/b", false, nil},
-		"/work/out/model": {"/host/out/model", true, nil},
-		"/work/output":    {"/host/in/output", false, nil},
-		"/workshop":       {"", false, syscall.ENOENT},
+		"/job":           {"/host/in", false, nil},
+		"/job/a/../b":    {"/host/in/b", false, nil},
+		"/job/out/model": {"/host/out/model", true, nil},
+		"/job/output":    {"/host/in/output", false, nil},
+		"/jobless":       {"", false, syscall.ENOENT},
 	} {
 		host, writable, err := containertest.HostPath(spec, inside)
 		if host != want.host || writable != want.writable || !errors.Is(err, want.err) {

@@ -70,7 +70,7 @@ func TestPack(t *testing.T) {
 		t.Fatal(err)
 	}
 	in, err := volumes(container.Spec{Inputs: []container.Mount{
-		{Source: dir, Target: "/in/"}, {Source: filepath.Join(dir, "run.sh"), Target: "/in/more.sh"}, {Source: filepath.Join(dir, "private"), Target: "/work/one"},
+		{Source: dir, Target: "/in/"}, {Source: filepath.Join(dir, "run.sh"), Target: "/in/more.sh"}, {Source: filepath.Join(dir, "private"), Target: "/job/one"},
 	}})
 	if err != nil {
 		t.Fatal(err)

@@ -99,7 +99,7 @@ func testCopyBesideTheImage(t *testing.T, e engine) {
 	env := e.env(t, docker.Options{UID: otherUser, GID: otherUser, Transfer: docker.TransferCopy})
 	tag := e.image + "-beside"
 	_, err := env.Runtime.Build(t.Context(), container.BuildSpec{
-		Tag: tag, Dockerfile: []byte("ARG BASE\nFROM $BASE\nCOPY old /work/old\n"), Args: map[string]string{"BASE": e.image},
+		Tag: tag, Dockerfile: []byte("ARG BASE\nFROM $BASE\nCOPY old /job/old\n"), Args: map[string]string{"BASE": e.image},
 		Files: map[string][]byte{"old": []byte("of the image")},
 	}, nil)
 	if err != nil {
@@ -109,11 +109,11 @@ func testCopyBesideTheImage(t *testing.T, e engine) {
 	if err := os.WriteFile(script, []byte("of the host"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{"/work/old": "of the image", "/work/new": "of the host"} {
+	for path, want := range map[string]string{"/job/old": "of the image", "/job/new": "of the host"} {
 		var stdout bytes.Buffer
 		spec := probeSpec(e, "read", path)
 		spec.Image = tag
-		spec.Inputs = []container.Mount{{Source: script, Target: "/work/new"}}
+		spec.Inputs = []container.Mount{{Source: script, Target: "/job/new"}}
 		finish(t, env.Runtime, spec, &stdout)
 		if stdout.String() != want {
 			t.Errorf("%s: got %q, want %q", path, stdout.String(), want)
