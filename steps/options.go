@@ -29,14 +29,16 @@ const (
 
 // Options say what a run makes. They are complete and validated: nothing here is "auto".
 type Options struct {
-	Lane      Lane
-	Images    Source
-	Release   release.Release // with NGC
-	Registry  string          // with NGC: HOST or HOST/PREFIX
-	BaseImage string          // with Local: a Debian 12 image
-	BuildNet  string          // with Local: network of image builds, "host" or ""
-	BuildArgs map[string]string
-	CABundle  []byte // with Local: certificates that builds need behind an intercepting proxy
+	Lane     Lane
+	Images   Source
+	Release  release.Release // with NGC
+	Registry string          // with NGC: HOST or HOST/PREFIX
+	// ExporterRef and ServerRef, with NGC, name the images themselves, whatever their name and tag; empty is the release's in the registry.
+	ExporterRef, ServerRef string
+	BaseImage              string // with Local: a Debian 12 image
+	BuildNet               string // with Local: network of image builds, "host" or ""
+	BuildArgs              map[string]string
+	CABundle               []byte // with Local: certificates that builds need behind an intercepting proxy
 
 	Weights   WeightsSource
 	Picture   Picture
@@ -45,6 +47,7 @@ type Options struct {
 	MaxBatch  int               // 1 to 256
 	GPUs      string            // docker run --gpus grammar, for build and serving alike
 	Device    Device            // what the GPU is, for the engine's fingerprint
+	NoNVML    bool              // the driver has no whole NVML, as on WSL 2: DALI must not ask it
 
 	HTTP, GRPC, Metrics container.Port
 	ReadyTimeout        time.Duration // for each wait of serve: live, and every model
@@ -87,6 +90,9 @@ type Machine struct {
 	Runtime container.Runtime
 	Memo    Memo
 	Fetch   Fetcher
+	Timings Timings
+	// GPUMemory asks the host for the memory of the GPUs that the run uses. Nil where the host cannot tell.
+	GPUMemory func(context.Context) (GPUMemory, error)
 	// Ready, if set, is told of a server that is ready to outlive the run, before the step ends.
 	Ready func(context.Context, Server) error
 }
@@ -96,6 +102,17 @@ type Memo interface {
 	Recall(key string) (string, bool)
 	Remember(key, value string) error
 }
+
+// Timings keeps TensorRT's timing caches, each under the name of what it was measured on. They only save time: what is lost is measured again.
+type Timings interface {
+	// Load copies the cache of a name to the new file path, and says whether there was one.
+	Load(ctx context.Context, name, path string) (bool, error)
+	// Keep replaces the cache of a name by the file path.
+	Keep(ctx context.Context, name, path string) error
+}
+
+// GPUMemory is that of the GPU with the least free memory among those of a run, in bytes.
+type GPUMemory struct{ Free, Total int64 }
 
 // Fetcher downloads url into the new file path. onProgress gets bytes; a total of zero is unknown.
 type Fetcher interface {
