@@ -43,6 +43,7 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 			}{{junit, r.WriteJUnit}, {html, r.WriteHTML}} {
 				err = errors.Join(err, writeFile(file.name, file.write))
 			}
+			r.Server = nil // it is gone: nobody should try its address
 			return x.result(err, s, r.WriteText)
 		},
 	}

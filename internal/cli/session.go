@@ -129,7 +129,7 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 }
 
 func newCollector() *report.Collector {
-	return &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }}
+	return &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }, Program: version()}
 }
 
 // labels mark everything that this run makes.

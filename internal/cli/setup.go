@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -62,7 +63,14 @@ func (x *session) link(_ context.Context, values pipeline.Values) error {
 			return err
 		}
 	}
-	return os.Rename(next, filepath.Join(x.wishes.workspace, repositoryLink))
+	link := filepath.Join(x.wishes.workspace, repositoryLink)
+	if err := os.Rename(next, link); err != nil {
+		return err
+	}
+	x.sink.Emit(pipeline.Event{
+		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: pipeline.Result{Name: report.ResultRepository, Value: link},
+	})
+	return nil
 }
 
 // refused ends a run that did not begin. With JSON on stdout a program finds one object there all the same.

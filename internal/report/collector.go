@@ -18,6 +18,8 @@ type Collector struct {
 	// ExitCode returns the exit code of an error; set it before the first event. Without it every error has 1. A run whose
 	// code is above 128, those of signals, was cancelled.
 	ExitCode func(error) int
+	// Program is the version of the program, for the report.
+	Program string
 
 	mu     sync.Mutex
 	report Report
@@ -92,6 +94,10 @@ func (c *Collector) result(step pipeline.ID, x pipeline.Result) {
 		err = as(x.Value, &c.report.TimeToReadySeconds)
 	case ResultServer:
 		err = as(x.Value, &c.report.Server)
+	case ResultGPUs:
+		err = as(x.Value, &c.report.GPUs)
+	case ResultRepository:
+		err = as(x.Value, &c.report.Repository)
 	}
 	if err != nil {
 		c.warn(step, fmt.Sprintf("its result %q is not in this report: %v", x.Name, err))
@@ -175,7 +181,7 @@ func (c *Collector) Report() Report {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	r := c.report
-	r.Version = Version
+	r.Version, r.Program = Version, c.Program
 	if !c.ended {
 		r.Verdict, r.Error, r.ExitCode = Failed, "the run has not ended", 1
 	}

@@ -27,6 +27,8 @@ const (
 	ResultParity      = "parity"        // a parity.Report
 	ResultTimeToReady = "time_to_ready" // seconds
 	ResultServer      = "server"        // object with "grpc", "http", "metrics" (HOST:PORT) and "name"
+	ResultGPUs        = "gpus"          // list of the lines of nvidia-smi -L in the server's container
+	ResultRepository  = "repository"    // path of the model repository
 )
 
 // Verdict is the outcome of a run.
@@ -42,6 +44,7 @@ const (
 // Report is the result of a run.
 type Report struct {
 	Version            int               `json:"version"`
+	Program            string            `json:"dalirun,omitempty"` // version of the program
 	Verdict            Verdict           `json:"verdict"`
 	Error              string            `json:"error,omitempty"`
 	ExitCode           int               `json:"exit_code"`
@@ -59,6 +62,8 @@ type Report struct {
 	Parity             *parity.Report    `json:"parity,omitempty"`
 	TimeToReadySeconds float64           `json:"time_to_ready_seconds,omitempty"`
 	Server             *Server           `json:"server,omitempty"`
+	GPUs               []string          `json:"gpus,omitempty"`       // that the server's container saw
+	Repository         string            `json:"repository,omitempty"` // path of the model repository
 	Steps              []Step            `json:"steps"`
 }
 

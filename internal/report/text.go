@@ -33,6 +33,9 @@ func (r Report) WriteText(w io.Writer) error {
 	if r.TimeToReadySeconds > 0 {
 		fmt.Fprintf(&b, "\nserver ready after %s\n", seconds(r.TimeToReadySeconds))
 	}
+	for _, gpu := range r.GPUs {
+		fmt.Fprintf(&b, "server saw %s\n", oneLine(gpu))
+	}
 	if s := r.Server; s != nil {
 		fmt.Fprintf(&b, "server at grpc %s, http %s, metrics %s\n", oneLine(s.GRPC), oneLine(s.HTTP), oneLine(s.Metrics))
 	}
