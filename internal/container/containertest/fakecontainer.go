@@ -44,6 +44,7 @@ type fakeContainer struct {
 	terminated chan struct{} // closed by SIGTERM
 	handled    bool          // the program asked for Terminated
 	listeners  map[uint16]net.Listener
+	files      map[string][]byte // what was written outside of mounts
 }
 
 func newFakeContainer(f *Fake, id string, img Image, spec container.Spec, out container.Streams) *fakeContainer {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -33,9 +32,6 @@ func ProbeImage() Image {
 type fakeSystem struct {
 	container *fakeContainer
 	spec      container.Spec
-
-	mu    sync.Mutex
-	files map[string][]byte // what was written outside of mounts
 }
 
 func (s *fakeSystem) Getenv(name string) string {
@@ -50,9 +46,9 @@ func (s *fakeSystem) ReadFile(name string) ([]byte, error) {
 	if err == nil {
 		return os.ReadFile(host)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	data, ok := s.files[path.Clean(name)]
+	s.container.mu.Lock()
+	defer s.container.mu.Unlock()
+	data, ok := s.container.files[path.Clean(name)]
 	if !ok {
 		return nil, err
 	}
@@ -67,9 +63,9 @@ func (s *fakeSystem) WriteFile(name string, data []byte) error {
 	case err == nil, s.spec.ReadOnly && !s.onTmpfs(name):
 		return fmt.Errorf("write %s: %w", name, syscall.EROFS)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.files = put(s.files, path.Clean(name), data)
+	s.container.mu.Lock()
+	defer s.container.mu.Unlock()
+	s.container.files = put(s.container.files, path.Clean(name), data)
 	return nil
 }
 

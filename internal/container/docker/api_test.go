@@ -237,23 +237,6 @@ func TestCreateThatIsInterrupted(t *testing.T) {
 	}
 }
 
-// TestRemoveThatIsUnderWay holds that Remove returns when the container is gone, whoever removes it.
-func TestRemoveThatIsUnderWay(t *testing.T) {
-	t.Parallel()
-	tries := 0
-	a := &api{answers: map[string]http.HandlerFunc{}}
-	a.answers["DELETE /containers/c"] = func(w http.ResponseWriter, r *http.Request) {
-		if tries++; tries < 3 {
-			fail(http.StatusConflict, "removal of container c is already in progress")(w, r)
-			return
-		}
-		fail(http.StatusNotFound, "No such container: c")(w, r)
-	}
-	if err := a.serve(t, Options{}).Remove(t.Context(), "c"); err != nil || tries != 3 {
-		t.Errorf("got %v after %d tries", err, tries)
-	}
-}
-
 // TestFollowedLogThatEndsEarly plays an engine that refuses attaching and whose followed log leaves out the end.
 func TestFollowedLogThatEndsEarly(t *testing.T) {
 	t.Parallel()

@@ -44,7 +44,7 @@ func (r *Runtime) explain(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil || errors.Is(kind, container.ErrUnreachable) || errors.Is(kind, container.ErrPermission) {
 		return fmt.Errorf("%s: %w", what, r.unavailable(ctx, err))
 	}
-	return &runtimeError{kind: kind, text: what + ": " + words(err) + hint(kind), cause: err}
+	return &runtimeError{kind: kind, text: what + ": " + words(err), cause: err}
 }
 
 // explainRegistry is explain for what a registry may be the reason of.
@@ -97,13 +97,6 @@ func exists(path string) bool {
 // words are the engine's own, without the client's preamble.
 func words(err error) string {
 	return strings.TrimSpace(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
-}
-
-func hint(kind error) string {
-	if errors.Is(kind, container.ErrNoGPU) {
-		return " (is the NVIDIA Container Toolkit installed, and was the container engine restarted after it?)"
-	}
-	return ""
 }
 
 // kindOf maps an error of the engine to a sentinel, or nil. Text comes first where the engine's status codes are

@@ -12,15 +12,11 @@ import (
 	"syscall"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
 
 	"github.com/dalirun/dalirun/internal/container"
 )
-
-// codeKilled is the exit code of a process that SIGKILL ended.
-const codeKilled = 128 + int(syscall.SIGKILL)
 
 type addrs = map[uint16]netip.AddrPort
 
@@ -80,35 +76,6 @@ func (h *handle) awaitExit(ctx context.Context) (container.Exit, error) {
 			err = errors.Join(container.ErrUnreachable, err)
 		}
 		return container.Exit{}, h.runtime.explain(ctx, "wait for "+h.name, err)
-	}
-}
-
-// outOfMemory says whether the kernel killed the container for memory. An engine may hear of that a moment after the
-// exit (seen once in a hundred on 20.10), so where it is possible it is asked for a while.
-func (h *handle) outOfMemory(ctx context.Context, code int) (bool, error) {
-	const patience = time.Second
-	ctx, cancel := h.runtime.limit(ctx)
-	defer cancel()
-	deadline := time.After(patience)
-	ticker := time.NewTicker(patience / 10)
-	defer ticker.Stop()
-	for {
-		found, err := h.runtime.api.ContainerInspect(ctx, h.id)
-		if cerrdefs.IsNotFound(err) {
-			return false, nil // removed by somebody else, who killed it
-		}
-		if err != nil {
-			return false, h.runtime.explain(ctx, "inspect "+h.name, err)
-		}
-		limited := found.HostConfig != nil && found.HostConfig.Memory > 0
-		if found.State != nil && found.State.OOMKilled || code != codeKilled || !limited || h.stopped.Load() {
-			return found.State != nil && found.State.OOMKilled, nil
-		}
-		select {
-		case <-ticker.C:
-		case <-deadline:
-			return false, nil
-		}
 	}
 }
 

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	cerrdefs "github.com/containerd/errdefs"
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 
@@ -176,37 +175,6 @@ func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
 	return late, func() {
 		stop()
 		cancel(context.Canceled)
-	}
-}
-
-// discard removes what a failed attempt may have left. It does so also where ctx has ended.
-func (r *Runtime) discard(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanup)
-	defer cancel()
-	return r.Remove(ctx, name)
-}
-
-// Remove kills and removes a container and its anonymous volumes.
-func (r *Runtime) Remove(ctx context.Context, id string) error {
-	ctx, cancel := r.limit(ctx)
-	defer cancel()
-	const between = 50 * time.Millisecond
-	ticker := time.NewTicker(between)
-	defer ticker.Stop()
-	for {
-		err := r.api.ContainerRemove(ctx, id, dcontainer.RemoveOptions{Force: true, RemoveVolumes: true})
-		if cerrdefs.IsNotFound(err) {
-			return nil
-		}
-		if !isRemoving(err) {
-			return r.explain(ctx, "remove container "+id, err)
-		}
-		// Somebody else is at it. Our caller counts on it being gone.
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return r.explain(ctx, "remove container "+id, context.Cause(ctx))
-		}
 	}
 }
 

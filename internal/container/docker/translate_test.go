@@ -38,10 +38,10 @@ func golden(t *testing.T, name string, got []byte) {
 // specs are one of each kind that the steps have.
 func specs() map[string]container.Spec {
 	batch := container.Spec{
-		Step: "export-onnx", Image: "dalirun/exporter:1", Command: []string{"python3", "/work/export.py", "--out=/out/model.onnx", "it's"},
+		Step: "export-onnx", Image: "dalirun/exporter:1", Command: []string{"python3", "/in/export.py", "--out=/out/model.onnx", "it's"},
 		Env:  map[string]string{"TORCH_HOME": "/tmp/torch", "HOME": "/tmp", "EMPTY": ""},
 		User: container.UserCaller, Network: container.NetworkNone, Role: container.RoleBatch,
-		Inputs:   []container.Mount{{Source: "/home/me/my files, all", Target: "/work"}},
+		Inputs:   []container.Mount{{Source: "/home/me/my files, all", Target: "/in"}},
 		Outputs:  []container.Mount{{Source: "/cache/tmp", Target: "/out"}},
 		ReadOnly: true, Tmpfs: map[string]int64{"/tmp": 1 << 30}, Init: true, Memory: 4 << 30, Pids: 512, Shm: 1 << 30,
 	}

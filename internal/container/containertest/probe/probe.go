@@ -12,6 +12,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Exit codes of the probe itself, chosen so that no test mistakes them for one that it asked for.
@@ -62,7 +63,7 @@ type process struct {
 //	wait                  says "ready", does not handle SIGTERM
 //	trap LAST             says "ready", at SIGTERM prints LAST and ends with 0
 //	ignore                says "ready", handles SIGTERM by doing nothing
-//	allocate BYTES        takes memory, then says "done"
+//	allocate BYTES PATH   says "ready", waits for the file PATH, takes memory, says "done"
 func Run(ctx context.Context, sys System, args []string, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		fmt.Fprintln(stderr, "probe: no command")
@@ -139,15 +140,7 @@ func commands() map[string]command {
 			<-ctx.Done()
 			return 0, nil
 		}},
-		"allocate": {1, func(_ context.Context, p process, a []string) (int, error) {
-			n, err := strconv.ParseInt(a[0], 10, 64)
-			if err != nil {
-				return 0, err
-			}
-			p.sys.Allocate(n)
-			fmt.Fprintln(p.stdout, "done")
-			return 0, nil
-		}},
+		"allocate": {2, allocate},
 	}
 }
 
@@ -163,6 +156,29 @@ func flood(_ context.Context, p process, a []string) (int, error) {
 	}
 	_, err = io.WriteString(p.stdout, a[1])
 	return 0, err
+}
+
+func allocate(ctx context.Context, p process, a []string) (int, error) {
+	n, err := strconv.ParseInt(a[0], 10, 64)
+	if err != nil {
+		return 0, err
+	}
+	fmt.Fprintln(p.stdout, "ready")
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := p.sys.ReadFile(a[1]); err == nil {
+			break
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return 0, nil
+		}
+	}
+	p.sys.Allocate(n)
+	fmt.Fprintln(p.stdout, "done")
+	return 0, nil
 }
 
 func serve(ctx context.Context, p process, a []string) (int, error) {

@@ -1,0 +1,61 @@
+package docker
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// TestRemove plays what engines answer of a container that is not simply there or gone.
+func TestRemove(t *testing.T) {
+	t.Parallel()
+	gone := fail(http.StatusNotFound, "No such container: c")
+	removed := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+	created, none := say(`[{"Id":"1234","Names":["/c"],"State":"created"}]`), say(`[]`)
+	for name, tt := range map[string]struct {
+		answers, lists []http.HandlerFunc // the last one stays
+		tries          int
+		want           string // in the error; empty is none
+	}{
+		"gone":                 {[]http.HandlerFunc{gone}, []http.HandlerFunc{none}, 1, ""},
+		"by somebody else":     {[]http.HandlerFunc{fail(http.StatusConflict, "removal of container c is already in progress"), gone}, []http.HandlerFunc{none}, 2, ""},
+		"busy":                 {[]http.HandlerFunc{fail(http.StatusInternalServerError, "unlinkat /x: device or resource busy"), removed}, nil, 2, ""},
+		"being created":        {[]http.HandlerFunc{gone, gone, removed}, []http.HandlerFunc{created}, 3, ""},
+		"creation fails":       {[]http.HandlerFunc{gone}, []http.HandlerFunc{say(`[{"Id":"c","Names":[],"State":"dead"}]`), none}, 2, ""},
+		"another's name":       {[]http.HandlerFunc{gone}, []http.HandlerFunc{say(`[{"Id":"1234","Names":["/cc","/d/c"]}]`)}, 1, ""},
+		"never gone":           {[]http.HandlerFunc{gone}, []http.HandlerFunc{created}, 0, "it is still there after 300ms, and the container engine says: No such container: c"},
+		"never let go of":      {[]http.HandlerFunc{fail(http.StatusConflict, "removal of container c is already in progress")}, nil, 0, "is still there after 300ms, and the container engine says: removal of container c is already"},
+		"refused":              {[]http.HandlerFunc{fail(http.StatusForbidden, "not allowed")}, nil, 1, "remove container c: not allowed"},
+		"gone, and lists fail": {[]http.HandlerFunc{gone}, []http.HandlerFunc{fail(http.StatusInternalServerError, "no list")}, 1, "remove container c: no list"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := &api{answers: map[string]http.HandlerFunc{
+				"DELETE /containers/c": inTurn(tt.answers), "GET /containers/json": inTurn(tt.lists),
+			}}
+			err := a.serve(t, Options{}).remove(t.Context(), "c", 300*time.Millisecond)
+			if (err != nil) != (tt.want != "") || err != nil && (!strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), "remove container c: ")) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if tries := a.count("DELETE /containers/c"); tt.tries != 0 && tries != tt.tries || tries < 1 {
+				t.Errorf("%d tries, want %d", tries, tt.tries)
+			}
+		})
+	}
+}
+
+// inTurn gives each answer once, and the last one from then on.
+func inTurn(answers []http.HandlerFunc) http.HandlerFunc {
+	var mu sync.Mutex
+	return func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		answer := answers[0]
+		if len(answers) > 1 {
+			answers = answers[1:]
+		}
+		mu.Unlock()
+		answer(w, r)
+	}
+}
