@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
 
@@ -65,6 +66,19 @@ func cpuLane(t *testing.T) cpu {
 // args are a command and the flags of the lane.
 func (c cpu) args(command string, more ...string) []string {
 	return append([]string{command, "--accel", "cpu", "--images", "local", "--weights", "random:0", "--cache-dir", c.cache}, more...)
+}
+
+// base is the image that dalirun builds local images on: it is there when the lane is.
+func (c cpu) base(t *testing.T) string {
+	t.Helper()
+	const usual = "debian:bookworm-slim"
+	if named := os.Getenv("DALIRUN_BASE_IMAGE"); named != "" {
+		return named
+	}
+	if _, err := c.engine.client(t).ImageInspect(t.Context(), usual); cerrdefs.IsNotFound(err) {
+		return "dalirun/debian-base:bookworm"
+	}
+	return usual
 }
 
 // own returns the lane with a copy of the cache for a test that would be in the way of others, or that is another user.

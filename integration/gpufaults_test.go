@@ -79,9 +79,9 @@ func (l lane) testStepFails(t *testing.T) {
 		says   []string // beside what every failure says
 		repeat bool     // the program failed, and not what it left
 	}{
-		"oom":      {[]string{"Cuda failure: out of memory", "trtexec exited with status 1"}, true},
-		"bad-onnx": {[]string{"Failed to parse ONNX model from file: /in/model.onnx", "status 1"}, true},
-		"unsaved":  {[]string{"saved no engine", "Saving engine to file failed"}, false},
+		"oom":      {[]string{"Cuda failure: out of memory", "trtexec exited with status 1: the GPU has too little free memory", "--max-batch"}, true},
+		"bad-onnx": {[]string{"Failed to parse ONNX model from file: /in/model.onnx", "status 1: trtexec cannot read the ONNX model", "--force export-onnx"}, true},
+		"unsaved":  {[]string{"trtexec could not write the engine's file", "Saving engine to file failed"}, true},
 	} {
 		t.Run(fail, func(t *testing.T) {
 			t.Parallel()
@@ -113,9 +113,9 @@ func (l lane) testNotReady(t *testing.T) {
 		args []string
 		says []string
 	}{
-		"cut-plan": {nil, []string{"model resnet50_trt: ", "unable to load plan file to auto complete config: /models/resnet50_trt/1/model.plan"}},
-		"hang":     {[]string{"--ready-timeout", "1s"}, []string{"model resnet50_trt is still loading after 1s", "resnet50_trt: LOADING"}},
-		"die":      {nil, []string{"tritonserver exited with status 139", "Signal (11) received."}},
+		"unreadable-plan": {nil, []string{"model resnet50_trt: ", "unable to load plan file to auto complete config: /models/resnet50_trt/1/model.plan: the engine's file is cut short", "--force build-engine"}},
+		"hang":            {[]string{"--ready-timeout", "1s"}, []string{"model resnet50_trt is still loading after 1s", "resnet50_trt: LOADING", "give it more time by --ready-timeout"}},
+		"die":             {nil, []string{"tritonserver exited with status 139", "Signal (11) received."}},
 	} {
 		t.Run(fail, func(t *testing.T) {
 			t.Parallel()

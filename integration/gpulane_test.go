@@ -25,6 +25,8 @@ func TestGPULane(t *testing.T) {
 	t.Run("user", l.testOrdinaryUser)
 	t.Run("tutorial", l.testTutorial)
 	t.Run("tensorrt-11", l.testTensorRT11)
+	t.Run("another-engine", l.testAnotherEngine)
+	t.Run("gpu-memory", l.testGPUMemory)
 	t.Run("cpu", l.testNGCOnCPU)
 	t.Run("no-gpu", l.testNoGPU)
 	t.Run("no-image", l.testNoImage)
@@ -33,7 +35,7 @@ func TestGPULane(t *testing.T) {
 	t.Run("wrong-answer", l.testWrongAnswer)
 }
 
-// every is each step of the GPU lane in one state.
+// every is each step of the GPU lane in one state, with a TensorRT that casts.
 func every(state pipeline.EndState) map[pipeline.ID]pipeline.EndState {
 	all := map[pipeline.ID]pipeline.EndState{}
 	for _, s := range steps.For(steps.Options{Lane: steps.GPU, Images: steps.NGC}, steps.Machine{}, steps.IDVerify) {
@@ -47,7 +49,24 @@ func trtexec(optBatch int) []string {
 	return []string{
 		"/usr/src/tensorrt/bin/trtexec", "--onnx=/in/model.onnx", "--saveEngine=/out/model.plan",
 		"--minShapes=input:1x3x224x224", fmt.Sprintf("--optShapes=input:%dx3x224x224", optBatch), "--maxShapes=input:256x3x224x224",
-		"--fp16", "--skipInference",
+		"--fp16", "--skipInference", "--timingCacheFile=/out/timing.cache", "--profilingVerbosity=detailed", "--exportLayerInfo=/out/layers.json",
+	}
+}
+
+// The lines of a build's log by which it is known what it began with.
+const (
+	coldBuild = "Could not read timing cache from: /out/timing.cache"
+	warmBuild = "bytes of timing cache from /out/timing.cache"
+)
+
+// checkBuild checks what a build of an engine was told to be.
+func (o outcome) checkBuild(t *testing.T, timing string, says ...string) {
+	t.Helper()
+	log := o.log(t, steps.IDBuildEngine)
+	for _, want := range append(says, timing) {
+		if !strings.Contains(log, want) {
+			t.Errorf("the log of %s does not say %q:\n%s", steps.IDBuildEngine, want, log)
+		}
 	}
 }
 
@@ -85,6 +104,9 @@ func (l lane) testE2E(t *testing.T) {
 		first.record(t, steps.IDServe).Args); diff != "" {
 		t.Errorf("tritonserver's arguments (-want +got):\n%s", diff)
 	}
+
+	first.checkBuild(t, coldBuild, "Plan was created with TensorRT version 10.9.0.34",
+		"engine: fp16 in 99.4 % of 322 tensors, TensorRT 10.9.0.34, batch 1/64/256, 19.5 KiB")
 
 	second, r := l.e2e(t, o, 0, flags(stubRegistry, "25.03")...)
 	want = every(pipeline.Cached)
@@ -132,6 +154,7 @@ func (l lane) checkOptBatch(t *testing.T, o opts) {
 	if got := build.Env["NVIDIA_VISIBLE_DEVICES"]; got != "0" {
 		t.Errorf("--gpus device=0 gave it the GPUs %q", got)
 	}
+	third.checkBuild(t, warmBuild, "batch 1/128/256")
 }
 
 func (l lane) testOrdinaryUser(t *testing.T) {
@@ -164,10 +187,11 @@ func (l lane) testTutorial(t *testing.T) {
 	if diff := cmp.Diff([]string{
 		"/opt/tensorrt/bin/trtexec", "--onnx=/in/model.onnx", "--saveEngine=/out/model.plan",
 		"--minShapes=input:1x3x224x224", "--optShapes=input:1x3x224x224", "--maxShapes=input:256x3x224x224",
-		"--explicitBatch", "--fp16", "--buildOnly",
+		"--explicitBatch", "--fp16", "--buildOnly", "--timingCacheFile=/out/timing.cache",
 	}, build.Args); diff != "" {
 		t.Errorf("trtexec's arguments (-want +got):\n%s", diff)
 	}
+	out.checkBuild(t, coldBuild, "engine: fp16 by the plan's size, 19.5 KiB for a model of 39.1 KiB, TensorRT 8.0.1.6, batch 1/1/256")
 	for id, variable := range map[pipeline.ID]string{
 		steps.IDBuildEngine:   "NVIDIA_PYTORCH_VERSION",
 		steps.IDSerializeDALI: "NVIDIA_PYTORCH_VERSION",
@@ -183,14 +207,88 @@ func (l lane) testTensorRT11(t *testing.T) {
 	t.Parallel()
 	l.stubs.pytorch(t, pytorchRef(stubRegistry, "26.06"), pytorch2606...)
 	l.stubs.triton(t, tritonRef(stubRegistry, "26.06"), triton2606...)
-	out, r := l.e2e(t, l.opts(t), 3, flags(stubRegistry, "26.06")...)
-	for _, want := range []string{"TensorRT 11.0", "cast to fp16", "--release"} {
-		if !strings.Contains(r.Stderr, want) {
-			t.Errorf("the error does not say %q:\n%s", want, r.Stderr)
-		}
+	o := l.opts(t)
+	out, _ := l.e2e(t, o, 0, flags(stubRegistry, "26.06")...)
+	want := every(pipeline.Done)
+	want[steps.IDCastONNX] = pipeline.Done
+	want[steps.IDExporterImage], want[steps.IDServerImage] = pipeline.Cached, pipeline.Cached
+	if diff := cmp.Diff(want, out.states()); diff != "" {
+		t.Errorf("the steps (-want +got):\n%s", diff)
 	}
+	cast := out.record(t, steps.IDCastONNX)
+	if diff := cmp.Diff([]string{"/usr/bin/python3", "/dalirun/python/cast_onnx.py", "--model", "/in/model.onnx", "--output", "/out/model.onnx"}, cast.Args); diff != "" {
+		t.Errorf("the arguments of the cast (-want +got):\n%s", diff)
+	}
+	if cast.Env["NVIDIA_PYTORCH_VERSION"] != "26.06" || cast.Env["NVIDIA_VISIBLE_DEVICES"] != "" {
+		t.Errorf("the cast ran in another image, or with a GPU: %v", cast.Env)
+	}
+	if args := out.record(t, steps.IDBuildEngine).Args; slices.Contains(args, "--fp16") {
+		t.Errorf("trtexec was asked for fp16, which it has not: %v", args)
+	}
+	out.checkBuild(t, coldBuild, "engine: fp16 in 99.4 % of 322 tensors, TensorRT 11.0.0.114")
+
+	// In fp32 nothing is cast.
+	exact, _ := l.e2e(t, o, 0, flags(stubRegistry, "26.06", "--precision", "fp32")...)
+	if _, cast := exact.states()[steps.IDCastONNX]; cast || !slices.Contains(exact.record(t, steps.IDBuildEngine).Args, "--noTF32") {
+		t.Errorf("in fp32 the steps are %v", exact.states())
+	}
+	exact.checkBuild(t, warmBuild, "engine: fp32 in all of 324 tensors")
+
+	registry := stubRegistry + "/no-modelopt"
+	l.stubs.pytorch(t, pytorchRef(registry, "26.06"), append(slices.Clone(pytorch2606), "STUB_FAIL=no-modelopt")...)
+	l.stubs.tag(t, tritonRef(stubRegistry, "26.06"), tritonRef(registry, "26.06"))
+	failed, r := l.e2e(t, l.opts(t), 4, flags(registry, "26.06")...)
+	r.says(t, "cast-onnx failed after", "this image cannot cast to fp16", "--precision fp32")
+	if log := failed.log(t, steps.IDBuildEngine); log != "" {
+		t.Errorf("a build was begun:\n%s", log)
+	}
+}
+
+// testAnotherEngine has a trtexec that ends well with another engine than was asked for: it is found before anything is served.
+func (l lane) testAnotherEngine(t *testing.T) {
+	t.Parallel()
+	for fail, says := range map[string][]string{
+		"silent-fp32":    {"the engine is fp32 although fp16 was asked for: 0 of its 324 tensors are half precision", "--precision fp32"},
+		"cut-plan":       {"the engine was cut: 9.8 KiB of 19.5 KiB were saved", "--cache-dir"},
+		"other-tensorrt": {"the engine was built by TensorRT 10.3.0.26, and the image says that it has 10.9.0.34", "-py3"},
+	} {
+		t.Run(fail, func(t *testing.T) {
+			t.Parallel()
+			o := l.opts(t)
+			args := flags(l.variant(t, fail), "25.03", "--cache-dir", l.cache)
+			for range 2 { // a refused engine is not kept
+				out, r := l.e2e(t, o, 4, args...)
+				r.says(t, append(says, "build-engine failed after", "full log: ")...)
+				states := out.states()
+				if states[steps.IDBuildEngine] != pipeline.Failed || states[steps.IDServe] != pipeline.Skipped {
+					t.Errorf("the steps ended as %v", states)
+				}
+			}
+		})
+	}
+}
+
+// testGPUMemory has a GPU with little free memory: nothing is built that it has no room for.
+func (l lane) testGPUMemory(t *testing.T) {
+	t.Parallel()
+	o := l.opts(t)
+	o.Path = []string{nvidiaSMI(t)}
+	query := filepath.Join(o.Path[0], "nvidia-smi-query.csv")
+	text, err := os.ReadFile(query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	little := strings.Replace(string(text), " 81559, 81079,", " 81559, 2500,", 1)
+	if err := os.WriteFile(query, []byte(little), 0o644); err != nil || little == string(text) {
+		t.Fatalf("the GPU's memory is not where it was looked for: %v\n%s", err, text)
+	}
+	out, r := l.e2e(t, o, 3, flags(stubRegistry, "25.03", "--cache-dir", l.cache)...)
+	r.says(t, "2500 MiB of 81559 MiB are free, and an engine for batches of up to 256 needs 2823 MiB at least", "use --max-batch 98, which fits")
 	if log := out.log(t, steps.IDBuildEngine); log != "" {
 		t.Errorf("a build was begun:\n%s", log)
+	}
+	if _, r := l.e2e(t, o, 0, flags(stubRegistry, "25.03", "--cache-dir", l.cache, "--max-batch", "98")...); strings.Contains(r.Stderr, "are free") {
+		t.Errorf("what was suggested is refused:\n%s", r.Stderr)
 	}
 }
 

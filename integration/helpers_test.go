@@ -33,6 +33,11 @@ var dalirun string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	// The reaper of testcontainers is an image of a registry, which may be out of reach; each test removes what it starts.
+	if err := os.Setenv("TESTCONTAINERS_RYUK_DISABLED", "true"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	dir, err := os.MkdirTemp("", "dalirun-bin")
 	if err == nil {
 		defer func() { _ = os.RemoveAll(dir) }() // nobody is left to tell

@@ -177,18 +177,7 @@ func (s scene) play(t *testing.T, k kill) {
 // clean fails the test if a dead run has left anything.
 func (s scene) clean(t *testing.T) {
 	t.Helper()
-	// An engine that was asked to create or remove a container when its client was killed may still be at it.
-	left := s.engine.containers(t, workspace(s.opts.Dir))
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-	for range 150 {
-		if len(left) == 0 {
-			break
-		}
-		<-tick.C
-		left = s.engine.containers(t, workspace(s.opts.Dir))
-	}
-	if len(left) != 0 {
+	if left := s.engine.containers(t, workspace(s.opts.Dir)); len(left) != 0 {
 		t.Errorf("containers are left: %v", left)
 	}
 	if u := s.opts.User; u != nil {
@@ -251,6 +240,7 @@ func TestKillOnStubs(t *testing.T) {
 func TestKillOnCPULane(t *testing.T) { //nolint:tparallel // its subtests share a cache, in which each looks for what it left itself
 	t.Parallel()
 	first := cpuLane(t)
+	first.bystanders(t)
 	began := time.Now()
 	t.Cleanup(func() { t.Logf("all of it took %s", time.Since(began).Round(time.Millisecond)) })
 	u := ordinary(t, first.engine)

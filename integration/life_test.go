@@ -80,6 +80,7 @@ func stopped(t *testing.T, e engine, workspace string) func() bool {
 func TestLivingRun(t *testing.T) {
 	t.Parallel()
 	c := cpuLane(t).own(t, nil)
+	c.bystanders(t)
 	o, other := opts{Dir: t.TempDir()}, opts{Dir: t.TempDir()}
 	seen := watch(t, c.engine, workspace(o.Dir))
 	living := start(t, c.engine, o, c.args("setup", "--force", string(steps.IDExportONNX))...)

@@ -231,6 +231,7 @@ func executions(ctx context.Context, t *testing.T, client *triton.Client) uint64
 func TestDetachedServer(t *testing.T) {
 	t.Parallel()
 	c := cpuLane(t)
+	c.bystanders(t)
 	o := opts{Dir: t.TempDir()}
 	mustRun(t, 0, c.engine, o, c.args("serve", "--detach")...)
 	t.Cleanup(func() {

@@ -61,19 +61,6 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-// base is the image that dalirun takes.
-func (b *bench) base(t *testing.T) string {
-	t.Helper()
-	const usual = "debian:bookworm-slim"
-	if named := os.Getenv("DALIRUN_BASE_IMAGE"); named != "" {
-		return named
-	}
-	if _, err := b.runtime.Image(t.Context(), usual); errors.Is(err, container.ErrNotFound) {
-		return "dalirun/debian-base:bookworm"
-	}
-	return usual
-}
-
 // values returns what a step made in the first run.
 func (b *bench) values(t *testing.T, id pipeline.ID) pipeline.Values {
 	t.Helper()

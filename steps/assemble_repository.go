@@ -8,8 +8,11 @@ import (
 	"path"
 	"path/filepath"
 
+	"google.golang.org/protobuf/encoding/prototext"
+
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/triton/pb"
 )
 
 // AssembleRepository lays the models out as Triton's model repository.
@@ -17,6 +20,7 @@ type AssembleRepository struct {
 	options Options
 	model   pipeline.Output // model.plan or model.onnx
 	dali    pipeline.Output
+	engine  pipeline.Output // what was proven of model.plan, in the gpu lane
 }
 
 const (
@@ -29,8 +33,11 @@ const (
 // ID returns assemble-repository.
 func (s *AssembleRepository) ID() pipeline.ID { return IDAssembleRepository }
 
-// Inputs are the served model and the serialized DALI pipeline.
+// Inputs are the served model and the serialized DALI pipeline, and in the gpu lane what was proven of the engine.
 func (s *AssembleRepository) Inputs() []pipeline.Output {
+	if s.options.Lane == GPU {
+		return []pipeline.Output{s.model, s.dali, s.engine}
+	}
 	return []pipeline.Output{s.model, s.dali}
 }
 
@@ -74,6 +81,31 @@ func (s *AssembleRepository) Facts(context.Context, pipeline.Inputs) (pipeline.F
 	return facts, nil
 }
 
+// checkEngine holds the stored plan and the configuration that it is served with against what was proven of the engine.
+func (s *AssembleRepository) checkEngine(ctx context.Context, w *pipeline.Work, config []byte) error {
+	const hint = "--force build-engine builds it anew"
+	e, err := readEngine(w.Input(s.engine).Path)
+	if err != nil {
+		return err
+	}
+	bytes, sum, err := fileSum(ctx, w.Input(s.model).Path)
+	if err != nil {
+		return err
+	}
+	if bytes != e.Bytes || sum != e.SHA256 {
+		return pipeline.Faultf(pipeline.ContainerFailed, hint, "the stored engine is not the one that was proven: it has %d bytes and the SHA-256 %s, not %d and %s",
+			bytes, sum, e.Bytes, e.SHA256)
+	}
+	var c pb.ModelConfig
+	if err := prototext.Unmarshal(config, &c); err != nil {
+		return err
+	}
+	if err := e.fits(&c); err != nil {
+		return pipeline.Faultf(pipeline.ContainerFailed, hint, "the configuration of %s does not fit the engine: %w", c.GetName(), err)
+	}
+	return nil
+}
+
 // Run writes the repository. The models are hard links to the stored ones where the file system can.
 func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
 	root := w.Path(repositoryDir)
@@ -83,6 +115,9 @@ func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
 		}
 	}
 	files, err := s.texts()
+	if err == nil && s.options.Lane == GPU {
+		err = s.checkEngine(ctx, w, files[path.Join(gpuModel, "config.pbtxt")])
+	}
 	if err != nil {
 		return err
 	}

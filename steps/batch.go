@@ -11,7 +11,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -186,18 +186,10 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 		Tail:   last.lines(),
 		Repeat: m.Runtime.CommandLine(spec),
 	}
-	if diskFull(fault.Tail) {
-		fault.Kind, fault.Hint = pipeline.Environment, "free space on the disk of the cache, or name another with --cache-dir, then run again"
-		fault.Repeat = "" // what the line needs would stay, and go on filling the disk
+	if !exit.OOM {
+		last.explain(fault)
 	}
 	return nil, fault
-}
-
-// diskFull says whether a program ended for want of space: its outputs are on this host's disk.
-func diskFull(lines []string) bool {
-	return slices.ContainsFunc(lines, func(line string) bool {
-		return strings.Contains(strings.ToLower(line), strings.ToLower(container.ErrNoSpace.Error()))
-	})
 }
 
 func exitError(spec container.Spec, exit container.Exit, lines []string) error {
@@ -207,7 +199,7 @@ func exitError(spec container.Spec, exit container.Exit, lines []string) error {
 	}
 	for _, line := range lines { // our own programs end with one line that says what a user can mend
 		if reason, ok := strings.CutPrefix(line, "error: "); ok {
-			return fmt.Errorf("%s: %s", name, reason)
+			return fmt.Errorf("%s: %s", name, onHost(spec.Inputs, reason))
 		}
 	}
 	return fmt.Errorf("%s exited with status %d", name, exit.Code)
@@ -226,14 +218,6 @@ func program(command []string) string {
 	}
 }
 
-func exitHint(exit container.Exit) string {
-	const killed = 137
-	if exit.OOM || exit.Code == killed { // an engine under load can lose the kernel's notice
-		return "it was killed, mostly for memory: close other programs, or raise the memory limit of the container engine's machine"
-	}
-	return ""
-}
-
 // start starts a container, whose program may then run for longer than ctx. It bounds what an engine or a hook of it takes.
 func (m Machine) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, hangHint,
@@ -246,32 +230,11 @@ func (m Machine) start(ctx context.Context, spec container.Spec, out container.S
 	return c, nil
 }
 
-// runtimeFault says that it is the environment's turn where a container runtime did not do its part. A fault stays what it is.
-func runtimeFault(err error) error {
-	if _, ok := errors.AsType[*pipeline.Fault](err); ok {
-		return err
-	}
-	hint := ""
-	switch {
-	case errors.Is(err, container.ErrNoGPU):
-		hint = "install the NVIDIA Container Toolkit and restart the container engine, or use --accel cpu"
-	case errors.Is(err, container.ErrNoInit):
-		hint = "install tini where the container engine runs: it is what Docker calls docker-init"
-	case errors.Is(err, container.ErrPortTaken):
-		hint = "stop what uses the port, name another, or name none and a free one is taken"
-	case errors.Is(err, container.ErrNoSpace):
-		hint = spaceHint
-	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
-	default:
-		return err
-	}
-	return &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint}
-}
-
-// tail keeps the last lines of several streams, an unfinished one among them.
+// tail keeps the last lines of several streams, an unfinished one among them, and looks at all lines for what is known.
 type tail struct {
 	mu      sync.Mutex
 	last    []string
+	known   remedy.Finder
 	streams []*tailWriter
 }
 
@@ -296,6 +259,7 @@ func (t *tail) add(line []byte) {
 	if text == "" {
 		return
 	}
+	t.known.Read(text)
 	t.last = append(t.last, text)
 	if len(t.last) > tailLines {
 		t.last = t.last[1:]

@@ -68,9 +68,9 @@ func TestContainerFailure(t *testing.T) {
 		tail    []string
 	}{
 		"reason of our programs": {
-			program: prints(2, "loading", "error: /in/weights.pth is no state dict of ResNet50: it lacks fc.weight"),
-			want:    "export_onnx.py: /in/weights.pth is no state dict of ResNet50: it lacks fc.weight",
-			tail:    []string{"loading", "error: /in/weights.pth is no state dict of ResNet50: it lacks fc.weight"},
+			program: prints(2, "loading", "error: argument --weights: it lacks fc.weight"),
+			want:    "export_onnx.py: argument --weights: it lacks fc.weight",
+			tail:    []string{"loading", "error: argument --weights: it lacks fc.weight"},
 		},
 		"traceback": {
 			program: prints(1, "Traceback (most recent call last):", "ValueError: error: not at the beginning"),
@@ -157,6 +157,11 @@ func TestStartRefused(t *testing.T) {
 		hint string
 	}{
 		"no GPU":      {container.ErrNoGPU, "NVIDIA Container Toolkit"},
+		"no such GPU": {fmt.Errorf("CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=7: %w", container.ErrNoGPU), "nvidia-smi -L"},
+		"old driver": {
+			fmt.Errorf("nvidia-container-cli: requirement error: unsatisfied condition: cuda>=12.8, please update your driver: %w", container.ErrNoGPU),
+			"dalirun doctor",
+		},
 		"no space":    {container.ErrNoSpace, "docker system df"},
 		"unreachable": {container.ErrUnreachable, ""},
 		"permission":  {container.ErrPermission, ""},

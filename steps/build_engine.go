@@ -1,10 +1,13 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -22,7 +25,12 @@ type BuildEngine struct {
 
 const (
 	planFile   = "model.plan"
+	engineFile = "engine.json"
 	onnxTarget = "/in/" + onnxFile
+	modelInput = "input" // as export_onnx.py names it
+	// What the build writes beside the engine, and nobody keeps from there.
+	layersFile = "layers.json"
+	timingFile = "timing.cache"
 )
 
 // ID returns build-engine.
@@ -31,13 +39,17 @@ func (s *BuildEngine) ID() pipeline.ID { return IDBuildEngine }
 // Inputs are the image with trtexec and the ONNX model.
 func (s *BuildEngine) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.onnx} }
 
-// Outputs are the engine.
+// Outputs are the engine, and what was proven of it.
 func (s *BuildEngine) Outputs() []pipeline.Output {
-	return []pipeline.Output{{Step: IDBuildEngine, Name: planFile}}
+	return []pipeline.Output{{Step: IDBuildEngine, Name: planFile}, s.engine()}
 }
 
-// findTrtexec runs trtexec where NVIDIA's images have it: on PATH in the PyTorch images, aside in the Triton images.
-const findTrtexec = `PATH="$PATH:/usr/src/tensorrt/bin:/opt/tensorrt/bin" exec trtexec "$@"`
+func (s *BuildEngine) engine() pipeline.Output {
+	return pipeline.Output{Step: IDBuildEngine, Name: engineFile}
+}
+
+// findTrtexec is where NVIDIA's images have trtexec: on PATH in the PyTorch images, aside in the Triton images.
+const findTrtexec = `PATH="$PATH:/usr/src/tensorrt/bin:/opt/tensorrt/bin"`
 
 // command is trtexec's argv in the dialect of the image's own TensorRT, or the release's where the image does not say.
 func (s *BuildEngine) command(env map[string]string) ([]string, release.Version, error) {
@@ -50,14 +62,33 @@ func (s *BuildEngine) command(env map[string]string) ([]string, release.Version,
 		return nil, version, pipeline.Faultf(pipeline.Environment, "name a release with --release YY.MM, for NVIDIA's plain -py3 image",
 			"the image does not say which TensorRT it holds (TRT_VERSION=%q)", text)
 	}
-	args, err := release.Trtexec(version, release.EngineBuild{
-		ONNX: onnxTarget, Plan: outDir + "/" + planFile, Input: "input",
-		MinBatch: 1, OptBatch: s.options.OptBatch, MaxBatch: s.options.MaxBatch, Precision: s.options.Precision,
-	})
-	if err != nil {
-		return nil, version, &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: "choose an older release with --release"}
+	build := release.EngineBuild{
+		ONNX: onnxTarget, Plan: outDir + "/" + planFile, Input: modelInput,
+		MinBatch: 1, OptBatch: s.options.OptBatch, MaxBatch: s.options.MaxBatch,
+		Precision: s.options.Precision, Cast: s.onnx.Step == IDCastONNX, TimingCache: outDir + "/" + timingFile,
 	}
-	return append([]string{"sh", "-c", findTrtexec, "trtexec"}, args...), version, nil
+	if d, err := release.DialectOf(version); err == nil && d.LayerInfo != "" {
+		build.LayerInfo = outDir + "/" + layersFile
+	}
+	args, err := release.Trtexec(version, build)
+	if errors.Is(err, release.ErrNeedsCast) {
+		return nil, version, &pipeline.Fault{
+			Kind: pipeline.Environment, Err: err, Hint: "--precision fp32 builds without a cast; so does an older release, which --release names",
+		}
+	}
+	if err != nil {
+		return nil, version, &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: "choose another release with --release"}
+	}
+	return append([]string{"sh", "-c", shellScript(version), "trtexec"}, args...), version, nil
+}
+
+// shellScript runs trtexec with the shell's arguments and then, where it can, has it say which TensorRT the plan names.
+func shellScript(version release.Version) string {
+	asks := release.PlanVersion(version, outDir+"/"+planFile)
+	if asks == nil {
+		return findTrtexec + ` exec trtexec "$@"`
+	}
+	return findTrtexec + `; trtexec "$@" && exec trtexec ` + strings.Join(asks, " ")
 }
 
 // Facts are trtexec's arguments, TensorRT's version and the GPU: an engine runs only on what it was built for.
@@ -76,13 +107,13 @@ func (s *BuildEngine) Facts(_ context.Context, in pipeline.Inputs) (pipeline.Fac
 	}, nil
 }
 
-// Run builds the engine.
+// Run builds the engine and proves that it is what was asked for.
 func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	env, err := s.machine.imageEnv(w.Input(s.image))
 	if err != nil {
 		return err
 	}
-	command, _, err := s.command(env)
+	command, version, err := s.command(env)
 	if err != nil {
 		return err
 	}
@@ -90,19 +121,96 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	spec.GPUs = s.options.GPUs
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
 	spec.Outputs = []container.Mount{{Source: w.Dir, Target: outDir}}
-	const limit = time.Hour // seen: 78 s on an H100; small GPUs take many minutes
-	last, err := s.machine.runBatch(ctx, w, spec, limit)
+	have, err := s.memory(ctx, w)
+	if err == nil {
+		err = s.checkMemory(have)
+	}
 	if err != nil {
 		return err
 	}
-	// trtexec has been seen to go on after it could not save.
-	info, err := os.Stat(w.Path(planFile))
-	if err != nil || info.Size() == 0 {
-		return &pipeline.Fault{
-			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Tail: last,
-			Hint: "its log says why; a full disk is the usual reason", Repeat: s.machine.Runtime.CommandLine(spec),
-		}
+	s.loadTimings(ctx, w, version)
+	log := newBuildLog(w.Emit)
+	m := s.machine
+	m.Runtime = reading{m.Runtime, log}
+	const limit = time.Hour // seen: 78 s on an H100; small GPUs take many minutes
+	last, err := m.runBatch(ctx, w, spec, limit)
+	if fault, ok := errors.AsType[*pipeline.Fault](err); ok && log.remedy() == gpuOutOfMemory {
+		s.outOfMemory(fault, have)
 	}
-	w.Emit(pipeline.Line{Text: fmt.Sprintf("engine: %d bytes", info.Size())})
-	return nil
+	if err != nil {
+		return err
+	}
+	s.keepTimings(ctx, w, version)
+	engine, err := s.prove(ctx, w, log.said(), env["TRT_VERSION"], version)
+	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
+		fault.Tail, fault.Repeat = last, s.machine.Runtime.CommandLine(spec)
+	}
+	if err != nil {
+		return err
+	}
+	w.Emit(pipeline.Result{Name: ResultEngine, Value: engine})
+	w.Emit(pipeline.Line{Text: "engine: " + engine.String()})
+	return engine.write(w.Path(engineFile))
+}
+
+// prove holds what was built against what was asked for. said is what trtexec told, image the version that the image says it has.
+func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, said buildFacts, image string, version release.Version) (Engine, error) {
+	bytes, sum, err := fileSum(ctx, w.Path(planFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && bytes == 0 { // trtexec has been seen to go on after it could not save
+		return Engine{}, pipeline.Faultf(pipeline.ContainerFailed, "its log says why; a full disk is the usual reason", "trtexec ended well but saved no engine")
+	}
+	if err != nil {
+		return Engine{}, err
+	}
+	onnx, err := os.Stat(w.Input(s.onnx).Path)
+	if err != nil {
+		return Engine{}, err
+	}
+	full := onnx.Size()
+	if s.onnx.Step == IDCastONNX {
+		full *= 2
+	}
+	described, told := layers{}, false
+	if data, err := os.ReadFile(w.Path(layersFile)); err == nil {
+		described, told = parseLayers(data)
+	}
+	e := Engine{
+		TensorRT: version.String(), GPU: s.options.Device.Name, Compute: s.options.Device.Compute, Bytes: bytes, SHA256: sum,
+		Precision: prove(s.options.Precision, described, bytes, full), Profile: said.Profile,
+	}
+	e.Inputs, e.Outputs = described.io()
+	said.fillTypes(&e)
+	if said.PlanVersion != "" {
+		e.TensorRT, e.ReadBack = said.PlanVersion, true
+	}
+	if d, err := release.DialectOf(version); err == nil && d.LayerInfo != "" && !told {
+		w.Emit(pipeline.Warning{Text: "trtexec did not describe the engine's layers: its precision is known by its size alone, its inputs and outputs are not"})
+	}
+	return e, cmp.Or(said.checkSize(bytes), checkVersion(said.PlanVersion, image), e.Precision.check())
+}
+
+// timingName is what a timing cache is good for: TensorRT takes none of another GPU or version.
+func (s *BuildEngine) timingName(version release.Version) string {
+	return fmt.Sprintf("%s, compute capability %s, TensorRT %s", s.options.Device.Name, s.options.Device.Compute, version)
+}
+
+// loadTimings puts the times of earlier builds where trtexec looks for them: 78 s become 10. Without them it measures again.
+func (s *BuildEngine) loadTimings(ctx context.Context, w *pipeline.Work, version release.Version) {
+	if s.machine.Timings == nil {
+		return
+	}
+	if _, err := s.machine.Timings.Load(ctx, s.timingName(version), w.Path(timingFile)); err != nil && ctx.Err() == nil {
+		_ = os.Remove(w.Path(timingFile)) // half a cache is none
+		w.Emit(pipeline.Warning{Text: "kernels are timed anew: " + err.Error()})
+	}
+}
+
+func (s *BuildEngine) keepTimings(ctx context.Context, w *pipeline.Work, version release.Version) {
+	if s.machine.Timings == nil {
+		return
+	}
+	err := s.machine.Timings.Keep(ctx, s.timingName(version), w.Path(timingFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil { // a trtexec that wrote none has said so
+		w.Emit(pipeline.Warning{Text: "the next build times its kernels anew: " + err.Error()})
+	}
 }

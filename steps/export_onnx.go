@@ -54,7 +54,7 @@ func (s *ExportONNX) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, er
 func (s *ExportONNX) Run(ctx context.Context, w *pipeline.Work) error {
 	spec := batchSpec(IDExportONNX, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{{Source: w.Input(s.weights).Path, Target: weightsTarget}}
-	return s.machine.runScript(ctx, w, exportScript(), spec, 15*time.Minute)
+	return ownWeights(s.options, w.Input(s.weights).Path, s.machine.runScript(ctx, w, exportScript(), spec, 15*time.Minute))
 }
 
 func exportScript() script { return script{"export_onnx.py", "program.py", "resnet50.py"} }

@@ -46,7 +46,10 @@ func TestFacts(t *testing.T) {
 			}
 			w.options.Weights = steps.WeightsSource{Kind: steps.File, Path: file}
 		}, []pipeline.ID{steps.IDExportONNX, steps.IDReference, steps.IDWeights}},
-		"optimal batch": {func(_ *testing.T, w *world) { w.options.OptBatch = 32 }, []pipeline.ID{steps.IDBuildEngine}},
+		"optimal batch": {
+			func(_ *testing.T, w *world) { w.options.OptBatch = 32 },
+			[]pipeline.ID{steps.IDAssembleRepository, steps.IDBuildEngine},
+		},
 		"largest batch": {
 			func(_ *testing.T, w *world) { w.options.MaxBatch = 128 },
 			[]pipeline.ID{steps.IDAssembleRepository, steps.IDBuildEngine, steps.IDSerializeDALI},
@@ -61,6 +64,7 @@ func TestFacts(t *testing.T) {
 		"TensorRT of the release, which the image overrules": {
 			func(_ *testing.T, w *world) { w.options.Release.TensorRT = "8.0.1" }, nil,
 		},
+		"NVML": {func(_ *testing.T, w *world) { w.options.NoNVML = true }, []pipeline.ID{steps.IDSerializeDALI}},
 		"picture": {
 			func(_ *testing.T, w *world) { w.options.Picture.Data = otherPicture() }, []pipeline.ID{steps.IDReference},
 		},

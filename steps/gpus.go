@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -53,11 +54,15 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, image string)
 	if code == exitCannotRun || code == exitNotFound {
 		said = append(said, "nvidia-smi is not in the container")
 	}
-	return &pipeline.Fault{
+	fault := &pipeline.Fault{
 		Kind: pipeline.Environment, Err: errors.New("the container does not see the GPU that was asked for"), Tail: lastOf(said, tailLines),
 		Hint: "install the NVIDIA Container Toolkit, or make its CDI devices anew (`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`), " +
 			"restart the container engine, and try docker run --rm --gpus=all " + image + " nvidia-smi",
 	}
+	if r, ok := remedy.Find(strings.Join(said, "\n")); ok {
+		fault.Err, fault.Hint = fmt.Errorf("%w: %s", fault.Err, r.Text), r.Hint
+	}
+	return fault
 }
 
 // lines are those of text that are not blank, without space around them.

@@ -216,6 +216,20 @@ func absent(memo Memo, ref string) (pipeline.State, pipeline.Values, error) {
 	return state, nil, nil
 }
 
+// RecallImage returns what is remembered of an image that was here: what identifies it, and its environment. An image that
+// is gone needs no registry to say what it held.
+func RecallImage(memo Memo, ref string) (id string, env map[string]string, ok bool) {
+	id, ok = memo.Recall(identityKey(ref))
+	if !ok {
+		return "", nil, false
+	}
+	text, ok := memo.Recall(envKey(id))
+	if !ok || json.Unmarshal([]byte(text), &env) != nil {
+		return "", nil, false
+	}
+	return id, env, true
+}
+
 func identityKey(ref string) string { return "identity of " + ref }
 func envKey(id string) string       { return "environment of " + id }
 

@@ -388,3 +388,33 @@ type unreachable struct{ container.Runtime }
 func (unreachable) Image(context.Context, string) (container.Image, error) {
 	return container.Image{}, fmt.Errorf("unix:///gone.sock: %w", container.ErrUnreachable)
 }
+
+// An image that was named takes the place of the release's, and what it was is remembered.
+func TestNamedImages(t *testing.T) {
+	t.Parallel()
+	const server, exporter = "registry.test/team/serving:prod-7", "registry.test/team/train:prod-7"
+	w := gpuNGC(t)
+	w.options.ServerRef, w.options.ExporterRef = server, exporter
+	if w.options.ServerImage() != server || w.options.ExporterImage() != exporter {
+		t.Errorf("%s and %s", w.options.ServerImage(), w.options.ExporterImage())
+	}
+	if id, env, ok := steps.RecallImage(w.memo, server); ok {
+		t.Errorf("remembered before: %s, %v", id, env)
+	}
+	env := map[string]string{"TRT_VERSION": "10.6.0.26"}
+	w.fake.AddRemote(server, containertest.Image{Image: container.Image{Env: env}})
+	w.fake.AddRemote(exporter, containertest.Image{})
+	for _, id := range []pipeline.ID{steps.IDServerImage, steps.IDExporterImage} {
+		if err := w.run(t, t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if diff := cmp.Diff([]string{server, exporter}, w.fake.Pulls()); diff != "" {
+		t.Errorf("pulled (-want +got):\n%s", diff)
+	}
+	w.fake.RemoveImage(server)
+	id, got, ok := steps.RecallImage(w.memo, server)
+	if made := w.values[w.step(steps.IDServerImage).Outputs()[0]]; !ok || id != made.Digest || cmp.Diff(env, got) != "" {
+		t.Errorf("remembered %s, %v, %v; made %v", id, got, ok, made)
+	}
+}

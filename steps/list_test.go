@@ -108,6 +108,9 @@ func batchOf(w *world) []string {
 	if w.options.Lane == steps.GPU {
 		ids = append(ids, "build-engine")
 	}
+	if w.options.Release.Tag == "26.06" && w.options.Precision == "fp16" {
+		ids = append(ids, "cast-onnx")
+	}
 	if w.options.Images == steps.Local { // their packages are read
 		ids = append(ids, "exporter-image", "server-image")
 	}

@@ -40,7 +40,7 @@ func (w *world) main(ctx context.Context, spec container.Spec, out container.Str
 		fmt.Fprint(out.Stdout, w.packages)
 		return 0
 	case "sh":
-		return batch(spec, out, trtexec)
+		return w.trtexec(fakeBuild{})(ctx, spec, out)
 	default:
 		return batch(spec, out, python)
 	}
@@ -133,7 +133,13 @@ func python(in inside) error {
 	case "seed_weights.py":
 		return in.write(in.arg("--output"), "weights "+in.arg("--seed"))
 	case "export_onnx.py":
-		return in.write(in.arg("--output"), "onnx of "+weights)
+		return in.write(in.arg("--output"), padded("onnx of "+weights, false))
+	case "cast_onnx.py":
+		onnx, err := in.read(in.arg("--model"))
+		if err != nil {
+			return err
+		}
+		return in.write(in.arg("--output"), padded("cast "+strings.TrimRight(onnx, " -"), true))
 	case "serialize_dali.py":
 		return in.write(in.arg("--output"), "dali "+strings.Join(in.Command[2:], " "))
 	case "reference.py":
@@ -168,14 +174,6 @@ func (in inside) imports(name string) error {
 		}
 	}
 	return nil
-}
-
-func trtexec(in inside) error {
-	onnx, err := in.read(in.arg("--onnx"))
-	if err != nil {
-		return err
-	}
-	return in.write(in.arg("--saveEngine"), "plan of "+onnx+" "+strings.Join(in.Command[4:], " "))
 }
 
 // tritonserver is the main process of the server's container: what arrives at its gRPC port goes to a Triton server in

@@ -8,10 +8,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/pipeline"
@@ -25,12 +27,7 @@ import (
 func TestServedRepositories(t *testing.T) {
 	t.Parallel()
 	all := cases()
-	all["gpu-ngc-max-batch-8"] = func(t *testing.T) *world {
-		t.Helper()
-		w := gpuNGC(t)
-		w.options.MaxBatch, w.options.OptBatch = 8, 8
-		return w
-	}
+	all["gpu-ngc-max-batch-8"] = smallBatches
 	for name, newWorld := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -48,8 +45,24 @@ func TestServedRepositories(t *testing.T) {
 				model := filepath.Base(filepath.Dir(file))
 				golden(t, name+"/"+model+".config.pbtxt", read(t, file))
 			}
+			want, err := dalirun.Assets.ReadFile("model_repository/resnet50_trt/labels.txt")
+			if err != nil {
+				t.Fatal(err)
+			}
+			labels, err := filepath.Glob(filepath.Join(root, "*", "labels.txt"))
+			if err != nil || len(labels) != 1 || !bytes.Equal(read(t, labels[0]), want) {
+				t.Errorf("the labels are %v, %v", labels, err)
+			}
 		})
 	}
+}
+
+// smallBatches is the mission with both sizes of a batch asked for.
+func smallBatches(t *testing.T) *world {
+	t.Helper()
+	w := gpuNGC(t)
+	w.options.MaxBatch, w.options.OptBatch = 8, 4
+	return w
 }
 
 // tree lists the folders and files below root, a model's file with what it holds: it is fake, and short.
@@ -123,33 +136,139 @@ func TestServedRepositoryHolds(t *testing.T) {
 	}
 }
 
-// TestCommittedRepositoryIsServed checks that what a user reads in model_repository/ is what the gpu lane serves.
+// TestCommittedRepositoryIsServed checks that the gpu lane serves what a user reads in model_repository/, and more: what
+// makes a server of it is laid over, and none of it is committed.
 func TestCommittedRepositoryIsServed(t *testing.T) {
 	t.Parallel()
-	w := gpuNGC(t)
-	if err := w.run(t, t.Context(), steps.IDAssembleRepository); err != nil {
-		t.Fatal(err)
-	}
-	root := w.values[w.step(steps.IDAssembleRepository).Outputs()[0]].Path
-	for _, model := range []string{"dali", "resnet50_trt", "ensemble_dali_resnet50"} {
-		committed, err := dalirun.Assets.ReadFile("model_repository/" + model + "/config.pbtxt")
+	for name, got := range configs(t, gpuNGC(t)) {
+		committed, err := dalirun.Assets.ReadFile("model_repository/" + name + "/config.pbtxt")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, want := config(t, read(t, filepath.Join(root, model, "config.pbtxt"))), config(t, committed); got != want {
-			t.Errorf("%s is served with\n%s\nand committed with\n%s", model, got, want)
+		got.InstanceGroup = nil
+		if got.GetDynamicBatching() != nil {
+			got.SchedulingChoice = nil
+		}
+		for _, input := range got.GetInput() {
+			input.AllowRaggedBatch = false
+		}
+		if want := config(t, committed); !proto.Equal(got, want) {
+			t.Errorf("%s is served with\n%s\nand committed with\n%s", name, got, want)
 		}
 	}
 }
 
-// config is a configuration without comments and layout.
-func config(t *testing.T, text []byte) string {
+// configs is the configuration of each model that w serves, by the model's name.
+func configs(t *testing.T, w *world) map[string]*pb.ModelConfig {
+	t.Helper()
+	if err := w.run(t, t.Context(), steps.IDAssembleRepository); err != nil {
+		t.Fatal(err)
+	}
+	root := w.values[w.step(steps.IDAssembleRepository).Outputs()[0]].Path
+	files, err := filepath.Glob(filepath.Join(root, "*", "config.pbtxt"))
+	if err != nil || len(files) != 3 {
+		t.Fatalf("configurations %v, %v", files, err)
+	}
+	all := map[string]*pb.ModelConfig{}
+	for _, file := range files {
+		all[filepath.Base(filepath.Dir(file))] = config(t, read(t, file))
+	}
+	return all
+}
+
+// config reads a configuration.
+func config(t *testing.T, text []byte) *pb.ModelConfig {
 	t.Helper()
 	var c pb.ModelConfig
 	if err := prototext.Unmarshal(text, &c); err != nil {
 		t.Fatal(err)
 	}
-	return c.String()
+	return &c
+}
+
+// TestServedConfigurations checks of every lane and source what a golden file that is written anew could get wrong.
+func TestServedConfigurations(t *testing.T) {
+	t.Parallel()
+	for name, newWorld := range cases() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			kind, count := pb.ModelInstanceGroup_KIND_GPU, int32(2)
+			if w.options.Lane == steps.CPU {
+				kind, count = pb.ModelInstanceGroup_KIND_CPU, 1
+			}
+			for model, c := range configs(t, w) {
+				if c.GetName() != model {
+					t.Errorf("%s is named %s", model, c.GetName())
+				}
+				if c.GetEnsembleScheduling() != nil {
+					// tritonserver 2.51: "instance group should not be specified for ensemble".
+					if len(c.GetInstanceGroup()) > 0 || c.GetInput()[0].GetAllowRaggedBatch() {
+						t.Errorf("the ensemble has an instance group or ragged batches: %s", c)
+					}
+					continue
+				}
+				if c.GetDynamicBatching() == nil {
+					t.Errorf("%s does not batch: %s", model, c)
+				}
+				if groups := c.GetInstanceGroup(); len(groups) != 1 || groups[0].GetKind() != kind || groups[0].GetCount() != count || len(groups[0].GetGpus()) > 0 {
+					t.Errorf("%s has the instances %v", model, groups)
+				}
+				if ragged := c.GetInput()[0].GetAllowRaggedBatch(); ragged != (model == steps.DALIModel) {
+					t.Errorf("%s takes ragged batches: %t", model, ragged)
+				}
+			}
+		})
+	}
+}
+
+// TestBatchesAgree checks that --opt-batch and --max-batch change the engine's profile, the served configuration and the
+// DALI pipeline alike: an engine of 8 behind a configuration of 256 would fail at the first larger batch.
+func TestBatchesAgree(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		opt, most int
+		preferred []int32
+		delay     uint64
+	}{
+		"the defaults":       {64, 256, []int32{64}, 500},
+		"small batches":      {4, 8, []int32{4}, 500},
+		"both the same":      {8, 8, []int32{8}, 500},
+		"tuned for one":      {1, 256, nil, 0},
+		"one picture a time": {1, 1, nil, 0},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			w.options.OptBatch, w.options.MaxBatch = tt.opt, tt.most
+			for model, c := range configs(t, w) {
+				if c.GetMaxBatchSize() != int32(tt.most) {
+					t.Errorf("%s takes batches up to %d", model, c.GetMaxBatchSize())
+				}
+				b := c.GetDynamicBatching()
+				if b != nil && (!slices.Equal(b.GetPreferredBatchSize(), tt.preferred) || b.GetMaxQueueDelayMicroseconds() != tt.delay) {
+					t.Errorf("%s is batched by %s, want %v and %d µs", model, b, tt.preferred, tt.delay)
+				}
+			}
+			commands := map[string]string{}
+			for _, spec := range w.fake.Specs() {
+				commands[spec.Step] = strings.Join(spec.Command, " ") + " "
+			}
+			for step, want := range map[pipeline.ID][]string{
+				steps.IDBuildEngine: {
+					"--minShapes=input:1x3x224x224 ", fmt.Sprintf("--optShapes=input:%dx3x224x224 ", tt.opt), fmt.Sprintf("--maxShapes=input:%dx3x224x224 ", tt.most),
+				},
+				steps.IDSerializeDALI: {fmt.Sprintf("--max-batch %d ", tt.most)},
+			} {
+				for _, argument := range want {
+					if !strings.Contains(commands[string(step)], argument) {
+						t.Errorf("%s runs %swithout %s", step, commands[string(step)], argument)
+					}
+				}
+			}
+		})
+	}
 }
 
 // TestRepositoryWithoutModel checks that a model that is gone is an error, and no repository without it.

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"maps"
 	"strconv"
 	"time"
 
@@ -48,10 +49,31 @@ func (s *SerializeDALI) command() []string {
 // Facts are the program and its arguments: for the gpu lane the `mixed` decoder on device 0, else the CPU's.
 func (s *SerializeDALI) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
 	facts, err := serializeScript().facts(s.command())
-	if python := s.pythonPath(); err == nil && python != "" {
-		facts["env PYTHONPATH"] = python
+	if err != nil {
+		return nil, err
 	}
-	return facts, err
+	for name, value := range s.env() {
+		facts["env "+name] = value
+	}
+	return facts, nil
+}
+
+// env is what the container's environment has besides what every batch container has.
+func (s *SerializeDALI) env() map[string]string {
+	env := nvmlEnv(s.options)
+	if python := s.pythonPath(); python != "" {
+		env["PYTHONPATH"] = python
+	}
+	return env
+}
+
+// nvmlEnv keeps DALI from asking NVML where NVML is not whole: building the decoder would end in "nvml error (999)", seen by others on WSL 2
+// (NVIDIA/DALI #3878, #4964). DALI reads a number here, not "true"; DALI before October 2021 (#3404) passes the variable over.
+func nvmlEnv(o Options) map[string]string {
+	if o.Lane != GPU || !o.NoNVML {
+		return map[string]string{}
+	}
+	return map[string]string{"DALI_DISABLE_NVML": "1"}
 }
 
 // pythonPath is where DALI's Python package is, if the interpreter does not find it by itself.
@@ -65,9 +87,7 @@ func (s *SerializeDALI) pythonPath() string {
 // Run serializes the DALI pipeline.
 func (s *SerializeDALI) Run(ctx context.Context, w *pipeline.Work) error {
 	spec := batchSpec(IDSerializeDALI, w.Input(s.image).Ref, s.command()...)
-	if python := s.pythonPath(); python != "" {
-		spec.Env["PYTHONPATH"] = python
-	}
+	maps.Copy(spec.Env, s.env())
 	if s.options.Lane == GPU {
 		spec.GPUs = s.options.GPUs
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -37,6 +38,10 @@ const (
 	DrainGrace = 35 * time.Second
 
 	pollEvery = 25 * time.Millisecond
+	// lateHint says what to do about a server that is not ready in time.
+	lateHint = "look at the last output for what it waits for; if that only takes long, give it more time by --ready-timeout"
+	// indexWithin is how long a server that answered a moment ago may take to say which models are not ready.
+	indexWithin = 2 * time.Second
 	// exitKnown is how long after a server's connections broke its exit may become known: its log is read to the end first.
 	exitKnown = 2 * time.Second
 )
@@ -74,6 +79,7 @@ func (s *Serve) spec(image, repository string) container.Spec {
 	spec.Publish = []container.Port{s.options.HTTP, s.options.GRPC, s.options.Metrics}
 	spec.Inputs = []container.Mount{{Source: repository, Target: repositoryTarget}}
 	spec.Grace = DrainGrace
+	maps.Copy(spec.Env, nvmlEnv(s.options))
 	if s.options.Lane == GPU {
 		spec.GPUs = s.options.GPUs
 	}
@@ -166,26 +172,44 @@ func (s *Serve) explain(ctx context.Context, p *process, spec container.Spec, cl
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Tail: p.last.lines(), Repeat: s.machine.Runtime.CommandLine(spec)}
+	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Repeat: s.machine.Runtime.CommandLine(spec)}
+	if late, ok := errors.AsType[*pipeline.Fault](err); ok {
+		fault.Err, fault.Hint = late.Err, late.Hint
+	}
 	if errors.Is(err, errServerExited) {
+		fault.Hint, fault.Tail = exitHint(p.exit), p.last.lines()
+		if !p.exit.OOM {
+			p.last.explain(fault)
+		}
 		return fault
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	index, indexErr := client.RepositoryIndex(ctx)
-	if indexErr != nil {
-		return fault // the first error says more
-	}
-	for _, m := range index {
-		if m.State != triton.StateReady && m.State != "" {
-			line := fmt.Sprintf("%s: %s", m.Name, m.State)
-			if m.Reason != "" {
-				line += ": " + m.Reason
-			}
-			fault.Tail = append(fault.Tail, line)
-		}
-	}
+	states := notReady(ctx, client)
+	p.kill(ctx) // an answer overtakes the log, which is whole only at its end
+	fault.Tail = append(p.last.lines(), states...)
+	p.last.explain(fault, append(states, err.Error())...)
 	return fault
+}
+
+// notReady is a line for each model that is not ready; none if the server does not say.
+func notReady(ctx context.Context, client *triton.Client) []string {
+	ctx, cancel := context.WithTimeout(ctx, indexWithin)
+	defer cancel()
+	index, err := client.RepositoryIndex(ctx)
+	if err != nil {
+		return nil // what went wrong before says more
+	}
+	var states []string
+	for _, m := range index {
+		if m.State == triton.StateReady || m.State == "" {
+			continue
+		}
+		line := fmt.Sprintf("%s: %s", m.Name, m.State)
+		if m.Reason != "" {
+			line += ": " + m.Reason
+		}
+		states = append(states, line)
+	}
+	return states
 }
 
 var errServerExited = errors.New("tritonserver exited")
@@ -219,6 +243,19 @@ func (p *process) start(ctx context.Context, w *pipeline.Work, spec container.Sp
 	return nil
 }
 
+// kill ends a server that is of no use, and waits a little for the last of its log. Its removal is left to stop.
+func (p *process) kill(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, exitKnown)
+	defer cancel()
+	if p.container.Stop(ctx, 0) != nil {
+		return // stop will say it
+	}
+	select {
+	case <-p.ended:
+	case <-ctx.Done():
+	}
+}
+
 // stop is what the end of the run does with the server: one that serves others is drained. Any other is killed: a
 // loading tritonserver ignores SIGTERM.
 func (p *process) stop(ctx context.Context) error {
@@ -249,7 +286,7 @@ func (p *process) drained(ctx context.Context) error {
 
 // within bounds do by limit, and by the life of the server.
 func (p *process) within(ctx context.Context, limit time.Duration, otherwise string, do func(context.Context) error) error {
-	late := fmt.Errorf("%s after %s", otherwise, limit)
+	late := pipeline.Faultf(pipeline.NotReady, lateHint, "%s after %s", otherwise, limit)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	done := make(chan error, 1)

@@ -14,6 +14,7 @@ const (
 	IDServerImage        pipeline.ID = "server-image"
 	IDWeights            pipeline.ID = "weights"
 	IDExportONNX         pipeline.ID = "export-onnx"
+	IDCastONNX           pipeline.ID = "cast-onnx"
 	IDBuildEngine        pipeline.ID = "build-engine"
 	IDSerializeDALI      pipeline.ID = "serialize-dali"
 	IDAssembleRepository pipeline.ID = "assemble-repository"
@@ -28,13 +29,18 @@ func For(o Options, m Machine, until pipeline.ID) []pipeline.Step {
 	server := newServerImage(o, m)
 	weights := newWeights(o, m, exporter)
 	export := &ExportONNX{o, m, output(exporter), output(weights)}
-	build := &BuildEngine{o, m, output(pick(o.Release.EngineIn, server, exporter)), output(export)}
-	model := pipeline.Step(export)
+	cast := &CastONNX{o, m, output(exporter), output(export)}
+	onnx := pipeline.Step(export)
+	if casts(o) {
+		onnx = cast
+	}
+	build := &BuildEngine{o, m, output(pick(o.Release.EngineIn, server, exporter)), output(onnx)}
+	model := onnx
 	if o.Lane == GPU {
 		model = build
 	}
 	dali := &SerializeDALI{o, m, output(pick(o.Release.DALIIn, server, exporter))}
-	repository := &AssembleRepository{o, output(model), output(dali)}
+	repository := &AssembleRepository{o, output(model), output(dali), build.engine()}
 	serve := &Serve{o, m, output(server), output(repository)}
 	reference := &Reference{o, m, output(exporter), output(weights)}
 	verify := &Verify{o, output(serve), reference.Tensor(), reference.Logits()}
@@ -44,6 +50,7 @@ func For(o Options, m Machine, until pipeline.ID) []pipeline.Step {
 		server,     // the image with tritonserver is there
 		weights,    // ResNet50's weights: fetched, a file, or seeded and calibrated
 		export,     // PyTorch → ONNX with a dynamic batch
+		cast,       // ONNX in fp32 → fp16, where TensorRT does not cast (gpu lane)
 		build,      // ONNX → TensorRT engine (gpu lane)
 		dali,       // the preprocessing as a serialized DALI pipeline
 		repository, // both and the ensemble, laid out for Triton
@@ -51,9 +58,9 @@ func For(o Options, m Machine, until pipeline.ID) []pipeline.Step {
 		reference,  // PyTorch's own tensor and logits for the picture
 		verify,     // what is served is what PyTorch says
 	}
-	if o.Lane == CPU {
-		list = slices.DeleteFunc(list, func(s pipeline.Step) bool { return s.ID() == IDBuildEngine })
-	}
+	list = slices.DeleteFunc(list, func(s pipeline.Step) bool {
+		return s.ID() == IDCastONNX && !casts(o) || s.ID() == IDBuildEngine && o.Lane == CPU
+	})
 	end := slices.IndexFunc(list, func(s pipeline.Step) bool { return s.ID() == until })
 	return list[:end+1]
 }

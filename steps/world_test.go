@@ -51,6 +51,7 @@ func cases() map[string]func(*testing.T) *world {
 		"cpu-ngc":       cpuNGC,
 		"gpu-ngc-25.03": gpuNGC,
 		"gpu-ngc-21.07": tutorial,
+		"gpu-ngc-26.06": tensorRT11,
 	}
 }
 
@@ -84,6 +85,15 @@ func gpuNGC(t *testing.T) *world {
 	t.Helper()
 	return newWorld(t, steps.Options{
 		Lane: steps.GPU, Images: steps.NGC, Precision: "fp16", Release: find(t, "25.03"), Device: h100,
+		Weights: steps.WeightsSource{Kind: steps.Random},
+	})
+}
+
+// tensorRT11 is a release whose TensorRT builds what the ONNX model says.
+func tensorRT11(t *testing.T) *world {
+	t.Helper()
+	return newWorld(t, steps.Options{
+		Lane: steps.GPU, Images: steps.NGC, Precision: "fp16", Release: find(t, "26.06"), Device: h100,
 		Weights: steps.WeightsSource{Kind: steps.Random},
 	})
 }

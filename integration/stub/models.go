@@ -143,7 +143,7 @@ func (r *models) plan(m *tritontest.Model, dir string) {
 		}
 		name := filepath.Join(dir, "1", "model.plan")
 		var err error
-		if engine, err = readArtifact(name, kindPlan); err != nil || engine.TensorRT != r.process.env("TRT_VERSION") {
+		if engine, err = readArtifact(name, kindPlan); err != nil || engine.TensorRT != r.process.env("TRT_VERSION") || r.process.fails("unreadable-plan") {
 			fmt.Fprint(r.log, grep(logCutPlan, `tensorrt.cc|logging.cc|'resnet50_trt'`))
 			return fmt.Errorf("unable to load plan file to auto complete config: %s", name)
 		}

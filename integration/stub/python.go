@@ -20,6 +20,7 @@ func (p *process) scripts() map[string]func([]string) (string, error) {
 	return map[string]func([]string) (string, error){
 		"seed_weights.py":   p.seedWeights,
 		"export_onnx.py":    p.exportONNX,
+		"cast_onnx.py":      p.castONNX,
 		"reference.py":      p.reference,
 		"serialize_dali.py": p.serializeDALI,
 	}
@@ -127,6 +128,26 @@ func (p *process) exportONNX(args []string) (string, error) {
 		return "{}", os.WriteFile(output, []byte("not ONNX\n"), 0o600)
 	}
 	return `{"opset": 13}`, artifact{Kind: kindONNX, Weights: sum}.write(output)
+}
+
+func (p *process) castONNX(args []string) (string, error) {
+	var model, output string
+	if err := errors.Join(p.torch(), parse(args, func(f *flag.FlagSet) {
+		f.StringVar(&model, "model", "", "")
+		f.StringVar(&output, "output", "", "")
+	})); err != nil {
+		return "", err
+	}
+	if p.fails("no-modelopt") {
+		return "", problem("this image cannot cast to fp16: it has no AutoCast (modelopt.onnx.autocast), or not what that needs " +
+			"(No module named 'modelopt'); use NVIDIA's PyTorch image of the release, or --precision fp32")
+	}
+	a, err := readArtifact(model, kindONNX)
+	if err != nil {
+		return "", problem("%w", err)
+	}
+	a.FP16 = true
+	return `{"fp16_weights": 1.0, "opset": 13}`, a.write(output)
 }
 
 func (p *process) reference(args []string) (string, error) {

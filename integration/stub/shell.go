@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -18,8 +20,12 @@ func (p *process) entrypoint() int {
 	return p.exec(p.environ, p.args[1:])
 }
 
-// command is all of the shell's language that this one knows: assignments and exec of a program with the arguments.
-var command = regexp.MustCompile(`^((?:\w+="[^"]*" )*)exec (\S+) "\$@"$`)
+// command is all of the shell's language that this one knows: assignments, and exec of a program with the arguments; or such a program, and if
+// that ends well exec of another one.
+var (
+	command = regexp.MustCompile(`^((?:\w+="[^"]*" )*)exec (\S+) "\$@"$`)
+	list    = regexp.MustCompile(`^((?:\w+="[^"]*"; )*)(\S+) "\$@" && exec (\S.*)$`)
+)
 
 // shell is sh -c SCRIPT NAME ARGS….
 func (p *process) shell() int {
@@ -27,7 +33,12 @@ func (p *process) shell() int {
 		fmt.Fprintf(p.stderr, "sh: 0: the stub knows sh -c SCRIPT NAME ARGS, not %q\n", p.args[1:])
 		return 2
 	}
-	match := command.FindStringSubmatch(p.args[2])
+	match, then := command.FindStringSubmatch(p.args[2]), ""
+	if match == nil {
+		if match = list.FindStringSubmatch(p.args[2]); match != nil {
+			then = match[3]
+		}
+	}
 	if match == nil {
 		fmt.Fprintf(p.stderr, "sh: 1: the stub does not understand %s\n", p.args[2])
 		return 2
@@ -36,7 +47,27 @@ func (p *process) shell() int {
 	for _, assignment := range regexp.MustCompile(`(\w+)="([^"]*)"`).FindAllStringSubmatch(match[1], -1) {
 		environ = with(environ, assignment[1], os.Expand(assignment[2], p.env))
 	}
-	return p.exec(environ, append([]string{match[2]}, p.args[4:]...))
+	argv := append([]string{match[2]}, p.args[4:]...)
+	if then == "" {
+		return p.exec(environ, argv)
+	}
+	if code := p.fork(environ, argv); code != 0 {
+		return code
+	}
+	return p.exec(environ, strings.Fields(then))
+}
+
+// fork runs argv, found on the PATH of environ, to its end.
+func (p *process) fork(environ, argv []string) int {
+	file := find(argv[0], (&process{environ: environ}).env("PATH"))
+	cmd := exec.Command(file, argv[1:]...) //nolint:gosec,noctx // an image's own programs; they end with the container
+	cmd.Args[0], cmd.Env, cmd.Stdout, cmd.Stderr = file, environ, p.stdout, p.stderr
+	err := cmd.Run()
+	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
+		fmt.Fprintf(p.stderr, "sh: 1: %s: not found (%v)\n", argv[0], err)
+		return 127
+	}
+	return cmd.ProcessState.ExitCode()
 }
 
 // with returns environ with a variable set.

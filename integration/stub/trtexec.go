@@ -2,6 +2,8 @@ package main
 
 import (
 	_ "embed"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -28,6 +30,12 @@ var (
 	logUnwritable string
 	//go:embed testdata/trtexec-10.6-unknown--buildOnly.log
 	logUnknown string
+	//go:embed testdata/trtexec-10.6-getPlanVersionOnly.log
+	logPlanVersion string
+	//go:embed testdata/trtexec-10.6-layers-fp16.json
+	layersFP16 []byte
+	//go:embed testdata/trtexec-10.6-layers-fp32.json
+	layersFP32 []byte
 )
 
 // option is one of trtexec's, and the TensorRT that have it: from … to, the latter without; 0 is no bound.
@@ -97,12 +105,8 @@ func (p *process) tensorRT() (v version, banner string) {
 	return version{numbers[0], numbers[1]}, fmt.Sprintf("v%d"+minor+"%02d", numbers[0], numbers[1], numbers[2])
 }
 
-// trtexec builds an engine from an ONNX model.
+// trtexec builds an engine from an ONNX model, or says which TensorRT built one.
 func (p *process) trtexec() int {
-	if err := record.Write(p.stdout, p.args, p.environ); err != nil {
-		fmt.Fprintln(p.stderr, "stub:", err)
-		return 70
-	}
 	v, _ := p.tensorRT()
 	given := map[string]string{}
 	for _, arg := range p.args[1:] {
@@ -113,10 +117,32 @@ func (p *process) trtexec() int {
 		}
 		given[name] = value
 	}
-	return p.build(given)
+	if _, ok := given["getPlanVersionOnly"]; ok {
+		return p.planVersion(given["loadEngine"])
+	}
+	if err := record.Write(p.stdout, p.args, p.environ); err != nil {
+		fmt.Fprintln(p.stderr, "stub:", err)
+		return 70
+	}
+	return p.build(v, given)
 }
 
-func (p *process) build(given map[string]string) int {
+// planVersion succeeds on a plan that was cut, as the real one does.
+func (p *process) planVersion(name string) int {
+	data, err := os.ReadFile(name)
+	var plan artifact
+	if text, ok := strings.CutPrefix(string(data), magic); ok {
+		err = json.Unmarshal([]byte(text), &plan)
+	}
+	if err != nil || plan.TensorRT == "" {
+		fmt.Fprintf(p.stderr, "stub: %s is no plan (%v)\n", name, err)
+		return 1
+	}
+	p.print(strings.ReplaceAll(logPlanVersion, "with TensorRT version 10.6.0.26", "with TensorRT version "+plan.TensorRT), nil)
+	return 0
+}
+
+func (p *process) build(v version, given map[string]string) int {
 	switch {
 	case !p.hasGPU():
 		p.print(logNoGPU, given)
@@ -134,37 +160,86 @@ func (p *process) build(given map[string]string) int {
 		p.print(logUnwritable, given)
 		return 0
 	}
-	if p.fails("other-weights") {
-		onnx.Weights = "none that anybody exported"
-	}
-	_, fp16 := given["fp16"]
-	plan := artifact{
-		Kind: kindPlan, Weights: onnx.Weights, TensorRT: p.env("TRT_VERSION"), FP16: fp16,
-		Shapes: strings.Join([]string{given["minShapes"], given["optShapes"], given["maxShapes"]}, " "),
-	}
-	if err := plan.write(given["saveEngine"]); err != nil {
-		p.print(logUnwritable, given)
-		return 1
-	}
-	if p.fails("cut-plan") {
-		if err := os.Truncate(given["saveEngine"], int64(len(magic))+1); err != nil {
-			fmt.Fprintln(p.stderr, "stub:", err)
-			return 70
-		}
-	}
-	log := logFP32
-	if fp16 {
-		log = logFP16
-	}
 	_, skip := given["skipInference"]
 	_, only := given["buildOnly"]
 	if !skip && !only {
 		fmt.Fprintln(p.stderr, "stub: the real one would measure the engine for some seconds now") // and a caller should not let it
 		return 70
 	}
-	p.print(log, given)
+	plan := p.plan(v, onnx, given)
+	if err := plan.write(given["saveEngine"]); err != nil {
+		p.print(logUnwritable, given)
+		return 1
+	}
+	log, layers := logFP32, layersFP32
+	if plan.FP16 {
+		log, layers = logFP16, layersFP16
+	}
+	log, err = p.timings(given["timingCacheFile"], log)
+	if name := given["exportLayerInfo"]; name != "" && err == nil {
+		if given["profilingVerbosity"] != "detailed" {
+			layers = []byte(`{"Layers": ["conv1", "fc"], "Bindings": ["input", "output"]}`)
+		}
+		err = os.WriteFile(name, layers, 0o600)
+	}
+	info, statErr := os.Stat(given["saveEngine"])
+	if err == nil && statErr == nil && p.fails("cut-plan") {
+		err = os.Truncate(given["saveEngine"], info.Size()/2)
+	}
+	if err := errors.Join(err, statErr); err != nil {
+		fmt.Fprintln(p.stderr, "stub:", err)
+		return 70
+	}
+	size := fmt.Sprintf("Created engine with size: %.6g MiB", float64(info.Size())/(1<<20))
+	p.print(regexp.MustCompile(`Created engine with size: [\d.]+ MiB`).ReplaceAllLiteralString(log, size), given)
 	return 0
 }
+
+// plan is the engine. TensorRT 11 builds what the model says; earlier ones are asked for fp16.
+func (p *process) plan(v version, onnx artifact, given map[string]string) artifact {
+	_, asked := given["fp16"]
+	plan := artifact{
+		Kind: kindPlan, Weights: onnx.Weights, TensorRT: p.env("TRT_VERSION"), FP16: asked,
+		Shapes: strings.Join([]string{given["minShapes"], given["optShapes"], given["maxShapes"]}, " "),
+	}
+	if !v.before(version{11, 0}) {
+		plan.FP16 = onnx.FP16
+	}
+	switch {
+	case p.fails("other-weights"):
+		plan.Weights = "none that anybody exported"
+	case p.fails("silent-fp32"):
+		plan.FP16 = false
+	case p.fails("other-tensorrt"):
+		plan.TensorRT = "10.3.0.26"
+	}
+	return plan
+}
+
+// timings reads and writes the timing cache, and returns the log with what is said of it. Where it cannot be written the real one warns.
+func (p *process) timings(name, log string) (string, error) {
+	const loaded = "[I] [TRT] Loaded %d bytes of timing cache from %s"
+	line := regexp.MustCompile(`\[[IW]\] \[TRT\] (?:Loaded \d+ bytes of timing cache from|Could not read timing cache from:) timing\.cache.*`)
+	said := fmt.Sprintf("[W] [TRT] Could not read timing cache from: %s. A new timing cache will be generated and written.", name)
+	old, err := os.ReadFile(name)
+	if err == nil {
+		said = fmt.Sprintf(loaded, len(old), name)
+		if want := timed(p.env("TRT_VERSION")); string(old) != want {
+			return "", fmt.Errorf("the timing cache is %q, not of this TensorRT: %q", old, want)
+		}
+	}
+	first := true
+	log = line.ReplaceAllStringFunc(log, func(line string) string {
+		if first {
+			first = false
+			return said
+		}
+		return line
+	})
+	return log, os.WriteFile(name, []byte(timed(p.env("TRT_VERSION"))), 0o600)
+}
+
+func timed(tensorRT string) string { return "timed by TensorRT " + tensorRT + "\n" }
 
 // print prints what trtexec printed, with this call's arguments in it.
 func (p *process) print(log string, given map[string]string) {
@@ -172,7 +247,6 @@ func (p *process) print(log string, given map[string]string) {
 	replace := func(pattern, by string) {
 		log = regexp.MustCompile(pattern).ReplaceAllLiteralString(log, by)
 	}
-	replace(`# /usr/src/tensorrt/bin/trtexec .*`, "# "+strings.Join(p.args, " "))
 	replace(`\[TensorRT v100600\] \[b26\]`, "[TensorRT "+banner+"] [b0]")
 	replace(`TensorRT version: 10\.6\.0`, "TensorRT version: "+p.env("TRT_VERSION"))
 	if given != nil {
@@ -182,8 +256,10 @@ func (p *process) print(log string, given map[string]string) {
 		}
 		replace(`(missing|model)\.onnx`, given["onnx"])
 		replace(`(?m)Save engine: .*$`, "Save engine: "+given["saveEngine"])
+		replace(`input=1x3x224x224\+64x3x224x224\+256x3x224x224`, "input="+shape("minShapes")+"+"+shape("optShapes")+"+"+shape("maxShapes"))
 		replace(`MIN=1x3x224x224 OPT=64x3x224x224 MAX=256x3x224x224`,
 			"MIN="+shape("minShapes")+" OPT="+shape("optShapes")+" MAX="+shape("maxShapes"))
 	}
+	replace(`# /usr/src/tensorrt/bin/trtexec .*`, "# "+strings.Join(p.args, " "))
 	fmt.Fprint(p.stdout, log)
 }

@@ -105,7 +105,7 @@ func (a *App) collectContainers(ctx context.Context, f gcFlags) ([]swept, error)
 		return nil, err
 	}
 	if !f.dryRun {
-		return sweepContainers(ctx, runtime, me, f.foreign)
+		return sweepContainers(ctx, runtime, me, f.workspace, f.foreign)
 	}
 	dead, err := deadContainers(ctx, runtime, me, f.foreign)
 	var would []swept

@@ -4,20 +4,20 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
 // resolveLane takes the lane that was asked for, or the GPU if there is one. It returns what decides which release fits.
-func resolveLane(ctx context.Context, w *wishes, r *resolved) (release.Host, error) {
+func resolveLane(ctx context.Context, w *wishes, info container.Info, probe gpuProbe, r *resolved) (release.Host, error) {
 	if w.accel.value == string(steps.CPU) {
 		r.Lane, r.LaneReason = steps.CPU, "asked for"
 		return release.Host{}, nil
 	}
 	required := w.requireGPU || w.accel.value == string(steps.GPU)
-	gpus, err := host.Probe(ctx, host.Command)
+	gpus, err := probe(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return release.Host{}, context.Cause(ctx)
@@ -34,9 +34,9 @@ func resolveLane(ctx context.Context, w *wishes, r *resolved) (release.Host, err
 			Kind: pipeline.Environment, Err: fmt.Errorf("--gpus %s: %w", w.gpus, err), Hint: "name one that is there, as in --gpus device=0",
 		}
 	}
-	r.Lane, r.LaneReason = steps.GPU, fmt.Sprintf("%d × %s, driver %s", len(chosen), chosen[0].Name, gpus.Driver)
-	r.Device = steps.Device{Name: chosen[0].Name, Compute: chosen[0].Compute, Driver: gpus.Driver}
-	return release.Host{Driver: gpus.Driver, Compute: []string{chosen[0].Compute}}, nil
+	r.Lane, r.LaneReason = steps.GPU, nameGPUs(gpus, chosen)
+	r.Device = device(info, gpus, chosen)
+	return release.Host{Driver: gpus.Driver, Compute: []string{chosen[0].Compute}, DataCenter: chosen[0].DataCenter()}, nil
 }
 
 // pickRelease takes the release that was asked for, if this host can run it, or the newest that it can.
@@ -57,9 +57,6 @@ func pickRelease(asked string, h release.Host, r *resolved) error {
 	if r.Lane == steps.CPU {
 		return nil // no TensorRT, no driver
 	}
-	if err := checkPrecision(found, r.Precision); err != nil {
-		return err
-	}
 	for _, reason := range found.Check(h) {
 		switch reason.Kind {
 		case release.DriverTooOld, release.ComputeTooLow:
@@ -68,20 +65,9 @@ func pickRelease(asked string, h release.Host, r *resolved) error {
 				hint = "--release " + newest.Tag + " runs here; or update the NVIDIA driver"
 			}
 			return pipeline.Faultf(pipeline.Environment, hint, "release %s: %s", found.Tag, reason.Text)
-		case release.OlderBranch, release.NotConfirmed, release.NotImplemented:
+		case release.OlderBranch, release.NotConfirmed:
 			r.Doubts = append(r.Doubts, reason.Text)
 		}
 	}
 	return nil
-}
-
-// checkPrecision refuses, before anything is pulled, a release that is known to build no engine of that precision.
-func checkPrecision(r release.Release, precision release.Precision) error {
-	if precision != release.FP16 || r.TensorRT == "" || r.Unconfirmed.Has(release.TensorRT) || r.Implemented() {
-		return nil // an unknown one is decided by what the image says
-	}
-	return &pipeline.Fault{
-		Kind: pipeline.Environment, Err: fmt.Errorf("release %s has TensorRT %s: %w", r.Tag, r.TensorRT, release.ErrNeedsCast),
-		Hint: "choose an older release with --release, or --precision fp32",
-	}
 }

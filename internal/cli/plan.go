@@ -2,8 +2,11 @@ package cli
 
 import (
 	"fmt"
+	"io"
+	"strings"
 	"text/tabwriter"
 
+	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/pipeline"
@@ -17,7 +20,8 @@ func (a *App) planCommand() *cobra.Command {
 		Use:   "plan",
 		Short: "Say what e2e would do, and why",
 		Long: `plan prints for each step whether its result is cached, whether it will run and because of which change, or what that
-depends on. It pulls, builds and starts nothing, and writes nothing but notes in the cache.`,
+depends on. With NVIDIA's images it first says where each was found, what it holds and whether they fit this host; an image that is not
+here is looked up in its registry. It pulls, builds and starts nothing, and writes nothing but notes in the cache.`,
 		Example: `  dalirun plan
   dalirun plan --opt-batch 128 --format json`,
 		Args: cobra.NoArgs,
@@ -40,16 +44,109 @@ depends on. It pulls, builds and starts nothing, and writes nothing but notes in
 }
 
 func (x *session) writePlan(plan []pipeline.Planned, format string) error {
+	images := x.options.imagesPlan()
 	if format == "json" {
 		return writeJSON(x.app.Stdout, struct {
-			Facts map[string]string  `json:"facts"`
-			Steps []pipeline.Planned `json:"steps"`
-		}{x.options.facts(), plan})
+			Facts  map[string]string  `json:"facts"`
+			Images *imagesPlan        `json:"images,omitempty"`
+			Steps  []pipeline.Planned `json:"steps"`
+		}{x.options.facts(), images, plan})
 	}
 	fmt.Fprintf(x.app.Stdout, "lane %s (%s), images %s, weights %s\n\n", x.options.Lane, x.options.LaneReason, x.options.Images, weightsName(x.options.Weights))
 	t := tabwriter.NewWriter(x.app.Stdout, 0, 0, 2, ' ', 0)
+	if images != nil {
+		images.write(t)
+		if err := t.Flush(); err != nil {
+			return err
+		}
+	}
 	for _, p := range plan {
 		fmt.Fprintf(t, "%s\t%s\n", p.Step, p.Verdict)
 	}
 	return t.Flush()
+}
+
+// imagesPlan is what is known of NVIDIA's images before they are pulled.
+type imagesPlan struct {
+	Exporter imagePlan `json:"exporter"`
+	Server   imagePlan `json:"server"`
+	// Verdict is "fits", or "not checked" where an image could not be looked at; a run of what does not fit is refused.
+	Verdict  string   `json:"verdict"`
+	Doubts   []string `json:"doubts,omitempty"`
+	Download int64    `json:"download_bytes"`
+	Unpacked int64    `json:"unpacked_bytes"`
+	Assumed  string   `json:"assumed,omitempty"` // of Unpacked
+}
+
+// imagePlan is what is known of one image. A version is empty if the image does not say it.
+type imagePlan struct {
+	Ref      string `json:"ref"`
+	From     string `json:"from,omitempty"`
+	Arch     string `json:"arch,omitempty"`
+	TensorRT string `json:"tensorrt,omitempty"`
+	CUDA     string `json:"cuda,omitempty"`
+	DALI     string `json:"dali,omitempty"`
+	Download int64  `json:"download_bytes"`
+	Error    string `json:"error,omitempty"`
+}
+
+// imagesPlan returns nil for images that are built here.
+func (r resolved) imagesPlan() *imagesPlan {
+	if r.Images != steps.NGC {
+		return nil
+	}
+	p := &imagesPlan{
+		Exporter: newImagePlan(r.looked.exporter), Server: newImagePlan(r.looked.server), Verdict: "fits", Doubts: r.Doubts,
+		Download: r.looked.compressed(),
+	}
+	if p.Exporter.Error != "" || p.Server.Error != "" {
+		p.Verdict = "not checked"
+	}
+	p.Unpacked, p.Assumed = r.looked.unpacked()
+	return p
+}
+
+func newImagePlan(s seen) imagePlan {
+	p := imagePlan{
+		Ref: s.ref, From: s.from, Arch: s.image.Arch, Download: s.image.Compressed(),
+		TensorRT: s.image.Env["TRT_VERSION"], CUDA: s.image.Env["CUDA_VERSION"], DALI: s.image.Env["DALI_VERSION"],
+	}
+	if s.err != nil {
+		p.Error = s.err.Error()
+	}
+	return p
+}
+
+// write writes a line for each image and the verdict.
+func (p *imagesPlan) write(w io.Writer) {
+	fmt.Fprintf(w, "exporter image\t%s\t%s\n", p.Exporter.Ref, p.Exporter)
+	fmt.Fprintf(w, "server image\t%s\t%s\n", p.Server.Ref, p.Server)
+	fmt.Fprintf(w, "verdict\t%s", p.Verdict)
+	if p.Unpacked > 0 {
+		fmt.Fprintf(w, "; %s on disk: %s", units.HumanSize(float64(p.Unpacked)), p.Assumed)
+	}
+	for _, doubt := range p.Doubts {
+		fmt.Fprintf(w, "\n\t%s", doubt)
+	}
+	fmt.Fprint(w, "\n\n")
+}
+
+// String says where the image was found and what it holds.
+func (p imagePlan) String() string {
+	if p.Error != "" {
+		return "not found out"
+	}
+	holds := []string{}
+	for _, v := range []struct{ name, version string }{{"TensorRT", p.TensorRT}, {"CUDA", p.CUDA}, {"DALI", p.DALI}} {
+		if v.version != "" {
+			holds = append(holds, v.name+" "+v.version)
+		}
+	}
+	if p.Download > 0 {
+		holds = append(holds, units.HumanSize(float64(p.Download))+" to download")
+	}
+	if len(holds) == 0 {
+		holds = []string{"does not say what it holds"}
+	}
+	return p.From + ": " + strings.Join(holds, ", ")
 }

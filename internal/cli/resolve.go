@@ -39,6 +39,9 @@ func (w *wishes) check() error {
 			return usagef("", "--release: %w", err)
 		}
 	}
+	if err := w.checkReferences(); err != nil {
+		return err
+	}
 	if _, _, err := host.ParseGPUs(w.gpus); err != nil {
 		return usagef("as in docker run --gpus", "--gpus: %w", err)
 	}
@@ -77,7 +80,7 @@ func (w *wishes) distinctPorts() error {
 
 func stepIDs() []string {
 	return []string{
-		string(steps.IDWeights), string(steps.IDExportONNX), string(steps.IDBuildEngine), string(steps.IDSerializeDALI),
+		string(steps.IDWeights), string(steps.IDExportONNX), string(steps.IDCastONNX), string(steps.IDBuildEngine), string(steps.IDSerializeDALI),
 		string(steps.IDAssembleRepository), string(steps.IDReference),
 	}
 }
@@ -133,6 +136,7 @@ type resolved struct {
 	steps.Options
 	LaneReason string
 	Doubts     []string // what may go wrong, and stops nothing
+	looked     looked   // with NGC
 }
 
 // facts are those that are stamped on every result.
@@ -141,8 +145,14 @@ func (r resolved) facts() map[string]string {
 		"lane": string(r.Lane), "lane_reason": r.LaneReason, "images": string(r.Images), "weights": weightsName(r.Weights),
 		"precision": string(r.Precision),
 	}
-	if r.Images == steps.NGC {
+	if r.Images == steps.NGC && r.Release.Tag != "" { // images of any name need not say theirs
 		facts["release"] = r.Release.Tag
+	}
+	if r.ExporterRef != "" {
+		facts["exporter_image"] = r.ExporterRef
+	}
+	if r.ServerRef != "" {
+		facts["server_image"] = r.ServerRef
 	}
 	return facts
 }
@@ -158,18 +168,24 @@ func weightsName(s steps.WeightsSource) string {
 	}
 }
 
-// resolveRun turns wishes into options, by what the machine has.
-func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runtime, info container.Info) (resolved, error) {
+// asked are the options that wishes say by themselves.
+func (a *App) asked(w *wishes, info container.Info) (resolved, error) {
 	picture, err := w.picture()
+	return resolved{Options: steps.Options{
+		Registry: w.registry, ExporterRef: w.exporterImage, ServerRef: w.serverImage, BaseImage: w.baseImage, BuildNet: w.buildNetwork, BuildArgs: a.buildArgs(), CABundle: a.caBundle(),
+		Picture: picture, Precision: release.Precision(w.precision.value), MaxBatch: w.maxBatch.value, GPUs: w.gpus,
+		HTTP: port(w.http, steps.PortHTTP), GRPC: port(w.grpc, steps.PortGRPC), Metrics: port(w.metrics, steps.PortMetrics), ReadyTimeout: w.readyTimeout,
+		NoNVML: !info.Remote && host.OnWSL(os.DirFS("/proc")),
+	}}, err
+}
+
+// resolveRun turns wishes into options, by what the machine has.
+func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, info container.Info) (resolved, error) {
+	r, err := a.asked(w, info)
 	if err != nil {
 		return resolved{}, err
 	}
-	r := resolved{Options: steps.Options{
-		Registry: w.registry, BaseImage: w.baseImage, BuildNet: w.buildNetwork, BuildArgs: a.buildArgs(), CABundle: a.caBundle(),
-		Picture: picture, Precision: release.Precision(w.precision.value), MaxBatch: w.maxBatch.value, GPUs: w.gpus,
-		HTTP: port(w.http, steps.PortHTTP), GRPC: port(w.grpc, steps.PortGRPC), Metrics: port(w.metrics, steps.PortMetrics), ReadyTimeout: w.readyTimeout,
-	}}
-	h, err := resolveLane(ctx, w, &r)
+	h, err := resolveLane(ctx, w, info, probeGPUs(info, w.gpus), &r)
 	if err != nil {
 		return r, err
 	}
@@ -180,10 +196,7 @@ func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runti
 	if err := checkPorts(ctx, info, r.HTTP, r.GRPC, r.Metrics); err != nil {
 		return r, err
 	}
-	r.Images = steps.Source(w.images.value)
-	if w.images.value == "auto" {
-		r.Images = map[steps.Lane]steps.Source{steps.GPU: steps.NGC, steps.CPU: steps.Local}[r.Lane]
-	}
+	r.Images = imageSource(w, r.Lane)
 	if r.Lane == steps.GPU && r.Images == steps.Local {
 		return r, usagef("use --images ngc, or --accel cpu", "--images local is not offered on the gpu lane, which this host has")
 	}
@@ -192,10 +205,21 @@ func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runti
 	}
 	r.OptBatch = optBatch(w)
 	if r.Images == steps.NGC {
-		return r, pickRelease(w.release, h, &r)
+		return r, settleNGC(ctx, w, runtime, memo, info, h, &r)
+	}
+	if w.namesImages() {
+		return r, usagef("use --images ngc", "--exporter-image and --server-image replace NVIDIA's images, and the cpu lane builds its own")
 	}
 	r.BaseImage, err = pickBase(ctx, runtime, w.baseImage)
 	return r, err
+}
+
+// imageSource is the one that was asked for, or the usual one of a lane.
+func imageSource(w *wishes, lane steps.Lane) steps.Source {
+	if w.images.value == "auto" {
+		return map[steps.Lane]steps.Source{steps.GPU: steps.NGC, steps.CPU: steps.Local}[lane]
+	}
+	return steps.Source(w.images.value)
 }
 
 // optBatch is the batch size that was asked for, or the usual one.

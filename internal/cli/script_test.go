@@ -62,6 +62,7 @@ func TestScripts(t *testing.T) {
 			"exitcode":   exitcode,
 			"within":     within,
 			"engine":     startEngine,
+			"registry":   startRegistry,
 			"requests":   showRequests,
 			"leave":      leave,
 			"containers": showContainers,
@@ -74,6 +75,8 @@ func TestScripts(t *testing.T) {
 			"entries":    showEntries,
 			"logpath":    logPath,
 			"mask":       mask,
+			"unpack":     unpackBundle,
+			"allfiles":   allFiles,
 		},
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/store"
@@ -91,10 +92,10 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	if err != nil {
 		return nil, err
 	}
-	if x.options, err = a.resolveRun(ctx, w, x.runtime, info); err != nil {
+	if x.store, err = store.Open(w.cache); err != nil {
 		return nil, err
 	}
-	if x.store, err = store.Open(w.cache); err != nil {
+	if x.options, err = a.resolveRun(ctx, w, x.runtime, x.store, info); err != nil {
 		return nil, err
 	}
 	x.renderer, err = ui.New(ui.Mode(s.progress.value), a.Stderr, ui.Options{Terminal: a.terminal(), Verbose: s.verbose, Follow: s.follow, Location: time.Local}) //nolint:gosmopolitan // a person reads the times
@@ -149,7 +150,7 @@ func newRunID(now time.Time) string {
 
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
 func (x *session) sweep(ctx context.Context) {
-	swept, err := sweepContainers(ctx, x.runtime, x.me, false)
+	swept, err := sweepContainers(ctx, x.runtime, x.me, x.wishes.workspace, false)
 	for _, s := range swept {
 		x.warn("removed container " + s.Name + ": " + s.Reason)
 	}
@@ -173,7 +174,29 @@ func (x *session) warn(text string) {
 
 // machine is what the steps work with.
 func (x *session) machine() steps.Machine {
-	return steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}}
+	m := steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}, Timings: x.store}
+	if x.options.Lane == steps.GPU {
+		m.GPUMemory = x.gpuMemory
+	}
+	return m
+}
+
+// gpuMemory is that of the GPUs of the run as it is now: others take and free it while images arrive.
+func (x *session) gpuMemory(ctx context.Context) (steps.GPUMemory, error) {
+	info, err := x.runtime.Info(ctx)
+	if err != nil {
+		return steps.GPUMemory{}, err
+	}
+	gpus, err := probeGPUs(info, x.options.GPUs)(ctx)
+	if err != nil {
+		return steps.GPUMemory{}, err
+	}
+	chosen, err := gpus.Select(x.options.GPUs)
+	if err != nil {
+		return steps.GPUMemory{}, err
+	}
+	free, total := host.Memory(chosen)
+	return steps.GPUMemory{Free: free, Total: total}, nil
 }
 
 // run makes what until makes, and calls then while everything stands.

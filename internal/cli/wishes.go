@@ -49,6 +49,8 @@ type wishes struct {
 	accel, images, precision *choice
 	requireGPU               bool
 	release, registry        string
+	exporterImage            string
+	serverImage              string
 	baseImage, buildNetwork  string
 	weights, image, gpus     string
 	optBatch, maxBatch       *number
@@ -71,6 +73,8 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.Var(w.images, "images", "NVIDIA's images, or small ones built here; auto is ngc on the gpu lane, local on the cpu lane")
 	f.StringVar(&w.release, "release", "", "NGC release, as in 25.03 (default the newest that this host can run)")
 	f.StringVar(&w.registry, "registry", "nvcr.io", "HOST or HOST/PREFIX that has nvidia/pytorch and nvidia/tritonserver")
+	f.StringVar(&w.exporterImage, "exporter-image", "", "image with PyTorch, of any name, instead of the release's")
+	f.StringVar(&w.serverImage, "server-image", "", "image with tritonserver, of any name, instead of the release's; its environment says its release")
 	f.StringVar(&w.baseImage, "base-image", "", "Debian 12 image under the local images (default "+baseImage+", or "+madeBaseImage+" if only that is here)")
 	f.StringVar(&w.buildNetwork, "build-network", "host", "network of local image builds; empty is the container engine's default")
 	f.StringVar(&w.weights, "weights", "pretrained", "pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")

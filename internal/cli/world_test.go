@@ -33,6 +33,10 @@ type world struct {
 	breaks, hangs string
 	// begun, if set, is closed when the program that hangs has begun.
 	begun chan struct{}
+	// store is where the container engine says that it stores images.
+	store string
+	// runtimes and devices are those that the container engine says it has.
+	runtimes, devices []string
 	// wrong lets the served model give other answers than PyTorch.
 	wrong bool
 }
@@ -44,6 +48,9 @@ func worlds(tb testing.TB, name string) (world, bool) {
 	tb.Helper()
 	w, ok := map[string]world{
 		"cold":       {registry: errNoRegistry},
+		"stored":     {registry: errNoRegistry, store: os.TempDir()},
+		"runtime":    {registry: errNoRegistry, runtimes: []string{"nvidia"}},
+		"cdi":        {registry: errNoRegistry, devices: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"}},
 		"denied":     {registry: errors.New("unauthorized: authentication required")},
 		"full":       {registry: errors.New("write /var/lib/docker/tmp/GetImageBlob1: no space left on device")},
 		"stocked":    {registry: errNoRegistry, packages: true},
@@ -57,7 +64,7 @@ func worlds(tb testing.TB, name string) (world, bool) {
 
 func (w world) fake() *containertest.Fake {
 	f := &containertest.Fake{
-		About:  container.Info{Version: "20.10.24"},
+		About:  container.Info{Version: "20.10.24", RootDir: w.store, Runtimes: w.runtimes, CDIDevices: w.devices},
 		OnPull: func(context.Context, string, func(container.Progress)) error { return w.registry },
 		OnBuild: func(_ context.Context, spec container.BuildSpec, tell func(container.Progress)) (containertest.Image, error) {
 			tell(container.Progress{Text: "Step 1/2 : FROM " + spec.Args["BASE"]})

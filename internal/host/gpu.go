@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,9 +23,10 @@ type GPU struct {
 	Compute     string // compute capability, 9.0; drivers before R510 do not tell it
 	MemoryMiB   int
 	FreeMiB     int
-	MIG         bool   // split into instances: containers get those, not the GPU
-	BusID       string // 00000000:00:06.0
-	ComputeMode string // Default; Exclusive_Process or Prohibited keep a second process away
+	MIG         bool       // split into instances: containers get those, not the GPU
+	BusID       string     // 00000000:00:06.0
+	ComputeMode string     // Default; Exclusive_Process or Prohibited keep a second process away
+	Instances   []Instance // of a GPU that MIG splits
 }
 
 // GPUs are the GPUs of a host with what they share.
@@ -40,6 +42,7 @@ var ErrNoGPU = errors.New("no usable NVIDIA GPU")
 // NoGPUError says why there is no GPU.
 type NoGPUError struct {
 	Reason string // what was seen: "nvidia-smi is not on PATH", "nvidia-smi says: …"
+	Hangs  bool   // nvidia-smi gave no answer
 	Err    error  // the runner's error; nil if it had none
 }
 
@@ -92,6 +95,9 @@ func Probe(ctx context.Context, run Runner) (GPUs, error) {
 	if summary, err := call(limited, run, p.program); err == nil {
 		gpus.CUDA = parseCUDA(string(summary))
 	}
+	if slices.ContainsFunc(gpus.Devices, func(d GPU) bool { return d.MIG }) {
+		p.instances(limited, &gpus)
+	}
 	return gpus, nil
 }
 
@@ -137,7 +143,7 @@ func noGPU(out []byte, err error) error {
 	case notFound(err):
 		return &NoGPUError{Reason: "nvidia-smi is not on PATH: install NVIDIA's driver", Err: err}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &NoGPUError{Reason: fmt.Sprintf("nvidia-smi gave no answer in %v: the driver hangs", probeLimit), Err: err}
+		return &NoGPUError{Reason: fmt.Sprintf("nvidia-smi gave no answer in %v: the driver hangs", probeLimit), Hangs: true, Err: err}
 	case said != "":
 		return &NoGPUError{Reason: "nvidia-smi says: " + said, Err: err}
 	default:
@@ -247,4 +253,17 @@ func parseCUDA(summary string) string {
 		return ""
 	}
 	return m[1]
+}
+
+// Describe returns all that nvidia-smi tells of the GPUs, as XML. It has their serial numbers, and the programs that use them. That
+// there are none is an [ErrNoGPU].
+func Describe(ctx context.Context, run Runner) (string, error) {
+	out, err := call(ctx, run, "nvidia-smi", "-q", "-x")
+	if notFound(err) {
+		out, err = call(ctx, run, wslSMI, "-q", "-x")
+	}
+	if err != nil {
+		return "", noGPU(out, err)
+	}
+	return string(out), nil
 }

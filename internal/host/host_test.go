@@ -52,6 +52,15 @@ func TestWSL(t *testing.T) {
 		if got := host.WSL(version); got != want {
 			t.Errorf("WSL(%q) = %v", version, got)
 		}
+		if got := host.OnWSL(fstest.MapFS{"version": {Data: []byte(version + "\n")}}); got != want {
+			t.Errorf("OnWSL(%q) = %v", version, got)
+		}
+		if got := host.WSL1(version); got != (want && !strings.Contains(version, "WSL2")) {
+			t.Errorf("WSL1(%q) = %v", version, got)
+		}
+	}
+	if host.OnWSL(fstest.MapFS{}) {
+		t.Error("a system without /proc is WSL")
 	}
 }
 
@@ -76,8 +85,12 @@ func TestPorts(t *testing.T) {
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if free, err := host.IsPortFree(t.Context(), port); !free || err != nil {
-			t.Errorf("port %d: free %v, %v after it was closed", port, free, err)
+		// Another process may have taken it in between; then somebody else is named.
+		us := fmt.Sprintf("(pid %d)", os.Getpid())
+		if free, err := host.IsPortFree(t.Context(), port); err != nil {
+			t.Errorf("port %d after it was closed: %v", port, err)
+		} else if by, ok := host.PortUser(os.DirFS("/proc"), port); !free && (!ok || strings.HasSuffix(by, us)) {
+			t.Errorf("port %d is not free after it was closed, and used by %q", port, by)
 		}
 	}
 	if free, err := host.IsPortFree(t.Context(), 0); free || err == nil {

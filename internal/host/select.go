@@ -2,6 +2,7 @@ package host
 
 import (
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -9,7 +10,7 @@ import (
 )
 
 // ParseGPUs reads the grammar of docker run --gpus as far as it says which devices: "all", a count such as "2", or
-// "device=0,1" with indexes or UUIDs. Further CSV fields (capabilities, driver, options) are left to the container
+// "device=0,1" with indexes (0:1 is a MIG instance) or UUIDs. Further CSV fields (capabilities, driver, options) are left to the container
 // engine. It returns a count (-1 is all) or the named devices.
 func ParseGPUs(gpus string) (count int, devices []string, err error) {
 	fields, err := csv.NewReader(strings.NewReader(gpus)).Read()
@@ -44,46 +45,118 @@ func ParseGPUs(gpus string) (count int, devices []string, err error) {
 	return count, devices, nil
 }
 
-// Select returns the GPUs of a host that gpus names. Naming one that is not there is an error that lists those that are,
-// and so is naming GPUs of different models: one engine serves all of them, and runs only on the model it was built on.
+// Select returns the GPUs, or the MIG instances, that gpus names: an index (0), an instance of one (0:1), a UUID or its first letters.
+// A GPU that is split stands for its instances, since that is what containers get. Naming one that is not there is an error that
+// lists those that are, and so is naming GPUs of different models or profiles: one engine serves all of them, and runs only on the
+// model it was built on.
 func (g GPUs) Select(gpus string) ([]GPU, error) {
 	count, names, err := ParseGPUs(gpus)
 	if err != nil {
 		return nil, err
 	}
-	chosen := g.Devices
+	var chosen []GPU
 	switch {
 	case count > len(g.Devices):
 		return nil, fmt.Errorf("%d GPUs are asked for, there is %d: %s", count, len(g.Devices), g.list())
-	case count > 0:
-		chosen = g.Devices[:count]
 	case len(names) > 0:
-		chosen = nil
-		for _, name := range names {
-			i := slices.IndexFunc(g.Devices, func(d GPU) bool {
-				return strconv.Itoa(d.Index) == name || len(name) >= len("GPU-")+4 && strings.HasPrefix(d.UUID, name)
-			})
-			if i < 0 && !strings.HasPrefix(name, "MIG-") {
-				return nil, fmt.Errorf("there is no GPU %s: there is %s", name, g.list())
-			}
-			if i < 0 {
-				i = 0 // nvidia-smi lists no MIG instances here; the container engine will say whether it is there
-			}
-			chosen = append(chosen, g.Devices[i])
+		chosen, err = g.named(names)
+	default:
+		devices := g.Devices
+		if count > 0 {
+			devices = devices[:count]
 		}
+		for _, d := range devices {
+			parts, noParts := d.parts()
+			chosen, err = append(chosen, parts...), errors.Join(err, noParts)
+		}
+		if len(chosen) > 0 {
+			err = nil // one without instances adds nothing to those that can be used
+		}
+	}
+	if err != nil {
+		return nil, err
 	}
 	for _, d := range chosen[1:] {
 		if d.Name != chosen[0].Name || d.Compute != chosen[0].Compute {
-			return nil, fmt.Errorf("unlike GPUs cannot share an engine, which runs only on the model that it was built on: %s", g.list())
+			return nil, fmt.Errorf("%w: %s", errUnlike, g.list())
 		}
 	}
 	return chosen, nil
 }
 
+var errUnlike = errors.New("unlike GPUs cannot share an engine, which runs only on the model that it was built on")
+
+func (g GPUs) named(names []string) ([]GPU, error) {
+	var chosen []GPU
+	for _, name := range names {
+		found, err := g.find(name)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range found {
+			if slices.ContainsFunc(chosen, func(c GPU) bool { return c.Index == d.Index && c.UUID == d.UUID && c.Name == d.Name && d.UUID != "" }) {
+				return nil, fmt.Errorf("GPU %s is named twice", name)
+			}
+			chosen = append(chosen, d)
+		}
+	}
+	return chosen, nil
+}
+
+func (g GPUs) find(name string) ([]GPU, error) {
+	for _, d := range g.Devices {
+		if strconv.Itoa(d.Index) == name || begins(d.UUID, name, "GPU-") {
+			return d.parts()
+		}
+		for _, i := range d.Instances {
+			if fmt.Sprintf("%d:%d", d.Index, i.Index) == name || begins(i.UUID, name, "MIG-") {
+				return []GPU{i.gpu(d)}, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("there is no GPU %s: there is %s", name, g.list())
+}
+
+// begins says whether name is a UUID or its first letters, so many that it is no chance.
+func begins(uuid, name, prefix string) bool {
+	const least = 4
+	return len(name) >= len(prefix)+least && strings.HasPrefix(name, prefix) && strings.HasPrefix(uuid, name)
+}
+
+// parts are what containers get of a GPU: itself, or its instances.
+func (g GPU) parts() ([]GPU, error) {
+	if !g.MIG {
+		return []GPU{g}, nil
+	}
+	if len(g.Instances) == 0 {
+		return nil, fmt.Errorf("GPU %d is split by MIG and has no instance: make one (`sudo nvidia-smi mig -i %d -cgi PROFILE -C`), or switch MIG off (`sudo nvidia-smi -i %d -mig 0`)",
+			g.Index, g.Index, g.Index)
+	}
+	parts := make([]GPU, len(g.Instances))
+	for i, in := range g.Instances {
+		parts[i] = in.gpu(g)
+	}
+	return parts, nil
+}
+
 func (g GPUs) list() string {
-	parts := make([]string, len(g.Devices))
-	for i, d := range g.Devices {
-		parts[i] = fmt.Sprintf("%d %s (%s)", d.Index, d.Name, d.UUID)
+	var parts []string
+	for _, d := range g.Devices {
+		parts = append(parts, describe(strconv.Itoa(d.Index), d.Name, d.UUID))
+		for _, i := range d.Instances {
+			parts = append(parts, describe(fmt.Sprintf("%d:%d", d.Index, i.Index), "MIG "+i.Profile, i.UUID))
+		}
 	}
 	return strings.Join(parts, ", ")
+}
+
+// describe leaves out what is not known, as of GPUs of another host.
+func describe(index, name, uuid string) string {
+	if name = strings.TrimSpace(name); name != "" && name != "MIG" {
+		index += " " + name
+	}
+	if uuid != "" {
+		index += " (" + uuid + ")"
+	}
+	return index
 }

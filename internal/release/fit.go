@@ -19,12 +19,11 @@ type Host struct {
 // Kind is the kind of a [Reason].
 type Kind string
 
-// The kinds of reasons. All but OlderBranch keep [Newest] from taking a release.
+// The kinds of reasons. Those up to NotConfirmed keep [Newest] from taking a release.
 const (
-	NotImplemented Kind = "not-implemented" // its TensorRT cannot be used yet
-	DriverTooOld   Kind = "driver"
-	ComputeTooLow  Kind = "compute"
-	NotConfirmed   Kind = "not-confirmed" // only an unconfirmed figure says that it fits
+	DriverTooOld  Kind = "driver"
+	ComputeTooLow Kind = "compute"
+	NotConfirmed  Kind = "not-confirmed" // only an unconfirmed figure says that it fits
 	// OlderBranch: the release fits by CUDA's minor version compatibility, with a driver that is older than its notes ask for.
 	OlderBranch Kind = "older-branch"
 )
@@ -36,9 +35,8 @@ type Reason struct {
 	Text string // a sentence without a full stop: what the release needs, what the host has
 }
 
-// Newest returns the newest release that fits the host and whose whole path is implemented, and for each newer one the
-// reasons why it was not taken, newest first. A host without a GPU gets the newest that is implemented. If nothing fits,
-// the release is zero and the reasons are those of all.
+// Newest returns the newest release that fits the host, and for each newer one the reasons why it was not taken, newest first. A host
+// without a GPU gets the newest. If nothing fits, the release is zero and the reasons are those of all.
 func Newest(h Host) (Release, []Reason) {
 	var reasons []Reason
 	rows := All()
@@ -52,17 +50,14 @@ func Newest(h Host) (Release, []Reason) {
 	return Release{}, reasons
 }
 
-// Check returns what speaks against running r on a host, in the order implementation, driver, compute capability. Nothing is
+// Check returns what speaks against running r on a host, in the order driver, compute capability. Nothing is
 // returned for a release that fits by confirmed figures. r may hold what its image's environment said.
 func (r Release) Check(h Host) []Reason {
 	rows := All()
-	i := slices.IndexFunc(rows, func(o Release) bool { return o.Tag >= r.Tag })
-	switch {
-	case i < 0:
-		rows, i = append(rows, r), len(rows)
-	case rows[i].Tag == r.Tag:
+	i := r.position(rows)
+	if i < len(rows) && rows[i].Tag == r.Tag {
 		rows[i] = r
-	default:
+	} else {
 		rows = slices.Insert(rows, i, r)
 	}
 	reasons := exclusions(rows, i, h)
@@ -86,6 +81,9 @@ const (
 // exclusions are the reasons against rows[i]. The neighbors bound what is unconfirmed: figures only grow from release to
 // release, so a demand is met for sure where the next confirmed figure is met, and not met where the one before is not.
 func exclusions(rows []Release, i int, h Host) []Reason {
+	if len(h.Compute) == 0 {
+		return nil
+	}
 	r := rows[i]
 	var reasons []Reason
 	add := func(v verdict, kind Kind, figure, no string) {
@@ -99,13 +97,6 @@ func exclusions(rows []Release, i int, h Host) []Reason {
 		}
 	}
 
-	implemented := judge(rows, i, TensorRT, Release.Implemented)
-	add(implemented, NotImplemented, "TensorRT",
-		fmt.Sprintf("its TensorRT%s takes fp16 only from an ONNX model that is already cast, which is not implemented yet", shown(r.TensorRT)))
-
-	if len(h.Compute) == 0 {
-		return reasons
-	}
 	driver := judge(rows, i, CUDA, func(o Release) bool { return o.runsOnDriver(h) })
 	add(driver, DriverTooOld, "CUDA",
 		fmt.Sprintf("its CUDA%s needs driver %d or newer, and the host has %s", shown(r.CUDA), r.MinDriver, h.Driver))

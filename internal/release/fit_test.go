@@ -14,12 +14,12 @@ func TestNewest(t *testing.T) {
 		host release.Host
 		want string
 	}{
-		"no GPU":                           {release.Host{}, "26.04"},
-		"H100":                             {release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}, "26.04"},
-		"newer driver":                     {release.Host{Driver: "610.43.02", Compute: []string{"12.0"}}, "26.04"},
-		"driver not known":                 {release.Host{Compute: []string{"8.6"}}, "26.04"},
-		"driver not readable":              {release.Host{Driver: "[N/A]", Compute: []string{"8.6"}}, "26.04"},
-		"compute not readable":             {release.Host{Driver: "580.10", Compute: []string{"[N/A]"}}, "26.04"},
+		"no GPU":                           {release.Host{}, "26.10"},
+		"H100":                             {release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}, "26.10"},
+		"newer driver":                     {release.Host{Driver: "610.43.02", Compute: []string{"12.0"}}, "26.10"},
+		"driver not known":                 {release.Host{Compute: []string{"8.6"}}, "26.10"},
+		"driver not readable":              {release.Host{Driver: "[N/A]", Compute: []string{"8.6"}}, "26.10"},
+		"compute not readable":             {release.Host{Driver: "580.10", Compute: []string{"[N/A]"}}, "26.10"},
 		"CUDA 12 only":                     {release.Host{Driver: "575.57.08", Compute: []string{"8.9"}}, "25.07"},
 		"first of CUDA 12":                 {release.Host{Driver: "525.60.13", Compute: []string{"8.0"}}, "25.07"},
 		"last of CUDA 11":                  {release.Host{Driver: "520.61.05", Compute: []string{"8.0"}}, "22.12"},
@@ -76,9 +76,7 @@ func TestReasons(t *testing.T) {
 	}{
 		{"fits", "25.03", release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}, nil, ""},
 		{"no GPU, nothing to demand", "25.03", release.Host{}, nil, ""},
-		{"not implemented", "26.07", release.Host{}, []release.Kind{release.NotImplemented}, "its TensorRT 11.1.0.106 takes fp16 only from an ONNX model that is already cast"},
-		{"newest: implied by 26.07", "26.10", release.Host{}, []release.Kind{release.NotImplemented}, "already cast"},
-		{"between 10.16 and 11.0", "26.05", release.Host{}, []release.Kind{release.NotConfirmed}, "its TensorRT is not confirmed"},
+		{"TensorRT alone excludes nothing", "26.05", release.Host{Driver: "580.10", Compute: []string{"9.0"}}, nil, ""},
 		{"driver", "25.10", release.Host{Driver: "575.57.08", Compute: []string{"9.0"}}, []release.Kind{release.DriverTooOld}, "its CUDA 13.0.2 needs driver 580 or newer, and the host has 575.57.08"},
 		{"compute", "25.03", release.Host{Driver: "580.10", Compute: []string{"9.0", "7.0"}}, []release.Kind{release.ComputeTooLow}, "compute capability 7.5 or higher, and the host has a GPU of 7.0"},
 		{"compute not confirmed", "24.10", release.Host{Driver: "580.10", Compute: []string{"7.0"}}, []release.Kind{release.NotConfirmed}, "minimum compute capability is not confirmed"},
@@ -86,8 +84,8 @@ func TestReasons(t *testing.T) {
 		{"compute not confirmed, but the next is met", "24.10", release.Host{Driver: "580.10", Compute: []string{"7.5"}}, nil, ""},
 		{"CUDA 11 or 12 is not confirmed", "23.02", release.Host{Driver: "510.10", Compute: []string{"7.5"}}, []release.Kind{release.NotConfirmed}, "its CUDA is not confirmed"},
 		{"older branch", "25.03", release.Host{Driver: "535.183.01", Compute: []string{"8.6"}}, []release.Kind{release.OlderBranch}, "ask for driver 560 or newer; 535.183.01 runs it in CUDA's minor version compatibility mode"},
-		{"all at once", "26.07", release.Host{Driver: "470.10", Compute: []string{"6.1"}}, []release.Kind{release.NotImplemented, release.DriverTooOld, release.ComputeTooLow}, ""},
-		{"not in the table, later", "27.01", release.Host{Driver: "580.10", Compute: []string{"9.0"}}, []release.Kind{release.NotImplemented, release.NotConfirmed, release.NotConfirmed}, "its TensorRT takes fp16"},
+		{"all at once", "26.07", release.Host{Driver: "470.10", Compute: []string{"6.1"}}, []release.Kind{release.DriverTooOld, release.ComputeTooLow}, ""},
+		{"not in the table, later", "27.01", release.Host{Driver: "580.10", Compute: []string{"9.0"}}, []release.Kind{release.NotConfirmed, release.NotConfirmed}, "its CUDA is not confirmed"},
 		{"not in the table, between", "21.09", release.Host{Driver: "580.10", Compute: []string{"7.5"}}, nil, ""},
 	}
 	for _, tt := range tests {
@@ -117,16 +115,19 @@ func TestReasons(t *testing.T) {
 // What the image says settles what the table does not.
 func TestCheckAfterEnvironment(t *testing.T) {
 	t.Parallel()
-	host := release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}
-	r, err := release.Find("26.05")
+	host := release.Host{Driver: "520.61.05", Compute: []string{"8.0"}}
+	r, err := release.Find("23.01")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := r.WithEnv([]string{"TRT_VERSION=10.16.1.11"}).Check(host); len(got) != 0 {
-		t.Errorf("TensorRT 10.16: %v", got)
+	if got := r.Check(host); len(got) != 1 || got[0].Kind != release.NotConfirmed {
+		t.Errorf("by the table alone: %v", got)
 	}
-	got := r.WithEnv([]string{"TRT_VERSION=11.0.0.1"}).Check(host)
-	if len(got) != 1 || got[0].Kind != release.NotImplemented {
-		t.Errorf("TensorRT 11: %v", got)
+	if got := r.WithEnv(map[string]string{"CUDA_VERSION": "11.8.0.065"}).Check(host); len(got) != 0 {
+		t.Errorf("CUDA 11.8: %v", got)
+	}
+	got := r.WithEnv(map[string]string{"CUDA_VERSION": "12.0.1.015"}).Check(host)
+	if len(got) != 1 || got[0].Kind != release.DriverTooOld || !strings.Contains(got[0].Text, "its CUDA 12.0.1.015 needs driver 525") {
+		t.Errorf("CUDA 12: %v", got)
 	}
 }

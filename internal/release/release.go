@@ -11,6 +11,7 @@ package release
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -110,13 +111,6 @@ func known(s string) Version {
 	return v
 }
 
-// Implemented says whether the whole GPU path of this release can be run with fp16: whether its trtexec still casts, see
-// [Dialect.FP16]. It is false while TensorRT's version is not known; an image's environment can tell it.
-func (r Release) Implemented() bool {
-	d, err := DialectOf(r.TensorRTVersion())
-	return err == nil && d.FP16 != ""
-}
-
 // ExporterRef is the PyTorch image of this release in a registry: host, or host and prefix. An empty registry is [DefaultRegistry].
 func (r Release) ExporterRef(registry string) string { return r.ref(registry, "pytorch") }
 
@@ -132,11 +126,10 @@ func (r Release) ref(registry, name string) string {
 	return fmt.Sprintf("%s/nvidia/%s:%s-py3", registry, name, r.Tag)
 }
 
-// WithEnv returns the release with what the environment of its server image says: TRT_VERSION, CUDA_VERSION, DALI_VERSION and
-// TRITON_SERVER_VERSION, each NAME=value. These figures are then confirmed. Values that are no version are left out.
-func (r Release) WithEnv(env []string) Release {
-	for _, pair := range env {
-		name, value, _ := strings.Cut(pair, "=")
+// WithEnv returns the release with what the environment of its server image says: TRT_VERSION, CUDA_VERSION, CUDA_DRIVER_VERSION,
+// DALI_VERSION and TRITON_SERVER_VERSION. These figures are then confirmed. Values that are no version are left out.
+func (r Release) WithEnv(env map[string]string) Release {
+	for name, value := range env {
 		v, err := ParseVersion(value)
 		if err != nil {
 			continue
@@ -150,6 +143,8 @@ func (r Release) WithEnv(env []string) Release {
 			r.CUDA = value
 			r.MinDriver = minDriver(v)
 			r.Unconfirmed &^= CUDA
+		case "CUDA_DRIVER_VERSION":
+			r.ImageDriver = value
 		case "DALI_VERSION":
 			r.DALI = value
 			r.Unconfirmed &^= DALI
@@ -159,6 +154,39 @@ func (r Release) WithEnv(env []string) Release {
 		}
 	}
 	return r
+}
+
+// FromEnv returns the release of a server image of any name and tag by its environment alone: that of its
+// NVIDIA_TRITON_SERVER_VERSION, as [Find] knows it. An image that has none, or one that is malformed or too old, gets the places of work of
+// the newest release, no Tag, and the demands of the releases with the next TensorRT. Figures that the environment does not say are
+// then not known.
+func FromEnv(env map[string]string) Release {
+	if r, err := Find(env["NVIDIA_TRITON_SERVER_VERSION"]); err == nil {
+		return r.WithEnv(env)
+	}
+	rows := All()
+	newest := rows[len(rows)-1]
+	r := Release{TensorRT: number(env["TRT_VERSION"])}
+	after := rows[min(r.position(rows), len(rows)-1)]
+	r = Release{
+		Unconfirmed: all, MinDriver: after.MinDriver, MinCompute: after.MinCompute,
+		EngineIn: newest.EngineIn, DALIIn: newest.DALIIn, DALIPython: newest.DALIPython, DALIInterpreter: newest.DALIInterpreter,
+	}
+	return r.WithEnv(env)
+}
+
+// position is the index of the first row that is not before r: by tag, or by TensorRT if r has none. len(rows) if r is newer than
+// all, or if nothing is known of it.
+func (r Release) position(rows []Release) int {
+	before := func(o Release) bool { return o.Tag < r.Tag }
+	if r.Tag == "" {
+		tensorRT := r.TensorRTVersion()
+		before = func(o Release) bool { return tensorRT.IsZero() || o.TensorRTVersion().Compare(tensorRT) <= 0 }
+	}
+	if i := slices.IndexFunc(rows, func(o Release) bool { return !before(o) }); i >= 0 {
+		return i
+	}
+	return len(rows)
 }
 
 // All returns the releases of the table, oldest first.
@@ -216,7 +244,7 @@ func readTag(tag string) (year, month int, exact bool) {
 	return year, month, tag == m[1]+"."+m[2] && len(m[2]) == 2
 }
 
-// nearest is the tag of the release that is the fewest months away; without a year, of the newest that is implemented.
+// nearest is the tag of the release that is the fewest months away; without a year, of the newest.
 func nearest(rows []Release, year, month int) string {
 	if year == 0 {
 		newest, _ := Newest(Host{})

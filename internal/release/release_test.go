@@ -55,18 +55,17 @@ func TestFind(t *testing.T) {
 		compute             string
 		engine, dali        release.Where
 		path, python        string
-		implemented         bool
 	}{
-		{"21.07", "8.0.1.6", "11.4.0", 470, "6.0", exporter, exporter, "", "python3", true},
-		{"21.08", "8.0.1.6", "11.4.1", 470, "6.0", server, exporter, "", "python3", true},
-		{"22.06", "8.2.5.1", "11.7.1", 470, "6.0", server, exporter, "", "python3", true},
-		{"22.08", "8.4.2.4", "11.7.1", 470, "6.0", server, server, "", conda, true},
-		{"24.03", "8.6.3", "12.4", 525, "6.0", server, server, "", conda, true},
-		{"24.04", "8.6.3", "12.4", 525, "6.0", server, exporter, "", "python3", true},
-		{"24.05", "10.0.1.6", "12.4.1", 525, "7.0", server, server, wheel, "python3", true},
-		{"25.03", "10.9.0.34", "12.8.1.012", 525, "7.5", server, server, wheel, "python3", true},
-		{"26.03", "10.16.0.72", "13.2.0.046", 580, "7.5", server, server, wheel, "python3", true},
-		{"26.07", "11.1.0.106", "13.3.1", 580, "7.5", server, server, wheel, "python3", false},
+		{"21.07", "8.0.1.6", "11.4.0", 470, "6.0", exporter, exporter, "", "python3"},
+		{"21.08", "8.0.1.6", "11.4.1", 470, "6.0", server, exporter, "", "python3"},
+		{"22.06", "8.2.5.1", "11.7.1", 470, "6.0", server, exporter, "", "python3"},
+		{"22.08", "8.4.2.4", "11.7.1", 470, "6.0", server, server, "", conda},
+		{"24.03", "8.6.3", "12.4", 525, "6.0", server, server, "", conda},
+		{"24.04", "8.6.3", "12.4", 525, "6.0", server, exporter, "", "python3"},
+		{"24.05", "10.0.1.6", "12.4.1", 525, "7.0", server, server, wheel, "python3"},
+		{"25.03", "10.9.0.34", "12.8.1.012", 525, "7.5", server, server, wheel, "python3"},
+		{"26.03", "10.16.0.72", "13.2.0.046", 580, "7.5", server, server, wheel, "python3"},
+		{"26.07", "11.1.0.106", "13.3.1", 580, "7.5", server, server, wheel, "python3"},
 	}
 	for _, tt := range tests {
 		r, err := release.Find(tt.tag)
@@ -74,8 +73,8 @@ func TestFind(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !r.Known || r.TensorRT != tt.tensorRT || r.CUDA != tt.cuda || r.MinDriver != tt.minDriver || r.MinCompute != tt.compute ||
-			r.EngineIn != tt.engine || r.DALIIn != tt.dali || r.DALIPython != tt.path || r.DALIInterpreter != tt.python || r.Implemented() != tt.implemented {
-			t.Errorf("%s is %+v, implemented %v; want %+v", tt.tag, r, r.Implemented(), tt)
+			r.EngineIn != tt.engine || r.DALIIn != tt.dali || r.DALIPython != tt.path || r.DALIInterpreter != tt.python {
+			t.Errorf("%s is %+v, want %+v", tt.tag, r, tt)
 		}
 	}
 }
@@ -109,7 +108,7 @@ func TestFindUnknown(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Known || r.Tag != tag || r.TensorRT != "" || r.Triton != "" || r.Implemented() || r.EngineIn != release.ServerImage || r.MinDriver != minDriver {
+		if r.Known || r.Tag != tag || r.TensorRT != "" || r.Triton != "" || r.EngineIn != release.ServerImage || r.MinDriver != minDriver {
 			t.Errorf("%s is %+v", tag, r)
 		}
 		if tag > "26" && (r.DALIIn != release.ServerImage || !strings.HasSuffix(r.DALIPython, "/wheel/dali") || r.MinCompute != "7.5") {
@@ -172,20 +171,66 @@ func TestWithEnv(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := r.WithEnv([]string{
-		"PATH=/usr/bin", "TRT_VERSION=10.6.0.26+cuda13.0", "CUDA_VERSION=12.6.3.004", "DALI_VERSION=2.4.0", "TRITON_SERVER_VERSION=2.51.0", "TRITON_SERVER_VERSION", "CUDA_VERSION=",
+	got := r.WithEnv(map[string]string{
+		"PATH": "/usr/bin", "TRT_VERSION": "10.6.0.26+cuda13.0", "CUDA_VERSION": "12.6.3.004", "CUDA_DRIVER_VERSION": "560.35.05", "DALI_VERSION": "2.4.0", "TRITON_SERVER_VERSION": "",
 	})
 	want := r
-	want.TensorRT, want.CUDA, want.DALI, want.Triton = "10.6.0.26", "12.6.3.004", "2.4.0", "2.51.0"
+	want.TensorRT, want.CUDA, want.ImageDriver, want.DALI = "10.6.0.26", "12.6.3.004", "560.35.05", "2.4.0"
 	want.MinDriver = 525
-	want.Unconfirmed = release.NotesDriver | release.MinCompute | release.DALIPython
+	want.Unconfirmed = release.Triton | release.NotesDriver | release.MinCompute | release.DALIPython
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if !got.Implemented() {
-		t.Error("TensorRT 10.6 is not implemented")
-	}
 	if _, err := release.Trtexec(got.TensorRTVersion(), build()); err != nil {
 		t.Error(err)
+	}
+}
+
+// An image of any name and tag is a release by what it says of itself.
+func TestFromEnv(t *testing.T) {
+	t.Parallel()
+	const wheel = "/opt/tritonserver/backends/dali/wheel/dali"
+	tests := map[string]struct {
+		env        map[string]string
+		tag        string
+		tensorRT   string
+		engine     release.Where
+		dali       string
+		minCompute string
+		minDriver  int
+	}{
+		"of the table":          {map[string]string{"NVIDIA_TRITON_SERVER_VERSION": "25.03", "TRT_VERSION": "10.9.0.34", "CUDA_VERSION": "12.8.1"}, "25.03", "10.9.0.34", release.ServerImage, wheel, "7.5", 525},
+		"of the table, patched": {map[string]string{"NVIDIA_TRITON_SERVER_VERSION": "25.03", "TRT_VERSION": "10.9.1.2"}, "25.03", "10.9.1.2", release.ServerImage, wheel, "7.5", 525},
+		"the tutorial's":        {map[string]string{"NVIDIA_TRITON_SERVER_VERSION": "21.07"}, "21.07", "8.0.1.6", release.ExporterImage, "", "6.0", 470},
+		"newer than the table":  {map[string]string{"NVIDIA_TRITON_SERVER_VERSION": "27.02", "TRT_VERSION": "12.0.0.1", "CUDA_VERSION": "14.0"}, "27.02", "12.0.0.1", release.ServerImage, wheel, "7.5", 580},
+		"without a tag":         {map[string]string{"TRT_VERSION": "10.6.0.26", "DALI_VERSION": "2.4.0"}, "", "10.6.0.26", release.ServerImage, wheel, "7.0", 525},
+		"a tag of its own":      {map[string]string{"NVIDIA_TRITON_SERVER_VERSION": "nightly", "TRT_VERSION": "11.3"}, "", "11.3", release.ServerImage, wheel, "7.5", 580},
+		"nothing":               {nil, "", "", release.ServerImage, wheel, "7.5", 580},
+	}
+	for name, tt := range tests {
+		r := release.FromEnv(tt.env)
+		if r.Tag != tt.tag || r.TensorRT != tt.tensorRT || r.EngineIn != tt.engine || r.DALIPython != tt.dali || r.MinCompute != tt.minCompute || r.MinDriver != tt.minDriver {
+			t.Errorf("%s: %+v", name, r)
+		}
+		if r.Tag == "" && r.Known {
+			t.Errorf("%s: without a tag it is of no row", name)
+		}
+	}
+}
+
+// The demands of an image without a tag are those around its TensorRT.
+func TestFromEnvIsChecked(t *testing.T) {
+	t.Parallel()
+	r := release.FromEnv(map[string]string{"TRT_VERSION": "10.6.0.26", "CUDA_VERSION": "12.6.3"})
+	for compute, want := range map[string][]release.Kind{
+		"9.0": nil, "7.5": nil, "7.0": {release.NotConfirmed}, "6.1": {release.ComputeTooLow},
+	} {
+		var kinds []release.Kind
+		for _, reason := range r.Check(release.Host{Driver: "560.35.05", Compute: []string{compute}}) {
+			kinds = append(kinds, reason.Kind)
+		}
+		if diff := cmp.Diff(want, kinds); diff != "" {
+			t.Errorf("a GPU of %s (-want +got):\n%s", compute, diff)
+		}
 	}
 }

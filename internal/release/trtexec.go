@@ -81,13 +81,16 @@ type EngineBuild struct {
 
 	MinBatch, OptBatch, MaxBatch int // the optimization profile: 1 ≤ min ≤ opt ≤ max
 
-	Precision   Precision
+	Precision Precision
+	// Cast says that the ONNX model computes in fp16 already: TensorRT 11 builds what the model says, older ones need their flag as well.
+	Cast        bool
 	TimingCache string // read if it is there, written; empty for none
 	LayerInfo   string // where the layers are described as JSON; empty for none. From TensorRT 8.2
 }
 
 // Trtexec returns the arguments, without the program, that make trtexec of a TensorRT build an engine and not benchmark it.
-// What this TensorRT cannot do is an error, never left out: an engine must not silently be fp32. fp16 on TensorRT 11 or newer is [ErrNeedsCast].
+// What this TensorRT cannot do is an error, never left out: an engine must not silently be fp32. fp16 on TensorRT 11 or newer is
+// [ErrNeedsCast], unless the model was cast.
 func Trtexec(tensorRT Version, b EngineBuild) ([]string, error) {
 	d, err := DialectOf(tensorRT)
 	if err != nil {
@@ -109,10 +112,10 @@ func Trtexec(tensorRT Version, b EngineBuild) ([]string, error) {
 	switch {
 	case b.Precision == FP32:
 		args = append(args, "--noTF32")
-	case d.FP16 == "":
-		return nil, fmt.Errorf("TensorRT %s: %w", tensorRT, ErrNeedsCast)
-	default:
+	case d.FP16 != "":
 		args = append(args, d.FP16)
+	case !b.Cast:
+		return nil, fmt.Errorf("TensorRT %s: %w", tensorRT, ErrNeedsCast)
 	}
 	args = append(args, d.BuildOnly)
 	if b.TimingCache != "" {
@@ -137,8 +140,27 @@ func (b EngineBuild) check() error {
 		return fmt.Errorf("batch sizes %d, %d, %d are not 1 ≤ min ≤ opt ≤ max", b.MinBatch, b.OptBatch, b.MaxBatch)
 	case b.Precision != FP16 && b.Precision != FP32:
 		return fmt.Errorf("precision %q is neither fp16 nor fp32", b.Precision)
+	case b.Cast && b.Precision != FP16:
+		return errors.New("an engine in fp32 is asked for from a model that was cast to fp16")
 	}
 	return nil
+}
+
+// PlanVersion returns the arguments, without the program, that make trtexec say which TensorRT built a plan: it succeeds on one that
+// was cut, too. It is nil where trtexec cannot: before TensorRT 9.0.
+func PlanVersion(tensorRT Version, plan string) []string {
+	d, err := DialectOf(tensorRT)
+	if err != nil || d.PlanVersion == "" {
+		return nil
+	}
+	return []string{"--loadEngine=" + plan, d.PlanVersion}
+}
+
+// NeedsCast says whether trtexec of a TensorRT builds in fp16 only what the ONNX model has in fp16. It is false for a version that
+// is not known.
+func NeedsCast(tensorRT Version) bool {
+	d, err := DialectOf(tensorRT)
+	return err == nil && d.FP16 == ""
 }
 
 func (b EngineBuild) shape(flag string, batch int) string {

@@ -26,34 +26,51 @@ import (
 //	--timingCacheFile           8.0 …
 //	--profilingVerbosity        8.2 …
 //	--exportLayerInfo           8.2 …
+//	--getPlanVersionOnly        9.0 …
+//	--loadEngine                all
 //	--onnx --saveEngine --minShapes --optShapes --maxShapes  all
 func TestTrtexecGolden(t *testing.T) {
 	t.Parallel()
+	const (
+		cache  = " --timingCacheFile=/cache/timing"
+		layers = " --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"
+		asked  = "--loadEngine=/out/model.plan --getPlanVersionOnly"
+	)
 	tests := []struct {
 		tensorRT  string
 		precision release.Precision
+		cast      bool
 		want      string
+		version   string // the arguments that read the version back
 	}{
-		{"8.0.1.6", "fp16", "--explicitBatch --fp16 --buildOnly --timingCacheFile=/cache/timing"},
-		{"8.2.5.1", "fp16", "--fp16 --buildOnly --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"8.4.2.4", "fp16", "--fp16 --buildOnly --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"8.6.1", "fp16", "--fp16 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"9.3.0", "fp16", "--fp16 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"10.3", "fp16", "--fp16 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"10.9.0.34", "fp16", "--fp16 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"10.16.0.72", "fp16", "--fp16 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"8.0.1.6", "fp32", "--explicitBatch --noTF32 --buildOnly --timingCacheFile=/cache/timing"},
-		{"10.9.0.34", "fp32", "--noTF32 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"11.1.0.106", "fp32", "--noTF32 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
-		{"12.0", "fp32", "--noTF32 --skipInference --timingCacheFile=/cache/timing --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"},
+		{"8.0.1.6", "fp16", false, "--explicitBatch --fp16 --buildOnly" + cache, ""},
+		{"8.2.5.1", "fp16", false, "--fp16 --buildOnly" + cache + layers, ""},
+		{"8.4.2.4", "fp16", false, "--fp16 --buildOnly" + cache + layers, ""},
+		{"8.6.1", "fp16", false, "--fp16 --skipInference" + cache + layers, ""},
+		{"9.3.0", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
+		{"10.3", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
+		{"10.9.0.34", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
+		{"10.16.0.72", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
+		{"10.16.0.72", "fp16", true, "--fp16 --skipInference" + cache + layers, asked},
+		{"11.1.0.106", "fp16", true, "--skipInference" + cache + layers, asked},
+		{"12.0", "fp16", true, "--skipInference" + cache + layers, asked},
+		{"8.0.1.6", "fp32", false, "--explicitBatch --noTF32 --buildOnly" + cache, ""},
+		{"8.4.2.4", "fp32", false, "--noTF32 --buildOnly" + cache + layers, ""},
+		{"8.6.1", "fp32", false, "--noTF32 --skipInference" + cache + layers, ""},
+		{"9.3.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
+		{"10.3", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
+		{"10.9.0.34", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
+		{"10.16.0.72", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
+		{"11.1.0.106", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
+		{"12.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
 	}
 	const head = "--onnx=model.onnx --saveEngine=/out/model.plan --minShapes=input:1x3x224x224 --optShapes=input:64x3x224x224 --maxShapes=input:256x3x224x224 "
 	for _, tt := range tests {
-		t.Run(fmt.Sprintf("%s %s", tt.tensorRT, tt.precision), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s %s cast %t", tt.tensorRT, tt.precision, tt.cast), func(t *testing.T) {
 			t.Parallel()
 			v := version(t, tt.tensorRT)
 			b := build()
-			b.Precision = tt.precision
+			b.Precision, b.Cast = tt.precision, tt.cast
 			b.TimingCache, b.LayerInfo = "/cache/timing", "/out/layers.json"
 			if v.Compare(release.Version{Major: 8, Minor: 2}) < 0 {
 				b.LayerInfo = ""
@@ -65,7 +82,14 @@ func TestTrtexecGolden(t *testing.T) {
 			if diff := cmp.Diff(strings.Fields(head+tt.want), got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			checkOptionsExist(t, tt.tensorRT, got)
+			asks := release.PlanVersion(v, "/out/model.plan")
+			if diff := cmp.Diff(strings.Fields(tt.version), asks); diff != "" && len(asks)+len(tt.version) > 0 {
+				t.Errorf("reading the version back (-want +got):\n%s", diff)
+			}
+			checkOptionsExist(t, tt.tensorRT, append(got, asks...))
+			if release.NeedsCast(v) != (v.Major >= 11) {
+				t.Errorf("TensorRT %s needs a cast: %t", v, release.NeedsCast(v))
+			}
 		})
 	}
 }
@@ -77,6 +101,7 @@ func checkOptionsExist(t *testing.T, tensorRT string, args []string) {
 		"--explicitBatch": {"6.0", "9.3"}, "--buildOnly": {"6.0", "9.3"},
 		"--noTF32": {"7.1", "99"}, "--skipInference": {"8.6", "99"}, "--fp16": {"6.0", "10.16"},
 		"--timingCacheFile": {"8.0", "99"}, "--profilingVerbosity": {"8.2", "99"}, "--exportLayerInfo": {"8.2", "99"},
+		"--getPlanVersionOnly": {"9.0", "99"}, "--loadEngine": {"6.0", "99"},
 		"--onnx": {"6.0", "99"}, "--saveEngine": {"6.0", "99"},
 		"--minShapes": {"6.0", "99"}, "--optShapes": {"6.0", "99"}, "--maxShapes": {"6.0", "99"},
 	}
@@ -113,12 +138,8 @@ func TestTrtexecAgainstRealHelp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dialect, err := release.DialectOf(version(t, "10.6.0.26"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	options := strings.Fields(string(help))
-	for _, arg := range slices.Concat(args, exact, []string{dialect.PlanVersion}) {
+	for _, arg := range slices.Concat(args, exact, release.PlanVersion(version(t, "10.6.0.26"), "p")) {
 		flag, _, value := strings.Cut(arg, "=")
 		if !slices.ContainsFunc(options, func(o string) bool {
 			name, _, hasValue := strings.Cut(strings.TrimSuffix(o, ","), "=")
@@ -164,6 +185,7 @@ func TestTrtexecRefuses(t *testing.T) {
 		"opt under min":          {"10.9", func(b *release.EngineBuild) { b.MinBatch, b.OptBatch = 8, 4 }, "1 ≤ min ≤ opt ≤ max"},
 		"opt over max":           {"10.9", func(b *release.EngineBuild) { b.OptBatch = 512 }, "1 ≤ min ≤ opt ≤ max"},
 		"precision not known":    {"10.9", func(b *release.EngineBuild) { b.Precision = "int8" }, "neither fp16 nor fp32"},
+		"fp32 from a cast model": {"11.0", func(b *release.EngineBuild) { b.Precision, b.Cast = "fp32", true }, "cast to fp16"},
 		"precision left to luck": {"10.9", func(b *release.EngineBuild) { b.Precision = "" }, "neither fp16 nor fp32"},
 	}
 	for name, tt := range tests {

@@ -96,6 +96,12 @@ func (c *Collector) result(step pipeline.ID, x pipeline.Result) {
 		err = as(x.Value, &c.report.Server)
 	case ResultGPUs:
 		err = as(x.Value, &c.report.GPUs)
+	case ResultEngine:
+		c.report.EngineText = ""
+		if engine, ok := x.Value.(fmt.Stringer); ok {
+			c.report.EngineText = engine.String()
+		}
+		err = as(x.Value, &c.report.Engine)
 	case ResultRepository:
 		err = as(x.Value, &c.report.Repository)
 	}

@@ -2,6 +2,7 @@
 package report
 
 import (
+	"encoding/json"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/parity"
@@ -29,6 +30,7 @@ const (
 	ResultServer      = "server"        // object with "grpc", "http", "metrics" (HOST:PORT) and "name"
 	ResultGPUs        = "gpus"          // list of the lines of nvidia-smi -L in the server's container
 	ResultRepository  = "repository"    // path of the model repository
+	ResultEngine      = "engine"        // object that says what was proven of an engine that was built; its String, if it has one, is for people
 )
 
 // Verdict is the outcome of a run.
@@ -64,6 +66,8 @@ type Report struct {
 	Server             *Server           `json:"server,omitempty"`
 	GPUs               []string          `json:"gpus,omitempty"`       // that the server's container saw
 	Repository         string            `json:"repository,omitempty"` // path of the model repository
+	Engine             json.RawMessage   `json:"engine,omitempty"`     // what was proven of the engine, if this run built it
+	EngineText         string            `json:"-"`                    // the same for people
 	Steps              []Step            `json:"steps"`
 }
 

@@ -106,11 +106,19 @@ type address struct {
 	GRPC, HTTP, Metrics netip.AddrPort
 }
 
+// engine is what a proof of an engine looks like.
+type engine struct {
+	TensorRT string `json:"tensorrt"`
+}
+
+func (e engine) String() string { return "TensorRT " + e.TensorRT }
+
 func passed(t *testing.T) Report {
 	t.Helper()
 	port := func(n uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n) }
 	return collect(&Collector{Program: "v1.2.3"}, append(start(), []told{
 		{6 * s, "assemble-repository", pipeline.Result{Name: ResultRepository, Value: "/home/u/p/.dalirun/model_repository"}},
+		{6 * s, "build-engine", pipeline.Result{Name: ResultEngine, Value: engine{"10.6.0.26"}}},
 		{7 * s, "serve", pipeline.Result{Name: ResultGPUs, Value: []string{"GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123)"}}},
 		{7 * s, "serve", pipeline.Result{Name: ResultServer, Value: address{"abc", "dalirun-r1-serve", port(8001), port(8000), port(8002)}}},
 		{8 * s, "serve", pipeline.Result{Name: ResultTimeToReady, Value: 1.9}},

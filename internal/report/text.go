@@ -33,6 +33,9 @@ func (r Report) WriteText(w io.Writer) error {
 	if r.TimeToReadySeconds > 0 {
 		fmt.Fprintf(&b, "\nserver ready after %s\n", seconds(r.TimeToReadySeconds))
 	}
+	if r.EngineText != "" {
+		fmt.Fprintf(&b, "engine: %s\n", oneLine(r.EngineText))
+	}
 	for _, gpu := range r.GPUs {
 		fmt.Fprintf(&b, "server saw %s\n", oneLine(gpu))
 	}

@@ -13,9 +13,9 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Evicted is an entry that was deleted, or that would be.
+// Evicted is an entry that was deleted, or that would be; or a timing cache, which has no fingerprint and the step timing-cache.
 type Evicted struct {
-	Fingerprint pipeline.Fingerprint `json:"fingerprint"`
+	Fingerprint pipeline.Fingerprint `json:"fingerprint,omitempty"`
 	Step        pipeline.ID          `json:"step,omitempty"` // empty where the manifest cannot be read
 	Bytes       int64                `json:"bytes"`
 	Used        time.Time            `json:"used"` // when it was last committed or read
@@ -27,7 +27,7 @@ type candidate struct {
 	gen string
 }
 
-// Evict deletes entries, the least recently used first, until those left hold at most maxBytes bytes. It passes over
+// Evict deletes entries, the least recently used first, until those left hold at most maxBytes bytes, and then timing caches. It passes over
 // entries that a process reads and entries that are pinned, so more may be left. With dryRun it deletes nothing and
 // returns what it would delete. After an error it goes on; what it returns was deleted all the same.
 func (s *Store) Evict(ctx context.Context, maxBytes int64, dryRun bool) ([]Evicted, error) {
@@ -56,6 +56,10 @@ func (s *Store) Evict(ctx context.Context, maxBytes int64, dryRun bool) ([]Evict
 			total -= c.Bytes
 		}
 		errs = append(errs, err)
+	}
+	if ctx.Err() == nil {
+		timings, err := s.evictTimings(maxBytes, total, dryRun)
+		gone, errs = append(gone, timings...), append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return gone, fmt.Errorf("evict from the cache: %w", err)

@@ -10,6 +10,7 @@
 //	pins/<fingerprint>/<hash of name>    keeps an entry for as long as the name needs it
 //	last/<hash of workspace>/<step>.json the facts of a step's last result
 //	refs/<hash of key>.json              remembered values
+//	timings/<hash of name>               TensorRT's timing caches
 //
 // An entry comes into being by one rename, and its paths are never used again for another one: a reader's paths stay
 // valid whatever other processes do. While its generation is read, a process holds a shared lock on its manifest; who

@@ -67,9 +67,17 @@ func (e *Engine) info(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusInternalServerError, err)
 		return
 	}
+	runtimes := map[string]any{"runc": map[string]any{"path": "runc"}}
+	for _, name := range about.Runtimes {
+		runtimes[name] = map[string]any{"path": name}
+	}
+	devices := []map[string]string{}
+	for _, id := range about.CDIDevices {
+		devices = append(devices, map[string]string{"Source": "cdi", "ID": id})
+	}
 	answer(w, http.StatusOK, map[string]any{
 		"ServerVersion": about.Version, "NCPU": about.CPUs, "MemTotal": about.Memory, "DockerRootDir": about.RootDir,
-		"OSType": "linux", "Architecture": "x86_64",
+		"OSType": "linux", "Architecture": "x86_64", "Runtimes": runtimes, "DiscoveredDevices": devices,
 	})
 }
 

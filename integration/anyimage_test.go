@@ -1,0 +1,104 @@
+//go:build integration
+
+package integration
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+// The environment of images that no table knows: a server with TensorRT 10.6 and DALI 2.4, and something with PyTorch.
+var (
+	serverOfAny   = []string{"TRT_VERSION=10.6.0.26", "CUDA_VERSION=12.6.3.004", "DALI_VERSION=2.4.0"}
+	exporterOfAny = []string{"NVIDIA_PYTORCH_VERSION=custom", "TRT_VERSION=10.7.0.23", "CUDA_VERSION=12.6.3.004", "DALI_VERSION=1.44.0"}
+)
+
+// TestAnyImage: a server image under any registry, prefix, name and tag works by what its environment says. It has trtexec in
+// /usr/src/tensorrt/bin, DALI's Python aside and tritonserver on its PATH.
+//
+//nolint:paralleltest // the methods are parallel
+func TestAnyImage(t *testing.T) {
+	t.Parallel()
+	l := newLane(t)
+	t.Run("registry and release", l.testAnyRegistry)
+	t.Run("named images", l.testNamedImages)
+	t.Run("another release's server", l.testNamedServer)
+}
+
+func (l lane) testAnyRegistry(t *testing.T) {
+	t.Parallel()
+	const registry = stubRegistry + ":5000/team-7/mirror_of/ngc"
+	l.stubs.pytorch(t, pytorchRef(registry, "24.11"), exporterOfAny...)
+	l.stubs.triton(t, tritonRef(registry, "24.11"), serverOfAny...)
+	out, r := l.e2e(t, l.opts(t), 0, flags(registry, "24.11")...)
+	out.checkAny(t, r)
+	if out.Release != "24.11" {
+		t.Errorf("it is stamped with release %q", out.Release)
+	}
+}
+
+func (l lane) testNamedImages(t *testing.T) {
+	t.Parallel()
+	const server, exporter = stubRegistry + "/odd__place/serving:Prod_2026.11-rc.1", "odd/train:latest"
+	l.stubs.pytorch(t, exporter, exporterOfAny...)
+	l.stubs.triton(t, server, serverOfAny...)
+	o := l.opts(t)
+	named := []string{"--accel", "gpu", "--server-image", server, "--exporter-image", exporter, "--weights", "random:0"}
+	plan := mustRun(t, 0, l.engine, o, append([]string{"plan"}, named...)...).Stdout
+	for _, want := range []string{
+		exporter + " ", "container engine: TensorRT 10.7.0.23, CUDA 12.6.3.004, DALI 1.44.0",
+		server + " ", "container engine: TensorRT 10.6.0.26, CUDA 12.6.3.004, DALI 2.4.0", "fits",
+	} {
+		if !strings.Contains(plan, want) {
+			t.Errorf("the plan does not say %q:\n%s", want, plan)
+		}
+	}
+	out, r := l.e2e(t, o, 0, named...)
+	out.checkAny(t, r)
+	warm, r := l.e2e(t, o, 0, named...)
+	want := every(pipeline.Cached)
+	want[steps.IDServe], want[steps.IDVerify] = pipeline.Done, pipeline.Done
+	if diff := cmp.Diff(want, warm.states()); diff != "" {
+		t.Errorf("the steps of a second run (-want +got):\n%s\n%s", diff, r.Stderr)
+	}
+}
+
+// testNamedServer names a server that says of which release it is: the exporter is that release's.
+func (l lane) testNamedServer(t *testing.T) {
+	t.Parallel()
+	const server = stubRegistry + "/mine/patched:1"
+	l.stubs.triton(t, server, append(slices.Clone(triton2503), "MINE=1")...)
+	out, _ := l.e2e(t, l.opts(t), 0, "--accel", "gpu", "--registry", stubRegistry, "--server-image", server, "--weights", "random:0")
+	if out.Release != "25.03" || out.record(t, steps.IDServe).Env["MINE"] != "1" || out.record(t, steps.IDExportONNX).Env["NVIDIA_PYTORCH_VERSION"] != "25.03" {
+		t.Errorf("release %q, server %v", out.Release, out.record(t, steps.IDServe).Env)
+	}
+}
+
+// checkAny checks that a run used what the server image has.
+func (o outcome) checkAny(t *testing.T, r result) {
+	t.Helper()
+	if o.Verdict != report.Passed {
+		t.Fatalf("it is %s:\n%s", o.Verdict, r.Stderr)
+	}
+	build := o.record(t, steps.IDBuildEngine)
+	if build.Args[0] != "/usr/src/tensorrt/bin/trtexec" || !slices.Contains(build.Args, "--fp16") || !slices.Contains(build.Args, "--skipInference") {
+		t.Errorf("it was built with %q, want the words of TensorRT 10", build.Args)
+	}
+	if got := build.Env["TRT_VERSION"]; got != "10.6.0.26" {
+		t.Errorf("it was built by TensorRT %s", got)
+	}
+	dali := o.record(t, steps.IDSerializeDALI)
+	if dali.Env["PYTHONPATH"] != "/opt/tritonserver/backends/dali/wheel/dali" || dali.Env["DALI_VERSION"] != "2.4.0" {
+		t.Errorf("it was serialized with PYTHONPATH=%s, DALI %s", dali.Env["PYTHONPATH"], dali.Env["DALI_VERSION"])
+	}
+	if got := o.record(t, steps.IDServe); got.Env["TRT_VERSION"] != "10.6.0.26" {
+		t.Errorf("it was served by TensorRT %s", got.Env["TRT_VERSION"])
+	}
+}

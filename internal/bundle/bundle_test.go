@@ -1,0 +1,224 @@
+package bundle_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/bundle"
+)
+
+func redactor() *bundle.Redactor {
+	return bundle.New("/data/home/maria", "maria", []string{
+		"NGC_API_KEY=a-key-of-ngc", "LONG_TOKEN=a-key-of-ngc-and-more", "TOKEN=1", "DOCKER_AUTH_CONFIG={\"auths\":{}}", "SSH_AUTH_SOCK=/tmp/ssh/agent.1", "PATH=/usr/bin",
+	})
+}
+
+func TestText(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		// What must go.
+		"http://maria:hunter2@proxy.corp:3128":                                    "http://[redacted]@proxy.corp:3128",
+		"HTTPS_PROXY=http://m%40x:p/w@proxy:1":                                    "HTTPS_PROXY=http://[redacted]@proxy:1",
+		"proxy is maria:hunter2@proxy.corp:3128 now":                              "proxy is [redacted]@proxy.corp:3128 now",
+		"ssh://maria@gpuhost":                                                     "ssh://[redacted]@gpuhost",
+		`"index":"https://__token__:pypi-AgEIcHlwaS5vcmc@i/simple"`:               `"index":"https://[redacted]@i/simple"`,
+		"login with a-key-of-ngc-and-more, a-key-of-ngc":                          "login with [redacted], [redacted]",
+		`got {"auths":{}}`:                                                        "got [redacted]",
+		"MY_TOKEN=abc123 next":                                                    "MY_TOKEN=[redacted] next",
+		"hint: token=abc&x=1":                                                     "hint: token=[redacted]&x=1",
+		"https://host/x?sig=1&access_token=abc":                                   "https://host/x?sig=1&access_token=[redacted]",
+		"password: hunter2":                                                       "password: [redacted]",
+		`{"password": "hun ter2", "b": 1}`:                                        `{"password": "[redacted]", "b": 1}`,
+		`{"text":"{\"secret\": \"x y\"}"}`:                                        `{"text":"{\"secret\": \"[redacted]\"}"}`,
+		"client_secret = 'a b'":                                                   "client_secret = '[redacted]'",
+		"run --api-key abc123 --batch 8":                                          "run --api-key [redacted] --batch 8",
+		"Authorization: Bearer abcdefgh.ijk":                                      "Authorization: [redacted]",
+		"curl -H 'x: basic bWFyaWE6aHVudGVyMg=='":                                 "curl -H 'x: basic [redacted]'",
+		`{"auths": {"nvcr.io": {"auth": "JG9hdXRodG9rZW46eA=="}}}`:                `{"auths": {"nvcr.io": {"auth": "[redacted]"}}}`,
+		"ghp_abcdefghijklmnopqrst and nvapi-abcdefghijklmnopqrst":                 "[redacted] and [redacted]",
+		"jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln end":                       "jwt [redacted] end",
+		"a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n":                              "a\n[redacted]",
+		"MIIEabcdefghijklmnop\nabcdefghijklmnopq==\n-----END PRIVATE KEY-----\nb": "[redacted]\nb",
+		"/data/home/maria/x and /data/home/maria":                                 "~/x and ~",
+		"/home/bob/.cache, /Users/Ann/x, C:\\Users\\Ann\\x":                       "/home/~/.cache, /Users/~/x, C:\\Users\\~\\x",
+		"owner maria, group maria.":                                               "owner ~, group ~.",
+		"GPU 0: H100 (UUID: GPU-b2b10123-43d8-7094-32ab-39106cb54c35)":            "GPU 0: H100 (UUID: GPU-[redacted 1])",
+		"device=MIG-ec4c3916-65fa-5948-b9b5-9f21a2ddfcc0":                         "device=MIG-[redacted 1]",
+		"    Serial Number                         : 1752124000851":               "    Serial Number                         : [redacted]",
+		"            Name                          : /opt/secret.py ":             "            Name                          : [redacted]",
+		"    GPU PDI                               : 0x1cbca9759a9c":              "    GPU PDI                               : [redacted]",
+		// What must stay.
+		"/data/home/mariachi/x, mariachi": "/data/home/~/x, mariachi",
+		"TOKEN=1":                         "TOKEN=[redacted]", "it costs 1 euro": "it costs 1 euro",
+		"SSH_AUTH_SOCK=/tmp/ssh/agent.1":                                         "SSH_AUTH_SOCK=/tmp/ssh/agent.1",
+		"nvcr.io/nvidia/tritonserver:25.03-py3@sha256:12345aaaaabbbbbcccccddddd": "nvcr.io/nvidia/tritonserver:25.03-py3@sha256:12345aaaaabbbbbcccccddddd",
+		"nvcr.io wants credentials: 401 Unauthorized":                            "nvcr.io wants credentials: 401 Unauthorized",
+		"    Product Name                          : NVIDIA H100 80GB HBM3":      "    Product Name                          : NVIDIA H100 80GB HBM3",
+		"serialized pipeline: 3 kB":                                              "serialized pipeline: 3 kB",
+		"127.0.0.1:8001 at 12:30:45":                                             "127.0.0.1:8001 at 12:30:45",
+		"":                                                                       "",
+	} {
+		if diff := cmp.Diff(want, redactor().Text(in)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", in, diff)
+		}
+	}
+}
+
+// Two GPUs stay two, in whichever file they stand.
+func TestTextNumbersGPUs(t *testing.T) {
+	t.Parallel()
+	r := redactor()
+	got := r.Text("GPU-aaaaaaaa-1 GPU-bbbbbbbb-1") + " " + r.Text("GPU-bbbbbbbb-1")
+	if want := "GPU-[redacted 1] GPU-[redacted 2] GPU-[redacted 2]"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// Names that everybody has hide nobody.
+func TestTextOfCommonUser(t *testing.T) {
+	t.Parallel()
+	for _, user := range []string{"root", "ubuntu", "", "x"} {
+		if in := "root x ubuntu"; bundle.New("/", user, nil).Text(in) != in {
+			t.Errorf("%q: %q", user, bundle.New("/", user, nil).Text(in))
+		}
+	}
+	if got := bundle.New("/root", "root", nil).Text("/root/.cache, root"); got != "~/.cache, root" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// What a real H100 printed loses its identifiers and nothing else.
+func TestTextOfNvidiaSMI(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(filepath.Join("testdata", "nvidia-smi-q.xml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := redactor().Text(string(data))
+	for _, secret := range []string{"1752124000851", "b2b10123", "0x1cbca9759a9cbf40"} {
+		if !strings.Contains(string(data), secret) || strings.Contains(got, secret) {
+			t.Errorf("%s: in the original %v, in the redacted %v", secret, strings.Contains(string(data), secret), strings.Contains(got, secret))
+		}
+	}
+	before, after := strings.Split(string(data), "\n"), strings.Split(got, "\n")
+	if len(before) != len(after) {
+		t.Fatalf("%d lines became %d", len(before), len(after))
+	}
+	var changed []string
+	for i := range before {
+		if before[i] != after[i] {
+			name, _, _ := strings.Cut(after[i], ">")
+			changed = append(changed, strings.TrimSpace(name)[1:])
+		}
+	}
+	if diff := cmp.Diff([]string{"serial", "uuid", "pdi", "chassis_serial_number", "host_id", "gpu_fabric_guid", "clusterUuid"}, changed); diff != "" {
+		t.Errorf("lines that changed (-want +got):\n%s", diff)
+	}
+}
+
+// unpack reads an archive as anybody would.
+func unpack(t *testing.T, r io.Reader) map[string]string {
+	t.Helper()
+	zip, err := gzip.NewReader(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string]string{}
+	for archive := tar.NewReader(zip); ; {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return files
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := io.ReadAll(archive)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Mode != 0o600 || h.Uid != 0 || h.Uname != "" {
+			t.Errorf("%s has mode %o and owner %d %q", h.Name, h.Mode, h.Uid, h.Uname)
+		}
+		files[h.Name] = string(data)
+	}
+}
+
+func TestArchive(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	a := bundle.NewArchive(&b, redactor(), "report", time.Unix(1_700_000_000, 0))
+	add := func(name, text, note string) {
+		if err := a.Add(name, text, note); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("doctor.json", `{"saw": "/data/home/maria"}`, "")
+	add("../runs/./maria/x.log", "bad \xff byte\n", "")
+	line := strings.Repeat("0123456789abcde\n", 1<<14) // 256 KiB
+	add("long.log", "password=a\n"+line+"the end\n", "")
+	a.Missing("nvidia-smi.txt", errors.New("open /data/home/maria/nvidia-smi: no such file"))
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	files := unpack(t, &b)
+	want := []string{"report/CONTENTS.txt", "report/doctor.json", "report/long.log", "report/runs/~/x.log"}
+	if diff := cmp.Diff(want, slices.Sorted(maps.Keys(files))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := files["report/doctor.json"]; got != `{"saw": "~"}` {
+		t.Errorf("doctor.json is %q", got)
+	}
+	long := files["report/long.log"]
+	if len(long) > 256<<10 || !strings.HasSuffix(long, "\nthe end\n") || !strings.HasPrefix(long, "0123456789abcde\n") {
+		t.Errorf("long.log has %d bytes, from %.20q to %.20q", len(long), long, long[len(long)-20:])
+	}
+	for _, says := range []string{"doctor.json (12 bytes)", "long.log (262136 bytes): the last 262144 of 262172 bytes", "nvidia-smi.txt: left out: open ~/nvidia-smi: no such file"} {
+		if !strings.Contains(files["report/CONTENTS.txt"], says) {
+			t.Errorf("CONTENTS.txt does not say %q:\n%s", says, files["report/CONTENTS.txt"])
+		}
+	}
+}
+
+// However much there is, the archive stays one that a bug tracker takes.
+func TestArchiveIsBounded(t *testing.T) {
+	t.Parallel()
+	var b bytes.Buffer
+	a := bundle.NewArchive(&b, redactor(), "report", time.Unix(0, 0))
+	text := strings.Repeat("0123456789abcde\n", 1<<14)
+	for range 20 {
+		if err := a.Add("x.log", text, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	total := 0
+	for _, f := range a.Files() {
+		total += f.Bytes
+	}
+	if total > 4<<20 || total < 4<<20-1<<10 {
+		t.Errorf("%d bytes went in", total)
+	}
+}
+
+func FuzzText(f *testing.F) {
+	f.Add("token=", "x")
+	f.Add("http://", "@")
+	f.Fuzz(func(t *testing.T, before, after string) {
+		const secret = "s3cr3t-of-maria"
+		r := bundle.New("/home/maria", "maria", []string{"A_TOKEN=" + secret})
+		if got := r.Text(before + secret + after); strings.Contains(got, secret) {
+			t.Errorf("%q keeps the secret: %q", before+secret+after, got)
+		}
+	})
+}

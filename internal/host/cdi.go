@@ -1,0 +1,72 @@
+package host
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// FromCDI returns the GPUs that a container engine on another host offers, by the names of its CDI devices: nvidia.com/gpu=0,
+// nvidia.com/gpu=0:1 for an instance, nvidia.com/gpu=GPU-…. It says which there are and nothing about them: names, memory and driver
+// are not known. Devices that have both an index and a UUID are counted once, by index. None: an [ErrNoGPU].
+func FromCDI(devices []string) (GPUs, error) {
+	var gpus GPUs
+	var named []GPU
+	for _, device := range devices {
+		_, name, _ := strings.Cut(device, "=")
+		first, second, isInstance := strings.Cut(name, ":")
+		index, err := strconv.Atoi(first)
+		switch {
+		case err != nil && name != "all" && name != "":
+			named = append(named, GPU{Index: len(named), UUID: name})
+		case err != nil || index < 0:
+		case isInstance:
+			gpus.addInstance(index, second)
+		case gpus.index(index) < 0:
+			gpus.Devices = append(gpus.Devices, GPU{Index: index})
+		}
+	}
+	if len(gpus.Devices) == 0 {
+		gpus.Devices = named
+	}
+	if len(gpus.Devices) == 0 {
+		return GPUs{}, &NoGPUError{Reason: "the container engine, which is on another host, lists no CDI device of kind nvidia.com/gpu"}
+	}
+	slices.SortFunc(gpus.Devices, func(a, b GPU) int { return a.Index - b.Index })
+	return gpus, nil
+}
+
+func (g *GPUs) addInstance(of int, number string) {
+	index, err := strconv.Atoi(number)
+	if err != nil || index < 0 {
+		return
+	}
+	i := g.index(of)
+	if i < 0 {
+		i, g.Devices = len(g.Devices), append(g.Devices, GPU{Index: of, MIG: true})
+	}
+	g.Devices[i].MIG = true
+	g.Devices[i].Instances = append(g.Devices[i].Instances, Instance{Index: index})
+}
+
+// index finds a device by nvidia-smi's index; -1 if it is not there.
+func (g *GPUs) index(of int) int {
+	return slices.IndexFunc(g.Devices, func(d GPU) bool { return d.Index == of })
+}
+
+// Assumed returns the GPUs that gpus names, as in docker run --gpus, without knowing whether they are there: for a container engine on
+// another host that offers GPUs and does not list them. "all" is one at least.
+func Assumed(gpus string) (GPUs, error) {
+	count, names, err := ParseGPUs(gpus)
+	if err != nil {
+		return GPUs{}, err
+	}
+	if len(names) > 0 {
+		devices := make([]string, len(names))
+		for i, name := range names {
+			devices[i] = "=" + name
+		}
+		return FromCDI(devices)
+	}
+	return GPUs{Devices: make([]GPU, max(count, 1))}, nil
+}

@@ -1,0 +1,271 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-containerregistry/pkg/authn"
+
+	"github.com/dalirun/dalirun/internal/registry"
+	"github.com/dalirun/dalirun/internal/registry/registrytest"
+)
+
+const (
+	server2503 = "nvidia/tritonserver:25.03-py3"
+	within     = 3 * time.Second
+)
+
+// Both ways to store an image are read, and nothing but kilobytes.
+func TestLookup(t *testing.T) {
+	t.Parallel()
+	s := registrytest.New(t)
+	s.PushNGC(t)
+	alone := s.Push(t, "team/odd_name:v1", registrytest.Image{Arch: "arm64", Env: []string{"A=b=c", "EMPTY="}, Layers: []int64{7, 1 << 40}})
+
+	found, err := registry.New(within).Lookup(t.Context(), s.Host()+"/"+server2503, "arm64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"TRT_VERSION": "10.9.0.34", "CUDA_VERSION": "12.8.1.012", "CUDA_DRIVER_VERSION": "570.124.06", "DALI_VERSION": "1.44.0",
+		"NVIDIA_TRITON_SERVER_VERSION": "25.03", "TRITON_SERVER_VERSION": "2.56.0", "NVIDIA_REQUIRE_CUDA": "cuda>=9.0",
+	}
+	for name, value := range want {
+		if got := found.Env[name]; got != value {
+			t.Errorf("%s=%q, want %q", name, got, value)
+		}
+	}
+	if found.Arch != "arm64" || len(found.Layers) != 20 || found.Compressed() != 9_193_997_050 || !strings.HasPrefix(found.Digest, "sha256:") {
+		t.Errorf("found %s with %d layers, %d bytes, %s", found.Arch, len(found.Layers), found.Compressed(), found.Digest)
+	}
+	for _, r := range s.Requests() {
+		if !strings.HasPrefix(r, "GET ") {
+			t.Errorf("it asked for more than it reads: %s", r)
+		}
+	}
+	if n := len(s.Requests()); n > 5 {
+		t.Errorf("it took %d requests: %q", n, s.Requests())
+	}
+
+	found, err = registry.New(within).Lookup(t.Context(), alone, "arm64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string]string{"A": "b=c", "EMPTY": ""}, found.Env); diff != "" {
+		t.Errorf("environment (-want +got):\n%s", diff)
+	}
+	if found.Compressed() != 7+1<<40 {
+		t.Errorf("%d bytes", found.Compressed())
+	}
+	again, err := registry.New(within).Lookup(t.Context(), s.Host()+"/team/odd_name@"+found.Digest, "arm64")
+	if err != nil || again.Digest != found.Digest {
+		t.Errorf("by its digest: %+v, %v", again, err)
+	}
+}
+
+// An anonymous token opens what is public; credentials of docker's configuration open the rest.
+func TestLookupWithToken(t *testing.T) {
+	t.Parallel()
+	s := registrytest.New(t)
+	s.PushNGC(t)
+	s.Token("")
+	ref := s.Host() + "/" + server2503
+	if _, err := registry.New(within).Lookup(t.Context(), ref, "amd64"); err != nil {
+		t.Errorf("anonymous: %v", err)
+	}
+	if asked := s.Requests(); !slices.Contains(asked, "GET /proxy_auth") {
+		t.Errorf("no token was asked for: %q", asked)
+	}
+	s.Token("$oauthtoken")
+	if _, err := registry.New(within).Lookup(t.Context(), ref, "amd64"); kind(err) != registry.Unauthorized {
+		t.Errorf("a private image, anonymous: %v", err)
+	}
+	c := registry.NewWith(keychain{authn.AuthConfig{Username: "$oauthtoken", Password: "nvapi"}, nil}, http.DefaultTransport, within)
+	if _, err := c.Lookup(t.Context(), ref, "amd64"); err != nil {
+		t.Errorf("with credentials: %v", err)
+	}
+	c = registry.NewWith(keychain{authn.AuthConfig{Username: "stale", Password: "nvapi"}, nil}, http.DefaultTransport, within)
+	_, err := c.Lookup(t.Context(), ref, "amd64")
+	if kind(err) != registry.Unauthorized || !strings.Contains(err.Error(), "does not take the credentials that are stored") {
+		t.Errorf("with stale credentials: %v", err)
+	}
+}
+
+type keychain struct {
+	config authn.AuthConfig
+	err    error
+}
+
+func (k keychain) Resolve(authn.Resource) (authn.Authenticator, error) {
+	return authn.FromConfig(k.config), k.err
+}
+
+func kind(err error) registry.Kind {
+	if e, ok := errors.AsType[*registry.Error](err); ok {
+		return e.Kind
+	}
+	return ""
+}
+
+// Each way to fail has a sentence and a hint of its own, and is told at once.
+func TestLookupFails(t *testing.T) {
+	t.Parallel()
+	status := func(code int) func(*registrytest.Server) { return func(s *registrytest.Server) { s.Status(code) } }
+	body := func(code int, mediaType, text string) func(*registrytest.Server) {
+		return func(s *registrytest.Server) {
+			s.Answer(func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", mediaType)
+				w.WriteHeader(code)
+				fmt.Fprint(w, text)
+			})
+		}
+	}
+	const oci = "application/vnd.oci.image.manifest.v1+json"
+	tests := []struct {
+		name  string
+		set   func(*registrytest.Server)
+		arch  string
+		kind  registry.Kind
+		final bool
+		says  string
+		hint  string
+	}{
+		{"401", status(401), "amd64", registry.Unauthorized, true, "HOST wants credentials: 401 Unauthorized, words of the registry", "`docker login HOST`"},
+		{"403", status(403), "amd64", registry.Forbidden, true, "HOST forbids reading it: 403 Forbidden, words", "as somebody who may read it"},
+		{"404", status(404), "amd64", registry.NotFound, true, "HOST has no such image or tag: 404 Not Found, words", "check the name and the tag"},
+		{"429", status(429), "amd64", registry.RateLimited, false, "HOST was asked too often from here: 429 Too Many Requests", "wait some minutes"},
+		{"500", status(500), "amd64", registry.Failing, false, "HOST has an error of its own: 500 Internal Server Error", "try again later"},
+		{"503", body(503, "text/html", "<h1>Sorry</h1>"), "amd64", registry.Failing, false, "HOST has an error of its own: 503 Service Unavailable", "try again later"},
+		{"no registry", body(404, "text/html", "<h1>Not here</h1>"), "amd64", registry.Unreadable, false, "what HOST answers is no image: 404 Not Found", "container registry"},
+		{"a page", body(200, "text/html", "<h1>Please accept our terms</h1>"), "amd64", registry.Unreadable, false, "what HOST answers is no image", "portal"},
+		{"half a manifest", body(200, oci, `{"schemaVersion":2,"config":`), "amd64", registry.Unreadable, false, "no image: unexpected EOF", "container registry"},
+		{
+			"an endless configuration", body(200, oci, `{"schemaVersion":2,"config":{"size":99999999999,"digest":"sha256:`+strings.Repeat("a", 64)+`"},"layers":[]}`),
+			"amd64", registry.Unreadable, false, "its configuration has 99999999999 bytes", "container registry",
+		},
+		{"another architecture", func(*registrytest.Server) {}, "riscv64", registry.OtherArch, true, "HOST does not have it for riscv64: there is amd64, arm64", "built for this machine"},
+		{"a token that is none", func(s *registrytest.Server) {
+			s.Answer(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/token" {
+					w.Header().Set("WWW-Authenticate", fmt.Sprintf(`Bearer realm="http://%s/token"`, s.Host()))
+					w.WriteHeader(http.StatusUnauthorized)
+					return
+				}
+				fmt.Fprint(w, "welcome")
+			})
+		}, "amd64", registry.Unreadable, false, "what HOST answers is no image: invalid character", "container registry"},
+	}
+	said := map[string]string{}
+	for _, tt := range tests {
+		s := registrytest.New(t)
+		s.PushNGC(t)
+		tt.set(s)
+		began := time.Now()
+		_, err := registry.New(within).Lookup(t.Context(), s.Host()+"/"+server2503, tt.arch)
+		fault, ok := errors.AsType[*registry.Error](err)
+		if !ok {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		if took := time.Since(began); took > within/2 {
+			t.Errorf("%s: it took %s, as if it had tried again", tt.name, took)
+		}
+		text, hint := strings.ReplaceAll(err.Error(), s.Host(), "HOST"), strings.ReplaceAll(fault.Hint(), s.Host(), "HOST")
+		if fault.Kind != tt.kind || fault.Final() != tt.final || !strings.Contains(text, tt.says) || !strings.Contains(hint, tt.hint) {
+			t.Errorf("%s: %s, final %v: %s\nhint: %s", tt.name, fault.Kind, fault.Final(), text, hint)
+		}
+		if !strings.HasPrefix(text, "look up HOST/"+server2503+": ") {
+			t.Errorf("%s does not name the image: %s", tt.name, text)
+		}
+		if other := said[hint]; other != "" && other != string(fault.Kind) {
+			t.Errorf("%s and %s have one hint: %s", other, fault.Kind, hint)
+		}
+		said[hint] = string(fault.Kind)
+	}
+}
+
+func TestLookupOfNobody(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // of the handshake that is refused
+	secure.StartTLS()
+	t.Cleanup(secure.Close)
+	c := registry.NewWith(authn.DefaultKeychain, &http.Transport{}, within)
+	for name, tt := range map[string]struct {
+		ref  string
+		kind registry.Kind
+		says string
+	}{
+		"refused":      {gone + "/a/b:c", registry.NoAnswer, gone + " does not answer: dial tcp " + gone + ": connect: connection refused"},
+		"no such host": {"registry.invalid/a/b:c", registry.NoAnswer, "registry.invalid does not answer: dial tcp: lookup registry.invalid"},
+		"not trusted":  {strings.TrimPrefix(secure.URL, "https://") + "/a/b:c", registry.Untrusted, "is not trusted: tls: failed to verify certificate: x509"},
+	} {
+		_, err := c.Lookup(t.Context(), tt.ref, "amd64")
+		if kind(err) != tt.kind || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s: %s, %v", name, kind(err), err)
+		}
+	}
+	if _, err := c.Lookup(t.Context(), "UPPER case", "amd64"); err == nil || kind(err) != "" || !strings.Contains(err.Error(), `"UPPER case"`) {
+		t.Errorf("a malformed reference: %v", err)
+	}
+}
+
+// Who never answers is waited for as long as was said, and not longer; who is told to stop stops.
+func TestLookupEndsInTime(t *testing.T) {
+	t.Parallel()
+	s := registrytest.New(t)
+	s.Hang()
+	began := time.Now()
+	_, err := registry.New(100*time.Millisecond).Lookup(t.Context(), s.Host()+"/a/b:c", "amd64")
+	if kind(err) != registry.NoAnswer || !strings.Contains(err.Error(), "nothing came within 100ms") || time.Since(began) > 2*time.Second {
+		t.Errorf("after %s: %v", time.Since(began), err)
+	}
+	reason := errors.New("somebody pressed Ctrl-C")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(reason)
+	if _, err := registry.New(within).Lookup(ctx, s.Host()+"/a/b:c", "amd64"); !errors.Is(err, reason) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestCredentialHelpers(t *testing.T) {
+	t.Parallel()
+	s := registrytest.New(t)
+	broken := keychain{err: errors.New(`exec: "docker-credential-osxkeychain": executable file not found in $PATH`)}
+	_, err := registry.NewWith(broken, http.DefaultTransport, within).Lookup(t.Context(), s.Host()+"/a/b:c", "amd64")
+	if kind(err) != registry.BadCredentials || !strings.Contains(err.Error(), "docker-credential-osxkeychain") {
+		t.Errorf("broken: %v", err)
+	}
+	release := make(chan struct{})
+	defer close(release)
+	_, err = registry.NewWith(stuck(release), http.DefaultTransport, 50*time.Millisecond).Lookup(t.Context(), s.Host()+"/a/b:c", "amd64")
+	if kind(err) != registry.NoAnswer {
+		t.Errorf("stuck: %v", err)
+	}
+}
+
+// stuck is a credential helper that waits for somebody.
+type stuck chan struct{}
+
+func (s stuck) Resolve(authn.Resource) (authn.Authenticator, error) {
+	<-s
+	return authn.Anonymous, nil
+}

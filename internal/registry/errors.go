@@ -1,0 +1,166 @@
+package registry
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+)
+
+// Kind is why an image could not be looked up.
+type Kind string
+
+// The kinds.
+const (
+	Unauthorized   Kind = "unauthorized"    // 401
+	Forbidden      Kind = "forbidden"       // 403
+	NotFound       Kind = "not-found"       // 404
+	RateLimited    Kind = "rate-limited"    // 429
+	Failing        Kind = "failing"         // 5xx
+	NoAnswer       Kind = "no-answer"       // in time, or at all: refused, no such host, a proxy
+	Untrusted      Kind = "untrusted"       // its certificate
+	BadCredentials Kind = "bad-credentials" // docker's configuration or a credential helper cannot be read
+	OtherArch      Kind = "other-arch"      // the image is there, but not for the architecture
+	Unreadable     Kind = "unreadable"      // the answer is no registry's, or no image's
+)
+
+// Error says why an image could not be looked up.
+type Error struct {
+	Kind     Kind
+	Ref      string // the image
+	Registry string // its registry: HOST or HOST:PORT
+	Err      error  // what was seen
+	text     string
+}
+
+// Error names the image, the registry and what was seen.
+func (e *Error) Error() string { return e.text }
+
+// Unwrap returns what was seen.
+func (e *Error) Unwrap() error { return e.Err }
+
+// Final says that a pull would fail alike. The other kinds are doubts: the container engine has a network, a proxy, certificates
+// and mirrors of its own.
+func (e *Error) Final() bool {
+	switch e.Kind {
+	case Unauthorized, Forbidden, NotFound, OtherArch:
+		return true
+	default:
+		return false
+	}
+}
+
+// Hint says what to do.
+func (e *Error) Hint() string {
+	switch e.Kind {
+	case Unauthorized:
+		return "check the name; for a private image: `docker login " + e.Registry + "`"
+	case Forbidden:
+		return "check the name; or `docker login " + e.Registry + "` as somebody who may read it"
+	case NotFound:
+		return "check the name and the tag; `--release` names another release, `--registry` another registry"
+	case RateLimited:
+		return "wait some minutes, or `docker login " + e.Registry + "` for a higher limit"
+	case Failing:
+		return "try again later; `--registry` names a mirror"
+	case NoAnswer:
+		return "check the network and the proxy (HTTPS_PROXY, NO_PROXY); `--registry` names a mirror"
+	case Untrusted:
+		return "name the certificates of your network's authority with SSL_CERT_FILE; the container engine has its own in /etc/docker/certs.d/" + e.Registry
+	case BadCredentials:
+		return "correct docker's config.json and the credential helper that it names; `docker login " + e.Registry + "` writes them anew"
+	case OtherArch:
+		return "name an image that is built for this machine"
+	default:
+		return "check that `--registry` names a container registry, and not a proxy's or a portal's page"
+	}
+}
+
+// fault puts a kind in a sentence.
+func (q *query) fault(kind Kind, err error) *Error {
+	e := &Error{Kind: kind, Ref: q.ref, Registry: q.parsed.Context().RegistryStr(), Err: err}
+	said := map[Kind]string{
+		Unauthorized:   e.Registry + " wants credentials",
+		Forbidden:      e.Registry + " forbids reading it",
+		NotFound:       e.Registry + " has no such image or tag",
+		RateLimited:    e.Registry + " was asked too often from here",
+		Failing:        e.Registry + " has an error of its own",
+		NoAnswer:       e.Registry + " does not answer",
+		Untrusted:      "the certificate of " + e.Registry + " is not trusted",
+		BadCredentials: "the credentials for " + e.Registry + " cannot be read",
+		OtherArch:      e.Registry + " does not have it for " + q.arch,
+		Unreadable:     "what " + e.Registry + " answers is no image",
+	}[kind]
+	if kind == Unauthorized && q.loggedIn {
+		said = e.Registry + " does not take the credentials that are stored for it"
+	}
+	e.text = fmt.Sprintf("look up %s: %s: %s", q.ref, said, short(err.Error()))
+	return e
+}
+
+// explain finds the kind of an error of the registry's client.
+func (q *query) explain(err error) *Error {
+	if known, ok := errors.AsType[*Error](err); ok {
+		return known
+	}
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok { // before a status: on this host plain HTTP is tried too
+		return q.fault(Untrusted, inner(err))
+	}
+	if answer, ok := errors.AsType[*transport.Error](err); ok {
+		return q.fault(kindOf(answer), errors.New(words(answer)))
+	}
+	if _, ok := errors.AsType[*url.Error](err); ok {
+		return q.fault(NoAnswer, inner(err))
+	}
+	return q.fault(Unreadable, err)
+}
+
+func kindOf(answer *transport.Error) Kind {
+	switch code := answer.StatusCode; {
+	case code == http.StatusUnauthorized:
+		return Unauthorized
+	case code == http.StatusForbidden:
+		return Forbidden
+	case code == http.StatusNotFound && answer.Request != nil && strings.Contains(answer.Request.URL.Path, "/manifests/"):
+		return NotFound // elsewhere it is a missing blob, or no registry at all
+	case code == http.StatusTooManyRequests:
+		return RateLimited
+	case code >= http.StatusInternalServerError:
+		return Failing
+	default:
+		return Unreadable
+	}
+}
+
+// words are the status and what the registry says to it. A body that is no registry's is left out: it may be a page.
+func words(answer *transport.Error) string {
+	status := fmt.Sprintf("%d %s", answer.StatusCode, http.StatusText(answer.StatusCode))
+	for _, d := range answer.Errors {
+		if d.Message != "" {
+			return status + ", " + d.Message
+		}
+	}
+	return status
+}
+
+// inner leaves out the URL, which may hold a token.
+func inner(err error) error {
+	if tried, ok := errors.AsType[*url.Error](err); ok {
+		return tried.Err
+	}
+	return err
+}
+
+// short makes one line of at most 200 characters.
+func short(text string) string {
+	const limit = 200
+	text = strings.Join(strings.Fields(text), " ")
+	if runes := []rune(text); len(runes) > limit {
+		return string(runes[:limit]) + "…"
+	}
+	return text
+}

@@ -1,0 +1,54 @@
+package steps
+
+import (
+	"context"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// CastONNX casts the ONNX model to fp16, for a TensorRT that builds what the model says. Its input and output stay FP32, so that what is
+// served is the same.
+type CastONNX struct {
+	options Options
+	machine Machine
+	image   pipeline.Output
+	onnx    pipeline.Output
+}
+
+// casts says whether the engine needs a model that was cast. Where the TensorRT is not known before the image is here, it is not cast, and
+// build-engine refuses what would silently be fp32.
+func casts(o Options) bool {
+	return o.Lane == GPU && o.Precision == release.FP16 && release.NeedsCast(o.Release.TensorRTVersion())
+}
+
+// ID returns cast-onnx.
+func (s *CastONNX) ID() pipeline.ID { return IDCastONNX }
+
+// Inputs are the image with NVIDIA's AutoCast and the ONNX model.
+func (s *CastONNX) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.onnx} }
+
+// Outputs are the ONNX model in fp16.
+func (s *CastONNX) Outputs() []pipeline.Output {
+	return []pipeline.Output{{Step: IDCastONNX, Name: onnxFile}}
+}
+
+func (s *CastONNX) command() []string {
+	return castScript().command("--model", onnxTarget, "--output", outDir+"/"+onnxFile)
+}
+
+// Facts are the program and its arguments.
+func (s *CastONNX) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
+	return castScript().facts(s.command())
+}
+
+// Run casts the model in the exporter image. It takes 6 s on two cores.
+func (s *CastONNX) Run(ctx context.Context, w *pipeline.Work) error {
+	spec := batchSpec(IDCastONNX, w.Input(s.image).Ref, s.command()...)
+	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
+	return s.machine.runScript(ctx, w, castScript(), spec, 15*time.Minute)
+}
+
+func castScript() script { return script{"cast_onnx.py", "program.py"} }

@@ -1,0 +1,100 @@
+package steps
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// What a build of ResNet50 took of an H100's memory, TensorRT 10.6 (trtexec's own log). It is the lesser part of what others may need:
+// TensorRT passes over kernels that the memory does not let it try.
+const (
+	mib = 1 << 20
+
+	// builderMemory is taken before the model is read: CUDA's context (526 MiB) and the library of the builder's kernels (1,292 MiB).
+	builderMemory = 1818 * mib
+	// pictureMemory is that of one picture's activations in fp16: 1,053,296,128 bytes at a batch of 256, twice that in fp32.
+	pictureMemory = 1053296128 / 256
+	// timingMemory is that of one picture while kernels are timed, activations among it: a peak of 1,765 MiB at a batch of 256.
+	timingMemory = 1765 * mib / 256
+)
+
+// leastMemory is what a build of an engine for a batch cannot do without, in bytes.
+func leastMemory(p release.Precision, batch int) int64 {
+	return builderMemory + int64(batch)*pictureMemory*width(p)
+}
+
+// fittingBatch is the largest batch up to most whose kernels can all be tried in the free memory, or the largest that can be built at all;
+// zero if none can.
+func fittingBatch(p release.Precision, free int64, most int) int {
+	room := free - builderMemory
+	for _, picture := range []int64{timingMemory * width(p), pictureMemory * width(p)} {
+		if n := room / picture; room > 0 && n > 0 {
+			return int(min(n, int64(most)))
+		}
+	}
+	return 0
+}
+
+// width is that of a number, in those of fp16.
+func width(p release.Precision) int64 {
+	if p == release.FP32 {
+		return 2
+	}
+	return 1
+}
+
+// memory asks for the GPU's memory. Where the host does not tell it, it is zero.
+func (s *BuildEngine) memory(ctx context.Context, w *pipeline.Work) (GPUMemory, error) {
+	if s.machine.GPUMemory == nil {
+		return GPUMemory{}, nil
+	}
+	have, err := s.machine.GPUMemory(ctx)
+	if ctx.Err() != nil {
+		return GPUMemory{}, context.Cause(ctx)
+	}
+	if err != nil {
+		w.Emit(pipeline.Warning{Text: "the GPU's free memory is not known: " + err.Error()})
+		have = GPUMemory{}
+	}
+	return have, nil
+}
+
+// checkMemory refuses a build that the GPU has no room for, before a minute is spent on it.
+func (s *BuildEngine) checkMemory(have GPUMemory) error {
+	o := s.options
+	need := leastMemory(o.Precision, o.MaxBatch)
+	if have.Total == 0 || have.Free >= need {
+		return nil
+	}
+	return pipeline.Faultf(pipeline.Environment, memoryHint(fittingBatch(o.Precision, have.Free, o.MaxBatch-1)),
+		"the GPU has too little free memory: %s of %s are free, and an engine for batches of up to %d needs %s at least to be built",
+		inMiB(have.Free), inMiB(have.Total), o.MaxBatch, inMiB(need))
+}
+
+// gpuOutOfMemory is the ID of the remedy for that.
+const gpuOutOfMemory = "gpu-out-of-memory"
+
+// outOfMemory adds to the fault of a build that ran out of the GPU's memory what there was when it began.
+func (s *BuildEngine) outOfMemory(fault *pipeline.Fault, have GPUMemory) {
+	o := s.options
+	if have.Total == 0 {
+		return
+	}
+	fault.Err = fmt.Errorf("%w: %s of %s were free when the build began", fault.Err, inMiB(have.Free), inMiB(have.Total))
+	// It did not fit: another process came, or this TensorRT needs more than the one that was measured.
+	fault.Hint = memoryHint(fittingBatch(o.Precision, have.Free, o.MaxBatch/2))
+}
+
+// inMiB is as nvidia-smi writes memory; a part of one counts as one.
+func inMiB(bytes int64) string { return fmt.Sprintf("%d MiB", (bytes+mib-1)/mib) }
+
+func memoryHint(batch int) string {
+	const others = "stop what else uses the GPU (`nvidia-smi` lists it), or "
+	if batch < 1 {
+		return others + "name another one, as in --gpus device=1"
+	}
+	return fmt.Sprintf("%suse --max-batch %d, which fits", others, batch)
+}

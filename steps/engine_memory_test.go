@@ -1,0 +1,138 @@
+package steps_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+const mib = 1 << 20
+
+// has makes the host tell of a GPU's memory, in MiB.
+func (w *world) has(free, total int64) {
+	w.machine.GPUMemory = func(context.Context) (steps.GPUMemory, error) {
+		return steps.GPUMemory{Free: free * mib, Total: total * mib}, nil
+	}
+}
+
+// TestGPUMemory checks what is refused before a build is begun. The figures are those of the H100's logs: 526 + 1,292 MiB before the model is
+// read, and 1,053,296,128 bytes of activations for 256 pictures in fp16.
+func TestGPUMemory(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		precision release.Precision
+		batch     int
+		free      int64 // MiB of 16,384
+		want      string
+		hint      string
+	}{
+		"fp16":             {"fp16", 256, 2823, "", ""},
+		"fp16, too little": {"fp16", 256, 2822, "2822 MiB of 16384 MiB are free, and an engine for batches of up to 256 needs 2823 MiB at least to be built", "--max-batch 145, which fits"},
+		"fp32":             {"fp32", 256, 3828, "", ""},
+		"fp32, too little": {"fp32", 256, 3827, "3827 MiB of 16384 MiB are free", "--max-batch 145, which fits"},
+		"one picture":      {"fp16", 1, 1823, "", ""},
+		"few pictures":     {"fp16", 256, 1823, "1823 MiB of 16384 MiB are free", "--max-batch 1, which fits"},
+		"none":             {"fp16", 256, 1000, "1000 MiB of 16384 MiB are free", "--gpus device=1"},
+		"none, fp32":       {"fp32", 1, 1820, "needs 1826 MiB at least", "--gpus device=1"},
+		"not told":         {"fp16", 256, -1, "", ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			w.options.Precision, w.options.MaxBatch, w.options.OptBatch = tt.precision, tt.batch, 1
+			w.has(tt.free, 16384)
+			if tt.free < 0 {
+				w.has(0, 0)
+			}
+			err := w.run(t, t.Context(), steps.IDBuildEngine)
+			if tt.want == "" {
+				if err != nil {
+					t.Errorf("refused: %v", err)
+				}
+				return
+			}
+			f := fault(t, err, pipeline.Environment)
+			if !strings.Contains(f.Error(), tt.want) || !strings.HasSuffix(f.Hint, tt.hint) {
+				t.Errorf("got %q with the hint %q, want %q with %q", f, f.Hint, tt.want, tt.hint)
+			}
+			if slices.Contains(w.ran(), string(steps.IDBuildEngine)) {
+				t.Error("a build was begun")
+			}
+		})
+	}
+}
+
+// TestSuggestedBatchFits checks that what is suggested is then not refused.
+func TestSuggestedBatchFits(t *testing.T) {
+	t.Parallel()
+	w := gpuNGC(t)
+	w.has(2500, 16384)
+	f := fault(t, w.run(t, t.Context(), steps.IDBuildEngine), pipeline.Environment)
+	if !strings.HasSuffix(f.Hint, "--max-batch 98, which fits") {
+		t.Fatalf("the hint is %q", f.Hint)
+	}
+	w.options.MaxBatch = 98
+	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestGPUOutOfMemory runs out of memory in the build: by what trtexec 10.6 said on an H100.
+func TestGPUOutOfMemory(t *testing.T) {
+	t.Parallel()
+	tests := map[string]struct {
+		free int64
+		hint string
+	}{
+		"less than was measured":   {3000, "--max-batch 128, which fits"},
+		"another process came":     {70000, "--max-batch 128, which fits"},
+		"the GPU's memory unknown": {0, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			w.has(tt.free, 81079*min(tt.free, 1))
+			w.make(t, steps.IDBuildEngine)
+			log := says(t, 0, "", "trtexec-10.6-oom-build.log")
+			w.instead(steps.IDBuildEngine, func(ctx context.Context, spec container.Spec, out container.Streams) int {
+				_ = log(ctx, spec, out)
+				return 1
+			})
+			f := fault(t, w.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
+			want := ""
+			if tt.free > 0 {
+				want = " of 81079 MiB were free when the build began"
+			}
+			if !strings.Contains(f.Error(), "too little free memory") || !strings.HasSuffix(f.Error(), want) || !strings.HasSuffix(f.Hint, tt.hint) || f.Hint == "" {
+				t.Errorf("got %q with the hint %q", f, f.Hint)
+			}
+			if tail := f.Tail[len(f.Tail)-1]; tail != "Cuda failure: out of memory" {
+				t.Errorf("the last line is %q", tail)
+			}
+		})
+	}
+}
+
+// TestGPUMemoryIsNotKnown checks that a host that cannot be asked stops nothing.
+func TestGPUMemoryIsNotKnown(t *testing.T) {
+	t.Parallel()
+	w := gpuNGC(t)
+	w.machine.GPUMemory = func(context.Context) (steps.GPUMemory, error) {
+		return steps.GPUMemory{}, errors.New("nvidia-smi gave no answer")
+	}
+	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+		t.Fatal(err)
+	}
+	if !w.said("the GPU's free memory is not known: nvidia-smi gave no answer") {
+		t.Error("nobody is told")
+	}
+}

@@ -1,0 +1,204 @@
+package steps_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+// TestTimings checks that a build begins with what the last one on the same GPU and TensorRT measured, and with no other's.
+func TestTimings(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, gpuNGC(t))
+	p.machine.Timings = p.store
+	const cold, warm = "timing kernels, which takes a minute or more", "timing kernels: an earlier build timed most"
+	runs := []struct {
+		name   string
+		change func()
+		want   string
+	}{
+		{"the first", func() {}, cold},
+		{"another batch", func() { p.options.OptBatch = 32 }, warm},
+		{"another precision", func() { p.options.Precision = "fp32" }, warm},
+		{"another GPU", func() { p.options.Device.Name = "Tesla T4" }, cold},
+		{"another TensorRT", func() {
+			p.options.Device = h100
+			p.fake.AddRemote(p.options.Release.ServerRef(""), p.image("another", "10.9.0.99"))
+		}, cold},
+		{"the first GPU again", func() {
+			p.options.OptBatch = 16
+			p.fake.AddRemote(p.options.Release.ServerRef(""), p.image("server", "10.9.0.34"))
+		}, warm},
+	}
+	for _, r := range runs {
+		r.change()
+		p.values = pipeline.Inputs{}
+		before := len(p.progress())
+		if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+			t.Fatalf("%s: %v", r.name, err)
+		}
+		if got := p.progress()[before:]; !slices.Contains(got, r.want) {
+			t.Errorf("%s: progress %q, want %q", r.name, got, r.want)
+		}
+	}
+}
+
+// TestTimingsAreNoFact checks that what was measured changes no fingerprint.
+func TestTimingsAreNoFact(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, gpuNGC(t))
+	before := p.facts(t, steps.IDBuildEngine)["argv"]
+	p.machine.Timings = p.store
+	if after := p.facts(t, steps.IDBuildEngine)["argv"]; before != after || !strings.Contains(after, "--timingCacheFile=/out/timing.cache") {
+		t.Errorf("with a timing cache the command is %s, without %s", after, before)
+	}
+}
+
+// broken is a store of timing caches that fails, after it wrote half a one.
+type broken struct{}
+
+func (broken) Load(_ context.Context, _, path string) (bool, error) {
+	return false, errors.Join(os.WriteFile(path, []byte("half"), 0o600), errors.New("the disk is lost"))
+}
+
+func (broken) Keep(context.Context, string, string) error { return errors.New("the disk is full") }
+
+// TestTimingsFailNothing checks that a build without them is a build all the same, which never reads half a cache.
+func TestTimingsFailNothing(t *testing.T) {
+	t.Parallel()
+	w := gpuNGC(t)
+	w.machine.Timings = broken{}
+	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"kernels are timed anew: the disk is lost", "the next build times its kernels anew: the disk is full", "engine: fp16"} {
+		if !w.said(want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+	if slices.Contains(w.progress(), "timing kernels: an earlier build timed most") {
+		t.Error("half a timing cache was read")
+	}
+
+	p := newProject(t, gpuNGC(t))
+	p.machine.Timings = p.store
+	p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{noTiming: true}))
+	if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil || p.said("timed anew") || p.said("times its kernels") {
+		t.Errorf("a trtexec that wrote none: %v", err)
+	}
+}
+
+// TestTimingsOfFailedProof checks that what was measured for an engine that is then refused is not lost.
+func TestTimingsOfFailedProof(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, gpuNGC(t))
+	p.machine.Timings = p.store
+	p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{fp32: true}))
+	wantFault(t, p.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
+	p.instead(steps.IDBuildEngine, nil)
+	if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(p.progress(), "timing kernels: an earlier build timed most") {
+		t.Errorf("progress %q", p.progress())
+	}
+}
+
+// TestCast checks the cast for a TensorRT that needs it: what runs where, what the engine is built from, and what is told if it fails.
+func TestCast(t *testing.T) {
+	t.Parallel()
+	w := tensorRT11(t)
+	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range w.fake.Specs() {
+		switch pipeline.ID(spec.Step) {
+		case steps.IDCastONNX:
+			if spec.Image != w.options.Release.ExporterRef("") || spec.GPUs != "" {
+				t.Errorf("it is cast in %s with the GPUs %q", spec.Image, spec.GPUs)
+			}
+		case steps.IDBuildEngine:
+			host, _, err := containertest.HostPath(spec, "/in/model.onnx")
+			if err != nil || host != filepath.Join(w.dir, "cast-onnx", "model.onnx") || slices.Contains(spec.Command, "--fp16") {
+				t.Errorf("the engine is built from %s, %v, by %v", host, err, spec.Command)
+			}
+		}
+	}
+	facts := w.facts(t, steps.IDCastONNX)
+	for _, name := range []string{"argv", "cast_onnx.py", "program.py"} {
+		if facts[name] == "" {
+			t.Errorf("%s is no fact: %v", name, facts)
+		}
+	}
+	const reason = "this image cannot cast to fp16: it has no AutoCast"
+	w.instead(steps.IDCastONNX, prints(2, "error: "+reason))
+	if f := fault(t, w.run(t, t.Context(), steps.IDCastONNX), pipeline.ContainerFailed); f.Error() != "cast_onnx.py: "+reason {
+		t.Errorf("got %q", f)
+	}
+	w.wantNoContainer(t)
+}
+
+// TestCastIsListed checks that the step is there where the release's TensorRT needs it, and nowhere else.
+func TestCastIsListed(t *testing.T) {
+	t.Parallel()
+	listed := func(w *world) bool {
+		return slices.ContainsFunc(w.list(steps.IDVerify), func(s pipeline.Step) bool { return s.ID() == steps.IDCastONNX })
+	}
+	tests := map[string]struct {
+		change func(*world)
+		want   bool
+	}{
+		"TensorRT 11":         {func(*world) {}, true},
+		"TensorRT 11, fp32":   {func(w *world) { w.options.Precision = "fp32" }, false},
+		"TensorRT 10.16":      {func(w *world) { w.options.Release.TensorRT = "10.16.1.11" }, false},
+		"newer than is known": {func(w *world) { w.options.Release.TensorRT = "12.0" }, true},
+		"not known":           {func(w *world) { w.options.Release.TensorRT = "" }, false},
+		"cpu lane":            {func(w *world) { w.options.Lane = steps.CPU }, false},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := tensorRT11(t)
+			tt.change(w)
+			if got := listed(w); got != tt.want {
+				t.Errorf("it is listed: %t", got)
+			}
+		})
+	}
+	// The image overrules the table: an older TensorRT builds what was cast with its own flag.
+	w := tensorRT11(t)
+	w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", "10.16.1.11"))
+	if argv := w.facts(t, steps.IDBuildEngine)["argv"]; !strings.Contains(argv, "--fp16") {
+		t.Errorf("it is built by %s", argv)
+	}
+	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCastHangs checks that an interrupted cast leaves no container.
+func TestCastHangs(t *testing.T) {
+	t.Parallel()
+	w := tensorRT11(t)
+	w.make(t, steps.IDCastONNX)
+	begun := make(chan struct{})
+	w.instead(steps.IDCastONNX, hangs(begun))
+	errStopped := errors.New("interrupted")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-begun
+		cancel(errStopped)
+	}()
+	if err := w.run(t, ctx, steps.IDCastONNX); !errors.Is(err, errStopped) {
+		t.Errorf("got %v", err)
+	}
+	w.wantNoContainer(t)
+}

@@ -1,0 +1,103 @@
+package steps
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// explain tells fault what the output means, if it is known, or one of the other words.
+func (t *tail) explain(fault *pipeline.Fault, others ...string) {
+	t.mu.Lock()
+	known := t.known // a copy: others are not the container's
+	t.mu.Unlock()
+	for _, words := range others {
+		known.Read(words)
+	}
+	if r, line, ok := known.Found(); ok {
+		tell(fault, r, line)
+	}
+}
+
+// tell adds a known message to fault: what it means, what to do, whose turn it is, and the line itself where the output's last ones
+// lack it.
+func tell(fault *pipeline.Fault, r remedy.Remedy, line string) {
+	said := slices.ContainsFunc(append(slices.Clone(fault.Tail), fault.Err.Error()), func(s string) bool { return strings.Contains(s, line) })
+	if !said {
+		fault.Tail = append([]string{line}, fault.Tail...)
+	}
+	fault.Err, fault.Hint = fmt.Errorf("%w: %s", fault.Err, r.Text), r.Hint
+	if r.Kind == pipeline.Environment {
+		fault.Kind = r.Kind
+	}
+	if r.ID == remedy.DiskFull {
+		fault.Repeat = "" // what the line needs would stay, and go on filling the disk
+	}
+}
+
+// exitHint says what to do about a program that was killed.
+func exitHint(exit container.Exit) string {
+	const (
+		killed = 137
+		more   = "close other programs, or raise the memory limit of the container engine's machine"
+	)
+	switch {
+	case exit.OOM:
+		return more
+	case exit.Code == killed: // an engine under load can lose the kernel's notice
+		return "status 137 is a kill from outside, mostly for memory; if nobody else did it, " + more
+	default:
+		return ""
+	}
+}
+
+// onHost puts the host's paths in the place of those that a container has for them.
+func onHost(inputs []container.Mount, text string) string {
+	inputs = slices.SortedFunc(slices.Values(inputs), func(a, b container.Mount) int { return cmp.Compare(len(b.Target), len(a.Target)) })
+	for _, m := range inputs {
+		whole := regexp.MustCompile(`(^|[^\w./-])` + regexp.QuoteMeta(m.Target) + `(/|[^\w.-]|\.?$)`)
+		text = whole.ReplaceAllString(text, "${1}"+strings.ReplaceAll(m.Source, "$", "$$")+"${2}")
+	}
+	return text
+}
+
+// ownWeights names a user's file where err, of a step that read it, names the stored copy.
+func ownWeights(o Options, stored string, err error) error {
+	fault, ok := errors.AsType[*pipeline.Fault](err)
+	if ok && o.Weights.Kind == File && strings.Contains(fault.Error(), stored) {
+		fault.Err = errors.New(strings.ReplaceAll(fault.Error(), stored, o.Weights.Path))
+	}
+	return err
+}
+
+// runtimeFault says that it is the environment's turn where a container runtime did not do its part. A fault stays what it is.
+func runtimeFault(err error) error {
+	if _, ok := errors.AsType[*pipeline.Fault](err); ok {
+		return err
+	}
+	fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err}
+	switch {
+	case errors.Is(err, container.ErrNoGPU):
+		fault.Hint = "install the NVIDIA Container Toolkit and restart the container engine, or use --accel cpu"
+		if r, ok := remedy.Find(err.Error()); ok {
+			fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint // the engine's words are long, and others' come first
+		}
+	case errors.Is(err, container.ErrNoInit):
+		fault.Hint = "install tini where the container engine runs: it is what Docker calls docker-init"
+	case errors.Is(err, container.ErrPortTaken):
+		fault.Hint = "stop what uses the port, name another, or name none and a free one is taken"
+	case errors.Is(err, container.ErrNoSpace):
+		fault.Hint = spaceHint
+	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
+	default:
+		return err
+	}
+	return fault
+}
