@@ -3,6 +3,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -29,17 +30,18 @@ func TestAnyImage(t *testing.T) {
 	l := newLane(t)
 	t.Run("registry and release", l.testAnyRegistry)
 	t.Run("named images", l.testNamedImages)
+	t.Run("by ID", l.testImageID)
 	t.Run("another release's server", l.testNamedServer)
 }
 
 func (l lane) testAnyRegistry(t *testing.T) {
 	t.Parallel()
-	const registry = stubRegistry + ":5000/team-7/mirror_of/ngc"
-	l.stubs.pytorch(t, pytorchRef(registry, "24.11"), exporterOfAny...)
-	l.stubs.triton(t, tritonRef(registry, "24.11"), serverOfAny...)
-	out, r := l.e2e(t, l.opts(t), 0, flags(registry, "24.11")...)
+	const registry = stubRegistry + ":5000/team-7/mirror_of/ngc" // of a release whose TensorRT is 11: what the image says is what counts
+	l.stubs.pytorch(t, pytorchRef(registry, "26.10"), exporterOfAny...)
+	l.stubs.served(t, tritonRef(registry, "26.10"), serverOfAny...)
+	out, r := l.e2e(t, l.opts(t), 0, flags(registry, "26.10")...)
 	out.checkAny(t, r)
-	if out.Release != "24.11" {
+	if out.Release != "26.10" {
 		t.Errorf("it is stamped with release %q", out.Release)
 	}
 }
@@ -48,7 +50,7 @@ func (l lane) testNamedImages(t *testing.T) {
 	t.Parallel()
 	const server, exporter = stubRegistry + "/odd__place/serving:Prod_2026.11-rc.1", "odd/train:latest"
 	l.stubs.pytorch(t, exporter, exporterOfAny...)
-	l.stubs.triton(t, server, serverOfAny...)
+	l.stubs.served(t, server, serverOfAny...)
 	o := l.opts(t)
 	named := []string{"--accel", "gpu", "--server-image", server, "--exporter-image", exporter, "--weights", "random:0"}
 	plan := mustRun(t, 0, l.engine, o, append([]string{"plan"}, named...)...).Stdout
@@ -62,12 +64,29 @@ func (l lane) testNamedImages(t *testing.T) {
 	}
 	out, r := l.e2e(t, o, 0, named...)
 	out.checkAny(t, r)
+	if out.Release != "" {
+		t.Errorf("images that name no release are stamped with release %q", out.Release)
+	}
 	warm, r := l.e2e(t, o, 0, named...)
 	want := every(pipeline.Cached)
 	want[steps.IDServe], want[steps.IDVerify] = pipeline.Done, pipeline.Done
 	if diff := cmp.Diff(want, warm.states()); diff != "" {
 		t.Errorf("the steps of a second run (-want +got):\n%s\n%s", diff, r.Stderr)
 	}
+}
+
+// testImageID names the server by its ID, as an image of no registry is named for good: it has no digest there.
+func (l lane) testImageID(t *testing.T) {
+	t.Parallel()
+	const server, exporter = stubRegistry + "/by-id/serving:1", stubRegistry + "/by-id/train:1"
+	l.stubs.pytorch(t, exporter, exporterOfAny...)
+	l.stubs.served(t, server, serverOfAny...)
+	image, err := l.engine.client(t).ImageInspect(t.Context(), server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, r := l.e2e(t, l.opts(t), 0, "--accel", "gpu", "--server-image", image.ID, "--exporter-image", exporter, "--weights", "random:0")
+	out.checkAny(t, r)
 }
 
 // testNamedServer names a server that says of which release it is: the exporter is that release's.
@@ -87,9 +106,16 @@ func (o outcome) checkAny(t *testing.T, r result) {
 	if o.Verdict != report.Passed {
 		t.Fatalf("it is %s:\n%s", o.Verdict, r.Stderr)
 	}
+	if _, cast := o.states()[steps.IDCastONNX]; cast {
+		t.Error("the model was cast, as TensorRT 11 needs it")
+	}
+	var engine steps.Engine
+	if err := json.Unmarshal(o.Engine, &engine); err != nil || engine.TensorRT != "10.6.0.26" {
+		t.Errorf("the engine is of TensorRT %q, %v", engine.TensorRT, err)
+	}
 	build := o.record(t, steps.IDBuildEngine)
-	if build.Args[0] != "/usr/src/tensorrt/bin/trtexec" || !slices.Contains(build.Args, "--fp16") || !slices.Contains(build.Args, "--skipInference") {
-		t.Errorf("it was built with %q, want the words of TensorRT 10", build.Args)
+	if diff := cmp.Diff(trtexec(64), build.Args); diff != "" {
+		t.Errorf("trtexec's arguments (-want +got):\n%s", diff)
 	}
 	if got := build.Env["TRT_VERSION"]; got != "10.6.0.26" {
 		t.Errorf("it was built by TensorRT %s", got)
@@ -98,7 +124,8 @@ func (o outcome) checkAny(t *testing.T, r result) {
 	if dali.Env["PYTHONPATH"] != "/opt/tritonserver/backends/dali/wheel/dali" || dali.Env["DALI_VERSION"] != "2.4.0" {
 		t.Errorf("it was serialized with PYTHONPATH=%s, DALI %s", dali.Env["PYTHONPATH"], dali.Env["DALI_VERSION"])
 	}
-	if got := o.record(t, steps.IDServe); got.Env["TRT_VERSION"] != "10.6.0.26" {
-		t.Errorf("it was served by TensorRT %s", got.Env["TRT_VERSION"])
+	serve := o.record(t, steps.IDServe)
+	if diff := cmp.Diff([]string{"/srv/bin/tritonserver", "--model-repository=/models", "--model-control-mode=explicit"}, serve.Args); diff != "" || serve.Env["TRT_VERSION"] != "10.6.0.26" {
+		t.Errorf("TensorRT %s serves with the arguments (-want +got):\n%s", serve.Env["TRT_VERSION"], diff)
 	}
 }

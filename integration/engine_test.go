@@ -50,8 +50,8 @@ func startEngine(t *testing.T) engine {
 	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(bin, 0o755), os.WriteFile(filepath.Join(bin, gpuHook), []byte("#!/bin/sh\n"), 0o755)); err != nil {
 		t.Fatal(err)
 	}
-	e := engine{Host: "unix://" + filepath.Join(dir, "s"), netns: addNetns(t)}
-	log := startDockerd(t, e, dir, bin)
+	e := engine{Host: "unix://" + filepath.Join(dir, "s"), netns: addNetns(t), bin: bin}
+	log := startDockerd(t, e, dir)
 	waitForEngine(t, e, log)
 	return e
 }
@@ -104,7 +104,7 @@ func command(t *testing.T, argv ...string) error {
 }
 
 // startDockerd starts dockerd with all that it writes under dir, and returns its log.
-func startDockerd(t *testing.T, e engine, dir, bin string) *output {
+func startDockerd(t *testing.T, e engine, dir string) *output {
 	t.Helper()
 	name := filepath.Base(e.netns)
 	argv := append(e.enter(), "dockerd",
@@ -117,7 +117,7 @@ func startDockerd(t *testing.T, e engine, dir, bin string) *output {
 	log := &output{}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.WaitDelay = 5 * time.Second // what it started may have the pipes
-	cmd.Env = append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"))
+	cmd.Env = append(os.Environ(), "PATH="+e.bin+string(os.PathListSeparator)+os.Getenv("PATH"))
 	// A test process that is killed takes its engine along.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	if err := cmd.Start(); err != nil {

@@ -75,18 +75,21 @@ func (l lane) testNoImage(t *testing.T) {
 // testStepFails has the containers of single steps fail as the real tools do.
 func (l lane) testStepFails(t *testing.T) {
 	t.Parallel()
+	pains := map[string]string{"oom": "pain 27: ", "unsaved": "pain 9: ", "disk-full": "pain 37: "}
 	for fail, test := range map[string]struct {
 		says   []string // beside what every failure says
-		repeat bool     // the program failed, and not what it left
+		exit   int
+		repeat bool // the program failed, and not what it left
 	}{
-		"oom":      {[]string{"Cuda failure: out of memory", "trtexec exited with status 1: the GPU has too little free memory", "--max-batch"}, true},
-		"bad-onnx": {[]string{"Failed to parse ONNX model from file: /in/model.onnx", "status 1: trtexec cannot read the ONNX model", "--force export-onnx"}, true},
-		"unsaved":  {[]string{"trtexec could not write the engine's file", "Saving engine to file failed"}, true},
+		"oom":       {[]string{"Cuda failure: out of memory", "trtexec exited with status 1: the GPU has too little free memory", "--max-batch"}, 4, true},
+		"bad-onnx":  {[]string{"Failed to parse ONNX model from file: /in/model.onnx", "status 1: trtexec cannot read the ONNX model", "--force export-onnx"}, 4, true},
+		"unsaved":   {[]string{"trtexec could not write the engine's file", "Saving engine to file failed"}, 4, true},
+		"disk-full": {[]string{"trtexec exited with status 1: the disk is full", "last output:", "--cache-dir"}, 3, false},
 	} {
-		t.Run(fail, func(t *testing.T) {
+		t.Run(pains[fail]+fail, func(t *testing.T) {
 			t.Parallel()
 			o := l.opts(t)
-			out, r := l.e2e(t, o, 4, flags(l.variant(t, fail), "25.03", "--cache-dir", l.cache)...)
+			out, r := l.e2e(t, o, test.exit, flags(l.variant(t, fail), "25.03", "--cache-dir", l.cache)...)
 			r.says(t, append(test.says, "build-engine failed after", "full log: "+filepath.Join(out.dir, "build-engine.log"))...)
 			if test.repeat {
 				r.says(t, "last output:", "repeat it by hand: docker run --rm", "--gpus=all", "/in/model.onnx", "trtexec --onnx=")
@@ -98,7 +101,7 @@ func (l lane) testStepFails(t *testing.T) {
 			if states[steps.IDBuildEngine] != pipeline.Failed || states[steps.IDServe] != pipeline.Skipped || states[steps.IDVerify] != pipeline.Skipped {
 				t.Errorf("the steps ended as %v", states)
 			}
-			again, _ := l.e2e(t, o, 4, flags(stubRegistry+"/"+fail, "25.03", "--cache-dir", l.cache)...)
+			again, _ := l.e2e(t, o, test.exit, flags(stubRegistry+"/"+fail, "25.03", "--cache-dir", l.cache)...)
 			if again.states()[steps.IDBuildEngine] != pipeline.Failed {
 				t.Errorf("run again it ended as %v: a failed build was kept", again.states())
 			}
@@ -109,15 +112,15 @@ func (l lane) testStepFails(t *testing.T) {
 // testNotReady has a server that does not become ready.
 func (l lane) testNotReady(t *testing.T) {
 	t.Parallel()
+	pains := map[string]string{"unreadable-plan": "pain 24: ", "hang": "pain 23: "}
 	for fail, test := range map[string]struct {
 		args []string
 		says []string
 	}{
 		"unreadable-plan": {nil, []string{"model resnet50_trt: ", "unable to load plan file to auto complete config: /models/resnet50_trt/1/model.plan: the engine's file is cut short", "--force build-engine"}},
 		"hang":            {[]string{"--ready-timeout", "1s"}, []string{"model resnet50_trt is still loading after 1s", "resnet50_trt: LOADING", "give it more time by --ready-timeout"}},
-		"die":             {nil, []string{"tritonserver exited with status 139", "Signal (11) received."}},
 	} {
-		t.Run(fail, func(t *testing.T) {
+		t.Run(pains[fail]+fail, func(t *testing.T) {
 			t.Parallel()
 			args := append(flags(l.variant(t, fail), "25.03", "--cache-dir", l.cache), test.args...)
 			out, r := l.e2e(t, l.opts(t), 5, args...)

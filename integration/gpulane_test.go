@@ -22,11 +22,12 @@ func TestGPULane(t *testing.T) {
 	t.Parallel()
 	l := newLane(t)
 	t.Run("e2e", l.testE2E)
-	t.Run("user", l.testOrdinaryUser)
+	t.Run("pain 25: files are the user's own", l.testOrdinaryUser)
 	t.Run("tutorial", l.testTutorial)
-	t.Run("tensorrt-11", l.testTensorRT11)
+	t.Run("pain 8: fp16 that TensorRT 11 dropped", l.testTensorRT11)
 	t.Run("another-engine", l.testAnotherEngine)
-	t.Run("gpu-memory", l.testGPUMemory)
+	t.Run("timing-cache", l.testTimingCache)
+	t.Run("pain 27: out of memory", l.testGPUMemory)
 	t.Run("cpu", l.testNGCOnCPU)
 	t.Run("no-gpu", l.testNoGPU)
 	t.Run("no-image", l.testNoImage)
@@ -247,12 +248,12 @@ func (l lane) testTensorRT11(t *testing.T) {
 // testAnotherEngine has a trtexec that ends well with another engine than was asked for: it is found before anything is served.
 func (l lane) testAnotherEngine(t *testing.T) {
 	t.Parallel()
+	pains := map[string]string{"silent-fp32": "pain 8: "}
 	for fail, says := range map[string][]string{
-		"silent-fp32":    {"the engine is fp32 although fp16 was asked for: 0 of its 324 tensors are half precision", "--precision fp32"},
-		"cut-plan":       {"the engine was cut: 9.8 KiB of 19.5 KiB were saved", "--cache-dir"},
-		"other-tensorrt": {"the engine was built by TensorRT 10.3.0.26, and the image says that it has 10.9.0.34", "-py3"},
+		"silent-fp32": {"the engine is fp32 although fp16 was asked for: 0 of its 324 tensors are half precision", "--precision fp32"},
+		"cut-plan":    {"the engine was cut: 9.8 KiB of 19.5 KiB were saved", "--cache-dir"},
 	} {
-		t.Run(fail, func(t *testing.T) {
+		t.Run(pains[fail]+fail, func(t *testing.T) {
 			t.Parallel()
 			o := l.opts(t)
 			args := flags(l.variant(t, fail), "25.03", "--cache-dir", l.cache)
@@ -266,6 +267,21 @@ func (l lane) testAnotherEngine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// testTimingCache has a trtexec of another TensorRT than its image says. What that measured is not kept: the next TensorRT would refuse it.
+func (l lane) testTimingCache(t *testing.T) {
+	t.Parallel()
+	o := l.opts(t)
+	for range 2 {
+		out, r := l.e2e(t, o, 4, flags(l.variant(t, "other-tensorrt"), "25.03")...)
+		r.says(t, "the engine was built by TensorRT 10.3.0.26, and the image says that it has 10.9.0.34", "-py3", "build-engine failed after")
+		out.checkBuild(t, coldBuild)
+	}
+	good, _ := l.e2e(t, o, 0, flags(stubRegistry, "25.03")...)
+	good.checkBuild(t, coldBuild)
+	again, _ := l.e2e(t, o, 0, flags(stubRegistry, "25.03", "--opt-batch", "8")...)
+	again.checkBuild(t, warmBuild)
 }
 
 // testGPUMemory has a GPU with little free memory: nothing is built that it has no room for.

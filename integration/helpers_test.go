@@ -82,6 +82,8 @@ type engine struct {
 	// netns is the path of the network namespace in which the engine publishes ports on 127.0.0.1, where dalirun has to
 	// run to reach them. Empty is the test's own.
 	netns string
+	// bin is where the engine, and dalirun, find the hook for GPUs. Empty is nowhere.
+	bin string
 }
 
 // mainEngine returns the container engine of this machine.
@@ -306,7 +308,11 @@ func (o opts) environment(e engine, dir string) []string {
 	if home == "" {
 		home = dir
 	}
-	path := strings.Join(append(slices.Clone(o.Path), os.Getenv("PATH")), string(os.PathListSeparator))
+	folders := append(slices.Clone(o.Path), os.Getenv("PATH"))
+	if e.bin != "" {
+		folders = append(folders, e.bin)
+	}
+	path := strings.Join(folders, string(os.PathListSeparator))
 	return append(append(env, "DOCKER_HOST="+e.Host, "HOME="+home, "PATH="+path), o.Env...)
 }
 

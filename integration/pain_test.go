@@ -3,16 +3,17 @@
 package integration
 
 import (
-	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
-	dimage "github.com/docker/docker/api/types/image"
-
-	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/internal/registry/registrytest"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -23,13 +24,17 @@ import (
 func TestPains(t *testing.T) {
 	t.Parallel()
 	l := newLane(t)
+	t.Run("pain 1: images of two releases", l.painReleases)
 	t.Run("pain 10: no terminal", l.painNoTerminal)
 	t.Run("pain 14: engine without GPUs", l.painEngineWithoutGPUs)
 	t.Run("pain 15: driver too old", l.painOldDriver)
-	t.Run("pain 16: NVIDIA_REQUIRE_CUDA", painRequirement)
+	t.Run("pain 16: NVIDIA_REQUIRE_CUDA", l.painRequireCUDA)
+	t.Run("pain 16: the NVIDIA runtime refuses", painRequirement)
 	t.Run("pain 17: GPU too old", l.painOldGPU)
 	t.Run("pain 18: unlike GPUs", l.painUnlikeGPUs)
+	t.Run("pain 22: port in use", painPortIsTaken)
 	t.Run("pain 31: crash of the server", l.painCrash)
+	t.Run("pain 37: more than the disk has", painLittleDisk)
 }
 
 // refused runs dalirun e2e, which must end with 3 and have run none of the steps that need a GPU.
@@ -43,51 +48,53 @@ func (l lane) refused(t *testing.T, o opts, args ...string) result {
 	return r
 }
 
-// painNoTerminal has no terminal, as CI, and neither asks for one: "the input device is not a TTY". Its line to repeat by hand does not.
+// painNoTerminal: no container has a terminal, as the program in it finds, and neither asks the line to repeat it by hand for one: "the
+// input device is not a TTY".
 func (l lane) painNoTerminal(t *testing.T) {
 	t.Parallel()
 	out, r := l.e2e(t, l.opts(t), 4, flags(l.variant(t, "oom"), "25.03", "--cache-dir", l.cache)...)
-	r.says(t, "trtexec exited with status 1: the GPU has too little free memory", "hint: stop what else uses the GPU", "--max-batch", "repeat it by hand: docker run --rm ")
-	_, line, _ := strings.Cut(r.Stderr, "repeat it by hand: ")
+	if out.record(t, steps.IDBuildEngine).Terminal {
+		t.Error("trtexec has a terminal")
+	}
+	_, line, _ := strings.Cut(r.Stderr, "repeat it by hand: docker run ")
 	line, _, _ = strings.Cut(line, "\n")
+	if !strings.Contains(line, "trtexec") {
+		t.Errorf("there is no line to repeat it:\n%s", r.Stderr)
+	}
 	for flag := range strings.FieldsSeq(line) {
 		if flag == "-t" || flag == "-it" || flag == "-ti" || flag == "--tty" {
 			t.Errorf("the line to repeat it asks for a terminal: %s", line)
 		}
 	}
-	if states := out.states(); states[steps.IDExportONNX] == pipeline.Failed {
-		t.Errorf("the steps ended as %v", states)
-	}
 }
 
-// painEngineWithoutGPUs is this machine's container engine, where it has neither the hook nor CDI devices.
+// painReleases has a server of the tutorial's release that NVIDIA has built anew with another TensorRT.
+func (l lane) painReleases(t *testing.T) {
+	t.Parallel()
+	registry := stubRegistry + "/mixed"
+	l.stubs.pytorch(t, pytorchRef(registry, "21.07"), pytorch2107...)
+	l.stubs.triton(t, tritonRef(registry, "21.07"), append(slices.Clone(triton2107), "TRT_VERSION=8.0.3.4")...)
+	l.refused(t, l.opts(t), flags(registry, "21.07")...).says(t,
+		"TensorRT 8.0.1.6 of its exporter image would build an engine that TensorRT 8.0.3.4 of its server image cannot load", "--release 2")
+}
+
+// painEngineWithoutGPUs is this machine's container engine, where it has neither the hook nor CDI devices. Nothing of the registry is there,
+// and nothing of it must be asked for.
 func (l lane) painEngineWithoutGPUs(t *testing.T) {
 	t.Parallel()
-	e := mainEngine(t)
-	info, err := e.client(t).Info(t.Context())
+	l.engine = mainEngine(t)
+	info, err := l.engine.client(t).Info(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, ok := info.Runtimes["nvidia"]; ok {
 		t.Skip("this machine's container engine gives GPUs to containers")
 	}
-	registry := stubRegistry + "/pain14"
-	s := stubs{e, l.stubs.binary}
-	refs := []string{pytorchRef(registry, "25.03"), tritonRef(registry, "25.03")}
-	s.pytorch(t, refs[0], pytorch2503...)
-	s.triton(t, refs[1], triton2503...)
-	c := e.client(t)
-	ctx := context.WithoutCancel(t.Context())
-	t.Cleanup(func() {
-		for _, ref := range refs {
-			if _, err := c.ImageRemove(ctx, ref, dimage.RemoveOptions{Force: true}); err != nil {
-				t.Error(err)
-			}
-		}
-	})
-	l.engine = e
-	r := l.refused(t, l.opts(t), flags(registry, "25.03")...)
-	r.says(t, "could not select device driver", "the container engine cannot give GPUs to containers", "NVIDIA Container Toolkit", "nvidia-ctk runtime configure", "--accel cpu")
+	r := l.refused(t, l.opts(t), flags(stubRegistry+"/none", "25.03")...)
+	r.says(t, "the container engine offers no GPU", "nvidia-container-toolkit", "nvidia-ctk runtime configure", "--accel cpu")
+	if strings.Contains(r.Stderr, stubRegistry) {
+		t.Errorf("images were asked for:\n%s", r.Stderr)
+	}
 }
 
 // smiSays returns the folder of an nvidia-smi that says of each H100 something else.
@@ -109,7 +116,7 @@ func (l lane) painOldDriver(t *testing.T) {
 	t.Parallel()
 	o := l.smiSays(t, func(csv string) string { return strings.ReplaceAll(csv, "580.159.04", "470.239.06") })
 	r := l.refused(t, o, flags(stubRegistry+"/none", "25.03")...)
-	r.says(t, "needs driver 525 or newer, and the host has 470.239.06", "--release 2", "update the NVIDIA driver")
+	r.says(t, "needs driver 525 or newer, and the host has 470.239.06", "--release 22.11 runs here", "update the NVIDIA driver")
 	if strings.Contains(r.Stderr, stubRegistry) {
 		t.Errorf("images were asked for:\n%s", r.Stderr)
 	}
@@ -119,7 +126,32 @@ func (l lane) painOldGPU(t *testing.T) {
 	t.Parallel()
 	o := l.smiSays(t, func(csv string) string { return strings.ReplaceAll(csv, ", 9.0,", ", 6.1,") })
 	r := l.refused(t, o, flags(stubRegistry+"/none", "25.03")...)
-	r.says(t, "it needs compute capability 7.5 or higher, and the host has a GPU of 6.1", "--release 2")
+	r.says(t, "it needs compute capability 7.5 or higher, and the host has a GPU of 6.1", "--release 24.02 runs here")
+}
+
+// painRequireCUDA has images that ask for more than the driver has, and so does libnvidia-container for them, after the pull.
+func (l lane) painRequireCUDA(t *testing.T) {
+	t.Parallel()
+	registry := stubRegistry + "/require"
+	const require = "NVIDIA_REQUIRE_CUDA=cuda>=13.2"
+	l.stubs.pytorch(t, pytorchRef(registry, "25.03"), append(slices.Clone(pytorch2503), require)...)
+	l.stubs.triton(t, tritonRef(registry, "25.03"), append(slices.Clone(triton2503), require)...)
+	o := l.opts(t)
+	r := l.refused(t, o, flags(registry, "25.03")...)
+	r.says(t, "asks for a driver with cuda>=13.2 (NVIDIA_REQUIRE_CUDA), and the host's has CUDA 13.0", "--release 2", "update the NVIDIA driver")
+	if made := l.engine.created(t, workspace(o.Dir), time.Now().Add(-r.Duration)); len(made) > 0 {
+		t.Errorf("it started %v all the same", made)
+	}
+}
+
+// painLittleDisk has a registry with an image that no disk has room for: it is not begun.
+func painLittleDisk(t *testing.T) {
+	t.Parallel()
+	registry := registrytest.New(t)
+	registry.PushNGC(t)
+	registry.Push(t, "nvidia/tritonserver:25.03-py3", registrytest.Image{Arch: runtime.GOARCH, Layers: []int64{math.MaxInt64 / 8}})
+	r := mustRun(t, 3, mainEngine(t), opts{Dir: t.TempDir()}, "setup", "--accel", "cpu", "--images", "ngc", "--registry", registry.Host(), "--release", "25.03", "--weights", "random:0")
+	r.says(t, ", where the container engine stores images, has ", " free, and the images have 1 EiB to download", "docker system df")
 }
 
 func (l lane) painUnlikeGPUs(t *testing.T) {

@@ -59,6 +59,12 @@ func (s stubs) triton(t *testing.T, ref string, env ...string) {
 	s.image(t, ref, []string{"opt/tritonserver/bin/tritonserver"}, append(env, "PATH=/opt/tritonserver/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
 }
 
+// served makes a stub of a server image that is not NVIDIA's: tritonserver is on PATH, in a folder of its own.
+func (s stubs) served(t *testing.T, ref string, env ...string) {
+	t.Helper()
+	s.image(t, ref, []string{"srv/bin/tritonserver"}, append(env, "PATH=/srv/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))
+}
+
 // image makes an image FROM scratch that holds the stub under the names that both images have, and under further ones.
 func (s stubs) image(t *testing.T, ref string, names, env []string) {
 	t.Helper()

@@ -34,8 +34,8 @@ const (
 	maxTailLine = 16 << 10
 	// removeWithin bounds the removal of a container; CI runners kill 10 s after they ask.
 	removeWithin = 8 * time.Second
-	// startWithin bounds the start of a container. It takes a second; on slow disks, or where an engine maps user IDs by
-	// copying, the first one of an image of 20 GB takes minutes.
+	// startWithin bounds the start of a container. It takes a second; on slow disks, or where the container engine maps
+	// user IDs by copying, the first one of an image of 20 GB takes minutes.
 	startWithin = 5 * time.Minute
 	// hangHint says what to do about a container engine that answers and does nothing.
 	hangHint = "the container engine or a hook of it hangs: look at its log (`journalctl -u docker`), restart it and run again"
@@ -145,21 +145,19 @@ func (m Machine) runScript(ctx context.Context, w *pipeline.Work, s script, spec
 	}
 	spec.Inputs = append(spec.Inputs, mount)
 	spec.Outputs = append(spec.Outputs, container.Mount{Source: w.Dir, Target: outDir})
-	_, err = m.runBatch(ctx, w, spec, limit)
-	return err
+	return m.runBatch(ctx, w, spec, &tail{}, limit)
 }
 
-// runBatch runs spec until it ends and returns the last lines of its output. Whatever happens, no container is left.
-func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.Spec, limit time.Duration) ([]string, error) {
+// runBatch runs spec until it ends, with its output in last. Whatever happens, no container is left.
+func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.Spec, last *tail, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not end within %s", program(spec.Command), limit))
 	defer cancel()
-	last := &tail{}
 	c, err := m.start(ctx, spec, container.Streams{
 		Stdout: io.MultiWriter(w.Lines(), last.stream()),
 		Stderr: io.MultiWriter(w.Lines(), last.stream()),
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
@@ -171,13 +169,13 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 	exit, err := c.Wait(ctx)
 	if err != nil {
 		fault := &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: m.Runtime.CommandLine(spec)}
-		if errors.Is(fault.Err, container.ErrUnreachable) { // the engine died, and the container with it
+		if errors.Is(fault.Err, container.ErrUnreachable) { // the container engine died, and the container with it
 			fault.Kind, fault.Hint = pipeline.Environment, "start the container engine and run again"
 		}
-		return nil, fault
+		return fault
 	}
 	if exit.Code == 0 && !exit.OOM {
-		return last.lines(), nil
+		return nil
 	}
 	fault := &pipeline.Fault{
 		Kind:   pipeline.ContainerFailed,
@@ -189,7 +187,7 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 	if !exit.OOM {
 		last.explain(fault)
 	}
-	return nil, fault
+	return fault
 }
 
 func exitError(spec container.Spec, exit container.Exit, lines []string) error {
@@ -218,7 +216,7 @@ func program(command []string) string {
 	}
 }
 
-// start starts a container, whose program may then run for longer than ctx. It bounds what an engine or a hook of it takes.
+// start starts a container, whose program may then run for longer than ctx. It bounds what a container engine or a hook of it takes.
 func (m Machine) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, hangHint,
 		"the container of %s did not start within %s", spec.Step, startWithin))
@@ -232,6 +230,9 @@ func (m Machine) start(ctx context.Context, spec container.Spec, out container.S
 
 // tail keeps the last lines of several streams, an unfinished one among them, and looks at all lines for what is known.
 type tail struct {
+	read func(line string) // if set, gets each line as it ends, one at a time
+	told string            // ID of the remedy that a fault was explained by
+
 	mu      sync.Mutex
 	last    []string
 	known   remedy.Finder
@@ -260,6 +261,9 @@ func (t *tail) add(line []byte) {
 		return
 	}
 	t.known.Read(text)
+	if t.read != nil {
+		t.read(text)
+	}
 	t.last = append(t.last, text)
 	if len(t.last) > tailLines {
 		t.last = t.last[1:]

@@ -207,22 +207,25 @@ func TestPortTaken(t *testing.T) {
 // TestEngineIsNotSaved: trtexec has been seen to end well although it could not save.
 func TestEngineIsNotSaved(t *testing.T) {
 	t.Parallel()
-	tests := map[string]containertest.Program{
-		"no file": prints(0, "Saving engine to file failed."),
-		"empty file": func(_ context.Context, spec container.Spec, _ container.Streams) int {
+	tests := map[string]struct {
+		program containertest.Program
+		says    string
+	}{
+		"no file": {prints(0, "Saving engine to file failed."), "trtexec ended well but saved no engine: trtexec could not write the engine's file"},
+		"empty file": {func(_ context.Context, spec container.Spec, _ container.Streams) int {
 			if err := inside(spec).write("/out/model.plan", ""); err != nil {
 				return 1
 			}
 			return 0
-		},
+		}, "trtexec ended well but saved no engine"},
 	}
-	for name, program := range tests {
+	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.instead(steps.IDBuildEngine, program)
+			w.instead(steps.IDBuildEngine, tt.program)
 			f := fault(t, w.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
-			if !strings.Contains(f.Error(), "saved no engine") || f.Hint == "" || !strings.Contains(f.Repeat, "trtexec") {
+			if f.Error() != tt.says || f.Hint == "" || !strings.Contains(f.Repeat, "trtexec") {
 				t.Errorf("got %q with the hint %q, to be repeated by %q", f, f.Hint, f.Repeat)
 			}
 			w.wantNoContainer(t)

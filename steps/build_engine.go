@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"strings"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -88,7 +88,7 @@ func shellScript(version release.Version) string {
 	if asks == nil {
 		return findTrtexec + ` exec trtexec "$@"`
 	}
-	return findTrtexec + `; trtexec "$@" && exec trtexec ` + strings.Join(asks, " ")
+	return findTrtexec + `; trtexec "$@" && { trtexec ` + strings.Join(asks, " ") + ` || true; }` // the engine is built, whatever it says
 }
 
 // Facts are trtexec's arguments, TensorRT's version and the GPU: an engine runs only on what it was built for.
@@ -128,37 +128,54 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	s.loadTimings(ctx, w, version)
-	log := newBuildLog(w.Emit)
-	m := s.machine
-	m.Runtime = reading{m.Runtime, log}
-	const limit = time.Hour // seen: 78 s on an H100; small GPUs take many minutes
-	last, err := m.runBatch(ctx, w, spec, limit)
-	if fault, ok := errors.AsType[*pipeline.Fault](err); ok && log.remedy() == gpuOutOfMemory {
-		s.outOfMemory(fault, have)
+	timed := s.loadTimings(ctx, w)
+	engine, err := s.build(ctx, w, spec, have, env["TRT_VERSION"], version)
+	if err != nil && timed {
+		s.forgetTimings(ctx, w)
 	}
 	if err != nil {
 		return err
 	}
-	s.keepTimings(ctx, w, version)
-	engine, err := s.prove(ctx, w, log.said(), env["TRT_VERSION"], version)
-	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
-		fault.Tail, fault.Repeat = last, s.machine.Runtime.CommandLine(spec)
-	}
-	if err != nil {
-		return err
-	}
+	s.keepTimings(ctx, w)
 	w.Emit(pipeline.Result{Name: ResultEngine, Value: engine})
 	w.Emit(pipeline.Line{Text: "engine: " + engine.String()})
 	return engine.write(w.Path(engineFile))
 }
 
+// build runs trtexec and returns what was proven of the engine.
+func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, spec container.Spec, have GPUMemory, image string, version release.Version) (Engine, error) {
+	log := newBuildLog(w.Emit)
+	last := &tail{read: log.read}
+	const limit = time.Hour // seen: 78 s on an H100; small GPUs take many minutes
+	err := s.machine.runBatch(ctx, w, spec, last, limit)
+	if fault, ok := errors.AsType[*pipeline.Fault](err); ok && last.told == remedy.GPUOutOfMemory {
+		s.outOfMemory(fault, have)
+	}
+	if err != nil {
+		return Engine{}, err
+	}
+	plan, err := os.Stat(w.Path(planFile))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && plan.Size() == 0 { // trtexec has been seen to end well after it could not save
+		fault := &pipeline.Fault{
+			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Hint: "its log says why; a full disk is the usual reason",
+			Tail: last.lines(), Repeat: s.machine.Runtime.CommandLine(spec),
+		}
+		last.explain(fault)
+		return Engine{}, fault
+	}
+	if err != nil {
+		return Engine{}, err
+	}
+	engine, err := s.prove(ctx, w, log.facts, image, version)
+	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
+		fault.Tail, fault.Repeat = last.lines(), s.machine.Runtime.CommandLine(spec)
+	}
+	return engine, err
+}
+
 // prove holds what was built against what was asked for. said is what trtexec told, image the version that the image says it has.
 func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, said buildFacts, image string, version release.Version) (Engine, error) {
 	bytes, sum, err := fileSum(ctx, w.Path(planFile))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && bytes == 0 { // trtexec has been seen to go on after it could not save
-		return Engine{}, pipeline.Faultf(pipeline.ContainerFailed, "its log says why; a full disk is the usual reason", "trtexec ended well but saved no engine")
-	}
 	if err != nil {
 		return Engine{}, err
 	}
@@ -176,41 +193,17 @@ func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, said buildFac
 	}
 	e := Engine{
 		TensorRT: version.String(), GPU: s.options.Device.Name, Compute: s.options.Device.Compute, Bytes: bytes, SHA256: sum,
-		Precision: prove(s.options.Precision, described, bytes, full), Profile: said.Profile,
+		Precision: provePrecision(s.options.Precision, described, bytes, full), Profile: said.Profile,
 	}
 	e.Inputs, e.Outputs = described.io()
 	said.fillTypes(&e)
 	if said.PlanVersion != "" {
 		e.TensorRT, e.ReadBack = said.PlanVersion, true
+	} else if release.PlanVersion(version, planFile) != nil {
+		w.Emit(pipeline.Warning{Text: "trtexec did not say which TensorRT the engine names: it is taken for that of the image, " + version.String()})
 	}
 	if d, err := release.DialectOf(version); err == nil && d.LayerInfo != "" && !told {
 		w.Emit(pipeline.Warning{Text: "trtexec did not describe the engine's layers: its precision is known by its size alone, its inputs and outputs are not"})
 	}
-	return e, cmp.Or(said.checkSize(bytes), checkVersion(said.PlanVersion, image), e.Precision.check())
-}
-
-// timingName is what a timing cache is good for: TensorRT takes none of another GPU or version.
-func (s *BuildEngine) timingName(version release.Version) string {
-	return fmt.Sprintf("%s, compute capability %s, TensorRT %s", s.options.Device.Name, s.options.Device.Compute, version)
-}
-
-// loadTimings puts the times of earlier builds where trtexec looks for them: 78 s become 10. Without them it measures again.
-func (s *BuildEngine) loadTimings(ctx context.Context, w *pipeline.Work, version release.Version) {
-	if s.machine.Timings == nil {
-		return
-	}
-	if _, err := s.machine.Timings.Load(ctx, s.timingName(version), w.Path(timingFile)); err != nil && ctx.Err() == nil {
-		_ = os.Remove(w.Path(timingFile)) // half a cache is none
-		w.Emit(pipeline.Warning{Text: "kernels are timed anew: " + err.Error()})
-	}
-}
-
-func (s *BuildEngine) keepTimings(ctx context.Context, w *pipeline.Work, version release.Version) {
-	if s.machine.Timings == nil {
-		return
-	}
-	err := s.machine.Timings.Keep(ctx, s.timingName(version), w.Path(timingFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil { // a trtexec that wrote none has said so
-		w.Emit(pipeline.Warning{Text: "the next build times its kernels anew: " + err.Error()})
-	}
+	return e, cmp.Or(said.checkSize(bytes), said.checkProfile(s.options), checkVersion(said.PlanVersion, image), e.Precision.check())
 }

@@ -12,9 +12,9 @@ import (
 // fillTypes completes what the layers do not tell of inputs and outputs by what trtexec said of its arguments.
 func (f buildFacts) fillTypes(e *Engine) {
 	if len(e.Inputs) == 0 && f.Profile != nil {
-		e.Inputs = []binding{{Name: f.Profile.Input}}
+		e.Inputs = []Binding{{Name: f.Profile.Input}}
 	}
-	for i, list := range [][]binding{e.Inputs, e.Outputs} {
+	for i, list := range [][]Binding{e.Inputs, e.Outputs} {
 		kind := map[string]string{"fp32": fp32, "fp16": fp16}[strings.SplitN(f.IOFormats[i], ":", 2)[0]]
 		for j := range list {
 			if list[j].Type == "" {
@@ -34,11 +34,11 @@ func (f buildFacts) fillTypes(e *Engine) {
 // ready with it. What is not known of the engine is not compared.
 func (e Engine) fits(c *pb.ModelConfig) error {
 	var errs []error
-	in := make([]binding, len(c.GetInput()))
+	in := make([]Binding, len(c.GetInput()))
 	for i, t := range c.GetInput() {
 		in[i] = configured(t.GetName(), t.GetDataType(), t.GetDims())
 	}
-	out := make([]binding, len(c.GetOutput()))
+	out := make([]Binding, len(c.GetOutput()))
 	for i, t := range c.GetOutput() {
 		out[i] = configured(t.GetName(), t.GetDataType(), t.GetDims())
 	}
@@ -50,12 +50,12 @@ func (e Engine) fits(c *pb.ModelConfig) error {
 }
 
 // configured is a tensor of a configuration, which leaves out the batch.
-func configured(name string, kind pb.DataType, dims []int64) binding {
-	return binding{name, strings.TrimPrefix(kind.String(), "TYPE_"), append([]int64{-1}, dims...)}
+func configured(name string, kind pb.DataType, dims []int64) Binding {
+	return Binding{name, strings.TrimPrefix(kind.String(), "TYPE_"), append([]int64{-1}, dims...)}
 }
 
 // same compares the tensors of a configuration with those of the engine, as far as those are known.
-func same(what string, configured, engine []binding) error {
+func same(what string, configured, engine []Binding) error {
 	if len(engine) == 0 {
 		return nil
 	}
@@ -63,11 +63,11 @@ func same(what string, configured, engine []binding) error {
 		return fmt.Errorf("%d %ss are configured, and the engine has %d", len(configured), what, len(engine))
 	}
 	for _, c := range configured {
-		i := slices.IndexFunc(engine, func(e binding) bool { return e.Name == c.Name })
+		i := slices.IndexFunc(engine, func(e Binding) bool { return e.Name == c.Name })
 		if i < 0 {
 			return fmt.Errorf("the %s %q is configured, and the engine has %q", what, c.Name, engine[0].Name)
 		}
-		if e := engine[i]; e.Type != "" && e.Type != c.Type || e.Dims != nil && !slices.Equal(e.Dims, c.Dims) {
+		if e := engine[i]; e.Type != "" && e.Type != c.Type || len(e.Dims) > 0 && !slices.Equal(e.Dims[1:], c.Dims[1:]) { // the profile answers for the batch
 			return fmt.Errorf("the %s %q is configured as %s%v, and the engine's is %s%v", what, c.Name, c.Type, c.Dims, e.Type, e.Dims)
 		}
 	}

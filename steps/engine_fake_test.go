@@ -1,6 +1,7 @@
 package steps_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"regexp"
@@ -13,13 +14,15 @@ import (
 
 // fakeBuild says how a fake trtexec differs from one that builds what it is asked for.
 type fakeBuild struct {
-	fp32     bool   // whatever is asked for
-	fp16     bool   // whatever is asked for
-	cut      bool   // the plan is saved in part
-	version  string // that the plan names; empty is the image's
-	layers   string // in place of the description of the layers; "-" is none
-	max      string // largest shape, in place of the one that is asked for
+	fp32     bool              // whatever is asked for
+	fp16     bool              // whatever is asked for
+	cut      bool              // the plan is saved in part
+	version  string            // that the plan names; empty is the image's
+	layers   string            // in place of the description of the layers; "-" is none
+	shapes   map[string]string // by option, in place of those that are asked for
 	noTiming bool
+	cache    string // what TensorRT says of a timing cache that it does not take
+	unread   bool   // the second trtexec fails
 }
 
 // trtexec is a fake trtexec of an image: it says what the real one says, and what it makes depends on the model and the arguments.
@@ -36,12 +39,9 @@ func (w *world) trtexec(b fakeBuild) containertest.Program {
 			return 1
 		}
 		fmt.Fprintln(out.Stdout, "&&&& RUNNING TensorRT.trtexec")
-		shape := func(arg string) string { return strings.TrimPrefix(in.arg(arg), "input:") }
-		if b.max == "" {
-			b.max = shape("--maxShapes")
-		}
+		shape := func(arg string) string { return cmp.Or(b.shapes[arg], strings.TrimPrefix(in.arg(arg), "input:")) }
 		fmt.Fprintf(out.Stdout, "[I] Input(s)s format: fp32:CHW\n[I] Output(s)s format: fp32:CHW\n")
-		fmt.Fprintf(out.Stdout, "[I] Set shape of input tensor input for optimization profile 0 to: MIN=%s OPT=%s MAX=%s\n", shape("--minShapes"), shape("--optShapes"), b.max)
+		fmt.Fprintf(out.Stdout, "[I] Set shape of input tensor input for optimization profile 0 to: MIN=%s OPT=%s MAX=%s\n", shape("--minShapes"), shape("--optShapes"), shape("--maxShapes"))
 		b.timing(in, out)
 		half := slices.Contains(spec.Command, "--fp16") || strings.HasPrefix(onnx, "cast ")
 		half = (half || b.fp16) && !b.fp32
@@ -64,7 +64,11 @@ func (w *world) trtexec(b fakeBuild) containertest.Program {
 				return 1
 			}
 		}
-		if regexp.MustCompile(`exec trtexec --loadEngine=/out/model.plan --getPlanVersionOnly$`).MatchString(spec.Command[2]) {
+		if second := regexp.MustCompile(`trtexec --loadEngine=/out/model.plan --getPlanVersionOnly( \|\| true; \})?$`).FindStringSubmatch(spec.Command[2]); second != nil {
+			if b.unread {
+				fmt.Fprintln(out.Stderr, "Cuda failure: initialization error")
+				return map[bool]int{true: 1}[second[1] == ""]
+			}
 			version := b.version
 			if version == "" {
 				version = image.Env["TRT_VERSION"]
@@ -87,9 +91,14 @@ func (b fakeBuild) timing(in inside, out container.Streams) {
 	old, err := in.read(name)
 	if err == nil {
 		fmt.Fprintf(out.Stdout, "[I] [TRT] Loaded %d bytes of timing cache from %s\n", len(old), name)
+		if b.cache != "" {
+			fmt.Fprintf(out.Stdout, "[E] [TRT] %s\n", b.cache)
+			old = ""
+		}
 	} else {
 		fmt.Fprintf(out.Stdout, "[W] [TRT] Could not read timing cache from: %s. A new timing cache will be generated and written.\n", name)
 	}
+	fmt.Fprintln(out.Stdout, "[I] [TRT] Global timing cache in use. Profiling results in this builder pass will be stored.")
 	if !b.noTiming {
 		_ = in.write(name, old+"timed ") // the next build would miss it
 	}

@@ -10,7 +10,7 @@ type layers struct {
 	Tensors, Weights halves
 	Untold           int      // tensors whose type is not told
 	Bindings         []string // names of inputs and outputs, in TensorRT's order
-	inputs, outputs  map[string]binding
+	inputs, outputs  map[string]Binding
 }
 
 // halves counts things of floating point: those in half precision, and all.
@@ -27,8 +27,8 @@ func (h *halves) count(kind string) {
 	h.All++
 }
 
-// binding is a tensor that a caller sees.
-type binding struct {
+// Binding is a tensor that a caller of an engine sees.
+type Binding struct {
 	Name string  `json:"name"`
 	Type string  `json:"type,omitempty"` // FP32, FP16, …; empty where the TensorRT does not tell
 	Dims []int64 `json:"dims,omitempty"` // the batch first, -1 where it can vary
@@ -63,7 +63,7 @@ func parseLayers(data []byte) (l layers, ok bool) {
 	if json.Unmarshal(data, &file) != nil {
 		return layers{}, false
 	}
-	l = layers{Bindings: file.Bindings, inputs: map[string]binding{}, outputs: map[string]binding{}}
+	l = layers{Bindings: file.Bindings, inputs: map[string]Binding{}, outputs: map[string]Binding{}}
 	for _, raw := range file.Layers {
 		var d described
 		if json.Unmarshal(raw, &d) != nil {
@@ -94,7 +94,7 @@ func (l *layers) count(t tensor) {
 	}
 }
 
-func (t tensor) binding() binding { return binding{t.Name, t.kind(), t.Dimensions} }
+func (t tensor) binding() Binding { return Binding{t.Name, t.kind(), t.Dimensions} }
 
 // kind is the type of a tensor from its format. TensorRT 10 says "Half"; earlier ones "Two wide channel vectorized row major FP16 format"
 // or "Row major linear FP32"; several say "N/A due to dynamic shapes" of every tensor of an engine with a profile.
@@ -117,7 +117,7 @@ func (t tensor) kind() string {
 }
 
 // io returns what a caller sees of the engine: what the bindings are to the layers. Without bindings both are empty.
-func (l *layers) io() (inputs, outputs []binding) {
+func (l *layers) io() (inputs, outputs []Binding) {
 	for _, name := range l.Bindings {
 		if b, made := l.outputs[name]; made {
 			outputs = append(outputs, b)

@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -21,29 +22,30 @@ const (
 	timingMemory = 1765 * mib / 256
 )
 
-// leastMemory is what a build of an engine for a batch cannot do without, in bytes.
-func leastMemory(p release.Precision, batch int) int64 {
-	return builderMemory + int64(batch)*pictureMemory*width(p)
+// EngineMemory returns how much of a GPU's memory the build of an engine for a batch takes, in bytes: least is what it cannot do
+// without and is refused below, all is with every kernel tried. A run whose engine is stored takes none.
+func EngineMemory(p release.Precision, batch int) (least, all int64) {
+	pictures := int64(batch)
+	if p == release.FP32 {
+		pictures *= 2 // each number is as wide as two of fp16
+	}
+	return builderMemory + pictures*pictureMemory, builderMemory + pictures*timingMemory
 }
 
 // fittingBatch is the largest batch up to most whose kernels can all be tried in the free memory, or the largest that can be built at all;
 // zero if none can.
 func fittingBatch(p release.Precision, free int64, most int) int {
-	room := free - builderMemory
-	for _, picture := range []int64{timingMemory * width(p), pictureMemory * width(p)} {
-		if n := room / picture; room > 0 && n > 0 {
-			return int(min(n, int64(most)))
+	tried, built := 0, 0
+	for batch := 1; batch <= most; batch++ {
+		least, all := EngineMemory(p, batch)
+		if all <= free {
+			tried = batch
+		}
+		if least <= free {
+			built = batch
 		}
 	}
-	return 0
-}
-
-// width is that of a number, in those of fp16.
-func width(p release.Precision) int64 {
-	if p == release.FP32 {
-		return 2
-	}
-	return 1
+	return cmp.Or(tried, built)
 }
 
 // memory asks for the GPU's memory. Where the host does not tell it, it is zero.
@@ -65,17 +67,14 @@ func (s *BuildEngine) memory(ctx context.Context, w *pipeline.Work) (GPUMemory, 
 // checkMemory refuses a build that the GPU has no room for, before a minute is spent on it.
 func (s *BuildEngine) checkMemory(have GPUMemory) error {
 	o := s.options
-	need := leastMemory(o.Precision, o.MaxBatch)
+	need, _ := EngineMemory(o.Precision, o.MaxBatch)
 	if have.Total == 0 || have.Free >= need {
 		return nil
 	}
-	return pipeline.Faultf(pipeline.Environment, memoryHint(fittingBatch(o.Precision, have.Free, o.MaxBatch-1)),
+	return pipeline.Faultf(pipeline.Environment, memoryHint(fittingBatch(o.Precision, have.Free, o.MaxBatch-1), "fits"),
 		"the GPU has too little free memory: %s of %s are free, and an engine for batches of up to %d needs %s at least to be built",
 		inMiB(have.Free), inMiB(have.Total), o.MaxBatch, inMiB(need))
 }
-
-// gpuOutOfMemory is the ID of the remedy for that.
-const gpuOutOfMemory = "gpu-out-of-memory"
 
 // outOfMemory adds to the fault of a build that ran out of the GPU's memory what there was when it began.
 func (s *BuildEngine) outOfMemory(fault *pipeline.Fault, have GPUMemory) {
@@ -85,16 +84,17 @@ func (s *BuildEngine) outOfMemory(fault *pipeline.Fault, have GPUMemory) {
 	}
 	fault.Err = fmt.Errorf("%w: %s of %s were free when the build began", fault.Err, inMiB(have.Free), inMiB(have.Total))
 	// It did not fit: another process came, or this TensorRT needs more than the one that was measured.
-	fault.Hint = memoryHint(fittingBatch(o.Precision, have.Free, o.MaxBatch/2))
+	fault.Hint = memoryHint(fittingBatch(o.Precision, have.Free, o.MaxBatch/2), "may fit")
 }
 
 // inMiB is as nvidia-smi writes memory; a part of one counts as one.
 func inMiB(bytes int64) string { return fmt.Sprintf("%d MiB", (bytes+mib-1)/mib) }
 
-func memoryHint(batch int) string {
+// memoryHint says what to do, with a batch that does what verb says.
+func memoryHint(batch int, verb string) string {
 	const others = "stop what else uses the GPU (`nvidia-smi` lists it), or "
 	if batch < 1 {
 		return others + "name another one, as in --gpus device=1"
 	}
-	return fmt.Sprintf("%suse --max-batch %d, which fits", others, batch)
+	return fmt.Sprintf("%suse --max-batch %d, which %s", others, batch, verb)
 }

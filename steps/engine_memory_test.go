@@ -3,11 +3,14 @@ package steps_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -92,8 +95,8 @@ func TestGPUOutOfMemory(t *testing.T) {
 		free int64
 		hint string
 	}{
-		"less than was measured":   {3000, "--max-batch 128, which fits"},
-		"another process came":     {70000, "--max-batch 128, which fits"},
+		"less than was measured":   {3000, "--max-batch 128, which may fit"},
+		"another process came":     {70000, "--max-batch 128, which may fit"},
 		"the GPU's memory unknown": {0, ""},
 	}
 	for name, tt := range tests {
@@ -117,6 +120,60 @@ func TestGPUOutOfMemory(t *testing.T) {
 			}
 			if tail := f.Tail[len(f.Tail)-1]; tail != "Cuda failure: out of memory" {
 				t.Errorf("the last line is %q", tail)
+			}
+		})
+	}
+}
+
+// TestNotTheGPUsMemory checks that the figures of the GPU's memory are told with no other failure: TensorRT passes over a kernel that the memory
+// does not let it try, and says so as an error.
+func TestNotTheGPUsMemory(t *testing.T) {
+	t.Parallel()
+	const skipped = "[E] [TRT] 2: [executionContext.cpp::ExecutionContext::470] Error Code 2: OutOfMemory (no further information)"
+	errStopped := errors.New("interrupted")
+	tests := map[string]containertest.Program{
+		"the host's memory": func(ctx context.Context, _ container.Spec, out container.Streams) int {
+			fmt.Fprintln(out.Stdout, skipped)
+			containertest.OutOfMemory(ctx)
+			return 137
+		},
+		"no end": func(ctx context.Context, _ container.Spec, out container.Streams) int {
+			fmt.Fprintln(out.Stdout, skipped)
+			<-ctx.Done()
+			return 137
+		},
+		"another precision": nil, // the engine is built
+		"a full disk": func(_ context.Context, _ container.Spec, out container.Streams) int {
+			fmt.Fprintln(out.Stdout, skipped)
+			fmt.Fprintln(out.Stdout, "[E] Saving engine to file failed.")
+			return 1
+		},
+	}
+	for name, program := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			w.has(70000, 81079)
+			w.make(t, steps.IDBuildEngine)
+			if program == nil {
+				build := w.trtexec(fakeBuild{fp32: true})
+				program = func(ctx context.Context, spec container.Spec, out container.Streams) int {
+					fmt.Fprintln(out.Stdout, skipped)
+					return build(ctx, spec, out)
+				}
+			}
+			w.instead(steps.IDBuildEngine, program)
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Second, errStopped)
+			if name == "no end" {
+				ctx, cancel = context.WithTimeoutCause(t.Context(), 200*time.Millisecond, errStopped)
+			}
+			defer cancel()
+			err := w.run(t, ctx, steps.IDBuildEngine)
+			if err == nil || strings.Contains(err.Error(), "MiB were free") {
+				t.Errorf("got %v", err)
+			}
+			if f, ok := errors.AsType[*pipeline.Fault](err); ok && strings.Contains(f.Hint, "--max-batch") {
+				t.Errorf("the hint is %q", f.Hint)
 			}
 		})
 	}

@@ -26,11 +26,19 @@ type Engine struct {
 	GPU       string         `json:"gpu"`
 	Compute   string         `json:"compute,omitempty"`
 	Precision PrecisionProof `json:"precision"`
-	Inputs    []binding      `json:"inputs,omitempty"`
-	Outputs   []binding      `json:"outputs,omitempty"`
-	Profile   *profile       `json:"profile,omitempty"`
+	Inputs    []Binding      `json:"inputs,omitempty"`
+	Outputs   []Binding      `json:"outputs,omitempty"`
+	Profile   *Profile       `json:"profile,omitempty"`
 	Bytes     int64          `json:"bytes"`
 	SHA256    string         `json:"sha256"` // hexadecimal
+}
+
+// Profile is the range of shapes that an engine takes, and the one that it is tuned for: the batch, then those of a picture.
+type Profile struct {
+	Input string  `json:"input"`
+	Min   []int64 `json:"min"`
+	Opt   []int64 `json:"opt"`
+	Max   []int64 `json:"max"`
 }
 
 // PrecisionProof says how it is known that an engine has the precision that was asked for.
@@ -63,8 +71,8 @@ const halfSize = 0.75
 // ResultEngine is the result of build-engine: what was proven of the engine, an [Engine].
 const ResultEngine = "engine"
 
-// prove returns the proof from the layers that trtexec exported, or else from sizes: the plan's and that of the ONNX model in fp32.
-func prove(asked release.Precision, l layers, plan, onnx int64) PrecisionProof {
+// provePrecision returns the proof from the layers that trtexec exported, or else from sizes: the plan's and that of the ONNX model in fp32.
+func provePrecision(asked release.Precision, l layers, plan, onnx int64) PrecisionProof {
 	switch {
 	case l.Tensors.All > l.Untold: // else those that are told may be inputs and outputs alone, which are fp32
 		return PrecisionProof{asked, ProofTensors, int64(l.Tensors.Half), int64(l.Tensors.All)}
@@ -95,7 +103,7 @@ func (p PrecisionProof) String() string {
 	if p.By == ProofSize {
 		return fmt.Sprintf("%s by the plan's size, %s for a model of %s", p.Asked, size(p.Half), size(p.All))
 	}
-	what := map[Proof]string{ProofTensors: "tensors", ProofWeights: "layers with weights"}[p.By]
+	what := p.By.counted()
 	if p.Asked == release.FP32 {
 		return fmt.Sprintf("fp32 in all of %d %s", p.All, what)
 	}
@@ -120,7 +128,15 @@ func (p PrecisionProof) seen() string {
 	if p.By == ProofSize {
 		return fmt.Sprintf("its plan has %s, the ONNX model in fp32 has %s", size(p.Half), size(p.All))
 	}
-	return fmt.Sprintf("%d of its %d %s are half precision", p.Half, p.All, map[Proof]string{ProofTensors: "tensors", ProofWeights: "layers with weights"}[p.By])
+	return fmt.Sprintf("%d of its %d %s are half precision", p.Half, p.All, p.By.counted())
+}
+
+// counted is what a proof counts.
+func (p Proof) counted() string {
+	if p == ProofTensors {
+		return "tensors"
+	}
+	return "layers with weights"
 }
 
 func (e Engine) String() string {
@@ -142,6 +158,16 @@ func (f buildFacts) checkSize(plan int64) error {
 	}
 	return pipeline.Faultf(pipeline.ContainerFailed, "a full disk is the usual reason: free space where the cache is, or name another with --cache-dir, then run again",
 		"the engine was cut: %s of %s were saved", size(plan), size(int64(f.MiB*mib)))
+}
+
+// checkProfile compares the profile that trtexec built for, if it told it, with the batches that were asked for.
+func (f buildFacts) checkProfile(o Options) error {
+	p := f.Profile
+	if p == nil || p.Min[0] == 1 && p.Opt[0] == int64(o.OptBatch) && p.Max[0] == int64(o.MaxBatch) {
+		return nil
+	}
+	return pipeline.Faultf(pipeline.ContainerFailed, "look in its log for what it made of --minShapes, --optShapes and --maxShapes",
+		"the engine was built for batches of %d to %d, best at %d; asked for was 1 to %d, best at %d", p.Min[0], p.Max[0], p.Opt[0], o.MaxBatch, o.OptBatch)
 }
 
 // checkVersion compares the TensorRT that a plan names with that of the image. Parts that either leaves out are not compared.

@@ -107,7 +107,8 @@ func TestEngineOfRealLogs(t *testing.T) {
 				return says(t, planFP32, "trtexec-10.6-layers-fp32.json", "trtexec-10.6-build-fp32.log", "trtexec-10.6-getPlanVersionOnly.log")
 			}, "fp32", "engine: fp32 in all of 324 tensors, TensorRT 10.6.0.26, batch 1/64/256, 98.8 MiB",
 			[]string{
-				"loading TensorRT", "parsing the model", "timing kernels: an earlier build timed most", "building the engine",
+				"loading TensorRT", "parsing the model", "reading how long kernels took an earlier build", "timing kernels: an earlier build timed most",
+				"building the engine",
 				"engine built in 0.958058 s", "saving and checking the engine",
 			},
 			0, 324,
@@ -171,6 +172,9 @@ func TestEngineIsAnother(t *testing.T) {
 			tensorRT11, fakeBuild{fp32: true}, "fp32 although fp16 was asked for: 0 of its 5", "--precision fp32",
 		},
 		"fp16 although fp32 was asked for": {exact, fakeBuild{fp16: true}, "the engine is fp16 although fp32 was asked for: 3 of its 5", "--precision fp16"},
+		"smallest batch":                   {gpuNGC, shaped("--minShapes", 8), "the engine was built for batches of 8 to 256, best at 64; asked for was 1 to 256, best at 64", "--minShapes"},
+		"best batch":                       {gpuNGC, shaped("--optShapes", 1), "the engine was built for batches of 1 to 256, best at 1; asked for was 1 to 256, best at 64", "--optShapes"},
+		"largest batch":                    {gpuNGC, shaped("--maxShapes", 128), "the engine was built for batches of 1 to 128, best at 64; asked for was 1 to 256, best at 64", "--maxShapes"},
 		"cut":                              {gpuNGC, fakeBuild{cut: true}, "the engine was cut: 2.0 KiB of 3.9 KiB were saved", "--cache-dir"},
 		"another TensorRT":                 {gpuNGC, fakeBuild{version: "10.3.0.26"}, "built by TensorRT 10.3.0.26, and the image says that it has 10.9.0.34", "-py3"},
 	}
@@ -186,6 +190,11 @@ func TestEngineIsAnother(t *testing.T) {
 			w.wantNoContainer(t)
 		})
 	}
+}
+
+// shaped is a trtexec that takes an option for shapes of another batch.
+func shaped(option string, batch int) fakeBuild {
+	return fakeBuild{shapes: map[string]string{option: fmt.Sprintf("%dx3x224x224", batch)}}
 }
 
 // exact asks for fp32.
@@ -228,6 +237,7 @@ func TestEngineIsProven(t *testing.T) {
 		"TensorRT 8.0":            {tutorial, fakeBuild{}, steps.ProofSize, "fp16 by the plan's size, 3.9 KiB for a model of 7.8 KiB, TensorRT 8.0.1.6, batch 1/1/256", false, 0},
 		"TensorRT 11, cast":       {tensorRT11, fakeBuild{}, steps.ProofTensors, "fp16 in 60.0 % of 5 tensors, TensorRT 11", false, 1},
 		"TensorRT 11, no layers":  {tensorRT11, fakeBuild{layers: "-"}, steps.ProofSize, "fp16 by the plan's size, 3.9 KiB for a model of 7.8 KiB", true, 0},
+		"batch told as a number":  {gpuNGC, fakeBuild{layers: strings.ReplaceAll(layersOf("Half"), "[-1,", "[256,")}, steps.ProofTensors, "fp16 in 60.0 %", false, 1},
 		"fp32":                    {exact, fakeBuild{}, steps.ProofTensors, "fp32 in all of 5 tensors", false, 1},
 		"version without a build": {gpuNGC, fakeBuild{version: "10.9.0"}, steps.ProofTensors, "TensorRT 10.9.0, batch 1/64/256", false, 1},
 	}
@@ -263,7 +273,6 @@ func TestEngineDoesNotFit(t *testing.T) {
 		build fakeBuild
 		want  string
 	}{
-		"profile":      {fakeBuild{max: "128x3x224x224"}, "max_batch_size is 256, and the engine takes 128 pictures at most"},
 		"input name":   {swap(`"input"`, `"data"`), `the input "input" is configured, and the engine has "data"`},
 		"input dims":   {swap(`[-1,3,224,224]`, `[-1,3,299,299]`), `the input "input" is configured as FP32[-1 3 224 224], and the engine's is FP32[-1 3 299 299]`},
 		"output name":  {swap(`"output"`, `"logits"`), `the output "output" is configured, and the engine has "logits"`},
@@ -279,6 +288,65 @@ func TestEngineDoesNotFit(t *testing.T) {
 			f := fault(t, w.run(t, t.Context(), steps.IDAssembleRepository), pipeline.ContainerFailed)
 			if !strings.Contains(f.Error(), "the configuration of resnet50_trt does not fit the engine") || !strings.Contains(f.Error(), tt.want) || f.Hint == "" {
 				t.Errorf("got %q with the hint %q, want %q", f, f.Hint, tt.want)
+			}
+		})
+	}
+}
+
+// TestEngineOfSmallerBatches checks that a stored engine is not served in batches that it does not take.
+func TestEngineOfSmallerBatches(t *testing.T) {
+	t.Parallel()
+	w := gpuNGC(t)
+	w.options.MaxBatch = 128
+	w.make(t, steps.IDAssembleRepository)
+	w.options.MaxBatch = 256
+	f := fault(t, w.run(t, t.Context(), steps.IDAssembleRepository), pipeline.ContainerFailed)
+	if !strings.Contains(f.Error(), "max_batch_size is 256, and the engine takes 128 pictures at most") || f.Hint == "" {
+		t.Errorf("got %q with the hint %q", f, f.Hint)
+	}
+}
+
+// TestEngineWithoutVersion checks that an engine is not lost when trtexec cannot say which TensorRT it names, and that it is told where
+// trtexec was asked.
+func TestEngineWithoutVersion(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		world func(*testing.T) *world
+		warns bool
+	}{"TensorRT 10": {gpuNGC, true}, "TensorRT 8.0, which is not asked": {tutorial, false}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := tt.world(t)
+			w.instead(steps.IDBuildEngine, w.trtexec(fakeBuild{unread: true}))
+			if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+				t.Fatal(err)
+			}
+			e, _ := w.result(steps.ResultEngine).(steps.Engine)
+			if want := w.options.Release.TensorRT; e.ReadBack || e.TensorRT != want || w.said("it is taken for that of the image, "+want) != tt.warns {
+				t.Errorf("the result is %+v; warned: %t", e, w.said("it is taken for that of the image"))
+			}
+		})
+	}
+}
+
+// TestOldEngineSize checks what is made of a size by a TensorRT that does not say the plan's: "MB" may be either.
+func TestOldEngineSize(t *testing.T) {
+	t.Parallel()
+	for said, cut := range map[string]bool{
+		"53 MB": false, "50 MB": false, "50 MiB": false, "51 MiB": false, "53 MiB": true, "57 MB": true, "40 MB": true,
+	} {
+		t.Run(said, func(t *testing.T) {
+			t.Parallel()
+			w := on106(t, "fp16")
+			w.make(t, steps.IDBuildEngine)
+			build := says(t, planFP16, "trtexec-10.6-layers-fp16.json")
+			w.instead(steps.IDBuildEngine, func(ctx context.Context, spec container.Spec, out container.Streams) int {
+				fmt.Fprintf(out.Stdout, "[I] [TRT] Loaded engine size: %s\n", said)
+				return build(ctx, spec, out)
+			})
+			err := w.run(t, t.Context(), steps.IDBuildEngine)
+			if got := err != nil && strings.Contains(err.Error(), "the engine was cut"); got != cut || !cut && err != nil {
+				t.Errorf("a plan of 50.26 MiB: %v", err)
 			}
 		})
 	}

@@ -14,12 +14,17 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
-// TestTimings checks that a build begins with what the last one on the same GPU and TensorRT measured, and with no other's.
+// What is told of kernels that are timed anew, and of those that are not.
+const (
+	cold = "timing kernels, which takes a minute or more"
+	warm = "timing kernels: an earlier build timed most"
+)
+
+// TestTimings checks that a build begins with what the last one on the same GPU and image measured, and with no other's.
 func TestTimings(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, gpuNGC(t))
 	p.machine.Timings = p.store
-	const cold, warm = "timing kernels, which takes a minute or more", "timing kernels: an earlier build timed most"
 	runs := []struct {
 		name   string
 		change func()
@@ -29,9 +34,9 @@ func TestTimings(t *testing.T) {
 		{"another batch", func() { p.options.OptBatch = 32 }, warm},
 		{"another precision", func() { p.options.Precision = "fp32" }, warm},
 		{"another GPU", func() { p.options.Device.Name = "Tesla T4" }, cold},
-		{"another TensorRT", func() {
+		{"another image", func() {
 			p.options.Device = h100
-			p.fake.AddRemote(p.options.Release.ServerRef(""), p.image("another", "10.9.0.99"))
+			p.fake.AddRemote(p.options.Release.ServerRef(""), p.image("another", "10.9.0.34"))
 		}, cold},
 		{"the first GPU again", func() {
 			p.options.OptBatch = 16
@@ -69,6 +74,8 @@ func (broken) Load(_ context.Context, _, path string) (bool, error) {
 	return false, errors.Join(os.WriteFile(path, []byte("half"), 0o600), errors.New("the disk is lost"))
 }
 
+func (broken) Forget(context.Context, string) error { return errors.New("the disk is read-only") }
+
 func (broken) Keep(context.Context, string, string) error { return errors.New("the disk is full") }
 
 // TestTimingsFailNothing checks that a build without them is a build all the same, which never reads half a cache.
@@ -84,7 +91,7 @@ func TestTimingsFailNothing(t *testing.T) {
 			t.Errorf("it does not say %q", want)
 		}
 	}
-	if slices.Contains(w.progress(), "timing kernels: an earlier build timed most") {
+	if slices.Contains(w.progress(), warm) {
 		t.Error("half a timing cache was read")
 	}
 
@@ -96,19 +103,111 @@ func TestTimingsFailNothing(t *testing.T) {
 	}
 }
 
-// TestTimingsOfFailedProof checks that what was measured for an engine that is then refused is not lost.
+// TestTimingsOfFailedProof checks that nothing is kept of the build of an engine that is refused.
 func TestTimingsOfFailedProof(t *testing.T) {
 	t.Parallel()
-	p := newProject(t, gpuNGC(t))
-	p.machine.Timings = p.store
-	p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{fp32: true}))
-	wantFault(t, p.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
-	p.instead(steps.IDBuildEngine, nil)
-	if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
-		t.Fatal(err)
+	for name, build := range map[string]fakeBuild{"precision": {fp32: true}, "TensorRT": {version: "10.3.0.26"}, "cut": {cut: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newProject(t, gpuNGC(t))
+			p.machine.Timings = p.store
+			p.instead(steps.IDBuildEngine, p.trtexec(build))
+			wantFault(t, p.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
+			p.instead(steps.IDBuildEngine, nil)
+			if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+				t.Fatal(err)
+			}
+			if slices.Contains(p.progress(), warm) {
+				t.Errorf("progress %q", p.progress())
+			}
+		})
 	}
-	if !slices.Contains(p.progress(), "timing kernels: an earlier build timed most") {
-		t.Errorf("progress %q", p.progress())
+}
+
+// TestTimingsOfFailedBuild checks that a build which fails with the times of an earlier one is not the first of many: not unless it
+// was interrupted.
+func TestTimingsOfFailedBuild(t *testing.T) {
+	t.Parallel()
+	errStopped := errors.New("interrupted")
+	for name, tt := range map[string]struct {
+		fails func(*testing.T, *project) error
+		next  string
+	}{
+		"TensorRT cannot read them": {func(t *testing.T, p *project) error {
+			t.Helper()
+			p.instead(steps.IDBuildEngine, prints(1, "[I] [TRT] Loaded 6 bytes of timing cache from /out/timing.cache", "[E] TimingCache creation failed"))
+			return p.run(t, t.Context(), steps.IDBuildEngine)
+		}, cold},
+		"the engine is refused": {func(t *testing.T, p *project) error {
+			t.Helper()
+			p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{fp32: true}))
+			return p.run(t, t.Context(), steps.IDBuildEngine)
+		}, cold},
+		"interrupted": {func(t *testing.T, p *project) error {
+			t.Helper()
+			begun := make(chan struct{})
+			p.instead(steps.IDBuildEngine, hangs(begun))
+			ctx, cancel := context.WithCancelCause(t.Context())
+			go func() {
+				<-begun
+				cancel(errStopped)
+			}()
+			return p.run(t, ctx, steps.IDBuildEngine)
+		}, warm},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := newProject(t, gpuNGC(t))
+			p.machine.Timings = p.store
+			build := func() {
+				p.instead(steps.IDBuildEngine, nil)
+				if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+					t.Fatal(err)
+				}
+			}
+			build()
+			if err := tt.fails(t, p); err == nil {
+				t.Fatal("it was built")
+			}
+			if told := p.said("the next build times its kernels anew, in case"); told != (tt.next == cold) {
+				t.Errorf("told of: %t", told)
+			}
+			if p.said("cannot be forgotten") {
+				t.Error("it could not be forgotten")
+			}
+			before := len(p.progress())
+			build()
+			if got := p.progress()[before:]; !slices.Contains(got, tt.next) {
+				t.Errorf("progress %q, want %q", got, tt.next)
+			}
+		})
+	}
+}
+
+// TestTimingsAreNotTaken checks that nobody is told of times which TensorRT read and does not use.
+func TestTimingsAreNotTaken(t *testing.T) {
+	t.Parallel()
+	for _, line := range []string{
+		"4: Timing cache header mismatch:Incoming ITimingCache: UUID = GPU-e95b6d5c-6b23-2af9-45f9-3df237cfd30f, commit = 9a73423585f0fcfc", // TensorRT 8.6
+		"4: The timing cache will not be used!",                      // TensorRT 8.6, NVIDIA/TensorRT#3566
+		"Detected invalid timing cache, setup a local cache instead", // TensorRT 8.0, NVIDIA/TensorRT#1413
+	} {
+		t.Run(line, func(t *testing.T) {
+			t.Parallel()
+			p := newProject(t, gpuNGC(t))
+			p.machine.Timings = p.store
+			if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+				t.Fatal(err)
+			}
+			before := len(p.progress())
+			p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{cache: line}))
+			if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+				t.Fatal(err)
+			}
+			if got := p.progress()[before:]; !slices.Contains(got, cold) || slices.Contains(got, warm) {
+				t.Errorf("progress %q", got)
+			}
+		})
 	}
 }
 

@@ -23,6 +23,7 @@ func (t *tail) explain(fault *pipeline.Fault, others ...string) {
 	}
 	if r, line, ok := known.Found(); ok {
 		tell(fault, r, line)
+		t.told = r.ID
 	}
 }
 
@@ -51,7 +52,7 @@ func exitHint(exit container.Exit) string {
 	switch {
 	case exit.OOM:
 		return more
-	case exit.Code == killed: // an engine under load can lose the kernel's notice
+	case exit.Code == killed: // a container engine under load can lose the kernel's notice
 		return "status 137 is a kill from outside, mostly for memory; if nobody else did it, " + more
 	default:
 		return ""
@@ -61,11 +62,15 @@ func exitHint(exit container.Exit) string {
 // onHost puts the host's paths in the place of those that a container has for them.
 func onHost(inputs []container.Mount, text string) string {
 	inputs = slices.SortedFunc(slices.Values(inputs), func(a, b container.Mount) int { return cmp.Compare(len(b.Target), len(a.Target)) })
-	for _, m := range inputs {
-		whole := regexp.MustCompile(`(^|[^\w./-])` + regexp.QuoteMeta(m.Target) + `(/|[^\w.-]|\.?$)`)
-		text = whole.ReplaceAllString(text, "${1}"+strings.ReplaceAll(m.Source, "$", "$$")+"${2}")
-	}
-	return text
+	return regexp.MustCompile(`[\w./-]+`).ReplaceAllStringFunc(text, func(path string) string {
+		for _, m := range inputs {
+			rest, ok := strings.CutPrefix(path, m.Target)
+			if ok && (rest == "" || rest == "." || rest[0] == '/') { // a full stop is the sentence's
+				return m.Source + rest
+			}
+		}
+		return path
+	})
 }
 
 // ownWeights names a user's file where err, of a step that read it, names the stored copy.
@@ -87,7 +92,7 @@ func runtimeFault(err error) error {
 	case errors.Is(err, container.ErrNoGPU):
 		fault.Hint = "install the NVIDIA Container Toolkit and restart the container engine, or use --accel cpu"
 		if r, ok := remedy.Find(err.Error()); ok {
-			fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint // the engine's words are long, and others' come first
+			fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint // the container engine's words are long, and others' come first
 		}
 	case errors.Is(err, container.ErrNoInit):
 		fault.Hint = "install tini where the container engine runs: it is what Docker calls docker-init"

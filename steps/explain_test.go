@@ -19,7 +19,7 @@ import (
 // TestPathsAreTheHosts checks that an error names a file by the path that a user knows: of a stored result, and of weights of their own.
 func TestPathsAreTheHosts(t *testing.T) {
 	t.Parallel()
-	says := prints(2, "error: /in/weights.pth is no state dict: see /in/weights.pth.old and /in/weights.pth.")
+	says := prints(2, "error: /in/weights.pth is no state dict: see /in/weights.pth.old, /in/weights.pth /in/weights.pth and /in/weights.pth.")
 	for name, newWorld := range map[string]func(*testing.T) *world{"stored": gpuNGC, "own": tutorial} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -30,7 +30,7 @@ func TestPathsAreTheHosts(t *testing.T) {
 			}
 			w.instead(steps.IDExportONNX, says)
 			f := fault(t, w.run(t, t.Context(), steps.IDExportONNX), pipeline.ContainerFailed)
-			if want := "export_onnx.py: " + path + " is no state dict: see /in/weights.pth.old and " + path + "."; path == "" || f.Error() != want {
+			if want := "export_onnx.py: " + path + " is no state dict: see /in/weights.pth.old, " + path + " " + path + " and " + path + "."; path == "" || f.Error() != want {
 				t.Errorf("got %q, want %q", f, want)
 			}
 		})

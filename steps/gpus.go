@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -24,10 +25,10 @@ const (
 	exitNotFound  = 127
 )
 
-// proveGPUs has the container list its GPUs. NVIDIA's images do not hold nvidia-smi: whatever gives a container its GPUs (the
-// NVIDIA Container Toolkit's hook or a CDI device) puts it there. So one without it was given none, which some container engines
-// do without a word.
-func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, image string) error {
+// proveGPUs has the container list its GPUs, and holds them against what was asked for. NVIDIA's images do not hold nvidia-smi:
+// whatever gives a container its GPUs (the NVIDIA Container Toolkit's hook or a CDI device) puts it there. So one without it was given
+// none, which some container engines do without a word.
+func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, o Options, image string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, proveWithin, pipeline.Faultf(pipeline.Environment,
 		"the driver hangs: run nvidia-smi on the host, and look at its kernel's log (`dmesg | grep NVRM`)",
 		"nvidia-smi in the server's container did not end within %s", proveWithin))
@@ -43,12 +44,12 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, image string)
 		return fmt.Errorf("list the GPUs of the server's container: %w", err)
 	}
 	said := lines(out.String())
-	if code == 0 && slices.ContainsFunc(said, regexp.MustCompile(`^GPU \d+:`).MatchString) {
+	if seen := parseGPUs(said); code == 0 && len(seen) > 0 {
 		for _, gpu := range said {
 			w.Emit(pipeline.Line{Text: "the container sees " + gpu})
 		}
 		w.Emit(pipeline.Result{Name: ResultGPUs, Value: said})
-		return nil
+		return checkGPUs(o, seen, said)
 	}
 	said = append(said, lines(more.String())...)
 	if code == exitCannotRun || code == exitNotFound {
@@ -63,6 +64,67 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, image string)
 		fault.Err, fault.Hint = fmt.Errorf("%w: %s", fault.Err, r.Text), r.Hint
 	}
 	return fault
+}
+
+// seenGPU is a GPU that a container sees, with the UUIDs of the instances that it is split into.
+type seenGPU struct {
+	uuid      string
+	instances []string
+}
+
+// parseGPUs reads the lines of nvidia-smi -L: "GPU 0: NAME (UUID: GPU-…)", and below it "MIG 1g.10gb Device 0: (UUID: MIG-…)".
+func parseGPUs(said []string) []seenGPU {
+	line := regexp.MustCompile(`^(GPU \d+:|MIG )(?:.*\(UUID: ([\w/-]+)\))?`)
+	var seen []seenGPU
+	for _, text := range said {
+		switch m := line.FindStringSubmatch(text); {
+		case m == nil:
+		case m[1] != "MIG ":
+			seen = append(seen, seenGPU{uuid: m[2]})
+		case len(seen) > 0:
+			last := &seen[len(seen)-1]
+			last.instances = append(last.instances, m[2])
+		}
+	}
+	return seen
+}
+
+// checkGPUs refuses a container that sees fewer GPUs than were asked for, others or more: an engine is for one model of GPU, and others may use
+// those that were left out.
+func checkGPUs(o Options, seen []seenGPU, said []string) error {
+	count, names, err := host.ParseGPUs(o.GPUs)
+	if err != nil {
+		return nil //nolint:nilerr // the container engine understood it
+	}
+	var listed, used []string // used are those that a program can use, each by the one of its UUIDs that was asked for
+	for _, gpu := range seen {
+		listed = append(append(listed, gpu.uuid), gpu.instances...)
+		if len(gpu.instances) == 0 || slices.Contains(o.GPUUUIDs, gpu.uuid) {
+			used = append(used, gpu.uuid)
+		} else {
+			used = append(used, gpu.instances...)
+		}
+	}
+	lacks := func(all []string) func(string) bool {
+		return func(uuid string) bool { return !slices.Contains(all, uuid) }
+	}
+	asked := fmt.Sprintf("--gpus %q", o.GPUs)
+	var wrong bool
+	if o.GPUUUIDs != nil {
+		asked += " is " + strings.Join(o.GPUUUIDs, ", ")
+		wrong = slices.ContainsFunc(o.GPUUUIDs, lacks(listed)) || count >= 0 && slices.ContainsFunc(used, lacks(o.GPUUUIDs))
+	} else if n := max(count, len(names)); n > 0 { // a count may be one of GPUs or of their instances
+		wrong = len(used) != n && len(seen) != n
+	}
+	if !wrong {
+		return nil
+	}
+	return &pipeline.Fault{
+		Kind: pipeline.Environment, Tail: lastOf(said, tailLines),
+		Err: fmt.Errorf("the container does not see the GPUs that were asked for: %s, and it sees %s", asked, strings.Join(used, ", ")),
+		Hint: "name them by UUID, as in --gpus device=UUID (`nvidia-smi -L` lists them); if the container still sees others, look for NVIDIA_VISIBLE_DEVICES " +
+			"in the image, and for default-runtime in the container engine's configuration",
+	}
 }
 
 // lines are those of text that are not blank, without space around them.

@@ -93,6 +93,72 @@ func TestGPUsAreNotSeen(t *testing.T) {
 	}
 }
 
+// TestGPUsThatWereAskedFor checks what the container sees against what was asked for.
+func TestGPUsThatWereAskedFor(t *testing.T) {
+	t.Parallel()
+	const (
+		a, b   = "GPU-aaaaaaaa-0000-0000-0000-000000000000", "GPU-bbbbbbbb-0000-0000-0000-000000000000"
+		m1, m2 = "MIG-11111111-0000-0000-0000-000000000000", "MIG-GPU-22222222-0000-0000-0000-000000000000/1/0" // as drivers before R470 name one
+		gpuA   = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: " + a + ")"
+		gpuB   = "GPU 1: NVIDIA H100 80GB HBM3 (UUID: " + b + ")"
+		mig1   = "  MIG 1g.10gb     Device  0: (UUID: " + m1 + ")"
+		mig2   = "  MIG 1g.10gb     Device  1: (UUID: " + m2 + ")"
+	)
+	tests := map[string]struct {
+		gpus  string
+		uuids []string
+		lists []string
+		want  string // empty is served
+	}{
+		"all":                       {"all", []string{a, b}, []string{gpuA, gpuB}, ""},
+		"all, more":                 {"all", []string{a}, []string{gpuA, gpuB}, ""},
+		"all, fewer":                {"all", []string{a, b}, []string{gpuA}, `--gpus "all" is ` + a + ", " + b + ", and it sees " + a},
+		"all, not known":            {"all", nil, []string{gpuB}, ""},
+		"one":                       {"device=1", []string{b}, []string{gpuB}, ""},
+		"another":                   {"device=1", []string{b}, []string{gpuA}, `--gpus "device=1" is ` + b + ", and it sees " + a},
+		"more":                      {"device=1", []string{b}, []string{gpuA, gpuB}, `--gpus "device=1" is ` + b + ", and it sees " + a + ", " + b},
+		"fewer":                     {"2", []string{a, b}, []string{gpuB}, `--gpus "2" is ` + a + ", " + b + ", and it sees " + b},
+		"a count":                   {"2", nil, []string{gpuA, gpuB}, ""},
+		"fewer than a count":        {"2", nil, []string{gpuA}, `--gpus "2", and it sees ` + a},
+		"more than a count":         {"1", nil, []string{gpuA, gpuB}, `--gpus "1", and it sees ` + a + ", " + b},
+		"fewer than are named":      {"device=0,1", nil, []string{gpuA}, `--gpus "device=0,1", and it sees ` + a},
+		"MIG":                       {"device=0:1", []string{m2}, []string{gpuA, mig2}, ""},
+		"MIG, another":              {"device=0:1", []string{m2}, []string{gpuA, mig1}, "is " + m2 + ", and it sees " + m1},
+		"MIG, more":                 {"device=0:1", []string{m2}, []string{gpuA, mig1, mig2}, "and it sees " + m1 + ", " + m2},
+		"MIG, fewer":                {"device=0:0,0:1", []string{m1, m2}, []string{gpuA, mig1}, "and it sees " + m1},
+		"MIG, a whole GPU":          {"device=0", []string{a}, []string{gpuA, mig1, mig2}, ""},
+		"MIG, and one on another":   {"device=0:1", []string{m2}, []string{gpuA, mig2, gpuB}, "and it sees " + m2 + ", " + b},
+		"MIG, none":                 {"device=0:1", []string{m2}, []string{gpuA}, "and it sees " + a},
+		"MIG, a count of instances": {"2", nil, []string{gpuA, mig1, mig2}, ""},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			w.options.GPUs, w.options.GPUUUIDs = tt.gpus, tt.uuids
+			w.smi = func(_ context.Context, _ container.Spec, out container.Streams) int {
+				fmt.Fprintln(out.Stdout, strings.Join(tt.lists, "\n"))
+				return 0
+			}
+			err := w.run(t, t.Context(), steps.IDServe)
+			if tt.want == "" {
+				if err != nil {
+					t.Error(err)
+				}
+				return
+			}
+			f := fault(t, err, pipeline.Environment)
+			if !strings.HasPrefix(f.Error(), "the container does not see the GPUs that were asked for: --gpus ") || !strings.HasSuffix(f.Error(), tt.want) {
+				t.Errorf("got %q, want %q", f, tt.want)
+			}
+			if len(f.Tail) != len(tt.lists) || !strings.Contains(f.Hint, "--gpus device=UUID") {
+				t.Errorf("the tail is %q, the hint %q", f.Tail, f.Hint)
+			}
+			w.undo(t)
+		})
+	}
+}
+
 // TestGPUsCannotBeAsked checks that the proof is not waited for without end, and that its failure is told by its reason.
 func TestGPUsCannotBeAsked(t *testing.T) {
 	t.Parallel()

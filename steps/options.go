@@ -46,6 +46,7 @@ type Options struct {
 	OptBatch  int               // batch size that the engine is tuned for, 1 to MaxBatch
 	MaxBatch  int               // 1 to 256
 	GPUs      string            // docker run --gpus grammar, for build and serving alike
+	GPUUUIDs  []string          // UUIDs of the GPUs, or MIG instances, that a container must see; nil if not known
 	Device    Device            // what the GPU is, for the engine's fingerprint
 	NoNVML    bool              // the driver has no whole NVML, as on WSL 2: DALI must not ask it
 
@@ -109,6 +110,8 @@ type Timings interface {
 	Load(ctx context.Context, name, path string) (bool, error)
 	// Keep replaces the cache of a name by the file path.
 	Keep(ctx context.Context, name, path string) error
+	// Forget drops the cache of a name, if there is one.
+	Forget(ctx context.Context, name string) error
 }
 
 // GPUMemory is that of the GPU with the least free memory among those of a run, in bytes.

@@ -97,7 +97,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	server, err := p.server(ctx, s.options)
 	if err == nil && spec.GPUs != "" {
-		err = p.proveGPUs(ctx, w, spec.Image)
+		err = p.proveGPUs(ctx, w, s.options, spec.Image)
 	}
 	if errors.Is(err, errServerExited) {
 		return s.explain(ctx, p, spec, nil, err)

@@ -82,7 +82,7 @@ func (p *process) smi() int {
 		fmt.Fprintln(p.stdout, "No devices were found")
 		return 9
 	}
-	fmt.Fprintln(p.stdout, "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123-4567-89ab-cdef-0123456789ab)")
+	fmt.Fprintln(p.stdout, "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123-43d8-7094-32ab-39106cb54c35)")
 	return 0
 }
 

@@ -21,10 +21,10 @@ func (p *process) entrypoint() int {
 }
 
 // command is all of the shell's language that this one knows: assignments, and exec of a program with the arguments; or such a program, and if
-// that ends well exec of another one.
+// that ends well another one, which may fail.
 var (
 	command = regexp.MustCompile(`^((?:\w+="[^"]*" )*)exec (\S+) "\$@"$`)
-	list    = regexp.MustCompile(`^((?:\w+="[^"]*"; )*)(\S+) "\$@" && exec (\S.*)$`)
+	list    = regexp.MustCompile(`^((?:\w+="[^"]*"; )*)(\S+) "\$@" && \{ (\S.*) \|\| true; \}$`)
 )
 
 // shell is sh -c SCRIPT NAME ARGS….
@@ -54,7 +54,8 @@ func (p *process) shell() int {
 	if code := p.fork(environ, argv); code != 0 {
 		return code
 	}
-	return p.exec(environ, strings.Fields(then))
+	_ = p.fork(environ, strings.Fields(then))
+	return 0
 }
 
 // fork runs argv, found on the PATH of environ, to its end.

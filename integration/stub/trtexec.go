@@ -142,6 +142,9 @@ func (p *process) planVersion(name string) int {
 	return 0
 }
 
+// skippedTactic is what TensorRT 10 says where a kernel would need more memory than there is: it takes another one.
+const skippedTactic = "[E] Error[2]: [virtualMemoryBuffer.cpp::resizePhysical::154] Error Code 2: OutOfMemory (Requested size was 2147483648 bytes.)\n"
+
 func (p *process) build(v version, given map[string]string) int {
 	switch {
 	case !p.hasGPU():
@@ -167,6 +170,11 @@ func (p *process) build(v version, given map[string]string) int {
 		return 70
 	}
 	plan := p.plan(v, onnx, given)
+	if p.fails("disk-full") { // a kernel was passed over before: memory is not why
+		fmt.Fprint(p.stdout, strings.Replace(logFP16, "[I] Created engine", skippedTactic+"[11/22/2026-14:05:57] [I] Created engine", 1)+
+			"[11/22/2026-14:05:57] [E] Saving engine to file failed.\nwrite /out/model.plan: No space left on device\n&&&& FAILED TensorRT.trtexec\n")
+		return 1
+	}
 	if err := plan.write(given["saveEngine"]); err != nil {
 		p.print(logUnwritable, given)
 		return 1
@@ -175,7 +183,12 @@ func (p *process) build(v version, given map[string]string) int {
 	if plan.FP16 {
 		log, layers = logFP16, layersFP16
 	}
-	log, err = p.timings(given["timingCacheFile"], log)
+	log, err = timings(given["timingCacheFile"], plan.TensorRT, log)
+	if errors.Is(err, errForeign) {
+		fmt.Fprint(p.stdout, "[11/22/2026-14:05:31] [E] [TRT] Error Code 1: Serialization (Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed.Version tag does not match)\n"+
+			"[11/22/2026-14:05:31] [E] TimingCache creation failed\n[11/22/2026-14:05:31] [E] Engine could not be created from network\n")
+		return 1
+	}
 	if name := given["exportLayerInfo"]; name != "" && err == nil {
 		if given["profilingVerbosity"] != "detailed" {
 			layers = []byte(`{"Layers": ["conv1", "fc"], "Bindings": ["input", "output"]}`)
@@ -216,16 +229,20 @@ func (p *process) plan(v version, onnx artifact, given map[string]string) artifa
 	return plan
 }
 
-// timings reads and writes the timing cache, and returns the log with what is said of it. Where it cannot be written the real one warns.
-func (p *process) timings(name, log string) (string, error) {
+// errForeign is a timing cache that another TensorRT wrote.
+var errForeign = errors.New("the timing cache is of another TensorRT")
+
+// timings reads and writes the timing cache of a TensorRT, and returns the log with what is said of it. Where it cannot be written the
+// real one warns.
+func timings(name, tensorRT, log string) (string, error) {
 	const loaded = "[I] [TRT] Loaded %d bytes of timing cache from %s"
 	line := regexp.MustCompile(`\[[IW]\] \[TRT\] (?:Loaded \d+ bytes of timing cache from|Could not read timing cache from:) timing\.cache.*`)
 	said := fmt.Sprintf("[W] [TRT] Could not read timing cache from: %s. A new timing cache will be generated and written.", name)
 	old, err := os.ReadFile(name)
 	if err == nil {
 		said = fmt.Sprintf(loaded, len(old), name)
-		if want := timed(p.env("TRT_VERSION")); string(old) != want {
-			return "", fmt.Errorf("the timing cache is %q, not of this TensorRT: %q", old, want)
+		if string(old) != timed(tensorRT) {
+			return "", errForeign
 		}
 	}
 	first := true
@@ -236,7 +253,7 @@ func (p *process) timings(name, log string) (string, error) {
 		}
 		return line
 	})
-	return log, os.WriteFile(name, []byte(timed(p.env("TRT_VERSION"))), 0o600)
+	return log, os.WriteFile(name, []byte(timed(tensorRT)), 0o600)
 }
 
 func timed(tensorRT string) string { return "timed by TensorRT " + tensorRT + "\n" }

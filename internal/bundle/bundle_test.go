@@ -4,15 +4,21 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -29,36 +35,57 @@ func TestText(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		// What must go.
-		"http://maria:hunter2@proxy.corp:3128":                                    "http://[redacted]@proxy.corp:3128",
-		"HTTPS_PROXY=http://m%40x:p/w@proxy:1":                                    "HTTPS_PROXY=http://[redacted]@proxy:1",
-		"proxy is maria:hunter2@proxy.corp:3128 now":                              "proxy is [redacted]@proxy.corp:3128 now",
-		"ssh://maria@gpuhost":                                                     "ssh://[redacted]@gpuhost",
-		`"index":"https://__token__:pypi-AgEIcHlwaS5vcmc@i/simple"`:               `"index":"https://[redacted]@i/simple"`,
-		"login with a-key-of-ngc-and-more, a-key-of-ngc":                          "login with [redacted], [redacted]",
-		`got {"auths":{}}`:                                                        "got [redacted]",
-		"MY_TOKEN=abc123 next":                                                    "MY_TOKEN=[redacted] next",
-		"hint: token=abc&x=1":                                                     "hint: token=[redacted]&x=1",
-		"https://host/x?sig=1&access_token=abc":                                   "https://host/x?sig=1&access_token=[redacted]",
-		"password: hunter2":                                                       "password: [redacted]",
-		`{"password": "hun ter2", "b": 1}`:                                        `{"password": "[redacted]", "b": 1}`,
-		`{"text":"{\"secret\": \"x y\"}"}`:                                        `{"text":"{\"secret\": \"[redacted]\"}"}`,
-		"client_secret = 'a b'":                                                   "client_secret = '[redacted]'",
-		"run --api-key abc123 --batch 8":                                          "run --api-key [redacted] --batch 8",
-		"Authorization: Bearer abcdefgh.ijk":                                      "Authorization: [redacted]",
-		"curl -H 'x: basic bWFyaWE6aHVudGVyMg=='":                                 "curl -H 'x: basic [redacted]'",
-		`{"auths": {"nvcr.io": {"auth": "JG9hdXRodG9rZW46eA=="}}}`:                `{"auths": {"nvcr.io": {"auth": "[redacted]"}}}`,
-		"ghp_abcdefghijklmnopqrst and nvapi-abcdefghijklmnopqrst":                 "[redacted] and [redacted]",
-		"jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln end":                       "jwt [redacted] end",
-		"a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n":                              "a\n[redacted]",
-		"MIIEabcdefghijklmnop\nabcdefghijklmnopq==\n-----END PRIVATE KEY-----\nb": "[redacted]\nb",
-		"/data/home/maria/x and /data/home/maria":                                 "~/x and ~",
-		"/home/bob/.cache, /Users/Ann/x, C:\\Users\\Ann\\x":                       "/home/~/.cache, /Users/~/x, C:\\Users\\~\\x",
-		"owner maria, group maria.":                                               "owner ~, group ~.",
-		"GPU 0: H100 (UUID: GPU-b2b10123-43d8-7094-32ab-39106cb54c35)":            "GPU 0: H100 (UUID: GPU-[redacted 1])",
-		"device=MIG-ec4c3916-65fa-5948-b9b5-9f21a2ddfcc0":                         "device=MIG-[redacted 1]",
-		"    Serial Number                         : 1752124000851":               "    Serial Number                         : [redacted]",
-		"            Name                          : /opt/secret.py ":             "            Name                          : [redacted]",
-		"    GPU PDI                               : 0x1cbca9759a9c":              "    GPU PDI                               : [redacted]",
+		"http://maria:hunter2@proxy.corp:3128":                                                "http://[redacted]@proxy.corp:3128",
+		"HTTPS_PROXY=http://m%40x:p/w@proxy:1":                                                "HTTPS_PROXY=http://[redacted]@proxy:1",
+		"proxy is maria:hunter2@proxy.corp:3128 now":                                          "proxy is [redacted]@proxy.corp:3128 now",
+		"ssh://maria@gpuhost":                                                                 "ssh://[redacted]@gpuhost",
+		`"index":"https://__token__:pypi-AgEIcHlwaS5vcmc@i/simple"`:                           `"index":"https://[redacted]@i/simple"`,
+		"login with a-key-of-ngc-and-more, a-key-of-ngc":                                      "login with [redacted], [redacted]",
+		`got {"auths":{}}`:                                                                    "got [redacted]",
+		"MY_TOKEN=abc123 next":                                                                "MY_TOKEN=[redacted] next",
+		"GET /x?token=abc&x=1 and more":                                                       "GET /x?token=[redacted]&x=1 and more",
+		"https://host/x?se=1&sig=a%2Fb&access_token=abc":                                      "https://host/x?se=1&sig=[redacted]&access_token=[redacted]",
+		"HTTPS_PROXY=http://bob:pa'ss@proxy:3128":                                             "HTTPS_PROXY=http://[redacted]@proxy:3128",
+		"bob:p/w@proxy:3128 bob:p@w@proxy":                                                    "[redacted]@proxy:3128 [redacted]@proxy",
+		"through bob:hunter2@proxy":                                                           "through [redacted]@proxy",
+		`Get "https://h/blob?X-Amz-Credential=AK%2F1&X-Amz-Date=1&X-Amz-Signature=0a1b": EOF`: `Get "https://h/blob?X-Amz-Credential=[redacted]&X-Amz-Date=1&X-Amz-Signature=[redacted]": EOF`,
+		"docker login -u bob -p hunter2 nvcr.io":                                              "docker login -u bob -p [redacted] nvcr.io",
+		"docker login -p 'two words' x":                                                       "docker login -p [redacted] x",
+		"curl -s -u bob:hunter2 https://x":                                                    "curl -s -u [redacted] https://x",
+		`{"credentials": "a b", "n": 1}`:                                                      `{"credentials": "[redacted]", "n": 1}`,
+		"credentials: hunter2":                                                                "credentials: [redacted]",
+		"  - DB_PWD=hunter2 next":                                                             "  - DB_PWD=[redacted] next",
+		"TOKEN=[abc]def next":                                                                 "TOKEN=[redacted] next",
+		"TOKEN=ab&cd;ef,gh next":                                                              "TOKEN=[redacted] next",
+		"the password: two words":                                                             "the password: [redacted]",
+		`{"password":"a'b","n":1}`:                                                            `{"password":"[redacted]","n":1}`,
+		`{"password":"a\"b\\","n":"x y"}`:                                                     `{"password":"[redacted]","n":"x y"}`,
+		`{"text":"{\"password\":\"a\\\"b c\",\"n\":1}","m":2}`:                                `{"text":"{\"password\":\"[redacted]\",\"n\":1}","m":2}`,
+		`{"text":"password: two \"words","m":2}`:                                              `{"text":"password: [redacted]","m":2}`,
+		"password='a \"b' c":                                                                  "password='[redacted]' c",
+		`{"args":["--api-key", "abc", "--batch", "8"]}`:                                       `{"args":["--api-key", "[redacted]", "--batch", "8"]}`,
+		`{"tokens": ["abc", "d"], "n": [1]}`:                                                  `{"tokens": [[redacted]], "n": [1]}`,
+		`Authorization: Digest username="bob"`:                                                `Authorization: [redacted]"bob"`,
+		"password: hunter2":                                                                   "password: [redacted]",
+		`{"password": "hun ter2", "b": 1}`:                                                    `{"password": "[redacted]", "b": 1}`,
+		`{"text":"{\"secret\": \"x y\"}"}`:                                                    `{"text":"{\"secret\": \"[redacted]\"}"}`,
+		"client_secret = 'a b'":                                                               "client_secret = '[redacted]'",
+		"run --api-key abc123 --batch 8":                                                      "run --api-key [redacted] --batch 8",
+		"Authorization: Bearer abcdefgh.ijk":                                                  "Authorization: [redacted]",
+		"curl -H 'x: basic bWFyaWE6aHVudGVyMg=='":                                             "curl -H 'x: basic [redacted]'",
+		`{"auths": {"nvcr.io": {"auth": "JG9hdXRodG9rZW46eA=="}}}`:                            `{"auths": {"nvcr.io": {"auth": "[redacted]"}}}`,
+		"ghp_abcdefghijklmnopqrst and nvapi-abcdefghijklmnopqrst":                             "[redacted] and [redacted]",
+		"jwt eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln end":                                   "jwt [redacted] end",
+		"a\n-----BEGIN RSA PRIVATE KEY-----\nMIIE\n":                                          "a\n[redacted]",
+		"MIIEabcdefghijklmnop\nabcdefghijklmnopq==\n-----END PRIVATE KEY-----\nb":             "[redacted]\nb",
+		"/data/home/maria/x and /data/home/maria":                                             "~/x and ~",
+		"/home/bob/.cache, /Users/Ann/x, C:\\Users\\Ann\\x":                                   "/home/~/.cache, /Users/~/x, C:\\Users\\~\\x",
+		"owner maria, group maria.":                                                           "owner ~, group ~.",
+		"GPU 0: H100 (UUID: GPU-b2b10123-43d8-7094-32ab-39106cb54c35)":                        "GPU 0: H100 (UUID: GPU-[redacted 1])",
+		"device=MIG-ec4c3916-65fa-5948-b9b5-9f21a2ddfcc0":                                     "device=MIG-[redacted 1]",
+		"    Serial Number                         : 1752124000851":                           "    Serial Number                         : [redacted]",
+		"            Name                          : /opt/secret.py ":                         "            Name                          : [redacted]",
+		"    GPU PDI                               : 0x1cbca9759a9c":                          "    GPU PDI                               : [redacted]",
 		// What must stay.
 		"/data/home/mariachi/x, mariachi": "/data/home/~/x, mariachi",
 		"TOKEN=1":                         "TOKEN=[redacted]", "it costs 1 euro": "it costs 1 euro",
@@ -66,6 +93,10 @@ func TestText(t *testing.T) {
 		"nvcr.io/nvidia/tritonserver:25.03-py3@sha256:12345aaaaabbbbbcccccddddd": "nvcr.io/nvidia/tritonserver:25.03-py3@sha256:12345aaaaabbbbbcccccddddd",
 		"nvcr.io wants credentials: 401 Unauthorized":                            "nvcr.io wants credentials: 401 Unauthorized",
 		"    Product Name                          : NVIDIA H100 80GB HBM3":      "    Product Name                          : NVIDIA H100 80GB HBM3",
+		"tokenizer: x, monkey=1, design: y, the signature: (a, b)":               "tokenizer: x, monkey=1, design: y, the signature: (a, b)",
+		`{"secret": {"n": 1}, "keyed": "x"}`:                                     `{"secret": {"n": 1}, "keyed": "x"}`,
+		"GET https://nvcr.io/v2/nvidia/tritonserver@sha256:0a":                   "GET https://nvcr.io/v2/nvidia/tritonserver@sha256:0a",
+		"docker run -u 0:0 --user=0:0 -p 8000:8000 x":                            "docker run -u 0:0 --user=0:0 -p 8000:8000 x",
 		"serialized pipeline: 3 kB":                                              "serialized pipeline: 3 kB",
 		"127.0.0.1:8001 at 12:30:45":                                             "127.0.0.1:8001 at 12:30:45",
 		"":                                                                       "",
@@ -211,14 +242,94 @@ func TestArchiveIsBounded(t *testing.T) {
 	}
 }
 
-func FuzzText(f *testing.F) {
-	f.Add("token=", "x")
-	f.Add("http://", "@")
-	f.Fuzz(func(t *testing.T, before, after string) {
-		const secret = "s3cr3t-of-maria"
-		r := bundle.New("/home/maria", "maria", []string{"A_TOKEN=" + secret})
-		if got := r.Text(before + secret + after); strings.Contains(got, secret) {
-			t.Errorf("%q keeps the secret: %q", before+secret+after, got)
+// TestTextOfEnvironment: what the environment says is secret goes in every form that a report may have it in.
+func TestTextOfEnvironment(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]string{
+		`said a&"b<c said`:                             `said [redacted] said`,
+		`{"text":"a\u0026\"b\u003cc"}`:                 `{"text":"[redacted]"}`,
+		`{"text":"a&\"b<c"}`:                           `{"text":"[redacted]"}`,
+		`{"text":"{\"x\":\"a\\u0026\\\"b\\u003cc\"}"}`: `{"text":"{\"x\":\"[redacted]\"}"}`,
+		"?x=a%26%22b%3Cc&y":                            "?x=[redacted]&y",
+		"wrong password hunter/2, user bob":            "wrong password [redacted], user bob",
+		"it was hunter%2F2":                            "it was [redacted]",
+		"index-secret, ubuntu, /work/here":             "[redacted], ubuntu, /work/here",
+	} {
+		r := bundle.New("/data/home/maria", "maria", []string{
+			`NGC_API_KEY=a&"b<c`, "HTTPS_PROXY=http://bob:hunter%2F2@proxy:1", "no_proxy=localhost", "PWD=/work/here",
+			"PIP_EXTRA_INDEX_URL=https://index-secret@a/simple https://ubuntu@b/simple/@x", "DOCKER_HOST=ssh://somebody@b",
+		})
+		if diff := cmp.Diff(want, r.Text(in)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", in, diff)
 		}
+	}
+}
+
+// FuzzText plants a secret in all the forms that are known to hold one: neither its begin nor its end may come out.
+func FuzzText(f *testing.F) {
+	for _, middle := range []string{"", "'", `"`, `\`, "@", "/", "&", " ", "[a]", `\"`, "é", ",};", "\n", `\\"`} {
+		f.Add("token=", middle, "x")
+		f.Add("http://", middle, "@")
+	}
+	f.Fuzz(func(t *testing.T, before, middle, after string) {
+		if !utf8.ValidString(middle) || strings.ContainsRune(middle, 0) {
+			return // no environment and no JSON has it
+		}
+		const begin, end = "s3cr3t", "t3rc3s"
+		check := func(text string, environ ...string) {
+			t.Helper()
+			got := bundle.New("/home/maria", "maria", environ).Text(before + "\n" + text + "\n" + after)
+			if strings.Contains(got, begin) || strings.Contains(got, end) {
+				t.Errorf("%q keeps the secret: %q", text, got)
+			}
+		}
+		if strings.Contains(before+after, begin) || strings.Contains(before+after, end) {
+			return
+		}
+		whole := begin + middle + end
+		for _, text := range []string{whole, jsonOf(whole), jsonOf(jsonOf(whole)), strconv.Quote(whole), url.QueryEscape(whole), "x " + whole + " y"} {
+			check(text, "A_TOKEN="+whole)
+		}
+		if !strings.ContainsAny(middle, "/ \t\r\n\v\f\u0085\u00a0") {
+			check("bob "+whole+" x", "HTTPS_PROXY=http://bob:"+whole+"@proxy:3128", "HTTP_PROXY=x")
+		}
+		// Alone, where only its form tells.
+		for _, text := range []string{
+			`{"password":` + jsonOf(whole) + `,"n":1}`, `{"credentials": ` + jsonOf(whole) + `}`, `{"text":` + jsonOf(`{"api_key": `+jsonOf(whole)+`}`) + `}`,
+			jsonOf([]string{"--token", whole}),
+		} {
+			check(text)
+		}
+		line := begin + strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) || r == '"' || r == '\u2028' || r == '\u2029' {
+				return -1
+			}
+			return r
+		}, middle) + end
+		check("password: " + line)
+		word := strings.Map(func(r rune) rune {
+			if unicode.IsSpace(r) {
+				return -1
+			}
+			return r
+		}, line)
+		for _, form := range []string{
+			"TOKEN=%s next", "DB_PWD=%s", "x --api-key %s y", "https://bob:%s@proxy:3128", "bob:%s@proxy:3128", "bob:%s@proxy", "docker login -u bob -p %s nvcr.io",
+			"curl -u bob:%s https://x",
+		} {
+			if strings.HasPrefix(form, "https") && strings.ContainsAny(word, "<>") {
+				continue // no program takes it in a URL
+			}
+			check(fmt.Sprintf(form, word))
+		}
+		check("GET https://h/x?a=1&X-Amz-Signature=" + url.QueryEscape(word) + "&sig=" + url.QueryEscape(word) + "&b=2")
 	})
+}
+
+func jsonOf(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
 }

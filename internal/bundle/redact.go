@@ -12,6 +12,8 @@ import (
 type Redactor struct {
 	literals *strings.Replacer
 	rules    []rule
+	assigned *regexp.Regexp    // the name of a secret, and what stands between it and its value
+	wordy    *regexp.Regexp    // one of a secret that may have spaces
 	uuid     *regexp.Regexp    // of a GPU or an instance
 	gpus     map[string]string // what stands for one
 }
@@ -29,17 +31,12 @@ const (
 )
 
 // New returns a Redactor for a user with a home folder and a name, and an environment as in [os.Environ]: the values of its
-// variables that are named like secrets are taken out wherever they stand. It is not safe for concurrent use.
+// variables that are named like secrets, and the user and password of its URLs, are taken out wherever they stand, also as JSON, Go
+// and URLs write them. It is not safe for concurrent use.
 func New(home, user string, environ []string) *Redactor {
-	r := &Redactor{gpus: map[string]string{}, rules: rules()}
+	r := &Redactor{gpus: map[string]string{}, rules: rules(), literals: literals(environ), assigned: assigned()}
+	r.wordy = regexp.MustCompile(`(?i)` + wordyName)
 	r.uuid = regexp.MustCompile(`\b(?:MIG-)?GPU-[0-9a-fA-F]{8}[0-9a-fA-F-]*|\bMIG-[0-9a-fA-F]{8}[0-9a-fA-F-]*`)
-	var pairs []string
-	for _, variable := range environ {
-		if name, value, _ := strings.Cut(variable, "="); len(value) >= leastSecret && secretVariable().MatchString(name) {
-			pairs = append(pairs, value, gone)
-		}
-	}
-	r.literals = strings.NewReplacer(longestFirst(pairs)...)
 	if home = strings.TrimRight(home, "/"); len(home) > 1 {
 		r.rules = append(r.rules, rule{regexp.MustCompile(regexp.QuoteMeta(home) + `\b`), somebody, []string{strings.ToLower(home)}})
 	}
@@ -50,32 +47,10 @@ func New(home, user string, environ []string) *Redactor {
 	return r
 }
 
-// longestFirst sorts pairs of old and new text, so that a secret that begins another leaves nothing of that behind.
-func longestFirst(pairs []string) []string {
-	both := make([][2]string, 0, len(pairs)/2)
-	for i := 0; i+1 < len(pairs); i += 2 {
-		both = append(both, [2]string{pairs[i], pairs[i+1]})
-	}
-	slices.SortStableFunc(both, func(a, b [2]string) int { return len(b[0]) - len(a[0]) })
-	sorted := make([]string, 0, len(pairs))
-	for _, p := range both {
-		sorted = append(sorted, p[0], p[1])
-	}
-	return sorted
-}
-
 // commonUsers are names that systems and images give to everybody. Taking them out would take words out of logs, and hide nobody.
 func commonUsers() []string {
 	return []string{"", "root", "user", "ubuntu", "debian", "admin", "runner", "docker", "nvidia", "triton-server", "dali", "gpu", "app", "ci", "build", "nobody"}
 }
-
-// secretVariable finds the names of variables that hold secrets. "auth" inside a name does not: SSH_AUTH_SOCK is a path.
-func secretVariable() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)` + secretWords + `|credential|docker_auth_config|(?:^|[_-])auth$`)
-}
-
-// secretWords are what flags, keys and variables of secrets have in their names.
-const secretWords = `token|secret|passw|passphrase|api[_-]?key|access[_-]?key|private[_-]?key|session[_-]?key`
 
 // rule replaces what a pattern finds in lines that have one of some words, in small letters. The words are there for speed alone.
 type rule struct {
@@ -86,23 +61,19 @@ type rule struct {
 
 // rules are tried in order.
 func rules() []rule {
-	const name = `((?i:[\w.-]*(?:` + secretWords + `)[\w.-]*)`
-	secrets := []string{"token", "secret", "passw", "passphrase", "key"}
 	var all []rule
 	for _, r := range []struct {
 		pattern, by string
 		words       []string
 	}{
-		// https://user:password@host, https://token@host, ssh://user@host. A password may hold a slash that should be %2F.
-		{`([A-Za-z][A-Za-z0-9+.-]*://)[^\s"'<>]*@`, "${1}" + gone + "@", []string{"@"}},
-		// user:password@host:port, as proxies are written without a scheme. In an image's name@digest no port follows.
-		{`[^\s/:@"'=]+:[^\s/@"']+@([\w.-]+:\d{1,5}\b)`, gone + "@${1}", []string{"@"}},
-		// Headers, also in JSON and in a command line.
-		{
-			`(?i)\b((?:proxy-)?authorization|x-registry-auth|x-auth-token|(?:set-)?cookie)(\\*"?\s*[:=]\s*\\*"?)[^"\r\n]+`,
-			"${1}${2}" + gone,
-			[]string{"authorization", "-auth", "cookie"},
-		},
+		// https://user:password@host, https://token@host, ssh://user@host. A password may hold a slash, an at sign or a quote that
+		// should be escaped.
+		{`([A-Za-z][A-Za-z0-9+.-]*://)[^\s"<>]*@`, "${1}" + gone + "@", []string{"@"}},
+		// user:password@host, as proxies are written without a scheme. "://" is no user's end.
+		{`[^\s/:@"'=]+:(?:/?[^\s"/])[^\s"]*@`, gone + "@", []string{"@"}},
+		// docker login -p password, curl -u user:password.
+		{`(\b(?:login|sshpass)\s(?:.*?\s)?-p[= ]?\s*)(?:'[^']*'|"[^"]*"|[^\s"]+)`, "${1}" + gone, []string{"login", "sshpass"}},
+		{`(\bcurl\s(?:.*?\s)?(?:-u|-U|--user|--proxy-user)[= ]?\s*)(?:'[^']*'|"[^"]*"|[^\s"]+)`, "${1}" + gone, []string{"curl"}},
 		{`(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}`, "${1} " + gone, []string{"bearer", "basic"}},
 		// What docker's configuration holds.
 		{`("(?:auth|identitytoken|registrytoken)"\s*:\s*")[^"]*"`, "${1}" + gone + `"`, []string{"auth", "token"}},
@@ -113,10 +84,6 @@ func rules() []rule {
 			[]string{"gh", "glpat-", "nvapi-", "hf_", "akia", "asia", "xox", "pypi-"},
 		},
 		{`\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*`, gone, []string{"eyj"}},
-		// name="value", "name": "value", also as text inside JSON; name=value and name: value; --name value.
-		{name + `\\*["']?[ \t]*[=:][ \t]*)(\\*["'])[^"'\n]*?(\\*["'])`, "${1}${2}" + gone + "${3}", secrets},
-		{name + `["']?[ \t]*[=:][ \t]*)[^\s"'\\\[,;&}][^\s"',;&}]*`, "${1}" + gone, secrets},
-		{`(--` + name + `)[ \t]+)[^\s-]\S*`, "${1}" + gone, secrets},
 		// What nvidia-smi -q tells of one board, and of those who use it; with -x as well.
 		{
 			`(?i)^(\s*(?:[\w ]*serial number|gpu pdi|gpu fabric guid|host id|clusteruuid|name {2,})\s*:\s+)(\S.*?)[ \t\r]*$`,
@@ -158,16 +125,23 @@ func (r *Redactor) Text(s string) string {
 }
 
 func (r *Redactor) line(s string) string {
+	// The digest in an image's name is not the host behind a password.
+	const digest, held = "@sha256:", "\x00sha256:"
+	s = strings.ReplaceAll(s, digest, held)
 	small := strings.ToLower(s)
+	has := func(word string) bool { return strings.Contains(small, word) }
 	for _, rule := range r.rules {
-		if slices.ContainsFunc(rule.words, func(word string) bool { return strings.Contains(small, word) }) {
+		if slices.ContainsFunc(rule.words, has) {
 			s = rule.pattern.ReplaceAllString(s, rule.by)
 		}
+	}
+	if slices.ContainsFunc(assignedWords(), has) {
+		s = r.values(s)
 	}
 	if strings.Contains(s, "GPU-") || strings.Contains(s, "MIG-") {
 		s = r.uuid.ReplaceAllStringFunc(s, r.gpu)
 	}
-	return s
+	return strings.ReplaceAll(s, held, digest)
 }
 
 // gpu gives each GPU a number of its own, so that two can still be told from each other.

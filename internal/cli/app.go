@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -18,11 +19,13 @@ import (
 	"github.com/dalirun/dalirun/internal/ui"
 )
 
-// App is the program. All fields are required.
+// App is the program. All exported fields are required.
 type App struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	LookupEnv      func(string) (string, bool)
+
+	root fs.FS // of this host's file system, as far as GPUs and the kernel go; nil is the real one
 }
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].

@@ -2,23 +2,27 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"os/exec"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
-	"github.com/dalirun/dalirun/internal/registry"
-	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/steps"
 )
 
-// engineWithin bounds the first answer of the container engine; the adapter waits for 2 s on this host.
-const engineWithin = 5 * time.Second
+const (
+	// engineWithin bounds the first answer of the container engine; the adapter waits for 2 s on this host.
+	engineWithin = 5 * time.Second
+	// smiWithin bounds nvidia-smi, which a run lets answer for longer: with persistence mode off each of several calls may take seconds.
+	smiWithin = 6 * time.Second
+)
+
+// errSlowSMI is the cause of an answer of nvidia-smi that a run would have waited for.
+var errSlowSMI = fmt.Errorf("nvidia-smi gave no whole answer within %s; a run waits longer", smiWithin)
 
 // diagnosis is what the checks ask, each thing once and by whoever needs it first.
 type diagnosis struct {
@@ -28,39 +32,20 @@ type diagnosis struct {
 
 	// The machine; tests have others.
 	diskFree func(path string) (uint64, error)
-	lookPath func(program string) (string, error)
-	root     fs.FS // of the file system, for /proc and /etc
+	on       thisHost
 
-	smi     func() (host.GPUs, error)         // what nvidia-smi says
 	store   func() (*store.Store, error)      // the cache
 	runtime func() (container.Runtime, error) // the container engine, asked or not
 	info    func() (container.Info, error)    // what it says of itself
-	lane    func() (laned, error)
-	choice  func() (resolved, error) // with NVIDIA's images: the release; none if the server image is to say it
-	found   func() (looking, error)  // NVIDIA's images, without pulling them
-}
-
-// laned is what the lane came to.
-type laned struct {
-	resolved
-
-	host   release.Host
-	gpus   host.GPUs
-	chosen []host.GPU
-}
-
-// looking is what came of looking at NVIDIA's images.
-type looking struct {
-	resolved // with the release as the server image says it
-
-	images looked
+	lane    func() (laned, error)             // the error is also that of a lane that cannot be had
+	choice  func() (resolved, error)          // with NVIDIA's images: the release; none if a server image is named, which says it
+	found   func() (resolved, error)          // the images, without pulling them
 }
 
 // newDiagnosis returns a diagnosis that ends with ctx, after doctorWithin, or when end is called.
 func (a *App) newDiagnosis(ctx context.Context, w *wishes) (d *diagnosis, end context.CancelFunc) {
 	ctx, end = context.WithTimeoutCause(ctx, doctorWithin, fmt.Errorf("no answer within %s", doctorWithin))
-	d = &diagnosis{app: a, wishes: w, ctx: ctx, diskFree: host.DiskFree, lookPath: exec.LookPath, root: os.DirFS("/")}
-	d.smi = sync.OnceValues(func() (host.GPUs, error) { return host.Probe(ctx, host.Command) })
+	d = &diagnosis{app: a, wishes: w, ctx: ctx, diskFree: host.DiskFree, on: a.here()}
 	d.store = sync.OnceValues(func() (*store.Store, error) { return store.Open(w.cache) })
 	d.runtime = sync.OnceValues(func() (container.Runtime, error) { return a.runtime(nil) })
 	d.info = sync.OnceValues(d.askEngine)
@@ -80,67 +65,86 @@ func (d *diagnosis) askEngine() (container.Info, error) {
 	return runtime.Info(ctx)
 }
 
-// settle takes lane and release as a run would. What nvidia-smi says is asked for at once: it may take as long as the container engine.
+// settle takes the lane as a run does. nvidia-smi, which may take long, is asked beside a container engine of this host; one on another host
+// has other GPUs.
 func (d *diagnosis) settle() (laned, error) {
-	if d.wishes.accel.value != string(steps.CPU) {
-		go d.smi() //nolint:errcheck // for whoever asks again
+	smi := sync.OnceValues(func() (host.GPUs, error) {
+		ctx, cancel := context.WithTimeoutCause(d.ctx, smiWithin, errSlowSMI)
+		defer cancel()
+		return d.on.smi(ctx)
+	})
+	runtime, err := d.runtime()
+	remote := err == nil && isRemote(runtime)
+	if !remote && d.wishes.accel.value != string(steps.CPU) {
+		go smi() //nolint:errcheck // for whoever asks again
 	}
-	info, _ := d.info() // without one, the GPUs are this host's
-	r, err := d.app.asked(d.wishes, info)
-	if err != nil {
-		return laned{}, err
+	on := d.on
+	on.smi = func(context.Context) (host.GPUs, error) { return smi() }
+	info, infoErr := d.info()
+	if remote && infoErr != nil {
+		return laned{}, infoErr // nothing is known of its GPUs
 	}
-	l := laned{resolved: r}
-	l.host, err = resolveLane(d.ctx, d.wishes, info, func(ctx context.Context) (gpus host.GPUs, err error) {
-		if info.Remote {
-			gpus, err = probeGPUs(info, d.wishes.gpus)(ctx)
-		} else {
-			gpus, err = d.smi()
-		}
-		l.gpus = gpus
-		return gpus, err
-	}, &l.resolved)
+	l, err := d.app.settleLane(d.ctx, d.wishes, info, on)
 	if err != nil {
 		return l, err
 	}
-	if l.Lane == steps.GPU {
-		if l.chosen, err = l.gpus.Select(d.wishes.gpus); err != nil {
-			return l, err
+	unknown := func(checks ...string) {
+		l.refused = slices.DeleteFunc(l.refused, func(o obstacle) bool { return slices.Contains(checks, o.check) })
+	}
+	if infoErr != nil {
+		unknown(checkContainerGPU)
+	}
+	if errors.Is(l.err, errSlowSMI) || errors.Is(l.noGPU, errSlowSMI) {
+		unknown(checkGPU, checkImages)
+		l.err = errSlowSMI
+	}
+	return l, l.err
+}
+
+// isRemote says whether a container engine is on another host, if it can be told before it answers.
+func isRemote(r container.Runtime) bool {
+	told, ok := r.(interface{ Remote() bool })
+	return ok && told.Remote()
+}
+
+// refusal is why a run would not begin, if a check is to show that.
+func (d *diagnosis) refusal(check string) error {
+	l, _ := d.lane() // its error is among them
+	for _, r := range l.refused {
+		if r.check == check {
+			return r.err
 		}
 	}
-	l.Images = imageSource(d.wishes, l.Lane)
-	return l, nil
+	return nil
 }
 
 // choose takes a release by what the host is, without asking for any image.
 func (d *diagnosis) choose() (resolved, error) {
 	l, err := d.lane()
-	if err != nil || l.Images != steps.NGC || l.ServerRef != "" && d.wishes.release == "" {
+	if err != nil || l.Images != steps.NGC || l.ServerRef != "" {
 		return l.resolved, err
 	}
 	err = pickRelease(d.wishes.release, l.host, &l.resolved)
 	return l.resolved, err
 }
 
-func (d *diagnosis) look() (looking, error) {
+// look finds the images as a run does.
+func (d *diagnosis) look() (resolved, error) {
 	l, err := d.lane()
 	if err != nil {
-		return looking{}, err
+		return resolved{}, err
 	}
 	info, err := d.info()
 	if err != nil {
-		return looking{}, err
+		return resolved{}, err
 	}
 	runtime, err := d.runtime()
 	if err != nil {
-		return looking{}, err
+		return resolved{}, err
 	}
 	memo, err := d.store()
 	if err != nil {
-		return looking{}, err
+		return resolved{}, err
 	}
-	found := looking{resolved: l.resolved}
-	found.images, err = lookNGC(d.ctx, d.wishes, runtime, memo, registry.New(registryWithin).Lookup, info.Arch, l.host, &found.resolved)
-	found.Release = found.Release.WithEnv(found.images.server.image.Env)
-	return found, err
+	return l.settleImages(d.ctx, d.wishes, runtime, memo, info)
 }

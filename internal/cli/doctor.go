@@ -40,25 +40,26 @@ type check struct {
 // [diagnosis]. A check that rests on one that failed has nothing to say.
 func (d *diagnosis) checks() []check {
 	return []check{
-		{"container engine", d.engine},  // it answers, and this user may talk to it
-		{"platform", d.platform},        // the system, and whether it is WSL
-		{"gpu", d.gpu},                  // those that --gpus names are there, are alike, and may be used
-		{"release", d.release},          // NVIDIA's images of some release run on this driver and GPU
-		{"container gpu", d.containers}, // the container engine can give GPUs to containers
-		{"gpu memory", d.memory},        // there is enough of it to build an engine
-		{"images", d.images},            // they can be had, and fit each other and this host
-		{"image disk", d.imageDisk},     // they fit where the container engine stores images
-		{"cache disk", d.cacheDisk},     // what steps make fits
-		{"ports", d.ports},              // the usual ones are free, or those named
-		{"weights", d.weights},          // they can be had
+		{checkEngine, d.engine},           // it answers, and this user may talk to it
+		{"platform", d.platform},          // the system, and whether it is WSL
+		{checkGPU, d.gpu},                 // those that --gpus names are there, are alike, and may be used
+		{"release", d.release},            // NVIDIA's images of some release run on this driver and GPU
+		{checkContainerGPU, d.containers}, // the container engine can give GPUs to containers
+		{"gpu memory", d.memory},          // there is enough of it to build an engine
+		{checkImages, d.images},           // they can be had, and fit each other and this host
+		{"image disk", d.imageDisk},       // they fit where the container engine stores images
+		{"cache disk", d.cacheDisk},       // what steps make fits
+		{checkPorts, d.ports},             // the usual ones are free, or those named
+		{"weights", d.weights},            // they can be had
 	}
 }
 
-// doctorWithin bounds all checks together. The longest way through them is the driver's 5 s and the registry's 3 s.
+// doctorWithin bounds all checks together. The longest way through them is nvidia-smi's 6 s, or a container engine's 5 s on another host,
+// and then the registry's 3 s.
 const doctorWithin = 9500 * time.Millisecond
 
 func (a *App) doctorCommand() *cobra.Command {
-	var w wishes
+	w := wishes{serves: true}
 	var format *choice
 	var bundle string
 	cmd := &cobra.Command{
@@ -114,7 +115,14 @@ func (d *diagnosis) run() []finding {
 	answers := make([]chan finding, len(checks))
 	for i, c := range checks {
 		answers[i] = make(chan finding, 1)
-		go func() { answers[i] <- c.look(d.ctx) }()
+		go func() {
+			f := c.look(d.ctx)
+			// A run refuses what a check did not fail by itself.
+			if err := d.refusal(c.name); err != nil && f.Status != statusFail {
+				f = failed(err, "")
+			}
+			answers[i] <- f
+		}()
 	}
 	var findings []finding
 	for i, c := range checks {

@@ -7,51 +7,33 @@ import (
 	"io/fs"
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 
-	"github.com/docker/go-units"
-
-	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/steps"
 )
 
-const (
-	// toolkitHook is what a container engine runs for --gpus where it has neither CDI devices nor an nvidia runtime.
-	toolkitHook = "nvidia-container-runtime-hook"
-	// cdiKind begins the names of NVIDIA's CDI devices.
-	cdiKind = "nvidia.com/gpu"
-
-	installToolkit = "`sudo apt-get install -y nvidia-container-toolkit && sudo nvidia-ctk runtime configure --runtime=docker && " +
-		"sudo systemctl restart docker` (docs/gpu.md says where the package comes from), or --accel cpu"
-	renewCDI = "`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, then restart the container engine"
-)
-
 // gpu says which GPUs a run would take.
 func (d *diagnosis) gpu(context.Context) finding {
 	l, err := d.lane()
+	_, infoErr := d.info()
 	none, isNone := errors.AsType[*host.NoGPUError](err)
 	switch {
+	case infoErr != nil && errors.Is(err, infoErr):
+		return finding{} // they are those of a container engine on another host
 	case isNone:
 		return finding{Status: statusFail, Saw: err.Error(), Remedy: gpuRemedy(none) + "; or --accel cpu"}
+	case errors.Is(err, errSlowSMI):
+		return finding{Status: statusWarn, Saw: err.Error(), Remedy: "`sudo nvidia-smi -pm 1` keeps the driver loaded, so that it answers at once"}
 	case err != nil:
 		return failed(err, "")
 	case l.Lane == steps.CPU:
 		f := finding{Status: statusOK, Saw: "the cpu lane is taken: " + l.LaneReason}
-		if _, err := d.smi(); d.wishes.accel.value != string(steps.CPU) && errors.As(err, &none) && !notInstalled(none) {
+		if info, _ := d.info(); !info.Remote && errors.As(l.noGPU, &none) && !notInstalled(none) {
 			f.Status, f.Remedy = statusWarn, gpuRemedy(none) // there is a driver, so a GPU was meant to be there
 		}
 		return f
-	}
-	for _, g := range l.chosen {
-		if g.ComputeMode == "Prohibited" {
-			return finding{
-				Status: statusFail, Saw: fmt.Sprintf("GPU %d is in compute mode Prohibited: no program may use it", g.Index),
-				Remedy: fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", g.Index),
-			}
-		}
 	}
 	f := finding{Status: statusOK, Saw: l.LaneReason}
 	if compute := l.chosen[0].Compute; compute != "" {
@@ -118,91 +100,41 @@ func (d *diagnosis) release(context.Context) finding {
 	return finding{Status: statusOK, Saw: saw}
 }
 
-// newerOnes says why the release after the newest that fits does not: those after it ask for no less.
+// newerOnes says why newer releases than the newest that fits are not taken: for each demand the oldest that makes it, since those after it
+// ask for no less, and those of which not enough is known.
 func newerOnes(h release.Host) string {
 	_, reasons := release.Newest(h)
-	if len(reasons) == 0 {
-		return ""
-	}
-	next := reasons[len(reasons)-1].Tag
-	var texts []string
-	for _, r := range reasons {
-		if r.Tag == next {
-			texts = append(texts, r.Text)
+	var says strings.Builder
+	var said []release.Kind
+	var unknown []string
+	for _, r := range slices.Backward(reasons) {
+		switch {
+		case r.Kind == release.NotConfirmed:
+			unknown = append(unknown, r.Tag)
+		case !slices.Contains(said, r.Kind):
+			said = append(said, r.Kind)
+			fmt.Fprintf(&says, "; %s and newer do not: %s", r.Tag, r.Text)
 		}
 	}
-	return fmt.Sprintf("; %s and newer do not: %s", next, strings.Join(texts, ", and "))
+	if unknown = slices.Compact(unknown); len(unknown) > 0 {
+		fmt.Fprintf(&says, "; %s only by --release, since not all of their figures are confirmed", strings.Join(unknown, ", "))
+	}
+	return says.String()
 }
 
-// containers says whether the container engine can give a container the GPUs. Only a container proves that it does: a run looks into
-// its own before anything is built.
+// containers says how the container engine gives GPUs to containers.
 func (d *diagnosis) containers(context.Context) finding {
 	l, err := d.lane()
 	if err != nil || l.Lane != steps.GPU {
 		return finding{}
 	}
-	info, err := d.info()
-	if err != nil {
+	if _, err := d.info(); err != nil {
 		return finding{}
 	}
-	missing := missingCDI(info.CDIDevices, d.wishes.gpus)
-	switch hook, hookErr := d.lookPath(toolkitHook); {
-	case slices.Contains(info.Runtimes, nvidiaRuntime):
-		return finding{Status: statusOK, Saw: "the container engine has the nvidia runtime"}
-	case len(info.CDIDevices) > 0 && missing == "":
-		return finding{Status: statusOK, Saw: "the container engine lists " + strings.Join(info.CDIDevices, ", ")}
-	case !info.Remote && hookErr == nil && !podman(info):
-		return finding{Status: statusOK, Saw: hook + " is there, which the container engine runs for --gpus if it was started after it was installed"}
-	case missing != "":
-		return finding{
-			Status: statusFail, Remedy: renewCDI,
-			Saw: fmt.Sprintf("the container engine lists %s and not %s", strings.Join(info.CDIDevices, ", "), missing),
-		}
-	case podman(info) && !info.Remote && d.cdiSpec() != "":
-		return finding{Status: statusOK, Saw: d.cdiSpec() + " has NVIDIA's devices"}
-	case podman(info):
-		return finding{Status: statusFail, Saw: "Podman has no CDI specification of NVIDIA's devices", Remedy: "`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, or --accel cpu"}
-	default:
-		return finding{
-			Status: statusFail, Remedy: installToolkit,
-			Saw: "the container engine offers no GPU: it has no nvidia runtime, lists no CDI device of kind " + cdiKind + ", and there is no " + toolkitHook,
-		}
+	if l.access.doubt {
+		return finding{Status: statusWarn, Saw: l.access.saw, Remedy: podmanCDI}
 	}
-}
-
-func podman(info container.Info) bool { return info.Name == "Podman Engine" }
-
-// missingCDI is the first device that gpus names and a container engine that lists CDI devices does not; empty if it lists all.
-func missingCDI(listed []string, gpus string) string {
-	count, names, err := host.ParseGPUs(gpus)
-	if err != nil || len(listed) == 0 {
-		return ""
-	}
-	if count < 0 {
-		names = []string{"all"}
-	}
-	for i := range max(count, 0) {
-		names = append(names, strconv.Itoa(i))
-	}
-	for _, name := range names {
-		if id := cdiKind + "=" + name; !slices.Contains(listed, id) {
-			return id
-		}
-	}
-	return ""
-}
-
-// cdiSpec is the file that names NVIDIA's devices for those who read the specifications themselves; empty if there is none.
-func (d *diagnosis) cdiSpec() string {
-	for _, pattern := range []string{"etc/cdi/*", "var/run/cdi/*"} {
-		files, _ := fs.Glob(d.root, pattern) // the patterns are well formed
-		for _, name := range files {
-			if data, err := fs.ReadFile(d.root, name); err == nil && strings.Contains(string(data), cdiKind) {
-				return "/" + name
-			}
-		}
-	}
-	return ""
+	return finding{Status: statusOK, Saw: l.access.saw}
 }
 
 // memory looks whether others have filled the GPU.
@@ -216,18 +148,15 @@ func (d *diagnosis) memory(context.Context) finding {
 		return finding{}
 	}
 	least, all := steps.EngineMemory(l.Precision, l.MaxBatch)
-	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s of %s are free", units.HumanSize(float64(free)), units.HumanSize(float64(total)))}
-	building := fmt.Sprintf(", and building an engine for up to %d pictures ", l.MaxBatch)
-	switch {
-	case free < least:
-		f.Status = statusFail
-		f.Saw += building + fmt.Sprintf("needs %s at least", units.HumanSize(float64(least)))
+	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s of %s are free", size(free), size(total))}
+	switch building := fmt.Sprintf("building an engine for up to %d pictures", l.MaxBatch); {
+	case free < least: // a run whose engine is stored builds none
+		f.Saw += fmt.Sprintf(", and %s needs %s at least: build-engine would refuse, unless the engine is in the cache", building, size(least))
 	case free < all:
-		f.Status = statusWarn
-		f.Saw += building + fmt.Sprintf("takes %s if every kernel is tried", units.HumanSize(float64(all)))
+		f.Saw += fmt.Sprintf(", and %s takes %s if every kernel is tried", building, size(all))
 	default:
 		return f
 	}
-	f.Remedy = "`nvidia-smi` lists who uses it; a smaller --max-batch needs less"
+	f.Status, f.Remedy = statusWarn, "`nvidia-smi` lists who uses it; a smaller --max-batch needs less"
 	return f
 }

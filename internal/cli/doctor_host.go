@@ -4,10 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"os"
 	"runtime"
+	"strings"
 
-	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -18,17 +17,13 @@ func (d *diagnosis) engine(context.Context) finding {
 	if err != nil {
 		return failed(err, "start it: `sudo systemctl start docker`, or in a checkout `go tool task engine`")
 	}
-	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s %s (API %s) at %s", info.Name, info.Version, info.APIVersion, info.Endpoint)}
-	if info.Remote {
-		f.Saw += ", which is another host: `dalirun setup` works from here, serving does not"
-	}
-	return f
+	return finding{Status: statusOK, Saw: fmt.Sprintf("%s %s (API %s) at %s", info.Name, info.Version, info.APIVersion, info.Endpoint)}
 }
 
 // platform says which system this is. WSL needs care, which a run takes by itself.
 func (d *diagnosis) platform(context.Context) finding {
 	here := runtime.GOOS + "/" + runtime.GOARCH
-	proc, err := fs.Sub(d.root, "proc")
+	proc, err := fs.Sub(d.on.root, "proc")
 	if err != nil {
 		return finding{Status: statusWarn, Saw: err.Error()}
 	}
@@ -45,30 +40,25 @@ func (d *diagnosis) platform(context.Context) finding {
 	}
 }
 
+// ports tells of those that are taken. One that was named is refused.
 func (d *diagnosis) ports(ctx context.Context) finding {
-	f := finding{Status: statusOK, Saw: "free"}
-	for _, p := range []container.Port{
-		port(d.wishes.http, steps.PortHTTP), port(d.wishes.grpc, steps.PortGRPC), port(d.wishes.metrics, steps.PortMetrics),
-	} {
-		free, err := host.IsPortFree(ctx, p.Host)
-		if err != nil {
-			return finding{Status: statusWarn, Saw: err.Error(), Remedy: "name another port, or none and a free one is taken"}
-		}
-		if free {
-			continue
-		}
-		by := ""
-		if user, ok := host.PortUser(os.DirFS("/proc"), p.Host); ok {
-			by = " by " + user
-		}
-		f.Saw = fmt.Sprintf("port %d is in use%s", p.Host, by)
-		if p.Required {
-			f.Status, f.Remedy = statusFail, "stop it, name another port, or name none and a free one is taken"
-			return f
-		}
-		f.Saw += ": a free one will be taken"
+	info, _ := d.info()
+	if info.Remote {
+		return finding{}
 	}
-	return f
+	taken, err := takenPorts(ctx, info,
+		port(d.wishes.http, steps.PortHTTP), port(d.wishes.grpc, steps.PortGRPC), port(d.wishes.metrics, steps.PortMetrics))
+	switch {
+	case err != nil:
+		return finding{Status: statusWarn, Saw: err.Error(), Remedy: "name another port, or none and a free one is taken"}
+	case len(taken) == 0:
+		return finding{Status: statusOK, Saw: "free"}
+	}
+	said := make([]string, len(taken))
+	for i, p := range taken {
+		said[i] = p.String()
+	}
+	return finding{Status: statusOK, Saw: strings.Join(said, ", ") + ": a free one will be taken"}
 }
 
 func (d *diagnosis) weights(ctx context.Context) finding {

@@ -8,8 +8,11 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -68,7 +71,7 @@ func diagnose(t *testing.T, about container.Info, flags ...string) *diagnosis {
 	t.Helper()
 	engine := dockertest.New(t, &containertest.Fake{About: about})
 	app := appIn(map[string]string{"DOCKER_HOST": engine.Host(), "XDG_CACHE_HOME": t.TempDir()}, io.Discard, io.Discard)
-	var w wishes
+	w := wishes{serves: true}
 	cmd := &cobra.Command{}
 	w.flags(app, cmd)
 	if err := cmd.ParseFlags(flags); err != nil {
@@ -104,11 +107,11 @@ func TestDoctorDiskTooSmall(t *testing.T) {
 	d.diskFree = func(string) (uint64, error) { return 5e8, nil }
 	findings := d.run()
 	images := find(t, findings, "image disk")
-	if images.Status != statusFail || !strings.HasPrefix(images.Saw, store+": 500MB are free, and the images need ") || !strings.Contains(images.Remedy, "docker system df") {
+	if images.Status != statusFail || !strings.HasPrefix(images.Saw, store+", where the container engine stores images, has 476.8 MiB free, and the images have ") || !strings.Contains(images.Remedy, "docker system df") {
 		t.Errorf("images: %+v", images)
 	}
 	cache := find(t, findings, "cache disk")
-	if cache.Status != statusWarn || !strings.Contains(cache.Saw, "500MB are free, and the results of a run may need 1.074GB") {
+	if cache.Status != statusWarn || !strings.Contains(cache.Saw, "476.8 MiB are free, and the results of a run may need 1 GiB") {
 		t.Errorf("cache: %+v", cache)
 	}
 	if err := verdict(findings); exitCode(err) != ExitEnvironment {
@@ -121,7 +124,7 @@ func TestDoctorDiskOfLocalImages(t *testing.T) {
 	t.Parallel()
 	d := diagnose(t, container.Info{RootDir: t.TempDir()}, "--accel=cpu", "--weights=random:0")
 	d.diskFree = func(string) (uint64, error) { return 2e9, nil }
-	if f := d.imageDisk(t.Context()); f.Status != statusWarn || !strings.Contains(f.Saw, "the local images and their build may need 6.442GB") {
+	if f := d.imageDisk(t.Context()); f.Status != statusWarn || !strings.Contains(f.Saw, "the local images and their build may need 6 GiB") {
 		t.Errorf("got %+v", f)
 	}
 	d = diagnose(t, container.Info{RootDir: filepath.Join(t.TempDir(), "in", "a", "machine")}, "--accel=cpu", "--weights=random:0")
@@ -160,6 +163,68 @@ func TestDoctorHangs(t *testing.T) {
 	})
 }
 
+// The longest ways through the checks end before doctor does: what is slow is told by what was slow.
+func TestDoctorDeadlines(t *testing.T) {
+	t.Parallel()
+	for name, way := range map[string]time.Duration{
+		"nvidia-smi, then the registry":                         smiWithin + registryWithin,
+		"a container engine on another host, then the registry": engineWithin + registryWithin,
+		"weights": reachWithin,
+	} {
+		if way >= doctorWithin {
+			t.Errorf("%s: %s, and doctor ends after %s", name, way, doctorWithin)
+		}
+	}
+}
+
+// An nvidia-smi that a run would wait for is no failure, and nothing is said of what rests on it.
+func TestDoctorSlowSMI(t *testing.T) {
+	t.Parallel()
+	for _, flags := range [][]string{{"--weights=random:0"}, {"--weights=random:0", "--accel=gpu"}, {"--weights=random:0", "--server-image=a/b:c"}} {
+		d := diagnose(t, container.Info{Version: "29.0.0", Arch: "amd64"}, flags...)
+		d.on.smi = func(ctx context.Context) (host.GPUs, error) {
+			if until, ok := ctx.Deadline(); !ok || time.Until(until) > smiWithin {
+				t.Errorf("it may answer until %s", until)
+			}
+			return host.GPUs{}, errSlowSMI
+		}
+		findings := d.run()
+		if f := find(t, findings, checkGPU); f.Status != statusWarn || f.Saw != "nvidia-smi gave no whole answer within 6s; a run waits longer" || f.Remedy == "" {
+			t.Errorf("%q: %+v", flags, f)
+		}
+		if err := verdict(findings); err != nil {
+			t.Errorf("%q: %v", flags, err)
+		}
+		for _, f := range findings {
+			if slices.Contains([]string{"release", checkContainerGPU, "gpu memory", checkImages, "image disk"}, f.Check) {
+				t.Errorf("%q: %+v", flags, f)
+			}
+		}
+	}
+}
+
+// Ports of a container engine on another host cannot be seen from here; one that was not named may be taken.
+func TestTakenPorts(t *testing.T) {
+	t.Parallel()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // only listened
+	p := container.Port{Host: netip.MustParseAddrPort(listener.Addr().String()).Port()}
+	taken, err := takenPorts(t.Context(), container.Info{}, p)
+	if err != nil || len(taken) != 1 || !strings.Contains(taken[0].String(), " is in use by ") || taken[0].refusal() != nil {
+		t.Errorf("here: %v, %v", taken, err)
+	}
+	p.Required = true
+	if taken, err := takenPorts(t.Context(), container.Info{}, p); err != nil || len(taken) != 1 || exitCode(taken[0].refusal()) != ExitEnvironment {
+		t.Errorf("named: %v, %v", taken, err)
+	}
+	if taken, err := takenPorts(t.Context(), container.Info{Remote: true}, p); err != nil || len(taken) > 0 {
+		t.Errorf("on another host: %v, %v", taken, err)
+	}
+}
+
 func TestDoctorPlatform(t *testing.T) {
 	t.Parallel()
 	for kernel, want := range map[string]finding{
@@ -167,98 +232,9 @@ func TestDoctorPlatform(t *testing.T) {
 		"Linux version 5.15.90.1-microsoft-standard-WSL2 (x)": {Status: statusOK, Saw: "WSL 2: its driver has no whole NVML, so DALI_DISABLE_NVML=1 is set in containers"},
 		"Linux version 4.4.0-19041-Microsoft (x)":             {Status: statusWarn, Saw: "WSL 1, which has no GPU"},
 	} {
-		d := &diagnosis{root: fstest.MapFS{"proc/version": {Data: []byte(kernel)}}}
+		d := &diagnosis{on: thisHost{root: fstest.MapFS{"proc/version": {Data: []byte(kernel)}}}}
 		if f := d.platform(t.Context()); f.Status != want.Status || !strings.Contains(f.Saw, want.Saw) {
 			t.Errorf("%s: %+v", kernel, f)
-		}
-	}
-}
-
-// gpuLane is a diagnosis that has settled for the GPU lane with info of a container engine.
-func gpuLane(info container.Info, gpus string, hook bool, root fs.FS) *diagnosis {
-	return &diagnosis{
-		wishes: &wishes{gpus: gpus}, root: root,
-		lane: func() (laned, error) { return laned{resolved: resolved{Options: steps.Options{Lane: steps.GPU}}}, nil },
-		info: func() (container.Info, error) { return info, nil },
-		lookPath: func(program string) (string, error) {
-			if !hook {
-				return "", &fs.PathError{Op: "look for", Path: program, Err: fs.ErrNotExist}
-			}
-			return "/usr/bin/" + program, nil
-		},
-	}
-}
-
-func TestDoctorContainerGPU(t *testing.T) {
-	t.Parallel()
-	spec := fstest.MapFS{"etc/cdi/nvidia.yaml": {Data: []byte("cdiVersion: 0.5.0\nkind: nvidia.com/gpu\n")}, "etc/cdi/other.yaml": {Data: []byte("kind: x")}}
-	cdi := []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=all"}
-	for name, c := range map[string]struct {
-		info container.Info
-		gpus string
-		hook bool
-		root fs.FS
-		want status
-		says string
-	}{
-		"nvidia runtime":           {container.Info{Runtimes: []string{"nvidia", "runc"}}, "all", false, spec, statusOK, "has the nvidia runtime"},
-		"CDI":                      {container.Info{CDIDevices: cdi}, "device=0,1", false, spec, statusOK, "lists nvidia.com/gpu=0, nvidia.com/gpu=1"},
-		"CDI by count":             {container.Info{CDIDevices: cdi}, "2", false, spec, statusOK, "lists"},
-		"CDI without that":         {container.Info{CDIDevices: cdi}, "3", false, spec, statusFail, "and not nvidia.com/gpu=2"},
-		"CDI without that, a hook": {container.Info{CDIDevices: cdi}, "device=7", true, spec, statusOK, "nvidia-container-runtime-hook is there"},
-		"hook":                     {container.Info{}, "all", true, spec, statusOK, "/usr/bin/nvidia-container-runtime-hook is there"},
-		"a hook here, for another": {container.Info{Remote: true}, "all", true, spec, statusFail, "offers no GPU"},
-		"nothing":                  {container.Info{}, "all", false, spec, statusFail, "offers no GPU"},
-		"Podman":                   {container.Info{Name: "Podman Engine"}, "all", true, spec, statusOK, "/etc/cdi/nvidia.yaml has NVIDIA's devices"},
-		"Podman without CDI":       {container.Info{Name: "Podman Engine"}, "all", true, fstest.MapFS{}, statusFail, "Podman has no CDI specification"},
-	} {
-		f := gpuLane(c.info, c.gpus, c.hook, c.root).containers(t.Context())
-		if f.Status != c.want || !strings.Contains(f.Saw, c.says) || (f.Status == statusFail) != (f.Remedy != "") {
-			t.Errorf("%s: %+v", name, f)
-		}
-	}
-}
-
-// The GPUs of a container engine on another host are its own: this host's nvidia-smi is not asked.
-func TestProbeRemote(t *testing.T) {
-	t.Parallel()
-	for name, c := range map[string]struct {
-		info container.Info
-		gpus string
-		want []int
-	}{
-		"CDI":                     {container.Info{CDIDevices: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=all"}}, "all", []int{0, 1}},
-		"nvidia runtime":          {container.Info{Runtimes: []string{"nvidia"}}, "all", []int{0}},
-		"nvidia runtime, a GPU":   {container.Info{Runtimes: []string{"nvidia"}}, "device=3", []int{3}},
-		"nvidia runtime, by UUID": {container.Info{Runtimes: []string{"nvidia"}}, "device=GPU-aaaabbbb", []int{0}},
-		"nothing":                 {container.Info{Runtimes: []string{"runc"}}, "all", nil},
-	} {
-		c.info.Remote, c.info.Endpoint = true, "tcp://gpus:2376"
-		gpus, err := probeGPUs(c.info, c.gpus)(t.Context())
-		if c.want == nil {
-			if !errors.Is(err, host.ErrNoGPU) || !strings.Contains(err.Error(), "on another host") {
-				t.Errorf("%s: %+v, %v", name, gpus, err)
-			}
-			continue
-		}
-		chosen, selectErr := gpus.Select(c.gpus)
-		if err := errors.Join(err, selectErr); err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		var got []int
-		for _, g := range chosen {
-			got = append(got, g.Index)
-		}
-		if len(got) != len(c.want) || got[0] != c.want[0] {
-			t.Errorf("%s: %v, want %v", name, got, c.want)
-		}
-		if says := nameGPUs(gpus, chosen); !strings.Contains(says, "driver not known from here") {
-			t.Errorf("%s: %q", name, says)
-		}
-		// An engine for a GPU that is not known is for no other container engine's.
-		if d := device(c.info, gpus, chosen); !strings.Contains(d.Name, "tcp://gpus:2376") || d.Driver != "" {
-			t.Errorf("%s: %+v", name, d)
 		}
 	}
 }
@@ -273,12 +249,12 @@ func TestDoctorGPUMemory(t *testing.T) {
 		says      string
 	}{
 		// What trtexec 10.6 took on an H100: 1,818 MiB at once, 1,765 MiB more while it built for 256 pictures in fp16.
-		{release.FP16, 256, 3584, statusOK, "3.758GB of 85.52GB are free"},
-		{release.FP16, 256, 3500, statusWarn, "takes 3.757GB if every kernel is tried"},
-		{release.FP16, 256, 2700, statusFail, "needs 2.96GB at least"},
-		{release.FP32, 256, 3584, statusFail, "and building an engine for up to 256 pictures needs"}, // and twice that in fp32
-		{release.FP16, 8, 2000, statusOK, "2.097GB of"},
-		{release.FP16, 1, 1000, statusFail, "needs 1.91GB at least"},
+		{release.FP16, 256, 3584, statusOK, "3.5 GiB of 79.65 GiB are free"},
+		{release.FP16, 256, 3500, statusWarn, "takes 3.499 GiB if every kernel is tried"},
+		{release.FP16, 256, 2700, statusWarn, "needs 2.756 GiB at least: build-engine would refuse, unless the engine is in the cache"},
+		{release.FP32, 256, 3584, statusWarn, "and building an engine for up to 256 pictures needs"}, // and twice that in fp32
+		{release.FP16, 8, 2000, statusOK, "1.953 GiB of"},
+		{release.FP16, 1, 1000, statusWarn, "needs 1.779 GiB at least"},
 	} {
 		d := &diagnosis{lane: func() (laned, error) {
 			o := steps.Options{Lane: steps.GPU, Precision: c.precision, MaxBatch: c.batch}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -31,20 +32,17 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
   dalirun e2e --junit report.xml --html report.html`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			files := reportFiles{junit, html}
+			if err := files.check(); err != nil {
+				return err // before minutes of work, not after
+			}
 			x, err := a.open(cmd.Context(), &w, s)
 			if err != nil {
-				return a.refused(err, s)
+				return errors.Join(a.refused(err, s), files.write(notBegun(err)))
 			}
 			err = x.run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify), nil)
 			r := x.collector.Report()
-			for _, file := range []struct {
-				name  string
-				write func(io.Writer) error
-			}{{junit, r.WriteJUnit}, {html, r.WriteHTML}} {
-				err = errors.Join(err, writeFile(file.name, file.write))
-			}
-			r.Server = nil // it is gone: nobody should try its address
-			return x.result(err, s, r.WriteText)
+			return x.result(errors.Join(err, files.write(r)), s, r.WriteText)
 		},
 	}
 	w.flags(a, cmd)
@@ -54,7 +52,19 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 	return cmd
 }
 
-// writeFile writes what write writes to a file; no name is no file.
+// reportFiles are the files that a report is written to; no name is no file.
+type reportFiles struct{ junit, html string }
+
+// check makes the files, so that one that cannot be written is told of before the run.
+func (f reportFiles) check() error {
+	nothing := func(io.Writer) error { return nil }
+	return errors.Join(writeFile(f.junit, nothing), writeFile(f.html, nothing))
+}
+
+func (f reportFiles) write(r report.Report) error {
+	return errors.Join(writeFile(f.junit, r.WriteJUnit), writeFile(f.html, r.WriteHTML))
+}
+
 func writeFile(name string, write func(io.Writer) error) error {
 	if name == "" {
 		return nil

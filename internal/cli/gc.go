@@ -56,7 +56,7 @@ least recently used results until the cache is small enough. It never touches a 
 				fmt.Fprintf(a.Stdout, "%s container %s: %s\n", verb, c.Name, c.Reason)
 			}
 			for _, e := range got.Entries {
-				fmt.Fprintf(a.Stdout, "%s %s of %s, last used %s\n", verb, units.BytesSize(float64(e.Bytes)), e.Step, e.Used.Format(time.DateTime))
+				fmt.Fprintf(a.Stdout, "%s %s of %s, last used %s\n", verb, size(e.Bytes), e.Step, e.Used.Format(time.DateTime))
 			}
 			return err
 		},

@@ -2,31 +2,50 @@ package cli
 
 import (
 	"context"
+	"encoding/csv"
 	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
-// gpuProbe finds the GPUs that containers can get. None is a [host.ErrNoGPU].
-type gpuProbe func(context.Context) (host.GPUs, error)
+// thisHost is what is asked of this host about its GPUs; tests have others.
+type thisHost struct {
+	smi      func(context.Context) (host.GPUs, error) // nvidia-smi; none is a [host.ErrNoGPU]
+	lookPath func(program string) (string, error)
+	root     fs.FS // of the file system
+}
 
-// nvidiaRuntime is the name that NVIDIA's container toolkit gives its runtime in a container engine.
-const nvidiaRuntime = "nvidia"
+func (a *App) here() thisHost {
+	root := a.root
+	if root == nil {
+		root = os.DirFS("/")
+	}
+	return thisHost{
+		smi:      func(ctx context.Context) (host.GPUs, error) { return host.Probe(ctx, host.Command) },
+		lookPath: exec.LookPath, root: root,
+	}
+}
 
-// probeGPUs asks nvidia-smi. Of a container engine on another host only that engine can say what it has: this host's GPUs are others.
-func probeGPUs(info container.Info, gpus string) gpuProbe {
-	return func(ctx context.Context) (host.GPUs, error) {
-		switch {
-		case !info.Remote:
-			return host.Probe(ctx, host.Command)
-		case len(info.CDIDevices) == 0 && slices.Contains(info.Runtimes, nvidiaRuntime):
-			return host.Assumed(gpus)
-		default:
-			return host.FromCDI(info.CDIDevices)
-		}
+// gpus finds those that containers can get. Of a container engine on another host only that engine can say what it has: this host's GPUs
+// are others. None is a [host.ErrNoGPU].
+func (h thisHost) gpus(ctx context.Context, info container.Info, wish string) (host.GPUs, error) {
+	switch {
+	case !info.Remote:
+		return h.smi(ctx)
+	case len(info.CDIDevices) == 0 && slices.Contains(info.Runtimes, container.NVIDIARuntime):
+		return host.Assumed(wish)
+	default:
+		return host.FromCDI(info.CDIDevices)
 	}
 }
 
@@ -38,11 +57,175 @@ func nameGPUs(gpus host.GPUs, chosen []host.GPU) string {
 	return fmt.Sprintf("%d × %s, driver %s", len(chosen), chosen[0].Name, gpus.Driver)
 }
 
-// device is what an engine depends on. Of a GPU whose model is not known it is where it is: an engine for one is for no other.
+// device is what an engine depends on. GPUs whose model is not known are called by where they are: an engine for them is for no others.
 func device(info container.Info, gpus host.GPUs, chosen []host.GPU) steps.Device {
 	name := chosen[0].Name
 	if name == "" {
-		name = fmt.Sprintf("GPU %d %s at %s", chosen[0].Index, chosen[0].UUID, info.Endpoint)
+		where := make([]string, len(chosen))
+		for i, g := range chosen {
+			where[i] = strings.TrimSpace(g.Address() + " " + g.UUID)
+		}
+		name = fmt.Sprintf("GPU %s at %s", strings.Join(where, ", "), info.Endpoint)
 	}
 	return steps.Device{Name: name, Compute: chosen[0].Compute, Driver: gpus.Driver}
+}
+
+// uuids are those of the chosen GPUs; nil if one is not known.
+func uuids(chosen []host.GPU) []string {
+	var all []string
+	for _, g := range chosen {
+		if g.UUID == "" {
+			return nil
+		}
+		all = append(all, g.UUID)
+	}
+	return all
+}
+
+// byCDI says whether the container engine is asked for CDI devices, by name.
+func byCDI(info container.Info) bool {
+	return podman(info) || len(info.CDIDevices) > 0 && !slices.Contains(info.Runtimes, container.NVIDIARuntime)
+}
+
+func podman(info container.Info) bool { return info.Name == "Podman Engine" }
+
+// asListed is gpus, in the grammar of docker run --gpus, with the names of the chosen GPUs as the container engine has them: a CDI
+// specification may list indexes alone, or UUIDs alone, and the first letters of a UUID name nothing there. A count and "all" stay.
+func asListed(info container.Info, gpus string, chosen []host.GPU) string {
+	_, names, err := host.ParseGPUs(gpus)
+	if err != nil || len(names) == 0 {
+		return gpus
+	}
+	if byCDI(info) {
+		names = nil
+		for _, g := range chosen {
+			name := g.Address() // what nvidia-ctk writes, for an engine that does not list what it has
+			if listed := host.CDIName(info.CDIDevices, g); listed != "" {
+				name = strings.TrimPrefix(listed, container.CDIKind+"=")
+			}
+			names = append(names, name)
+		}
+	} else {
+		for i, name := range names {
+			if c := slices.IndexFunc(chosen, func(g host.GPU) bool { return strings.HasPrefix(g.UUID, name) }); c >= 0 {
+				names[i] = chosen[c].UUID
+			}
+		}
+	}
+	// What else the grammar has, such as capabilities, goes along.
+	fields, _ := csv.NewReader(strings.NewReader(gpus)).Read() // it was read before
+	fields = slices.DeleteFunc(fields, func(f string) bool { return strings.HasPrefix(f, "device=") || !strings.Contains(f, "=") })
+	devices := "device=" + strings.Join(names, ",")
+	if len(fields) == 0 {
+		return devices
+	}
+	var line strings.Builder
+	out := csv.NewWriter(&line)
+	_ = out.Write(append([]string{devices}, fields...)) // a builder takes everything
+	out.Flush()
+	return strings.TrimSuffix(line.String(), "\n")
+}
+
+// prohibited refuses GPUs that no program may use.
+func prohibited(chosen []host.GPU) error {
+	for _, g := range chosen {
+		if g.ComputeMode == "Prohibited" {
+			return pipeline.Faultf(pipeline.Environment, fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", g.Index),
+				"GPU %d is in compute mode Prohibited: no program may use it", g.Index)
+		}
+	}
+	return nil
+}
+
+// toolkitHook is what a container engine runs for --gpus where it has neither CDI devices nor an nvidia runtime.
+const toolkitHook = "nvidia-container-runtime-hook"
+
+const (
+	installToolkit = "`sudo apt-get install -y nvidia-container-toolkit && sudo nvidia-ctk runtime configure --runtime=docker && " +
+		"sudo systemctl restart docker` (docs/gpu.md says where the package comes from), or --accel cpu"
+	renewCDI  = "`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, then restart the container engine"
+	podmanCDI = "`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, or --accel cpu"
+)
+
+// access is how the container engine gives GPUs to containers.
+type access struct {
+	saw   string
+	doubt bool // the container engine does not say
+}
+
+// access says how the container engine gives the GPUs that --gpus names to containers, or refuses: without a way, the first container would
+// fail, after 20 GB of images were pulled. Only a container proves that it gets them; serve looks into its own.
+func (h thisHost) access(info container.Info, gpus string) (access, error) {
+	missing := missingCDI(info.CDIDevices, gpus)
+	hook := h.hook(info)
+	switch {
+	case slices.Contains(info.Runtimes, container.NVIDIARuntime) && !podman(info):
+		return access{saw: "the container engine has the nvidia runtime"}, nil
+	case len(info.CDIDevices) > 0 && missing == "":
+		return access{saw: "the container engine lists " + strings.Join(info.CDIDevices, ", ")}, nil
+	case podman(info) && len(info.CDIDevices) == 0:
+		if spec := h.cdiSpec(); spec != "" && !info.Remote {
+			return access{saw: spec + " has NVIDIA's devices"}, nil
+		}
+		return access{doubt: true, saw: "Podman does not list its devices, and no CDI specification in /etc/cdi or /var/run/cdi has NVIDIA's"}, nil
+	case hook != "":
+		return access{saw: hook + " is there, which the container engine runs for --gpus if it was started after it was installed"}, nil
+	case missing != "":
+		return access{}, pipeline.Faultf(pipeline.Environment, renewCDI,
+			"the container engine lists %s and not %s", strings.Join(info.CDIDevices, ", "), missing)
+	default:
+		return access{}, pipeline.Faultf(pipeline.Environment, installToolkit,
+			"the container engine offers no GPU: it has no nvidia runtime, lists no CDI device of kind %s, and there is no %s", container.CDIKind, toolkitHook)
+	}
+}
+
+// hook is where the container engine finds the toolkit's hook; empty if nowhere. Its PATH is not known: it is ours where somebody started it
+// by hand, and systemd's for a service.
+func (h thisHost) hook(info container.Info) string {
+	if info.Remote || podman(info) {
+		return ""
+	}
+	if found, err := h.lookPath(toolkitHook); err == nil {
+		return found
+	}
+	for _, dir := range []string{"usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin"} {
+		name := path.Join(dir, toolkitHook)
+		if about, err := fs.Stat(h.root, name); err == nil && about.Mode().IsRegular() && about.Mode()&0o111 != 0 {
+			return "/" + name
+		}
+	}
+	return ""
+}
+
+// missingCDI is the first device that gpus names and a container engine that lists CDI devices does not; empty if it lists all.
+func missingCDI(listed []string, gpus string) string {
+	count, names, err := host.ParseGPUs(gpus)
+	if err != nil || len(listed) == 0 {
+		return ""
+	}
+	if count < 0 {
+		names = []string{"all"}
+	}
+	for i := range max(count, 0) {
+		names = append(names, strconv.Itoa(i))
+	}
+	for _, name := range names {
+		if id := container.CDIKind + "=" + name; !slices.Contains(listed, id) {
+			return id
+		}
+	}
+	return ""
+}
+
+// cdiSpec is the file that names NVIDIA's devices for those who read the specifications themselves; empty if there is none.
+func (h thisHost) cdiSpec() string {
+	for _, pattern := range []string{"etc/cdi/*", "var/run/cdi/*"} {
+		files, _ := fs.Glob(h.root, pattern) // the patterns are well formed
+		for _, name := range files {
+			if data, err := fs.ReadFile(h.root, name); err == nil && strings.Contains(string(data), container.CDIKind) {
+				return "/" + name
+			}
+		}
+	}
+	return ""
 }

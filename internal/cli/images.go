@@ -9,10 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/docker/go-units"
-
 	"github.com/dalirun/dalirun/internal/container"
-	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/pipeline"
@@ -27,7 +24,8 @@ const (
 )
 
 const (
-	// registryWithin bounds what a run asks of a registry. Three requests and a token take a second over a slow line.
+	// registryWithin bounds all that a verdict asks of registries. Three requests and a token take a second over a slow line, and both
+	// images are asked for at once.
 	registryWithin = 3 * time.Second
 	// expansion is how much larger an image is once its layers are unpacked. Assumed, the middle of 2 to 2.5, from what users write of NGC images:
 	// those that are listed with 9 to 11 GB compressed take 20 to 25 GB in `docker images`. None was measured here.
@@ -42,15 +40,24 @@ type seen struct {
 	ref   string
 	from  string         // "container engine", "cache" or "registry"; empty if err
 	image registry.Image // zero if err; without layers unless it is from the registry
+	here  []string       // digests of the unpacked layers that the container engine has
+	named bool           // by itself, and not by a release
 	err   error
+}
+
+// registryLookup returns the look-up of one verdict, with the credentials of a pull. Podman and an engine on another host have others.
+func registryLookup(runtime container.Runtime, info container.Info) registry.Lookup {
+	return registry.New(registry.Options{
+		Login: runtime.Login, Within: registryWithin, Elsewhere: info.Remote || podman(info),
+	}).Lookup
 }
 
 // look finds both images of o; lookup is the registry's.
 func look(ctx context.Context, runtime container.Runtime, memo steps.Memo, lookup registry.Lookup, o steps.Options, arch string) looked {
 	var l looked
 	var both sync.WaitGroup
-	both.Go(func() { l.exporter = see(ctx, runtime, memo, lookup, o.ExporterImage(), arch) })
-	both.Go(func() { l.server = see(ctx, runtime, memo, lookup, o.ServerImage(), arch) })
+	both.Go(func() { l.exporter = see(ctx, runtime, memo, lookup, o.ExporterImage(), arch).as(o.ExporterRef) })
+	both.Go(func() { l.server = see(ctx, runtime, memo, lookup, o.ServerImage(), arch).as(o.ServerRef) })
 	both.Wait()
 	return l
 }
@@ -60,7 +67,8 @@ func look(ctx context.Context, runtime container.Runtime, memo steps.Memo, looku
 func see(ctx context.Context, runtime container.Runtime, memo steps.Memo, lookup registry.Lookup, ref, arch string) seen {
 	here, err := runtime.Image(ctx, ref)
 	if err == nil {
-		return seen{ref: ref, from: fromEngine, image: registry.Image{Ref: ref, Digest: here.Digest, Arch: here.Arch, Env: here.Env}}
+		image := registry.Image{Ref: ref, Digest: here.Digest, Arch: here.Arch, Env: here.Env}
+		return seen{ref: ref, from: fromEngine, image: image, here: here.Layers}
 	}
 	if !errors.Is(err, container.ErrNotFound) {
 		return seen{ref: ref, err: err}
@@ -73,6 +81,23 @@ func see(ctx context.Context, runtime container.Runtime, memo steps.Memo, lookup
 		return seen{ref: ref, err: err}
 	}
 	return seen{ref: ref, from: fromRegistry, image: image}
+}
+
+// as notes by which reference the image was named; empty is that of a release, which other releases and registries may stand in for.
+func (s seen) as(named string) seen {
+	s.named = named != ""
+	answer, ok := errors.AsType[*registry.Error](s.err)
+	if !ok || s.named {
+		return s
+	}
+	switch answer.Kind {
+	case registry.NotFound:
+		answer.Advice = "`--release` names another release, `--registry` another registry"
+	case registry.NoAnswer, registry.Failing, registry.Unreadable:
+		answer.Advice = "`--registry` names a mirror"
+	default:
+	}
+	return s
 }
 
 // fault is why the image could not be looked at, with what to do about it; nil if it could.
@@ -100,12 +125,13 @@ func (l looked) unseen() (doubts []string, refused error) {
 	return doubts, refused
 }
 
-// compressed is how many bytes would be pulled. A layer of both images is counted once.
+// compressed is how many bytes would be pulled. A layer of both images is counted once, and one that is here not at all.
 func (l looked) compressed() int64 {
 	var sum int64
+	here := slices.Concat(l.exporter.here, l.server.here)
 	counted := map[string]bool{}
 	for _, layer := range slices.Concat(l.exporter.image.Layers, l.server.image.Layers) {
-		if !counted[layer.Digest] {
+		if !counted[layer.Digest] && !slices.Contains(here, layer.Unpacked) {
 			counted[layer.Digest] = true
 			sum += layer.Size
 		}
@@ -121,26 +147,47 @@ func (l looked) unpacked() (bytes int64, assumed string) {
 		return 0, ""
 	}
 	return int64(float64(compressed) * (1 + expansion)),
-		fmt.Sprintf("%s to download, %g times that unpacked (assumed), and both while they are pulled", units.HumanSize(float64(compressed)), expansion)
+		fmt.Sprintf("%s to download, %g times that unpacked (assumed), and both while they are pulled", size(compressed), expansion)
 }
 
-// room refuses images that there is no room for where the container engine stores them. A store that cannot be seen from here, on
-// another host or in a virtual machine, is not judged.
-func (l looked) room(info container.Info) error {
+// room compares what the images take with what is free where the container engine stores them. Too little for what is to be downloaded, and
+// unpacked there, is a failure; too little for what that is assumed to take is a doubt. A store that cannot be seen from here, on another host or
+// in a virtual machine, is not judged: the zero finding. Where the container engine does not tell which folder it is, its root folder is looked at,
+// and nothing is sure.
+func (l looked) room(info container.Info, diskFree func(path string) (uint64, error)) finding {
+	dir, short, what := info.ImageDir, statusFail, "where the container engine stores images"
+	if dir == "" {
+		dir, short, what = info.RootDir, statusWarn, "the container engine's root folder, which need not be where it stores images"
+	}
+	if info.Remote || dir == "" {
+		return finding{}
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return finding{}
+	}
+	free, err := diskFree(dir)
+	if err != nil {
+		return finding{Status: statusWarn, Saw: err.Error()}
+	}
+	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s, %s, has %s free", dir, what, size(free))}
+	download := l.compressed()
 	need, assumed := l.unpacked()
-	if need == 0 || info.Remote || info.RootDir == "" {
-		return nil
+	switch {
+	case need == 0:
+		return f
+	case float64(free) < float64(download):
+		f.Status = short
+		f.Saw += fmt.Sprintf(", and the images have %s to download, which takes more once it is unpacked", size(download))
+	default:
+		f.Saw += fmt.Sprintf(", and the images may need %s (%s)", size(need), assumed)
+		if float64(free) < float64(need) {
+			f.Status = statusWarn
+		}
 	}
-	if _, err := os.Stat(info.RootDir); err != nil {
-		return nil //nolint:nilerr // see above
+	if f.Status != statusOK {
+		f.Remedy = whatCouldGo + "; or move the container engine's data-root to a larger disk"
 	}
-	free, err := host.DiskFree(info.RootDir)
-	if err != nil || float64(free) >= float64(need) {
-		return nil //nolint:nilerr // the pull will say
-	}
-	return pipeline.Faultf(pipeline.Environment, "`docker system df` says what could go; or move the container engine's data-root to a larger disk",
-		"%s, where the container engine stores images, has %s free, and the images need %s (%s)",
-		info.RootDir, units.HumanSize(float64(free)), units.HumanSize(float64(need)), assumed)
+	return f
 }
 
 // conflicts are what the images, the release and the host have against each other.
@@ -169,17 +216,24 @@ func (l looked) named(r release.Release) string {
 }
 
 func (l looked) remedy(kind release.Kind, r release.Release, h release.Host, arch string) string {
-	other := "use --accel cpu"
-	if tag := otherRelease(r, h); tag != "" {
+	const oneRelease = "name images of one release with --exporter-image and --server-image"
+	other, tag := "use --accel cpu", otherRelease(r, h)
+	switch {
+	case l.exporter.named || l.server.named: // whatever the release, those stay
+		other = "name other images with --exporter-image and --server-image"
+	case tag != "":
 		other = "--release " + tag + " would fit"
 	}
 	switch kind {
 	case release.DriverTooOld:
 		return other + "; or update the NVIDIA driver"
 	case release.TensorRTDiffers, release.DALINewer:
-		return other + "; or name images of one release with --exporter-image and --server-image"
+		if l.exporter.named || l.server.named {
+			return oneRelease
+		}
+		return other + "; or " + oneRelease
 	case release.TensorRTUnknown:
-		return "name NVIDIA's plain -py3 image of a release, or one that is made from it; " + other
+		return "name NVIDIA's plain -py3 image of a release, or one that is made from it; or use --accel cpu"
 	case release.OtherArch:
 		return "name images for " + arch + " with --exporter-image and --server-image"
 	default:

@@ -26,7 +26,7 @@ import (
 // startRegistry starts a registry with both images of release 25.03 and tells its address as REGISTRY. What it does instead of
 // giving them out can be named.
 func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "registry [401|403|404|429|500|hang|huge|mixed|any]"
+	const usage = "registry [401|403|404|429|500|hang|private|huge|mixed|any]"
 	arguments(ts, neg, args, 0, 1, usage)
 	s := registrytest.New(of(ts).tb)
 	s.PushNGC(of(ts).tb)
@@ -44,6 +44,8 @@ func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	switch args[0] {
 	case "hang":
 		s.Hang()
+	case "private": // to one user
+		s.Token("$oauthtoken")
 	case "huge": // more than any disk
 		s.Push(of(ts).tb, "nvidia/tritonserver:25.03-py3", registrytest.Image{Arch: "amd64", Layers: []int64{math.MaxInt64 / 8}})
 	case "mixed": // 21.07 builds in the PyTorch image
@@ -86,7 +88,7 @@ func TestLook(t *testing.T) {
 	s := registrytest.New(t)
 	s.PushNGC(t)
 	o := options(t, s.Host(), "25.03")
-	lookup := registry.New(registryWithin).Lookup
+	lookup := registryLookup(&containertest.Fake{}, container.Info{})
 	memo := &notes{}
 	fake := &containertest.Fake{}
 
@@ -99,7 +101,7 @@ func TestLook(t *testing.T) {
 	}
 
 	env := map[string]string{"TRT_VERSION": "10.9.0.34", "CUDA_VERSION": "12.8.1"}
-	fake.AddLocal(o.ServerImage(), containertest.Image{Image: container.Image{Env: env, Arch: "amd64"}})
+	fake.AddLocal(o.ServerImage(), containertest.Image{Image: container.Image{Env: env, Arch: "amd64", Layers: []string{"sha256:a"}}})
 	fake.AddLocal(o.ExporterImage(), containertest.Image{Image: container.Image{Env: env, Arch: "amd64"}})
 	for _, step := range steps.For(o, steps.Machine{Runtime: fake, Memo: memo}, steps.IDServerImage) {
 		if _, _, err := step.(pipeline.Observer).Observe(t.Context(), nil); err != nil { //nolint:forcetypeassert,errcheck // a panic says the same
@@ -108,7 +110,7 @@ func TestLook(t *testing.T) {
 	}
 	asked := len(s.Requests())
 	l = look(t.Context(), fake, memo, lookup, o, "amd64")
-	if l.exporter.from != fromEngine || l.server.from != fromEngine || cmp.Diff(env, l.server.image.Env) != "" {
+	if l.exporter.from != fromEngine || l.server.from != fromEngine || cmp.Diff(env, l.server.image.Env) != "" || cmp.Diff([]string{"sha256:a"}, l.server.here) != "" {
 		t.Errorf("both are here: %+v", l)
 	}
 	fake.RemoveImage(o.ServerImage())
@@ -155,7 +157,7 @@ func TestUnpacked(t *testing.T) {
 	}
 	l := looked{exporter: seen{from: fromRegistry, image: layers(10e9, 3e9+1)}, server: seen{from: fromRegistry, image: layers(10e9, 2e9+2)}}
 	bytes, assumed := l.unpacked()
-	if want := int64(48_750_000_009); bytes != want || assumed != "15GB to download, 2.25 times that unpacked (assumed), and both while they are pulled" {
+	if want := int64(48_750_000_009); bytes != want || assumed != "13.97 GiB to download, 2.25 times that unpacked (assumed), and both while they are pulled" {
 		t.Errorf("%d bytes, %q; want %d: a layer of both is stored once", bytes, assumed, want)
 	}
 	if bytes, assumed := (looked{}).unpacked(); bytes != 0 || assumed != "" {
@@ -163,37 +165,78 @@ func TestUnpacked(t *testing.T) {
 	}
 }
 
+// What surely does not fit is refused; what is assumed not to fit is a doubt.
 func TestRoom(t *testing.T) {
 	t.Parallel()
-	huge := looked{server: seen{from: fromRegistry, image: registry.Image{Layers: []registry.Layer{{Digest: "a", Size: math.MaxInt64 / 8}}}}}
-	small := looked{server: seen{from: fromRegistry, image: registry.Image{Layers: []registry.Layer{{Digest: "a", Size: 10}}}}}
+	layers := []registry.Layer{{Digest: "a", Unpacked: "A", Size: 4e9}, {Digest: "b", Unpacked: "B", Size: 6e9}}
+	all := looked{server: seen{from: fromRegistry, image: registry.Image{Layers: layers}}}
+	half := looked{exporter: seen{from: fromEngine, here: []string{"A"}}, server: all.server}
 	dir := t.TempDir()
 	for name, tt := range map[string]struct {
-		l       looked
-		info    container.Info
-		refused bool
+		l    looked
+		info container.Info
+		free uint64
+		want status
+		says string
 	}{
-		"too large":               {huge, container.Info{RootDir: dir}, true},
-		"small":                   {small, container.Info{RootDir: dir}, false},
-		"all here":                {looked{}, container.Info{RootDir: dir}, false},
-		"on another host":         {huge, container.Info{RootDir: dir, Remote: true}, false},
-		"in a virtual machine":    {huge, container.Info{RootDir: filepath.Join(dir, "not", "here")}, false},
-		"the engine does not say": {huge, container.Info{}, false},
+		"not even the layers":     {all, container.Info{RootDir: "/", ImageDir: dir}, 9e9, statusFail, " has 8.382 GiB free, and the images have 9.313 GiB to download"},
+		"less than is assumed":    {all, container.Info{RootDir: "/", ImageDir: dir}, 32e9, statusWarn, " has 29.8 GiB free, and the images may need 30.27 GiB (9.313 GiB to download, 2.25 times that unpacked (assumed)"},
+		"enough":                  {all, container.Info{RootDir: "/", ImageDir: dir}, 33e9, statusOK, " may need 30.27 GiB"},
+		"a layer is here":         {half, container.Info{RootDir: "/", ImageDir: dir}, 9e9, statusWarn, "may need 18.16 GiB (5.588 GiB to download"},
+		"all here":                {looked{}, container.Info{RootDir: "/", ImageDir: dir}, 0, statusOK, " has 0 B free"},
+		"on another host":         {all, container.Info{RootDir: "/", ImageDir: dir, Remote: true}, 0, "", ""},
+		"in a virtual machine":    {all, container.Info{ImageDir: filepath.Join(dir, "not", "here")}, 0, "", ""},
+		"where is not known":      {all, container.Info{RootDir: dir}, 9e9, statusWarn, "need not be where it stores images, has 8.382 GiB free, and the images have 9.313 GiB to download"},
+		"the engine does not say": {all, container.Info{}, 0, "", ""},
 	} {
-		err := tt.l.room(tt.info)
-		if (err != nil) != tt.refused {
-			t.Errorf("%s: %v", name, err)
+		f := tt.l.room(tt.info, func(path string) (uint64, error) {
+			if path != dir {
+				t.Errorf("%s: looked at %s", name, path)
+			}
+			return tt.free, nil
+		})
+		if f.Status != tt.want || !strings.Contains(f.Saw, tt.says) || (f.Remedy != "") != (tt.want == statusFail || tt.want == statusWarn) {
+			t.Errorf("%s: %+v", name, f)
 		}
-		if err == nil {
-			continue
-		}
-		for _, want := range []string{dir + ", where the container engine stores images, has ", " free, and the images need 3.747EB (1.153EB to download, 2.25 times"} {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %q is not in %v", name, want, err)
+	}
+	broken := errors.New("stat: no permission")
+	if f := all.room(container.Info{RootDir: "/", ImageDir: dir}, func(string) (uint64, error) { return 0, broken }); f.Status != statusWarn || f.Saw != broken.Error() {
+		t.Errorf("not known: %+v", f)
+	}
+}
+
+// No release is proposed for an image that was named: it would stay.
+func TestRemedyForNamedImages(t *testing.T) {
+	t.Parallel()
+	r, err := release.Find("25.03")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := release.Host{Driver: "580.10", Compute: []string{"9.0"}}
+	for _, l := range []looked{{server: seen{named: true}}, {exporter: seen{named: true}}} {
+		for _, kind := range []release.Kind{release.DriverTooOld, release.ComputeTooLow, release.TensorRTDiffers, release.TensorRTUnknown, release.DALINewer, release.OtherArch} {
+			if hint := l.remedy(kind, r, h, "amd64"); strings.Contains(hint, "--release") || !strings.Contains(hint, "name ") {
+				t.Errorf("%s: %s", kind, hint)
 			}
 		}
-		if exitCode(err) != ExitEnvironment || hintOf(err, "") == "" {
-			t.Errorf("%s: exit code %d, hint %q", name, exitCode(err), hintOf(err, ""))
+		if hint := l.remedy(release.DriverTooOld, r, h, "amd64"); !strings.Contains(hint, "update the NVIDIA driver") {
+			t.Error(hint)
+		}
+	}
+}
+
+// Other registries and releases are advice for a release's images alone.
+func TestAdvice(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[registry.Kind]string{
+		registry.NotFound: "--release", registry.NoAnswer: "--registry", registry.Failing: "--registry", registry.Unreadable: "--registry", registry.Unauthorized: "",
+	} {
+		hint := func(named string) string {
+			s := seen{err: &registry.Error{Kind: kind}}.as(named)
+			return hintOf(s.fault(), "")
+		}
+		if of := hint(""); !strings.Contains(of, want) || strings.Contains(hint("a/b:c"), "--re") {
+			t.Errorf("%s: of a release: %s; named: %s", kind, of, hint("a/b:c"))
 		}
 	}
 }
@@ -217,26 +260,26 @@ func TestFits(t *testing.T) {
 			"21.07",
 			looked{image("amd64", env{"TRT_VERSION": "8.0.1.6"}), image("amd64", env{"TRT_VERSION": "8.2.1"})},
 			h100,
-			"release 21.07: TensorRT 8.0.1.6 of its exporter image would build an engine that TensorRT 8.2.1", "--release 26.10 would fit; or name images of one release",
+			"release 21.07: TensorRT 8.0.1.6 of its exporter image would build an engine that TensorRT 8.2.1", "--release 26.07 would fit; or name images of one release",
 		},
 		"driver": {
 			"25.03",
 			looked{server: image("amd64", env{"CUDA_VERSION": "13.0"})},
 			release.Host{Driver: "570.10", Compute: []string{"9.0"}},
-			"release 25.03: its CUDA 13.0 needs driver 580 or newer, and the host has 570.10", "--release 25.07 would fit; or update the NVIDIA driver",
+			"release 25.03: its CUDA 13.0 needs driver 580 or newer, and the host has 570.10", "--release 25.02 would fit; or update the NVIDIA driver",
 		},
 		"compute": {
 			"25.03",
 			looked{},
 			release.Host{Driver: "580.10", Compute: []string{"7.0"}},
-			"release 25.03: it needs compute capability 7.5 or higher", "--release 24.06 would fit",
+			"release 25.03: it needs compute capability 7.5 or higher", "--release 24.05 would fit",
 		},
 		"nothing fits": {
 			"25.03", looked{}, release.Host{Driver: "580.10", Compute: []string{"5.2"}}, "it needs compute capability 7.5", "use --accel cpu",
 		},
 		"architecture": {"25.03", looked{image("arm64", nil), image("amd64", nil)}, h100, "its exporter image is for arm64, and the container engine runs amd64", "name images for amd64"},
 		"the newest itself does not fit": {
-			"26.10", looked{server: image("amd64", env{"CUDA_ARCH_LIST": "10.0 12.0"})}, h100, "compiled for compute capability 10.0 or higher", "--release 26.08 would fit",
+			"26.10", looked{server: image("amd64", env{"CUDA_ARCH_LIST": "10.0 12.0"})}, h100, "compiled for compute capability 10.0 or higher", "--release 26.07 would fit",
 		},
 		"an image that says nothing": {"27.03", looked{server: image("amd64", env{"A": "b"})}, h100, "does not say which TensorRT it holds", "name NVIDIA's plain -py3 image"},
 	} {
@@ -264,13 +307,20 @@ func TestUnseen(t *testing.T) {
 	o := options(t, s.Host(), "25.03")
 	for code, refuses := range map[int]bool{401: true, 403: true, 404: true, 429: false, 500: false} {
 		s.Status(code)
-		l := look(t.Context(), &containertest.Fake{}, &notes{}, registry.New(registryWithin).Lookup, o, "amd64")
+		l := look(t.Context(), &containertest.Fake{}, &notes{}, registryLookup(&containertest.Fake{}, container.Info{}), o, "amd64")
 		doubts, refused := l.unseen()
 		if refuses != (refused != nil) || refuses == (len(doubts) > 0) {
 			t.Errorf("%d: %v, %q", code, refused, doubts)
 		}
 		if refuses && (exitCode(refused) != ExitEnvironment || hintOf(refused, "") == "") {
 			t.Errorf("%d: exit code %d, hint %q", code, exitCode(refused), hintOf(refused, ""))
+		}
+	}
+	s.Status(http.StatusForbidden)
+	for _, info := range []container.Info{{Remote: true}, {Name: "Podman Engine"}} {
+		l := look(t.Context(), &containertest.Fake{}, &notes{}, registryLookup(&containertest.Fake{}, info), o, "amd64")
+		if doubts, refused := l.unseen(); refused != nil || len(doubts) != 2 || !strings.Contains(doubts[0], "a firewall or the registry") {
+			t.Errorf("%+v: %q, %v", info, doubts, refused)
 		}
 	}
 	broken := errors.New("the container engine is gone")

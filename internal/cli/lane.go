@@ -2,41 +2,132 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
-// resolveLane takes the lane that was asked for, or the GPU if there is one. It returns what decides which release fits.
-func resolveLane(ctx context.Context, w *wishes, info container.Info, probe gpuProbe, r *resolved) (release.Host, error) {
+// laned is a run that has its lane, its GPUs and its image source. No image was looked for yet.
+type laned struct {
+	resolved
+
+	host    release.Host // what decides which release fits
+	chosen  []host.GPU   // none on the cpu lane
+	access  access       // how containers get them
+	noGPU   error        // why the cpu lane is taken though nobody asked for it
+	err     error        // why there is no lane, and so nothing of the above
+	refused []obstacle   // why a run would not begin; that of err is among them
+}
+
+// The checks of doctor that show why a run would not begin.
+const (
+	checkEngine       = "container engine"
+	checkGPU          = "gpu"
+	checkContainerGPU = "container gpu"
+	checkImages       = "images"
+	checkPorts        = "ports"
+)
+
+// obstacle is why a run would not begin. check is the one of doctor that shows it.
+type obstacle struct {
+	check string
+	err   error
+}
+
+func (l *laned) refuse(check string, err error) {
+	if err != nil {
+		l.refused = append(l.refused, obstacle{check, err})
+	}
+}
+
+// settleLane takes lane, GPUs and image source, and finds whatever refuses a run before any image is looked for. A run ends with the first
+// refusal, and doctor shows all of them. The error is that of ctx, or of a picture that cannot be read.
+func (a *App) settleLane(ctx context.Context, w *wishes, info container.Info, on thisHost) (laned, error) {
+	r, err := a.asked(w, info)
+	if err != nil {
+		return laned{}, err
+	}
+	l := laned{resolved: r}
+	l.err = l.take(ctx, w, info, on)
+	if ctx.Err() != nil {
+		return l, context.Cause(ctx)
+	}
+	l.refuse(checkGPU, l.err)
+	if l.err == nil {
+		l.Images = imageSource(w, l.Lane)
+		l.refuse(checkImages, l.checkSource(w))
+	}
+	if info.Remote && w.serves {
+		l.refuse(checkEngine, pipeline.Faultf(pipeline.Environment, "run dalirun on that host; `dalirun setup` works from here",
+			"the container engine at %s is on another host, whose loopback address the server would be published on", info.Endpoint))
+	}
+	if l.Lane == steps.GPU {
+		l.refuse(checkGPU, prohibited(l.chosen))
+		l.access, err = on.access(info, l.GPUs)
+		l.refuse(checkContainerGPU, err)
+		if l.access.doubt {
+			l.Doubts = append(l.Doubts, l.access.saw)
+		}
+	}
+	taken, _ := takenPorts(ctx, info, l.HTTP, l.GRPC, l.Metrics) // what cannot be tried the container engine, which has other rights, will say
+	for _, p := range taken {
+		l.refuse(checkPorts, p.refusal())
+	}
+	return l, nil
+}
+
+// take takes the lane that was asked for, or the GPU if there is one.
+func (l *laned) take(ctx context.Context, w *wishes, info container.Info, on thisHost) error {
 	if w.accel.value == string(steps.CPU) {
-		r.Lane, r.LaneReason = steps.CPU, "asked for"
-		return release.Host{}, nil
+		l.Lane, l.LaneReason = steps.CPU, "asked for"
+		return nil
 	}
 	required := w.requireGPU || w.accel.value == string(steps.GPU)
-	gpus, err := probe(ctx)
+	gpus, err := on.gpus(ctx, info, w.gpus)
 	if err != nil {
-		if ctx.Err() != nil {
-			return release.Host{}, context.Cause(ctx)
-		}
 		if required {
-			return release.Host{}, &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: "--accel cpu runs the same without a GPU"}
+			fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: "--accel cpu runs the same without a GPU"}
+			if none, ok := errors.AsType[*host.NoGPUError](err); ok {
+				fault.Hint = gpuRemedy(none) + "; or " + fault.Hint
+			}
+			return fault
 		}
-		r.Lane, r.LaneReason = steps.CPU, err.Error()
-		return release.Host{}, nil
+		l.Lane, l.LaneReason, l.noGPU = steps.CPU, err.Error(), err
+		return nil
 	}
-	chosen, err := gpus.Select(w.gpus)
+	l.chosen, err = gpus.Select(w.gpus)
 	if err != nil {
-		return release.Host{}, &pipeline.Fault{
-			Kind: pipeline.Environment, Err: fmt.Errorf("--gpus %s: %w", w.gpus, err), Hint: "name one that is there, as in --gpus device=0",
+		return &pipeline.Fault{
+			Kind: pipeline.Environment, Err: fmt.Errorf("--gpus %s: %w", w.gpus, err), Hint: "`nvidia-smi -L` lists what is there; name one, as in --gpus device=0",
 		}
 	}
-	r.Lane, r.LaneReason = steps.GPU, nameGPUs(gpus, chosen)
-	r.Device = device(info, gpus, chosen)
-	return release.Host{Driver: gpus.Driver, Compute: []string{chosen[0].Compute}, DataCenter: chosen[0].DataCenter()}, nil
+	l.Lane, l.LaneReason = steps.GPU, nameGPUs(gpus, l.chosen)
+	l.Device, l.GPUUUIDs = device(info, gpus, l.chosen), uuids(l.chosen)
+	l.GPUs = asListed(info, w.gpus, l.chosen)
+	l.host = release.Host{Driver: gpus.Driver, Compute: []string{l.chosen[0].Compute}, DataCenter: l.chosen[0].DataCenter()}
+	if !byCDI(info) { // nothing compares what an image requires with the driver of a CDI device
+		l.host.CUDA = gpus.CUDA
+	}
+	return nil
+}
+
+// checkSource refuses images that the lane does not have.
+func (l *laned) checkSource(w *wishes) error {
+	switch {
+	case l.Images == steps.NGC:
+		return nil
+	case l.Lane == steps.GPU:
+		return usagef("use --images ngc, or --accel cpu", "--images local is not offered on the gpu lane, which this host has")
+	case w.namesImages():
+		return usagef("use --images ngc", "--exporter-image and --server-image replace NVIDIA's images, and the cpu lane builds its own")
+	default:
+		return nil
+	}
 }
 
 // pickRelease takes the release that was asked for, if this host can run it, or the newest that it can.
@@ -58,16 +149,18 @@ func pickRelease(asked string, h release.Host, r *resolved) error {
 		return nil // no TensorRT, no driver
 	}
 	for _, reason := range found.Check(h) {
-		switch reason.Kind {
-		case release.DriverTooOld, release.ComputeTooLow:
-			hint := "use --accel cpu"
-			if newest, _ := release.Newest(h); newest.Tag != "" {
-				hint = "--release " + newest.Tag + " runs here; or update the NVIDIA driver"
-			}
-			return pipeline.Faultf(pipeline.Environment, hint, "release %s: %s", found.Tag, reason.Text)
-		case release.OlderBranch, release.NotConfirmed:
+		if reason.Kind.IsDoubt() {
 			r.Doubts = append(r.Doubts, reason.Text)
+			continue
 		}
+		hint := "use --accel cpu"
+		if newest, _ := release.Newest(h); newest.Tag != "" {
+			hint = "--release " + newest.Tag + " runs here"
+		}
+		if reason.Kind == release.DriverTooOld {
+			hint += "; or update the NVIDIA driver"
+		}
+		return pipeline.Faultf(pipeline.Environment, hint, "release %s: %s", found.Tag, reason.Text)
 	}
 	return nil
 }

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/pipeline"
@@ -14,7 +13,7 @@ import (
 )
 
 func (a *App) planCommand() *cobra.Command {
-	var w wishes
+	w := wishes{serves: true} // as e2e
 	var s shown
 	cmd := &cobra.Command{
 		Use:   "plan",
@@ -29,6 +28,11 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 			x, err := a.prepare(cmd.Context(), &w, s)
 			if err != nil {
 				return err
+			}
+			if x.options.Images == steps.Local { // of NVIDIA's, the plan itself has them
+				for _, doubt := range x.options.Doubts {
+					x.warn(doubt)
+				}
 			}
 			x.resolveWeights(cmd.Context())
 			plan, err := x.runner(nil).Plan(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))
@@ -70,7 +74,7 @@ func (x *session) writePlan(plan []pipeline.Planned, format string) error {
 type imagesPlan struct {
 	Exporter imagePlan `json:"exporter"`
 	Server   imagePlan `json:"server"`
-	// Verdict is "fits", or "not checked" where an image could not be looked at; a run of what does not fit is refused.
+	// Verdict is "fits", or "not checked" where an image could not be looked at or says nothing; a run of what does not fit is refused.
 	Verdict  string   `json:"verdict"`
 	Doubts   []string `json:"doubts,omitempty"`
 	Download int64    `json:"download_bytes"`
@@ -99,7 +103,7 @@ func (r resolved) imagesPlan() *imagesPlan {
 		Exporter: newImagePlan(r.looked.exporter), Server: newImagePlan(r.looked.server), Verdict: "fits", Doubts: r.Doubts,
 		Download: r.looked.compressed(),
 	}
-	if p.Exporter.Error != "" || p.Server.Error != "" {
+	if p.Exporter.Error != "" || p.Server.Error != "" || r.Lane == steps.GPU && p.Server.TensorRT == "" {
 		p.Verdict = "not checked"
 	}
 	p.Unpacked, p.Assumed = r.looked.unpacked()
@@ -123,7 +127,7 @@ func (p *imagesPlan) write(w io.Writer) {
 	fmt.Fprintf(w, "server image\t%s\t%s\n", p.Server.Ref, p.Server)
 	fmt.Fprintf(w, "verdict\t%s", p.Verdict)
 	if p.Unpacked > 0 {
-		fmt.Fprintf(w, "; %s on disk: %s", units.HumanSize(float64(p.Unpacked)), p.Assumed)
+		fmt.Fprintf(w, "; %s on disk: %s", size(p.Unpacked), p.Assumed)
 	}
 	for _, doubt := range p.Doubts {
 		fmt.Fprintf(w, "\n\t%s", doubt)
@@ -143,7 +147,7 @@ func (p imagePlan) String() string {
 		}
 	}
 	if p.Download > 0 {
-		holds = append(holds, units.HumanSize(float64(p.Download))+" to download")
+		holds = append(holds, size(p.Download)+" to download")
 	}
 	if len(holds) == 0 {
 		holds = []string{"does not say what it holds"}

@@ -181,35 +181,36 @@ func (a *App) asked(w *wishes, info container.Info) (resolved, error) {
 
 // resolveRun turns wishes into options, by what the machine has.
 func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, info container.Info) (resolved, error) {
-	r, err := a.asked(w, info)
+	l, err := a.settleLane(ctx, w, info, a.here())
 	if err != nil {
-		return resolved{}, err
+		return l.resolved, err
 	}
-	h, err := resolveLane(ctx, w, info, probeGPUs(info, w.gpus), &r)
-	if err != nil {
-		return r, err
+	for _, r := range l.refused {
+		return l.resolved, r.err
 	}
-	if info.Remote && w.serves {
-		return r, pipeline.Faultf(pipeline.Environment, "run dalirun on that host; `dalirun setup` works from here",
-			"the container engine at %s is on another host, whose loopback address the server would be published on", info.Endpoint)
+	r, err := l.settleImages(ctx, w, runtime, memo, info)
+	if err == nil && r.Images == steps.NGC {
+		err = r.checkRoom(info)
 	}
-	if err := checkPorts(ctx, info, r.HTTP, r.GRPC, r.Metrics); err != nil {
-		return r, err
-	}
-	r.Images = imageSource(w, r.Lane)
-	if r.Lane == steps.GPU && r.Images == steps.Local {
-		return r, usagef("use --images ngc, or --accel cpu", "--images local is not offered on the gpu lane, which this host has")
-	}
+	return r, err
+}
+
+// settleImages finds the images of the lane, and refuses those that a run could not use. Whether there is room for them is left out.
+func (l laned) settleImages(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, info container.Info) (resolved, error) {
+	r := l.resolved
+	r.Doubts = slices.Clone(r.Doubts)
 	if r.Lane == steps.CPU {
 		r.Precision = "fp32" // ONNX Runtime computes what is in the ONNX model
 	}
 	r.OptBatch = optBatch(w)
 	if r.Images == steps.NGC {
-		return r, settleNGC(ctx, w, runtime, memo, info, h, &r)
+		err := settleNGC(ctx, w, runtime, memo, info, l.host, &r)
+		return r, err
 	}
-	if w.namesImages() {
-		return r, usagef("use --images ngc", "--exporter-image and --server-image replace NVIDIA's images, and the cpu lane builds its own")
+	if w.release != "" {
+		r.Doubts = append(r.Doubts, "--release "+w.release+" is of NVIDIA's images, and the local ones are used: --images ngc takes them")
 	}
+	var err error
 	r.BaseImage, err = pickBase(ctx, runtime, w.baseImage)
 	return r, err
 }
@@ -253,32 +254,4 @@ func pickBase(ctx context.Context, runtime container.Runtime, asked string) (str
 		}
 	}
 	return baseImage, nil
-}
-
-func port(n *number, usual uint16) container.Port {
-	if n.value != 0 {
-		return container.Port{Container: usual, Host: uint16(n.value), Required: true} //nolint:gosec // 1 to 65535
-	}
-	return container.Port{Container: usual, Host: usual}
-}
-
-// checkPorts refuses a named port that is taken, before anything is built for it.
-func checkPorts(ctx context.Context, info container.Info, ports ...container.Port) error {
-	for _, p := range ports {
-		if !p.Required || info.Remote {
-			continue
-		}
-		if free, err := host.IsPortFree(ctx, p.Host); err != nil || free {
-			continue // the container engine, which has other rights, will say
-		}
-		by := ""
-		if user, ok := host.PortUser(os.DirFS("/proc"), p.Host); ok {
-			by = " by " + user
-		}
-		return &pipeline.Fault{
-			Kind: pipeline.Environment, Err: fmt.Errorf("port %d is in use%s", p.Host, by),
-			Hint: "stop what uses it, name another, or name none and a free one is taken",
-		}
-	}
-	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/creack/pty"
@@ -62,6 +63,8 @@ func TestScripts(t *testing.T) {
 			"exitcode":   exitcode,
 			"within":     within,
 			"engine":     startEngine,
+			"faraway":    farAway,
+			"agree":      agree,
 			"registry":   startRegistry,
 			"requests":   showRequests,
 			"leave":      leave,
@@ -152,6 +155,39 @@ func startEngine(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	s.engine = dockertest.New(s.tb, w.fake())
 	ts.Setenv("DOCKER_HOST", s.engine.Host())
+}
+
+// farAway points DOCKER_HOST at the engine as if it were on another host: 0.0.0.0 is this one, and is not its loopback address.
+func farAway(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "faraway")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Defer(func() { _ = listener.Close() })
+	socket := strings.TrimPrefix(of(ts).engine.Host(), "unix://")
+	go func() {
+		for {
+			from, err := listener.Accept()
+			if err != nil {
+				return // the script ended
+			}
+			go forward(from, "unix", socket)
+		}
+	}()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	ts.Check(err)
+	ts.Setenv("DOCKER_HOST", "tcp://0.0.0.0:"+port)
+	ts.Setenv("NO_PROXY", "0.0.0.0")
+}
+
+// agree demands that plan ends with a code, and that doctor with the same flags fails exactly if plan does.
+func agree(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, anyNumber, "agree N [flags...]")
+	exitcode(ts, false, append([]string{args[0], "dalirun", "plan"}, args[1:]...))
+	want := strconv.Itoa(int(ExitEnvironment))
+	if args[0] == "0" {
+		want = "0"
+	}
+	exitcode(ts, false, append([]string{want, "dalirun", "doctor"}, args[1:]...))
 }
 
 // showRequests prints what the engine was asked to change: what only reads is left out.
@@ -372,7 +408,7 @@ func isJSON(ts *testscript.TestScript, neg bool, args []string) {
 // appIn returns the program with an environment and buffers, for tests that need no process of its own.
 func appIn(env map[string]string, stdout, stderr io.Writer) *App {
 	return &App{
-		Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr,
+		Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr, root: fstest.MapFS{},
 		LookupEnv: func(name string) (string, bool) { value, ok := env[name]; return value, ok },
 	}
 }

@@ -187,7 +187,7 @@ func (x *session) gpuMemory(ctx context.Context) (steps.GPUMemory, error) {
 	if err != nil {
 		return steps.GPUMemory{}, err
 	}
-	gpus, err := probeGPUs(info, x.options.GPUs)(ctx)
+	gpus, err := x.app.here().gpus(ctx, info, x.options.GPUs)
 	if err != nil {
 		return steps.GPUMemory{}, err
 	}

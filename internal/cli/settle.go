@@ -2,13 +2,17 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strings"
 
 	"github.com/distribution/reference"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -16,6 +20,10 @@ import (
 func (w *wishes) checkReferences() error {
 	if _, err := reference.ParseNormalizedNamed(w.registry + "/nvidia/tritonserver:25.03-py3"); err != nil || w.registry == "" {
 		return usagef("as in --registry nvcr.io or --registry registry.example:5000/mirror", "--registry: %q is not of the form HOST or HOST/PREFIX", w.registry)
+	}
+	// Without a dot, a port or localhost it would be a name on Docker Hub.
+	if host, _, _ := strings.Cut(w.registry, "/"); host != "localhost" && !strings.ContainsAny(host, ".:") {
+		return usagef("as in --registry registry.example/mirror", "--registry: %q begins with no host", w.registry)
 	}
 	for _, r := range []struct{ flag, ref string }{
 		{"--exporter-image", w.exporterImage}, {"--server-image", w.serverImage}, {"--base-image", w.baseImage},
@@ -25,6 +33,14 @@ func (w *wishes) checkReferences() error {
 		}
 		if _, err := reference.ParseAnyReference(r.ref); err != nil {
 			return usagef("as in registry.example/team/image:tag", "%s: %q is no image reference: %w", r.flag, r.ref, err)
+		}
+	}
+	for _, r := range []struct{ flag, ref string }{{"--exporter-image", w.exporterImage}, {"--server-image", w.serverImage}} {
+		if r.ref == "" {
+			continue
+		}
+		if err := registry.CheckReference(r.ref); err != nil {
+			return usagef("as in registry.example/team/image:tag", "%s: %q is no image of a registry: %w", r.flag, r.ref, err)
 		}
 	}
 	if w.namesImages() && w.images.value == string(steps.Local) {
@@ -39,7 +55,7 @@ func (w *wishes) namesImages() bool { return w.exporterImage != "" || w.serverIm
 // asked for, that of a server image that was named, or the newest that this host can run.
 func settleNGC(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, info container.Info, h release.Host, r *resolved) error {
 	before := slices.Clone(r.Doubts)
-	l, err := lookNGC(ctx, w, runtime, memo, registry.New(registryWithin).Lookup, info.Arch, h, r)
+	l, err := lookNGC(ctx, w, runtime, memo, registryLookup(runtime, info), info.Arch, h, r)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -62,33 +78,67 @@ func settleNGC(ctx context.Context, w *wishes, runtime container.Runtime, memo s
 		}
 	}
 	r.Doubts = append(r.Doubts, doubts...)
-	return l.room(info)
+	return nil
+}
+
+// checkRoom refuses images that there is no room for.
+func (r *resolved) checkRoom(info container.Info) error {
+	switch f := r.looked.room(info, host.DiskFree); f.Status {
+	case statusFail:
+		return pipeline.Faultf(pipeline.Environment, f.Remedy, "%s", f.Saw)
+	case statusWarn:
+		r.Doubts = append(r.Doubts, f.Saw)
+	case statusOK:
+	}
+	return nil
 }
 
 // lookNGC looks at the images of the release that is to be taken, and sets the release.
 func lookNGC(
 	ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, lookup registry.Lookup, arch string, h release.Host, r *resolved,
 ) (looked, error) {
-	if r.ServerRef == "" || w.release != "" {
+	if r.ServerRef == "" {
 		if err := pickRelease(w.release, h, r); err != nil {
 			return looked{}, err
 		}
 		return look(ctx, runtime, memo, lookup, r.Options, arch), nil
+	}
+	if w.release != "" {
+		asked, err := release.Find(w.release)
+		if err != nil {
+			return looked{}, usagef("", "--release: %w", err)
+		}
+		r.Release = asked
+		l := look(ctx, runtime, memo, lookup, r.Options, arch)
+		return l, l.contradicts(asked)
 	}
 	if r.ExporterRef != "" {
 		l := look(ctx, runtime, memo, lookup, r.Options, arch)
 		r.Release = release.FromEnv(l.server.image.Env)
 		return l, nil
 	}
-	l := looked{server: see(ctx, runtime, memo, lookup, r.ServerRef, arch)}
-	if l.server.err != nil {
-		return l, l.server.fault() // without it nothing says which image exports
+	const say = "name the image with PyTorch with --exporter-image, or a release with --release"
+	l := looked{server: see(ctx, runtime, memo, lookup, r.ServerRef, arch).as(r.ServerRef)}
+	if l.server.err != nil { // without it nothing says which image exports
+		if answer, ok := errors.AsType[*registry.Error](l.server.err); ok && !answer.Final() {
+			answer.Advice = "or " + say + ", which only the server image says"
+		}
+		return l, l.server.fault()
 	}
 	r.Release = release.FromEnv(l.server.image.Env)
 	if r.Release.Tag == "" {
-		return l, usagef("name the image with PyTorch with --exporter-image, or a release with --release",
-			"--server-image: %s does not say of which release it is (NVIDIA_TRITON_SERVER_VERSION)", r.ServerRef)
+		return l, usagef(say, "--server-image: %s does not say of which release it is (NVIDIA_TRITON_SERVER_VERSION)", r.ServerRef)
 	}
-	l.exporter = see(ctx, runtime, memo, lookup, r.ExporterImage(), arch)
+	l.exporter = see(ctx, runtime, memo, lookup, r.ExporterImage(), arch).as("")
 	return l, nil
+}
+
+// contradicts refuses a release that is not the one that the server image says: its figures would be another image's.
+func (l looked) contradicts(asked release.Release) error {
+	said := release.FromEnv(l.server.image.Env).Tag
+	if said == "" || said == asked.Tag {
+		return nil
+	}
+	return usagef("drop --release, or name an image of release "+asked.Tag,
+		"--release %s: the server image %s says that it is of release %s (NVIDIA_TRITON_SERVER_VERSION)", asked.Tag, l.server.ref, said)
 }

@@ -78,9 +78,14 @@ func (a *App) refused(err error, s shown) error {
 	if s.format.value != "json" {
 		return err
 	}
+	return errors.Join(err, notBegun(err).WriteJSON(a.Stdout))
+}
+
+// notBegun is the report of a run that did not begin.
+func notBegun(err error) report.Report {
 	c := newCollector()
 	c.Emit(pipeline.Event{Time: time.Now().UTC(), Payload: pipeline.RunEnded{Err: err}})
-	return errors.Join(err, c.Report().WriteJSON(a.Stdout))
+	return c.Report()
 }
 
 // result ends a run: what came of it goes to stdout, in text only if it went well, and errors to stderr.

@@ -1,13 +1,10 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -29,16 +26,26 @@ const inFlight = 2 * time.Second
 
 // sweepContainers removes the containers that are nobody's. With foreign it also removes other hosts' batch containers.
 //
-// Where a run of the workspace was killed a moment ago it goes on looking: what the engine still creates for that run is in no list yet.
+// Where a run of the workspace was killed, whenever that was, the first sweep after it goes on looking: what the container engine still
+// creates for that run is in no list yet.
 func sweepContainers(ctx context.Context, runtime container.Runtime, me owner.Identity, workspace string, foreign bool) ([]swept, error) {
+	end := time.Now()
+	killed := owner.Killed(workspace)
+	if len(killed) > 0 {
+		end = end.Add(inFlight)
+	}
 	tick := time.NewTicker(inFlight / 20)
 	defer tick.Stop()
 	var removed []swept
-	for end := time.Now().Add(inFlight); ; {
+	for {
+		last := !time.Now().Before(end)
 		now, err := sweepListed(ctx, runtime, me, foreign)
 		removed = append(removed, now...)
-		if err != nil || time.Now().After(end) || !killedSince(workspace, me, time.Now().Add(-inFlight)) {
+		if err != nil {
 			return removed, err
+		}
+		if last {
+			return removed, forget(workspace, killed)
 		}
 		select {
 		case <-tick.C:
@@ -48,51 +55,24 @@ func sweepContainers(ctx context.Context, runtime container.Runtime, me owner.Id
 	}
 }
 
-// killedSince says whether a run of the workspace was killed since then in the middle of a step, as far as its log tells.
-func killedSince(workspace string, me owner.Identity, then time.Time) bool {
-	runs, err := os.ReadDir(filepath.Dir(owner.RunDir(workspace, "x")))
-	if err != nil {
-		return false // there was none
-	}
-	for _, run := range runs {
-		log := filepath.Join(owner.RunDir(workspace, run.Name()), "events.jsonl")
-		if info, err := os.Stat(log); err != nil || info.ModTime().Before(then) {
+// forget removes the locks of killed runs of which nothing is left. One that another process holds now is being removed by that one.
+func forget(workspace string, killed []string) error {
+	for _, run := range killed {
+		lock, err := owner.Acquire(workspace, run)
+		if errors.Is(err, owner.ErrRunHeld) {
 			continue
 		}
-		state, _ := owner.Verdict(container.Labels{
-			container.LabelRun: run.Name(), container.LabelWorkspace: workspace, container.LabelRole: string(container.RoleBatch),
-			container.LabelHost: me.Host,
-		}, me)
-		if state == owner.Dead && unfinished(log) {
-			return true
+		if err != nil {
+			return err
+		}
+		if err := lock.Release(); err != nil {
+			return err
 		}
 	}
-	return false
+	return nil
 }
 
-// unfinished says whether a log of events tells of a step's start and not of its end.
-func unfinished(log string) bool {
-	data, err := os.ReadFile(log)
-	if err != nil {
-		return false
-	}
-	working := map[string]bool{}
-	for line := range bytes.Lines(data) {
-		var e struct{ Step, Kind string }
-		if json.Unmarshal(line, &e) != nil {
-			continue // the last one, of which a part was written
-		}
-		switch e.Kind {
-		case "step.started":
-			working[e.Step] = true
-		case "step.ended":
-			delete(working, e.Step)
-		}
-	}
-	return len(working) > 0
-}
-
-// sweepListed removes what is nobody's of the containers that the engine lists.
+// sweepListed removes what is nobody's of the containers that the container engine lists.
 func sweepListed(ctx context.Context, runtime container.Runtime, me owner.Identity, foreign bool) ([]swept, error) {
 	dead, err := deadContainers(ctx, runtime, me, foreign)
 	if err != nil {

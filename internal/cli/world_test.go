@@ -48,7 +48,7 @@ func worlds(tb testing.TB, name string) (world, bool) {
 	tb.Helper()
 	w, ok := map[string]world{
 		"cold":       {registry: errNoRegistry},
-		"stored":     {registry: errNoRegistry, store: os.TempDir()},
+		"stored":     {registry: errNoRegistry, store: os.TempDir(), runtimes: []string{"nvidia"}},
 		"runtime":    {registry: errNoRegistry, runtimes: []string{"nvidia"}},
 		"cdi":        {registry: errNoRegistry, devices: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"}},
 		"denied":     {registry: errors.New("unauthorized: authentication required")},
@@ -134,7 +134,7 @@ func (w world) serve(ctx context.Context) error {
 			if err != nil {
 				return // the container ended
 			}
-			forwards.Go(func() { forward(from, server.Addr()) })
+			forwards.Go(func() { forward(from, "tcp", server.Addr()) })
 		}
 	}()
 	select {
@@ -146,9 +146,9 @@ func (w world) serve(ctx context.Context) error {
 	return nil
 }
 
-func forward(from net.Conn, addr string) {
+func forward(from net.Conn, network, addr string) {
 	defer func() { _ = from.Close() }() // it may be closed already
-	to, err := net.Dial("tcp", addr)
+	to, err := net.Dial(network, addr)
 	if err != nil {
 		return
 	}

@@ -43,6 +43,9 @@ type Runtime interface {
 	Info(ctx context.Context) (Info, error)
 	// Image describes a local image by reference or ID, or returns ErrNotFound. It never asks a registry.
 	Image(ctx context.Context, ref string) (Image, error)
+	// Login returns the credentials that are stored for a registry, HOST or HOST:PORT, and that Pull would use; the zero Login if there are
+	// none. A program may be asked for them; when ctx ends first, its cause is returned.
+	Login(ctx context.Context, registry string) (Login, error)
 	// Pull fetches ref from its registry. Errors: ErrNotFound, ErrDenied, ErrRegistry, ErrNoSpace.
 	Pull(ctx context.Context, ref string, onProgress func(Progress)) (Image, error)
 	// Build makes an image from spec and tags it. A failed build returns a *BuildError.
@@ -95,12 +98,19 @@ type Info struct {
 	Arch       string // Go's name: amd64, arm64
 	CPUs       int
 	Memory     int64  // bytes
-	RootDir    string // where it stores images, a path on its own host
+	RootDir    string // where it stores containers and volumes, a path on its own host
+	ImageDir   string // where it stores images, a path on its own host; empty if it does not tell, as with containerd's image store
 	Rootless   bool
 	Remote     bool // on another host, which cannot mount this one's folders
 	Runtimes   []string
 	CDIDevices []string // such as nvidia.com/gpu=all
 }
+
+// What NVIDIA's container toolkit calls itself in a container engine.
+const (
+	NVIDIARuntime = "nvidia"         // among Info.Runtimes
+	CDIKind       = "nvidia.com/gpu" // before the "=" of Info.CDIDevices
+)
 
 // Image describes a local image.
 type Image struct {
@@ -109,10 +119,14 @@ type Image struct {
 	Tags    []string // references that name it
 	Labels  Labels
 	Env     map[string]string
-	Arch    string // Go's name
-	Size    int64  // bytes, uncompressed
+	Arch    string   // Go's name
+	Layers  []string // digests of the unpacked layers: sha256:…
+	Size    int64    // bytes, uncompressed
 	Created time.Time
 }
+
+// Login are the credentials of a registry: a name and a password, or one of two kinds of tokens.
+type Login struct{ Username, Password, IdentityToken, RegistryToken string }
 
 // Labels are a container's or an image's key-value pairs.
 type Labels map[string]string

@@ -8,17 +8,16 @@ import (
 
 // FromCDI returns the GPUs that a container engine on another host offers, by the names of its CDI devices: nvidia.com/gpu=0,
 // nvidia.com/gpu=0:1 for an instance, nvidia.com/gpu=GPU-…. It says which there are and nothing about them: names, memory and driver
-// are not known. Devices that have both an index and a UUID are counted once, by index. None: an [ErrNoGPU].
+// are not known. Where there are indexes they are counted, and the UUIDs are further names of the same devices. None: an [ErrNoGPU].
 func FromCDI(devices []string) (GPUs, error) {
 	var gpus GPUs
-	var named []GPU
 	for _, device := range devices {
 		_, name, _ := strings.Cut(device, "=")
 		first, second, isInstance := strings.Cut(name, ":")
 		index, err := strconv.Atoi(first)
 		switch {
 		case err != nil && name != "all" && name != "":
-			named = append(named, GPU{Index: len(named), UUID: name})
+			gpus.Also = append(gpus.Also, byUUID(name))
 		case err != nil || index < 0:
 		case isInstance:
 			gpus.addInstance(index, second)
@@ -27,13 +26,37 @@ func FromCDI(devices []string) (GPUs, error) {
 		}
 	}
 	if len(gpus.Devices) == 0 {
-		gpus.Devices = named
+		gpus.Devices, gpus.Also = gpus.Also, nil
+		for i := range gpus.Devices {
+			gpus.Devices[i].Index = i
+		}
 	}
 	if len(gpus.Devices) == 0 {
 		return GPUs{}, &NoGPUError{Reason: "the container engine, which is on another host, lists no CDI device of kind nvidia.com/gpu"}
 	}
 	slices.SortFunc(gpus.Devices, func(a, b GPU) int { return a.Index - b.Index })
 	return gpus, nil
+}
+
+func byUUID(name string) GPU {
+	gpu := GPU{Index: -1, UUID: name}
+	if strings.HasPrefix(name, "MIG-") {
+		gpu.Part = name
+	}
+	return gpu
+}
+
+// CDIName returns the CDI device by which a container engine that lists these offers a chosen GPU or instance: by index, else by UUID. Empty if
+// it lists neither.
+func CDIName(listed []string, gpu GPU) string {
+	for _, name := range []string{gpu.Address(), gpu.UUID} {
+		for _, device := range listed {
+			if _, offered, _ := strings.Cut(device, "="); offered == name && name != "" {
+				return device
+			}
+		}
+	}
+	return ""
 }
 
 func (g *GPUs) addInstance(of int, number string) {

@@ -27,6 +27,20 @@ type GPU struct {
 	BusID       string     // 00000000:00:06.0
 	ComputeMode string     // Default; Exclusive_Process or Prohibited keep a second process away
 	Instances   []Instance // of a GPU that MIG splits
+	// Part is which part of its GPU a chosen MIG instance is, 0:1, or its UUID where that alone is known. Empty for a whole GPU.
+	Part string
+}
+
+// Address is what names the GPU or the instance after --gpus device=: 0, 0:1, or its UUID where no index is known.
+func (g GPU) Address() string {
+	switch {
+	case g.Part != "":
+		return g.Part
+	case g.Index < 0:
+		return g.UUID
+	default:
+		return strconv.Itoa(g.Index)
+	}
 }
 
 // GPUs are the GPUs of a host with what they share.
@@ -34,6 +48,8 @@ type GPUs struct {
 	Driver  string // 580.159.04
 	CUDA    string // the newest CUDA that the driver runs, 13.0; empty if nvidia-smi does not say it
 	Devices []GPU  // at least one, in nvidia-smi's order
+	// Also are further names of those devices, by UUID, of which it is not known which device they name. They can be chosen by name.
+	Also []GPU
 }
 
 // ErrNoGPU is what [Probe] returns, as a [*NoGPUError], if no GPU can be used.
@@ -59,44 +75,53 @@ func (e *NoGPUError) Unwrap() error { return e.Err }
 // that is not there is an error that is [exec.ErrNotFound] or [fs.ErrNotExist]. [Command] is the real one.
 type Runner func(ctx context.Context, argv ...string) ([]byte, error)
 
-// probeLimit is how long nvidia-smi may take. It answers in well under a second (two with persistence mode off); with a hung driver it
-// never does, and then cannot be killed either.
-const probeLimit = 5 * time.Second
+const (
+	// callLimit is how long nvidia-smi may take. It answers in well under a second, or with persistence mode off in 1 to 3 s a GPU, since it starts the GPUs
+	// anew for each call (https://docs.nvidia.com/deploy/driver-persistence). With a hung driver it never does, and then cannot be killed either.
+	callLimit = 5 * time.Second
+	// probeLimit is how long all calls of a probe may take.
+	probeLimit = 20 * time.Second
+)
 
 // wslSMI is where WSL has nvidia-smi, which root's PATH may lack.
 const wslSMI = "/usr/lib/wsl/lib/nvidia-smi"
 
-// Probe asks nvidia-smi for the GPUs, for 5 s at most. That there are none, for whatever reason, is an [ErrNoGPU]; other errors are the
-// context's, and output that cannot be understood.
+// Probe asks nvidia-smi for the GPUs: 5 s for each call at most, and 20 s for all of them. That there are none, for whatever reason, is an
+// [ErrNoGPU], and so is that the instances of one that MIG splits cannot be listed; other errors are the context's, and output that cannot be
+// understood.
 func Probe(ctx context.Context, run Runner) (GPUs, error) {
 	limited, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
 
 	p := prober{run: run, program: "nvidia-smi"}
-	out, err := p.query(limited, queryFields())
+	out, fields, err := p.query(limited)
 	if notFound(err) {
 		p.program = wslSMI
-		out, err = p.query(limited, queryFields())
-	}
-	if err != nil && strings.Contains(string(out), "not a valid field to query") {
-		out, err = p.query(limited, oldQueryFields())
+		out, fields, err = p.query(limited)
 	}
 	if ctx.Err() != nil {
 		return GPUs{}, context.Cause(ctx)
 	}
 	if err != nil {
-		return GPUs{}, noGPU(out, err)
+		return GPUs{}, noGPU(out, err, callLimit)
 	}
-	gpus, err := parseQuery(string(out), p.fields)
+	gpus, err := parseQuery(string(out), fields)
 	if err != nil {
 		return GPUs{}, err
 	}
-	// The summary alone has the CUDA version. Without it the rest still holds.
-	if summary, err := call(limited, run, p.program); err == nil {
-		gpus.CUDA = parseCUDA(string(summary))
-	}
 	if slices.ContainsFunc(gpus.Devices, func(d GPU) bool { return d.MIG }) {
-		p.instances(limited, &gpus)
+		if err := p.instances(limited, &gpus); err != nil {
+			if ctx.Err() != nil {
+				err = context.Cause(ctx)
+			}
+			return GPUs{}, err
+		}
+	}
+	// Of the short answers the summary alone has the CUDA version. Without it the rest still holds.
+	if gpus.CUDA == "" {
+		if summary, err := p.ask(limited); err == nil {
+			gpus.CUDA = parseCUDA(string(summary))
+		}
 	}
 	return gpus, nil
 }
@@ -104,12 +129,29 @@ func Probe(ctx context.Context, run Runner) (GPUs, error) {
 type prober struct {
 	run     Runner
 	program string
-	fields  []string // of the last query
 }
 
-func (p *prober) query(ctx context.Context, fields []string) ([]byte, error) {
-	p.fields = fields
-	return call(ctx, p.run, p.program, "--query-gpu="+strings.Join(fields, ","), "--format=csv,noheader,nounits")
+// ask runs nvidia-smi for callLimit at most.
+func (p *prober) ask(ctx context.Context, args ...string) ([]byte, error) {
+	limited, cancel := context.WithTimeout(ctx, callLimit)
+	defer cancel()
+	return call(limited, p.run, append([]string{p.program}, args...)...)
+}
+
+// query asks for the columns that this nvidia-smi knows, and says which they are: drivers before R510 know no compute_cap, and those before
+// R450 no MIG. It names one that it does not know.
+func (p *prober) query(ctx context.Context) (out []byte, fields []string, err error) {
+	fields = queryFields()
+	for {
+		out, err = p.ask(ctx, "--query-gpu="+strings.Join(fields, ","), "--format=csv,noheader,nounits")
+		i := slices.IndexFunc(fields, func(field string) bool {
+			return (field == "compute_cap" || field == "mig.mode.current") && strings.Contains(string(out), `Field "`+field+`" is not a valid field to query`)
+		})
+		if err == nil || i < 0 {
+			return out, fields, err
+		}
+		fields = slices.Delete(fields, i, i+1)
+	}
 }
 
 // call returns at the context's end even if the runner does not: a process in the kernel's hands cannot be killed.
@@ -138,12 +180,13 @@ func notFound(err error) bool {
 	return errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist)
 }
 
-func noGPU(out []byte, err error) error {
+func noGPU(out []byte, err error, within time.Duration) error {
 	switch said := strings.Join(strings.Fields(string(out)), " "); {
 	case notFound(err):
 		return &NoGPUError{Reason: "nvidia-smi is not on PATH: install NVIDIA's driver", Err: err}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &NoGPUError{Reason: fmt.Sprintf("nvidia-smi gave no answer in %v: the driver hangs", probeLimit), Hangs: true, Err: err}
+		return &NoGPUError{Hangs: true, Err: err, Reason: fmt.Sprintf("nvidia-smi gave no answer in %v: the driver hangs, or it starts the GPUs anew for "+
+			"each call, which nvidia-persistenced, or `sudo nvidia-smi -pm 1`, spares it", within)}
 	case said != "":
 		return &NoGPUError{Reason: "nvidia-smi says: " + said, Err: err}
 	default:
@@ -156,11 +199,6 @@ func queryFields() []string {
 	return []string{
 		"index", "uuid", "name", "driver_version", "memory.total", "memory.free", "compute_cap", "mig.mode.current", "pci.bus_id", "compute_mode",
 	}
-}
-
-// oldQueryFields leave out what the nvidia-smi of drivers before R510 refuses.
-func oldQueryFields() []string {
-	return []string{"index", "uuid", "name", "driver_version", "memory.total", "memory.free", "pci.bus_id", "compute_mode"}
 }
 
 const nameColumn = 2
@@ -256,14 +294,16 @@ func parseCUDA(summary string) string {
 }
 
 // Describe returns all that nvidia-smi tells of the GPUs, as XML. It has their serial numbers, and the programs that use them. That
-// there are none is an [ErrNoGPU].
+// there are none, or that it gives no answer in 20 s, is an [ErrNoGPU].
 func Describe(ctx context.Context, run Runner) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
 	out, err := call(ctx, run, "nvidia-smi", "-q", "-x")
 	if notFound(err) {
 		out, err = call(ctx, run, wslSMI, "-q", "-x")
 	}
 	if err != nil {
-		return "", noGPU(out, err)
+		return "", noGPU(out, err, probeLimit)
 	}
 	return string(out), nil
 }

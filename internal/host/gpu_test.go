@@ -19,7 +19,9 @@ import (
 
 const (
 	fullQuery = "nvidia-smi --query-gpu=index,uuid,name,driver_version,memory.total,memory.free,compute_cap,mig.mode.current,pci.bus_id,compute_mode --format=csv,noheader,nounits"
-	oldQuery  = "nvidia-smi --query-gpu=index,uuid,name,driver_version,memory.total,memory.free,pci.bus_id,compute_mode --format=csv,noheader,nounits"
+	r470Query = "nvidia-smi --query-gpu=index,uuid,name,driver_version,memory.total,memory.free,mig.mode.current,pci.bus_id,compute_mode --format=csv,noheader,nounits"
+	r440Query = "nvidia-smi --query-gpu=index,uuid,name,driver_version,memory.total,memory.free,pci.bus_id,compute_mode --format=csv,noheader,nounits"
+	noCompute = "Field \"compute_cap\" is not a valid field to query.\n"
 )
 
 type reply struct {
@@ -81,7 +83,8 @@ func TestProbe(t *testing.T) {
 			map[string]reply{
 				fullQuery: {out: "0, GPU-a, NVIDIA A100-SXM4-40GB, 535.183.01, 40960, 40000, 8.0, Enabled, 00000000:07:00.0, Default\r\n" +
 					"3, GPU-b, Tesla T4, 535.183.01, 15360, 15000, 7.5, [N/A], 00000000:08:00.0, Exclusive_Process\n\n"},
-				"nvidia-smi": {err: failed},
+				"nvidia-smi -L": {},
+				"nvidia-smi":    {err: failed},
 			},
 			host.GPUs{Driver: "535.183.01", Devices: []host.GPU{
 				{UUID: "GPU-a", Name: "NVIDIA A100-SXM4-40GB", Compute: "8.0", MemoryMiB: 40960, FreeMiB: 40000, MIG: true, BusID: "00000000:07:00.0", ComputeMode: "Default"},
@@ -98,11 +101,27 @@ func TestProbe(t *testing.T) {
 		},
 		"a driver that does not know compute_cap": {
 			map[string]reply{
-				fullQuery:    {out: "Field \"compute_cap\" is not a valid field to query.\n", err: failed},
-				oldQuery:     {out: "0, GPU-a, Tesla V100-SXM2-16GB, 470.161.03, 16160, 16000, 00000000:00:1E.0, Default\n"},
+				fullQuery: {out: noCompute, err: failed},
+				r470Query: {out: "0, GPU-a, A100-SXM4-40GB, 470.161.03, 40960, 40000, Enabled, 00000000:00:1E.0, Default\n"},
+				"nvidia-smi -L": {out: "GPU 0: A100-SXM4-40GB (UUID: GPU-a)\n" +
+					"  MIG 1g.5gb      Device  0: (UUID: MIG-x)\n"},
 				"nvidia-smi": {out: "| NVIDIA-SMI 470.161.03   Driver Version: 470.161.03   CUDA Version: 11.4     |"},
 			},
 			host.GPUs{Driver: "470.161.03", CUDA: "11.4", Devices: []host.GPU{
+				{
+					UUID: "GPU-a", Name: "A100-SXM4-40GB", MemoryMiB: 40960, FreeMiB: 40000, BusID: "00000000:00:1E.0", ComputeMode: "Default",
+					MIG: true, Instances: []host.Instance{{UUID: "MIG-x", Profile: "1g.5gb"}},
+				},
+			}},
+		},
+		"a driver that knows no MIG either": {
+			map[string]reply{
+				fullQuery:    {out: noCompute, err: failed},
+				r470Query:    {out: "Field \"mig.mode.current\" is not a valid field to query.\n", err: failed},
+				r440Query:    {out: "0, GPU-a, Tesla V100-SXM2-16GB, 440.33.01, 16160, 16000, 00000000:00:1E.0, Default\n"},
+				"nvidia-smi": {out: "| NVIDIA-SMI 440.33.01    Driver Version: 440.33.01    CUDA Version: 10.2     |"},
+			},
+			host.GPUs{Driver: "440.33.01", CUDA: "10.2", Devices: []host.GPU{
 				{UUID: "GPU-a", Name: "Tesla V100-SXM2-16GB", MemoryMiB: 16160, FreeMiB: 16000, BusID: "00000000:00:1E.0", ComputeMode: "Default"},
 			}},
 		},
@@ -201,12 +220,75 @@ func TestProbeHangs(t *testing.T) {
 				if took := time.Since(start); took != 5*time.Second {
 					t.Errorf("took %v", took)
 				}
-				if !errors.Is(err, host.ErrNoGPU) || !strings.Contains(err.Error(), "gave no answer in 5s") {
+				if !errors.Is(err, host.ErrNoGPU) || !strings.Contains(err.Error(), "gave no answer in 5s") || !strings.Contains(err.Error(), "nvidia-smi -pm 1") {
 					t.Errorf("got %v", err)
 				}
 			})
 		})
 	}
+}
+
+// slow takes 4 s for each call, as with several GPUs and persistence mode off.
+func slow(run host.Runner) host.Runner {
+	return func(ctx context.Context, argv ...string) ([]byte, error) {
+		select {
+		case <-time.After(4 * time.Second):
+			return run(ctx, argv...)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// Each call takes seconds, and all of them more than one may.
+func TestProbeSlow(t *testing.T) {
+	t.Parallel()
+	replies := split(migList, migXML)
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		got, err := host.Probe(t.Context(), slow(smi(replies)))
+		if took := time.Since(start); err != nil || got.CUDA != "12.8" || len(got.Devices[0].Instances) != 2 || took != 12*time.Second {
+			t.Errorf("after %v: %+v, %v", took, got, err)
+		}
+	})
+}
+
+// Where instances cannot be listed, none was looked for: that is not the same as a GPU without any.
+func TestProbeInstancesUnlisted(t *testing.T) {
+	t.Parallel()
+	replies := split(migList, migXML)
+	synctest.Test(t, func(t *testing.T) {
+		_, err := host.Probe(t.Context(), func(ctx context.Context, argv ...string) ([]byte, error) {
+			if argv[len(argv)-1] == "-L" {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return smi(replies)(ctx, argv...)
+		})
+		none, ok := errors.AsType[*host.NoGPUError](err)
+		if !ok || !none.Hangs || !strings.Contains(none.Reason, "nvidia-persistenced") {
+			t.Errorf("got %v", err)
+		}
+	})
+	replies["nvidia-smi -L"] = reply{"Unable to determine the device handle\n", errors.New("exit status 15")}
+	if _, err := host.Probe(t.Context(), smi(replies)); !errors.Is(err, host.ErrNoGPU) || !strings.Contains(err.Error(), "says: Unable to determine") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A caller's own end, sooner than the probe's, is the caller's.
+func TestProbeWithinLess(t *testing.T) {
+	t.Parallel()
+	replies := split(migList, migXML)
+	synctest.Test(t, func(t *testing.T) {
+		why := errors.New("no answer within 7s")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 7*time.Second, why)
+		defer cancel()
+		_, err := host.Probe(ctx, slow(smi(replies)))
+		if !errors.Is(err, why) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 // A summary that hangs costs its field and not the result.

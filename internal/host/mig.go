@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"regexp"
 	"strconv"
@@ -19,22 +20,29 @@ type Instance struct {
 	FreeMiB   int
 }
 
-// gpu is the instance as what a container gets. An engine built on it fits no other profile, so the profile is part of the name.
+// gpu is the instance as what a container gets. An engine built on it fits no other profile, so the profile is part of the name. Of a GPU
+// that is not known, as on another host, the instance is not known either and has no name.
 func (i Instance) gpu(of GPU) GPU {
-	of.Name += " MIG " + i.Profile
+	if of.Name != "" {
+		of.Name += " MIG " + i.Profile
+	}
+	of.Part = fmt.Sprintf("%d:%d", of.Index, i.Index)
 	of.UUID, of.MemoryMiB, of.FreeMiB, of.Instances = i.UUID, i.MemoryMiB, i.FreeMiB, nil
 	return of
 }
 
-// instances fills in the instances of the GPUs that are split. nvidia-smi -L names them, and only -q knows their memory. What neither
-// says is left out: a GPU without known instances cannot be chosen, with a sentence that says so.
-func (p *prober) instances(ctx context.Context, gpus *GPUs) {
-	if list, err := call(ctx, p.run, p.program, "-L"); err == nil {
-		parseInstances(string(list), gpus.Devices)
+// instances fills in the instances of the GPUs that are split. nvidia-smi -L names them; without it nothing is known of what a container would
+// get. Only -q knows their memory, without which the rest still holds, and it has the CUDA version as well.
+func (p *prober) instances(ctx context.Context, gpus *GPUs) error {
+	list, err := p.ask(ctx, "-L")
+	if err != nil {
+		return noGPU(list, err, callLimit)
 	}
-	if query, err := call(ctx, p.run, p.program, "-q", "-x"); err == nil {
-		parseInstanceMemory(strings.NewReader(string(query)), gpus.Devices)
+	parseInstances(string(list), gpus.Devices)
+	if query, err := p.ask(ctx, "-q", "-x"); err == nil {
+		gpus.CUDA = parseInstanceMemory(strings.NewReader(string(query)), gpus.Devices)
 	}
+	return nil
 }
 
 // parseInstances reads nvidia-smi -L, which prints the instances of a GPU under its line.
@@ -62,9 +70,10 @@ func parseInstances(list string, devices []GPU) {
 	}
 }
 
-// parseInstanceMemory reads nvidia-smi -q -x up to where it is none any more.
-func parseInstanceMemory(query io.Reader, devices []GPU) {
+// parseInstanceMemory reads nvidia-smi -q -x up to where it is none any more, and returns the CUDA version.
+func parseInstanceMemory(query io.Reader, devices []GPU) (cuda string) {
 	var log struct {
+		CUDA string `xml:"cuda_version"`
 		GPUs []struct {
 			UUID      string `xml:"uuid"`
 			Instances []struct {
@@ -77,7 +86,7 @@ func parseInstanceMemory(query io.Reader, devices []GPU) {
 		} `xml:"gpu"`
 	}
 	if err := xml.NewDecoder(query).Decode(&log); err != nil && !errors.Is(err, io.EOF) {
-		return
+		return told(log.CUDA)
 	}
 	for _, g := range log.GPUs {
 		for i := range devices {
@@ -93,6 +102,7 @@ func parseInstanceMemory(query io.Reader, devices []GPU) {
 			}
 		}
 	}
+	return told(log.CUDA)
 }
 
 func inMiB(text string) int { return mebibytes(strings.TrimSuffix(strings.TrimSpace(text), " MiB")) }

@@ -10,12 +10,11 @@ import (
 	"github.com/dalirun/dalirun/internal/host"
 )
 
-// split are two GPUs, of which MIG splits the first, as the driver tells of them by its four answers. The forms are those of NVIDIA's
+// split are two GPUs, of which MIG splits the first, as the driver tells of them by its three answers. The forms are those of NVIDIA's
 // MIG User Guide; no such GPU was at hand.
-func split(query, list, xml string) map[string]reply {
+func split(list, xml string) map[string]reply {
 	return map[string]reply{
-		fullQuery:          {out: query},
-		"nvidia-smi":       {out: "CUDA Version: 12.8"},
+		fullQuery:          {out: migQuery},
 		"nvidia-smi -L":    {out: list},
 		"nvidia-smi -q -x": {out: xml},
 	}
@@ -32,6 +31,7 @@ GPU 1: NVIDIA A100-SXM4-80GB (UUID: GPU-e52dfcc4-406d-a3d4-f787-4402b535877a)
 	migXML = `<?xml version="1.0" ?>
 <!DOCTYPE nvidia_smi_log SYSTEM "nvsmi_device_v12.dtd">
 <nvidia_smi_log>
+	<cuda_version>12.8</cuda_version>
 	<gpu id="00000000:07:00.0">
 		<mig_devices>
 			<mig_device><index>0</index><gpu_instance_id>3</gpu_instance_id><fb_memory_usage><total>19968 MiB</total><reserved>0 MiB</reserved><used>38 MiB</used><free>19930 MiB</free></fb_memory_usage></mig_device>
@@ -51,7 +51,7 @@ GPU 1: NVIDIA A100-SXM4-80GB (UUID: GPU-e52dfcc4-406d-a3d4-f787-4402b535877a)
 
 func TestInstances(t *testing.T) {
 	t.Parallel()
-	got, err := host.Probe(t.Context(), smi(split(migQuery, migList, migXML)))
+	got, err := host.Probe(t.Context(), smi(split(migList, migXML)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +61,9 @@ func TestInstances(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got.Devices[0].Instances); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got.CUDA != "12.8" {
+		t.Errorf("CUDA %q", got.CUDA)
 	}
 	if in := got.Devices[1].Instances; in != nil {
 		t.Errorf("a GPU that is not split has %+v", in)
@@ -73,7 +76,7 @@ func TestInstancesOfOldDriver(t *testing.T) {
 	list := "GPU 0: A100-PCIE-40GB (UUID: GPU-b614723c-e261-4605-066e-79daab4c00ff)\n" +
 		"  MIG 1g.5gb Device 0: (UUID: MIG-GPU-b614723c-e261-4605-066e-79daab4c00ff/9/0)\n"
 	for _, xml := range []string{"", "<nvidia_smi_log><gpu>", "no XML"} {
-		got, err := host.Probe(t.Context(), smi(split(migQuery, list, xml)))
+		got, err := host.Probe(t.Context(), smi(split(list, xml)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -92,13 +95,17 @@ func TestSelectInstances(t *testing.T) {
 			MIG: index != 2, Instances: instances,
 		}
 	}
-	of := host.GPUs{Devices: []host.GPU{
+	of := host.GPUs{Driver: "570.86.10", Devices: []host.GPU{
 		gpu(0, host.Instance{Index: 0, UUID: "MIG-11112222", Profile: "1g.5gb", MemoryMiB: 4864, FreeMiB: 4800},
 			host.Instance{Index: 1, UUID: "MIG-33334444", Profile: "1g.5gb"}, host.Instance{Index: 2, UUID: "MIG-55556666", Profile: "2g.10gb"}),
 		gpu(1),
 		gpu(2),
 	}}
-	alike := host.GPUs{Devices: []host.GPU{gpu(0, of.Devices[0].Instances[:2]...), gpu(1)}}
+	alike := host.GPUs{Driver: "570.86.10", Devices: []host.GPU{gpu(0, of.Devices[0].Instances[:2]...), gpu(1)}}
+	old := host.GPUs{Driver: "565.57.01", Devices: alike.Devices}
+	computing := host.GPUs{Driver: "580.10", Devices: []host.GPU{
+		gpu(0, host.Instance{Profile: "1c.3g.20gb", UUID: "MIG-11112222"}, host.Instance{Index: 1, Profile: "1c.3g.20gb", UUID: "MIG-33334444"}),
+	}}
 	for _, c := range []struct {
 		gpus string
 		of   host.GPUs
@@ -116,6 +123,13 @@ func TestSelectInstances(t *testing.T) {
 		{"device=0", of, nil, "unlike GPUs"},
 		{"device=0:0,2", of, nil, "unlike GPUs"},
 		{"device=0,0:1", alike, nil, "GPU 0:1 is named twice"},
+		{"device=2,2", of, nil, "GPU 2 is named twice"},
+		{"all", old, nil, "2 GPUs are asked for, and with drivers before R570 a program that gets a MIG instance sees nothing else: name one, as in --gpus device=0:0; there is 0 A100"},
+		{"device=0:1,0:0", old, nil, "name one, as in --gpus device=0:1"},
+		{"device=0:1", old, []string{"A100 MIG 1g.5gb MIG-33334444"}, ""},
+		{"all", host.GPUs{Devices: alike.Devices}, nil, "before R570"},
+		{"all", computing, nil, "a program sees one compute instance of a GPU instance: name one, as in --gpus device=0:0"},
+		{"device=0:1", computing, []string{"A100 MIG 1c.3g.20gb MIG-33334444"}, ""},
 		{"device=0:3", of, nil, "there is no GPU 0:3: there is 0 A100 (GPU-aaaaaaaa), 0:0 MIG 1g.5gb (MIG-11112222), 0:1"},
 		{"device=MIG-99990000", of, nil, "there is no GPU MIG-99990000: there is "},
 		{"device=MIG-", of, nil, "there is no GPU MIG-"},
@@ -206,13 +220,101 @@ func TestFromCDI(t *testing.T) {
 	}
 }
 
+// Of GPUs on another host it is known which there are, and that has to tell them apart.
+func TestSelectFromCDI(t *testing.T) {
+	t.Parallel()
+	const a, b, mig = "GPU-aaaa1111-0000", "GPU-bbbb2222-0000", "MIG-cccc3333-0000"
+	both := []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=" + a, "nvidia.com/gpu=" + b, "nvidia.com/gpu=all"}
+	parts := []string{"nvidia.com/gpu=0:0", "nvidia.com/gpu=0:1", "nvidia.com/gpu=" + mig, "nvidia.com/gpu=1"}
+	for _, c := range []struct {
+		listed []string
+		gpus   string
+		want   []string // address, UUID
+		says   string
+	}{
+		{both, "all", []string{"0 ", "1 "}, ""},
+		{both, "device=1", []string{"1 "}, ""},
+		{both, "device=" + b, []string{b + " " + b}, ""},
+		{both, "device=GPU-bbbb", []string{b + " " + b}, ""},
+		{both, "device=GPU-dddd", nil, "there is no GPU GPU-dddd: there is 0, 1, " + a + ", " + b},
+		{both, "device=" + b + ",GPU-bbbb2", nil, "is named twice"},
+		{both, "device=0,0", nil, "GPU 0 is named twice"},
+		{parts, "device=0:1", []string{"0:1 "}, ""},
+		{parts, "device=MIG-cccc", []string{mig + " " + mig}, ""},
+		{parts, "device=0", nil, "name one, as in --gpus device=0:0"},
+		{parts, "device=1,0:1", nil, "name one, as in --gpus device=0:1"},
+		{[]string{"nvidia.com/gpu=" + mig}, "all", []string{mig + " " + mig}, ""},
+	} {
+		t.Run(c.gpus, func(t *testing.T) {
+			t.Parallel()
+			offered, err := host.FromCDI(c.listed)
+			if err != nil {
+				t.Fatal(err)
+			}
+			chosen, err := offered.Select(c.gpus)
+			if c.says != "" {
+				if err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Fatalf("got %+v, %v; want an error that says %q", chosen, err, c.says)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, d := range chosen {
+				got = append(got, d.Address()+" "+d.UUID)
+				if d.Name != "" {
+					t.Errorf("%s is called %q, and nothing is known of it", d.Address(), d.Name)
+				}
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestCDIName(t *testing.T) {
+	t.Parallel()
+	whole := host.GPUs{Devices: []host.GPU{{Name: "T4", UUID: "GPU-aaaa1111"}, {Name: "T4", Index: 1, UUID: "GPU-bbbb2222"}}}
+	split := host.GPUs{Devices: []host.GPU{{
+		Name: "A100", UUID: "GPU-aaaa1111", MIG: true, Instances: []host.Instance{{UUID: "MIG-cccc3333"}, {Index: 1, UUID: "MIG-dddd4444"}},
+	}}}
+	for name, c := range map[string]struct {
+		of     host.GPUs
+		gpus   string
+		listed []string
+		want   string
+	}{
+		"by index":                     {whole, "device=1", []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=all"}, "nvidia.com/gpu=1"},
+		"the beginning of a UUID":      {whole, "device=GPU-bbbb", []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1"}, "nvidia.com/gpu=1"},
+		"UUIDs alone":                  {whole, "device=1", []string{"nvidia.com/gpu=GPU-aaaa1111", "nvidia.com/gpu=GPU-bbbb2222"}, "nvidia.com/gpu=GPU-bbbb2222"},
+		"not listed":                   {whole, "device=1", []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"}, ""},
+		"nothing is listed":            {whole, "device=1", nil, ""},
+		"an instance":                  {split, "device=0:1", []string{"nvidia.com/gpu=0:0", "nvidia.com/gpu=0:1"}, "nvidia.com/gpu=0:1"},
+		"an instance by UUID":          {split, "device=MIG-dddd", []string{"nvidia.com/gpu=0:0", "nvidia.com/gpu=0:1"}, "nvidia.com/gpu=0:1"},
+		"an instance, UUIDs alone":     {split, "device=0:1", []string{"nvidia.com/gpu=MIG-cccc3333", "nvidia.com/gpu=MIG-dddd4444"}, "nvidia.com/gpu=MIG-dddd4444"},
+		"an instance is not its GPU":   {split, "device=0:1", []string{"nvidia.com/gpu=0", "nvidia.com/gpu=GPU-aaaa1111"}, ""},
+		"one that nobody knows better": {host.GPUs{Devices: []host.GPU{{}}}, "all", []string{"nvidia.com/gpu="}, ""},
+	} {
+		chosen, err := c.of.Select(c.gpus)
+		if err != nil || len(chosen) != 1 {
+			t.Fatalf("%s: %+v, %v", name, chosen, err)
+		}
+		if got := host.CDIName(c.listed, chosen[0]); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
 // Whatever the two answers about instances say, what is found is whole.
 func FuzzInstances(f *testing.F) {
 	f.Add(migList, migXML)
 	f.Add("GPU 0: A (UUID: GPU-x)\n  MIG 1g.5gb Device 0: (UUID: MIG-GPU-x/9/0)\n", "<a><b></a>")
 	f.Add("GPU 99999999999999999999: \n  MIG x Device 99999999999999999999: (UUID: MIG-)", "")
 	f.Fuzz(func(t *testing.T, list, xml string) {
-		got, err := host.Probe(t.Context(), smi(split(migQuery, list, xml)))
+		got, err := host.Probe(t.Context(), smi(split(list, xml)))
 		if err != nil || len(got.Devices) != 2 {
 			t.Fatalf("got %+v, %v", got, err)
 		}

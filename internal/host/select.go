@@ -48,7 +48,7 @@ func ParseGPUs(gpus string) (count int, devices []string, err error) {
 // Select returns the GPUs, or the MIG instances, that gpus names: an index (0), an instance of one (0:1), a UUID or its first letters.
 // A GPU that is split stands for its instances, since that is what containers get. Naming one that is not there is an error that
 // lists those that are, and so is naming GPUs of different models or profiles: one engine serves all of them, and runs only on the
-// model it was built on.
+// model it was built on. Several MIG instances are an error where a program sees one alone.
 func (g GPUs) Select(gpus string) ([]GPU, error) {
 	count, names, err := ParseGPUs(gpus)
 	if err != nil {
@@ -81,7 +81,29 @@ func (g GPUs) Select(gpus string) ([]GPU, error) {
 			return nil, fmt.Errorf("%w: %s", errUnlike, g.list())
 		}
 	}
+	if err := g.visible(chosen); err != nil {
+		return nil, err
+	}
 	return chosen, nil
+}
+
+// visible refuses what a program in the container would not see: CUDA shows it one MIG instance and nothing else with drivers before R570, and
+// one compute instance (1c.3g.40gb) of each GPU instance with later ones. Source: NVIDIA's MIG User Guide, device enumeration. A driver
+// that is not known counts as an old one: nor is it known then whether the instances are alike.
+func (g GPUs) visible(chosen []GPU) error {
+	part := slices.IndexFunc(chosen, func(d GPU) bool { return d.Part != "" })
+	if part < 0 || len(chosen) == 1 {
+		return nil
+	}
+	const sentence = "%d GPUs are asked for, and %s: name one, as in --gpus device=%s; there is %s"
+	branch, _, _ := strings.Cut(g.Driver, ".")
+	if number, err := strconv.Atoi(branch); err != nil || number < 570 {
+		return fmt.Errorf(sentence, len(chosen), "with drivers before R570 a program that gets a MIG instance sees nothing else", chosen[part].Address(), g.list())
+	}
+	if _, profile, _ := strings.Cut(chosen[part].Name, " MIG "); strings.Contains(profile, "c.") {
+		return fmt.Errorf(sentence, len(chosen), "a program sees one compute instance of a GPU instance", chosen[part].Address(), g.list())
+	}
+	return nil
 }
 
 var errUnlike = errors.New("unlike GPUs cannot share an engine, which runs only on the model that it was built on")
@@ -94,7 +116,7 @@ func (g GPUs) named(names []string) ([]GPU, error) {
 			return nil, err
 		}
 		for _, d := range found {
-			if slices.ContainsFunc(chosen, func(c GPU) bool { return c.Index == d.Index && c.UUID == d.UUID && c.Name == d.Name && d.UUID != "" }) {
+			if slices.ContainsFunc(chosen, func(c GPU) bool { return c.Address() == d.Address() }) {
 				return nil, fmt.Errorf("GPU %s is named twice", name)
 			}
 			chosen = append(chosen, d)
@@ -105,22 +127,26 @@ func (g GPUs) named(names []string) ([]GPU, error) {
 
 func (g GPUs) find(name string) ([]GPU, error) {
 	for _, d := range g.Devices {
-		if strconv.Itoa(d.Index) == name || begins(d.UUID, name, "GPU-") {
+		if strconv.Itoa(d.Index) == name || begins(d.UUID, name) {
 			return d.parts()
 		}
 		for _, i := range d.Instances {
-			if fmt.Sprintf("%d:%d", d.Index, i.Index) == name || begins(i.UUID, name, "MIG-") {
+			if fmt.Sprintf("%d:%d", d.Index, i.Index) == name || begins(i.UUID, name) {
 				return []GPU{i.gpu(d)}, nil
 			}
+		}
+	}
+	for _, d := range g.Also {
+		if begins(d.UUID, name) {
+			return []GPU{d}, nil
 		}
 	}
 	return nil, fmt.Errorf("there is no GPU %s: there is %s", name, g.list())
 }
 
 // begins says whether name is a UUID or its first letters, so many that it is no chance.
-func begins(uuid, name, prefix string) bool {
-	const least = 4
-	return len(name) >= len(prefix)+least && strings.HasPrefix(name, prefix) && strings.HasPrefix(uuid, name)
+func begins(uuid, name string) bool {
+	return len(name) >= len("GPU-1234") && (strings.HasPrefix(name, "GPU-") || strings.HasPrefix(name, "MIG-")) && strings.HasPrefix(uuid, name)
 }
 
 // parts are what containers get of a GPU: itself, or its instances.
@@ -146,6 +172,9 @@ func (g GPUs) list() string {
 		for _, i := range d.Instances {
 			parts = append(parts, describe(fmt.Sprintf("%d:%d", d.Index, i.Index), "MIG "+i.Profile, i.UUID))
 		}
+	}
+	for _, d := range g.Also {
+		parts = append(parts, d.UUID)
 	}
 	return strings.Join(parts, ", ")
 }

@@ -120,7 +120,7 @@ func TestVerdictByLock(t *testing.T) {
 	}
 	must(t, lock.Release())
 	must(t, lock.Release())
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 has ended")
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 is gone")
 	if _, err := os.Stat(lock.Dir()); err != nil {
 		t.Errorf("the run's folder is gone: %v", err)
 	}
@@ -137,14 +137,14 @@ func TestVerdictByServerFile(t *testing.T) {
 	// A restart of this host need not be one of the container engine's.
 	wantVerdict(t, labels(w, container.RoleServer, container.LabelBoot, "boot-1"), here(), owner.Alive, "detached server")
 	// What else that run made is not the server.
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 has ended")
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 is gone")
 	wantVerdict(t, labels(w, container.RoleServer, container.LabelRun, "r0"), here(), owner.Dead, "r0 is gone")
 
 	must(t, os.Truncate(owner.ServerPath(w), 10))
 	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Unknown, "damaged")
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 has ended")
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 is gone")
 	must(t, owner.RemoveServer(w))
-	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Dead, "r1 has ended")
+	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Dead, "r1 is gone")
 }
 
 func TestVerdictOfWhatIsNoFile(t *testing.T) {
@@ -170,7 +170,8 @@ func TestVerdictOfWhatIsNoFile(t *testing.T) {
 func TestCheckersDisturbNobody(t *testing.T) {
 	t.Parallel()
 	w := workspace(t)
-	must(t, acquire(t, w, "free").Release())
+	must(t, os.MkdirAll(owner.RunDir(w, "free"), 0o700))
+	must(t, os.WriteFile(filepath.Join(owner.RunDir(w, "free"), "lock"), nil, 0o600)) // as a killed run leaves it
 	held := acquire(t, w, "held")
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
@@ -183,7 +184,7 @@ func TestCheckersDisturbNobody(t *testing.T) {
 				default:
 				}
 				// Two who look at one free lock both see it free.
-				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "free"), here(), owner.Dead, "has ended")
+				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "free"), here(), owner.Dead, "was killed")
 				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "held"), here(), owner.Alive, "lives")
 				owner.Verdict(labels(w, container.RoleBatch), here())
 			}
@@ -214,6 +215,53 @@ func TestAcquire(t *testing.T) {
 		if _, err := owner.Acquire(w, bad); err == nil {
 			t.Errorf("the run %q was acquired", bad)
 		}
+	}
+}
+
+// TestAcquireWhileOthersForget lets one process take the lock of a run while others take it and give it up, and delete its folder.
+func TestAcquireWhileOthersForget(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				l, err := owner.Acquire(w, "r1")
+				if errors.Is(err, owner.ErrRunHeld) {
+					continue
+				}
+				if err == nil && i == 0 {
+					err = os.RemoveAll(l.Dir())
+				}
+				if err == nil {
+					err = l.Release()
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 200 {
+		l, err := owner.Acquire(w, "r1")
+		if errors.Is(err, owner.ErrRunHeld) {
+			continue
+		}
+		must(t, err)
+		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Alive, "r1 lives")
+		must(t, l.Release())
+	}
+	close(stop)
+	wg.Wait()
+	if killed := owner.Killed(w); len(killed) > 0 {
+		t.Errorf("all ended in order, and %v count as killed", killed)
 	}
 }
 

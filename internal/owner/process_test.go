@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,6 +58,13 @@ func command(t *testing.T, mode, binary string, workspaces ...string) *exec.Cmd 
 	return cmd
 }
 
+func wantKilled(t *testing.T, workspace string, want ...string) {
+	t.Helper()
+	if got := owner.Killed(workspace); !slices.Equal(got, want) {
+		t.Errorf("%v were killed instead of %v", got, want)
+	}
+}
+
 func TestKilledRun(t *testing.T) {
 	t.Parallel()
 	w := workspace(t)
@@ -73,11 +81,15 @@ func TestKilledRun(t *testing.T) {
 	for range 3 {
 		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Alive, "r1 lives")
 	}
+	wantKilled(t, w)
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait() // says that it was killed
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 has ended")
-	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Dead, "r1 has ended")
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 was killed")
+	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Dead, "r1 was killed")
+	wantKilled(t, w, "r1")
 	must(t, acquire(t, w, "r1").Release())
+	wantKilled(t, w)
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 is gone")
 }
 
 // TestAnotherUser sees that a user who may not look does not judge. Root may look anywhere, so only root can start this test.
@@ -110,15 +122,16 @@ func TestAnotherUser(t *testing.T) {
 
 	// Closed: not even whether there is a lock can be told.
 	add(folder("closed", 0o700), owner.Unknown, owner.Unknown)
-	// The lock is there and free, but the run's folder is closed.
-	hidden := folder("hidden lock", 0o755)
-	folder("hidden lock/runs", 0o755)
+	// The run has ended, but its folder is closed.
+	hidden := folder("hidden run", 0o755)
+	folder("hidden run/runs", 0o755)
 	must(t, acquire(t, hidden, "r1").Release())
 	add(hidden, owner.Unknown, owner.Unknown)
 	// The lock can be seen, but not opened.
 	shut := folder("shut lock", 0o755)
 	folder("shut lock/runs", 0o755)
-	must(t, acquire(t, shut, "r1").Release())
+	held := acquire(t, shut, "r1")
+	t.Cleanup(func() { must(t, held.Release()) })
 	folder("shut lock/runs/r1", 0o755)
 	add(shut, owner.Unknown, owner.Unknown)
 	// The run is gone, but the server file cannot be read.

@@ -44,19 +44,20 @@ func Acquire(workspace, runID string) (*Lock, error) {
 		return nil, fmt.Errorf("lock the run: its ID %q is not a file name", runID)
 	}
 	path := lockPath(workspace, runID)
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("make the run's folder: %w", err)
-	}
 	file := flock.New(path)
 	tick := time.NewTicker(acquirePause)
 	defer tick.Stop()
 	for end := time.Now().Add(acquireFor); ; <-tick.C {
-		ok, err := file.TryLock()
-		if err != nil {
-			return nil, fmt.Errorf("lock the run: %w", err)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, fmt.Errorf("make the run's folder: %w", err)
 		}
-		if ok {
+		ok, err := file.TryLock()
+		if ok && isAt(path, file) {
 			return &Lock{dir: filepath.Dir(path), file: file}, nil
+		}
+		// Of a run that is over, another process may have removed the lock as this one took it, or the folder.
+		if err = errors.Join(err, file.Unlock()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("lock the run: %w", err)
 		}
 		if time.Now().After(end) {
 			return nil, fmt.Errorf("lock %s: %w", path, ErrRunHeld)
@@ -67,20 +68,53 @@ func Acquire(workspace, runID string) (*Lock, error) {
 // Dir returns the run's folder.
 func (l *Lock) Dir() string { return l.dir }
 
-// Release ends the run's life. The folder stays, since it holds the logs. It may be called twice.
+// Release ends the run's life in order: the lock's file goes. The folder stays, since it holds the logs. It may be called twice.
 func (l *Lock) Release() error {
-	if err := l.file.Unlock(); err != nil {
+	var err error
+	if l.file.Locked() { // whoever took the file before it is gone finds it gone then
+		err = os.Remove(l.file.Path())
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil // with the folder
+	}
+	if err = errors.Join(err, l.file.Unlock()); err != nil {
 		return fmt.Errorf("release the run's lock: %w", err)
 	}
 	return nil
+}
+
+// isAt says whether an open file is still the one at the path.
+func isAt(path string, file *flock.Flock) bool {
+	there, err := os.Lstat(path)
+	if err != nil {
+		return false
+	}
+	taken, err := file.Stat()
+	return err == nil && os.SameFile(there, taken)
+}
+
+// Killed returns the runs of a workspace that did not come to [Lock.Release], as their locks tell, which are there and free.
+// [Acquire] and Release make that forgotten. Runs that cannot be looked at are not among them.
+func Killed(workspace string) []string {
+	runs, err := os.ReadDir(filepath.Join(workspace, "runs"))
+	if err != nil {
+		return nil
+	}
+	var killed []string
+	for _, run := range runs {
+		if state, err := look(workspace, run.Name()); err == nil && state == lockFree {
+			killed = append(killed, run.Name())
+		}
+	}
+	return killed
 }
 
 // lockState is what a look at a run's lock tells.
 type lockState int
 
 const (
-	lockGone lockState = iota
-	lockFree
+	lockGone lockState = iota // the run ended in order, or its folder was deleted
+	lockFree                  // it was killed
 	lockHeld
 )
 
@@ -105,5 +139,9 @@ func look(workspace, runID string) (lockState, error) {
 	case !free:
 		return lockHeld, nil
 	}
-	return lockFree, file.Unlock()
+	state := lockFree
+	if !isAt(path, file) {
+		state = lockGone // the run ended as we looked
+	}
+	return state, file.Unlock()
 }

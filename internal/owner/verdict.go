@@ -77,7 +77,7 @@ func ofRun(workspace, run, boot, now string) (State, string) {
 	case state == lockGone:
 		return Dead, fmt.Sprintf("its run %s is gone", run)
 	default:
-		return Dead, fmt.Sprintf("its run %s has ended", run)
+		return Dead, fmt.Sprintf("its run %s was killed", run)
 	}
 }
 

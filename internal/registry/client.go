@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -14,27 +15,51 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"github.com/dalirun/dalirun/internal/container"
 )
 
 // configLimit bounds an image's configuration, in bytes. NVIDIA's have some ten thousand.
 const configLimit = 4 << 20
 
-// Client asks registries over HTTP. It tries nothing twice: what does not answer in time is told of, and a pull will see.
+// Options say how registries are asked.
+type Options struct {
+	// Login finds the credentials of a registry, HOST or HOST:PORT, and ends with its context. It is called once for a registry, and may take
+	// two thirds of Within. Nil: there are none.
+	Login func(ctx context.Context, registry string) (container.Login, error)
+	// Within bounds all look-ups of a client together, from the first one on.
+	Within time.Duration
+	// Transport is the way to a registry; nil is [http.DefaultTransport], with the proxy that the environment names.
+	Transport http.RoundTripper
+	// Elsewhere says that the container engine has credentials or a network of its own: what is refused here it may get.
+	Elsewhere bool
+}
+
+// Client asks registries over HTTP for what one verdict needs. Nothing is tried twice but what was refused with credentials, which is asked
+// for without them, as a pull does. What does not answer in time is told of, and a pull will see.
 type Client struct {
-	keychain  authn.Keychain
-	transport http.RoundTripper
-	within    time.Duration
+	options Options
+
+	mu     sync.Mutex
+	until  time.Time // when all look-ups end; zero before the first
+	logins map[string]func() (container.Login, error)
 }
 
-// New returns a client with the credentials of docker's configuration and its credential helpers, an anonymous token where there
-// are none, and the proxy that the environment names. One look-up takes no longer than within.
-func New(within time.Duration) *Client {
-	return NewWith(authn.DefaultKeychain, http.DefaultTransport, within)
+// New returns a client.
+func New(options Options) *Client {
+	if options.Login == nil {
+		options.Login = func(context.Context, string) (container.Login, error) { return container.Login{}, nil }
+	}
+	if options.Transport == nil {
+		options.Transport = http.DefaultTransport
+	}
+	return &Client{options: options, logins: map[string]func() (container.Login, error){}}
 }
 
-// NewWith returns a client with other credentials and another way to a registry.
-func NewWith(keychain authn.Keychain, transport http.RoundTripper, within time.Duration) *Client {
-	return &Client{keychain, transport, within}
+// CheckReference says what is wrong with the name of an image. Some that a container engine takes are none in a registry.
+func CheckReference(ref string) error {
+	_, err := name.ParseReference(ref)
+	return err
 }
 
 // Lookup reads the manifest and the configuration of ref for an architecture: some kilobytes. It is a [Lookup]; what it could not
@@ -44,20 +69,75 @@ func (c *Client) Lookup(ctx context.Context, ref, arch string) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("image reference %q: %w", ref, err)
 	}
-	limited, cancel := context.WithTimeout(ctx, c.within)
+	limited, cancel := context.WithDeadline(ctx, c.deadline())
 	defer cancel()
-	q := query{ref: ref, parsed: parsed, arch: arch}
-	found, err := q.ask(limited, c)
+	q := query{ref: ref, parsed: parsed, arch: arch, options: c.options}
+	found, fault := c.find(limited, &q)
 	switch {
-	case err == nil:
+	case fault == nil:
 		return found, nil
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.DeadlineExceeded):
 		return Image{}, context.Cause(ctx)
-	case limited.Err() != nil:
-		return Image{}, q.fault(NoAnswer, fmt.Errorf("nothing came within %s", c.within))
 	default:
-		return Image{}, q.explain(err)
+		return Image{}, fault
 	}
+}
+
+// deadline is when all look-ups end.
+func (c *Client) deadline() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.until.IsZero() {
+		c.until = time.Now().Add(c.options.Within)
+	}
+	return c.until
+}
+
+// find asks with the credentials that are stored, if there are any, and then without.
+func (c *Client) find(ctx context.Context, q *query) (Image, *Error) {
+	login, err := c.login(ctx, q.parsed.Context().RegistryStr())
+	var refused *Error
+	switch {
+	case errors.Is(err, errNoLogin):
+		return Image{}, q.fault(BadCredentials, err) // a pull would wait as well
+	case err != nil:
+		refused = q.fault(BadCredentials, err)
+	case login != (container.Login{}):
+		found, fault := q.ask(ctx, login)
+		if !fault.denied() {
+			return found, fault
+		}
+		refused = fault
+	}
+	found, fault := q.ask(ctx, container.Login{})
+	if fault != nil && refused != nil && (fault.denied() || refused.denied()) {
+		return Image{}, refused
+	}
+	return found, fault
+}
+
+// errNoLogin is a credential helper that gave no answer in time.
+var errNoLogin = errors.New("the credential helper gave no answer")
+
+// login returns the credentials of a registry. Who asks while they are being found waits.
+func (c *Client) login(ctx context.Context, registry string) (container.Login, error) {
+	c.mu.Lock()
+	find, ok := c.logins[registry]
+	if !ok {
+		find = sync.OnceValues(func() (container.Login, error) {
+			limit := min(c.options.Within*2/3, time.Until(c.deadline()))
+			limited, cancel := context.WithTimeout(ctx, limit)
+			defer cancel()
+			login, err := c.options.Login(limited, registry)
+			if limited.Err() != nil {
+				return container.Login{}, fmt.Errorf("%w within %s", errNoLogin, limit.Round(time.Millisecond))
+			}
+			return login, err
+		})
+		c.logins[registry] = find
+	}
+	c.mu.Unlock()
+	return find()
 }
 
 // query is one look-up.
@@ -65,18 +145,32 @@ type query struct {
 	ref      string
 	parsed   name.Reference
 	arch     string
-	loggedIn bool // there were credentials
+	options  Options
+	loggedIn bool // it asks with credentials
 }
 
-func (q *query) ask(ctx context.Context, c *Client) (Image, error) {
-	auth, err := q.credentials(ctx, c.keychain)
-	if err != nil {
-		return Image{}, err
+func (q *query) ask(ctx context.Context, login container.Login) (Image, *Error) {
+	auth := authn.Anonymous
+	if q.loggedIn = login != (container.Login{}); q.loggedIn {
+		auth = authn.FromConfig(authn.AuthConfig{
+			Username: login.Username, Password: login.Password, IdentityToken: login.IdentityToken, RegistryToken: login.RegistryToken,
+		})
 	}
-	q.loggedIn = auth != authn.Anonymous
+	image, err := q.read(ctx, auth)
+	switch {
+	case err == nil:
+		return image, nil
+	case ctx.Err() != nil:
+		return Image{}, q.fault(NoAnswer, fmt.Errorf("nothing came within %s", q.options.Within))
+	default:
+		return Image{}, q.explain(err)
+	}
+}
+
+func (q *query) read(ctx context.Context, auth authn.Authenticator) (Image, error) {
 	repository := q.parsed.Context()
 	// Signed in by hand: remote.Get would wrap any other transport in one that tries again after 1 s and 3 s.
-	signedIn, err := transport.NewWithContext(ctx, repository.Registry, auth, transport.NewUserAgent(c.transport, "dalirun"),
+	signedIn, err := transport.NewWithContext(ctx, repository.Registry, auth, transport.NewUserAgent(q.options.Transport, "dalirun"),
 		[]string{repository.Scope(transport.PullScope)})
 	if err != nil {
 		return Image{}, err
@@ -90,28 +184,6 @@ func (q *query) ask(ctx context.Context, c *Client) (Image, error) {
 		return Image{}, err
 	}
 	return q.describe(image)
-}
-
-// credentials are those of the registry. A credential helper is a program, and may hang.
-func (q *query) credentials(ctx context.Context, keychain authn.Keychain) (authn.Authenticator, error) {
-	type answer struct {
-		auth authn.Authenticator
-		err  error
-	}
-	answers := make(chan answer, 1)
-	go func() {
-		auth, err := authn.Resolve(ctx, keychain, q.parsed.Context())
-		answers <- answer{auth, err}
-	}()
-	select {
-	case a := <-answers:
-		if a.err != nil {
-			return nil, q.fault(BadCredentials, a.err)
-		}
-		return a.auth, nil
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
 }
 
 // choose takes the image for the architecture, of an index or by itself.
@@ -164,11 +236,15 @@ func (q *query) describe(image v1.Image) (Image, error) {
 		name, value, _ := strings.Cut(pair, "=")
 		found.Env[name] = value
 	}
-	for _, l := range manifest.Layers {
+	for i, l := range manifest.Layers {
 		if l.Size < 0 {
 			return Image{}, fmt.Errorf("layer %s has %d bytes", l.Digest, l.Size)
 		}
-		found.Layers = append(found.Layers, Layer{Digest: l.Digest.String(), Size: l.Size})
+		layer := Layer{Digest: l.Digest.String(), Size: l.Size}
+		if len(config.RootFS.DiffIDs) == len(manifest.Layers) {
+			layer.Unpacked = config.RootFS.DiffIDs[i].String()
+		}
+		found.Layers = append(found.Layers, layer)
 	}
 	return found, nil
 }

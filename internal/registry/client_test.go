@@ -10,12 +10,14 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/go-containerregistry/pkg/authn"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/registry/registrytest"
 )
@@ -25,6 +27,15 @@ const (
 	within     = 3 * time.Second
 )
 
+func anonymous() *registry.Client { return registry.New(registry.Options{Within: within}) }
+
+// as returns a client with stored credentials.
+func as(user string) *registry.Client {
+	return registry.New(registry.Options{Within: within, Login: func(context.Context, string) (container.Login, error) {
+		return container.Login{Username: user, Password: "nvapi"}, nil
+	}})
+}
+
 // Both ways to store an image are read, and nothing but kilobytes.
 func TestLookup(t *testing.T) {
 	t.Parallel()
@@ -32,7 +43,7 @@ func TestLookup(t *testing.T) {
 	s.PushNGC(t)
 	alone := s.Push(t, "team/odd_name:v1", registrytest.Image{Arch: "arm64", Env: []string{"A=b=c", "EMPTY="}, Layers: []int64{7, 1 << 40}})
 
-	found, err := registry.New(within).Lookup(t.Context(), s.Host()+"/"+server2503, "arm64")
+	found, err := anonymous().Lookup(t.Context(), s.Host()+"/"+server2503, "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,6 +55,9 @@ func TestLookup(t *testing.T) {
 		if got := found.Env[name]; got != value {
 			t.Errorf("%s=%q, want %q", name, got, value)
 		}
+	}
+	if l := found.Layers[0]; l.Unpacked != l.Digest { // of the test's registry, whose layers are not compressed
+		t.Errorf("layer %+v", l)
 	}
 	if found.Arch != "arm64" || len(found.Layers) != 20 || found.Compressed() != 9_193_997_050 || !strings.HasPrefix(found.Digest, "sha256:") {
 		t.Errorf("found %s with %d layers, %d bytes, %s", found.Arch, len(found.Layers), found.Compressed(), found.Digest)
@@ -57,7 +71,7 @@ func TestLookup(t *testing.T) {
 		t.Errorf("it took %d requests: %q", n, s.Requests())
 	}
 
-	found, err = registry.New(within).Lookup(t.Context(), alone, "arm64")
+	found, err = anonymous().Lookup(t.Context(), alone, "arm64")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +81,7 @@ func TestLookup(t *testing.T) {
 	if found.Compressed() != 7+1<<40 {
 		t.Errorf("%d bytes", found.Compressed())
 	}
-	again, err := registry.New(within).Lookup(t.Context(), s.Host()+"/team/odd_name@"+found.Digest, "arm64")
+	again, err := anonymous().Lookup(t.Context(), s.Host()+"/team/odd_name@"+found.Digest, "arm64")
 	if err != nil || again.Digest != found.Digest {
 		t.Errorf("by its digest: %+v, %v", again, err)
 	}
@@ -80,34 +94,60 @@ func TestLookupWithToken(t *testing.T) {
 	s.PushNGC(t)
 	s.Token("")
 	ref := s.Host() + "/" + server2503
-	if _, err := registry.New(within).Lookup(t.Context(), ref, "amd64"); err != nil {
+	if _, err := anonymous().Lookup(t.Context(), ref, "amd64"); err != nil {
 		t.Errorf("anonymous: %v", err)
 	}
 	if asked := s.Requests(); !slices.Contains(asked, "GET /proxy_auth") {
 		t.Errorf("no token was asked for: %q", asked)
 	}
 	s.Token("$oauthtoken")
-	if _, err := registry.New(within).Lookup(t.Context(), ref, "amd64"); kind(err) != registry.Unauthorized {
+	if _, err := anonymous().Lookup(t.Context(), ref, "amd64"); kind(err) != registry.Unauthorized {
 		t.Errorf("a private image, anonymous: %v", err)
 	}
-	c := registry.NewWith(keychain{authn.AuthConfig{Username: "$oauthtoken", Password: "nvapi"}, nil}, http.DefaultTransport, within)
-	if _, err := c.Lookup(t.Context(), ref, "amd64"); err != nil {
+	if _, err := as("$oauthtoken").Lookup(t.Context(), ref, "amd64"); err != nil {
 		t.Errorf("with credentials: %v", err)
 	}
-	c = registry.NewWith(keychain{authn.AuthConfig{Username: "stale", Password: "nvapi"}, nil}, http.DefaultTransport, within)
-	_, err := c.Lookup(t.Context(), ref, "amd64")
+	_, err := as("stale").Lookup(t.Context(), ref, "amd64")
 	if kind(err) != registry.Unauthorized || !strings.Contains(err.Error(), "does not take the credentials that are stored") {
 		t.Errorf("with stale credentials: %v", err)
 	}
 }
 
-type keychain struct {
-	config authn.AuthConfig
-	err    error
+// Credentials that are refused do not hide what everybody may read: a pull asks without them as well.
+func TestLookupWithStaleLogin(t *testing.T) {
+	t.Parallel()
+	for _, code := range []int{http.StatusUnauthorized, http.StatusForbidden} {
+		s := registrytest.New(t)
+		s.PushNGC(t)
+		s.Answer(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.URL.Path == "/v2/" && r.Header.Get("Authorization") == "":
+				w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+				w.WriteHeader(http.StatusUnauthorized)
+			case r.Header.Get("Authorization") != "":
+				http.Error(w, `{"errors":[{"code":"DENIED","message":"expired"}]}`, code)
+			default:
+				s.Registry(w, r)
+			}
+		})
+		if _, err := as("stale").Lookup(t.Context(), s.Host()+"/"+server2503, "amd64"); err != nil {
+			t.Errorf("%d: %v", code, err)
+		}
+	}
 }
 
-func (k keychain) Resolve(authn.Resource) (authn.Authenticator, error) {
-	return authn.FromConfig(k.config), k.err
+// An engine with credentials and a network of its own may get what is refused here.
+func TestLookupElsewhere(t *testing.T) {
+	t.Parallel()
+	for code, final := range map[int]bool{401: false, 403: false, 404: true} {
+		s := registrytest.New(t)
+		s.Status(code)
+		_, err := registry.New(registry.Options{Within: within, Elsewhere: true}).Lookup(t.Context(), s.Host()+"/a/b:c", "amd64")
+		fault, ok := errors.AsType[*registry.Error](err)
+		if !ok || fault.Final() != final {
+			t.Errorf("%d: %v", code, err)
+		}
+	}
 }
 
 func kind(err error) registry.Kind {
@@ -141,7 +181,7 @@ func TestLookupFails(t *testing.T) {
 		hint  string
 	}{
 		{"401", status(401), "amd64", registry.Unauthorized, true, "HOST wants credentials: 401 Unauthorized, words of the registry", "`docker login HOST`"},
-		{"403", status(403), "amd64", registry.Forbidden, true, "HOST forbids reading it: 403 Forbidden, words", "as somebody who may read it"},
+		{"403", status(403), "amd64", registry.Forbidden, true, "a firewall or the registry HOST forbids reading it: 403 Forbidden, words", "as somebody who may read it"},
 		{"404", status(404), "amd64", registry.NotFound, true, "HOST has no such image or tag: 404 Not Found, words", "check the name and the tag"},
 		{"429", status(429), "amd64", registry.RateLimited, false, "HOST was asked too often from here: 429 Too Many Requests", "wait some minutes"},
 		{"500", status(500), "amd64", registry.Failing, false, "HOST has an error of its own: 500 Internal Server Error", "try again later"},
@@ -171,7 +211,7 @@ func TestLookupFails(t *testing.T) {
 		s.PushNGC(t)
 		tt.set(s)
 		began := time.Now()
-		_, err := registry.New(within).Lookup(t.Context(), s.Host()+"/"+server2503, tt.arch)
+		_, err := anonymous().Lookup(t.Context(), s.Host()+"/"+server2503, tt.arch)
 		fault, ok := errors.AsType[*registry.Error](err)
 		if !ok {
 			t.Errorf("%s: %v", tt.name, err)
@@ -208,7 +248,16 @@ func TestLookupOfNobody(t *testing.T) {
 	secure.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0) // of the handshake that is refused
 	secure.StartTLS()
 	t.Cleanup(secure.Close)
-	c := registry.NewWith(authn.DefaultKeychain, &http.Transport{}, within)
+	// A name that is no address of this host is asked over TLS alone.
+	plain := registrytest.New(t)
+	c := registry.New(registry.Options{Within: within, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if addr == "mirror.test:5000" {
+				addr = plain.Host()
+			}
+			return (&net.Dialer{}).DialContext(ctx, network, addr)
+		},
+	}})
 	for name, tt := range map[string]struct {
 		ref  string
 		kind registry.Kind
@@ -216,6 +265,7 @@ func TestLookupOfNobody(t *testing.T) {
 	}{
 		"refused":      {gone + "/a/b:c", registry.NoAnswer, gone + " does not answer: dial tcp " + gone + ": connect: connection refused"},
 		"no such host": {"registry.invalid/a/b:c", registry.NoAnswer, "registry.invalid does not answer: dial tcp: lookup registry.invalid"},
+		"no TLS":       {"mirror.test:5000/a/b:c", registry.Insecure, "mirror.test:5000 speaks HTTP without TLS: http: server gave HTTP response"},
 		"not trusted":  {strings.TrimPrefix(secure.URL, "https://") + "/a/b:c", registry.Untrusted, "is not trusted: tls: failed to verify certificate: x509"},
 	} {
 		_, err := c.Lookup(t.Context(), tt.ref, "amd64")
@@ -234,38 +284,74 @@ func TestLookupEndsInTime(t *testing.T) {
 	s := registrytest.New(t)
 	s.Hang()
 	began := time.Now()
-	_, err := registry.New(100*time.Millisecond).Lookup(t.Context(), s.Host()+"/a/b:c", "amd64")
+	_, err := registry.New(registry.Options{Within: 100 * time.Millisecond}).Lookup(t.Context(), s.Host()+"/a/b:c", "amd64")
 	if kind(err) != registry.NoAnswer || !strings.Contains(err.Error(), "nothing came within 100ms") || time.Since(began) > 2*time.Second {
 		t.Errorf("after %s: %v", time.Since(began), err)
 	}
 	reason := errors.New("somebody pressed Ctrl-C")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(reason)
-	if _, err := registry.New(within).Lookup(ctx, s.Host()+"/a/b:c", "amd64"); !errors.Is(err, reason) {
+	if _, err := anonymous().Lookup(ctx, s.Host()+"/a/b:c", "amd64"); !errors.Is(err, reason) {
 		t.Errorf("cancelled: %v", err)
 	}
 }
 
-func TestCredentialHelpers(t *testing.T) {
+// All look-ups of a client have one time together.
+func TestLookupsEndTogether(t *testing.T) {
 	t.Parallel()
 	s := registrytest.New(t)
-	broken := keychain{err: errors.New(`exec: "docker-credential-osxkeychain": executable file not found in $PATH`)}
-	_, err := registry.NewWith(broken, http.DefaultTransport, within).Lookup(t.Context(), s.Host()+"/a/b:c", "amd64")
-	if kind(err) != registry.BadCredentials || !strings.Contains(err.Error(), "docker-credential-osxkeychain") {
-		t.Errorf("broken: %v", err)
+	s.Hang()
+	c := registry.New(registry.Options{Within: 300 * time.Millisecond})
+	began := time.Now()
+	for range 4 {
+		if _, err := c.Lookup(t.Context(), s.Host()+"/a/b:c", "amd64"); kind(err) != registry.NoAnswer {
+			t.Error(err)
+		}
 	}
-	release := make(chan struct{})
-	defer close(release)
-	_, err = registry.NewWith(stuck(release), http.DefaultTransport, 50*time.Millisecond).Lookup(t.Context(), s.Host()+"/a/b:c", "amd64")
-	if kind(err) != registry.NoAnswer {
-		t.Errorf("stuck: %v", err)
+	if took := time.Since(began); took > time.Second {
+		t.Errorf("four look-ups one after the other took %s", took)
 	}
 }
 
-// stuck is a credential helper that waits for somebody.
-type stuck chan struct{}
+// What helps is said of the credentials, not of the registry; and what everybody may read needs none.
+func TestCredentialHelpers(t *testing.T) {
+	t.Parallel()
+	s := registrytest.New(t)
+	s.PushNGC(t)
+	broken := registry.Options{Within: within, Login: func(context.Context, string) (container.Login, error) {
+		return container.Login{}, errors.New(`exec: "docker-credential-osxkeychain": executable file not found in $PATH`)
+	}}
+	if _, err := registry.New(broken).Lookup(t.Context(), s.Host()+"/"+server2503, "amd64"); err != nil {
+		t.Errorf("broken, a public image: %v", err)
+	}
+	s.Status(http.StatusUnauthorized)
+	_, err := registry.New(broken).Lookup(t.Context(), s.Host()+"/a/b:c", "amd64")
+	if kind(err) != registry.BadCredentials || !strings.Contains(err.Error(), "docker-credential-osxkeychain") {
+		t.Errorf("broken: %v", err)
+	}
+	s.Status(http.StatusNotFound)
+	if _, err := registry.New(broken).Lookup(t.Context(), s.Host()+"/a/b:c", "amd64"); kind(err) != registry.NotFound {
+		t.Errorf("broken, no such image: %v", err)
+	}
 
-func (s stuck) Resolve(authn.Resource) (authn.Authenticator, error) {
-	<-s
-	return authn.Anonymous, nil
+	var asked atomic.Int32
+	stuck := registry.New(registry.Options{Within: 300 * time.Millisecond, Login: func(ctx context.Context, _ string) (container.Login, error) {
+		asked.Add(1)
+		<-ctx.Done()
+		return container.Login{}, ctx.Err()
+	}})
+	began := time.Now()
+	var both sync.WaitGroup
+	for _, name := range []string{"/a/b:c", "/d/e:f"} {
+		both.Go(func() {
+			_, err := stuck.Lookup(t.Context(), s.Host()+name, "amd64")
+			if kind(err) != registry.BadCredentials || !strings.Contains(err.Error(), "the credential helper gave no answer within 200ms") {
+				t.Errorf("stuck: %v", err)
+			}
+		})
+	}
+	both.Wait()
+	if took := time.Since(began); asked.Load() != 1 || took > time.Second {
+		t.Errorf("stuck: asked %d times in %s", asked.Load(), took)
+	}
 }

@@ -17,13 +17,14 @@ type Kind string
 // The kinds.
 const (
 	Unauthorized   Kind = "unauthorized"    // 401
-	Forbidden      Kind = "forbidden"       // 403
+	Forbidden      Kind = "forbidden"       // 403, of the registry or of what stands between
 	NotFound       Kind = "not-found"       // 404
 	RateLimited    Kind = "rate-limited"    // 429
 	Failing        Kind = "failing"         // 5xx
 	NoAnswer       Kind = "no-answer"       // in time, or at all: refused, no such host, a proxy
 	Untrusted      Kind = "untrusted"       // its certificate
-	BadCredentials Kind = "bad-credentials" // docker's configuration or a credential helper cannot be read
+	Insecure       Kind = "insecure"        // it speaks HTTP alone
+	BadCredentials Kind = "bad-credentials" // a credential helper fails, or gives no answer
 	OtherArch      Kind = "other-arch"      // the image is there, but not for the architecture
 	Unreadable     Kind = "unreadable"      // the answer is no registry's, or no image's
 )
@@ -34,7 +35,11 @@ type Error struct {
 	Ref      string // the image
 	Registry string // its registry: HOST or HOST:PORT
 	Err      error  // what was seen
-	text     string
+	// Advice is what else to do, which who asks may know; it ends the hint.
+	Advice string
+
+	text      string
+	elsewhere bool
 }
 
 // Error names the image, the registry and what was seen.
@@ -46,60 +51,82 @@ func (e *Error) Unwrap() error { return e.Err }
 // Final says that a pull would fail alike. The other kinds are doubts: the container engine has a network, a proxy, certificates
 // and mirrors of its own.
 func (e *Error) Final() bool {
-	switch e.Kind {
-	case Unauthorized, Forbidden, NotFound, OtherArch:
-		return true
-	default:
-		return false
-	}
+	return e.Kind == NotFound || e.Kind == OtherArch || e.denied() && !e.elsewhere
 }
+
+// denied says that others may get the image. Nobody was denied anything by no error.
+func (e *Error) denied() bool { return e != nil && (e.Kind == Unauthorized || e.Kind == Forbidden) }
 
 // Hint says what to do.
 func (e *Error) Hint() string {
+	if e.Advice != "" {
+		return e.advice() + "; " + e.Advice
+	}
+	return e.advice()
+}
+
+func (e *Error) advice() string {
 	switch e.Kind {
 	case Unauthorized:
 		return "check the name; for a private image: `docker login " + e.Registry + "`"
 	case Forbidden:
-		return "check the name; or `docker login " + e.Registry + "` as somebody who may read it"
+		return "check the name and the firewall; or `docker login " + e.Registry + "` as somebody who may read it"
 	case NotFound:
-		return "check the name and the tag; `--release` names another release, `--registry` another registry"
+		return "check the name and the tag"
 	case RateLimited:
 		return "wait some minutes, or `docker login " + e.Registry + "` for a higher limit"
 	case Failing:
-		return "try again later; `--registry` names a mirror"
+		return "try again later"
 	case NoAnswer:
-		return "check the network and the proxy (HTTPS_PROXY, NO_PROXY); `--registry` names a mirror"
+		return "check the network and the proxy (HTTPS_PROXY, NO_PROXY)"
 	case Untrusted:
 		return "name the certificates of your network's authority with SSL_CERT_FILE; the container engine has its own in /etc/docker/certs.d/" + e.Registry
+	case Insecure:
+		return "the container engine gets it if its configuration allows that: insecure-registries in Docker's daemon.json, insecure in Podman's registries.conf"
 	case BadCredentials:
 		return "correct docker's config.json and the credential helper that it names; `docker login " + e.Registry + "` writes them anew"
 	case OtherArch:
 		return "name an image that is built for this machine"
 	default:
-		return "check that `--registry` names a container registry, and not a proxy's or a portal's page"
+		return "check that " + e.Registry + " is a container registry, and that no proxy's or portal's page answers in its place"
 	}
 }
 
 // fault puts a kind in a sentence.
 func (q *query) fault(kind Kind, err error) *Error {
-	e := &Error{Kind: kind, Ref: q.ref, Registry: q.parsed.Context().RegistryStr(), Err: err}
-	said := map[Kind]string{
-		Unauthorized:   e.Registry + " wants credentials",
-		Forbidden:      e.Registry + " forbids reading it",
-		NotFound:       e.Registry + " has no such image or tag",
-		RateLimited:    e.Registry + " was asked too often from here",
-		Failing:        e.Registry + " has an error of its own",
-		NoAnswer:       e.Registry + " does not answer",
-		Untrusted:      "the certificate of " + e.Registry + " is not trusted",
-		BadCredentials: "the credentials for " + e.Registry + " cannot be read",
-		OtherArch:      e.Registry + " does not have it for " + q.arch,
-		Unreadable:     "what " + e.Registry + " answers is no image",
-	}[kind]
-	if kind == Unauthorized && q.loggedIn {
-		said = e.Registry + " does not take the credentials that are stored for it"
-	}
-	e.text = fmt.Sprintf("look up %s: %s: %s", q.ref, said, short(err.Error()))
+	e := &Error{Kind: kind, Ref: q.ref, Registry: q.parsed.Context().RegistryStr(), Err: err, elsewhere: q.options.Elsewhere}
+	e.text = fmt.Sprintf("look up %s: %s: %s", q.ref, q.sentence(kind, e.Registry), short(err.Error()))
 	return e
+}
+
+func (q *query) sentence(kind Kind, registry string) string {
+	switch kind {
+	case Unauthorized:
+		if q.loggedIn {
+			return registry + " does not take the credentials that are stored for it"
+		}
+		return registry + " wants credentials"
+	case Forbidden:
+		return "a firewall or the registry " + registry + " forbids reading it"
+	case NotFound:
+		return registry + " has no such image or tag"
+	case RateLimited:
+		return registry + " was asked too often from here"
+	case Failing:
+		return registry + " has an error of its own"
+	case NoAnswer:
+		return registry + " does not answer"
+	case Untrusted:
+		return "the certificate of " + registry + " is not trusted"
+	case Insecure:
+		return registry + " speaks HTTP without TLS"
+	case BadCredentials:
+		return "the credentials for " + registry + " cannot be read"
+	case OtherArch:
+		return registry + " does not have it for " + q.arch
+	default:
+		return "what " + registry + " answers is no image"
+	}
 }
 
 // explain finds the kind of an error of the registry's client.
@@ -112,6 +139,9 @@ func (q *query) explain(err error) *Error {
 	}
 	if answer, ok := errors.AsType[*transport.Error](err); ok {
 		return q.fault(kindOf(answer), errors.New(words(answer)))
+	}
+	if errors.Is(err, http.ErrSchemeMismatch) {
+		return q.fault(Insecure, inner(err))
 	}
 	if _, ok := errors.AsType[*url.Error](err); ok {
 		return q.fault(NoAnswer, inner(err))

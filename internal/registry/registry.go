@@ -15,8 +15,9 @@ type Image struct {
 
 // Layer is one layer as it is stored in the registry.
 type Layer struct {
-	Digest string
-	Size   int64 // bytes, compressed
+	Digest   string
+	Unpacked string // digest once it is unpacked; empty if the image does not say
+	Size     int64  // bytes, compressed
 }
 
 // Compressed is the sum of the layers, in bytes.

@@ -3,14 +3,16 @@ package release
 import (
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // Host is what of a host decides which release fits it.
 type Host struct {
 	// Driver is the version of NVIDIA's driver, 580.159.04. Empty, or no version: not known, and nothing is excluded by it.
 	Driver string
-	// Compute are the compute capabilities of the GPUs that will be used, 9.0. A value that is no version is left out. None: no GPU.
+	// CUDA is the newest CUDA that the driver runs, 13.0, by which the container runtime decides whether to start an image: see NVIDIA_REQUIRE_CUDA.
+	// Empty where it is not known, or where no container runtime asks for it, as for CDI devices.
+	CUDA string
+	// Compute are the compute capabilities of the GPUs that will be used, 9.0. A value that is no version is not known: a doubt. None: no GPU.
 	Compute []string
 	// DataCenter says that all of them are data center GPUs, which NVIDIA supports on older driver branches.
 	DataCenter bool
@@ -19,13 +21,15 @@ type Host struct {
 // Kind is the kind of a [Reason].
 type Kind string
 
-// The kinds of reasons. Those up to NotConfirmed keep [Newest] from taking a release.
+// The kinds of reasons. Those up to NotConfirmed keep [Newest] from taking a release; the others are doubts of [Release.Check].
 const (
 	DriverTooOld  Kind = "driver"
 	ComputeTooLow Kind = "compute"
 	NotConfirmed  Kind = "not-confirmed" // only an unconfirmed figure says that it fits
 	// OlderBranch: the release fits by CUDA's minor version compatibility, with a driver that is older than its notes ask for.
 	OlderBranch Kind = "older-branch"
+	// ComputeUnknown: drivers before R510 do not tell a GPU's compute capability, and of a GPU on another host nothing is known.
+	ComputeUnknown Kind = "compute-unknown"
 )
 
 // Reason is one reason why a release does not fit, or fits with a doubt.
@@ -35,19 +39,37 @@ type Reason struct {
 	Text string // a sentence without a full stop: what the release needs, what the host has
 }
 
-// Newest returns the newest release that fits the host, and for each newer one the reasons why it was not taken, newest first. A host
-// without a GPU gets the newest. If nothing fits, the release is zero and the reasons are those of all.
+// Newest returns the newest release that fits the host and whose TensorRT and Triton a source confirms, and for each newer one the reasons why it
+// was not taken, newest first: how trtexec is spoken to follows from TensorRT, and the image cannot always be asked. If nothing fits, the
+// release is zero and the reasons are those of all.
 func Newest(h Host) (Release, []Reason) {
 	var reasons []Reason
 	rows := All()
 	for i := range slices.Backward(rows) {
 		against := exclusions(rows, i, h)
 		if len(against) == 0 {
+			against = rows[i].unproven(h)
+		}
+		if len(against) == 0 {
 			return rows[i], reasons
 		}
 		reasons = append(reasons, against...)
 	}
 	return Release{}, reasons
+}
+
+// unproven is why a release that fits is not the host's default.
+func (r Release) unproven(h Host) []Reason {
+	switch {
+	case len(h.Compute) > 0 && !r.runsOnDriver(h): // by its neighbors alone, which its image may overrule
+		return []Reason{{r.Tag, NotConfirmed, "its CUDA is not confirmed"}}
+	case r.Triton == "" || r.Unconfirmed.Has(Triton):
+		return []Reason{{r.Tag, NotConfirmed, "its Triton is not confirmed"}}
+	case r.TensorRT == "" || r.Unconfirmed.Has(TensorRT):
+		return []Reason{{r.Tag, NotConfirmed, "its TensorRT is not confirmed"}}
+	default:
+		return nil
+	}
 }
 
 // Check returns what speaks against running r on a host, in the order driver, compute capability. Nothing is
@@ -63,6 +85,14 @@ func (r Release) Check(h Host) []Reason {
 	reasons := exclusions(rows, i, h)
 	if note, ok := r.olderBranch(h); ok && !slices.ContainsFunc(reasons, isKind(DriverTooOld)) {
 		reasons = append(reasons, note)
+	}
+	if newer := h.tooNewFor(r); newer != "" {
+		reasons = append(reasons, Reason{r.Tag, NewerGPU, newer})
+	}
+	if slices.ContainsFunc(h.Compute, func(c string) bool { return known(c).IsZero() }) {
+		reasons = append(reasons, Reason{
+			r.Tag, ComputeUnknown, fmt.Sprintf("it needs compute capability %s or higher, and that of the GPU is not known", r.MinCompute),
+		})
 	}
 	return reasons
 }
@@ -109,6 +139,25 @@ func exclusions(rows []Release, i int, h Host) []Reason {
 	add(compute, ComputeTooLow, "minimum compute capability",
 		fmt.Sprintf("it needs compute capability %s or higher, and the host has a GPU of %s", r.MinCompute, lowest))
 	return reasons
+}
+
+// tooNewFor says of a GPU that its architecture came with a later CUDA than r's. Within an architecture, code for a lower compute
+// capability runs. 9.x came with CUDA 11.8, 10.x to 12.x with 12.8 (from these on CMake's select_compute_arch and PyTorch's build know them);
+// that TensorRT of an older one builds nothing for them follows, and was not tried: a doubt.
+func (h Host) tooNewFor(r Release) string {
+	cuda := known(r.CUDA)
+	for _, c := range h.Compute {
+		gpu := known(c)
+		for _, came := range []struct {
+			major int
+			with  Version
+		}{{9, Version{Major: 11, Minor: 8}}, {10, Version{Major: 12, Minor: 8}}} {
+			if gpu.Major >= came.major && !cuda.IsZero() && cuda.Compare(came.with) < 0 {
+				return fmt.Sprintf("its CUDA %s is older than GPUs of compute capability %s, which came with CUDA %s: no engine may build", r.CUDA, gpu, came.with)
+			}
+		}
+	}
+	return ""
 }
 
 // shown is a version with a space before it; nothing if it is not known.
@@ -171,7 +220,7 @@ func (r Release) olderBranch(h Host) (Reason, bool) {
 func (h Host) lowestCompute() (Version, bool) {
 	var versions []Version
 	for _, c := range h.Compute {
-		if v := known(strings.TrimSpace(c)); !v.IsZero() {
+		if v := known(c); !v.IsZero() {
 			versions = append(versions, v)
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dalirun/dalirun/internal/release"
 )
 
@@ -14,23 +16,23 @@ func TestNewest(t *testing.T) {
 		host release.Host
 		want string
 	}{
-		"no GPU":                           {release.Host{}, "26.10"},
-		"H100":                             {release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}, "26.10"},
-		"newer driver":                     {release.Host{Driver: "610.43.02", Compute: []string{"12.0"}}, "26.10"},
-		"driver not known":                 {release.Host{Compute: []string{"8.6"}}, "26.10"},
-		"driver not readable":              {release.Host{Driver: "[N/A]", Compute: []string{"8.6"}}, "26.10"},
-		"compute not readable":             {release.Host{Driver: "580.10", Compute: []string{"[N/A]"}}, "26.10"},
-		"CUDA 12 only":                     {release.Host{Driver: "575.57.08", Compute: []string{"8.9"}}, "25.07"},
-		"first of CUDA 12":                 {release.Host{Driver: "525.60.13", Compute: []string{"8.0"}}, "25.07"},
-		"last of CUDA 11":                  {release.Host{Driver: "520.61.05", Compute: []string{"8.0"}}, "22.12"},
-		"Volta: 24.07 on is not confirmed": {release.Host{Driver: "580.10", Compute: []string{"7.0"}}, "24.06"},
-		"Pascal":                           {release.Host{Driver: "580.10", Compute: []string{"6.1"}}, "24.04"},
-		"weakest of two decides":           {release.Host{Driver: "580.10", Compute: []string{"9.0", "6.1"}}, "24.04"},
+		"no GPU":                           {release.Host{}, "26.07"},
+		"H100":                             {release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}, "26.07"},
+		"newer driver":                     {release.Host{Driver: "610.43.02", Compute: []string{"12.0"}}, "26.07"},
+		"driver not known":                 {release.Host{Compute: []string{"8.6"}}, "26.07"},
+		"driver not readable":              {release.Host{Driver: "[N/A]", Compute: []string{"8.6"}}, "26.07"},
+		"compute not readable":             {release.Host{Driver: "580.10", Compute: []string{"[N/A]"}}, "26.07"},
+		"CUDA 12 only":                     {release.Host{Driver: "575.57.08", Compute: []string{"8.9"}}, "25.03"},
+		"first of CUDA 12":                 {release.Host{Driver: "525.60.13", Compute: []string{"8.0"}}, "25.03"},
+		"last of CUDA 11":                  {release.Host{Driver: "520.61.05", Compute: []string{"8.0"}}, "22.11"},
+		"Volta: 24.06 on is not confirmed": {release.Host{Driver: "580.10", Compute: []string{"7.0"}}, "24.05"},
+		"Pascal":                           {release.Host{Driver: "580.10", Compute: []string{"6.1"}}, "24.02"},
+		"weakest of two decides":           {release.Host{Driver: "580.10", Compute: []string{"9.0", "6.1"}}, "24.02"},
 		"Maxwell":                          {release.Host{Driver: "580.10", Compute: []string{"5.2"}}, ""},
 		"driver too old for all":           {release.Host{Driver: "390.157", Compute: []string{"7.5"}}, ""},
 		"450 on a desktop":                 {release.Host{Driver: "450.80.02", Compute: []string{"7.5"}}, ""},
-		"450 in a data center":             {release.Host{Driver: "450.80.02", Compute: []string{"7.5"}, DataCenter: true}, "23.08"},
-		"470 in a data center":             {release.Host{Driver: "470.161.03", Compute: []string{"8.0"}, DataCenter: true}, "24.04"},
+		"450 in a data center":             {release.Host{Driver: "450.80.02", Compute: []string{"7.5"}, DataCenter: true}, "21.12"},
+		"470 in a data center":             {release.Host{Driver: "470.161.03", Compute: []string{"8.0"}, DataCenter: true}, "22.11"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -41,6 +43,38 @@ func TestNewest(t *testing.T) {
 			}
 			checkOneReasonPerNewer(t, got.Tag, reasons)
 		})
+	}
+}
+
+// A release is nobody's default before a source says which TensorRT and Triton it holds. Naming it works.
+func TestNewestIsConfirmed(t *testing.T) {
+	t.Parallel()
+	h := release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}
+	newest, reasons := release.Newest(h)
+	if newest.Triton == "" || newest.TensorRT == "" || newest.Unconfirmed&(release.TensorRT|release.Triton) != 0 {
+		t.Errorf("%s is the default, and %s is not confirmed", newest.Tag, newest.Unconfirmed)
+	}
+	want := []release.Reason{
+		{Tag: "26.10", Kind: release.NotConfirmed, Text: "its Triton is not confirmed"},
+		{Tag: "26.08", Kind: release.NotConfirmed, Text: "its TensorRT is not confirmed"},
+	}
+	if diff := cmp.Diff(want, reasons); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	// 24.02 fits by the release after it alone, and not once its image says that its CUDA is 12.3.
+	h470 := release.Host{Driver: "470.161.03", Compute: []string{"8.0"}, DataCenter: true}
+	_, reasons = release.Newest(h470)
+	if i := slices.IndexFunc(reasons, func(r release.Reason) bool { return r.Tag == "24.02" }); i < 0 || reasons[i].Text != "its CUDA is not confirmed" {
+		t.Errorf("reasons %v", reasons)
+	}
+	for _, reason := range want {
+		r, err := release.Find(reason.Tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if against := r.Check(h); len(against) != 0 {
+			t.Errorf("%s, named: %v", r.Tag, against)
+		}
 	}
 }
 
@@ -84,6 +118,11 @@ func TestReasons(t *testing.T) {
 		{"compute not confirmed, but the next is met", "24.10", release.Host{Driver: "580.10", Compute: []string{"7.5"}}, nil, ""},
 		{"CUDA 11 or 12 is not confirmed", "23.02", release.Host{Driver: "510.10", Compute: []string{"7.5"}}, []release.Kind{release.NotConfirmed}, "its CUDA is not confirmed"},
 		{"older branch", "25.03", release.Host{Driver: "535.183.01", Compute: []string{"8.6"}}, []release.Kind{release.OlderBranch}, "ask for driver 560 or newer; 535.183.01 runs it in CUDA's minor version compatibility mode"},
+		{"compute not known", "25.03", release.Host{Driver: "470.161.03", Compute: []string{""}, DataCenter: true}, []release.Kind{release.DriverTooOld, release.ComputeUnknown}, "it needs compute capability 7.5 or higher, and that of the GPU is not known"},
+		{"compute of one not known", "25.03", release.Host{Driver: "580.10", Compute: []string{"9.0", "[N/A]"}}, []release.Kind{release.ComputeUnknown}, "is not known"},
+		{"GPU newer than its CUDA", "21.07", release.Host{Driver: "580.10", Compute: []string{"8.6", "9.0"}}, []release.Kind{release.NewerGPU}, "its CUDA 11.4.0 is older than GPUs of compute capability 9.0, which came with CUDA 11.8"},
+		{"GPU newer than its CUDA 12", "24.05", release.Host{Driver: "580.10", Compute: []string{"12.0"}}, []release.Kind{release.NewerGPU}, "which came with CUDA 12.8"},
+		{"GPU that its CUDA knows", "25.01", release.Host{Driver: "580.10", Compute: []string{"12.0"}}, nil, ""},
 		{"all at once", "26.07", release.Host{Driver: "470.10", Compute: []string{"6.1"}}, []release.Kind{release.DriverTooOld, release.ComputeTooLow}, ""},
 		{"not in the table, later", "27.01", release.Host{Driver: "580.10", Compute: []string{"9.0"}}, []release.Kind{release.NotConfirmed, release.NotConfirmed}, "its CUDA is not confirmed"},
 		{"not in the table, between", "21.09", release.Host{Driver: "580.10", Compute: []string{"7.5"}}, nil, ""},

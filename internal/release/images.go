@@ -22,7 +22,7 @@ const (
 
 // IsDoubt says whether a reason of this kind stops nothing.
 func (k Kind) IsDoubt() bool {
-	return k == NotConfirmed || k == OlderBranch || k == NewerGPU
+	return k == NotConfirmed || k == OlderBranch || k == ComputeUnknown || k == NewerGPU
 }
 
 // Conflicts returns what speaks against a run of r with these images on a host whose container engine runs arch: that of the images against
@@ -52,7 +52,9 @@ func (r Release) Conflicts(exporter, server Image, h Host, arch string) []Reason
 	reasons = append(reasons, r.Check(h)...)
 	if r.EngineIn == ExporterImage || r.DALIIn == ExporterImage {
 		reasons = append(reasons, r.exporterDriver(exporter, h)...)
+		reasons = append(reasons, r.requirement(ExporterImage, exporter, h)...)
 	}
+	reasons = append(reasons, r.requirement(ServerImage, server, h)...)
 	return append(reasons, r.archList(server, h)...)
 }
 
@@ -82,7 +84,7 @@ func (r Release) exporterDriver(exporter Image, h Host) []Reason {
 	if !ok || known(cuda).IsZero() {
 		return nil
 	}
-	r.CUDA, r.MinDriver = number(cuda), minDriver(known(cuda))
+	r = r.withCUDA(number(cuda))
 	if r.runsOnDriver(h) {
 		return nil
 	}

@@ -14,6 +14,7 @@ func TestConflicts(t *testing.T) {
 	t.Parallel()
 	type env = map[string]string
 	h100 := release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}
+	a100 := release.Host{Driver: "580.159.04", Compute: []string{"8.0"}}
 	tests := map[string]struct {
 		tag              string
 		exporter, server release.Image
@@ -35,14 +36,14 @@ func TestConflicts(t *testing.T) {
 			"21.07",
 			release.Image{Env: env{"TRT_VERSION": "8.0.1.6"}},
 			release.Image{Env: env{"TRT_VERSION": "8.0.3.4"}},
-			h100,
+			a100,
 			[]release.Kind{release.TensorRTDiffers},
 			"TensorRT 8.0.1.6 of its exporter image would build an engine that TensorRT 8.0.3.4 of its server image cannot load",
 		},
 		"built by the same, said in other ways": {
-			"21.07", release.Image{Env: env{"TRT_VERSION": "8.0.1"}}, release.Image{Env: env{"TRT_VERSION": "8.0.1.6+cuda11.3"}}, h100, nil, "",
+			"21.07", release.Image{Env: env{"TRT_VERSION": "8.0.1"}}, release.Image{Env: env{"TRT_VERSION": "8.0.1.6+cuda11.3"}}, a100, nil, "",
 		},
-		"one of them says nothing": {"21.07", release.Image{Env: env{}}, release.Image{Env: env{"TRT_VERSION": "8.0.3.4"}}, h100, nil, ""},
+		"one of them says nothing": {"21.07", release.Image{Env: env{}}, release.Image{Env: env{"TRT_VERSION": "8.0.3.4"}}, a100, nil, ""},
 		"no engine on a CPU": {
 			"21.07", release.Image{Env: env{"TRT_VERSION": "8.0.1.6"}}, release.Image{Env: env{"TRT_VERSION": "8.0.3.4", "CUDA_VERSION": "99.0"}}, release.Host{}, nil, "",
 		},
@@ -80,6 +81,17 @@ func TestConflicts(t *testing.T) {
 			[]release.Kind{release.DriverTooOld},
 			"CUDA 12.1 of its exporter image needs driver 525",
 		},
+		"CUDA of the image that serializes is the row's, whose notes allow the driver": {
+			"24.04", release.Image{Env: env{"CUDA_VERSION": "12.4.1.003"}}, release.Image{}, release.Host{Driver: "470.161.03", Compute: []string{"8.0"}, DataCenter: true}, nil, "",
+		},
+		"CUDA of the image that serializes is another than the row's, whose notes allow the driver": {
+			"24.04",
+			release.Image{Env: env{"CUDA_VERSION": "12.8.1.012"}},
+			release.Image{},
+			release.Host{Driver: "470.161.03", Compute: []string{"8.0"}, DataCenter: true},
+			[]release.Kind{release.DriverTooOld},
+			"CUDA 12.8.1.012 of its exporter image needs driver 525",
+		},
 		"compute capability by the table": {
 			"25.03",
 			release.Image{},
@@ -97,7 +109,7 @@ func TestConflicts(t *testing.T) {
 			"compiled for compute capability 8.0 or higher, and the host has a GPU of 7.5",
 		},
 		"a GPU that the image is too old for": {
-			"24.06",
+			"25.03",
 			release.Image{},
 			release.Image{Env: env{"CUDA_ARCH_LIST": "7.0 8.0 9.0"}},
 			release.Host{Driver: "580.10", Compute: []string{"12.0"}},
@@ -105,7 +117,7 @@ func TestConflicts(t *testing.T) {
 			"up to 9.0, and the host has a GPU of 12.0",
 		},
 		"PTX for such a GPU": {
-			"24.06", release.Image{}, release.Image{Env: env{"CUDA_ARCH_LIST": "7.0 8.0 9.0+PTX"}}, release.Host{Driver: "580.10", Compute: []string{"12.0"}}, nil, "",
+			"25.03", release.Image{}, release.Image{Env: env{"CUDA_ARCH_LIST": "7.0 8.0 9.0+PTX"}}, release.Host{Driver: "580.10", Compute: []string{"12.0"}}, nil, "",
 		},
 		"the same major version": {
 			"24.06", release.Image{}, release.Image{Env: env{"CUDA_ARCH_LIST": "7.0 8.0 8.6"}}, release.Host{Driver: "580.10", Compute: []string{"8.9"}}, nil, "",
@@ -147,10 +159,10 @@ func TestConflicts(t *testing.T) {
 
 func TestDoubts(t *testing.T) {
 	t.Parallel()
-	doubts := []release.Kind{release.NotConfirmed, release.OlderBranch, release.NewerGPU}
+	doubts := []release.Kind{release.NotConfirmed, release.OlderBranch, release.ComputeUnknown, release.NewerGPU}
 	for _, k := range []release.Kind{
 		release.DriverTooOld, release.ComputeTooLow, release.NotConfirmed, release.OlderBranch, release.OtherArch, release.TensorRTDiffers,
-		release.TensorRTUnknown, release.DALINewer, release.NewerGPU,
+		release.TensorRTUnknown, release.DALINewer, release.NewerGPU, release.ComputeUnknown,
 	} {
 		if k.IsDoubt() != slices.Contains(doubts, k) {
 			t.Errorf("%s is a doubt: %v", k, k.IsDoubt())

@@ -81,8 +81,6 @@ type Release struct {
 	// NotesDriver is the branch that the release notes ask for on GPUs that are not for data centers. An older branch, down to
 	// MinDriver, runs in CUDA's minor version compatibility mode: seen with tritonserver:26.06 on an RTX A6000 with 580.159.
 	NotesDriver int
-	// ImageDriver is the driver that this CUDA was shipped with. It is no minimum.
-	ImageDriver string
 	// DataCenterDrivers are the first versions of the older branches that the release notes allow on data center GPUs, where the
 	// image's compatibility package bridges the gap. Nil where the notes were not read.
 	DataCenterDrivers []string
@@ -126,12 +124,11 @@ func (r Release) ref(registry, name string) string {
 	return fmt.Sprintf("%s/nvidia/%s:%s-py3", registry, name, r.Tag)
 }
 
-// WithEnv returns the release with what the environment of its server image says: TRT_VERSION, CUDA_VERSION, CUDA_DRIVER_VERSION,
-// DALI_VERSION and TRITON_SERVER_VERSION. These figures are then confirmed. Values that are no version are left out.
+// WithEnv returns the release with what the environment of its server image says: TRT_VERSION, CUDA_VERSION, DALI_VERSION and
+// TRITON_SERVER_VERSION. These figures are then confirmed. Values that are no version are left out.
 func (r Release) WithEnv(env map[string]string) Release {
 	for name, value := range env {
-		v, err := ParseVersion(value)
-		if err != nil {
+		if _, err := ParseVersion(value); err != nil {
 			continue
 		}
 		value = number(value)
@@ -140,11 +137,7 @@ func (r Release) WithEnv(env map[string]string) Release {
 			r.TensorRT = value
 			r.Unconfirmed &^= TensorRT
 		case "CUDA_VERSION":
-			r.CUDA = value
-			r.MinDriver = minDriver(v)
-			r.Unconfirmed &^= CUDA
-		case "CUDA_DRIVER_VERSION":
-			r.ImageDriver = value
+			r = r.withCUDA(value)
 		case "DALI_VERSION":
 			r.DALI = value
 			r.Unconfirmed &^= DALI
@@ -153,6 +146,18 @@ func (r Release) WithEnv(env map[string]string) Release {
 			r.Unconfirmed &^= Triton
 		}
 	}
+	return r
+}
+
+// withCUDA returns the release with the CUDA that an image says. Of another CUDA than the row's, by major and minor version, the notes of
+// the row say nothing: neither which driver they ask for nor which older ones the image's compatibility package bridges.
+func (r Release) withCUDA(cuda string) Release {
+	was, is := known(r.CUDA), known(cuda)
+	if was.Major != is.Major || was.Minor != is.Minor {
+		r.NotesDriver, r.DataCenterDrivers = 0, nil
+	}
+	r.CUDA, r.MinDriver = cuda, minDriver(is)
+	r.Unconfirmed &^= CUDA
 	return r
 }
 

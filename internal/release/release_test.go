@@ -26,7 +26,7 @@ func TestTableIsSound(t *testing.T) {
 		for _, s := range slices.Concat([]string{r.TensorRT, r.CUDA, r.MinCompute}, r.DataCenterDrivers) {
 			version(t, s)
 		}
-		for _, s := range []string{r.Triton, r.DALI, r.ORT, r.ImageDriver} {
+		for _, s := range []string{r.Triton, r.DALI, r.ORT} {
 			if s != "" {
 				version(t, s)
 			}
@@ -172,10 +172,10 @@ func TestWithEnv(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := r.WithEnv(map[string]string{
-		"PATH": "/usr/bin", "TRT_VERSION": "10.6.0.26+cuda13.0", "CUDA_VERSION": "12.6.3.004", "CUDA_DRIVER_VERSION": "560.35.05", "DALI_VERSION": "2.4.0", "TRITON_SERVER_VERSION": "",
+		"PATH": "/usr/bin", "TRT_VERSION": "10.6.0.26+cuda13.0", "CUDA_VERSION": "12.6.3.004", "DALI_VERSION": "2.4.0", "TRITON_SERVER_VERSION": "",
 	})
 	want := r
-	want.TensorRT, want.CUDA, want.ImageDriver, want.DALI = "10.6.0.26", "12.6.3.004", "560.35.05", "2.4.0"
+	want.TensorRT, want.CUDA, want.DALI = "10.6.0.26", "12.6.3.004", "2.4.0"
 	want.MinDriver = 525
 	want.Unconfirmed = release.Triton | release.NotesDriver | release.MinCompute | release.DALIPython
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -184,6 +184,37 @@ func TestWithEnv(t *testing.T) {
 	if _, err := release.Trtexec(got.TensorRTVersion(), build()); err != nil {
 		t.Error(err)
 	}
+}
+
+// The notes of a row are about its CUDA. An image under the row's tag with another one cannot pass by them.
+func TestWithEnvOfAnotherCUDA(t *testing.T) {
+	t.Parallel()
+	r, err := release.Find("24.03") // CUDA 12.4; the notes allow 470.57 in data centers
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := release.Host{Driver: "470.161.03", Compute: []string{"8.0"}, DataCenter: true}
+	for cuda, want := range map[string][]release.Kind{
+		"12.4.1.003": nil,
+		"12.8.1.012": {release.DriverTooOld},
+		"13.0.0.044": {release.DriverTooOld},
+	} {
+		with := r.WithEnv(map[string]string{"CUDA_VERSION": cuda})
+		if diff := cmp.Diff(want, kindsOf(with.Check(old))); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", cuda, diff)
+		}
+		if kept := with.NotesDriver != 0; kept != (want == nil) {
+			t.Errorf("%s: driver %d of the notes", cuda, with.NotesDriver)
+		}
+	}
+}
+
+func kindsOf(reasons []release.Reason) []release.Kind {
+	var kinds []release.Kind
+	for _, reason := range reasons {
+		kinds = append(kinds, reason.Kind)
+	}
+	return kinds
 }
 
 // An image of any name and tag is a release by what it says of itself.

@@ -36,7 +36,6 @@ func dialects() []Dialect {
 	return []Dialect{
 		{From: Version{Major: 8}, ExplicitBatch: "--explicitBatch", BuildOnly: "--buildOnly", FP16: "--fp16"},
 		{From: Version{Major: 8, Minor: 2}, BuildOnly: "--buildOnly", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
-		{From: Version{Major: 8, Minor: 4}, BuildOnly: "--buildOnly", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
 		{From: Version{Major: 8, Minor: 6}, BuildOnly: "--skipInference", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
 		{From: Version{Major: 9}, BuildOnly: "--skipInference", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity, PlanVersion: "--getPlanVersionOnly"},
 		{From: Version{Major: 11}, BuildOnly: "--skipInference", LayerInfo: layerInfo, Verbosity: verbosity, PlanVersion: "--getPlanVersionOnly"},

@@ -14,21 +14,24 @@ import (
 	"github.com/dalirun/dalirun/internal/release"
 )
 
-// Each golden command and what it may hold is written out here from the table of trtexec's options that was counted in
-// NVIDIA/TensorRT's sampleOptions.cpp on each release branch; it is not made from the package's own data.
+// Each golden command and what it may hold is written out here from a table of trtexec's options; it is not made from the package's own data.
+// Sources: S counted in NVIDIA/TensorRT's sampleOptions.cpp on each release branch; H in the help of a real trtexec 10.6 (testdata);
+// M not in the list of what 11 removed, in NVIDIA's guide to it; I inferred: --exportLayerInfo came with --profilingVerbosity and
+// --dumpLayerInfo, which are counted; the first release with --noTF32 is one of TensorRT 7, and that of --loadEngine older than all here.
 //
-//	option                      exists in
-//	--explicitBatch             6.0 … 9.3
-//	--buildOnly                 … 9.3
-//	--skipInference             8.6 …
-//	--fp16                      … 10.16
-//	--noTF32                    7.1 … (of 11 NVIDIA's list of what it removed says so)
-//	--timingCacheFile           8.0 …
-//	--profilingVerbosity        8.2 …
-//	--exportLayerInfo           8.2 …
-//	--getPlanVersionOnly        9.0 …
-//	--loadEngine                all
-//	--onnx --saveEngine --minShapes --optShapes --maxShapes  all
+//	option                      exists in    source
+//	--explicitBatch             6.0 … 9.3    S
+//	--buildOnly                 … 9.3        S
+//	--skipInference             8.6 …        S H
+//	--fp16                      … 10.16      S H
+//	--noTF32                    7.1 …        I H M
+//	--timingCacheFile           8.0 …        S H
+//	--profilingVerbosity        8.2 …        S H
+//	--exportLayerInfo           8.2 …        I H M
+//	--getPlanVersionOnly        9.0 …        S H
+//	--loadEngine                all          I H M; S from 9.0 on, with --getPlanVersionOnly
+//	--onnx --saveEngine         all          S H
+//	--minShapes --optShapes --maxShapes  all S H
 func TestTrtexecGolden(t *testing.T) {
 	t.Parallel()
 	const (
@@ -48,19 +51,23 @@ func TestTrtexecGolden(t *testing.T) {
 		{"8.4.2.4", "fp16", false, "--fp16 --buildOnly" + cache + layers, ""},
 		{"8.6.1", "fp16", false, "--fp16 --skipInference" + cache + layers, ""},
 		{"9.3.0", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
+		{"10.0", "fp16", false, "--fp16 --skipInference" + cache + layers, asked}, // the first without --explicitBatch and --buildOnly
 		{"10.3", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
 		{"10.9.0.34", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
 		{"10.16.0.72", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
 		{"10.16.0.72", "fp16", true, "--fp16 --skipInference" + cache + layers, asked},
+		{"11.0", "fp16", true, "--skipInference" + cache + layers, asked}, // the first without --fp16
 		{"11.1.0.106", "fp16", true, "--skipInference" + cache + layers, asked},
 		{"12.0", "fp16", true, "--skipInference" + cache + layers, asked},
 		{"8.0.1.6", "fp32", false, "--explicitBatch --noTF32 --buildOnly" + cache, ""},
 		{"8.4.2.4", "fp32", false, "--noTF32 --buildOnly" + cache + layers, ""},
 		{"8.6.1", "fp32", false, "--noTF32 --skipInference" + cache + layers, ""},
 		{"9.3.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
+		{"10.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
 		{"10.3", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
 		{"10.9.0.34", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
 		{"10.16.0.72", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
+		{"11.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
 		{"11.1.0.106", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
 		{"12.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
 	}
@@ -91,6 +98,18 @@ func TestTrtexecGolden(t *testing.T) {
 				t.Errorf("TensorRT %s needs a cast: %t", v, release.NeedsCast(v))
 			}
 		})
+	}
+}
+
+// A dialect begins where trtexec changed, and nowhere else.
+func TestDialectOf(t *testing.T) {
+	t.Parallel()
+	for tensorRT, from := range map[string]string{
+		"8.0.1.6": "8.0", "8.2.0": "8.2", "8.4.2.4": "8.2", "8.5.3": "8.2", "8.6.1": "8.6", "9.3.0": "9.0", "10.0": "9.0", "10.16.1": "9.0", "11.0": "11.0", "12.0": "11.0",
+	} {
+		if d, err := release.DialectOf(version(t, tensorRT)); err != nil || d.From != version(t, from) {
+			t.Errorf("TensorRT %s is spoken to as %s, %v; want %s", tensorRT, d.From, err, from)
+		}
 	}
 }
 
@@ -174,6 +193,7 @@ func TestTrtexecRefuses(t *testing.T) {
 		want     string
 	}{
 		"fp16 on 11":             {"11.0", func(*release.EngineBuild) {}, "TensorRT 11.0: trtexec of this TensorRT does not cast"},
+		"fp16 on 11.1":           {"11.1.0.106", func(*release.EngineBuild) {}, "TensorRT 11.1.0.106: trtexec of this TensorRT does not cast"},
 		"layers on 8.0":          {"8.0.1.6", func(b *release.EngineBuild) { b.LayerInfo = "l" }, "cannot describe layers"},
 		"TensorRT 7":             {"7.2.3.4", func(*release.EngineBuild) {}, "older than 8.0"},
 		"TensorRT not known":     {"0.0", func(*release.EngineBuild) {}, "TRT_VERSION"},
@@ -197,7 +217,7 @@ func TestTrtexecRefuses(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("got %v, %v; want an error with %q", args, err, tt.want)
 			}
-			if name == "fp16 on 11" && !errors.Is(err, release.ErrNeedsCast) {
+			if strings.HasPrefix(name, "fp16 on 11") && !errors.Is(err, release.ErrNeedsCast) {
 				t.Errorf("%v is not ErrNeedsCast", err)
 			}
 		})

@@ -11,6 +11,7 @@ const (
 		"or use --accel cpu"
 	driverHint  = "update the driver, or take a release that it can run: `dalirun doctor` says which (--release YY.MM)"
 	releaseHint = "take one --release YY.MM for both images, and NVIDIA's plain -py3 ones"
+	memoryHint  = "stop what else uses the GPU (`nvidia-smi`), choose another one with --gpus device=…, or lower --max-batch and --opt-batch"
 )
 
 // hostRows are what the container engine and NVIDIA's part of it say when they cannot start a container with a GPU, and what
@@ -88,15 +89,7 @@ func hostRows() []Remedy {
 // gpuRows are what programs in a container say of its GPU.
 func gpuRows() []Remedy {
 	re := regexp.MustCompile
-	const memoryHint = "stop what else uses the GPU (`nvidia-smi`), choose another one with --gpus device=…, or lower --max-batch and --opt-batch"
 	return []Remedy{
-		{
-			ID: "gpu-out-of-memory", Tool: "trtexec", Kind: pipeline.ContainerFailed, Pain: []int{27},
-			Pattern: re(`Cuda failure: out of memory|Cuda Runtime \(out of memory\)|Cuda Error in allocate: 2 \(out of memory\)|Error Code \d+: OutOfMemory`),
-			Text:    "the GPU has too little free memory",
-			Hint:    memoryHint,
-			Source:  "testdata/trtexec-10.6-oom-build.log, testdata/trtexec-10.6-oom-load.log; NVIDIA/TensorRT#840, #3017",
-		},
 		{
 			ID: "dali-out-of-memory", Tool: "DALI", Kind: pipeline.ContainerFailed, Pain: []int{27, 28},
 			Pattern: re(`Can't allocate \d+ bytes on device|nvJPEG error \(5\)|NVJPEG_STATUS_ALLOCATOR_FAILURE`),

@@ -21,8 +21,11 @@ type Remedy struct {
 	Pain    []int         // rows of the list of known pains that it is of
 }
 
-// DiskFull is the ID of the remedy for a disk of this host that is full.
-const DiskFull = "disk-full"
+// The IDs of remedies that a step adds to.
+const (
+	DiskFull       = "disk-full"         // a disk of this host
+	GPUOutOfMemory = "gpu-out-of-memory" // in TensorRT
+)
 
 // Find returns the remedy for a text of one or more lines.
 func Find(text string) (Remedy, bool) {

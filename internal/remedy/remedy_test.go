@@ -4,8 +4,12 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -72,6 +76,12 @@ func messages() map[string][]message {
 			"Error Code 1: Serialization (Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed.Version tag does not match. Note: Current Version: 226, Serialized Engine Version: 228)",
 			"E1008 08:29:52.094179 1 logging.cc:43] 1: [stdArchiveReader.cpp::StdArchiveReader::40] Error Code 1: Serialization (Serialization assertion stdVersionRead == serializationVersion failed.Version tag does not match. Note: Current Version: 205, Serialized Engine Version: 213)",
 			"[TRT] [E] 6: The engine plan file is not compatible with this version of TensorRT, expecting library version 8.2.3 got 8.2.1, please rebuild."),
+		// All of what is said at once, of a build: what comes first is of the cache, and not of an engine.
+		"timing-cache-refused": said("[03/31/2023-07:12:49] [TRT] [E] 4: Timing cache header mismatch:Incoming ITimingCache: UUID = GPU-e95b6d5c-6b23-2af9-45f9-3df237cfd30f, commit = 9a73423585f0fcfc",
+			"[Error][TRT] 1: [stdArchiveReader.cpp::nvinfer1::rt::StdArchiveReader::StdArchiveReaderInitCommon::36] Error Code 1: Serialization (Serialization assertion magicTagRead == kMAGIC_TAG failed.)\n"+
+				"[Error][TRT] 4: The timing cache will not be used!",
+			"[11/22/2026-14:05:31] [E] [TRT] Error Code 1: Serialization (Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed.Version tag does not match. Note: Current Version: 239, Serialized Engine Version: 240)\n"+
+				"[11/22/2026-14:05:31] [E] TimingCache creation failed"),
 		// The last of three lines; the first speaks of the magic tag.
 		"static-tls": said("E0705 08:34:25.996654 18559 logging.cc:43] coreReadArchive.cpp (32) - Serialization Error in verifyHeader: 0 (Magic tag does not match)\n" +
 			"E0705 08:34:25.996744 18559 logging.cc:43] INVALID_CONFIG: Deserialize the cuda engine failed.\n" +
@@ -86,8 +96,9 @@ func messages() map[string][]message {
 
 		"dali-operator-unknown": said(`[/opt/dali/dali/pipeline/operator/op_schema.cc:43] Assert on "it != schema_map.end()" failed: Schema for operator 'decoders__Image' not registered`,
 			`No schema found for operator "readers__Numpy"`),
-		"dali-too-old":       said("AttributeError: module 'nvidia.dali' has no attribute 'pipeline_def'"),
-		"dali-numpy-missing": said("ModuleNotFoundError: No module named 'numpy'"),
+		"dali-too-old": said("AttributeError: module 'nvidia.dali' has no attribute 'pipeline_def'"),
+		"python-module-missing": said("ModuleNotFoundError: No module named 'numpy'", // in a Python for DALI, or in any other
+			"ModuleNotFoundError: No module named 'lief'"), // of ModelOpt's
 		"dali-file-missing": said("E0714 12:40:59.798660 1 dali_model.cc:32] Failed to open serialized model file: models/dali/1/model.dali",
 			"version 1 is at UNAVAILABLE state: Unknown: DALI Backend error: Failed to load model file. The program looked in the following locations: /models/dali_decoder/1/d"),
 		"version-folder-missing": file("tritonserver-no-version-dir.log"),
@@ -176,24 +187,62 @@ func TestHarmless(t *testing.T) {
 	}
 }
 
+// TestBanner: NVIDIA's image says it where it works as well, by the library for forward compatibility or by a driver of the same CUDA. It
+// raises no kind, and anything else that is known says more.
+func TestBanner(t *testing.T) {
+	t.Parallel()
+	const banner = "ERROR: This container was built for NVIDIA Driver Release 450.51 or later, but\n       version 440.33.01 was detected and compatibility mode is UNAVAILABLE.\n"
+	if r, ok := Find(banner); !ok || r.ID != "driver-too-old" || r.Kind != pipeline.ContainerFailed {
+		t.Errorf("the banner is told as %q, of kind %d", r.ID, r.Kind)
+	}
+	for id, all := range messages() {
+		for _, m := range all {
+			if got, _ := Find(banner + m.text(t)); got.ID != id {
+				t.Errorf("after the banner, %s%s is told as %q", m.file, m.line, got.ID)
+			}
+		}
+	}
+}
+
 // TestTellingLine checks that of several known lines the cause is told, wherever it stands, and that the line is the tool's.
 func TestTellingLine(t *testing.T) {
 	t.Parallel()
-	const cause, consequence = "Cuda failure: out of memory", "[11/22/2026-14:05:57] [E] Saving engine to file failed."
-	for name, lines := range map[string][]string{
-		"cause first":  {"begins", cause, consequence, "ends"},
-		"cause last":   {consequence, "more", cause},
-		"cause twice":  {cause, "more", "Cuda failure: out of memory, again"},
-		"only a cause": {cause},
+	const (
+		full    = "No space left on device"
+		unsaved = "[11/22/2026-14:05:57] [E] Saving engine to file failed."
+		oom     = "Cuda failure: out of memory"
+		skipped = "[11/22/2026-14:05:31] [E] Error[2]: [virtualMemoryBuffer.cpp::resizePhysical::154] Error Code 2: OutOfMemory (Requested size was 2147483648 bytes.)"
+		created = "[11/22/2026-14:05:56] [I] Created engine with size: 49.4 MiB"
+		other   = "[11/22/2026-14:05:31] [E] [TRT] Serialization assertion failed.Version tag does not match."
+		refused = "[11/22/2026-14:05:31] [E] TimingCache creation failed"
+		ignored = "[11/22/2026-14:05:31] [E] [TRT] 4: Timing cache header mismatch:Incoming ITimingCache: UUID = GPU-e95b6d5c"
+		crash   = "Signal (11) received."
+	)
+	for name, test := range map[string]struct {
+		id    string
+		cause string
+		lines []string
+	}{
+		"cause first":              {"gpu-out-of-memory", oom, []string{"begins", oom, crash, "ends"}},
+		"cause last":               {"gpu-out-of-memory", oom, []string{crash, "more", oom}},
+		"cause twice":              {"gpu-out-of-memory", oom, []string{oom, "more", "Cuda failure: out of memory, again"}},
+		"only a cause":             {"gpu-out-of-memory", oom, []string{oom}},
+		"disk full after a tactic": {DiskFull, full, []string{skipped, created, unsaved, full}},
+		"unsaved after a tactic":   {"engine-not-saved", unsaved, []string{skipped, created, unsaved}},
+		"input after a tactic":     {"input-name", `[E] Cannot find input tensor with name "x" in the network inputs!`, []string{skipped, `[E] Cannot find input tensor with name "x" in the network inputs!`}},
+		"timing cache":             {"timing-cache-refused", refused, []string{other, refused}},
+		"timing cache passed over": {DiskFull, full, []string{ignored, created, unsaved, full}},
+		"memory, cache passed":     {"gpu-out-of-memory", oom, []string{ignored, oom}},
+		"engine":                   {"engine-of-other-tensorrt", other, []string{other, "unable to load plan file to auto complete config: /models/resnet50_trt/1/model.plan"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var f Finder
-			for _, line := range lines {
+			for _, line := range test.lines {
 				f.Read(line)
 			}
-			if r, line, ok := f.Found(); !ok || r.ID != "gpu-out-of-memory" || line != cause {
-				t.Errorf("got %q for %q", r.ID, line)
+			if r, line, ok := f.Found(); !ok || r.ID != test.id || line != test.cause {
+				t.Errorf("got %q for %q, want %s", r.ID, line, test.id)
 			}
 		})
 	}
@@ -201,6 +250,58 @@ func TestTellingLine(t *testing.T) {
 	f.Read("nothing that is known")
 	if r, line, ok := f.Found(); ok || line != "" || r.ID != "" {
 		t.Errorf("got %q for %q", r.ID, line)
+	}
+}
+
+// TestPains checks which rows tell each of the known pains that a message is of.
+func TestPains(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string][]string{
+		"pain 1: images of two releases":            {"engine-of-other-tensorrt"},
+		"pain 2: engine of another GPU":             {"engine-of-other-gpu"},
+		"pain 3: engine of another TensorRT":        {"timing-cache-refused", "engine-of-other-tensorrt", "engine-unreadable"},
+		"pain 4: magic tag and static TLS":          {"static-tls", "magic-tag"},
+		"pain 5: DALI older than the pipeline":      {"dali-operator-unknown", "dali-too-old"},
+		"pain 6: no DALI, no numpy":                 {"python-module-missing", "dali-file-missing"},
+		"pain 7: options that TensorRT 10 dropped":  {"option-unknown"},
+		"pain 8: fp16 that TensorRT 11 dropped":     {"fp16-unknown"},
+		"pain 12: version folders":                  {"version-folder-missing"},
+		"pain 13: folder of the plan":               {"engine-not-saved"},
+		"pain 14: engine without GPUs":              {"no-gpu-driver-in-engine", "cdi-device-unknown", "gpu-unknown", "driver-not-loaded", "driver-missing"},
+		"pain 15: driver too old":                   {"cuda-required", "driver-mismatch", "driver-insufficient", "driver-too-old"},
+		"pain 16: NVIDIA_REQUIRE_CUDA":              {"cuda-required"},
+		"pain 17: GPU too old":                      {"gpu-unsupported", "gpu-not-seen"},
+		"pain 18: unlike GPUs":                      {"cdi-device-unknown", "gpu-unknown", "engine-of-other-gpu"},
+		"pain 19: NVML":                             {"gpu-lost", "nvml-partial"},
+		"pain 20: no GPU":                           {"driver-not-loaded", "driver-missing", "gpu-busy", "dali-without-gpu", "no-cuda-device", "driver-insufficient"},
+		"pain 21: TensorRT without a GPU":           {"tensorrt-without-gpu"},
+		"pain 22: ports in use":                     {"port-in-use"},
+		"pain 26: entrypoint":                       {"entrypoint-misused", "tritonserver-missing"},
+		"pain 27: out of memory":                    {"dali-out-of-memory", "gpu-out-of-memory"},
+		"pain 28: absurd allocation":                {"dali-out-of-memory"},
+		"pain 29: shape of the configuration":       {"input-name", "dims-mismatch"},
+		"pain 31: crash, library that is not found": {"library-missing", "server-crashed"},
+		"pain 33: stale options":                    {"option-unknown", "server-option-unknown"},
+		"pain 34: no trtexec":                       {"trtexec-missing"},
+		"pain 37: disk full":                        {DiskFull},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			number, _, _ := strings.Cut(strings.TrimPrefix(name, "pain "), ":")
+			pain, err := strconv.Atoi(number)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, r := range table() {
+				if slices.Contains(r.Pain, pain) {
+					got = append(got, r.ID)
+				}
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("the rows that tell it (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -18,25 +18,11 @@ func engineRows() []Remedy {
 			Source:  "NVIDIA/TensorRT#564, #2177; triton-inference-server/server#3845",
 		},
 		{
-			ID: "engine-of-other-tensorrt", Tool: "TensorRT", Kind: pipeline.ContainerFailed, Pain: []int{1, 3},
-			Pattern: re(`Version tag does not match|not compatible with this version of TensorRT, expecting library version`),
-			Text:    "the engine was built by another TensorRT than the server's",
-			Hint:    releaseHint,
-			Source:  "triton-inference-server/tensorrtllm_backend#190; triton-inference-server/server#4956; NVIDIA/TensorRT#2195; pytorch/TensorRT#1059",
-		},
-		{
 			ID: "static-tls", Tool: "tritonserver", Kind: pipeline.ContainerFailed, Pain: []int{4},
 			Pattern: re(`cannot allocate memory in static TLS block`),
 			Text:    "the server's image cannot load a library of DALI's beside the others (what it says of a magic tag follows from that)",
 			Hint:    "serve with NVIDIA's own tritonserver image of a release: --release YY.MM",
 			Source:  "triton-inference-server/dali_backend#87; NVIDIA/DALI#3156",
-		},
-		{
-			ID: "magic-tag", Tool: "TensorRT", Kind: pipeline.ContainerFailed, Pain: []int{4},
-			Pattern: re(`Magic tag does not match|magicTagRead == kMAGIC_TAG failed`),
-			Text:    "TensorRT was given a file that is no engine of its",
-			Hint:    releaseHint + "; build it anew by --force build-engine",
-			Source:  "triton-inference-server/server#3173; triton-inference-server/dali_backend#87; ultralytics/ultralytics#21513",
 		},
 		{
 			ID: "engine-cut-short", Tool: "TensorRT", Kind: pipeline.ContainerFailed,
@@ -95,11 +81,11 @@ func serverRows() []Remedy {
 			Source:  "triton-inference-server/dali_backend#96",
 		},
 		{
-			ID: "dali-numpy-missing", Tool: "DALI", Kind: pipeline.ContainerFailed, Pain: []int{6},
-			Pattern: re(`ModuleNotFoundError: No module named 'numpy'`),
-			Text:    "the Python that the image has for DALI lacks numpy",
-			Hint:    "take another release: --release YY.MM",
-			Source:  "triton-inference-server/dali_backend#142, #223",
+			ID: "python-module-missing", Tool: "python3", Kind: pipeline.ContainerFailed, Pain: []int{6},
+			Pattern: re(`ModuleNotFoundError: No module named '`),
+			Text:    "the image's Python lacks a module that the program needs",
+			Hint:    "take NVIDIA's own image of another release: --release YY.MM",
+			Source:  "triton-inference-server/dali_backend#142, #223 (numpy, in the Python that the image has for DALI); CPython",
 		},
 		{
 			ID: "dali-file-missing", Tool: "DALI", Kind: pipeline.ContainerFailed, Pain: []int{6},
@@ -160,7 +146,9 @@ func serverRows() []Remedy {
 	}
 }
 
-// consequenceRows are what says least: of it others are mostly the cause.
+// consequenceRows are what says least: of it others are mostly the cause. Where memory is short TensorRT tells each tactic that it skips as
+// an error, and builds the engine with others: after that only what it says of the engine counts. Of a timing cache it says first that a
+// version does not match, as of an engine.
 func consequenceRows() []Remedy {
 	re := regexp.MustCompile
 	return []Remedy{
@@ -172,6 +160,41 @@ func consequenceRows() []Remedy {
 			Source:  "errno(3): ENOSPC, EDQUOT",
 		},
 		{
+			ID: "engine-not-saved", Tool: "trtexec", Kind: pipeline.ContainerFailed, Pain: []int{13},
+			Pattern: re(`Saving engine to file failed`),
+			Text:    "trtexec could not write the engine's file",
+			Hint:    "check the space on the disk of the cache and the rights to it, or name another with --cache-dir",
+			Source:  "testdata/trtexec-10.6-unwritable-output.log",
+		},
+		{
+			ID: GPUOutOfMemory, Tool: "trtexec", Kind: pipeline.ContainerFailed, Pain: []int{27},
+			Pattern: re(`Cuda failure: out of memory|Cuda Runtime \(out of memory\)|Cuda Error in allocate: 2 \(out of memory\)|Error Code \d+: OutOfMemory`),
+			Text:    "the GPU has too little free memory",
+			Hint:    memoryHint,
+			Source:  "testdata/trtexec-10.6-oom-build.log, testdata/trtexec-10.6-oom-load.log; NVIDIA/TensorRT#840, #3017",
+		},
+		{
+			ID: "timing-cache-refused", Tool: "TensorRT", Kind: pipeline.ContainerFailed, Pain: []int{3},
+			Pattern: re(`TimingCache creation failed|Timing cache header mismatch|The timing cache will not be used`),
+			Text:    "TensorRT does not take the timing cache: it is another TensorRT's, or of another GPU",
+			Hint:    "run again: the kernels are then timed anew",
+			Source:  "samples/common/sampleEngines.cpp of NVIDIA/TensorRT (the first is fatal, the others are not); NVIDIA/TensorRT#3566; lightvector/KataGo#739",
+		},
+		{
+			ID: "engine-of-other-tensorrt", Tool: "TensorRT", Kind: pipeline.ContainerFailed, Pain: []int{1, 3},
+			Pattern: re(`Version tag does not match|not compatible with this version of TensorRT, expecting library version`),
+			Text:    "the engine was built by another TensorRT than the server's",
+			Hint:    releaseHint,
+			Source:  "triton-inference-server/tensorrtllm_backend#190; triton-inference-server/server#4956; NVIDIA/TensorRT#2195; pytorch/TensorRT#1059",
+		},
+		{
+			ID: "magic-tag", Tool: "TensorRT", Kind: pipeline.ContainerFailed, Pain: []int{4},
+			Pattern: re(`Magic tag does not match|magicTagRead == kMAGIC_TAG failed`),
+			Text:    "TensorRT was given a file that is no engine of its",
+			Hint:    releaseHint + "; build it anew by --force build-engine",
+			Source:  "triton-inference-server/server#3173; triton-inference-server/dali_backend#87; ultralytics/ultralytics#21513",
+		},
+		{
 			ID: "library-missing", Tool: "tritonserver", Kind: pipeline.ContainerFailed, Pain: []int{31},
 			Pattern: re(`unable to load (shared|backend) library: |\.so[.0-9]*: cannot open shared object file`),
 			Text:    "a library is missing in the image",
@@ -179,25 +202,11 @@ func consequenceRows() []Remedy {
 			Source:  "triton-inference-server/server#7576; triton-inference-server/tensorrtllm_backend#545; the local server image without LD_LIBRARY_PATH, seen",
 		},
 		{
-			ID: "driver-too-old", Tool: "nvidia_entrypoint.sh", Kind: pipeline.Environment, Pain: []int{15},
-			Pattern: re(`compatibility mode is UNAVAILABLE`),
-			Text:    "the host's NVIDIA driver is too old for the image",
-			Hint:    driverHint,
-			Source:  "NVIDIA/nvidia-docker#1479; NVIDIA/TensorRT-LLM#23",
-		},
-		{
 			ID: "onnx-unreadable", Tool: "trtexec", Kind: pipeline.ContainerFailed,
 			Pattern: re(`Failed to parse ONNX model from file: `),
 			Text:    "trtexec cannot read the ONNX model",
 			Hint:    "export it anew by --force export-onnx",
 			Source:  "testdata/trtexec-10.6-missing-onnx.log",
-		},
-		{
-			ID: "engine-not-saved", Tool: "trtexec", Kind: pipeline.ContainerFailed, Pain: []int{13},
-			Pattern: re(`Saving engine to file failed`),
-			Text:    "trtexec could not write the engine's file",
-			Hint:    "check the space on the disk of the cache and the rights to it, or name another with --cache-dir",
-			Source:  "testdata/trtexec-10.6-unwritable-output.log",
 		},
 		{
 			ID: "engine-unreadable", Tool: "tritonserver", Kind: pipeline.ContainerFailed, Pain: []int{3},
@@ -212,6 +221,13 @@ func consequenceRows() []Remedy {
 			Text:    "the server crashed",
 			Hint:    "run again; if it comes again, take another --release, and send a report with what `dalirun doctor --bundle FILE` writes",
 			Source:  "triton-inference-server/server#4956",
+		},
+		{ // its banner, which comes with every start on a host of an older driver, also where all works
+			ID: "driver-too-old", Tool: "nvidia_entrypoint.sh", Kind: pipeline.ContainerFailed, Pain: []int{15},
+			Pattern: re(`compatibility mode is UNAVAILABLE`),
+			Text:    "the host's NVIDIA driver is older than the image was built for",
+			Hint:    driverHint,
+			Source:  "NVIDIA/nvidia-docker#1479; NVIDIA/TensorRT-LLM#23",
 		},
 	}
 }

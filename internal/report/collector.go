@@ -92,8 +92,6 @@ func (c *Collector) result(step pipeline.ID, x pipeline.Result) {
 		err = as(x.Value, &c.report.Parity)
 	case ResultTimeToReady:
 		err = as(x.Value, &c.report.TimeToReadySeconds)
-	case ResultServer:
-		err = as(x.Value, &c.report.Server)
 	case ResultGPUs:
 		err = as(x.Value, &c.report.GPUs)
 	case ResultEngine:

@@ -27,7 +27,6 @@ const (
 	ResultTop         = "top"           // list of {"index", "label", "score" or "value", "probability"}, the best first
 	ResultParity      = "parity"        // a parity.Report
 	ResultTimeToReady = "time_to_ready" // seconds
-	ResultServer      = "server"        // object with "grpc", "http", "metrics" (HOST:PORT) and "name"
 	ResultGPUs        = "gpus"          // list of the lines of nvidia-smi -L in the server's container
 	ResultRepository  = "repository"    // path of the model repository
 	ResultEngine      = "engine"        // object that says what was proven of an engine that was built; its String, if it has one, is for people
@@ -43,7 +42,7 @@ const (
 	Cancelled Verdict = "cancelled"
 )
 
-// Report is the result of a run.
+// Report is the result of a run. It has no address of a server: when it is written, the run has removed its server.
 type Report struct {
 	Version            int               `json:"version"`
 	Program            string            `json:"dalirun,omitempty"` // version of the program
@@ -63,7 +62,6 @@ type Report struct {
 	Top                []Class           `json:"top,omitempty"`
 	Parity             *parity.Report    `json:"parity,omitempty"`
 	TimeToReadySeconds float64           `json:"time_to_ready_seconds,omitempty"`
-	Server             *Server           `json:"server,omitempty"`
 	GPUs               []string          `json:"gpus,omitempty"`       // that the server's container saw
 	Repository         string            `json:"repository,omitempty"` // path of the model repository
 	Engine             json.RawMessage   `json:"engine,omitempty"`     // what was proven of the engine, if this run built it
@@ -79,14 +77,6 @@ type Class struct {
 	Score float64 `json:"score"`
 	// Probability is the softmax of the scores of all classes, 0 to 1. Nil if it is not known.
 	Probability *float64 `json:"probability,omitempty"`
-}
-
-// Server says where a server listens, as HOST:PORT.
-type Server struct {
-	Name    string `json:"name,omitempty"` // of its container
-	GRPC    string `json:"grpc,omitempty"`
-	HTTP    string `json:"http,omitempty"`
-	Metrics string `json:"metrics,omitempty"`
 }
 
 // Step is what became of a step.

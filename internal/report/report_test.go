@@ -100,7 +100,7 @@ type class struct {
 	Label string  `json:"label,omitempty"`
 }
 
-// address is what a step's server looks like: no tags, typed addresses.
+// address is what a step's server looks like: no tags, typed addresses. No report has it.
 type address struct {
 	Container, Name     string
 	GRPC, HTTP, Metrics netip.AddrPort
@@ -120,7 +120,7 @@ func passed(t *testing.T) Report {
 		{6 * s, "assemble-repository", pipeline.Result{Name: ResultRepository, Value: "/home/u/p/.dalirun/model_repository"}},
 		{6 * s, "build-engine", pipeline.Result{Name: ResultEngine, Value: engine{"10.6.0.26"}}},
 		{7 * s, "serve", pipeline.Result{Name: ResultGPUs, Value: []string{"GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123)"}}},
-		{7 * s, "serve", pipeline.Result{Name: ResultServer, Value: address{"abc", "dalirun-r1-serve", port(8001), port(8000), port(8002)}}},
+		{7 * s, "serve", pipeline.Result{Name: "server", Value: address{"abc", "dalirun-r1-serve", port(8001), port(8000), port(8002)}}},
 		{8 * s, "serve", pipeline.Result{Name: ResultTimeToReady, Value: 1.9}},
 		{8 * s, "serve", pipeline.Ended{State: pipeline.Done, Elapsed: 2 * s}},
 		{8 * s, "verify", pipeline.Started{}},
@@ -354,13 +354,18 @@ func TestLastEndCounts(t *testing.T) {
 func TestUnknownForms(t *testing.T) {
 	t.Parallel()
 	for name, value := range map[string]any{
-		ResultTop: "text", ResultParity: []int{1}, ResultTimeToReady: "soon", ResultServer: 8000,
+		ResultTop: "text", ResultParity: []int{1}, ResultTimeToReady: "soon", ResultGPUs: "one", ResultRepository: 1, ResultEngine: func() {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := collect(&Collector{}, []told{{0, "verify", pipeline.Result{Name: name, Value: value}}})
 			if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], name) {
 				t.Errorf("warnings: %q", r.Warnings)
+			}
+			for ext, write := range formats { // and each form can still be written
+				if err := write(r, io.Discard); err != nil {
+					t.Errorf("%s: %v", ext, err)
+				}
 			}
 		})
 	}

@@ -39,9 +39,6 @@ func (r Report) WriteText(w io.Writer) error {
 	for _, gpu := range r.GPUs {
 		fmt.Fprintf(&b, "server saw %s\n", oneLine(gpu))
 	}
-	if s := r.Server; s != nil {
-		fmt.Fprintf(&b, "server at grpc %s, http %s, metrics %s\n", oneLine(s.GRPC), oneLine(s.HTTP), oneLine(s.Metrics))
-	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }

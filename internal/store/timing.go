@@ -86,6 +86,14 @@ func (s *Store) keepTiming(name, path string) error {
 	return err
 }
 
+// Forget drops the timing cache of a name, if there is one.
+func (s *Store) Forget(ctx context.Context, name string) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return dropTiming(s.timingPath(name))
+}
+
 func dropTiming(path string) error {
 	err := os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -66,6 +66,15 @@ func TestTimings(t *testing.T) {
 	if got := load(t, s, t4); got != "none" {
 		t.Errorf("that of another GPU is %q", got)
 	}
+	keep(t, s, t4, "others")
+	for range 2 { // what is not there is forgotten, too
+		if err := s.Forget(t.Context(), h100); err != nil {
+			t.Fatal(err)
+		}
+		if got, other := load(t, s, h100), load(t, s, t4); got != "none" || other != "others" {
+			t.Errorf("after one is forgotten it is %q, and the other one %q", got, other)
+		}
+	}
 	wantEmpty(t, s, "tmp")
 }
 

@@ -24,7 +24,8 @@ type Record struct {
 	Interfaces []string          `json:"interfaces"` // network interfaces that are up, other than loopback
 	Caps       string            `json:"caps"`       // effective capabilities, a hexadecimal mask
 	NoNewPrivs bool              `json:"no_new_privs"`
-	Init       bool              `json:"init"` // another process is PID 1
+	Init       bool              `json:"init"`     // another process is PID 1
+	Terminal   bool              `json:"terminal"` // its input or output is one
 }
 
 // Mount is a mounted file system.
@@ -39,6 +40,11 @@ func Write(w io.Writer, args, environ []string) error {
 	for _, pair := range environ {
 		name, value, _ := strings.Cut(pair, "=")
 		r.Env[name] = value
+	}
+	for _, fd := range []string{"/proc/self/fd/0", "/proc/self/fd/1"} {
+		if target, err := os.Readlink(fd); err == nil && (strings.HasPrefix(target, "/dev/pts/") || target == "/dev/console") {
+			r.Terminal = true
+		}
 	}
 	if err := r.readProc(); err != nil {
 		return err

@@ -41,6 +41,8 @@ type Fake struct {
 	Labels container.Labels
 	// OnCreate and OnStart may fail a Run before the container exists, and after.
 	OnCreate, OnStart func(context.Context, container.Spec) error
+	// OnLogin returns the credentials of a registry. Without it there are none.
+	OnLogin func(ctx context.Context, registry string) (container.Login, error)
 	// OnPull may fail a Pull, or take its time.
 	OnPull func(ctx context.Context, ref string, onProgress func(container.Progress)) error
 	// OnBuild makes the image of a Build. Without it, the image has a name and labels and no Main.
@@ -116,6 +118,14 @@ func (f *Fake) Image(ctx context.Context, ref string) (container.Image, error) {
 	}
 	img, err := f.image(ref)
 	return img.Image, err
+}
+
+// Login returns what OnLogin does.
+func (f *Fake) Login(ctx context.Context, registry string) (container.Login, error) {
+	if f.OnLogin == nil {
+		return container.Login{}, context.Cause(ctx)
+	}
+	return f.OnLogin(ctx, registry)
 }
 
 // Pull makes an image that AddRemote gave local.

@@ -151,6 +151,26 @@ func TestInfoListsCDIDevices(t *testing.T) {
 	}
 }
 
+func TestInfoSaysWhereImagesAre(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ status, want string }{
+		"a driver of the engine":     {`[["Backing Filesystem","extfs"],["Supports d_type","true"]]`, "/data/docker"},
+		"containerd's image store":   {`[["driver-type","io.containerd.snapshotter.v1"]]`, ""},
+		"nothing, as Podman says it": {`null`, "/data/docker"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := &api{answers: map[string]http.HandlerFunc{
+				"GET /info": say(`{"Driver":"overlayfs","DriverStatus":` + c.status + `,"DockerRootDir":"/data/docker","Containerd":{"Address":"/run/containerd/containerd.sock"}}`),
+			}}
+			info, err := a.serve(t, Options{}).Info(t.Context())
+			if err != nil || info.ImageDir != c.want || info.RootDir != "/data/docker" {
+				t.Errorf("got %+v, %v", info, err)
+			}
+		})
+	}
+}
+
 // TestPullWithStaleLogin holds that old credentials do not keep a public image away.
 func TestPullWithStaleLogin(t *testing.T) {
 	t.Parallel()
@@ -160,7 +180,7 @@ func TestPullWithStaleLogin(t *testing.T) {
 	write(t, filepath.Join(home, ".docker", "config.json"), fmt.Sprintf(`{"auths":{"registry.example":{"auth":%q}}}`, auth), 0o600)
 	var logins []string
 	a := &api{answers: map[string]http.HandlerFunc{
-		"GET /images/registry.example/public:1/json": say(`{"Id":"sha256:1","RepoDigests":["other.example/x@sha256:` + strings.Repeat("0", 64) +
+		"GET /images/registry.example/public:1/json": say(`{"Id":"sha256:1","RootFS":{"Type":"layers","Layers":["sha256:l"]},"RepoDigests":["other.example/x@sha256:` + strings.Repeat("0", 64) +
 			`","registry.example/public@sha256:` + strings.Repeat("a", 64) + `"]}`),
 	}}
 	a.answers["POST /images/create"] = func(w http.ResponseWriter, r *http.Request) {
@@ -173,11 +193,34 @@ func TestPullWithStaleLogin(t *testing.T) {
 	}
 	r := a.serve(t, Options{Home: home})
 	img, err := r.Pull(t.Context(), "registry.example/public:1", nil)
-	if err != nil || img.Digest != "sha256:"+strings.Repeat("a", 64) {
+	if err != nil || img.Digest != "sha256:"+strings.Repeat("a", 64) || len(img.Layers) != 1 || img.Layers[0] != "sha256:l" {
 		t.Errorf("got %+v, %v", img, err)
 	}
 	if len(logins) != 2 || !strings.Contains(decode(t, logins[0]), "stale") || logins[1] != "" {
 		t.Errorf("logins %q", logins)
+	}
+}
+
+// TestLogin holds that a look-up gets the credentials of a pull: those of the folder that is named, and of Docker Hub by any of its names.
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	auth := func(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
+	write(t, filepath.Join(dir, "config.json"), fmt.Sprintf(`{"auths":{"a.example:5000":{"auth":%q},"https://index.docker.io/v1/":{"auth":%q}}}`,
+		auth("me:secret"), auth("hub:word")), 0o600)
+	r, err := New(Options{Host: "unix:///x", Env: func(name string) string { return map[string]string{"DOCKER_CONFIG": dir}[name] }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for registry, want := range map[string]container.Login{
+		"a.example:5000":  {Username: "me", Password: "secret"},
+		"docker.io":       {Username: "hub", Password: "word"},
+		"index.docker.io": {Username: "hub", Password: "word"},
+		"b.example":       {},
+	} {
+		if got, err := r.Login(t.Context(), registry); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", registry, got, err)
+		}
 	}
 }
 

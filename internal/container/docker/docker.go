@@ -114,6 +114,9 @@ func New(options Options) (*Runtime, error) {
 	return r, nil
 }
 
+// Remote says whether the container engine is on another host, without asking it.
+func (r *Runtime) Remote() bool { return r.remote }
+
 // Close closes idle connections.
 func (r *Runtime) Close() error { return r.api.Close() }
 

@@ -115,7 +115,7 @@ func kindOf(err error) error {
 		return container.ErrNoSpace
 	case containsAny(text,
 		"could not select device driver", // no hook and no CDI
-		"CDI device injection failed", "unresolvable CDI devices", cdiKind,
+		"CDI device injection failed", "unresolvable CDI devices", container.CDIKind,
 		"nvidia-container-cli", "nvidia-container-runtime", // the hook ran and failed
 		"libnvidia-ml.so", "no known GPU vendor found", "failed to discover GPU"):
 		return container.ErrNoGPU

@@ -8,10 +8,9 @@ import (
 
 	"github.com/docker/cli/opts"
 	dcontainer "github.com/docker/docker/api/types/container"
-)
 
-// cdiKind is the Container Device Interface's name for NVIDIA's GPUs, as nvidia-ctk writes it.
-const cdiKind = "nvidia.com/gpu"
+	"github.com/dalirun/dalirun/internal/container"
+)
 
 // gpus translates the grammar of docker run --gpus.
 //
@@ -50,20 +49,20 @@ func quoteGPUs(value string) string {
 func cdiDevices(request dcontainer.DeviceRequest, f facts) ([]string, bool) {
 	switch {
 	case f.podman: // ignores every other kind of request without a word
-	case len(f.info.CDIDevices) == 0, slices.Contains(f.info.Runtimes, "nvidia"), request.Driver != "" && request.Driver != "cdi":
+	case len(f.info.CDIDevices) == 0, slices.Contains(f.info.Runtimes, container.NVIDIARuntime), request.Driver != "" && request.Driver != "cdi":
 		return nil, false
 	}
 	var ids []string
 	switch {
 	case request.Count < 0:
-		ids = []string{cdiKind + "=all"}
+		ids = []string{container.CDIKind + "=all"}
 	case request.Count > 0:
 		for i := range request.Count {
-			ids = append(ids, cdiKind+"="+strconv.Itoa(i))
+			ids = append(ids, container.CDIKind+"="+strconv.Itoa(i))
 		}
 	default:
 		for _, id := range request.DeviceIDs {
-			ids = append(ids, cdiKind+"="+strings.TrimPrefix(id, cdiKind+"="))
+			ids = append(ids, container.CDIKind+"="+strings.TrimPrefix(id, container.CDIKind+"="))
 		}
 	}
 	listed := func(id string) bool { return slices.Contains(f.info.CDIDevices, id) }

@@ -32,7 +32,7 @@ func (r *Runtime) Image(ctx context.Context, ref string) (container.Image, error
 func describe(ref string, found dimage.InspectResponse) container.Image {
 	img := container.Image{
 		ID: found.ID, Digest: digestOf(ref, found.RepoDigests), Tags: found.RepoTags, Arch: found.Architecture,
-		Size: found.Size, Env: map[string]string{},
+		Size: found.Size, Layers: found.RootFS.Layers, Env: map[string]string{},
 	}
 	img.Created, _ = time.Parse(time.RFC3339Nano, found.Created) // zero where an image does not say
 	if found.Config != nil {
@@ -74,7 +74,7 @@ func (r *Runtime) Pull(ctx context.Context, ref string, onProgress func(containe
 		return container.Image{}, fmt.Errorf("%s: %w", what, err)
 	}
 	named = reference.TagNameOnly(named)
-	login, loginErr := r.login(reference.Domain(named))
+	login, loginErr := r.login(ctx, reference.Domain(named))
 	err = r.pull(ctx, what, named, login, onProgress)
 	if errors.Is(err, container.ErrDenied) && login != "" {
 		if r.pull(ctx, what, named, "", onProgress) == nil {
@@ -90,20 +90,50 @@ func (r *Runtime) Pull(ctx context.Context, ref string, onProgress func(containe
 	return r.Image(ctx, ref)
 }
 
-// login returns the stored credentials of a registry as the engine wants them, or nothing.
-func (r *Runtime) login(domain string) (string, error) {
-	key := domain
-	if domain == "docker.io" {
-		key = "https://index.docker.io/v1/" // under which docker login stores those of Docker Hub
+// Login returns the credentials that docker login stored for a registry.
+func (r *Runtime) Login(ctx context.Context, domain string) (container.Login, error) {
+	type answer struct {
+		auth types.AuthConfig
+		err  error
 	}
-	auth, err := r.config.GetAuthConfig(key)
+	answers := make(chan answer, 1)
+	go func() { // a credential helper is a program, and may hang
+		auth, err := r.config.GetAuthConfig(loginKey(domain))
+		answers <- answer{auth, err}
+	}()
+	select {
+	case a := <-answers:
+		if a.err != nil {
+			return container.Login{}, a.err
+		}
+		return container.Login{
+			Username: a.auth.Username, Password: a.auth.Password, IdentityToken: a.auth.IdentityToken, RegistryToken: a.auth.RegistryToken,
+		}, nil
+	case <-ctx.Done():
+		return container.Login{}, context.Cause(ctx)
+	}
+}
+
+// login returns the credentials of a registry as the engine wants them, or nothing.
+func (r *Runtime) login(ctx context.Context, domain string) (string, error) {
+	l, err := r.Login(ctx, domain)
 	if err != nil {
 		return "", fmt.Errorf("credentials of %s: %w", domain, err)
 	}
-	if auth == (types.AuthConfig{}) || auth == (types.AuthConfig{ServerAddress: auth.ServerAddress}) {
+	if l == (container.Login{}) {
 		return "", nil
 	}
-	return registry.EncodeAuthConfig(registry.AuthConfig(auth))
+	return registry.EncodeAuthConfig(registry.AuthConfig{
+		Username: l.Username, Password: l.Password, IdentityToken: l.IdentityToken, RegistryToken: l.RegistryToken, ServerAddress: loginKey(domain),
+	})
+}
+
+// loginKey is what docker login stores the credentials of a registry under.
+func loginKey(domain string) string {
+	if domain == "docker.io" || domain == "index.docker.io" {
+		return "https://index.docker.io/v1/" // Docker Hub
+	}
+	return domain
 }
 
 func (r *Runtime) pull(ctx context.Context, what string, named reference.Named, login string, onProgress func(container.Progress)) (err error) {

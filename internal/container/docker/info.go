@@ -71,7 +71,7 @@ func (r *Runtime) ask(ctx context.Context) (facts, error) {
 func understand(version types.Version, info system.Info) facts {
 	f := facts{info: container.Info{
 		Name: "Docker Engine", Version: version.Version, Arch: version.Arch,
-		CPUs: info.NCPU, Memory: info.MemTotal, RootDir: info.DockerRootDir,
+		CPUs: info.NCPU, Memory: info.MemTotal, RootDir: info.DockerRootDir, ImageDir: imageDir(info),
 		Runtimes: slices.Sorted(maps.Keys(info.Runtimes)),
 	}}
 	for _, component := range version.Components {
@@ -86,9 +86,21 @@ func understand(version types.Version, info system.Info) facts {
 		f.selinux = f.selinux || name == "selinux"
 	}
 	for _, device := range info.DiscoveredDevices {
-		if device.Source == "cdi" && strings.HasPrefix(device.ID, cdiKind+"=") {
+		if device.Source == "cdi" && strings.HasPrefix(device.ID, container.CDIKind+"=") {
 			f.info.CDIDevices = append(f.info.CDIDevices, device.ID)
 		}
 	}
 	return f
+}
+
+// imageDir is the engine's folder, unless containerd keeps the images, in a folder of its own (/var/lib/containerd, where it is not configured
+// otherwise) that the engine does not name. That is how engines from 29 on begin, and what they report then is not the driver's status but
+// ["driver-type", "io.containerd.snapshotter.v1"]: https://docs.docker.com/engine/storage/containerd.
+func imageDir(info system.Info) string {
+	for _, status := range info.DriverStatus {
+		if status[0] == "driver-type" && strings.HasPrefix(status[1], "io.containerd.snapshotter.") {
+			return ""
+		}
+	}
+	return info.DockerRootDir
 }

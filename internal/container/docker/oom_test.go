@@ -1,6 +1,8 @@
 package docker
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -13,6 +15,7 @@ func TestKilledForMemory(t *testing.T) {
 	const ended = `{"Id":"c","Name":"/c","Created":"2026-01-02T03:04:05.5Z","HostConfig":{"Memory":%d},` +
 		`"State":{"OOMKilled":%t,"ExitCode":137,"StartedAt":"2026-01-02T03:04:06Z","FinishedAt":"2026-01-02T03:04:07.25Z"}}`
 	notice := say(`{"Type":"container","Action":"oom","Actor":{"ID":"c"},"timeNano":1767323047260000000}`)
+	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	for name, tt := range map[string]struct {
 		memory int
 		flag   bool
@@ -25,6 +28,7 @@ func TestKilledForMemory(t *testing.T) {
 		"after the exit":    {1, false, 137, notice, true, 1},
 		"not":               {1, false, 137, say(""), false, 1},
 		"events refused":    {1, false, 137, fail(http.StatusForbidden, "a proxy"), false, 1},
+		"events hang":       {1, false, 137, hang, false, 1},
 		"without a limit":   {0, false, 137, notice, false, 0},
 		"another exit code": {1, false, 1, notice, false, 0},
 	} {
@@ -55,5 +59,28 @@ func TestKilledForMemory(t *testing.T) {
 				t.Errorf("asked for %v", query)
 			}
 		})
+	}
+}
+
+// TestKilledForMemoryAndCancelled holds that a caller who gives up while the events hang is told so.
+func TestKilledForMemoryAndCancelled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	enough := errors.New("enough")
+	a := &api{answers: map[string]http.HandlerFunc{
+		"GET /containers/c/json": say(`{"Id":"c","Name":"/c","Created":"2026-01-02T03:04:05.5Z","HostConfig":{"Memory":1},` +
+			`"State":{"ExitCode":137,"FinishedAt":"2026-01-02T03:04:07.25Z"}}`),
+		"POST /containers/c/wait": say(`{"StatusCode":137}`),
+		"GET /events": func(_ http.ResponseWriter, r *http.Request) {
+			cancel(enough)
+			<-r.Context().Done()
+		},
+	}}
+	c, err := a.serve(t, Options{}).Open(t.Context(), "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if exit, err := c.Wait(ctx); !errors.Is(err, enough) {
+		t.Errorf("got %+v, %v", exit, err)
 	}
 }

@@ -14,7 +14,7 @@ import (
 // errStuck says that a container did not go.
 var errStuck = errors.New("it is still there")
 
-// lookAgain is how long to wait between two tries to remove a container that the engine is busy with.
+// lookAgain is how long to wait between two tries to remove a container that the container engine is busy with.
 const lookAgain = 20 * time.Millisecond
 
 // discard removes what a failed attempt may have left. It does so also where ctx has ended.
@@ -27,8 +27,8 @@ func (r *Runtime) Remove(ctx context.Context, id string) error { return r.remove
 
 // remove returns nil when the container is gone.
 //
-// Neither of the engine's two ways to say that there is nothing to do means that. A removal that is in progress is somebody else's,
-// and our caller counts on its end. "No such container" is also said of one that is being created: Docker Engine 20.10 lists it some
+// Neither of the container engine's two ways to say that there is nothing to do means that. A removal that is in progress is somebody
+// else's, and our caller counts on its end. "No such container" is also said of one that is being created: Docker Engine 20.10 lists it some
 // milliseconds before any other request finds it, and every version lists, as dead, one that it clears away because its creation
 // failed. A client that was killed leaves them so, in about 1 of 10 creations that are abandoned within 60 ms.
 // So what is not found is gone when it is not listed either.
@@ -38,7 +38,7 @@ func (r *Runtime) remove(ctx context.Context, id string, limit time.Duration) er
 	what := "remove container " + id
 	ticker := time.NewTicker(lookAgain)
 	defer ticker.Stop()
-	var last error // what the engine said of a container that is still there
+	var last error // what the container engine said of a container that is still there
 	for {
 		busy, err := r.tryRemove(ctx, id)
 		if busy {
@@ -61,7 +61,7 @@ func (r *Runtime) remove(ctx context.Context, id string, limit time.Duration) er
 	}
 }
 
-// tryRemove says whether the engine is busy with the container, so that another try is worth it, or returns nil if it is gone.
+// tryRemove says whether the container engine is busy with the container, so that another try is worth it, or returns nil if it is gone.
 func (r *Runtime) tryRemove(ctx context.Context, id string) (busy bool, err error) {
 	err = r.api.ContainerRemove(ctx, id, dcontainer.RemoveOptions{Force: true, RemoveVolumes: true})
 	if !cerrdefs.IsNotFound(err) {
@@ -74,8 +74,8 @@ func (r *Runtime) tryRemove(ctx context.Context, id string) (busy bool, err erro
 	return true, err
 }
 
-// listed says whether the engine lists a container. Its filters by ID and by name go through the index that does not know the
-// container yet.
+// listed says whether the container engine lists a container. Its filters by ID and by name go through the index that does not know
+// the container yet.
 func (r *Runtime) listed(ctx context.Context, id string) (bool, error) {
 	rows, err := r.api.ContainerList(ctx, dcontainer.ListOptions{All: true})
 	return slices.ContainsFunc(rows, func(row dcontainer.Summary) bool {
