@@ -12,7 +12,7 @@ import (
 
 // Runner plans and runs lists of steps.
 type Runner struct {
-	RunID     ID
+	RunID     string
 	Workspace string            // the name under which the Store remembers the last facts
 	Store     Store             // where builders' results are
 	Sink      Sink              // what Run tells of; Plan tells of nothing
@@ -79,7 +79,7 @@ func skipReason(err error) string {
 }
 
 func (r *Runner) tell(step ID, p Payload) {
-	r.Sink.Emit(Event{Run: string(r.RunID), Time: time.Now().UTC(), Step: step, Payload: p})
+	r.Sink.Emit(Event{Run: r.RunID, Time: time.Now().UTC(), Step: step, Payload: p})
 }
 
 // execution is the state of one Run.
@@ -334,15 +334,13 @@ func (x *execution) note(n *node, facts Facts) {
 
 func (x *execution) work(n *node, dir string, in Inputs) *Work {
 	id := n.step.ID()
-	w := NewWork(dir, in,
+	return NewWork(dir, in,
 		func(p Payload) { x.tell(id, p) },
 		func(name string, do func(context.Context) error) {
 			x.mu.Lock()
 			defer x.mu.Unlock()
 			x.undos = append(x.undos, undo{name, do})
 		})
-	w.Run = x.RunID
-	return w
 }
 
 func (x *execution) keep(e Entry) {

@@ -88,12 +88,6 @@ func (v Values) digests() map[string]string {
 	return out
 }
 
-// Path returns the stored path of o.
-func (in Inputs) Path(o Output) string { return in[o].Path }
-
-// Ref returns the reference of o.
-func (in Inputs) Ref(o Output) string { return in[o].Ref }
-
 // validate checks that steps are in an order in which each reads only what an earlier one makes.
 func validate(steps []Step) error {
 	if len(steps) == 0 {

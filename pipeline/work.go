@@ -12,7 +12,6 @@ import (
 
 // Work is what a step gets to run with.
 type Work struct {
-	Run ID     // the run's
 	Dir string // a Builder's fresh folder for its outputs; empty for others
 
 	inputs Inputs

@@ -179,11 +179,3 @@ func TestWorkAlone(t *testing.T) {
 		t.Errorf("undos (-want +got):\n%s", diff)
 	}
 }
-
-func TestInputs(t *testing.T) {
-	t.Parallel()
-	in := pipeline.Inputs{out("a", "x"): {Path: "/p", Ref: "r"}}
-	if p, r := in.Path(out("a", "x")), in.Ref(out("a", "x")); p != "/p" || r != "r" {
-		t.Errorf("got %q and %q", p, r)
-	}
-}

@@ -159,13 +159,7 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 	if err != nil {
 		return err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
-		defer cancel()
-		if err := m.Runtime.Remove(ctx, c.ID()); err != nil {
-			w.Emit(pipeline.Warning{Text: "container " + c.Name() + " could not be removed: " + err.Error()})
-		}
-	}()
+	defer m.remove(ctx, w, c)
 	exit, err := c.Wait(ctx)
 	if err != nil {
 		fault := &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: m.Runtime.CommandLine(spec)}
@@ -226,6 +220,15 @@ func (m Machine) start(ctx context.Context, spec container.Spec, out container.S
 		return nil, runtimeFault(err)
 	}
 	return c, nil
+}
+
+// remove removes a container, also after ctx ended. One that stays is a warning: its work is done.
+func (m Machine) remove(ctx context.Context, w *pipeline.Work, c container.Container) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
+	defer cancel()
+	if err := m.Runtime.Remove(ctx, c.ID()); err != nil {
+		w.Emit(pipeline.Warning{Text: "container " + c.Name() + " could not be removed: " + err.Error()})
+	}
 }
 
 // tail keeps the last lines of several streams, an unfinished one among them, and looks at all lines for what is known.

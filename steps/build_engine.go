@@ -67,7 +67,7 @@ func (s *BuildEngine) command(env map[string]string) ([]string, release.Version,
 		MinBatch: 1, OptBatch: s.options.OptBatch, MaxBatch: s.options.MaxBatch,
 		Precision: s.options.Precision, Cast: s.onnx.Step == IDCastONNX, TimingCache: outDir + "/" + timingFile,
 	}
-	if d, err := release.DialectOf(version); err == nil && d.LayerInfo != "" {
+	if release.DescribesLayers(version) {
 		build.LayerInfo = outDir + "/" + layersFile
 	}
 	args, err := release.Trtexec(version, build)
@@ -130,7 +130,7 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	timed := s.loadTimings(ctx, w)
 	engine, err := s.build(ctx, w, spec, have, env["TRT_VERSION"], version)
-	if err != nil && timed {
+	if timed && s.blamesTimings(err) {
 		s.forgetTimings(ctx, w)
 	}
 	if err != nil {
@@ -202,7 +202,7 @@ func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, said buildFac
 	} else if release.PlanVersion(version, planFile) != nil {
 		w.Emit(pipeline.Warning{Text: "trtexec did not say which TensorRT the engine names: it is taken for that of the image, " + version.String()})
 	}
-	if d, err := release.DialectOf(version); err == nil && d.LayerInfo != "" && !told {
+	if release.DescribesLayers(version) && !told {
 		w.Emit(pipeline.Warning{Text: "trtexec did not describe the engine's layers: its precision is known by its size alone, its inputs and outputs are not"})
 	}
 	return e, cmp.Or(said.checkSize(bytes), said.checkProfile(s.options), checkVersion(said.PlanVersion, image), e.Precision.check())

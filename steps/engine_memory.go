@@ -3,6 +3,7 @@ package steps
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/dalirun/dalirun/internal/release"
@@ -80,12 +81,22 @@ func (s *BuildEngine) checkMemory(have GPUMemory) error {
 func (s *BuildEngine) outOfMemory(fault *pipeline.Fault, have GPUMemory) {
 	o := s.options
 	if have.Total == 0 {
+		fault.Err = gpuMemoryError{fault.Err}
 		return
 	}
-	fault.Err = fmt.Errorf("%w: %s of %s were free when the build began", fault.Err, inMiB(have.Free), inMiB(have.Total))
+	fault.Err = gpuMemoryError{fmt.Errorf("%w: %s of %s were free when the build began", fault.Err, inMiB(have.Free), inMiB(have.Total))}
 	// It did not fit: another process came, or this TensorRT needs more than the one that was measured.
 	fault.Hint = memoryHint(fittingBatch(o.Precision, have.Free, o.MaxBatch/2), "may fit")
 }
+
+// errGPUMemory is of a build that ran out of GPU memory.
+var errGPUMemory = errors.New("out of GPU memory")
+
+// gpuMemoryError is an error that is an errGPUMemory, in its own words.
+type gpuMemoryError struct{ error }
+
+func (e gpuMemoryError) Is(target error) bool { return target == errGPUMemory }
+func (e gpuMemoryError) Unwrap() error        { return e.error }
 
 // inMiB is as nvidia-smi writes memory; a part of one counts as one.
 func inMiB(bytes int64) string { return fmt.Sprintf("%d MiB", (bytes+mib-1)/mib) }

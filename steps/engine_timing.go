@@ -45,6 +45,12 @@ func (s *BuildEngine) keepTimings(ctx context.Context, w *pipeline.Work) {
 	}
 }
 
+// blamesTimings says whether a build may have failed for what it was begun with. Neither the host nor its GPU's memory is of that.
+func (s *BuildEngine) blamesTimings(err error) bool {
+	fault, ok := errors.AsType[*pipeline.Fault](err)
+	return ok && fault.Kind == pipeline.ContainerFailed && !errors.Is(err, errGPUMemory)
+}
+
 // forgetTimings is for a build that failed with the times of an earlier one: one that TensorRT cannot take can be why, and would be
 // why each time.
 func (s *BuildEngine) forgetTimings(ctx context.Context, w *pipeline.Work) {

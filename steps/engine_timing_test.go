@@ -143,6 +143,16 @@ func TestTimingsOfFailedBuild(t *testing.T) {
 			p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{fp32: true}))
 			return p.run(t, t.Context(), steps.IDBuildEngine)
 		}, cold},
+		"the GPU's memory is full": {func(t *testing.T, p *project) error {
+			t.Helper()
+			p.instead(steps.IDBuildEngine, prints(1, "Cuda failure: out of memory"))
+			return p.run(t, t.Context(), steps.IDBuildEngine)
+		}, warm},
+		"the disk is full": {func(t *testing.T, p *project) error {
+			t.Helper()
+			p.instead(steps.IDBuildEngine, prints(1, "[E] Saving engine to file failed.", "write /out/model.plan: No space left on device"))
+			return p.run(t, t.Context(), steps.IDBuildEngine)
+		}, warm},
 		"interrupted": {func(t *testing.T, p *project) error {
 			t.Helper()
 			begun := make(chan struct{})

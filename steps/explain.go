@@ -91,7 +91,7 @@ func runtimeFault(err error) error {
 	switch {
 	case errors.Is(err, container.ErrNoGPU):
 		fault.Hint = "install the NVIDIA Container Toolkit and restart the container engine, or use --accel cpu"
-		if r, ok := remedy.Find(err.Error()); ok {
+		if r, _, ok := remedy.Find(err.Error()); ok {
 			fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint // the container engine's words are long, and others' come first
 		}
 	case errors.Is(err, container.ErrNoInit):

@@ -44,7 +44,7 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, o Options, im
 		return fmt.Errorf("list the GPUs of the server's container: %w", err)
 	}
 	said := lines(out.String())
-	if seen := parseGPUs(said); code == 0 && len(seen) > 0 {
+	if seen := parseSMIList(said); code == 0 && len(seen) > 0 {
 		for _, gpu := range said {
 			w.Emit(pipeline.Line{Text: "the container sees " + gpu})
 		}
@@ -60,8 +60,8 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, o Options, im
 		Hint: "install the NVIDIA Container Toolkit, or make its CDI devices anew (`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`), " +
 			"restart the container engine, and try docker run --rm --gpus=all " + image + " nvidia-smi",
 	}
-	if r, ok := remedy.Find(strings.Join(said, "\n")); ok {
-		fault.Err, fault.Hint = fmt.Errorf("%w: %s", fault.Err, r.Text), r.Hint
+	if r, line, ok := remedy.Find(strings.Join(said, "\n")); ok {
+		tell(fault, r, line)
 	}
 	return fault
 }
@@ -72,8 +72,8 @@ type seenGPU struct {
 	instances []string
 }
 
-// parseGPUs reads the lines of nvidia-smi -L: "GPU 0: NAME (UUID: GPU-…)", and below it "MIG 1g.10gb Device 0: (UUID: MIG-…)".
-func parseGPUs(said []string) []seenGPU {
+// parseSMIList reads the lines of nvidia-smi -L: "GPU 0: NAME (UUID: GPU-…)", and below it "MIG 1g.10gb Device 0: (UUID: MIG-…)".
+func parseSMIList(said []string) []seenGPU {
 	line := regexp.MustCompile(`^(GPU \d+:|MIG )(?:.*\(UUID: ([\w/-]+)\))?`)
 	var seen []seenGPU
 	for _, text := range said {

@@ -168,13 +168,7 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 	if err != nil {
 		return "", err
 	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
-		defer cancel()
-		if err := s.machine.Runtime.Remove(ctx, c.ID()); err != nil {
-			w.Emit(pipeline.Warning{Text: err.Error()})
-		}
-	}()
+	defer s.machine.remove(ctx, w, c)
 	exit, err := c.Wait(ctx)
 	if err != nil {
 		return "", runtimeFault(fmt.Errorf("read the package versions of %s: %w", s.recipe.tag(), inTime(ctx, err)))
@@ -198,9 +192,6 @@ func remember(memo Memo, ref, id string, image container.Image) (pipeline.Value,
 		return pipeline.Value{}, err
 	}
 	for key, value := range map[string]string{identityKey(ref): id, envKey(id): string(env)} {
-		if was, ok := memo.Recall(key); ok && was == value {
-			continue
-		}
 		if err := memo.Remember(key, value); err != nil {
 			return pipeline.Value{}, err
 		}

@@ -101,6 +101,7 @@ type Machine struct {
 // Memo remembers small facts across runs, such as the digest that an image had when it was last here.
 type Memo interface {
 	Recall(key string) (string, bool)
+	// Remember keeps value under key. It writes nothing where that is there already.
 	Remember(key, value string) error
 }
 

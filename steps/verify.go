@@ -94,7 +94,7 @@ func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []flo
 	if err != nil {
 		return answers{}, err
 	}
-	input, err := triton.NewFloat32("input", reference, 1, 3, 224, 224)
+	input, err := triton.NewFloat32(modelInput, reference, 1, 3, 224, 224)
 	if err != nil {
 		return answers{}, err
 	}

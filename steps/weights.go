@@ -2,8 +2,6 @@ package steps
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -75,7 +73,7 @@ func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 			Hint: "check the network or proxy; or use --weights FILE.pth with a copy of " + PretrainedURL + ", or --weights auto for seeded ones",
 		}
 	}
-	sum, err := fileDigest(ctx, file)
+	_, sum, err := fileSum(ctx, file)
 	if err != nil {
 		return err
 	}
@@ -114,7 +112,7 @@ func (s *FileWeights) Facts(ctx context.Context, _ pipeline.Inputs) (pipeline.Fa
 	if sum, ok := s.memo.Recall(key); ok {
 		return pipeline.Facts{"sha256": sum}, nil
 	}
-	sum, err := fileDigest(ctx, s.path)
+	_, sum, err := fileSum(ctx, s.path)
 	if err != nil {
 		return nil, weightsFault(err)
 	}
@@ -166,20 +164,6 @@ func (s *SeededWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts,
 func (s *SeededWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	spec := batchSpec(IDWeights, w.Input(s.image).Ref, s.command()...)
 	return s.machine.runScript(ctx, w, seedScript(), spec, 15*time.Minute)
-}
-
-// fileDigest is the hex SHA-256 of a file.
-func fileDigest(ctx context.Context, name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	h := sha256.New()
-	if _, err := io.Copy(h, &contextReader{ctx, f}); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
 func copyFile(ctx context.Context, from, to string) (err error) {

@@ -349,7 +349,7 @@ func fault(t *testing.T, err error, kind pipeline.Kind) *pipeline.Fault {
 type memo struct {
 	mu   sync.Mutex
 	said map[string]string
-	// wrote counts the values that were remembered.
+	// wrote counts the calls of Remember.
 	wrote int
 }
 

@@ -42,6 +42,7 @@ func TestText(t *testing.T) {
 		{`"index":"https://__token__:pypi-AgEIcHlwaS5vcmc@i/simple"`, `"index":"https://[redacted]@i/simple"`},
 		{"login with a-key-of-ngc-and-more, a-key-of-ngc", "login with [redacted], [redacted]"},
 		{`got {"auths":{}}`, "got [redacted]"},
+		{"MY_PAT=abc123 next", "MY_PAT=[redacted] next"},
 		{"MY_TOKEN=abc123 next", "MY_TOKEN=[redacted] next"},
 		{"GET /x?token=abc&x=1 and more", "GET /x?token=[redacted]&x=1 and more"},
 		{"https://host/x?se=1&sig=a%2Fb&access_token=abc", "https://host/x?se=1&sig=[redacted]&access_token=[redacted]"},

@@ -52,7 +52,7 @@ func longestFirst(of map[string]string) []string {
 // secretVariable finds the names of variables that hold secrets. "auth" inside a name does not: SSH_AUTH_SOCK is a path, and so is
 // what PWD alone holds.
 func secretVariable() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)^(?:` + strongName + `|[\w.-]*credentials?|docker_auth_config|(?:\w*_)?(?:auth|key|sig|signature)|\w*_(?:pwd|pass))\d*$`)
+	return regexp.MustCompile(`(?i)^(?:` + strongName + `|[\w.-]*credentials?|docker_auth_config|(?:\w*_)?(?:auth|key|sig|signature)|\w*_(?:pwd|pass|pat))\d*$`)
 }
 
 // userinfo returns the secrets of the URLs in a variable: of https://user:password@host both and the password, of

@@ -12,7 +12,7 @@ const (
 	wordyName = `secret|passw[a-z]*|passphrase|authorization|cookie|registry-auth`
 	// weakName is one that also is a word of other sentences, as in "wants credentials: 401": it needs an equals sign, quotes or to
 	// begin the line.
-	weakName = `[\w.-]*(?:credential|signature)s?|\b(?:[\w.-]*[_.-])?(?:sig|pwd|key|auth)s?\d*|\b[\w.-]*[_-]pass\d*`
+	weakName = `[\w.-]*(?:credential|signature)s?|\b(?:[\w.-]*[_.-])?(?:sig|pwd|key|auth)s?\d*|\b[\w.-]*[_-]pa(?:ss|t)\d*`
 )
 
 // assigned finds where the value of a secret begins: name=value, name: value, "name": "value", --name value, "--name", "value". Its
@@ -29,7 +29,7 @@ func assigned() *regexp.Regexp {
 
 // assignedWords are what a line with such a name has, in small letters. They are there for speed alone.
 func assignedWords() []string {
-	return []string{"token", "secret", "pass", "authorization", "cookie", "auth", "key", "credential", "sig", "pwd"}
+	return []string{"token", "secret", "pass", "pat", "authorization", "cookie", "auth", "key", "credential", "sig", "pwd"}
 }
 
 // values takes out the values that stand behind names of secrets.

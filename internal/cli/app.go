@@ -66,7 +66,7 @@ current folder (opt-batch: 64). The command line goes before the environment, an
 			if cmd.Parent() == nil || cmd.Parent().Name() == "completion" || cmd.Name() == "help" || strings.HasPrefix(cmd.Name(), "__") {
 				return nil
 			}
-			return settle(cmd, a.LookupEnv, configFile)
+			return fillFlags(cmd, a.LookupEnv, configFile)
 		},
 	}
 	root.SetIn(a.Stdin)

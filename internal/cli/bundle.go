@@ -168,7 +168,7 @@ func (d *diagnosis) addPlan(ctx context.Context, a *bundle.Archive, flags []stri
 
 // addRuns adds the events and logs of the newest runs of a workspace.
 func addRuns(a *bundle.Archive, workspace string) error {
-	runs := filepath.Dir(owner.RunDir(workspace, "x"))
+	runs := owner.RunsDir(workspace)
 	entries, err := os.ReadDir(runs)
 	if err != nil {
 		a.Missing("runs", err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -38,7 +39,7 @@ type diagnosis struct {
 	runtime func() (container.Runtime, error) // the container engine, asked or not
 	info    func() (container.Info, error)    // what it says of itself
 	lane    func() (laned, error)             // the error is also that of a lane that cannot be had
-	choice  func() (resolved, error)          // with NVIDIA's images: the release; none if a server image is named, which says it
+	choice  func() (pick, error)              // with NVIDIA's images: the release; none if a server image is named, which says it
 	found   func() (resolved, error)          // the images, without pulling them
 }
 
@@ -118,14 +119,21 @@ func (d *diagnosis) refusal(check string) error {
 	return nil
 }
 
+// pick is a release, and what is not known of it.
+type pick struct {
+	release.Release
+
+	doubts []string
+}
+
 // choose takes a release by what the host is, without asking for any image.
-func (d *diagnosis) choose() (resolved, error) {
+func (d *diagnosis) choose() (p pick, err error) {
 	l, err := d.lane()
 	if err != nil || l.Images != steps.NGC || l.ServerRef != "" {
-		return l.resolved, err
+		return pick{}, err
 	}
-	err = pickRelease(d.wishes.release, l.host, &l.resolved)
-	return l.resolved, err
+	p.Release, p.doubts, err = pickRelease(d.wishes.release, l.Lane, l.host)
+	return p, err
 }
 
 // look finds the images as a run does.

@@ -59,7 +59,7 @@ func (d *diagnosis) checks() []check {
 const doctorWithin = 9500 * time.Millisecond
 
 func (a *App) doctorCommand() *cobra.Command {
-	w := wishes{serves: true}
+	var w wishes
 	var format *choice
 	var bundle string
 	cmd := &cobra.Command{
@@ -67,7 +67,8 @@ func (a *App) doctorCommand() *cobra.Command {
 		Short: "Check whether a run with these flags would work here",
 		Long: `doctor looks at what a run needs: container engine, GPUs, driver, images, disk, ports and weights. Each check is ok, a
 warning or a failure, and says what it saw and what to do. It asks the registry for the images without pulling them, takes
-10 s at most, changes nothing but notes in the cache, and ends with 3 if a run with the same flags would fail.
+10 s at most, changes nothing but notes in the cache, and ends with 3 if a run with the same flags would fail. A container engine on
+another host is a warning: setup works there, and only what serves (e2e, serve) is refused.
 
 With --bundle it also writes one archive for a bug report. User names, home folders, credentials and serial numbers are
 taken out; what is in it is listed.`,

@@ -30,8 +30,11 @@ func (d *diagnosis) gpu(context.Context) finding {
 		return failed(err, "")
 	case l.Lane == steps.CPU:
 		f := finding{Status: statusOK, Saw: "the cpu lane is taken: " + l.LaneReason}
-		if info, _ := d.info(); !info.Remote && errors.As(l.noGPU, &none) && !notInstalled(none) {
-			f.Status, f.Remedy = statusWarn, gpuRemedy(none) // there is a driver, so a GPU was meant to be there
+		if l.driver {
+			f.Status, f.Remedy = statusWarn, "look at `nvidia-smi`"
+			if errors.As(l.noGPU, &none) {
+				f.Remedy = gpuRemedy(none)
+			}
 		}
 		return f
 	}
@@ -47,8 +50,9 @@ func (d *diagnosis) gpu(context.Context) finding {
 	return f
 }
 
-func notInstalled(none *host.NoGPUError) bool {
-	return errors.Is(none, exec.ErrNotFound) || errors.Is(none, fs.ErrNotExist)
+// notInstalled says of what asking nvidia-smi came to that there is none.
+func notInstalled(err error) bool {
+	return errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist)
 }
 
 // gpuRemedy is what to do where there is no GPU, by what nvidia-smi said.
@@ -78,18 +82,18 @@ func (d *diagnosis) release(context.Context) finding {
 	if err != nil || l.Images != steps.NGC {
 		return finding{}
 	}
-	r, err := d.choice()
+	p, err := d.choice()
 	switch {
 	case err != nil:
 		return failed(err, "")
-	case r.Release.Tag == "":
+	case p.Tag == "":
 		return finding{} // the server image says it
-	case len(r.Doubts) > 0:
-		return finding{Status: statusWarn, Saw: r.Release.Tag + ": " + r.Doubts[0]}
+	case len(p.doubts) > 0:
+		return finding{Status: statusWarn, Saw: p.Tag + ": " + p.doubts[0]}
 	}
-	saw := r.Release.Tag
-	if r.Release.TensorRT != "" {
-		saw += " with TensorRT " + r.Release.TensorRT
+	saw := p.Tag
+	if p.TensorRT != "" {
+		saw += " with TensorRT " + p.TensorRT
 	}
 	if l.host.Driver != "" {
 		saw += " runs on driver " + l.host.Driver

@@ -17,6 +17,9 @@ func (d *diagnosis) engine(context.Context) finding {
 	if err != nil {
 		return failed(err, "start it: `sudo systemctl start docker`, or in a checkout `go tool task engine`")
 	}
+	if err := unserved(info); err != nil {
+		return finding{Status: statusWarn, Saw: err.Error(), Remedy: hintOf(err, "")}
+	}
 	return finding{Status: statusOK, Saw: fmt.Sprintf("%s %s (API %s) at %s", info.Name, info.Version, info.APIVersion, info.Endpoint)}
 }
 

@@ -71,7 +71,7 @@ func diagnose(t *testing.T, about container.Info, flags ...string) *diagnosis {
 	t.Helper()
 	engine := dockertest.New(t, &containertest.Fake{About: about})
 	app := appIn(map[string]string{"DOCKER_HOST": engine.Host(), "XDG_CACHE_HOME": t.TempDir()}, io.Discard, io.Discard)
-	w := wishes{serves: true}
+	var w wishes
 	cmd := &cobra.Command{}
 	w.flags(app, cmd)
 	if err := cmd.ParseFlags(flags); err != nil {

@@ -40,7 +40,7 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 			if err != nil {
 				return errors.Join(a.refused(err, s), files.write(notBegun(err)))
 			}
-			err = x.run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify), nil)
+			err = x.runner(nil).Run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))
 			r := x.collector.Report()
 			return x.result(errors.Join(err, files.write(r)), s, r.WriteText)
 		},

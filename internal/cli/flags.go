@@ -27,8 +27,8 @@ func envName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// settle gives each flag that the command line does not name the value of its environment variable, else of the file.
-func settle(cmd *cobra.Command, lookup func(string) (string, bool), file string) error {
+// fillFlags gives each flag that the command line does not name the value of its environment variable, else of the file.
+func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file string) error {
 	config, err := readConfig(file, cmd.Root())
 	if err != nil {
 		return err

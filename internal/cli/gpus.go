@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -82,21 +81,15 @@ func uuids(chosen []host.GPU) []string {
 	return all
 }
 
-// byCDI says whether the container engine is asked for CDI devices, by name.
-func byCDI(info container.Info) bool {
-	return podman(info) || len(info.CDIDevices) > 0 && !slices.Contains(info.Runtimes, container.NVIDIARuntime)
-}
-
-func podman(info container.Info) bool { return info.Name == "Podman Engine" }
-
 // asListed is gpus, in the grammar of docker run --gpus, with the names of the chosen GPUs as the container engine has them: a CDI
-// specification may list indexes alone, or UUIDs alone, and the first letters of a UUID name nothing there. A count and "all" stay.
+// specification may list indexes alone, or UUIDs alone, and the first letters of a UUID name nothing there. "all" stays, and so does a count where
+// the container engine counts.
 func asListed(info container.Info, gpus string, chosen []host.GPU) string {
-	_, names, err := host.ParseGPUs(gpus)
-	if err != nil || len(names) == 0 {
+	count, names, err := host.ParseGPUs(gpus)
+	if err != nil || count < 0 || count > 0 && !info.ByCDI() {
 		return gpus
 	}
-	if byCDI(info) {
+	if info.ByCDI() {
 		names = nil
 		for _, g := range chosen {
 			name := g.Address() // what nvidia-ctk writes, for an engine that does not list what it has
@@ -114,7 +107,9 @@ func asListed(info container.Info, gpus string, chosen []host.GPU) string {
 	}
 	// What else the grammar has, such as capabilities, goes along.
 	fields, _ := csv.NewReader(strings.NewReader(gpus)).Read() // it was read before
-	fields = slices.DeleteFunc(fields, func(f string) bool { return strings.HasPrefix(f, "device=") || !strings.Contains(f, "=") })
+	fields = slices.DeleteFunc(fields, func(f string) bool {
+		return strings.HasPrefix(f, "device=") || strings.HasPrefix(f, "count=") || !strings.Contains(f, "=")
+	})
 	devices := "device=" + strings.Join(names, ",")
 	if len(fields) == 0 {
 		return devices
@@ -156,14 +151,18 @@ type access struct {
 // access says how the container engine gives the GPUs that --gpus names to containers, or refuses: without a way, the first container would
 // fail, after 20 GB of images were pulled. Only a container proves that it gets them; serve looks into its own.
 func (h thisHost) access(info container.Info, gpus string) (access, error) {
-	missing := missingCDI(info.CDIDevices, gpus)
+	count, names, err := host.ParseGPUs(gpus)
+	if err != nil {
+		return access{}, err
+	}
+	_, missing := info.CDIRequest(count, names)
 	hook := h.hook(info)
 	switch {
-	case slices.Contains(info.Runtimes, container.NVIDIARuntime) && !podman(info):
+	case slices.Contains(info.Runtimes, container.NVIDIARuntime) && !info.Podman():
 		return access{saw: "the container engine has the nvidia runtime"}, nil
 	case len(info.CDIDevices) > 0 && missing == "":
 		return access{saw: "the container engine lists " + strings.Join(info.CDIDevices, ", ")}, nil
-	case podman(info) && len(info.CDIDevices) == 0:
+	case info.Podman() && len(info.CDIDevices) == 0:
 		if spec := h.cdiSpec(); spec != "" && !info.Remote {
 			return access{saw: spec + " has NVIDIA's devices"}, nil
 		}
@@ -182,7 +181,7 @@ func (h thisHost) access(info container.Info, gpus string) (access, error) {
 // hook is where the container engine finds the toolkit's hook; empty if nowhere. Its PATH is not known: it is ours where somebody started it
 // by hand, and systemd's for a service.
 func (h thisHost) hook(info container.Info) string {
-	if info.Remote || podman(info) {
+	if info.Remote || info.Podman() {
 		return ""
 	}
 	if found, err := h.lookPath(toolkitHook); err == nil {
@@ -192,26 +191,6 @@ func (h thisHost) hook(info container.Info) string {
 		name := path.Join(dir, toolkitHook)
 		if about, err := fs.Stat(h.root, name); err == nil && about.Mode().IsRegular() && about.Mode()&0o111 != 0 {
 			return "/" + name
-		}
-	}
-	return ""
-}
-
-// missingCDI is the first device that gpus names and a container engine that lists CDI devices does not; empty if it lists all.
-func missingCDI(listed []string, gpus string) string {
-	count, names, err := host.ParseGPUs(gpus)
-	if err != nil || len(listed) == 0 {
-		return ""
-	}
-	if count < 0 {
-		names = []string{"all"}
-	}
-	for i := range max(count, 0) {
-		names = append(names, strconv.Itoa(i))
-	}
-	for _, name := range names {
-		if id := container.CDIKind + "=" + name; !slices.Contains(listed, id) {
-			return id
 		}
 	}
 	return ""

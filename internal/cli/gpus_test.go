@@ -64,7 +64,7 @@ func TestAccess(t *testing.T) {
 	}
 }
 
-// Devices are asked for by the names that the container engine has for them; a count and all stay.
+// Devices are asked for by the names that the container engine has for them; all stays.
 func TestAsListed(t *testing.T) {
 	t.Parallel()
 	const uuid, second = "GPU-b2b10123-43d8-7094-32ab-39106cb54c35", "GPU-c3c20234-43d8-7094-32ab-39106cb54c35"
@@ -76,11 +76,15 @@ func TestAsListed(t *testing.T) {
 		gpus, want string
 	}{
 		"all":                          {indexes, "all", "all"},
-		"a count":                      {indexes, "2", "2"},
+		"a count":                      {indexes, "2", "device=0,1"},
+		"a count where UUIDs are":      {named, "1", "device=" + uuid},
+		"what goes with a count":       {named, "count=1,capabilities=utility", "device=" + uuid + ",capabilities=utility"},
+		"a count, by the runtime":      {container.Info{Runtimes: []string{"nvidia"}}, "2", "2"},
 		"a UUID where indexes are":     {indexes, "device=" + second, "device=1"},
 		"its first letters":            {indexes, "device=GPU-c3c20234", "device=1"},
 		"an index where UUIDs are":     {named, "device=1", "device=" + second},
 		"two":                          {named, "device=1,0", "device=" + second + "," + uuid},
+		"all where UUIDs are":          {named, "all", "all"},
 		"what is not listed":           {container.Info{CDIDevices: []string{"nvidia.com/gpu=all"}}, "device=1", "device=1"},
 		"Podman, which lists nothing":  {container.Info{Name: "Podman Engine"}, "device=GPU-c3c20234", "device=1"},
 		"the runtime knows indexes":    {container.Info{Runtimes: []string{"nvidia"}}, "device=1", "device=1"},
@@ -103,6 +107,7 @@ func TestSettleLane(t *testing.T) {
 	const uuid = "GPU-b2b10123-43d8-7094-32ab-39106cb54c35"
 	h100 := host.GPU{UUID: uuid, Name: "NVIDIA H100 80GB HBM3", Compute: "9.0"}
 	cdi := container.Info{CDIDevices: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"}}
+	far := container.Info{Remote: true, Endpoint: "tcp://gpus:2376", Runtimes: []string{"nvidia"}}
 	prohibitedMode, silent := h100, h100
 	prohibitedMode.ComputeMode, silent.UUID = "Prohibited", ""
 	for name, c := range map[string]struct {
@@ -122,11 +127,14 @@ func TestSettleLane(t *testing.T) {
 		"local images":    {cdi, h100, []string{"--images=local"}, "all", []string{uuid}, []string{checkImages}},
 		"no such GPU":     {cdi, h100, []string{"--gpus=device=7"}, "device=7", nil, []string{checkGPU}},
 		"Podman":          {container.Info{Name: "Podman Engine"}, h100, nil, "all", []string{uuid}, nil},
-		"another host":    {container.Info{Remote: true, Endpoint: "tcp://gpus:2376", Runtimes: []string{"nvidia"}}, h100, nil, "all", nil, []string{checkEngine}},
+		"another host":    {far, h100, nil, "all", nil, nil},
+		"to serve there":  {far, h100, nil, "all", nil, []string{checkEngine}},
+		"UUIDs, by count": {container.Info{CDIDevices: []string{"nvidia.com/gpu=" + uuid, "nvidia.com/gpu=all"}}, h100, []string{"--gpus=1"}, "device=" + uuid, []string{uuid}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := diagnose(t, c.info, c.flags...)
+			d.wishes.serves = name == "to serve there"
 			on := without(fstest.MapFS{})
 			on.smi = func(context.Context) (host.GPUs, error) {
 				return host.GPUs{Driver: "580.159.04", CUDA: "13.0", Devices: []host.GPU{c.gpu}}, nil
@@ -159,6 +167,51 @@ func TestSettleLane(t *testing.T) {
 			}
 			t.Errorf("doctor has no check %q", got[0])
 		})
+	}
+}
+
+// One instance of a GPU that is split is called by its address.
+func TestAsListedInstance(t *testing.T) {
+	t.Parallel()
+	info := container.Info{CDIDevices: []string{"nvidia.com/gpu=0:0", "nvidia.com/gpu=all"}}
+	gpus, err := host.FromCDI(info.CDIDevices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chosen, err := gpus.Select("1")
+	if got := asListed(info, "1", chosen); err != nil || got != "device=0:0" {
+		t.Errorf("%s, %v", got, err)
+	}
+}
+
+// What is not known of a release is told of the release; what is not known of its GPUs is another check's.
+func TestDoctorReleaseDoubts(t *testing.T) {
+	t.Parallel()
+	podman := container.Info{Name: container.PodmanEngine}
+	for name, c := range map[string]struct {
+		compute string
+		status  status
+		says    string
+	}{
+		"a GPU that is known":   {"9.0", statusOK, "25.03 with TensorRT 10.9"},
+		"one that is not known": {"", statusWarn, "25.03: "},
+	} {
+		d := diagnose(t, podman, "--release=25.03", "--weights=random:0")
+		on := without(fstest.MapFS{})
+		on.smi = func(context.Context) (host.GPUs, error) {
+			return host.GPUs{Driver: "580.159.04", Devices: []host.GPU{{UUID: "GPU-1", Name: "NVIDIA H100 80GB HBM3", Compute: c.compute}}}, nil
+		}
+		l, err := d.app.settleLane(t.Context(), d.wishes, podman, on)
+		if err != nil || len(l.Doubts) != 1 {
+			t.Fatalf("%s: %q, %v", name, l.Doubts, err)
+		}
+		d.lane = func() (laned, error) { return l, l.err }
+		if f := d.release(t.Context()); f.Status != c.status || !strings.HasPrefix(f.Saw, c.says) || strings.Contains(f.Saw, "Podman") {
+			t.Errorf("%s: %+v", name, f)
+		}
+		if f := d.containers(t.Context()); f.Status != statusWarn || !strings.Contains(f.Saw, "Podman does not list its devices") {
+			t.Errorf("%s: %+v", name, f)
+		}
 	}
 }
 

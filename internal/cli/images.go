@@ -48,7 +48,7 @@ type seen struct {
 // registryLookup returns the look-up of one verdict, with the credentials of a pull. Podman and an engine on another host have others.
 func registryLookup(runtime container.Runtime, info container.Info) registry.Lookup {
 	return registry.New(registry.Options{
-		Login: runtime.Login, Within: registryWithin, Elsewhere: info.Remote || podman(info),
+		Login: runtime.Login, Within: registryWithin, Elsewhere: info.Remote || info.Podman(),
 	}).Lookup
 }
 

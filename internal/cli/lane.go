@@ -20,6 +20,7 @@ type laned struct {
 	chosen  []host.GPU   // none on the cpu lane
 	access  access       // how containers get them
 	noGPU   error        // why the cpu lane is taken though nobody asked for it
+	driver  bool         // with noGPU: there is a driver, so a GPU was meant to be there
 	err     error        // why there is no lane, and so nothing of the above
 	refused []obstacle   // why a run would not begin; that of err is among them
 }
@@ -62,9 +63,8 @@ func (a *App) settleLane(ctx context.Context, w *wishes, info container.Info, on
 		l.Images = imageSource(w, l.Lane)
 		l.refuse(checkImages, l.checkSource(w))
 	}
-	if info.Remote && w.serves {
-		l.refuse(checkEngine, pipeline.Faultf(pipeline.Environment, "run dalirun on that host; `dalirun setup` works from here",
-			"the container engine at %s is on another host, whose loopback address the server would be published on", info.Endpoint))
+	if l.unserved = unserved(info); w.serves {
+		l.refuse(checkEngine, l.unserved)
 	}
 	if l.Lane == steps.GPU {
 		l.refuse(checkGPU, prohibited(l.chosen))
@@ -79,6 +79,15 @@ func (a *App) settleLane(ctx context.Context, w *wishes, info container.Info, on
 		l.refuse(checkPorts, p.refusal())
 	}
 	return l, nil
+}
+
+// unserved says why nothing can be served from here by this container engine; nil if it can.
+func unserved(info container.Info) error {
+	if !info.Remote {
+		return nil
+	}
+	return pipeline.Faultf(pipeline.Environment, "run dalirun on that host; `dalirun setup` works from here",
+		"the container engine at %s is on another host, whose loopback address the server would be published on", info.Endpoint)
 }
 
 // take takes the lane that was asked for, or the GPU if there is one.
@@ -98,6 +107,9 @@ func (l *laned) take(ctx context.Context, w *wishes, info container.Info, on thi
 			return fault
 		}
 		l.Lane, l.LaneReason, l.noGPU = steps.CPU, err.Error(), err
+		if l.driver = !info.Remote && !notInstalled(err); l.driver {
+			l.Doubts = append(l.Doubts, "the cpu lane is taken: "+l.LaneReason)
+		}
 		return nil
 	}
 	l.chosen, err = gpus.Select(w.gpus)
@@ -110,7 +122,7 @@ func (l *laned) take(ctx context.Context, w *wishes, info container.Info, on thi
 	l.Device, l.GPUUUIDs = device(info, gpus, l.chosen), uuids(l.chosen)
 	l.GPUs = asListed(info, w.gpus, l.chosen)
 	l.host = release.Host{Driver: gpus.Driver, Compute: []string{l.chosen[0].Compute}, DataCenter: l.chosen[0].DataCenter()}
-	if !byCDI(info) { // nothing compares what an image requires with the driver of a CDI device
+	if !info.ByCDI() { // nothing compares what an image requires with the driver of a CDI device
 		l.host.CUDA = gpus.CUDA
 	}
 	return nil
@@ -130,27 +142,26 @@ func (l *laned) checkSource(w *wishes) error {
 	}
 }
 
-// pickRelease takes the release that was asked for, if this host can run it, or the newest that it can.
-func pickRelease(asked string, h release.Host, r *resolved) error {
+// pickRelease takes the release that was asked for, if this host can run it, or the newest that it can. The doubts are what is not known of it.
+func pickRelease(asked string, lane steps.Lane, h release.Host) (picked release.Release, doubts []string, err error) {
 	if asked == "" {
 		newest, reasons := release.Newest(h)
 		if newest.Tag == "" {
-			return pipeline.Faultf(pipeline.Environment, "update the NVIDIA driver, or use --accel cpu", "no release runs on this host: %s", reasons[len(reasons)-1].Text)
+			return newest, nil, pipeline.Faultf(pipeline.Environment, "update the NVIDIA driver, or use --accel cpu",
+				"no release runs on this host: %s", reasons[len(reasons)-1].Text)
 		}
-		r.Release = newest
-		return nil
+		return newest, nil, nil
 	}
-	found, err := release.Find(asked)
+	picked, err = release.Find(asked)
 	if err != nil {
-		return usagef("", "--release: %w", err)
+		return picked, nil, usagef("", "--release: %w", err)
 	}
-	r.Release = found
-	if r.Lane == steps.CPU {
-		return nil // no TensorRT, no driver
+	if lane == steps.CPU {
+		return picked, nil, nil // no TensorRT, no driver
 	}
-	for _, reason := range found.Check(h) {
+	for _, reason := range picked.Check(h) {
 		if reason.Kind.IsDoubt() {
-			r.Doubts = append(r.Doubts, reason.Text)
+			doubts = append(doubts, reason.Text)
 			continue
 		}
 		hint := "use --accel cpu"
@@ -160,7 +171,7 @@ func pickRelease(asked string, h release.Host, r *resolved) error {
 		if reason.Kind == release.DriverTooOld {
 			hint += "; or update the NVIDIA driver"
 		}
-		return pipeline.Faultf(pipeline.Environment, hint, "release %s: %s", found.Tag, reason.Text)
+		return picked, nil, pipeline.Faultf(pipeline.Environment, hint, "release %s: %s", picked.Tag, reason.Text)
 	}
-	return nil
+	return picked, doubts, nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 func (a *App) planCommand() *cobra.Command {
-	w := wishes{serves: true} // as e2e
+	var w wishes
 	var s shown
 	cmd := &cobra.Command{
 		Use:   "plan",
@@ -33,6 +33,9 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 				for _, doubt := range x.options.Doubts {
 					x.warn(doubt)
 				}
+			}
+			if err := x.options.unserved; err != nil {
+				x.warn("e2e and serve would refuse: " + err.Error() + "; " + hintOf(err, ""))
 			}
 			x.resolveWeights(cmd.Context())
 			plan, err := x.runner(nil).Plan(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))

@@ -21,7 +21,7 @@ func port(n *number, usual uint16) container.Port {
 type takenPort struct {
 	container.Port
 
-	by string // the program, as " by nginx (pid 123)"; empty if it is not known
+	by func() string // the program, as " by nginx (pid 123)"; empty if it is not known. To find it takes a look at every process
 }
 
 // takenPorts returns those that other programs have. A container engine on another host publishes on ports that cannot be seen from here.
@@ -38,16 +38,17 @@ func takenPorts(ctx context.Context, info container.Info, ports ...container.Por
 		if tried != nil || free {
 			continue
 		}
-		by := ""
-		if user, ok := host.PortUser(os.DirFS("/proc"), p.Host); ok {
-			by = " by " + user
-		}
-		taken = append(taken, takenPort{p, by})
+		taken = append(taken, takenPort{p, func() string {
+			if user, ok := host.PortUser(os.DirFS("/proc"), p.Host); ok {
+				return " by " + user
+			}
+			return ""
+		}})
 	}
 	return taken, err
 }
 
-func (p takenPort) String() string { return fmt.Sprintf("port %d is in use%s", p.Host, p.by) }
+func (p takenPort) String() string { return fmt.Sprintf("port %d is in use%s", p.Host, p.by()) }
 
 // refusal is nil for a port that nobody named: a free one is taken.
 func (p takenPort) refusal() error {

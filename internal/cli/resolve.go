@@ -13,6 +13,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -92,6 +93,7 @@ func (w *wishes) forced() map[pipeline.ID]bool {
 			for _, id := range stepIDs() {
 				forced[pipeline.ID(id)] = true
 			}
+			continue
 		}
 		forced[pipeline.ID(id)] = true
 	}
@@ -137,16 +139,17 @@ type resolved struct {
 	LaneReason string
 	Doubts     []string // what may go wrong, and stops nothing
 	looked     looked   // with NGC
+	unserved   error    // why what it makes cannot be served from here
 }
 
 // facts are those that are stamped on every result.
 func (r resolved) facts() map[string]string {
 	facts := map[string]string{
-		"lane": string(r.Lane), "lane_reason": r.LaneReason, "images": string(r.Images), "weights": weightsName(r.Weights),
-		"precision": string(r.Precision),
+		report.FactLane: string(r.Lane), report.FactReason: r.LaneReason, report.FactImages: string(r.Images),
+		report.FactWeights: weightsName(r.Weights), report.FactPrecision: string(r.Precision),
 	}
 	if r.Images == steps.NGC && r.Release.Tag != "" { // images of any name need not say theirs
-		facts["release"] = r.Release.Tag
+		facts[report.FactRelease] = r.Release.Tag
 	}
 	if r.ExporterRef != "" {
 		facts["exporter_image"] = r.ExporterRef
@@ -200,7 +203,7 @@ func (l laned) settleImages(ctx context.Context, w *wishes, runtime container.Ru
 	r := l.resolved
 	r.Doubts = slices.Clone(r.Doubts)
 	if r.Lane == steps.CPU {
-		r.Precision = "fp32" // ONNX Runtime computes what is in the ONNX model
+		r.Precision = release.FP32 // ONNX Runtime computes what is in the ONNX model
 	}
 	r.OptBatch = optBatch(w)
 	if r.Images == steps.NGC {

@@ -73,12 +73,12 @@ func (x *session) serve(ctx context.Context, detach bool, format string) error {
 		return owner.WriteServer(x.wishes.workspace, server)
 	}
 	list := steps.For(x.options.Options, m, steps.IDServe)
-	return x.run(ctx, list, func(ctx context.Context, _ pipeline.Values) error {
+	return x.runner(func(ctx context.Context, _ pipeline.Values) error {
 		if err := showServer(x.app.Stdout, server, format); err != nil || detach {
 			return err
 		}
 		return waitForEnd(ctx, x.runtime, server.Container)
-	})
+	}).Run(ctx, list)
 }
 
 func (x *session) serverFile(s steps.Server) owner.ServerFile {

@@ -6,8 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
-	"path/filepath"
-	"slices"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -199,14 +197,10 @@ func (x *session) gpuMemory(ctx context.Context) (steps.GPUMemory, error) {
 	return steps.GPUMemory{Free: free, Total: total}, nil
 }
 
-// run makes what until makes, and calls then while everything stands.
-func (x *session) run(ctx context.Context, list []pipeline.Step, then func(context.Context, pipeline.Values) error) error {
-	return x.runner(then).Run(ctx, list)
-}
-
+// runner runs steps or plans them. It calls then, which may be nil, while everything that they started stands.
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
 	return &pipeline.Runner{
-		RunID: pipeline.ID(x.runID), Workspace: x.wishes.workspace, Store: x.store, Sink: x.sink,
+		RunID: x.runID, Workspace: x.wishes.workspace, Store: x.store, Sink: x.sink,
 		Facts: x.options.facts(), Force: x.wishes.forced(), Cleanup: cleanup, Then: then,
 	}
 }
@@ -254,18 +248,12 @@ func (r *runEnd) Emit(e pipeline.Event) {
 
 // dropRuns removes the folders of all but the newest runs that are over.
 func dropRuns(workspace string, keep int) error {
-	runs := filepath.Dir(owner.RunDir(workspace, "x"))
-	entries, err := os.ReadDir(runs)
+	entries, err := os.ReadDir(owner.RunsDir(workspace)) // sorted, and an ID begins with its time
 	if err != nil || len(entries) <= keep {
 		return err
 	}
-	names := make([]string, 0, len(entries))
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	slices.Sort(names) // an ID begins with its time
-	for _, name := range names[:len(names)-keep] {
-		lock, err := owner.Acquire(workspace, name)
+	for _, run := range entries[:len(entries)-keep] {
+		lock, err := owner.Acquire(workspace, run.Name())
 		if errors.Is(err, owner.ErrRunHeld) {
 			continue
 		}

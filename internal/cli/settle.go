@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"slices"
 	"strings"
 
 	"github.com/distribution/reference"
@@ -54,7 +53,6 @@ func (w *wishes) namesImages() bool { return w.exporterImage != "" || w.serverIm
 // settleNGC finds out what both images hold, before anything is pulled, and refuses a run that they cannot make. The release is that which was
 // asked for, that of a server image that was named, or the newest that this host can run.
 func settleNGC(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, info container.Info, h release.Host, r *resolved) error {
-	before := slices.Clone(r.Doubts)
 	l, err := lookNGC(ctx, w, runtime, memo, registryLookup(runtime, info), info.Arch, h, r)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -71,8 +69,7 @@ func settleNGC(ctx context.Context, w *wishes, runtime container.Runtime, memo s
 	if err := l.fits(r.Release, h, info.Arch); err != nil {
 		return err
 	}
-	if r.Lane == steps.GPU { // what the table alone doubted may be settled
-		r.Doubts = before
+	if r.Lane == steps.GPU {
 		for _, reason := range l.conflicts(r.Release, h, info.Arch) {
 			r.Doubts = append(r.Doubts, l.named(r.Release)+": "+reason.Text)
 		}
@@ -98,9 +95,11 @@ func lookNGC(
 	ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, lookup registry.Lookup, arch string, h release.Host, r *resolved,
 ) (looked, error) {
 	if r.ServerRef == "" {
-		if err := pickRelease(w.release, h, r); err != nil {
+		picked, _, err := pickRelease(w.release, r.Lane, h) // what the table alone doubts the images may settle
+		if err != nil {
 			return looked{}, err
 		}
+		r.Release = picked
 		return look(ctx, runtime, memo, lookup, r.Options, arch), nil
 	}
 	if w.release != "" {

@@ -169,3 +169,30 @@ func TestSweepCutOff(t *testing.T) {
 		t.Errorf("%v, and killed were %v", err, owner.Killed(workspace))
 	}
 }
+
+// The oldest runs go, unless one still lives.
+func TestDropRuns(t *testing.T) {
+	t.Parallel()
+	workspace := t.TempDir()
+	for _, id := range []string{"20260103T000000Z-c", "20260101T000000Z-a", "20260104T000000Z-d", "20260102T000000Z-b"} {
+		lock, err := owner.Acquire(workspace, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id == "20260101T000000Z-a" {
+			defer lock.Release() //nolint:errcheck // of a run that lives
+		} else if err := lock.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := dropRuns(workspace, 2); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(owner.RunsDir(workspace), "*"))
+	if err != nil || len(left) != 3 || owner.RunDir(workspace, "20260101T000000Z-a") != left[0] || filepath.Base(left[1]) != "20260103T000000Z-c" {
+		t.Errorf("left are %q, %v", left, err)
+	}
+	if err := dropRuns(workspace, 3); err != nil {
+		t.Errorf("few runs: %v", err)
+	}
+}

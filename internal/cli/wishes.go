@@ -10,6 +10,7 @@ import (
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/picture"
+	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -57,14 +58,14 @@ type wishes struct {
 	http, grpc, metrics      *number
 	readyTimeout             time.Duration
 	force                    []string
-	serves                   bool // the run starts a server: what the command is, not a flag
+	serves                   bool // the run starts a server, which one on another host cannot: what the command is, not a flag
 }
 
 func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	w.place.flags(a, cmd)
 	w.accel = &choice{"auto", []string{"auto", string(steps.GPU), string(steps.CPU)}}
 	w.images = &choice{"auto", []string{"auto", string(steps.NGC), string(steps.Local)}}
-	w.precision = &choice{"fp16", []string{"fp16", "fp32"}}
+	w.precision = &choice{string(release.FP16), []string{string(release.FP16), string(release.FP32)}}
 	w.optBatch, w.maxBatch = &number{0, 0, 256}, &number{256, 1, 256}
 	w.http, w.grpc, w.metrics = &number{0, 0, 65535}, &number{0, 0, 65535}, &number{0, 0, 65535}
 	f := cmd.Flags()
@@ -72,7 +73,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.BoolVar(&w.requireGPU, "require-gpu", false, "fail rather than run without a GPU")
 	f.Var(w.images, "images", "NVIDIA's images, or small ones built here; auto is ngc on the gpu lane, local on the cpu lane")
 	f.StringVar(&w.release, "release", "", "NGC release, as in 25.03 (default the newest that this host can run)")
-	f.StringVar(&w.registry, "registry", "nvcr.io", "HOST or HOST/PREFIX that has nvidia/pytorch and nvidia/tritonserver")
+	f.StringVar(&w.registry, "registry", release.DefaultRegistry, "HOST or HOST/PREFIX that has nvidia/pytorch and nvidia/tritonserver")
 	f.StringVar(&w.exporterImage, "exporter-image", "", "image with PyTorch, of any name, instead of the release's")
 	f.StringVar(&w.serverImage, "server-image", "", "image with tritonserver, of any name, instead of the release's; its environment says its release")
 	f.StringVar(&w.baseImage, "base-image", "", "Debian 12 image under the local images (default "+baseImage+", or "+madeBaseImage+" if only that is here)")

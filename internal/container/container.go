@@ -106,12 +106,6 @@ type Info struct {
 	CDIDevices []string // such as nvidia.com/gpu=all
 }
 
-// What NVIDIA's container toolkit calls itself in a container engine.
-const (
-	NVIDIARuntime = "nvidia"         // among Info.Runtimes
-	CDIKind       = "nvidia.com/gpu" // before the "=" of Info.CDIDevices
-)
-
 // Image describes a local image.
 type Image struct {
 	ID      string   // content address of its configuration: sha256:…

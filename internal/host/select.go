@@ -15,7 +15,7 @@ import (
 func ParseGPUs(gpus string) (count int, devices []string, err error) {
 	fields, err := csv.NewReader(strings.NewReader(gpus)).Read()
 	if err != nil || gpus != strings.TrimSpace(gpus) {
-		return 0, nil, fmt.Errorf("%q is none of all, a count, device=0,1 or device=UUID", gpus)
+		return 0, nil, errNotGPUs(gpus)
 	}
 	// Unquoted, device=0,1 is two CSV fields; Docker's own CLI wants quotes there. Both are understood here.
 	for i, field := range fields {
@@ -30,25 +30,29 @@ func ParseGPUs(gpus string) (count int, devices []string, err error) {
 			if field == "all" || field == "-1" {
 				count = -1
 			} else if count, err = strconv.Atoi(field); err != nil || count < 1 {
-				return 0, nil, fmt.Errorf("%q is none of all, a count, device=0,1 or device=UUID", gpus)
+				return 0, nil, errNotGPUs(gpus)
 			}
 		case !named && len(devices) > 0:
 			devices = append(devices, field)
 		case named && (key == "capabilities" || key == "driver" || key == "options"):
 		default:
-			return 0, nil, fmt.Errorf("%q is none of all, a count, device=0,1 or device=UUID", gpus)
+			return 0, nil, errNotGPUs(gpus)
 		}
 	}
 	if (count == 0) == (len(devices) == 0) || slices.Contains(devices, "") {
-		return 0, nil, fmt.Errorf("%q is none of all, a count, device=0,1 or device=UUID", gpus)
+		return 0, nil, errNotGPUs(gpus)
 	}
 	return count, devices, nil
+}
+
+func errNotGPUs(gpus string) error {
+	return fmt.Errorf("%q is none of all, a count, device=0,1 or device=UUID", gpus)
 }
 
 // Select returns the GPUs, or the MIG instances, that gpus names: an index (0), an instance of one (0:1), a UUID or its first letters.
 // A GPU that is split stands for its instances, since that is what containers get. Naming one that is not there is an error that
 // lists those that are, and so is naming GPUs of different models or profiles: one engine serves all of them, and runs only on the
-// model it was built on. Several MIG instances are an error where a program sees one alone.
+// model it was built on. Where a program sees one MIG instance alone, all of them are the first, and naming several is an error.
 func (g GPUs) Select(gpus string) ([]GPU, error) {
 	count, names, err := ParseGPUs(gpus)
 	if err != nil {
@@ -81,10 +85,15 @@ func (g GPUs) Select(gpus string) ([]GPU, error) {
 			return nil, fmt.Errorf("%w: %s", errUnlike, g.list())
 		}
 	}
-	if err := g.visible(chosen); err != nil {
+	err = g.visible(chosen)
+	switch {
+	case err == nil:
+		return chosen, nil
+	case count < 0: // all: nobody named them: what a program sees of all of them is the first
+		return chosen[:1], nil
+	default:
 		return nil, err
 	}
-	return chosen, nil
 }
 
 // visible refuses what a program in the container would not see: CUDA shows it one MIG instance and nothing else with drivers before R570, and

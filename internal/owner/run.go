@@ -25,8 +25,11 @@ type Lock struct {
 	file *flock.Flock
 }
 
+// RunsDir returns the folder of a workspace's runs.
+func RunsDir(workspace string) string { return filepath.Join(workspace, "runs") }
+
 // RunDir returns the folder of a run in a workspace: its lock and its logs.
-func RunDir(workspace, runID string) string { return filepath.Join(workspace, "runs", runID) }
+func RunDir(workspace, runID string) string { return filepath.Join(RunsDir(workspace), runID) }
 
 // isRunID says whether id can be the name of a folder, and of one in the workspace.
 func isRunID(id string) bool {

@@ -110,8 +110,8 @@ func (c *Client) find(ctx context.Context, q *query) (Image, *Error) {
 		refused = fault
 	}
 	found, fault := q.ask(ctx, container.Login{})
-	if fault != nil && refused != nil && (fault.denied() || refused.denied()) {
-		return Image{}, refused
+	if refused != nil && fault.denied() {
+		return Image{}, refused // what was wrong with the credentials is what a user can mend
 	}
 	return found, fault
 }

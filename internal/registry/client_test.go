@@ -136,6 +136,30 @@ func TestLookupWithStaleLogin(t *testing.T) {
 	}
 }
 
+// A pull falls back as well: what the registry would have said without credentials is not known, so nothing is final.
+func TestLookupWithStaleLoginAndSlowAnswer(t *testing.T) {
+	t.Parallel()
+	s := registrytest.New(t)
+	s.Answer(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/v2/" && r.Header.Get("Authorization") == "":
+			w.Header().Set("WWW-Authenticate", `Basic realm="x"`)
+			w.WriteHeader(http.StatusUnauthorized)
+		case r.Header.Get("Authorization") != "":
+			http.Error(w, `{"errors":[{"code":"UNAUTHORIZED","message":"expired"}]}`, http.StatusUnauthorized)
+		default:
+			<-r.Context().Done()
+		}
+	})
+	options := registry.Options{Within: 500 * time.Millisecond, Login: func(context.Context, string) (container.Login, error) {
+		return container.Login{Username: "maria", Password: "stale"}, nil
+	}}
+	_, err := registry.New(options).Lookup(t.Context(), s.Host()+"/"+server2503, "amd64")
+	if fault, ok := errors.AsType[*registry.Error](err); !ok || fault.Final() || fault.Kind != registry.NoAnswer {
+		t.Errorf("got %v", err)
+	}
+}
+
 // An engine with credentials and a network of its own may get what is refused here.
 func TestLookupElsewhere(t *testing.T) {
 	t.Parallel()

@@ -52,7 +52,7 @@ func TestNewestIsConfirmed(t *testing.T) {
 	h := release.Host{Driver: "580.159.04", Compute: []string{"9.0"}}
 	newest, reasons := release.Newest(h)
 	if newest.Triton == "" || newest.TensorRT == "" || newest.Unconfirmed&(release.TensorRT|release.Triton) != 0 {
-		t.Errorf("%s is the default, and %s is not confirmed", newest.Tag, newest.Unconfirmed)
+		t.Errorf("%s is the default, and of its figures %b are not confirmed", newest.Tag, newest.Unconfirmed)
 	}
 	want := []release.Reason{
 		{Tag: "26.10", Kind: release.NotConfirmed, Text: "its Triton is not confirmed"},

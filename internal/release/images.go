@@ -11,18 +11,19 @@ type Image struct {
 	Env  map[string]string // nil if it is not known
 }
 
-// The kinds of reasons that only the images give. They speak against a run, and [NewerGPU] is a doubt.
+// The kinds of reasons that only the images give. They speak against a run, and [NewerGPU] and [Requirement] are doubts.
 const (
 	OtherArch       Kind = "arch"     // an image is for another architecture than the container engine
 	TensorRTDiffers Kind = "tensorrt" // an engine is loaded by the TensorRT that built it, and by no other
 	TensorRTUnknown Kind = "no-tensorrt"
 	DALINewer       Kind = "dali" // what a newer DALI serialized need not load
 	NewerGPU        Kind = "newer-gpu"
+	Requirement     Kind = "requirement" // what an image asks of the driver by NVIDIA_REQUIRE_CUDA
 )
 
 // IsDoubt says whether a reason of this kind stops nothing.
 func (k Kind) IsDoubt() bool {
-	return k == NotConfirmed || k == OlderBranch || k == ComputeUnknown || k == NewerGPU
+	return k == NotConfirmed || k == OlderBranch || k == ComputeUnknown || k == NewerGPU || k == Requirement
 }
 
 // Conflicts returns what speaks against a run of r with these images on a host whose container engine runs arch: that of the images against

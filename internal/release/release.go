@@ -3,9 +3,9 @@
 //
 // The figures come from NVIDIA's release notes, from the release branches of Triton's repositories (build.py,
 // compatibility.md, DALI_VERSION) and from the layer histories of images; none was measured here. A figure that none of these
-// confirms is marked in [Release.Unconfirmed]. It is shown, and it never decides alone: [Newest] then asks the
-// nearest releases before and after whose figure is confirmed. What an image's own environment says replaces a figure of the
-// table, see [Release.WithEnv].
+// confirms is marked in [Release.Unconfirmed]. It never decides alone: [Newest] then asks the nearest releases before and
+// after whose figure is confirmed. What an image's own environment says replaces a figure of the table, see
+// [Release.WithEnv].
 package release
 
 import (
@@ -50,21 +50,9 @@ const all = Triton | TensorRT | CUDA | NotesDriver | DALI | MinCompute | DALIPyt
 // Has says whether f holds all of g.
 func (f Figures) Has(g Figures) bool { return f&g == g }
 
-// String lists the figures: "TensorRT, CUDA".
-func (f Figures) String() string {
-	var names []string
-	for i, name := range []string{"Triton", "TensorRT", "CUDA", "driver", "DALI", "compute capability", "DALI's Python"} {
-		if f&(1<<i) != 0 {
-			names = append(names, name)
-		}
-	}
-	return strings.Join(names, ", ")
-}
-
 // Release is what is known of one NGC release. An empty string or a zero is a figure that is not known.
 type Release struct {
-	Tag   string // YY.MM
-	Known bool   // the table has this tag; if not, only Tag, the places of work and two cautious minima are set
+	Tag string // YY.MM
 
 	Triton   string // version of the server
 	TensorRT string // of the server image, -py3 variant
@@ -173,11 +161,7 @@ func FromEnv(env map[string]string) Release {
 	newest := rows[len(rows)-1]
 	r := Release{TensorRT: number(env["TRT_VERSION"])}
 	after := rows[min(r.position(rows), len(rows)-1)]
-	r = Release{
-		Unconfirmed: all, MinDriver: after.MinDriver, MinCompute: after.MinCompute,
-		EngineIn: newest.EngineIn, DALIIn: newest.DALIIn, DALIPython: newest.DALIPython, DALIInterpreter: newest.DALIInterpreter,
-	}
-	return r.WithEnv(env)
+	return unlisted("", newest, after).WithEnv(env)
 }
 
 // position is the index of the first row that is not before r: by tag, or by TensorRT if r has none. len(rows) if r is newer than
@@ -204,8 +188,8 @@ func All() []Release {
 }
 
 // Find returns the release of a tag. A well-formed tag from the oldest release on that the table does not hold is no error:
-// what is returned has Known false, works where and as the release before it does, needs what the release after it (or
-// the newest) needs, and has no versions. A malformed or too old tag is an error that names the nearest release.
+// what is returned works where and as the release before it does, needs what the release after it (or the newest) needs,
+// and has no versions. A malformed or too old tag is an error that names the nearest release.
 func Find(tag string) (Release, error) {
 	rows := All()
 	year, month, exact := readTag(tag)
@@ -225,16 +209,15 @@ func Find(tag string) (Release, error) {
 			after = rows[min(i+1, len(rows)-1)]
 		}
 	}
+	return unlisted(tag, before, after), nil
+}
+
+// unlisted is a release that the table does not hold: it works as one row does, and needs what another needs.
+func unlisted(tag string, works, needs Release) Release {
 	return Release{
-		Tag:             tag,
-		Unconfirmed:     all,
-		MinDriver:       after.MinDriver,
-		MinCompute:      after.MinCompute,
-		EngineIn:        before.EngineIn,
-		DALIIn:          before.DALIIn,
-		DALIPython:      before.DALIPython,
-		DALIInterpreter: before.DALIInterpreter,
-	}, nil
+		Tag: tag, Unconfirmed: all, MinDriver: needs.MinDriver, MinCompute: needs.MinCompute,
+		EngineIn: works.EngineIn, DALIIn: works.DALIIn, DALIPython: works.DALIPython, DALIInterpreter: works.DALIInterpreter,
+	}
 }
 
 // readTag finds year and month in what a user wrote. exact is set for YY.MM and nothing else; zeros are returned where no such

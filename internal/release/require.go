@@ -10,7 +10,8 @@ import (
 // toolkit's documentation of NVIDIA_REQUIRE_* (docker-specialized), and libnvidia-container's src/cli/dsl.c, which evaluates it.
 const requireCUDA = "NVIDIA_REQUIRE_CUDA"
 
-// requirement holds what an image asks of the driver against the host. That a clause is met only by some brands of GPUs leaves a doubt: the brand
+// requirement holds what an image asks of the driver against the host: a doubt, since NVIDIA's container toolkit checks it in its legacy mode and
+// not where it makes CDI devices by itself (NVIDIA/nvidia-container-toolkit#1470), which the container engine does not tell. That a clause is met only by some brands of GPUs leaves a doubt: the brand
 // is not asked for.
 func (r Release) requirement(where Where, image Image, h Host) []Reason {
 	_, disabled := image.Env["NVIDIA_DISABLE_REQUIRE"]
@@ -27,7 +28,7 @@ func (r Release) requirement(where Where, image Image, h Host) []Reason {
 	text := fmt.Sprintf("its %s image asks for a driver with %s (%s), and the host's has CUDA %s", where, first, requireCUDA, h.CUDA)
 	switch v {
 	case unmet:
-		return []Reason{{r.Tag, DriverTooOld, text + ": the container runtime would refuse to start it"}}
+		return []Reason{{r.Tag, Requirement, text + ": container runtimes that check it refuse to start it"}}
 	case doubtful:
 		return []Reason{{r.Tag, NotConfirmed, text + ": the container runtime starts it on some brands of GPUs alone"}}
 	default:

@@ -25,13 +25,13 @@ func TestPain16DriverRequirement(t *testing.T) {
 		"CUDA of the driver not known": {cuda128, "550.54.14", "", nil, ""},
 		"no clause for this branch": {
 			cuda128, "550.54.14", "12.4",
-			[]release.Kind{release.DriverTooOld},
-			"its server image asks for a driver with cuda>=12.8 (NVIDIA_REQUIRE_CUDA), and the host's has CUDA 12.4: the container runtime would refuse to start it",
+			[]release.Kind{release.Requirement},
+			"its server image asks for a driver with cuda>=12.8 (NVIDIA_REQUIRE_CUDA), and the host's has CUDA 12.4: container runtimes that check it refuse to start it",
 		},
 		"a brand of this branch": {cuda128, "535.183.01", "12.2", []release.Kind{release.NotConfirmed}, "starts it on some brands of GPUs alone"},
 		"the branch alone":       {"cuda>=12.8 driver>=535,driver<536", "535.183.01", "12.2", nil, ""},
 		"an architecture":        {"cuda>=12.8 arch>=8.9", "535.183.01", "12.2", nil, ""},
-		"another architecture":   {"cuda>=12.8,arch<8.9", "570.86.10", "12.8", []release.Kind{release.DriverTooOld}, "cuda>=12.8,arch<8.9"},
+		"another architecture":   {"cuda>=12.8,arch<8.9", "570.86.10", "12.8", []release.Kind{release.Requirement}, "cuda>=12.8,arch<8.9"},
 		"driver not known":       {"cuda>=12.8 driver>=535", "", "12.2", []release.Kind{release.NotConfirmed}, ""},
 		"all operators":          {"cuda>12.1,cuda<12.3,cuda<=12.2,cuda!=12.0,cuda=12.2", "535.183.01", "12.2", nil, ""},
 		"not understood":         {"cuda=>12.8 cuda>=x nonsense", "535.183.01", "12.2", []release.Kind{release.NotConfirmed}, ""},
@@ -65,7 +65,7 @@ func TestPain16DriverRequirementOfExporter(t *testing.T) {
 	t.Parallel()
 	h := release.Host{Driver: "550.54.14", CUDA: "12.4", Compute: []string{"8.9"}}
 	exporter := release.Image{Env: map[string]string{"NVIDIA_REQUIRE_CUDA": "cuda>=12.8"}}
-	for tag, want := range map[string][]release.Kind{"21.07": {release.DriverTooOld}, "25.03": {release.OlderBranch}} {
+	for tag, want := range map[string][]release.Kind{"21.07": {release.Requirement}, "25.03": {release.OlderBranch}} {
 		r, err := release.Find(tag)
 		if err != nil {
 			t.Fatal(err)

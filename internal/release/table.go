@@ -13,7 +13,6 @@ const (
 
 // complete sets what follows from a row's other figures.
 func (r Release) complete() Release {
-	r.Known = true
 	r.MinDriver = minDriver(known(r.CUDA))
 
 	// Every server image has trtexec in /usr/src/tensorrt/bin. 21.07 builds where the tutorial did.

@@ -9,10 +9,10 @@ import (
 // ErrNeedsCast is the error of [Trtexec] where fp16 has to be in the ONNX model already: trtexec of TensorRT 11 does not cast.
 var ErrNeedsCast = errors.New("trtexec of this TensorRT does not cast to fp16: the ONNX model must be cast before")
 
-// Dialect is how trtexec of one line of TensorRT is spoken to. An empty string is an option that it has not, or that it needs not.
+// dialect is how trtexec of one line of TensorRT is spoken to. An empty string is an option that it has not, or that it needs not.
 // An option that trtexec does not know is fatal: "Unknown option", exit 1.
 // Source: the option strings of samples/common/sampleOptions.cpp on each release branch of NVIDIA/TensorRT.
-type Dialect struct {
+type dialect struct {
 	From Version // the first TensorRT that speaks so
 
 	// ExplicitBatch is accepted up to 9.3. It is only given where it is not known to be without effect: from 8.2 on trtexec warns
@@ -31,9 +31,9 @@ type Dialect struct {
 // dialects are the points where trtexec changed, oldest first. --onnx, --saveEngine, the three shapes, --noTF32 and
 // --timingCacheFile (since 8.0) are the same in all of them; of --noTF32 in 11 that is inferred: NVIDIA's guide to it lists what was
 // removed (https://docs.nvidia.com/deeplearning/tensorrt/11.4.1/api/migration/tensorrt-10x-to-11x-trtexec.html), and that is not among it.
-func dialects() []Dialect {
+func dialects() []dialect {
 	const layerInfo, verbosity = "--exportLayerInfo=", "--profilingVerbosity=detailed"
-	return []Dialect{
+	return []dialect{
 		{From: Version{Major: 8}, ExplicitBatch: "--explicitBatch", BuildOnly: "--buildOnly", FP16: "--fp16"},
 		{From: Version{Major: 8, Minor: 2}, BuildOnly: "--buildOnly", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
 		{From: Version{Major: 8, Minor: 6}, BuildOnly: "--skipInference", FP16: "--fp16", LayerInfo: layerInfo, Verbosity: verbosity},
@@ -42,20 +42,20 @@ func dialects() []Dialect {
 	}
 }
 
-// DialectOf returns the dialect of a TensorRT. One that is newer than all that are known is spoken to as the newest. It is an error
+// dialectOf returns the dialect of a TensorRT. One that is newer than all that are known is spoken to as the newest. It is an error
 // if the version is not known or older than 8.0.
-func DialectOf(tensorRT Version) (Dialect, error) {
+func dialectOf(tensorRT Version) (dialect, error) {
 	if tensorRT.IsZero() {
-		return Dialect{}, errors.New("the version of TensorRT is not known: the image says it as TRT_VERSION in its environment")
+		return dialect{}, errors.New("the version of TensorRT is not known: the image says it as TRT_VERSION in its environment")
 	}
-	var found Dialect
+	var found dialect
 	for _, d := range dialects() {
 		if tensorRT.Compare(d.From) >= 0 {
 			found = d
 		}
 	}
 	if found.From.IsZero() {
-		return Dialect{}, fmt.Errorf("TensorRT %s is older than 8.0: use release 21.07 or newer", tensorRT)
+		return dialect{}, fmt.Errorf("TensorRT %s is older than 8.0: use release 21.07 or newer", tensorRT)
 	}
 	return found, nil
 }
@@ -91,7 +91,7 @@ type EngineBuild struct {
 // What this TensorRT cannot do is an error, never left out: an engine must not silently be fp32. fp16 on TensorRT 11 or newer is
 // [ErrNeedsCast], unless the model was cast.
 func Trtexec(tensorRT Version, b EngineBuild) ([]string, error) {
-	d, err := DialectOf(tensorRT)
+	d, err := dialectOf(tensorRT)
 	if err != nil {
 		return nil, err
 	}
@@ -148,17 +148,23 @@ func (b EngineBuild) check() error {
 // PlanVersion returns the arguments, without the program, that make trtexec say which TensorRT built a plan: it succeeds on one that
 // was cut, too. It is nil where trtexec cannot: before TensorRT 9.0.
 func PlanVersion(tensorRT Version, plan string) []string {
-	d, err := DialectOf(tensorRT)
+	d, err := dialectOf(tensorRT)
 	if err != nil || d.PlanVersion == "" {
 		return nil
 	}
 	return []string{"--loadEngine=" + plan, d.PlanVersion}
 }
 
+// DescribesLayers says whether trtexec of a TensorRT takes [EngineBuild.LayerInfo]. It is false for a version that is not known.
+func DescribesLayers(tensorRT Version) bool {
+	d, err := dialectOf(tensorRT)
+	return err == nil && d.LayerInfo != ""
+}
+
 // NeedsCast says whether trtexec of a TensorRT builds in fp16 only what the ONNX model has in fp16. It is false for a version that
 // is not known.
 func NeedsCast(tensorRT Version) bool {
-	d, err := DialectOf(tensorRT)
+	d, err := dialectOf(tensorRT)
 	return err == nil && d.FP16 == ""
 }
 

@@ -94,6 +94,9 @@ func TestTrtexecGolden(t *testing.T) {
 				t.Errorf("reading the version back (-want +got):\n%s", diff)
 			}
 			checkOptionsExist(t, tt.tensorRT, append(got, asks...))
+			if old := v.Compare(version(t, "8.2")) < 0; release.DescribesLayers(v) == old {
+				t.Errorf("TensorRT %s describes layers: %t", v, !old)
+			}
 			if release.NeedsCast(v) != (v.Major >= 11) {
 				t.Errorf("TensorRT %s needs a cast: %t", v, release.NeedsCast(v))
 			}
@@ -102,13 +105,13 @@ func TestTrtexecGolden(t *testing.T) {
 }
 
 // A dialect begins where trtexec changed, and nowhere else.
-func TestDialectOf(t *testing.T) {
+func TestDialectFrom(t *testing.T) {
 	t.Parallel()
 	for tensorRT, from := range map[string]string{
 		"8.0.1.6": "8.0", "8.2.0": "8.2", "8.4.2.4": "8.2", "8.5.3": "8.2", "8.6.1": "8.6", "9.3.0": "9.0", "10.0": "9.0", "10.16.1": "9.0", "11.0": "11.0", "12.0": "11.0",
 	} {
-		if d, err := release.DialectOf(version(t, tensorRT)); err != nil || d.From != version(t, from) {
-			t.Errorf("TensorRT %s is spoken to as %s, %v; want %s", tensorRT, d.From, err, from)
+		if got, err := release.DialectFrom(version(t, tensorRT)); err != nil || got != version(t, from) {
+			t.Errorf("TensorRT %s is spoken to as %s, %v; want %s", tensorRT, got, err, from)
 		}
 	}
 }

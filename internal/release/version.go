@@ -57,11 +57,6 @@ func (v Version) Compare(o Version) int {
 	)
 }
 
-// AtLeast says whether v is major.minor or newer.
-func (v Version) AtLeast(major, minor int) bool {
-	return v.Compare(Version{Major: major, Minor: minor}) >= 0
-}
-
 // IsZero says whether the version is not known.
 func (v Version) IsZero() bool { return v == Version{} }
 

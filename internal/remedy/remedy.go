@@ -27,14 +27,13 @@ const (
 	GPUOutOfMemory = "gpu-out-of-memory" // in TensorRT
 )
 
-// Find returns the remedy for a text of one or more lines.
-func Find(text string) (Remedy, bool) {
+// Find returns the remedy for a text of one or more lines, and the line that it is for.
+func Find(text string) (r Remedy, line string, ok bool) {
 	var f Finder
-	for line := range strings.Lines(text) {
-		f.Read(strings.TrimSpace(line))
+	for l := range strings.Lines(text) {
+		f.Read(strings.TrimSpace(l))
 	}
-	r, _, ok := f.Found()
-	return r, ok
+	return f.Found()
 }
 
 // A Finder reads the output of a program as it comes and keeps the line that says most. The zero value is ready to use. It is

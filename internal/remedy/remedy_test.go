@@ -147,7 +147,7 @@ func TestRows(t *testing.T) {
 				t.Error("no message")
 			}
 			for _, m := range all[row.ID] {
-				got, ok := Find(m.text(t))
+				got, _, ok := Find(m.text(t))
 				if !ok || got.ID != row.ID {
 					t.Errorf("%s%s: got %q", m.file, m.line, got.ID)
 				}
@@ -179,7 +179,7 @@ func TestHarmless(t *testing.T) {
 				t.Error("it is empty")
 			}
 			for line := range strings.Lines(text) {
-				if r, ok := Find(line); ok {
+				if r, _, ok := Find(line); ok {
 					t.Errorf("%s: %s", r.ID, line)
 				}
 			}
@@ -192,12 +192,12 @@ func TestHarmless(t *testing.T) {
 func TestBanner(t *testing.T) {
 	t.Parallel()
 	const banner = "ERROR: This container was built for NVIDIA Driver Release 450.51 or later, but\n       version 440.33.01 was detected and compatibility mode is UNAVAILABLE.\n"
-	if r, ok := Find(banner); !ok || r.ID != "driver-too-old" || r.Kind != pipeline.ContainerFailed {
+	if r, _, ok := Find(banner); !ok || r.ID != "driver-too-old" || r.Kind != pipeline.ContainerFailed {
 		t.Errorf("the banner is told as %q, of kind %d", r.ID, r.Kind)
 	}
 	for id, all := range messages() {
 		for _, m := range all {
-			if got, _ := Find(banner + m.text(t)); got.ID != id {
+			if got, _, _ := Find(banner + m.text(t)); got.ID != id {
 				t.Errorf("after the banner, %s%s is told as %q", m.file, m.line, got.ID)
 			}
 		}

@@ -35,7 +35,7 @@ func (c *Collector) Emit(e pipeline.Event) {
 	switch x := e.Payload.(type) {
 	case pipeline.RunStarted:
 		c.report.Run, c.report.Started = e.Run, e.Time
-		c.report.Lane, c.report.ImageSource = x.Facts[FactLane], x.Facts[FactImages]
+		c.report.Lane, c.report.LaneReason, c.report.ImageSource = x.Facts[FactLane], x.Facts[FactReason], x.Facts[FactImages]
 		c.report.Release, c.report.Precision, c.report.Weights = x.Facts[FactRelease], x.Facts[FactPrecision], x.Facts[FactWeights]
 		for _, id := range x.Steps {
 			c.step(id)

@@ -14,7 +14,8 @@ const Version = 1
 
 // The facts of [pipeline.RunStarted] that a report takes over.
 const (
-	FactLane      = "lane"      // gpu or cpu
+	FactLane      = "lane" // gpu or cpu
+	FactReason    = "lane_reason"
 	FactImages    = "images"    // ngc or local
 	FactRelease   = "release"   // YY.MM; absent with local images
 	FactPrecision = "precision" // fp16 or fp32
@@ -53,6 +54,7 @@ type Report struct {
 	Started            time.Time         `json:"started"`
 	DurationSeconds    float64           `json:"duration_seconds"`
 	Lane               string            `json:"lane,omitempty"`
+	LaneReason         string            `json:"lane_reason,omitempty"` // why this lane was taken
 	ImageSource        string            `json:"image_source,omitempty"`
 	Release            string            `json:"release,omitempty"`
 	Precision          string            `json:"precision,omitempty"`

@@ -51,7 +51,7 @@ func start() []told {
 	return []told{
 		{0, "", pipeline.RunStarted{
 			Steps: []pipeline.ID{"weights", "export-onnx", "serialize-dali", "serve", "verify"},
-			Facts: map[string]string{FactLane: "cpu", FactImages: "local", FactPrecision: "fp32", FactWeights: "random:1"},
+			Facts: map[string]string{FactLane: "cpu", FactReason: "asked for", FactImages: "local", FactPrecision: "fp32", FactWeights: "random:1"},
 		}},
 		{0, "", pipeline.Warning{Text: "the pretrained weights cannot be had; seeded ones are used"}},
 		{0, "weights", pipeline.Decided{Verdict: pipeline.Verdict{Kind: pipeline.WillReuse}}},

@@ -47,7 +47,11 @@ func (r Report) WriteText(w io.Writer) error {
 func (r Report) setting() string {
 	var parts []string
 	if r.Lane != "" {
-		parts = append(parts, r.Lane+" lane")
+		lane := r.Lane + " lane"
+		if r.LaneReason != "" {
+			lane += " (" + r.LaneReason + ")"
+		}
+		parts = append(parts, lane)
 	}
 	if r.ImageSource != "" {
 		parts = append(parts, strings.TrimSuffix(r.ImageSource+" images "+r.Release, " "))

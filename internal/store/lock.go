@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"time"
 
@@ -63,11 +62,7 @@ func isAt(l *flock.Flock, path string) bool {
 
 // releaseBuildLock deletes the lock's file, then unlocks it.
 func releaseBuildLock(l *flock.Flock) error {
-	err := os.Remove(l.Path())
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
-	}
-	return errors.Join(err, l.Unlock())
+	return errors.Join(removeFile(l.Path()), l.Unlock())
 }
 
 // buildLock waits for the lock of fp.

@@ -95,9 +95,14 @@ func decodeManifest(data []byte) (manifest, error) {
 	return m, nil
 }
 
+// isOutputName says whether name is that of a file or folder in the builder's folder itself.
+func isOutputName(name string) bool {
+	return name != "." && !strings.ContainsAny(name, `/\`) && filepath.IsLocal(name)
+}
+
 // check refuses an output whose paths lead out of the entry.
 func (o output) check() error {
-	if o.Name == "." || strings.ContainsAny(o.Name, `/\`) || !filepath.IsLocal(o.Name) {
+	if !isOutputName(o.Name) {
 		return fmt.Errorf("it lists an output %q", o.Name)
 	}
 	if len(o.Nodes) == 0 || o.Nodes[0].Path != o.Name {

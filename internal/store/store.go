@@ -54,7 +54,7 @@ func Open(dir string) (*Store, error) {
 		return nil, fmt.Errorf("find the cache folder: %w", err)
 	}
 	s := &Store{dir: dir}
-	for _, sub := range []string{"entries", "tmp", "locks", "pins", "last", "refs"} {
+	for _, sub := range []string{"entries", "tmp", "locks", "pins", "last", "refs", "timings"} {
 		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("make the cache folder: %w", err)
 		}
@@ -110,6 +110,14 @@ func (s *Store) writeOnce(path string, data []byte) (err error) {
 		return err
 	}
 	return os.Rename(f.Name(), path)
+}
+
+// removeFile deletes a file. Another process may have done so before.
+func removeFile(path string) error {
+	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // checkName refuses what could not be, or should not become, a file name.

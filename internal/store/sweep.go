@@ -76,9 +76,7 @@ func sweepMemo(path string) error {
 		return err
 	}
 	if isAt(lock, path) {
-		if err = os.Remove(path); errors.Is(err, fs.ErrNotExist) {
-			err = nil // its writer lives, found it locked and begins anew
-		}
+		err = removeFile(path) // a writer that lives found it locked, and begins anew
 	}
 	return errors.Join(err, lock.Unlock())
 }

@@ -72,15 +72,12 @@ func (s *Store) keepTiming(name, path string) error {
 	if has, err := s.timing(name); err == nil && bytes.Equal(has, data) {
 		return nil // no need to wait for a disk
 	}
-	if err := os.MkdirAll(s.path("timings"), 0o700); err != nil {
-		return err
-	}
 	if err := s.write(s.timingPath(name), append(timingHead(name, data), data...)); err != nil {
 		return err
 	}
 	all, err := s.timings()
 	for len(all) > keptTimings {
-		err = errors.Join(err, dropTiming(all[0].path))
+		err = errors.Join(err, removeFile(all[0].path))
 		all = all[1:]
 	}
 	return err
@@ -91,15 +88,7 @@ func (s *Store) Forget(ctx context.Context, name string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return dropTiming(s.timingPath(name))
-}
-
-func dropTiming(path string) error {
-	err := os.Remove(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // another process did
-	}
-	return err
+	return removeFile(s.timingPath(name))
 }
 
 // evictTimings deletes timing caches, the least recently used first, until they and the entries that are left hold at most maxBytes bytes. They
@@ -119,7 +108,7 @@ func (s *Store) evictTimings(maxBytes, entries int64, dryRun bool) ([]Evicted, e
 			break
 		}
 		if !dryRun {
-			if err := dropTiming(t.path); err != nil {
+			if err := removeFile(t.path); err != nil {
 				return gone, err
 			}
 		}
@@ -161,9 +150,6 @@ type keptTiming struct {
 // timings lists the timing caches, the least recently used first.
 func (s *Store) timings() ([]keptTiming, error) {
 	list, err := os.ReadDir(s.path("timings"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
 	if err != nil {
 		return nil, err
 	}

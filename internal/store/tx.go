@@ -158,7 +158,7 @@ func (t *tx) stage(files string, names []string) ([]output, error) {
 func (t *tx) checkOutputs(names []string) error {
 	var missing []string
 	for i, name := range names {
-		if name == "." || strings.ContainsAny(name, `/\`) || !filepath.IsLocal(name) {
+		if !isOutputName(name) {
 			return fmt.Errorf("the output %q is not the name of a file or folder", name)
 		}
 		if slices.Contains(names[:i], name) {

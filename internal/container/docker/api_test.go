@@ -135,7 +135,7 @@ func TestInfoOfPodman(t *testing.T) {
 	if err != nil || info.Name != "Podman Engine" || !info.Rootless || info.Arch != "arm64" || info.APIVersion != "1.41" {
 		t.Errorf("got %+v, %v", info, err)
 	}
-	if f, ok := r.remembered(); !ok || !f.podman || !f.selinux {
+	if f, ok := r.remembered(); !ok || !f.info.Podman() || !f.selinux {
 		t.Errorf("remembered %+v, %t", f, ok)
 	}
 }

@@ -2,21 +2,16 @@ package docker
 
 import (
 	"fmt"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/docker/cli/opts"
 	dcontainer "github.com/docker/docker/api/types/container"
-
-	"github.com/dalirun/dalirun/internal/container"
 )
 
 // gpus translates the grammar of docker run --gpus.
 //
-// Where the engine lists NVIDIA's CDI devices and has no nvidia runtime, it asks for those by name: such engines know
-// --gpus only if a hook was on their PATH when they started (or not at all: Podman). An engine older than 28.2 does not
-// list its CDI devices, and is asked as --gpus does.
+// CDI devices are asked for by name, see Info.ByCDI, unless one is not among those that the engine lists. An
+// engine older than 28.2 does not list its CDI devices, and is asked as --gpus does.
 func gpus(value string, f facts) ([]dcontainer.DeviceRequest, error) {
 	if value == "" {
 		return nil, nil
@@ -30,7 +25,10 @@ func gpus(value string, f facts) ([]dcontainer.DeviceRequest, error) {
 		if request.Count != 0 && len(request.DeviceIDs) > 0 {
 			return nil, fmt.Errorf("gpus %q: either a count or devices, not both", value)
 		}
-		if ids, ok := cdiDevices(request, f); ok {
+		if !f.info.ByCDI() || request.Driver != "" && request.Driver != "cdi" && !f.info.Podman() {
+			continue
+		}
+		if ids, missing := f.info.CDIRequest(request.Count, request.DeviceIDs); missing == "" || f.info.Podman() {
 			requests[i] = dcontainer.DeviceRequest{Driver: "cdi", DeviceIDs: ids}
 		}
 	}
@@ -43,28 +41,4 @@ func quoteGPUs(value string) string {
 		return `"` + value + `"`
 	}
 	return value
-}
-
-// cdiDevices names the devices of a request, if that is the way to ask for them here.
-func cdiDevices(request dcontainer.DeviceRequest, f facts) ([]string, bool) {
-	switch {
-	case f.podman: // ignores every other kind of request without a word
-	case len(f.info.CDIDevices) == 0, slices.Contains(f.info.Runtimes, container.NVIDIARuntime), request.Driver != "" && request.Driver != "cdi":
-		return nil, false
-	}
-	var ids []string
-	switch {
-	case request.Count < 0:
-		ids = []string{container.CDIKind + "=all"}
-	case request.Count > 0:
-		for i := range request.Count {
-			ids = append(ids, container.CDIKind+"="+strconv.Itoa(i))
-		}
-	default:
-		for _, id := range request.DeviceIDs {
-			ids = append(ids, container.CDIKind+"="+strings.TrimPrefix(id, container.CDIKind+"="))
-		}
-	}
-	listed := func(id string) bool { return slices.Contains(f.info.CDIDevices, id) }
-	return ids, f.podman || !slices.ContainsFunc(ids, func(id string) bool { return !listed(id) })
 }

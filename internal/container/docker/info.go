@@ -17,7 +17,6 @@ import (
 // facts are what the mapping of a Spec depends on.
 type facts struct {
 	info    container.Info
-	podman  bool
 	selinux bool
 }
 
@@ -75,9 +74,8 @@ func understand(version types.Version, info system.Info) facts {
 		Runtimes: slices.Sorted(maps.Keys(info.Runtimes)),
 	}}
 	for _, component := range version.Components {
-		if component.Name == "Podman Engine" {
-			f.podman, f.info.Name = true, component.Name
-			f.info.Version = component.Version
+		if component.Name == container.PodmanEngine {
+			f.info.Name, f.info.Version = component.Name, component.Version
 		}
 	}
 	for _, option := range info.SecurityOptions {

@@ -165,8 +165,9 @@ func TestGPUs(t *testing.T) {
 		{"count by cdi", "2", cdi, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1"}}}},
 		{"uuid by cdi", "device=GPU-1-2", cdi, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=GPU-1-2"}}}},
 		{"not listed", "device=7", cdi, []dcontainer.DeviceRequest{{DeviceIDs: []string{"7"}, Capabilities: capability, Options: none}}},
+		{"another driver", "driver=x,device=0", cdi, []dcontainer.DeviceRequest{{Driver: "x", DeviceIDs: []string{"0"}, Capabilities: capability, Options: none}}},
 		{"nvidia runtime", "all", both, []dcontainer.DeviceRequest{{Count: -1, Capabilities: capability, Options: none}}},
-		{"podman", "all", facts{podman: true}, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=all"}}}},
+		{"podman", "all", facts{info: container.Info{Name: container.PodmanEngine}}, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=all"}}}},
 	} {
 		got, err := gpus(tt.value, tt.facts)
 		if diff := cmp.Diff(tt.want, got); err != nil || diff != "" {
