@@ -34,12 +34,12 @@ func TestKilledForMemory(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var query url.Values
+			queries := make(chan url.Values, 1)
 			a := &api{answers: map[string]http.HandlerFunc{
 				"GET /containers/c/json":  say(fmt.Sprintf(ended, tt.memory, tt.flag)),
 				"POST /containers/c/wait": say(fmt.Sprintf(`{"StatusCode":%d}`, tt.code)),
 				"GET /events": func(w http.ResponseWriter, r *http.Request) {
-					query = r.URL.Query()
+					queries <- r.URL.Query()
 					tt.events(w, r)
 				},
 			}}
@@ -54,6 +54,7 @@ func TestKilledForMemory(t *testing.T) {
 			if tt.asked == 0 {
 				return
 			}
+			query := <-queries
 			const since, until = "1767323045.500000000", "1767323048.250000000" // of the engine's clock: created, a second after it finished
 			if query.Get("since") != since || query.Get("until") != until || query.Get("filters") != `{"container":{"c":true},"event":{"oom":true},"type":{"container":true}}` {
 				t.Errorf("asked for %v", query)
