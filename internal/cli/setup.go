@@ -84,7 +84,9 @@ func (a *App) refused(err error, s shown) error {
 // notBegun is the report of a run that did not begin.
 func notBegun(err error) report.Report {
 	c := newCollector()
-	c.Emit(pipeline.Event{Time: time.Now().UTC(), Payload: pipeline.RunEnded{Err: err}})
+	now := time.Now().UTC()
+	c.Emit(pipeline.Event{Time: now, Payload: pipeline.RunStarted{}})
+	c.Emit(pipeline.Event{Time: now, Payload: pipeline.RunEnded{Err: err}})
 	return c.Report()
 }
 

@@ -165,6 +165,9 @@ func (c *Collector) endRun(e pipeline.Event, x pipeline.RunEnded) {
 		return
 	}
 	c.report.Error, c.report.ExitCode = x.Err.Error(), 1
+	if f, ok := errors.AsType[*pipeline.Fault](x.Err); ok {
+		c.report.Hint = f.Hint
+	}
 	if c.ExitCode != nil {
 		c.report.ExitCode = c.ExitCode(x.Err)
 	}

@@ -49,6 +49,7 @@ type Report struct {
 	Program            string            `json:"dalirun,omitempty"` // version of the program
 	Verdict            Verdict           `json:"verdict"`
 	Error              string            `json:"error,omitempty"`
+	Hint               string            `json:"hint,omitempty"` // what to do about Error
 	ExitCode           int               `json:"exit_code"`
 	Run                string            `json:"run"`
 	Started            time.Time         `json:"started"`
