@@ -255,10 +255,10 @@ func TestTextOfEnvironment(t *testing.T) {
 		"?x=a%26%22b%3Cc&y":                            "?x=[redacted]&y",
 		"wrong password hunter/2, user bob":            "wrong password [redacted], user bob",
 		"it was hunter%2F2":                            "it was [redacted]",
-		"index-secret, ubuntu, /work/here":             "[redacted], ubuntu, /work/here",
+		"index-secret, ubuntu, /data/here":             "[redacted], ubuntu, /data/here",
 	} {
 		r := bundle.New("/data/home/maria", "maria", []string{
-			`NGC_API_KEY=a&"b<c`, "HTTPS_PROXY=http://bob:hunter%2F2@proxy:1", "no_proxy=localhost", "PWD=/work/here",
+			`NGC_API_KEY=a&"b<c`, "HTTPS_PROXY=http://bob:hunter%2F2@proxy:1", "no_proxy=localhost", "PWD=/data/here",
 			"PIP_EXTRA_INDEX_URL=https://index-secret@a/simple https://ubuntu@b/simple/@x", "DOCKER_HOST=ssh://somebody@b",
 		})
 		if diff := cmp.Diff(want, r.Text(in)); diff != "" {
