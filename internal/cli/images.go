@@ -185,7 +185,10 @@ func (l looked) room(info container.Info, diskFree func(path string) (uint64, er
 		}
 	}
 	if f.Status != statusOK {
-		f.Remedy = whatCouldGo + "; or move the container engine's data-root to a larger disk"
+		f.Remedy = whatCouldGo
+		if info.ImageDir != "" { // the images of containerd's store are elsewhere, and stay there
+			f.Remedy += "; or move the container engine's data-root to a larger disk"
+		}
 	}
 	return f
 }

@@ -198,6 +198,9 @@ func TestRoom(t *testing.T) {
 		if f.Status != tt.want || !strings.Contains(f.Saw, tt.says) || (f.Remedy != "") != (tt.want == statusFail || tt.want == statusWarn) {
 			t.Errorf("%s: %+v", name, f)
 		}
+		if advised := strings.Contains(f.Remedy, "data-root"); advised != (f.Remedy != "" && tt.info.ImageDir != "") {
+			t.Errorf("%s: moving data-root is advised: %t", name, advised)
+		}
 	}
 	broken := errors.New("stat: no permission")
 	if f := all.room(container.Info{RootDir: "/", ImageDir: dir}, func(string) (uint64, error) { return 0, broken }); f.Status != statusWarn || f.Saw != broken.Error() {

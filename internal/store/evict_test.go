@@ -168,10 +168,10 @@ func TestSweepOfLeftovers(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	committed(t, s, "keep")
-	for _, left := range []string{"tmp/f.123/work/deep/half", "tmp/f.124/entry/files/x", "tmp/trash-x/y/z", "tmp/memo-1", "locks/f", "locks/g", "entries/empty/"} {
+	for _, left := range []string{"tmp/f.123/made/deep/half", "tmp/f.124/entry/files/x", "tmp/trash-x/y/z", "tmp/memo-1", "locks/f", "locks/g", "entries/empty/"} {
 		tree{left: "x"}.write(t, s.Dir())
 	}
-	must(t, os.Chmod(filepath.Join(s.Dir(), "tmp/f.123/work/deep"), 0o500))
+	must(t, os.Chmod(filepath.Join(s.Dir(), "tmp/f.123/made/deep"), 0o500))
 	must(t, s.Sweep(t.Context()))
 	wantEmpty(t, s, "tmp", "locks")
 	if got := glob(t, s, "entries/*"); len(got) != 1 {

@@ -175,7 +175,7 @@ func TestKilledBuilder(t *testing.T) {
 	})
 	wantErr(t, err, context.Canceled)
 	must(t, s.Sweep(t.Context()))
-	if n := len(glob(t, s, "tmp/f.*/work/model")); n != 1 {
+	if n := len(glob(t, s, "tmp/f.*/made/model")); n != 1 {
 		t.Fatalf("%d files are under way", n)
 	}
 

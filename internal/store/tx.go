@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	workName    = "work"  // in a transaction's folder: what the builder writes
+	workName    = "made"  // in a transaction's folder: what the builder writes
 	stagingName = "entry" // in a transaction's folder: what will be committed
 )
 
