@@ -13,6 +13,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -82,10 +83,13 @@ func (x *session) serve(ctx context.Context, detach bool, format string) error {
 }
 
 func (x *session) serverFile(s steps.Server) owner.ServerFile {
+	facts := x.options.facts()
 	return owner.ServerFile{
 		Container: s.Container, Name: s.Name, Run: x.runID, Host: x.me.Host,
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(),
-		Lane: string(x.options.Lane), Source: string(x.options.Images), Models: s.Models, Started: time.Now().UTC(),
+		Lane: facts[report.FactLane], Source: facts[report.FactImages], Release: facts[report.FactRelease],
+		Precision: facts[report.FactPrecision], Weights: facts[report.FactWeights], Repository: s.Repository,
+		Models: s.Models, Started: time.Now().UTC(),
 	}
 }
 

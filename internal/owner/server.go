@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/fsync"
@@ -18,18 +19,25 @@ var ErrNoServer = errors.New("no server of this workspace")
 // ServerFile says which server a workspace has. It is written once a server that is to outlive its run is ready, and keeps
 // the server's container alive in the eyes of [Verdict].
 type ServerFile struct {
-	Container string    `json:"container"` // ID
-	Name      string    `json:"name"`      // of the container
-	Run       string    `json:"run"`       // ID of the run that started it
-	Host      string    `json:"host"`      // of the run: Identity.Host
-	GRPC      string    `json:"grpc"`      // host:port
-	HTTP      string    `json:"http"`      // host:port
-	Metrics   string    `json:"metrics"`   // host:port
-	Lane      string    `json:"lane"`      // gpu or cpu
-	Source    string    `json:"source"`    // image source: ngc or local
-	Models    []string  `json:"models"`
-	Started   time.Time `json:"started"`
+	Container  string    `json:"container"`            // ID
+	Name       string    `json:"name"`                 // of the container
+	Run        string    `json:"run"`                  // ID of the run that started it
+	Host       string    `json:"host"`                 // of the run: Identity.Host
+	GRPC       string    `json:"grpc"`                 // host:port
+	HTTP       string    `json:"http"`                 // host:port
+	Metrics    string    `json:"metrics"`              // host:port
+	Lane       string    `json:"lane"`                 // gpu or cpu
+	Source     string    `json:"source"`               // image source: ngc or local
+	Release    string    `json:"release,omitempty"`    // NGC release of its images, if they say one
+	Precision  string    `json:"precision,omitempty"`  // fp16 or fp32
+	Weights    string    `json:"weights,omitempty"`    // as on the reports: "random:7", "pretrained IMAGENET1K_V2", or a path
+	Repository string    `json:"repository,omitempty"` // the folder in the cache that it serves
+	Models     []string  `json:"models"`
+	Started    time.Time `json:"started"`
 }
+
+// LabelsMeanNothing says whether the classes that the server names have nothing to do with a picture: its weights are seeded.
+func (s ServerFile) LabelsMeanNothing() bool { return strings.HasPrefix(s.Weights, "random:") }
 
 // ServerPath returns the path of a workspace's server file.
 func ServerPath(workspace string) string { return filepath.Join(workspace, "server.json") }
