@@ -145,7 +145,7 @@ func logOf(t *testing.T, ctr testcontainers.Container) []byte {
 // isOnly wants err to be of a class of package triton and of no other; nil is none.
 func isOnly(t *testing.T, what string, err, class error) {
 	t.Helper()
-	if own := (*triton.Error)(nil); !errors.As(err, &own) {
+	if _, ok := errors.AsType[*triton.Error](err); !ok {
 		t.Errorf("%s: error %v; want a *triton.Error", what, err)
 	}
 	for _, c := range []error{triton.ErrUnavailable, triton.ErrNotFound, triton.ErrInvalid, context.DeadlineExceeded, context.Canceled} {

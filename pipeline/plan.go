@@ -106,16 +106,10 @@ func needed(ctx context.Context, steps []Step, found []finding) ([]Planned, erro
 	leads, read := map[Output]bool{}, map[Output]bool{}
 	plan := make([]Planned, len(steps))
 	for i, s := range slices.Backward(steps) {
-		v := found[i].verdict
 		last := i == len(steps)-1
-		if found[i].entry != nil && (last || anyOf(read, s.Outputs())) {
-			err := found[i].entry.Verify()
-			if errors.Is(err, ErrDamaged) {
-				v, err = damaged(err), nil
-			}
-			if err != nil || ctx.Err() != nil {
-				return nil, planError(ctx, s, err)
-			}
+		v, err := found[i].verify(last || anyOf(read, s.Outputs()))
+		if err != nil || ctx.Err() != nil {
+			return nil, planError(ctx, s, err)
 		}
 		_, observes := s.(Observer)
 		lazy := observes && v.Kind == WillRun
@@ -130,6 +124,18 @@ func needed(ctx context.Context, steps []Step, found []finding) ([]Planned, erro
 		plan[i] = Planned{s.ID(), v}
 	}
 	return plan, nil
+}
+
+// verify returns the verdict on a step whose result is read or not.
+func (f finding) verify(read bool) (Verdict, error) {
+	if f.entry == nil || !read {
+		return f.verdict, nil
+	}
+	err := f.entry.Verify()
+	if errors.Is(err, ErrDamaged) {
+		return damaged(err), nil
+	}
+	return f.verdict, err
 }
 
 // damaged is the verdict on a step whose stored result is not what was committed.

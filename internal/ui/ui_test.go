@@ -78,8 +78,10 @@ func TestPlainProgress(t *testing.T) {
 			progress(6600*time.Millisecond, "build-engine", "timing kernels"),
 			end,
 		}, []string{"10:15:06 INFO build-engine: parsing the model", "10:15:12 INFO build-engine: timing kernels", "10:16:30 INFO build-engine: done in 1m30s"}},
-		"soon after the start": {[]told{progress(s, "build-engine", "loading TensorRT"), end},
-			[]string{"10:15:05 INFO build-engine: loading TensorRT", "10:16:30 INFO build-engine: done in 1m30s"}},
+		"soon after the start": {
+			[]told{progress(s, "build-engine", "loading TensorRT"), end},
+			[]string{"10:15:05 INFO build-engine: loading TensorRT", "10:16:30 INFO build-engine: done in 1m30s"},
+		},
 		"the last of several": {[]told{
 			progress(6*s, "build-engine", "1"), progress(7*s, "build-engine", "2"), progress(8*s, "build-engine", "3"), progress(12*s, "build-engine", "4"), end,
 		}, []string{"10:15:06 INFO build-engine: 1", "10:15:11 INFO build-engine: 3", "10:15:16 INFO build-engine: 4", "10:16:30 INFO build-engine: done in 1m30s"}},
