@@ -13,6 +13,8 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+
+	"github.com/dalirun/dalirun/internal/bytesize"
 )
 
 // Format names the encoding of a picture.
@@ -111,7 +113,7 @@ func Check(data []byte, limits Limits) (Info, error) {
 		return Info{}, refuse(Empty, "it has 0 bytes")
 	}
 	if limits.MaxBytes > 0 && int64(len(data)) > limits.MaxBytes {
-		return Info{}, refuse(TooLarge, "%d bytes, the limit is %d", len(data), limits.MaxBytes)
+		return Info{}, refuse(TooLarge, "%d bytes, the limit is %s", len(data), bytesize.Format(limits.MaxBytes))
 	}
 	format, err := sniff(data)
 	if err != nil {
