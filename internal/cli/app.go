@@ -30,18 +30,23 @@ type App struct {
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
 func (a *App) Run(ctx context.Context, args []string) ExitCode {
-	root := a.Command() //nolint:contextcheck // commands get their context from cobra
+	program, out := *a, &output{to: a.Stdout}
+	program.Stdout = out
+	root := program.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return ExitOK
+	lost := out.failure()
+	if errors.Is(err, lost) {
+		lost = nil // the command told of it
 	}
-	code := exitCode(err)
-	if shown, ok := errors.AsType[*shownError](err); ok {
-		return exitCode(shown.err)
+	shown, ok := errors.AsType[*shownError](err)
+	if !ok {
+		err = errors.Join(err, lost)
+		ui.Error(a.Stderr, err, a.terminal(), nil)
+		return exitCode(err)
 	}
-	ui.Error(a.Stderr, err, a.terminal(), nil)
-	return code
+	ui.Error(a.Stderr, lost, a.terminal(), nil)
+	return exitCode(errors.Join(shown.err, lost))
 }
 
 // shownError is an error that was shown already.

@@ -74,6 +74,7 @@ func TestScripts(t *testing.T) {
 			"occupy":     occupy,
 			"triton":     startTriton,
 			"pty":        inTerminal,
+			"stdoutto":   stdoutTo,
 			"isjson":     isJSON,
 			"entries":    showEntries,
 			"logpath":    logPath,
@@ -316,6 +317,37 @@ func inTerminal(ts *testscript.TestScript, neg bool, args []string) {
 	_, _ = ts.Stderr().Write(screen)
 	if got := codeOf(ts, runErr); got != want {
 		ts.Fatalf("it ended with %d, not %d:\n%q", got, want, screen)
+	}
+}
+
+// stdoutTo runs a command whose stdout is on a full disk, or a pipe that nobody reads.
+func stdoutTo(ts *testscript.TestScript, neg bool, args []string) {
+	const usage = "stdoutto full|nobody N command [args...]"
+	arguments(ts, neg, args, 3, anyNumber, usage)
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	cmd := terminalCommand(ts, args[2:])
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	var to *os.File
+	switch args[0] {
+	case "full":
+		to, err = os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		ts.Check(err)
+	case "nobody":
+		var from *os.File
+		from, to, err = os.Pipe()
+		ts.Check(errors.Join(err, from.Close()))
+	default:
+		ts.Fatalf("usage: %s", usage)
+	}
+	cmd.Stdout = to
+	runErr := cmd.Run()
+	ts.Check(to.Close())
+	_ = ts.Stdout()
+	_, _ = ts.Stderr().Write(stderr.Bytes())
+	if got := codeOf(ts, runErr); got != want {
+		ts.Fatalf("it ended with %d, not %d:\n%s", got, want, stderr.String())
 	}
 }
 
