@@ -152,6 +152,9 @@ func commandFlags(cmd *cobra.Command) []string {
 	return names
 }
 
+// input reads files that the user names.
+func (a *App) input() *input { return &input{stdin: a.Stdin} }
+
 func (a *App) env(name string) string {
 	value, _ := a.LookupEnv(name)
 	return value

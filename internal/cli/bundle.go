@@ -157,7 +157,10 @@ func (d *diagnosis) addPlan(ctx context.Context, a *bundle.Archive, flags []stri
 	ctx, cancel := context.WithTimeoutCause(ctx, bundleWithin, fmt.Errorf("no plan within %s", bundleWithin))
 	defer cancel()
 	var out, more bytes.Buffer
-	plan := App{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &more, LookupEnv: d.app.LookupEnv}
+	if d.wishes.image != "" {
+		flags = append(slices.Clone(flags), "--image="+stdinName) // it was read, and a pipe has its bytes once
+	}
+	plan := App{Stdin: bytes.NewReader(d.wishes.verify.Data), Stdout: &out, Stderr: &more, LookupEnv: d.app.LookupEnv}
 	code := plan.Run(ctx, append([]string{"plan", "--format=json", "--progress=plain"}, flags...))
 	err := a.Add("plan.json", out.String(), fmt.Sprintf("dalirun plan ended with %d", code))
 	if more.Len() > 0 {

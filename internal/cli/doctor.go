@@ -77,10 +77,13 @@ taken out; what is in it is listed.`,
   dalirun doctor --gpus device=0 --bundle report.tar.gz`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
 			if err := w.check(); err != nil {
 				return err
 			}
-			ctx := cmd.Context()
+			if err := w.readPicture(ctx, a.input()); err != nil {
+				return err
+			}
 			var file *os.File
 			if bundle != "" {
 				var err error

@@ -47,13 +47,9 @@ func (l *laned) refuse(check string, err error) {
 }
 
 // settleLane takes lane, GPUs and image source, and finds whatever refuses a run before any image is looked for. A run ends with the first
-// refusal, and doctor shows all of them. The error is that of ctx, or of a picture that cannot be read.
+// refusal, and doctor shows all of them. The error is that of ctx.
 func (a *App) settleLane(ctx context.Context, w *wishes, info container.Info, on thisHost) (laned, error) {
-	r, err := a.asked(w, info)
-	if err != nil {
-		return laned{}, err
-	}
-	l := laned{resolved: r}
+	l := laned{resolved: a.asked(w, info)}
 	l.err = l.take(ctx, w, info, on)
 	if ctx.Err() != nil {
 		return l, context.Cause(ctx)
@@ -68,6 +64,7 @@ func (a *App) settleLane(ctx context.Context, w *wishes, info container.Info, on
 	}
 	if l.Lane == steps.GPU {
 		l.refuse(checkGPU, prohibited(l.chosen))
+		var err error
 		l.access, err = on.access(info, l.GPUs)
 		l.refuse(checkContainerGPU, err)
 		if l.access.doubt {

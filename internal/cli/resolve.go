@@ -52,9 +52,6 @@ func (w *wishes) check() error {
 	if _, _, err := w.weightsSource(); err != nil {
 		return err
 	}
-	if _, err := w.picture(); err != nil {
-		return err
-	}
 	known := stepIDs()
 	for _, id := range w.force {
 		if id != "all" && !slices.Contains(known, id) {
@@ -172,14 +169,13 @@ func weightsName(s steps.WeightsSource) string {
 }
 
 // asked are the options that wishes say by themselves.
-func (a *App) asked(w *wishes, info container.Info) (resolved, error) {
-	picture, err := w.picture()
+func (a *App) asked(w *wishes, info container.Info) resolved {
 	return resolved{Options: steps.Options{
 		Registry: w.registry, ExporterRef: w.exporterImage, ServerRef: w.serverImage, BaseImage: w.baseImage, BuildNet: w.buildNetwork, BuildArgs: a.buildArgs(), CABundle: a.caBundle(),
-		Picture: picture, Precision: release.Precision(w.precision.value), MaxBatch: w.maxBatch.value, GPUs: w.gpus,
+		Picture: w.verify, Precision: release.Precision(w.precision.value), MaxBatch: w.maxBatch.value, GPUs: w.gpus,
 		HTTP: port(w.http, steps.PortHTTP), GRPC: port(w.grpc, steps.PortGRPC), Metrics: port(w.metrics, steps.PortMetrics), ReadyTimeout: w.readyTimeout,
 		NoNVML: !info.Remote && host.OnWSL(os.DirFS("/proc")),
-	}}, err
+	}}
 }
 
 // resolveRun turns wishes into options, by what the machine has.

@@ -66,7 +66,7 @@ func (x *session) serve(ctx context.Context, detach bool, format string) error {
 	m.Ready = func(_ context.Context, ready steps.Server) error {
 		server = x.serverFile(ready)
 		if !detach {
-			return nil
+			return owner.WriteServing(x.wishes.workspace, server)
 		}
 		if err := x.pin(ready.Repository); err != nil {
 			return err

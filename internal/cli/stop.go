@@ -95,16 +95,16 @@ func serversOf(ctx context.Context, runtime container.Runtime, workspace string)
 	})
 }
 
-// runningServer returns the gRPC address of the workspace's server.
-func runningServer(ctx context.Context, runtime container.Runtime, workspace string) (string, error) {
+// runningServer returns the workspace's server and its gRPC address.
+func runningServer(ctx context.Context, runtime container.Runtime, workspace string) (server container.Summary, grpc string, err error) {
 	servers, err := serversOf(ctx, runtime, workspace)
 	if err != nil {
-		return "", err
+		return container.Summary{}, "", err
 	}
 	for _, s := range servers {
 		if addr, ok := s.Ports[steps.PortGRPC]; ok && s.Running {
-			return addr.String(), nil
+			return s, addr.String(), nil
 		}
 	}
-	return "", pipeline.Faultf(pipeline.NotReady, "start one with `dalirun serve`, or name one with --url HOST:PORT", "no server runs in %s", workspace)
+	return container.Summary{}, "", pipeline.Faultf(pipeline.NotReady, "start one with `dalirun serve`, or name one with --url HOST:PORT", "no server runs in %s", workspace)
 }

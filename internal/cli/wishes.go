@@ -1,15 +1,13 @@
 package cli
 
 import (
-	"io"
-	"os"
+	"context"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun"
-	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -58,7 +56,8 @@ type wishes struct {
 	http, grpc, metrics      *number
 	readyTimeout             time.Duration
 	force                    []string
-	serves                   bool // the run starts a server, which one on another host cannot: what the command is, not a flag
+	verify                   steps.Picture // what --image names, once it is read
+	serves                   bool          // the run starts a server, which one on another host cannot: what the command is, not a flag
 }
 
 func (w *wishes) flags(a *App, cmd *cobra.Command) {
@@ -91,30 +90,14 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringSliceVar(&w.force, "force", nil, "steps to run again although their results are stored; \"all\" is every one")
 }
 
-// picture reads and checks the picture to verify with.
-func (w *wishes) picture() (steps.Picture, error) {
+// readPicture reads and checks the picture to verify with.
+func (w *wishes) readPicture(ctx context.Context, in *input) (err error) {
+	w.verify = steps.Picture{Name: filepath.Base(w.image)}
 	if w.image == "" {
-		data, err := dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
-		return steps.Picture{Name: "coffee.jpg", Data: data}, err
+		w.verify.Name = "coffee.jpg"
+		w.verify.Data, err = dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
+		return err
 	}
-	return readPicture(w.image)
-}
-
-// readPicture reads an encoded picture and refuses what a server should not get to decode.
-func readPicture(name string) (steps.Picture, error) {
-	limits := picture.DefaultLimits()
-	file, err := os.Open(name)
-	if err != nil {
-		return steps.Picture{}, usagef("", "read the picture: %w", err)
-	}
-	defer file.Close() //nolint:errcheck // only read
-	// One byte more than the limit is enough to see that it is too large; a device can have no end.
-	data, err := io.ReadAll(io.LimitReader(file, limits.MaxBytes+1))
-	if err != nil {
-		return steps.Picture{}, usagef("", "read the picture: %w", err)
-	}
-	if _, err := picture.Check(data, limits); err != nil {
-		return steps.Picture{}, usagef("", "%s: %w", name, err)
-	}
-	return steps.Picture{Name: filepath.Base(name), Data: data}, nil
+	w.verify.Data, err = in.picture(ctx, w.image)
+	return err
 }

@@ -300,6 +300,37 @@ func TestServerFile(t *testing.T) {
 	}
 }
 
+// What is served is found for both kinds of server, and only for the container that serves it.
+func TestServerOf(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	detached, foreground := server(), server()
+	detached.Container, detached.Run = "left", "r1"
+	foreground.Container, foreground.Run, foreground.Weights = "watched", "r2", "random:7"
+	must(t, owner.WriteServing(w, foreground))
+	if _, err := owner.ReadServer(w); !errors.Is(err, owner.ErrNoServer) {
+		t.Errorf("a server that ends with its run has a server file: %v", err)
+	}
+	must(t, owner.WriteServer(w, detached))
+	for _, want := range []owner.ServerFile{detached, foreground} {
+		got, err := owner.ServerOf(w, want.Container, want.Run)
+		must(t, err)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	}
+	for _, other := range [][2]string{{"watched", "r1"}, {"watched", "../runs/r2"}, {"other", "r1"}, {"other", "r2"}, {"other", ""}} {
+		got, err := owner.ServerOf(w, other[0], other[1])
+		if !errors.Is(err, owner.ErrNoServer) {
+			t.Errorf("%q: %+v, %v", other, got, err)
+		}
+	}
+	must(t, os.WriteFile(owner.ServerPath(w), []byte("{"), 0o600))
+	if _, err := owner.ServerOf(w, "watched", "r2"); err == nil || errors.Is(err, owner.ErrNoServer) {
+		t.Errorf("a damaged server file: %v", err)
+	}
+}
+
 func TestHere(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

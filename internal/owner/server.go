@@ -43,7 +43,20 @@ func (s ServerFile) LabelsMeanNothing() bool { return strings.HasPrefix(s.Weight
 func ServerPath(workspace string) string { return filepath.Join(workspace, "server.json") }
 
 // WriteServer replaces the server file of a workspace. A reader, and a crash at any moment, finds the old one or the new.
-func WriteServer(workspace string, s ServerFile) (err error) {
+func WriteServer(workspace string, s ServerFile) error {
+	return writeServer(workspace, ServerPath(workspace), s)
+}
+
+// WriteServing says the same of a server that ends with its run, in the run's folder: it keeps no container alive.
+func WriteServing(workspace string, s ServerFile) error {
+	return writeServer(workspace, servingPath(workspace, s.Run), s)
+}
+
+func servingPath(workspace, run string) string {
+	return filepath.Join(RunDir(workspace, run), "serving.json")
+}
+
+func writeServer(workspace, path string, s ServerFile) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write the server file: %w", err)
@@ -67,17 +80,36 @@ func WriteServer(workspace string, s ServerFile) (err error) {
 	}
 	_, err = f.Write(append(data, '\n'))
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(temporary, ServerPath(workspace))
+		err = os.Rename(temporary, path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
-	return fsync.Dir(workspace)
+	return fsync.Dir(filepath.Dir(path))
+}
+
+// ServerOf returns what a workspace says of its server in a container of a run, or [ErrNoServer].
+func ServerOf(workspace, container, run string) (ServerFile, error) {
+	paths := []string{ServerPath(workspace)}
+	if isRunID(run) {
+		paths = append(paths, servingPath(workspace, run))
+	}
+	for _, path := range paths {
+		s, err := readServer(path)
+		if err == nil && s.Container == container {
+			return s, nil
+		}
+		if err != nil && !errors.Is(err, ErrNoServer) {
+			return ServerFile{}, err
+		}
+	}
+	return ServerFile{}, ErrNoServer
 }
 
 // ReadServer returns the server file of a workspace, or [ErrNoServer].
-func ReadServer(workspace string) (ServerFile, error) {
-	path := ServerPath(workspace)
+func ReadServer(workspace string) (ServerFile, error) { return readServer(ServerPath(workspace)) }
+
+func readServer(path string) (ServerFile, error) {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is not a file", path) // and may be one whose opening never ends
