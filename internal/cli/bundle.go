@@ -85,7 +85,7 @@ func (d *diagnosis) collect(ctx context.Context, a *bundle.Archive, findings []f
 		a.Add("environment.txt", environment(os.Environ()), ""),
 		addFile(a, configFile, configFile),
 		addSMI(ctx, a),
-		d.addPlan(ctx, a, flags),
+		d.addPlan(ctx, a),
 		addRuns(a, d.wishes.workspace),
 	)
 }
@@ -153,12 +153,18 @@ func addSMI(ctx context.Context, a *bundle.Archive) error {
 }
 
 // addPlan adds what `dalirun plan` says with the same flags, or why it says nothing.
-func (d *diagnosis) addPlan(ctx context.Context, a *bundle.Archive, flags []string) error {
+func (d *diagnosis) addPlan(ctx context.Context, a *bundle.Archive) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, bundleWithin, fmt.Errorf("no plan within %s", bundleWithin))
 	defer cancel()
 	var out, more bytes.Buffer
+	var flags []string // the others plan has from the environment and the file too
+	d.wishes.set.Visit(func(f *pflag.Flag) {
+		if nearness(f) == onCommandLine {
+			flags = append(flags, written(f)...)
+		}
+	})
 	if d.wishes.image != "" {
-		flags = append(slices.Clone(flags), "--image="+stdinName) // it was read, and a pipe has its bytes once
+		flags = append(flags, "--image="+stdinName) // it was read, and a pipe has its bytes once
 	}
 	plan := App{Stdin: bytes.NewReader(d.wishes.verify.Data), Stdout: &out, Stderr: &more, LookupEnv: d.app.LookupEnv}
 	code := plan.Run(ctx, append([]string{"plan", "--format=json", "--progress=plain"}, flags...))
@@ -216,17 +222,21 @@ func environment(environ []string) string {
 // given are the flags of a command that were set, however, without those of its own output.
 func given(cmd *cobra.Command) []string {
 	var flags []string
-	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if f.Name == "bundle" || f.Name == "format" {
-			return
-		}
-		values := []string{f.Value.String()}
-		if list, ok := f.Value.(pflag.SliceValue); ok {
-			values = list.GetSlice()
-		}
-		for _, v := range values {
-			flags = append(flags, "--"+f.Name+"="+v)
-		}
-	})
+	cmd.Flags().Visit(func(f *pflag.Flag) { flags = append(flags, written(f)...) })
+	return flags
+}
+
+// written is a flag as it may stand on a command line. Those of doctor's own output are left out.
+func written(f *pflag.Flag) (flags []string) {
+	if f.Name == "bundle" || f.Name == "format" {
+		return nil
+	}
+	values := []string{f.Value.String()}
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		values = list.GetSlice()
+	}
+	for _, v := range values {
+		flags = append(flags, "--"+f.Name+"="+v)
+	}
 	return flags
 }

@@ -26,6 +26,7 @@ type classifyFlags struct {
 	format             *choice
 	verbose            bool
 	timeout            time.Duration
+	set                *pflag.FlagSet
 }
 
 func (a *App) classifyCommand() *cobra.Command {
@@ -73,6 +74,7 @@ The exit code is that of the first picture that failed.`,
 		},
 	}
 	f.flags(a, cmd)
+	f.set = cmd.Flags()
 	f.format = formatFlag(cmd)
 	cmd.Flags().StringVar(&f.url, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
 	cmd.Flags().StringVar(&f.model, "model", steps.EnsembleModel, "model to ask")
@@ -95,6 +97,10 @@ The exit code is that of the first picture that failed.`,
 
 func (a *App) classify(ctx context.Context, f classifyFlags, images []string) error {
 	c := &classification{app: a, flags: f, in: a.input()}
+	warnings, _ := situation{command: "classify", flags: f.set}.unused() // no flag of classify must be an error
+	for _, w := range warnings {
+		fmt.Fprintln(a.Stderr, "warning: "+printable.Line(w))
+	}
 	c.begin(ctx, images)
 	errs := []error{c.stop}
 	records := []classified{}

@@ -51,6 +51,7 @@ func (d *diagnosis) checks() []check {
 		{"cache disk", d.cacheDisk},       // what steps make fits
 		{checkPorts, d.ports},             // the usual ones are free, or those named
 		{"weights", d.weights},            // they can be had
+		{"flags", d.flags},                // a run has a use for each that is named
 	}
 }
 

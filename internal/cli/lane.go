@@ -125,18 +125,13 @@ func (l *laned) take(ctx context.Context, w *wishes, info container.Info, on thi
 	return nil
 }
 
-// checkSource refuses images that the lane does not have.
+// checkSource refuses images that the lane does not have, and flags that must not be dropped with them.
 func (l *laned) checkSource(w *wishes) error {
-	switch {
-	case l.Images == steps.NGC:
-		return nil
-	case l.Lane == steps.GPU:
+	if l.Images == steps.Local && l.Lane == steps.GPU {
 		return usagef("use --images ngc, or --accel cpu", "--images local is not offered on the gpu lane, which this host has")
-	case w.namesImages():
-		return usagef("use --images ngc", "--exporter-image and --server-image replace NVIDIA's images, and the cpu lane builds its own")
-	default:
-		return nil
 	}
+	_, err := w.situation(l.Lane, l.Images).unused()
+	return err
 }
 
 // pickRelease takes the release that was asked for, if this host can run it, or the newest that it can. The doubts are what is not known of it.

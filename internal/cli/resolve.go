@@ -32,6 +32,9 @@ func (w *wishes) check() error {
 	if w.accel.value == string(steps.GPU) && w.images.value == string(steps.Local) {
 		return usagef("use --images ngc, or --accel cpu", "--images local is not offered on the gpu lane: PyPI has no TensorRT backend for tritonserver")
 	}
+	if err := w.checkUnused(); err != nil {
+		return err
+	}
 	if w.readyTimeout <= 0 {
 		return usagef("", "--ready-timeout %s is out of range; the nearest is 1s", w.readyTimeout)
 	}
@@ -59,6 +62,22 @@ func (w *wishes) check() error {
 		}
 	}
 	return nil
+}
+
+// checkUnused refuses flags that exclude what was asked for as near as they were.
+func (w *wishes) checkUnused() error {
+	s := w.situation("", "")
+	if w.accel.value != "auto" {
+		s.lane = steps.Lane(w.accel.value)
+	}
+	if s.lane == steps.CPU { // those of the gpu lane are its release's too
+		s.steps = w.stepsOf(steps.Options{Lane: steps.CPU})
+	}
+	if w.images.value != "auto" {
+		s.source = steps.Source(w.images.value)
+	}
+	_, err := s.unused()
+	return err
 }
 
 // distinctPorts refuses one port for two things.
@@ -204,14 +223,19 @@ func (l laned) settleImages(ctx context.Context, w *wishes, runtime container.Ru
 	r.OptBatch = optBatch(w)
 	if r.Images == steps.NGC {
 		err := settleNGC(ctx, w, runtime, memo, info, l.host, &r)
+		r.doubtUnused(w)
 		return r, err
 	}
-	if w.release != "" {
-		r.Doubts = append(r.Doubts, "--release "+w.release+" is of NVIDIA's images, and the local ones are used: --images ngc takes them")
-	}
+	r.doubtUnused(w)
 	var err error
 	r.BaseImage, err = pickBase(ctx, runtime, w.baseImage)
 	return r, err
+}
+
+// doubtUnused warns of flags that the run has no use for.
+func (r *resolved) doubtUnused(w *wishes) {
+	warnings, _ := w.situation(r.Lane, r.Images).of(w.stepsOf(r.Options)).unused() // what must not be dropped was refused with the lane
+	r.Doubts = append(r.Doubts, warnings...)
 }
 
 // imageSource is the one that was asked for, or the usual one of a lane.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/release"
@@ -57,7 +58,9 @@ type wishes struct {
 	readyTimeout             time.Duration
 	force                    []string
 	verify                   steps.Picture // what --image names, once it is read
-	serves                   bool          // the run starts a server, which one on another host cannot: what the command is, not a flag
+	command                  string        // that these are wishes of
+	set                      *pflag.FlagSet
+	serves                   bool // the run starts a server, which one on another host cannot: what the command is, not a flag
 }
 
 func (w *wishes) flags(a *App, cmd *cobra.Command) {
@@ -68,6 +71,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	w.optBatch, w.maxBatch = &number{0, 0, 256}, &number{256, 1, 256}
 	w.http, w.grpc, w.metrics = &number{0, 0, 65535}, &number{0, 0, 65535}, &number{0, 0, 65535}
 	f := cmd.Flags()
+	w.command, w.set = cmd.Name(), f
 	f.Var(w.accel, "accel", "hardware of the whole run; auto is the GPU if there is one")
 	f.BoolVar(&w.requireGPU, "require-gpu", false, "fail rather than run without a GPU")
 	f.Var(w.images, "images", "NVIDIA's images, or small ones built here; auto is ngc on the gpu lane, local on the cpu lane")
