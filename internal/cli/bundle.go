@@ -22,6 +22,7 @@ import (
 	"github.com/dalirun/dalirun/internal/bundle"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -57,11 +58,11 @@ func (d *diagnosis) writeBundle(ctx context.Context, f *os.File, findings []find
 	if err != nil {
 		return errors.Join(pipeline.Faultf(pipeline.Environment, "", "write the bundle %s: %w", f.Name(), err), os.Remove(f.Name()))
 	}
-	fmt.Fprintf(d.app.Stderr, "%s holds, with user names, home folders, credentials and GPUs' serial numbers taken out:\n", f.Name())
+	fmt.Fprintf(d.app.Stderr, "%s holds, with user names, home folders, credentials and GPUs' serial numbers taken out:\n", printable.Name(f.Name()))
 	for _, file := range a.Files() {
-		fmt.Fprintf(d.app.Stderr, "  %s\n", file)
+		fmt.Fprintf(d.app.Stderr, "  %s\n", printable.Line(fmt.Sprint(file)))
 	}
-	fmt.Fprintln(d.app.Stderr, "Nothing else went in. Names of hosts stay. Look it through before you send it: tar -xzf "+filepath.Base(f.Name()))
+	fmt.Fprintln(d.app.Stderr, "Nothing else went in. Names of hosts stay. Look it through before you send it: tar -xzf "+printable.Name(filepath.Base(f.Name())))
 	return nil
 }
 

@@ -53,7 +53,7 @@ func (o *output) failure() error {
 	return o.err
 }
 
-// isUnread says whether nobody reads stdout any more.
+// isUnread says whether what is written to stdout from now on reaches nobody.
 func (a *App) isUnread() bool {
 	o, ok := a.Stdout.(*output)
 	if !ok {
@@ -61,7 +61,7 @@ func (a *App) isUnread() bool {
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.unread
+	return o.unread || o.err != nil
 }
 
 // writeJSON writes all of v at once, or nothing.

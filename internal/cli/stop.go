@@ -10,6 +10,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -61,7 +62,7 @@ func (a *App) stop(ctx context.Context, p place) error {
 		return err
 	}
 	if len(servers) == 0 {
-		fmt.Fprintln(a.Stderr, "no server runs in", p.workspace)
+		fmt.Fprintln(a.Stderr, "no server runs in", printable.Name(p.workspace))
 	}
 	return nil
 }
