@@ -64,7 +64,11 @@ func (a *App) Command() *cobra.Command {
 serves it, and proves that the served answer is PyTorch's own.
 
 Each flag can also be set by an environment variable (--opt-batch is DALIRUN_OPT_BATCH) or in ` + configFile + ` in the
-current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file.`,
+current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file.
+
+A flag that a run has no use for is told of: as an error where what excludes it was asked for too (--accel cpu --gpus 1),
+else as a warning on the result. Stdout has the result alone, with --format json as valid JSON or nothing. Progress,
+warnings and errors go to stderr.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {

@@ -53,8 +53,8 @@ With --format json stdout has one list with a record for each picture, in the or
   model               the model that was asked
   milliseconds        of the request, there and back
   classes             the most likely ones: index, value, label, probability (a value that is infinite is null)
-  error               why there are no classes; error_class is one of usage, environment, container, not ready,
-                      interrupted, unclassified, as the exit codes are; hint says what to do
+  error               why there are no classes; error_class is one of usage, environment, not ready, interrupted,
+                      unclassified, as the exit codes are; hint says what to do
   server              the address that was asked, if the picture was sent
   lane, source, release, precision, weights, labels_mean_nothing
                       of the workspace's own server

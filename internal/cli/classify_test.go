@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -83,6 +86,33 @@ func TestClassifyOddNames(t *testing.T) {
 	}
 	if got := strings.Count(stdout.String(), "\n"); got != 2 {
 		t.Errorf("a name and a class take %d lines: %q", got, stdout.String())
+	}
+}
+
+// The help of classify names each field of a record, and each class of error that it may have.
+func TestClassifyRecordIsDocumented(t *testing.T) {
+	t.Parallel()
+	help := appIn(nil, io.Discard, io.Discard).classifyCommand().Long
+	_, help, _ = strings.Cut(help, "--format json")
+	word := func(name string) *regexp.Regexp { return regexp.MustCompile(`\b` + regexp.QuoteMeta(name) + `\b`) }
+	var names func(reflect.Type)
+	names = func(record reflect.Type) {
+		for i := range record.NumField() {
+			f := record.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.Anonymous {
+				names(f.Type)
+			} else if !word(name).MatchString(help) {
+				t.Errorf("the help does not name the field %q", name)
+			}
+		}
+	}
+	names(reflect.TypeFor[classified]())
+	names(reflect.TypeFor[class]())
+	for _, code := range []ExitCode{ExitUnclassified, ExitUsage, ExitEnvironment, ExitNotReady, ExitSIGHUP, ExitSIGINT, ExitSIGTERM} {
+		if !word(code.class()).MatchString(help) {
+			t.Errorf("the help does not name the class %q of %d", code.class(), code)
+		}
 	}
 }
 
