@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -187,7 +188,7 @@ func (c *classification) ask(ctx context.Context, name string, data []byte, reco
 		return &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", printable.Name(name), err), Hint: serverHint(err, f.url)}
 	}
 	record.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
-	if slices.ContainsFunc(all, func(class triton.Class) bool { return class.Value != class.Value }) {
+	if slices.ContainsFunc(all, func(class triton.Class) bool { return math.IsNaN(float64(class.Value)) }) {
 		return pipeline.Faultf(pipeline.NotReady, "", "%s: %s answered with values that are no numbers (NaN)", printable.Name(name), f.model)
 	}
 	if c.labels != nil {

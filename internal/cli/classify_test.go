@@ -97,8 +97,7 @@ func TestClassifyRecordIsDocumented(t *testing.T) {
 	word := func(name string) *regexp.Regexp { return regexp.MustCompile(`\b` + regexp.QuoteMeta(name) + `\b`) }
 	var names func(reflect.Type)
 	names = func(record reflect.Type) {
-		for i := range record.NumField() {
-			f := record.Field(i)
+		for f := range record.Fields() {
 			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 			if f.Anonymous {
 				names(f.Type)
