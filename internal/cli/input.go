@@ -35,7 +35,7 @@ type input struct {
 // read returns what is in a file, in a pipe or, for "-", on stdin. Of more than limit bytes it reads no more, and returns errTooLong. Opening a
 // pipe waits for who writes it, and reading may wait at any place: neither outlives ctx, nor inputWithin.
 func (in *input) read(ctx context.Context, name string, limit int64) ([]byte, error) {
-	open := func() (io.ReadCloser, error) { return openFile(name, limit) }
+	open := func() (io.ReadCloser, error) { return openFile(name) }
 	if name == stdinName {
 		if in.taken {
 			return nil, errors.New("stdin can be read once")
@@ -71,7 +71,7 @@ func (in *input) openStdin() (io.ReadCloser, error) {
 }
 
 // openFile opens what has bytes to give. A device may have no end, and to open it may do something.
-func openFile(name string, limit int64) (io.ReadCloser, error) {
+func openFile(name string) (io.ReadCloser, error) {
 	about, err := os.Stat(name)
 	if err != nil {
 		return nil, bare(err)
@@ -79,8 +79,6 @@ func openFile(name string, limit int64) (io.ReadCloser, error) {
 	switch mode := about.Mode(); {
 	case mode.IsDir():
 		return nil, errors.New("it is a directory")
-	case mode.IsRegular() && about.Size() > limit:
-		return nil, errTooLong
 	case mode.IsRegular(), mode&fs.ModeNamedPipe != 0:
 		f, err := os.Open(name)
 		return f, bare(err)
