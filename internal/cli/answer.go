@@ -72,9 +72,9 @@ type serving struct {
 	Warnings          []string `json:"warnings,omitempty"`
 }
 
-// servingOf is what the workspace's files say of its server in a container of a run.
-func servingOf(workspace, container, run string) serving {
-	file, err := owner.ServerOf(workspace, container, run)
+// servingOf is what the workspace's files say of the server that a run started.
+func servingOf(workspace, run string) serving {
+	file, err := owner.ServerOf(workspace, run)
 	if errors.Is(err, owner.ErrNoServer) {
 		return serving{}
 	}

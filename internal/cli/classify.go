@@ -106,7 +106,7 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 	errs := []error{c.stop}
 	records := []classified{}
 	for _, name := range images {
-		if f.format.value == "text" && a.isUnread() {
+		if f.format.value == "text" && a.stdoutGone() {
 			break
 		}
 		told := c.stop != nil
@@ -158,7 +158,7 @@ func (c *classification) one(ctx context.Context, name string, record *classifie
 	if c.stop != nil {
 		return c.stop
 	}
-	data, err := c.in.picture(ctx, name)
+	data, _, err := c.in.picture(ctx, name)
 	if err == nil && c.client == nil {
 		c.stop = c.connect(ctx)
 		err = c.stop
@@ -249,7 +249,7 @@ func (c *classification) findServer(ctx context.Context) error {
 		return err
 	}
 	c.flags.url = addr
-	c.serving = servingOf(c.flags.workspace, server.ID, server.Labels[container.LabelRun])
+	c.serving = servingOf(c.flags.workspace, server.Labels[container.LabelRun])
 	return nil
 }
 

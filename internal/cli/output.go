@@ -20,9 +20,9 @@ import (
 type output struct {
 	to io.Writer
 
-	mu     sync.Mutex
-	err    error // the first one; a *pipeline.Fault
-	unread bool  // nobody reads it any more
+	mu   sync.Mutex
+	err  error // the first one; a *pipeline.Fault
+	gone bool  // nobody reads it any more
 }
 
 // Write writes text.
@@ -32,13 +32,13 @@ func (o *output) Write(text []byte) (int, error) {
 	if o.err != nil {
 		return 0, o.err
 	}
-	if o.unread {
+	if o.gone {
 		return len(text), nil
 	}
 	_, err := io.WriteString(o.to, printable.Text(string(text)))
 	switch {
 	case errors.Is(err, syscall.EPIPE):
-		o.unread = true
+		o.gone = true
 	case err != nil:
 		o.err = pipeline.Faultf(pipeline.Environment, "", "write the result to stdout: %w", cause(err))
 		return 0, o.err
@@ -53,15 +53,15 @@ func (o *output) failure() error {
 	return o.err
 }
 
-// isUnread says whether what is written to stdout from now on reaches nobody.
-func (a *App) isUnread() bool {
+// stdoutGone says whether what is written to stdout from now on reaches nobody.
+func (a *App) stdoutGone() bool {
 	o, ok := a.Stdout.(*output)
 	if !ok {
 		return false
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.unread || o.err != nil
+	return o.gone || o.err != nil
 }
 
 // writeJSON writes all of v at once, or nothing.

@@ -43,7 +43,7 @@ func TestOutputErrors(t *testing.T) {
 	if full.n != 1 || unread.n != 1 {
 		t.Errorf("after an error it wrote again: %d, %d", full.n, unread.n)
 	}
-	if a := (&App{Stdout: out}); !a.isUnread() {
+	if a := (&App{Stdout: out}); !a.stdoutGone() {
 		t.Error("a command cannot see that nobody reads")
 	}
 }

@@ -34,6 +34,7 @@ type ServerFile struct {
 	Repository string    `json:"repository,omitempty"` // the folder in the cache that it serves
 	Models     []string  `json:"models"`
 	Started    time.Time `json:"started"`
+	Command    []string  `json:"command,omitempty"` // arguments of dalirun that start it again, from any folder
 }
 
 // LabelsMeanNothing says whether the classes that the server names have nothing to do with a picture: its weights are seeded.
@@ -43,20 +44,7 @@ func (s ServerFile) LabelsMeanNothing() bool { return strings.HasPrefix(s.Weight
 func ServerPath(workspace string) string { return filepath.Join(workspace, "server.json") }
 
 // WriteServer replaces the server file of a workspace. A reader, and a crash at any moment, finds the old one or the new.
-func WriteServer(workspace string, s ServerFile) error {
-	return writeServer(workspace, ServerPath(workspace), s)
-}
-
-// WriteServing says the same of a server that ends with its run, in the run's folder: it keeps no container alive.
-func WriteServing(workspace string, s ServerFile) error {
-	return writeServer(workspace, servingPath(workspace, s.Run), s)
-}
-
-func servingPath(workspace, run string) string {
-	return filepath.Join(RunDir(workspace, run), "serving.json")
-}
-
-func writeServer(workspace, path string, s ServerFile) (err error) {
+func WriteServer(workspace string, s ServerFile) (err error) {
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("write the server file: %w", err)
@@ -65,12 +53,34 @@ func writeServer(workspace, path string, s ServerFile) (err error) {
 	if err := s.check(); err != nil {
 		return err
 	}
+	return replaceFile(s, filepath.Join(RunDir(workspace, s.Run), "server.json"), ServerPath(workspace))
+}
+
+// NoteServer writes what [WriteServer] writes into the folder of the server's run, for a server that ends with the run:
+// nothing rests on it but what others are told of the server.
+func NoteServer(workspace string, s ServerFile) error {
+	err := s.check()
+	if err == nil {
+		path := notePath(workspace, s.Run)
+		err = replaceFile(s, path+".new", path)
+	}
+	if err != nil {
+		return fmt.Errorf("note the server: %w", err)
+	}
+	return nil
+}
+
+func notePath(workspace, run string) string {
+	return filepath.Join(RunDir(workspace, run), "served.json")
+}
+
+// replaceFile writes s to temporary, in the folder of its run, and renames that to path. What a kill leaves there is deleted
+// with the run's logs, and no other run writes there.
+func replaceFile(s ServerFile, temporary, path string) error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
 	}
-	// Beside the run's logs: what a kill leaves there is deleted with them, and no other run writes there.
-	temporary := filepath.Join(RunDir(workspace, s.Run), "server.json")
 	if err := os.MkdirAll(filepath.Dir(temporary), 0o700); err != nil {
 		return err
 	}
@@ -88,22 +98,20 @@ func writeServer(workspace, path string, s ServerFile) (err error) {
 	return fsync.Dir(filepath.Dir(path))
 }
 
-// ServerOf returns what a workspace says of its server in a container of a run, or [ErrNoServer].
-func ServerOf(workspace, container, run string) (ServerFile, error) {
-	paths := []string{ServerPath(workspace)}
-	if isRunID(run) {
-		paths = append(paths, servingPath(workspace, run))
+// ServerOf returns what is known of the server that a run of a workspace started: the server file if it is that server's,
+// else what [NoteServer] noted; or [ErrNoServer], as of one that is not ready yet.
+func ServerOf(workspace, run string) (ServerFile, error) {
+	if !isRunID(run) {
+		return ServerFile{}, ErrNoServer
 	}
-	for _, path := range paths {
-		s, err := readServer(path)
-		if err == nil && s.Container == container {
-			return s, nil
-		}
-		if err != nil && !errors.Is(err, ErrNoServer) {
-			return ServerFile{}, err
-		}
+	s, err := ReadServer(workspace)
+	if err == nil && s.Run == run {
+		return s, nil
 	}
-	return ServerFile{}, ErrNoServer
+	if err != nil && !errors.Is(err, ErrNoServer) {
+		return ServerFile{}, err
+	}
+	return readServer(notePath(workspace, run))
 }
 
 // ReadServer returns the server file of a workspace, or [ErrNoServer].
