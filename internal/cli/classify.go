@@ -98,6 +98,7 @@ The exit code is that of the first picture that failed.`,
 
 func (a *App) classify(ctx context.Context, f classifyFlags, images []string) error {
 	c := &classification{app: a, flags: f, in: a.input()}
+	defer c.close()
 	warnings, _ := situation{command: "classify", flags: f.set}.unused() // no flag of classify must be an error
 	for _, w := range warnings {
 		fmt.Fprintln(a.Stderr, "warning: "+printable.Line(w))
@@ -138,6 +139,12 @@ type classification struct {
 	stop    error // why no picture is sent any more
 }
 
+func (c *classification) close() {
+	if c.client != nil {
+		_ = c.client.Close() // nothing is in flight
+	}
+}
+
 // begin finds what no picture is needed for.
 func (c *classification) begin(ctx context.Context, images []string) {
 	switch {
@@ -158,7 +165,7 @@ func (c *classification) one(ctx context.Context, name string, record *classifie
 	if c.stop != nil {
 		return c.stop
 	}
-	data, _, err := c.in.picture(ctx, name)
+	data, err := c.in.picture(ctx, name)
 	if err == nil && c.client == nil {
 		c.stop = c.connect(ctx)
 		err = c.stop
@@ -225,7 +232,7 @@ func (c *classification) connect(ctx context.Context) error {
 	if err != nil {
 		return usagef("as in --url localhost:8001", "--url: %w", err)
 	}
-	c.client = client // it ends with the process
+	c.client = client
 	if c.flags.format.value == "text" {
 		c.serving.write(c.app.Stderr)
 	}

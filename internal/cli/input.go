@@ -114,27 +114,26 @@ func bare(err error) error {
 	return err
 }
 
-// picture reads an encoded picture, with what its header says, and refuses what a server should not get to decode.
-func (in *input) picture(ctx context.Context, name string) ([]byte, picture.Info, error) {
+// picture reads an encoded picture and refuses what a server should not get to decode.
+func (in *input) picture(ctx context.Context, name string) ([]byte, error) {
 	limits := picture.DefaultLimits()
 	data, err := in.read(ctx, name, limits.MaxBytes)
 	shown := printable.Name(name)
 	if name == stdinName {
 		shown = "stdin"
 	}
-	var info picture.Info
 	switch {
 	case ctx.Err() != nil:
-		return nil, info, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	case errors.Is(err, errTooLong):
 		err = &picture.Error{Reason: picture.TooLarge, Detail: "more than " + size(limits.MaxBytes) + ", which is the limit"}
 	case err != nil:
-		return nil, info, usagef("", "read the picture: %s: %w", shown, err)
+		return nil, usagef("", "read the picture: %s: %w", shown, err)
 	default:
-		info, err = picture.Check(data, limits)
+		_, err = picture.Check(data, limits)
 	}
 	if err != nil {
-		return nil, info, usagef("", "%s: %w", shown, err)
+		return nil, usagef("", "%s: %w", shown, err)
 	}
-	return data, info, nil
+	return data, nil
 }

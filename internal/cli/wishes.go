@@ -102,6 +102,6 @@ func (w *wishes) readPicture(ctx context.Context, in *input) (err error) {
 		w.verify.Data, err = dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
 		return err
 	}
-	w.verify.Data, _, err = in.picture(ctx, w.image)
+	w.verify.Data, err = in.picture(ctx, w.image)
 	return err
 }
