@@ -52,7 +52,7 @@ func set(cmd *cobra.Command, f *pflag.Flag, value, from string) error {
 		// pflag's own words name the flag; the user wrote it elsewhere.
 		return usagef("", "%s: %s: %w", from, f.Name, cause(err))
 	}
-	return nil
+	return cmd.Flags().SetAnnotation(f.Name, origin, []string{from})
 }
 
 func cause(err error) error {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/store"
 )
 
@@ -54,7 +55,7 @@ least recently used results until the cache is small enough. It never touches a 
 				verb = "would remove"
 			}
 			for _, c := range got.Containers {
-				fmt.Fprintf(a.Stdout, "%s container %s: %s\n", verb, c.Name, c.Reason)
+				fmt.Fprintf(a.Stdout, "%s container %s: %s\n", verb, c.Name, printable.Line(c.Reason))
 			}
 			for _, e := range got.Entries {
 				fmt.Fprintf(a.Stdout, "%s %s of %s, last used %s\n", verb, bytesize.Format(e.Bytes), e.Step, e.Used.Format(time.DateTime))

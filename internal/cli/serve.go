@@ -66,6 +66,9 @@ func (x *session) serve(ctx context.Context, detach bool, format string) error {
 	m.Ready = func(_ context.Context, ready steps.Server) error {
 		server = x.serverFile(ready)
 		if !detach {
+			if err := owner.NoteServer(x.wishes.workspace, server); err != nil {
+				x.warn(err.Error())
+			}
 			return nil
 		}
 		if err := x.pin(ready.Repository); err != nil {

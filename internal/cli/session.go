@@ -79,6 +79,9 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	if err := w.check(); err != nil {
 		return nil, err
 	}
+	if err := w.readPicture(ctx, a.input()); err != nil {
+		return nil, err
+	}
 	x = &session{app: a, wishes: w, runID: newRunID(time.Now()), json: s.progress.value == string(ui.JSON)}
 	if x.me, err = owner.Here(time.Now()); err != nil {
 		return nil, err

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -100,10 +99,4 @@ func (x *session) result(err error, s shown, text func(io.Writer) error) error {
 		write = text(x.app.Stdout)
 	}
 	return x.finish(errors.Join(err, write))
-}
-
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }

@@ -1,15 +1,14 @@
 package cli
 
 import (
-	"io"
-	"os"
+	"context"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun"
-	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -58,6 +57,9 @@ type wishes struct {
 	http, grpc, metrics      *number
 	readyTimeout             time.Duration
 	force                    []string
+	verify                   steps.Picture // what --image names, once it is read
+	command                  string        // that these are wishes of
+	set                      *pflag.FlagSet
 	serves                   bool // the run starts a server, which one on another host cannot: what the command is, not a flag
 }
 
@@ -69,6 +71,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	w.optBatch, w.maxBatch = &number{0, 0, 256}, &number{256, 1, 256}
 	w.http, w.grpc, w.metrics = &number{0, 0, 65535}, &number{0, 0, 65535}, &number{0, 0, 65535}
 	f := cmd.Flags()
+	w.command, w.set = cmd.Name(), f
 	f.Var(w.accel, "accel", "hardware of the whole run; auto is the GPU if there is one")
 	f.BoolVar(&w.requireGPU, "require-gpu", false, "fail rather than run without a GPU")
 	f.Var(w.images, "images", "NVIDIA's images, or small ones built here; auto is ngc on the gpu lane, local on the cpu lane")
@@ -91,30 +94,14 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringSliceVar(&w.force, "force", nil, "steps to run again although their results are stored; \"all\" is every one")
 }
 
-// picture reads and checks the picture to verify with.
-func (w *wishes) picture() (steps.Picture, error) {
+// readPicture reads and checks the picture to verify with.
+func (w *wishes) readPicture(ctx context.Context, in *input) (err error) {
+	w.verify = steps.Picture{Name: filepath.Base(w.image)}
 	if w.image == "" {
-		data, err := dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
-		return steps.Picture{Name: "coffee.jpg", Data: data}, err
+		w.verify.Name = "coffee.jpg"
+		w.verify.Data, err = dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
+		return err
 	}
-	return readPicture(w.image)
-}
-
-// readPicture reads an encoded picture and refuses what a server should not get to decode.
-func readPicture(name string) (steps.Picture, error) {
-	limits := picture.DefaultLimits()
-	file, err := os.Open(name)
-	if err != nil {
-		return steps.Picture{}, usagef("", "read the picture: %w", err)
-	}
-	defer file.Close() //nolint:errcheck // only read
-	// One byte more than the limit is enough to see that it is too large; a device can have no end.
-	data, err := io.ReadAll(io.LimitReader(file, limits.MaxBytes+1))
-	if err != nil {
-		return steps.Picture{}, usagef("", "read the picture: %w", err)
-	}
-	if _, err := picture.Check(data, limits); err != nil {
-		return steps.Picture{}, usagef("", "%s: %w", name, err)
-	}
-	return steps.Picture{Name: filepath.Base(name), Data: data}, nil
+	w.verify.Data, err = in.picture(ctx, w.image)
+	return err
 }
