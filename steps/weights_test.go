@@ -192,7 +192,8 @@ func TestFileWeightsAreGone(t *testing.T) {
 	}
 }
 
-// TestTrusted checks whose weights torch may unpickle without a guard: ours alone.
+// TestTrusted checks whose weights a PyTorch without weights_only may read: those whose content is known. What others do with them is in
+// integration/python/resnet50_test.py.
 func TestTrusted(t *testing.T) {
 	t.Parallel()
 	for name, newWorld := range cases() {

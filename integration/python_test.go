@@ -12,14 +12,29 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
-// TestCastONNX runs the tests of cast_onnx.py where it finds the real ONNX: in the local exporter image. AutoCast is in NVIDIA's alone.
-func TestCastONNX(t *testing.T) {
+// TestPython runs the tests of what runs in the exporter image where the real PyTorch and ONNX are: in the local one. AutoCast is in
+// NVIDIA's alone.
+func TestPython(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	image := b.values(t, steps.IDExporterImage)["image"].Ref
+	tests, err := filepath.Glob("python/*_test.py")
+	if err != nil || len(tests) == 0 {
+		t.Fatalf("the tests are %q, %v", tests, err)
+	}
+	for _, file := range tests {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			t.Parallel()
+			runPython(t, b, image, "/tests/"+filepath.Base(file))
+		})
+	}
+}
+
+func runPython(t *testing.T, b *bench, image, file string) {
+	t.Helper()
 	spec := container.Spec{
-		Step: string(steps.IDCastONNX), Role: container.RoleBatch, Image: image, ReadOnly: true, Init: true, Tmpfs: map[string]int64{"/tmp": 64 << 20},
-		Command: []string{"python3", "-B", "/tests/cast_onnx_test.py"}, Env: map[string]string{"PYTHONPATH": "/dalirun/python"},
+		Step: string(steps.IDExportONNX), Role: container.RoleBatch, Image: image, ReadOnly: true, Init: true, Tmpfs: map[string]int64{"/tmp": 512 << 20},
+		Command: []string{"python3", "-B", file}, Env: map[string]string{"PYTHONPATH": "/dalirun/python", "HOME": "/tmp", "USER": "dalirun"},
 	}
 	for target, dir := range map[string]string{"/dalirun/python": "../assets/python", "/tests": "python"} {
 		source, err := filepath.Abs(dir)
