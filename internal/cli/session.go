@@ -153,13 +153,13 @@ func (x *session) sweep(ctx context.Context) {
 		x.warn("removed container " + s.Name + ": " + s.Reason)
 	}
 	if err == nil {
-		err = x.store.Sweep(ctx) // after the containers, which may still write
+		err = x.store.Unpin(ctx, needed)
+	}
+	if err == nil {
+		err = x.store.Sweep(ctx) // after the containers, which may still write, and after the pins
 	}
 	if err == nil {
 		err = dropRuns(x.wishes.workspace, keptRuns)
-	}
-	if err == nil {
-		err = unpinGone(ctx, x.store)
 	}
 	if err != nil && ctx.Err() == nil {
 		x.warn(err.Error())
