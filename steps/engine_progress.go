@@ -30,6 +30,7 @@ type buildFacts struct {
 	// MiB is the size of the plan and Exact how far off it can be, since trtexec writes six digits. Where it does not say it, MiB is
 	// that of the engine that it read back from memory, and Exact a whole one.
 	MiB, Exact float64
+	Device     builtOn
 }
 
 // stage is what trtexec does from the first line on that the pattern is in. Of two with one number the first that begins is told.
@@ -79,7 +80,10 @@ func (l *buildLog) read(line string) {
 }
 
 // factLines are the lines that say something of the engine. Up to TensorRT 9 a profile has no number.
-type factLines struct{ planVersion, profile, shapes, formats, created, loaded *regexp.Regexp }
+type factLines struct {
+	planVersion, profile, shapes, formats, created, loaded *regexp.Regexp
+	device                                                 deviceLines
+}
 
 func newFactLines() factLines {
 	return factLines{
@@ -89,10 +93,12 @@ func newFactLines() factLines {
 		formats:     regexp.MustCompile(`(Input|Output)\(s\)s formats?: (\S+)`),
 		created:     regexp.MustCompile(`Created engine with size: (\d+)(\.\d+)? MiB`),
 		loaded:      regexp.MustCompile(`Loaded engine size: (\d+) (Mi?B)`),
+		device:      newDeviceLines(),
 	}
 }
 
 func (f *buildFacts) read(lines factLines, line string) {
+	f.Device.read(lines.device, line)
 	if m := lines.planVersion.FindStringSubmatch(line); m != nil {
 		f.PlanVersion = m[1]
 	}

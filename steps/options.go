@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"time"
@@ -58,10 +59,14 @@ type Options struct {
 
 // Device is what an engine depends on: it runs only on the GPU model and TensorRT that it was built for.
 type Device struct {
-	Name    string
+	Name    string // of the model; empty where it is not known
+	Where   string // of a GPU whose model is not known: an engine for it is for no others
 	Compute string // compute capability, such as 9.0
 	Driver  string
 }
+
+// key is what an engine is for.
+func (d Device) key() string { return cmp.Or(d.Name, d.Where) }
 
 // WeightsSource says which weights a run uses.
 type WeightsSource struct {
