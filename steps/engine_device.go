@@ -61,7 +61,8 @@ func (b builtOn) check(o Options) (GPUProof, error) {
 	}
 	isPart := func(uuid string) bool { return strings.HasPrefix(uuid, "MIG-") }
 	switch {
-	case slices.ContainsFunc(o.GPUUUIDs, func(asked string) bool { return bare(asked) == bare(b.UUID) }):
+	// Of a GPU on another host no more may be known than the first letters that a user wrote.
+	case slices.ContainsFunc(o.GPUUUIDs, func(asked string) bool { return strings.HasPrefix(bare(b.UUID), bare(asked)) }):
 		return ProofUUID, nil
 	case slices.ContainsFunc(o.GPUUUIDs, isPart):
 		return proof, nil

@@ -419,6 +419,7 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 		"older library's name":       {says: "[I] Selected Device: H100 80GB HBM3", asked: []string{a}, proof: steps.ProofName},
 		"UUIDs are not known":        {says: isA, proof: steps.ProofName},
 		"model is not known":         {says: isA, asked: []string{a}, model: "-", proof: steps.ProofUUID},
+		"model and UUID as written":  {says: isA, asked: []string{"GPU-aaaaaaaa"}, model: "-", proof: steps.ProofUUID},
 		"model is not known, other":  {says: isA, asked: []string{b}, model: "-", wrong: "NVIDIA H100 80GB HBM3, " + a},
 		"nothing is known":           {says: isA, model: "-"},
 		"MIG, its UUID":              {says: isMIG, asked: []string{mig}, model: "NVIDIA H100 80GB HBM3 MIG 1g.10gb", proof: steps.ProofUUID},

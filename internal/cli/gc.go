@@ -79,7 +79,10 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 	if err := f.resolve(); err != nil {
 		return got, err
 	}
-	cache, err := store.Open(f.cache)
+	if f.doubt != "" {
+		fmt.Fprintln(a.Stderr, "warning:", f.doubt)
+	}
+	cache, err := f.open()
 	if err != nil {
 		return got, err
 	}

@@ -90,11 +90,14 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	if err != nil {
 		return nil, err
 	}
-	if x.store, err = store.Open(w.cache); err != nil {
+	if x.store, err = w.open(); err != nil {
 		return nil, err
 	}
 	if x.options, err = a.resolveRun(ctx, w, x.runtime, x.store, info); err != nil {
 		return nil, err
+	}
+	if w.doubt != "" {
+		x.options.Doubts = append(x.options.Doubts, w.doubt)
 	}
 	x.renderer, err = ui.New(ui.Mode(s.progress.value), a.Stderr, ui.Options{Terminal: a.terminal(), Verbose: s.verbose, Follow: s.follow, Location: time.Local}) //nolint:gosmopolitan // a person reads the times
 	if err != nil {
@@ -112,6 +115,9 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 	}
 	if err := os.MkdirAll(w.workspace, 0o755); err != nil { //nolint:gosec // a folder of the user's project
 		return nil, errors.Join(pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace", "make the workspace: %w", err), x.close())
+	}
+	if err := w.checkWorkspace(); err != nil { // somebody may have made it just before
+		return nil, errors.Join(err, x.close())
 	}
 	if x.lock, err = owner.Acquire(w.workspace, x.runID); err != nil {
 		return nil, errors.Join(err, x.close())
