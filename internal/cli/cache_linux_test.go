@@ -42,7 +42,7 @@ func (e everybodys) gc(t *testing.T, env []string, args ...string) (code ExitCod
 	cmd.Args[0], cmd.Dir = "dalirun", e.home
 	cmd.Env = append([]string{"DOCKER_HOST=unix://" + e.home + "/no.sock", "TMPDIR=" + e.tmp, "GORACE=atexit_sleep_ms=0"}, env...)
 	if os.Getuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(e.uid), Gid: uint32(e.uid)}} //nolint:gosec // a small number
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(e.uid), Gid: uint32(e.uid)}}
 	}
 	var said bytes.Buffer
 	cmd.Stderr = &said
