@@ -60,7 +60,8 @@ type Release struct {
 	DALI     string // of the server's DALI backend
 	ORT      string // ONNX Runtime of the server
 
-	// Unconfirmed is the set of figures that no source confirms. Of those that are not known a demand is one, which then cannot be met for sure.
+	// Unconfirmed is the set of figures that no source confirms. CUDA and MinCompute are in it where they are not known: what they demand
+	// cannot be met for sure then.
 	Unconfirmed Figures
 	// Indirect is the set of figures that no page of NVIDIA's about the server image has, but others: projects that use the image, or pages
 	// about another image of the release. They count as confirmed, and are told with that.
