@@ -4,39 +4,45 @@ package integration
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
-// TestPython runs the tests of what runs in the exporter image where the real PyTorch and ONNX are: in the local one. AutoCast is in
-// NVIDIA's alone.
-func TestPython(t *testing.T) {
+// TestCastONNX runs the tests of cast_onnx.py where it finds the real ONNX: in the local exporter image. AutoCast is in NVIDIA's alone.
+func TestCastONNX(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
-	image := b.values(t, steps.IDExporterImage)["image"].Ref
-	tests, err := filepath.Glob("python/*_test.py")
-	if err != nil || len(tests) == 0 {
-		t.Fatalf("the tests are %q, %v", tests, err)
-	}
-	for _, file := range tests {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			t.Parallel()
-			runPython(t, b, image, "/tests/"+filepath.Base(file))
-		})
-	}
+	testPython(t, steps.IDExporterImage, "cast_onnx_test.py", nil)
 }
 
-func runPython(t *testing.T, b *bench, image, file string) {
+// TestResNet50 runs the tests of resnet50.py where the real PyTorch is: in the local exporter image.
+func TestResNet50(t *testing.T) {
+	t.Parallel()
+	testPython(t, steps.IDExporterImage, "resnet50_test.py", nil)
+}
+
+// TestBackendDALI runs the tests of backend_dali.py and decoder.py where the real DALI is: in the local server image.
+func TestBackendDALI(t *testing.T) {
+	t.Parallel()
+	testPython(t, steps.IDServerImage, "backend_dali_test.py", map[string]string{"/pictures": "../internal/picture/picturetest/testdata"})
+}
+
+// testPython runs a program of integration/python in an image of the first run, with folders of this repository by where it finds them.
+func testPython(t *testing.T, image pipeline.ID, program string, folders map[string]string) {
 	t.Helper()
+	b := newBench(t)
 	spec := container.Spec{
-		Step: string(steps.IDExportONNX), Role: container.RoleBatch, Image: image, ReadOnly: true, Init: true, Tmpfs: map[string]int64{"/tmp": 512 << 20},
-		Command: []string{"python3", "-B", file}, Env: map[string]string{"PYTHONPATH": "/dalirun/python", "HOME": "/tmp", "USER": "dalirun"},
+		Step: program, Role: container.RoleBatch, Image: b.values(t, image)["image"].Ref, ReadOnly: true, Init: true, Tmpfs: map[string]int64{"/tmp": 1 << 30},
+		Command: []string{"python3", "-B", "/tests/" + program}, Env: map[string]string{"PYTHONPATH": "/dalirun/python", "HOME": "/tmp", "USER": "dalirun"},
 	}
-	for target, dir := range map[string]string{"/dalirun/python": "../assets/python", "/tests": "python"} {
+	mounts := map[string]string{"/dalirun/python": "../assets/python", "/tests": "python"}
+	maps.Copy(mounts, folders)
+	for target, dir := range mounts {
 		source, err := filepath.Abs(dir)
 		if err != nil {
 			t.Fatal(err)

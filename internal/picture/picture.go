@@ -66,8 +66,10 @@ const (
 	Empty     Reason = "empty"     // there are no bytes
 	Unknown   Reason = "unknown"   // the bytes are in none of the formats
 	Truncated Reason = "truncated" // the bytes end before the picture does
-	Malformed Reason = "malformed" // the structure contradicts the format, or is one that DALI does not decode
+	Malformed Reason = "malformed" // the structure contradicts the format
 	TooLarge  Reason = "too large" // over one of the limits
+	// Unsupported is a picture that may be whole, and of a kind that DALI does not decode, or not rightly.
+	Unsupported Reason = "unsupported"
 )
 
 // Error says why a picture is refused.
@@ -87,6 +89,8 @@ func (e *Error) Error() string {
 		return "picture is truncated: " + e.Detail + "; copy or download it again"
 	case Malformed:
 		return "picture is malformed: " + e.Detail + "; save it again with another program"
+	case Unsupported:
+		return "picture is of a kind that is not served: " + e.Detail + "; save it as a JPEG or PNG of 8 bits"
 	case TooLarge:
 		return "picture is too large: " + e.Detail + "; scale it down before sending it"
 	}
