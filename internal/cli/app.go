@@ -4,11 +4,9 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 
@@ -184,17 +182,6 @@ func (a *App) terminal() ui.Terminal {
 		return width
 	}
 	return t
-}
-
-// cacheDir is where the cache is unless --cache-dir says so.
-func (a *App) cacheDir() string {
-	if dir := a.env("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "dalirun")
-	}
-	if home := a.env("HOME"); home != "" {
-		return filepath.Join(home, ".cache", "dalirun")
-	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("dalirun-%d", os.Getuid()))
 }
 
 // version is that of the module, or of the commit that the binary was built from.

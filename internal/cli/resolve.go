@@ -121,7 +121,7 @@ func (w *wishes) weightsSource() (source steps.WeightsSource, auto bool, err err
 	kind, seed, seeded := strings.Cut(w.weights, ":")
 	switch {
 	case w.weights == "pretrained":
-		return steps.WeightsSource{Kind: steps.Pretrained}, false, nil
+		return steps.TorchvisionWeights(), false, nil
 	case w.weights == "auto":
 		return steps.WeightsSource{Kind: steps.Random}, true, nil
 	case kind == "random" && seeded:

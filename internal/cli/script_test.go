@@ -536,15 +536,17 @@ func runInTerminal(cmd *exec.Cmd, stdout io.Writer) (screen []byte, err error) {
 	return screen, errors.Join(readErr, cmd.Wait())
 }
 
-// showEntries prints the steps whose results the cache holds, a line each.
+// showEntries prints the manifests of the results that the cache holds, a line each, those that count no longer too.
 func showEntries(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, 0, "entries")
 	_ = ts.Stdout()
 	cache := filepath.Join(ts.Getenv("XDG_CACHE_HOME"), "dalirun")
-	manifests, err := filepath.Glob(filepath.Join(cache, "entries", "*", "*", "manifest.json"))
-	ts.Check(err)
-	for _, name := range manifests {
-		fmt.Fprintln(ts.Stdout(), ts.ReadFile(name))
+	for _, pattern := range []string{"manifest.json", "retired.json"} {
+		manifests, err := filepath.Glob(filepath.Join(cache, "entries", "*", "*", pattern))
+		ts.Check(err)
+		for _, name := range manifests {
+			fmt.Fprintln(ts.Stdout(), ts.ReadFile(name))
+		}
 	}
 }
 

@@ -11,7 +11,6 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/printable"
-	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -52,13 +51,6 @@ func (a *App) stop(ctx context.Context, p place) error {
 		fmt.Fprintln(a.Stdout, "stopped", s.Name)
 	}
 	if err := owner.RemoveServer(p.workspace); err != nil {
-		return err
-	}
-	cache, err := store.Open(p.cache)
-	if err != nil {
-		return err
-	}
-	if err := cache.Unpin(p.workspace); err != nil {
 		return err
 	}
 	if len(servers) == 0 {

@@ -9,7 +9,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -24,14 +26,17 @@ const (
 type place struct {
 	workspace string
 	cache     string
+	usual     string // the cache, where nobody names one
+	doubt     string // of the cache
 }
 
 func (p *place) flags(a *App, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.workspace, "workspace", ".dalirun", "folder of this project's runs, logs and server")
-	cmd.Flags().StringVar(&p.cache, "cache-dir", a.cacheDir(), "folder of what steps made, shared by all workspaces")
+	p.usual = a.cacheDir()
+	cmd.Flags().StringVar(&p.cache, "cache-dir", p.usual, "folder of what steps made, shared by all workspaces")
 }
 
-// resolve makes the folders absolute.
+// resolve makes the folders absolute, and refuses those that another user of the host could alter.
 func (p *place) resolve() error {
 	for _, dir := range []*string{&p.workspace, &p.cache} {
 		abs, err := filepath.Abs(*dir)
@@ -39,6 +44,16 @@ func (p *place) resolve() error {
 			return usagef("", "find the folder %s: %w", *dir, err)
 		}
 		*dir = abs
+	}
+	if err := p.checkWorkspace(); err != nil {
+		return err
+	}
+	return p.settleCache()
+}
+
+func (p *place) checkWorkspace() error {
+	if err := host.CheckOwn(p.workspace, writable); err != nil {
+		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --workspace", "the workspace %s is not safe: %w", p.workspace, err)
 	}
 	return nil
 }
