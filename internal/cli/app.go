@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -32,7 +33,10 @@ type App struct {
 func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	root := a.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := misnamed(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return ExitOK
 	}
@@ -78,13 +82,47 @@ current folder (opt-batch: 64). The command line goes before the environment, an
 		a.planCommand(), a.doctorCommand(), a.gcCommand(), a.versionCommand(),
 	)
 	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
-		if c.Name() == "completion" {
+		switch c.Name() {
+		case "help":
+			c.RunE = helpOf
+		case "completion":
 			c.Example = "  # for this shell\n  source <(dalirun completion bash)\n\n  # for good\n  dalirun completion bash | sudo tee /etc/bash_completion.d/dalirun >/dev/null"
 		}
 	}
 	usageArgs(root)
 	return root
+}
+
+// helpOf shows the help of the command that args name from the root on.
+func helpOf(help *cobra.Command, args []string) error {
+	of := help.Root()
+	for _, name := range args {
+		i := slices.IndexFunc(of.Commands(), func(c *cobra.Command) bool { return c.Name() == name })
+		if i < 0 {
+			return unknownCommand(of, []string{name})
+		}
+		of = of.Commands()[i]
+	}
+	of.InitDefaultHelpFlag()
+	return of.Help()
+}
+
+// misnamed is an error if args ask for the help of a command that there is not: cobra shows that of what it knows.
+func misnamed(root *cobra.Command, args []string) error {
+	asks := func(arg string) bool { return arg == "--help" || arg == "-h" }
+	if !slices.ContainsFunc(args, asks) {
+		return nil
+	}
+	of, rest, err := root.Find(args)
+	if err != nil || !of.HasSubCommands() {
+		return nil //nolint:nilerr // cobra says it
+	}
+	if i := slices.IndexFunc(rest, func(arg string) bool { return !strings.HasPrefix(arg, "-") }); i >= 0 && !strings.HasPrefix(rest[i], "__") {
+		return unknownCommand(of, rest[i:])
+	}
+	return nil
 }
 
 // unknownCommand is what a command that only holds others does: it shows its help, or says that it has no such command.
@@ -97,7 +135,11 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 		names = append(names, c.Name())
 	}
 	hint := nearest(args[0], names)
-	if hint == "" {
+	switch {
+	case hint != "":
+	case len(names) == 0:
+		return usagef("`"+cmd.CommandPath()+" --help` has its flags", "`%s` has no command %q", cmd.CommandPath(), args[0])
+	default:
 		hint = "`" + cmd.CommandPath() + " --help` lists the commands"
 	}
 	return usagef(hint, "unknown command %q", args[0])

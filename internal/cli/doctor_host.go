@@ -15,7 +15,7 @@ import (
 func (d *diagnosis) engine(context.Context) finding {
 	info, err := d.info()
 	if err != nil {
-		return failed(err, "start it: `sudo systemctl start docker`, or in a checkout `go tool task engine`")
+		return failed(err, "start it: `sudo systemctl start docker`, or `sudo dockerd` where there is no systemd; on Debian and Ubuntu `sudo apt-get install docker.io` installs one")
 	}
 	if err := unserved(info); err != nil {
 		return finding{Status: statusWarn, Saw: err.Error(), Remedy: hintOf(err, "")}

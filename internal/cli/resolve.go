@@ -205,11 +205,12 @@ func (l laned) settleImages(ctx context.Context, w *wishes, runtime container.Ru
 	if r.Lane == steps.CPU {
 		r.Precision = release.FP32 // ONNX Runtime computes what is in the ONNX model
 	}
-	r.OptBatch = optBatch(w)
 	if r.Images == steps.NGC {
 		err := settleNGC(ctx, w, runtime, memo, info, l.host, &r)
+		r.OptBatch = optBatch(w, r.Release) // which a server image may say
 		return r, err
 	}
+	r.OptBatch = optBatch(w, r.Release)
 	if w.release != "" {
 		r.Doubts = append(r.Doubts, "--release "+w.release+" is of NVIDIA's images, and the local ones are used: --images ngc takes them")
 	}
@@ -226,12 +227,12 @@ func imageSource(w *wishes, lane steps.Lane) steps.Source {
 	return steps.Source(w.images.value)
 }
 
-// optBatch is the batch size that was asked for, or the usual one.
-func optBatch(w *wishes) int {
+// optBatch is the batch size that was asked for, or the usual one of the release that is taken.
+func optBatch(w *wishes, taken release.Release) int {
 	switch {
 	case w.optBatch.value != 0:
 		return w.optBatch.value
-	case w.release == tutorialRelease:
+	case taken.Tag == tutorialRelease:
 		return 1
 	default:
 		return min(usualOptBatch, w.maxBatch.value)
@@ -250,7 +251,7 @@ func pickBase(ctx context.Context, runtime container.Runtime, asked string) (str
 	if asked != "" {
 		return asked, nil
 	}
-	for _, ref := range []string{baseImage, madeBaseImage} {
+	for _, ref := range []string{baseImage, steps.MadeBaseImage} {
 		_, err := runtime.Image(ctx, ref)
 		if err == nil || !errors.Is(err, container.ErrNotFound) {
 			return ref, err

@@ -14,12 +14,8 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
-const (
-	// baseImage is what the local images are built on.
-	baseImage = "debian:bookworm-slim"
-	// madeBaseImage is what scripts/base-image.sh makes from Debian's packages where baseImage cannot be pulled.
-	madeBaseImage = "dalirun/debian-base:bookworm"
-)
+// baseImage is what the local images are built on.
+const baseImage = "debian:bookworm-slim"
 
 // place says where things are kept.
 type place struct {
@@ -76,7 +72,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringVar(&w.registry, "registry", release.DefaultRegistry, "HOST or HOST/PREFIX that has nvidia/pytorch and nvidia/tritonserver")
 	f.StringVar(&w.exporterImage, "exporter-image", "", "image with PyTorch, of any name, instead of the release's")
 	f.StringVar(&w.serverImage, "server-image", "", "image with tritonserver, of any name, instead of the release's; its environment says its release")
-	f.StringVar(&w.baseImage, "base-image", "", "Debian 12 image under the local images (default "+baseImage+", or "+madeBaseImage+" if only that is here)")
+	f.StringVar(&w.baseImage, "base-image", "", "Debian 12 image under the local images (default "+baseImage+", or "+steps.MadeBaseImage+" if only that is here)")
 	f.StringVar(&w.buildNetwork, "build-network", "host", "network of local image builds; empty is the container engine's default")
 	f.StringVar(&w.weights, "weights", "pretrained", "pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
 	f.StringVar(&w.image, "image", "", "picture to verify with (default a cup of coffee that dalirun carries)")
@@ -89,6 +85,15 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.Var(w.metrics, "metrics-port", "host port for metrics; 0 is 8002 if it is free, else a free one")
 	f.DurationVar(&w.readyTimeout, "ready-timeout", 5*time.Minute, "how long tritonserver may take to be live, and each model to load")
 	f.StringSliceVar(&w.force, "force", nil, "steps to run again although their results are stored; \"all\" is every one")
+}
+
+// reads are the files that a run with these wishes reads, by what names them. One that is not there is among them.
+func (w *wishes) reads() map[string]string {
+	files := map[string]string{configFile: configFile, "--weights": w.weights}
+	if w.image != "" {
+		files["--image"] = w.image
+	}
+	return files
 }
 
 // picture reads and checks the picture to verify with.
