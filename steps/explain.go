@@ -43,20 +43,27 @@ func tell(fault *pipeline.Fault, r remedy.Remedy, line string) {
 	}
 }
 
-// exitHint says what to do about a program that was killed.
-func exitHint(exit container.Exit) string {
-	const (
-		killed = 137
-		more   = "close other programs, or raise the memory limit of the container engine's machine"
-	)
+// exitHint says what to do about a program that was killed in a container with a memory limit, in bytes.
+func exitHint(exit container.Exit, limit int64) string {
+	const killed = 137
+	more := "its container may use " + memorySize(limit) + ": --memory raises that; where the container engine's machine has less, close other programs " +
+		"or give that machine more"
 	switch {
 	case exit.OOM:
 		return more
 	case exit.Code == killed: // a container engine under load can lose the kernel's notice
-		return "status 137 is a kill from outside, mostly for memory; if nobody else did it, " + more
+		return "status 137 is a kill from outside, mostly for memory; if nobody else did it: " + more
 	default:
 		return ""
 	}
+}
+
+// memorySize is a limit as --memory takes it, in the unit that shows it whole.
+func memorySize(bytes int64) string {
+	if bytes%gib == 0 {
+		return fmt.Sprintf("%d GiB", bytes/gib)
+	}
+	return fmt.Sprintf("%d MiB", bytes>>20)
 }
 
 // onHost puts the host's paths in the place of those that a container has for them.

@@ -169,7 +169,7 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, hangHint,
 		"read the package versions of %s: it did not end within %s", s.recipe.tag(), limit))
 	defer cancel()
-	spec := batchSpec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
+	spec := s.machine.batchSpec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
 	var list bytes.Buffer
 	c, err := s.machine.start(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
 	if err != nil {

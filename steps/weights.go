@@ -162,7 +162,7 @@ func (s *SeededWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts,
 
 // Run makes the weights in the exporter image.
 func (s *SeededWeights) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := batchSpec(IDWeights, w.Input(s.image).Ref, s.command()...)
+	spec := s.machine.batchSpec(IDWeights, w.Input(s.image).Ref, s.command()...)
 	return s.machine.runScript(ctx, w, seedScript(), spec, 15*time.Minute)
 }
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/agext/levenshtein"
+	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -179,4 +180,39 @@ func (n *number) Set(s string) error {
 	}
 	n.value = v
 	return nil
+}
+
+// memorySize is a flag with a number of bytes in a range, as in 8g.
+type memorySize struct{ value, low, high int64 }
+
+// String returns the value as it is written.
+func (m *memorySize) String() string { return writtenBytes(m.value) }
+
+// Type names the range in the help.
+func (m *memorySize) Type() string { return writtenBytes(m.low) + ".." + writtenBytes(m.high) }
+
+// Set takes a size in the range, in the units of docker run --memory.
+func (m *memorySize) Set(s string) error {
+	v, err := units.RAMInBytes(s)
+	if err != nil {
+		return fmt.Errorf("%q is no size, as in 8g", s)
+	}
+	if v < m.low || v > m.high {
+		return fmt.Errorf("%s is out of range; the nearest is %s (%s to %s)", s, writtenBytes(min(max(v, m.low), m.high)), writtenBytes(m.low), writtenBytes(m.high))
+	}
+	m.value = v
+	return nil
+}
+
+// writtenBytes is n in the largest unit that shows it whole.
+func writtenBytes(n int64) string {
+	for _, unit := range []struct {
+		bytes  int64
+		letter string
+	}{{units.GiB, "g"}, {units.MiB, "m"}, {units.KiB, "k"}} {
+		if n%unit.bytes == 0 {
+			return fmt.Sprintf("%d%s", n/unit.bytes, unit.letter)
+		}
+	}
+	return fmt.Sprintf("%db", n)
 }

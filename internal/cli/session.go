@@ -172,7 +172,7 @@ func (x *session) warn(text string) {
 
 // machine is what the steps work with.
 func (x *session) machine() steps.Machine {
-	m := steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}, Timings: x.store}
+	m := steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}, Timings: x.store, Memory: x.wishes.memory.value}
 	if x.options.Lane == steps.GPU {
 		m.GPUMemory = x.gpuMemory
 	}

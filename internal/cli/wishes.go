@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun"
@@ -16,6 +17,13 @@ import (
 
 // baseImage is what the local images are built on.
 const baseImage = "debian:bookworm-slim"
+
+const (
+	// leastMemory leaves room for an interpreter, PyTorch and a few copies of the model's 100 MB. What needs more is killed, and told so.
+	leastMemory = units.GiB
+	// mostMemory is more than the machines have that GPUs are in.
+	mostMemory = 4 * units.TiB
+)
 
 // place says where things are kept.
 type place struct {
@@ -51,6 +59,7 @@ type wishes struct {
 	baseImage, buildNetwork  string
 	weights, image, gpus     string
 	optBatch, maxBatch       *number
+	memory                   *memorySize
 	http, grpc, metrics      *number
 	readyTimeout             time.Duration
 	force                    []string
@@ -63,6 +72,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	w.images = &choice{"auto", []string{"auto", string(steps.NGC), string(steps.Local)}}
 	w.precision = &choice{string(release.FP16), []string{string(release.FP16), string(release.FP32)}}
 	w.optBatch, w.maxBatch = &number{0, 0, 256}, &number{256, 1, 256}
+	w.memory = &memorySize{steps.DefaultMemory, leastMemory, mostMemory}
 	w.http, w.grpc, w.metrics = &number{0, 0, 65535}, &number{0, 0, 65535}, &number{0, 0, 65535}
 	f := cmd.Flags()
 	f.Var(w.accel, "accel", "hardware of the whole run; auto is the GPU if there is one")
@@ -79,6 +89,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.Var(w.precision, "precision", "arithmetic of the engine (gpu lane)")
 	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for; 0 is 64 or the largest, and 1 with release 21.07, as in the tutorial")
 	f.Var(w.maxBatch, "max-batch", "largest batch size")
+	f.Var(w.memory, "memory", "memory limit of each container of a run, the server's too; image builds have none")
 	f.StringVar(&w.gpus, "gpus", "all", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")
 	f.Var(w.http, "http-port", "host port for HTTP; 0 is 8000 if it is free, else a free one")
 	f.Var(w.grpc, "grpc-port", "host port for gRPC; 0 is 8001 if it is free, else a free one")
