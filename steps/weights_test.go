@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,6 +45,12 @@ func TestPretrained(t *testing.T) {
 		"unreachable": {
 			fetch: func(context.Context, string, string, func(int64, int64)) error { return errors.New("no route to host") },
 			want:  "download the pretrained weights: no route to host", hint: "--weights auto",
+		},
+		"full disk": {
+			fetch: func(_ context.Context, _, path string, _ func(int64, int64)) error {
+				return &fs.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}
+			},
+			want: "download the pretrained weights: write ", hint: "free space on the disk of ",
 		},
 	}
 	for name, tt := range tests {

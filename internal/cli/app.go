@@ -40,12 +40,12 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	if err == nil {
 		return ExitOK
 	}
-	code := exitCode(err)
 	if shown, ok := errors.AsType[*shownError](err); ok {
 		return exitCode(shown.err)
 	}
+	err = onDisk(err)
 	ui.Error(a.Stderr, err, a.terminal(), nil)
-	return code
+	return exitCode(err)
 }
 
 // shownError is an error that was shown already.

@@ -74,7 +74,7 @@ func (d *diagnosis) weights(ctx context.Context) finding {
 	}
 	cache, err := d.store()
 	if err != nil {
-		return failed(err, "name another folder with --cache-dir")
+		return finding{} // the cache's own check says it
 	}
 	switch err := pretrained(ctx, cache, reachable); {
 	case err == nil:

@@ -201,13 +201,13 @@ func (x *session) gpuMemory(ctx context.Context) (steps.GPUMemory, error) {
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
 	return &pipeline.Runner{
 		RunID: x.runID, Workspace: x.wishes.workspace, Store: x.store, Sink: x.sink,
-		Facts: x.options.facts(), Force: x.wishes.forced(), Cleanup: cleanup, Then: then,
+		Facts: x.options.facts(), Force: x.wishes.forced(), Cleanup: cleanup, Explain: onDisk, Then: then,
 	}
 }
 
 // finish shows err, closes everything and returns the error for the exit code.
 func (x *session) finish(err error) error {
-	err = errors.Join(err, x.close())
+	err = onDisk(errors.Join(err, x.close()))
 	if err == nil {
 		return nil
 	}
