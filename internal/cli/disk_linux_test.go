@@ -153,12 +153,16 @@ func TestFoldersOfOthers(t *testing.T) {
 		}
 	}
 	const nobody = 65534
-	theirs := filepath.Join(dir, "theirs") // but for what root made there
-	if err := errors.Join(os.Mkdir(theirs, 0o755), os.Chown(theirs, nobody, nobody), os.Mkdir(filepath.Join(theirs, "entries"), 0o755)); err != nil {
+	theirs := filepath.Join(dir, "theirs")
+	if err := errors.Join(os.Mkdir(theirs, 0o755), os.Chown(theirs, nobody, nobody)); err != nil {
 		t.Fatal(err)
 	}
-	for name, folder := range map[string]string{"another's": filepath.Join(dir, "x"), "a part of it": theirs} {
-		for _, flag := range []string{"--cache-dir", "--workspace"} {
+	for flag, part := range map[string]string{"--cache-dir": "entries", "--workspace": "runs"} {
+		mixed := filepath.Join(theirs, "with"+flag) // theirs, but for what root made in it
+		if err := errors.Join(os.Mkdir(mixed, 0o755), os.Chown(mixed, nobody, nobody), os.Mkdir(filepath.Join(mixed, part), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+		for name, folder := range map[string]string{"another's": filepath.Join(dir, "x"), "a part of it": mixed} {
 			folders := map[string]string{"--cache-dir": filepath.Join(theirs, "c"), "--workspace": filepath.Join(theirs, "w")}
 			folders[flag] = folder
 			cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "doctor", "--accel", "cpu", "--weights", "random:0",

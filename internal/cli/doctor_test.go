@@ -191,11 +191,12 @@ func TestDoctorFoldersOfOthers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "d")
-			if err := os.MkdirAll(filepath.Join(dir, "runs"), 0o700); err != nil {
+			below := filepath.Join(dir, map[string]string{"--cache-dir": "entries", "--workspace": "runs"}[c.flag])
+			if err := os.MkdirAll(below, 0o700); err != nil {
 				t.Fatal(err)
 			}
 			d := diagnose(t, container.Info{}, "--accel=cpu", "--weights=random:0", c.flag+"="+dir)
-			below := filepath.Join(dir, "runs") // the folder itself may be ours, as after a run by sudo
+			// The folder itself may be ours, as after a run by sudo.
 			d.owner = func(path string) (int, bool) {
 				if path == below {
 					return c.owner, true

@@ -110,7 +110,7 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(w.workspace, 0o755); err != nil { //nolint:gosec // a folder of the user's project
+	if err := owner.MakeWorkspace(w.workspace); err != nil {
 		return nil, errors.Join(pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace", "make the workspace: %w", err), x.close())
 	}
 	if x.lock, err = owner.Acquire(w.workspace, x.runID); err != nil {

@@ -1,17 +1,21 @@
 package cli
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -32,11 +36,11 @@ type place struct {
 }
 
 func (p *place) flags(a *App, cmd *cobra.Command) {
-	cmd.Flags().StringVar(&p.workspace, "workspace", ".dalirun", "folder of this project's runs, logs and server")
+	cmd.Flags().StringVar(&p.workspace, "workspace", owner.DefaultWorkspace, "folder of this project's runs, logs and server")
 	cmd.Flags().StringVar(&p.cache, "cache-dir", a.cacheDir(), "folder of what steps made, shared by all workspaces")
 }
 
-// resolve makes the folders absolute.
+// resolve makes the folders absolute, and refuses those that hold something else.
 func (p *place) resolve() error {
 	for _, dir := range []*string{&p.workspace, &p.cache} {
 		abs, err := filepath.Abs(*dir)
@@ -45,7 +49,25 @@ func (p *place) resolve() error {
 		}
 		*dir = abs
 	}
-	return nil
+	if p.workspace == p.cache {
+		return usagef("name two folders", "--workspace and --cache-dir are both %s", p.cache)
+	}
+	return errors.Join(
+		refuseFolder("--workspace", p.workspace, owner.DefaultWorkspace, owner.CheckWorkspace(p.workspace)),
+		refuseFolder("--cache-dir", p.cache, "dalirun", store.CheckFolder(p.cache)),
+	)
+}
+
+// refuseFolder is err where the flag named the wrong thing. What the machine has against the folder is found out where it is used.
+func refuseFolder(flag, dir, own string, err error) error {
+	switch {
+	case errors.Is(err, owner.ErrNotWorkspace), errors.Is(err, store.ErrNotCache):
+		return usagef("name a folder of its own, as in "+flag+" "+filepath.Join(dir, own), "%s: %w", flag, err)
+	case errors.Is(err, syscall.ENOTDIR):
+		return usagef("name a folder", "%s: %s is no folder", flag, dir)
+	default:
+		return nil
+	}
 }
 
 // wishes are what a user asks of a run. Much of it may be "auto".
