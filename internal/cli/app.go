@@ -25,8 +25,10 @@ type App struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	LookupEnv      func(string) (string, bool)
+	Environ        func() []string // all variables, as NAME=value
 
-	root fs.FS // of this host's file system, as far as GPUs and the kernel go; nil is the real one
+	root   fs.FS    // of this host's file system, as far as GPUs and the kernel go; nil is the real one
+	unread []string // warnings of settings that are not read, until they are shown
 }
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
@@ -36,6 +38,9 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	err := misnamed(root, args)
 	if err == nil {
 		err = root.ExecuteContext(ctx)
+	}
+	for _, text := range a.takeUnread() { // of a run that did not begin
+		fmt.Fprintln(a.Stderr, "warning: "+text)
 	}
 	if err == nil {
 		return ExitOK
@@ -69,6 +74,12 @@ current folder (opt-batch: 64). The command line goes before the environment, an
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Parent() == nil || cmd.Parent().Name() == "completion" || cmd.Name() == "help" || strings.HasPrefix(cmd.Name(), "__") {
 				return nil
+			}
+			a.unread = unread(cmd.Root(), a.Environ(), configFile)
+			if cmd.Flags().Lookup("progress") == nil { // else the run tells of it as of all else
+				for _, text := range a.takeUnread() {
+					fmt.Fprintln(a.Stderr, "warning: "+text)
+				}
 			}
 			return fillFlags(cmd, a.LookupEnv, configFile)
 		},
@@ -187,6 +198,13 @@ func commandFlags(cmd *cobra.Command) []string {
 		}
 	})
 	return names
+}
+
+// takeUnread returns the warnings that were not shown yet, to be shown.
+func (a *App) takeUnread() []string {
+	texts := a.unread
+	a.unread = nil
+	return texts
 }
 
 func (a *App) env(name string) string {

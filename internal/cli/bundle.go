@@ -157,7 +157,7 @@ func (d *diagnosis) addPlan(ctx context.Context, a *bundle.Archive, flags []stri
 	ctx, cancel := context.WithTimeoutCause(ctx, bundleWithin, fmt.Errorf("no plan within %s", bundleWithin))
 	defer cancel()
 	var out, more bytes.Buffer
-	plan := App{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &more, LookupEnv: d.app.LookupEnv}
+	plan := App{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &more, LookupEnv: d.app.LookupEnv, Environ: d.app.Environ}
 	code := plan.Run(ctx, append([]string{"plan", "--format=json", "--progress=plain"}, flags...))
 	err := a.Add("plan.json", out.String(), fmt.Sprintf("dalirun plan ended with %d", code))
 	if more.Len() > 0 {

@@ -48,6 +48,47 @@ func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file stri
 	return errors.Join(errs...)
 }
 
+// unread are warnings of settings that look like some of ours and are none: variables with our prefix that are no flag's, and files whose
+// names only resemble that of the configuration.
+func unread(root *cobra.Command, environ []string, file string) []string {
+	var texts []string
+	for _, other := range []string{"dalirun.yml", "." + file, ".dalirun.yml", "dalirun.json", "dalirun.toml", "Dalirun.yaml", "Dalirun.yml"} {
+		about, err := os.Stat(other)
+		if err != nil || !about.Mode().IsRegular() {
+			continue
+		}
+		read, err := os.Stat(file)
+		switch {
+		case err != nil:
+			texts = append(texts, other+" is not read: the configuration is called "+file)
+		case !os.SameFile(about, read): // a link, or a file system that knows no capitals
+			texts = append(texts, other+" is not read: "+file+" is")
+		}
+	}
+	var known []string
+	for _, flag := range flagNames(root) {
+		known = append(known, envName(flag))
+	}
+	slices.Sort(environ)
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		if !strings.HasPrefix(name, envPrefix) || value == "" || slices.Contains(known, name) || slices.Contains(scriptVariables(), name) {
+			continue
+		}
+		text := name + " is not read: no flag has that name"
+		if near := nearest(name, known); near != "" {
+			text += "; " + near
+		}
+		texts = append(texts, text)
+	}
+	return texts
+}
+
+// scriptVariables are those that the scripts of a checkout read, beside which dalirun runs.
+func scriptVariables() []string {
+	return []string{"DALIRUN_DEBIAN_MIRROR", "DALIRUN_ENGINE_START_SECONDS", "DALIRUN_PULL_SECONDS", "DALIRUN_SCRIPT_ROOT"}
+}
+
 func set(cmd *cobra.Command, f *pflag.Flag, value, from string) error {
 	if err := cmd.Flags().Set(f.Name, value); err != nil {
 		// pflag's own words name the flag; the user wrote it elsewhere.
@@ -121,7 +162,7 @@ func flagNames(root *cobra.Command) []string {
 func nearest(word string, known []string) string {
 	best, distance := "", len(word)/3+2
 	for _, k := range known {
-		if d := levenshtein.Distance(strings.ToLower(word), k, nil); d < distance {
+		if d := levenshtein.Distance(strings.ToLower(word), strings.ToLower(k), nil); d < distance {
 			best, distance = k, d
 		}
 	}

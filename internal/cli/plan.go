@@ -29,6 +29,9 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 			if err != nil {
 				return err
 			}
+			for _, text := range a.takeUnread() {
+				x.warn(text)
+			}
 			if x.options.Images == steps.Local { // of NVIDIA's, the plan itself has them
 				for _, doubt := range x.options.Doubts {
 					x.warn(doubt)

@@ -120,6 +120,9 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 	x.collector = newCollector()
 	x.sink = ui.Tee(x.renderer, x.logs, x.collector, &x.ended)
 	x.sweep(ctx)
+	for _, text := range a.takeUnread() {
+		x.warn(text)
+	}
 	for _, doubt := range x.options.Doubts {
 		x.warn(doubt)
 	}
