@@ -121,7 +121,7 @@ func exitCode(err error) ExitCode {
 		}
 	}
 	for _, environment := range []error{
-		container.ErrUnreachable, container.ErrPermission, container.ErrNoGPU, container.ErrNoInit, container.ErrPortTaken,
+		container.ErrUnreachable, container.ErrSettings, container.ErrPermission, container.ErrNoGPU, container.ErrNoInit, container.ErrPortTaken,
 		container.ErrNoSpace, container.ErrDenied, container.ErrRegistry,
 		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, fs.ErrPermission,
 	} {

@@ -38,6 +38,7 @@ func TestExitCode(t *testing.T) {
 		{"shown before", &shownError{fault(pipeline.NotVerified)}, ExitNotVerified},
 
 		{"no engine", fmt.Errorf("list containers: %w", container.ErrUnreachable), ExitEnvironment},
+		{"settings", fmt.Errorf("ask: %w", container.ErrSettings), ExitEnvironment},
 		{"no permission", container.ErrPermission, ExitEnvironment},
 		{"no GPU", container.ErrNoGPU, ExitEnvironment},
 		{"port taken", container.ErrPortTaken, ExitEnvironment},

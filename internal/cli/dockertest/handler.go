@@ -14,6 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/docker/api/types/versions"
+
 	"github.com/dalirun/dalirun/internal/container"
 )
 
@@ -42,6 +44,17 @@ func (e *Engine) handler() http.Handler {
 		e.note(r)
 		w.Header().Set("Api-Version", APIVersion)
 		w.Header().Set("Ostype", "linux")
+		if asked := versionPrefix().FindStringSubmatch(r.URL.Path); asked != nil {
+			switch { // the engine's words
+			case versions.GreaterThan(asked[1], APIVersion):
+				fail(w, http.StatusBadRequest, fmt.Errorf("client version %s is too new. Maximum supported API version is %s", asked[1], APIVersion))
+				return
+			case versions.LessThan(asked[1], minAPIVersion):
+				fail(w, http.StatusBadRequest, fmt.Errorf("client version %s is too old. Minimum supported API version is %s, "+
+					"please upgrade your client to a newer version", asked[1], minAPIVersion))
+				return
+			}
+		}
 		r.URL.Path = versionPrefix().ReplaceAllString(r.URL.Path, "/")
 		mux.ServeHTTP(w, r)
 	})
@@ -56,7 +69,7 @@ func (e *Engine) version(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, map[string]any{
-		"Version": about.Version, "ApiVersion": APIVersion, "MinAPIVersion": "1.12", "Os": "linux", "Arch": runtime.GOARCH,
+		"Version": about.Version, "ApiVersion": APIVersion, "MinAPIVersion": minAPIVersion, "Os": "linux", "Arch": runtime.GOARCH,
 		"Components": []map[string]any{{"Name": "Engine", "Version": about.Version}},
 	})
 }
