@@ -206,8 +206,11 @@ func remember(memo Memo, ref, id string, image container.Image) (pipeline.Value,
 	return pipeline.Value{Ref: ref, Digest: id}, nil
 }
 
+// NoLocalImage begins the reason for which an image is to be pulled or built.
+const NoLocalImage = "there is no local image"
+
 func absent(memo Memo, ref string) (pipeline.State, pipeline.Values, error) {
-	state := pipeline.State{Reason: "there is no local image " + ref}
+	state := pipeline.State{Reason: NoLocalImage + " " + ref}
 	if id, ok := memo.Recall(identityKey(ref)); ok {
 		return state, pipeline.Values{imageOutput: {Ref: ref, Digest: id}}, nil
 	}

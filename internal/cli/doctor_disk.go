@@ -187,7 +187,7 @@ func (d *diagnosis) localRoom(dir string) finding {
 	plan, err := d.planned()
 	var missing []string
 	for _, p := range plan.rows {
-		if image := p.Step == steps.IDExporterImage || p.Step == steps.IDServerImage; image && p.Verdict.Kind == pipeline.WillRun {
+		if absent(p) {
 			missing = append(missing, string(p.Step))
 		}
 	}

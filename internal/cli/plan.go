@@ -41,6 +41,7 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 				x.warn("e2e and serve would refuse: " + err.Error() + "; " + hintOf(err, ""))
 			}
 			x.resolveWeights(cmd.Context())
+			x.lookFirst(cmd.Context())
 			plan, err := x.runner(nil).Plan(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))
 			if err == nil {
 				err = x.writePlan(plan, s.format.value)
@@ -54,15 +55,22 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 }
 
 func (x *session) writePlan(plan []pipeline.Planned, format string) error {
-	images := x.options.imagesPlan()
+	images, facts := x.options.imagesPlan(), x.options.facts()
+	if x.first != "" {
+		facts[factFirst] = x.first
+	}
 	if format == "json" {
 		return writeJSON(x.app.Stdout, struct {
 			Facts  map[string]string  `json:"facts"`
 			Images *imagesPlan        `json:"images,omitempty"`
 			Steps  []pipeline.Planned `json:"steps"`
-		}{x.options.facts(), images, plan})
+		}{facts, images, plan})
 	}
-	fmt.Fprintf(x.app.Stdout, "lane %s (%s), images %s, weights %s\n\n", x.options.Lane, x.options.LaneReason, x.options.Images, weightsName(x.options.Weights))
+	fmt.Fprintf(x.app.Stdout, "lane %s (%s), images %s, weights %s\n", x.options.Lane, x.options.LaneReason, x.options.Images, weightsName(x.options.Weights))
+	if x.first != "" {
+		fmt.Fprintf(x.app.Stdout, "a run would be the first in this workspace: %s\n", x.first)
+	}
+	fmt.Fprintln(x.app.Stdout)
 	t := tabwriter.NewWriter(x.app.Stdout, 0, 0, 2, ' ', 0)
 	if images != nil {
 		images.write(t)

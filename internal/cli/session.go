@@ -65,6 +65,7 @@ type session struct {
 	runtime container.Runtime
 	lock    *owner.Lock
 	runID   string
+	first   string // what the first run of a workspace gets and makes; empty for any other
 
 	sink      pipeline.Sink
 	renderer  ui.Renderer
@@ -127,6 +128,7 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 		x.warn(doubt)
 	}
 	x.resolveWeights(ctx)
+	x.lookFirst(ctx)
 	return x, nil
 }
 
@@ -202,9 +204,13 @@ func (x *session) gpuMemory(ctx context.Context) (steps.GPUMemory, error) {
 
 // runner runs steps or plans them. It calls then, which may be nil, while everything that they started stands.
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
+	facts := x.options.facts()
+	if x.first != "" {
+		facts[factFirst] = x.first
+	}
 	return &pipeline.Runner{
-		RunID: x.runID, Workspace: x.wishes.workspace, Store: x.store, Sink: x.sink,
-		Facts: x.options.facts(), Force: x.wishes.forced(), Cleanup: cleanup, Explain: onDisk, Then: then,
+		RunID: x.runID, Workspace: x.wishes.workspace, Store: x.store, Sink: x.sink, First: x.first != "", Reasons: steps.Reasons,
+		Facts: facts, Force: x.wishes.forced(), Cleanup: cleanup, Explain: onDisk, Then: then,
 	}
 }
 
