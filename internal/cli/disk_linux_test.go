@@ -75,7 +75,7 @@ func TestInSmallDisk(t *testing.T) {
 		},
 		"a workspace on a full disk": {
 			"size=1m", "--workspace", true, []string{"--weights", "random:0"},
-			"no space left on device\n  hint: free space on the disk of ", "fail  workspace disk .*: 0 B are free, and the logs of a run take at least 1 MiB",
+			"no space left on device\n  hint: free space on the disk of ", "fail  workspace disk .*: 0 B are free, and the logs of a run take at least 64 KiB",
 		},
 		"a cache on a read-only disk": {
 			"ro", "--cache-dir", false, []string{"--weights", own},

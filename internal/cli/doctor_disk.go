@@ -18,8 +18,9 @@ import (
 )
 
 const (
-	// leastLogs is less than what the logs and the lock of any run take, and usualLogs more than those of a run that says little.
-	leastLogs = units.MiB
+	// leastLogs is what the logs and the lock of a quiet run on the CPU were seen to take. That much is sure; usualLogs has room for the output
+	// of image builds, a server's log, and the runs before.
+	leastLogs = 64 * units.KiB
 	usualLogs = 16 * units.MiB
 )
 
