@@ -70,7 +70,7 @@ func weightsOf(facts pipeline.Facts) string {
 func options(argv string) map[string]string {
 	found := map[string]string{}
 	last := ""
-	for _, field := range strings.Fields(argv) {
+	for field := range strings.FieldsSeq(argv) {
 		name, value, joined := strings.Cut(field, "=")
 		switch {
 		case !strings.HasPrefix(field, "--"):

@@ -42,6 +42,7 @@ const noMount = "mount a small file system"
 // TestInSmallDisk is what is done where folders are on disks that are full, have no room for one more file, or are read-only. Whatever
 // flag a run meets that with, what is said is about the disk.
 func TestInSmallDisk(t *testing.T) {
+	t.Parallel()
 	if os.Getenv(onSmallDisk) == "" {
 		t.Skip("TestOnSmallDisk runs it")
 	}
@@ -61,32 +62,39 @@ func TestInSmallDisk(t *testing.T) {
 		finding string
 	}{
 		"full while weights of a user's are copied": {
-			"size=2m", "--cache-dir", false, []string{"--weights", own},
+			"size=2m", "--cache-dir", false,
+			[]string{"--weights", own},
 			"(copy the weights: write|server-image failed|exporter-image failed) .*: no space left on device\n  hint: free space on the disk of ", // whichever meets it first
 			"fail  cache disk .* MiB are free, and the results that are not there yet take",
 		},
 		"full before a result is begun": {
-			"size=2m", "--cache-dir", true, []string{"--weights", "random:0"},
+			"size=2m", "--cache-dir", true,
+			[]string{"--weights", "random:0"},
 			"no space left on device\n  hint: free space on the disk of ", "fail  cache disk .*: (0 B are free, and the results|no space left on device\\n +free space on the disk of )",
 		},
 		"no more files": {
-			"nr_inodes=12", "--cache-dir", true, []string{"--weights", own},
+			"nr_inodes=12", "--cache-dir", true,
+			[]string{"--weights", own},
 			"no space left on device\n  hint: free space on the disk of .*`df -i`", "fail  cache disk ",
 		},
 		"a workspace on a full disk": {
-			"size=1m", "--workspace", true, []string{"--weights", "random:0"},
+			"size=1m", "--workspace", true,
+			[]string{"--weights", "random:0"},
 			"no space left on device\n  hint: free space on the disk of ", "fail  workspace disk .*: 0 B are free, and the logs of a run take at least 64 KiB",
 		},
 		"a cache on a read-only disk": {
-			"ro", "--cache-dir", false, []string{"--weights", own},
+			"ro", "--cache-dir", false,
+			[]string{"--weights", own},
 			"read-only file system\n  hint: the file system of .* is read-only", "fail  cache disk .*: read-only file system",
 		},
 		"a workspace on a read-only disk": {
-			"ro", "--workspace", false, []string{"--weights", "random:0"},
+			"ro", "--workspace", false,
+			[]string{"--weights", "random:0"},
 			"read-only file system\n  hint: the file system of .* is read-only", "fail  workspace disk .*: read-only file system",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			disk := t.TempDir()
 			options, readOnly := strings.CutPrefix(c.disk, "ro")
 			if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, options); err != nil {

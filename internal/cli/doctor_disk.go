@@ -201,7 +201,7 @@ func (d *diagnosis) localRoom(dir string) finding {
 		need, what = localNeed/2, missing[0]+" and its build"
 	}
 	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s: %s are free, and %s may need %s", dir, size(free), what, size(need))}
-	if free < uint64(need) { //nolint:gosec // a constant
+	if free < uint64(need) {
 		f.Status, f.Remedy = statusWarn, whatCouldGo
 	}
 	return f

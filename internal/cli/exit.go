@@ -63,7 +63,7 @@ func (e *SignalError) Error() string { return "stopped by " + e.Signal.String() 
 
 // onDisk gives each error of a disk of this host the hint that is about the disk, whatever was said of a flag that it was met with.
 func onDisk(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // of this very error: each of several has its own cause
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // of this very error: each of several has its own cause
 		parts := joined.Unwrap()
 		var texts []string
 		for _, part := range parts {

@@ -91,7 +91,7 @@ func TestOnDisk(t *testing.T) {
 			continue
 		}
 		parts := []error{got}
-		if joined, ok := got.(interface{ Unwrap() []error }); ok { //nolint:errorlint // of this very error
+		if joined, ok := got.(interface{ Unwrap() []error }); ok { // of this very error
 			parts = joined.Unwrap()
 		}
 		if got.Error() != c.text || len(parts) != len(c.hints) {

@@ -32,8 +32,11 @@ func TestFirstRun(t *testing.T) {
 	} {
 		x := session{options: resolved{Options: steps.Options{Images: c.images, Weights: steps.WeightsSource{Kind: c.weights}}, looked: c.looked}}
 		got := x.firstRun([]pipeline.Planned{
-			{Step: steps.IDExporterImage, Verdict: c.exporter}, {Step: steps.IDServerImage, Verdict: c.server}, {Step: steps.IDWeights, Verdict: c.weigh},
-			{Step: steps.IDAssembleRepository, Verdict: c.assembles}, {Step: steps.IDServe, Verdict: pipeline.Verdict{Kind: pipeline.AlwaysRuns}},
+			{Step: steps.IDExporterImage, Verdict: c.exporter},
+			{Step: steps.IDServerImage, Verdict: c.server},
+			{Step: steps.IDWeights, Verdict: c.weigh},
+			{Step: steps.IDAssembleRepository, Verdict: c.assembles},
+			{Step: steps.IDServe, Verdict: pipeline.Verdict{Kind: pipeline.AlwaysRuns}},
 		})
 		if got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)

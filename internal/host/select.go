@@ -184,8 +184,12 @@ func (g GPUs) list() string {
 		}
 	}
 	var also string // which of them these name is not known
-	for i, d := range g.Also {
-		also += []string{", by UUID ", ", "}[min(i, 1)] + d.UUID
+	if len(g.Also) > 0 {
+		uuids := make([]string, len(g.Also))
+		for i, d := range g.Also {
+			uuids[i] = d.UUID
+		}
+		also = ", by UUID " + strings.Join(uuids, ", ")
 	}
 	switch len(parts) {
 	case 0:

@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/docker/docker/api/types/versions"
-
 	"github.com/dalirun/dalirun/internal/container"
 )
 
@@ -46,10 +44,10 @@ func (e *Engine) handler() http.Handler {
 		w.Header().Set("Ostype", "linux")
 		if asked := versionPrefix().FindStringSubmatch(r.URL.Path); asked != nil {
 			switch { // the engine's words
-			case versions.GreaterThan(asked[1], APIVersion):
+			case newer(asked[1], APIVersion):
 				fail(w, http.StatusBadRequest, fmt.Errorf("client version %s is too new. Maximum supported API version is %s", asked[1], APIVersion))
 				return
-			case versions.LessThan(asked[1], minAPIVersion):
+			case newer(minAPIVersion, asked[1]):
 				fail(w, http.StatusBadRequest, fmt.Errorf("client version %s is too old. Minimum supported API version is %s, "+
 					"please upgrade your client to a newer version", asked[1], minAPIVersion))
 				return
@@ -58,6 +56,16 @@ func (e *Engine) handler() http.Handler {
 		r.URL.Path = versionPrefix().ReplaceAllString(r.URL.Path, "/")
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// newer says whether a version of the API is newer than another. The first number of all is 1.
+func newer(a, b string) bool {
+	minor := func(version string) int {
+		_, digits, _ := strings.Cut(version, ".")
+		n, _ := strconv.Atoi(digits) // the path was matched before
+		return n
+	}
+	return minor(a) > minor(b)
 }
 
 func (*Engine) ping(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "OK") }

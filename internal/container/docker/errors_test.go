@@ -11,7 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -157,7 +157,7 @@ func newUnreachable(t *testing.T) *Runtime {
 // An engine that is there and that the user's settings do not go with is told of by the setting. The servers are real ones of net/http.
 func TestSettings(t *testing.T) {
 	t.Parallel()
-	quiet := log.New(io.Discard, "", 0)
+	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") })
 	plain := httptest.NewServer(hello)
 	t.Cleanup(plain.Close)
