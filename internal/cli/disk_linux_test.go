@@ -133,6 +133,12 @@ func TestInSmallDisk(t *testing.T) {
 			if strings.Contains(stderr.String(), "--weights takes") {
 				t.Errorf("the flag is blamed: %s", &stderr)
 			}
+			stdout.Reset()
+			_, hint, _ := strings.Cut(c.stderr, "hint: ")
+			app.Run(t.Context(), append([]string{"setup", "--progress", "quiet", "--format", "json"}, flags...))
+			if !matches(`"hint": "`+hint, stdout.String()) {
+				t.Errorf("the report lacks the hint: %s", &stdout)
+			}
 		})
 	}
 }
@@ -189,6 +195,16 @@ func TestFoldersOfOthers(t *testing.T) {
 				t.Errorf("%s as %s: %s", name, flag, out)
 			}
 		}
+	}
+	locked := filepath.Join(dir, "locked")
+	if err := os.Mkdir(locked, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "plan", "--weights", filepath.Join(locked, "my.pth"))
+	cmd.Args[0], cmd.Dir, cmd.Env = "dalirun", dir, []string{"HOME=" + dir, "GORACE=atexit_sleep_ms=0"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	if out, err := cmd.CombinedOutput(); err == nil || !matches("--weights: stat .*: permission denied\n  hint: let yourself enter its folder", string(out)) {
+		t.Errorf("%v: %s", err, out)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "x")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it was made: %v", err)

@@ -127,6 +127,9 @@ func (w *wishes) weightsSource() (source steps.WeightsSource, auto bool, err err
 		return source, false, usagef(nearest(w.weights, []string{"pretrained", "auto", "random:0"}),
 			"--weights: %q is none of pretrained, auto, random:SEED or a file", w.weights)
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return source, false, pipeline.Faultf(pipeline.Environment, "let yourself enter its folder: `ls -ld` shows whose it is", "--weights: %w", err)
+	}
 	if err != nil {
 		return source, false, pipeline.Faultf(pipeline.Environment, "name a PyTorch state dict of ResNet50, or use --weights pretrained", "--weights: %w", err)
 	}

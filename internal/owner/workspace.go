@@ -78,7 +78,7 @@ func MakeWorkspace(dir string) error {
 		return err
 	}
 	if err := os.WriteFile(tag, []byte(workspaceText), 0o644); err != nil { //nolint:gosec // anybody may know
-		return err
+		return errors.Join(err, os.Remove(tag)) // on a full disk an empty one is left
 	}
 	return fsync.Dir(dir)
 }
