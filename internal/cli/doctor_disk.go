@@ -75,6 +75,9 @@ func (d *diagnosis) cacheDisk(context.Context) finding {
 		return finding{Status: statusWarn, Saw: err.Error()}
 	}
 	plan, err := d.planned()
+	if _, full := remedy.Disk(err); full || err != nil && free == 0 { // not even a note could be written
+		return finding{Status: statusFail, Saw: fmt.Sprintf("%s: %s are free", d.wishes.cache, size(free)), Remedy: whatCouldGo}
+	}
 	if err != nil { // another check says why it is not known what would run
 		f.Saw = fmt.Sprintf("%s: %s are free", d.wishes.cache, size(free))
 		return f

@@ -142,6 +142,7 @@ func TestDoctorCacheDisk(t *testing.T) {
 		"an engine in fp16":      {nil, steps.GPU, nil, 240 * mib, statusFail, "take 247.9 MiB"},
 		"an engine in fp32":      {[]string{"--precision=fp32"}, steps.GPU, nil, 290 * mib, statusFail, "take 298.4 MiB"},
 		"it is not known though": {nil, "", nil, 40 * mib, statusOK, "40 MiB are free"},
+		"nothing is free":        {nil, "", nil, 0, statusFail, "0 B are free"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
