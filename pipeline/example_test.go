@@ -83,7 +83,7 @@ func ExampleRunner() {
 	//   greet: cached
 	//   hello, Ada
 	//   show: done
-	// greet will run, because name changed: Ada → Grace
+	// greet will run, because name: Ada → Grace
 	//   greet: done
 	//   hello, Grace
 	//   show: done

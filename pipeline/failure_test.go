@@ -26,6 +26,29 @@ func untilCancelled(ctx context.Context, _ *pipeline.Work) error {
 	return errors.New("killed")
 }
 
+// TestExplain lets whoever runs steps say what to do about an error, be it a step's or the store's: in the event and in what Run returns.
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	for name, work := range map[string]func(context.Context, *pipeline.Work) error{
+		"a step's":  fails(errBroken),
+		"the store": func(_ context.Context, w *pipeline.Work) error { return os.Remove(w.Dir) }, // nothing is there to be stored
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.runner.Explain = func(err error) error { return pipeline.Faultf(pipeline.Environment, "do this", "explained: %w", err) }
+			err := r.run(t.Context(), &builder{plain: plain{id: "bad", outs: []string{"x"}, do: work}})
+			f, ok := errors.AsType[*pipeline.Fault](err)
+			if !ok || f.Hint != "do this" || !strings.HasPrefix(err.Error(), "bad: explained: ") {
+				t.Errorf("Run returned %v", err)
+			}
+			if ended := of[pipeline.Ended](r.sink, "bad"); len(ended) != 1 || !strings.HasPrefix(ended[0].Err.Error(), "explained: ") {
+				t.Errorf("it ended as %+v", ended)
+			}
+		})
+	}
+}
+
 // TestFailureCancelsTheOthers also shows that the failure is what Run returns, though the goal hears of others first.
 func TestFailureCancelsTheOthers(t *testing.T) {
 	t.Parallel()

@@ -23,7 +23,7 @@ type Change struct {
 	Is   string `json:"is,omitempty"`
 }
 
-// String returns "fact changed: was → is" with long values cut.
+// String returns "fact: was → is" with long values cut.
 func (c Change) String() string {
 	switch {
 	case c.Was == "" && c.Is == "":
@@ -37,7 +37,7 @@ func (c Change) String() string {
 		if was == is { // the difference is in what was cut
 			was, is = fromDifference(c.Was, c.Is)
 		}
-		return fmt.Sprintf("%s changed: %s → %s", c.Fact, was, is)
+		return fmt.Sprintf("%s: %s → %s", c.Fact, was, is)
 	}
 }
 

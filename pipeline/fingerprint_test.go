@@ -110,18 +110,18 @@ func TestChanges(t *testing.T) {
 		want    string
 	}{
 		"none":            {Facts{"a": "1", "e": ""}, Facts{"a": "1", "e": ""}, ""},
-		"changed":         {Facts{"a": "1"}, Facts{"a": "2"}, "a changed: 1 → 2"},
+		"changed":         {Facts{"a": "1"}, Facts{"a": "2"}, "a: 1 → 2"},
 		"new":             {Facts{}, Facts{"a": "1"}, "a is new: 1"},
 		"gone":            {Facts{"a": "1"}, Facts{}, "a is gone"},
-		"in name order":   {Facts{"b": "1", "c": "3"}, Facts{"b": "2", "a": "0"}, "a is new: 0; b changed: 1 → 2; c is gone"},
+		"in name order":   {Facts{"b": "1", "c": "3"}, Facts{"b": "2", "a": "0"}, "a is new: 0; b: 1 → 2; c is gone"},
 		"new and empty":   {Facts{}, Facts{"a": ""}, `a is new: ""`},
 		"gone, was empty": {Facts{"a": ""}, Facts{}, "a is gone"},
-		"emptied":         {Facts{"a": "1"}, Facts{"a": ""}, `a changed: 1 → ""`},
-		"filled":          {Facts{"a": ""}, Facts{"a": "1"}, `a changed: "" → 1`},
-		"40 letters":      {Facts{"a": "x"}, Facts{"a": strings.Repeat("ü", 40)}, "a changed: x → " + strings.Repeat("ü", 40)},
-		"41 letters":      {Facts{"a": "x"}, Facts{"a": strings.Repeat("ü", 41)}, "a changed: x → " + strings.Repeat("ü", 39) + "…"},
-		"late difference": {Facts{"a": same + "1"}, Facts{"a": same + "2"}, "a changed: … --flag 1 → … --flag 2"},
-		"late end":        {Facts{"a": same}, Facts{"a": same + "--fp16"}, "a changed: … --flag  → … --flag --fp16"},
+		"emptied":         {Facts{"a": "1"}, Facts{"a": ""}, `a: 1 → ""`},
+		"filled":          {Facts{"a": ""}, Facts{"a": "1"}, `a: "" → 1`},
+		"40 letters":      {Facts{"a": "x"}, Facts{"a": strings.Repeat("ü", 40)}, "a: x → " + strings.Repeat("ü", 40)},
+		"41 letters":      {Facts{"a": "x"}, Facts{"a": strings.Repeat("ü", 41)}, "a: x → " + strings.Repeat("ü", 39) + "…"},
+		"late difference": {Facts{"a": same + "1"}, Facts{"a": same + "2"}, "a: … --flag 1 → … --flag 2"},
+		"late end":        {Facts{"a": same}, Facts{"a": same + "--fp16"}, "a: … --flag  → … --flag --fp16"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -28,13 +28,16 @@ type Verdict struct {
 	Pending []ID        `json:"pending,omitempty"`
 }
 
-// String returns the verdict in one line, as in "will run, because argv changed: … → …".
+// String returns the verdict in one line, as in "will run, because precision: fp16 → fp32".
 func (v Verdict) String() string {
 	switch v.Kind {
 	case WillRun:
 		parts := make([]string, len(v.Because))
 		for i, c := range v.Because {
 			parts[i] = c.String()
+		}
+		if len(parts) == 0 {
+			return string(v.Kind)
 		}
 		return string(v.Kind) + ", because " + strings.Join(parts, "; ")
 	case Depends:
@@ -257,12 +260,26 @@ func (r *Runner) lookStored(ctx context.Context, b Builder, in Inputs) (finding,
 	if err != nil {
 		return finding{}, err
 	}
-	because := []Change{{Fact: "it has not run in this workspace"}}
-	if last != nil {
-		if because = changes(last, f.facts); len(because) == 0 {
-			because = []Change{{Fact: "its result is no longer in the cache"}}
+	f.verdict = Verdict{Kind: WillRun, Because: r.because(b.ID(), last, f.facts)}
+	return f, nil
+}
+
+// because says why a step runs whose result is not stored, by the facts of its last one, which are nil if there was none.
+func (r *Runner) because(step ID, last, now Facts) []Change {
+	if last == nil {
+		if r.First {
+			return nil
+		}
+		return []Change{{Fact: "it has not run in this workspace"}}
+	}
+	differ := changes(last, now)
+	if len(differ) == 0 {
+		return []Change{{Fact: "its result is no longer in the cache"}}
+	}
+	if r.Reasons != nil {
+		if words := r.Reasons(step, last, now); len(words) > 0 {
+			return words
 		}
 	}
-	f.verdict = Verdict{Kind: WillRun, Because: because}
-	return f, nil
+	return differ
 }

@@ -63,12 +63,12 @@ func TestBecause(t *testing.T) {
 		want   string
 	}{
 		"nothing":       {func(*rig, *world) {}, "cached"},
-		"changed":       {func(_ *rig, w *world) { w.options["argv"] = "export --opset 18" }, "will run, because argv changed: export --opset 17 → export --opset 18"},
+		"changed":       {func(_ *rig, w *world) { w.options["argv"] = "export --opset 18" }, "will run, because argv: export --opset 17 → export --opset 18"},
 		"added":         {func(_ *rig, w *world) { w.options["precision"] = "fp16" }, "will run, because precision is new: fp16"},
 		"gone":          {func(_ *rig, w *world) { delete(w.options, "seed") }, "will run, because seed is gone"},
-		"several":       {func(_ *rig, w *world) { w.options = pipeline.Facts{"argv": "e", "a": "b"} }, "will run, because a is new: b; argv changed: export --opset 17 → e; seed is gone"},
-		"other image":   {func(_ *rig, w *world) { w.image.there = "sha256:2" }, "will run, because input exporter-image/image changed: sha256:1 → sha256:2"},
-		"other outputs": {func(_ *rig, w *world) { w.model.outs = append(w.model.outs, "labels.txt") }, "will run, because outputs changed: model.onnx → model.onnx, labels.txt"},
+		"several":       {func(_ *rig, w *world) { w.options = pipeline.Facts{"argv": "e", "a": "b"} }, "will run, because a is new: b; argv: export --opset 17 → e; seed is gone"},
+		"other image":   {func(_ *rig, w *world) { w.image.there = "sha256:2" }, "will run, because input exporter-image/image: sha256:1 → sha256:2"},
+		"other outputs": {func(_ *rig, w *world) { w.model.outs = append(w.model.outs, "labels.txt") }, "will run, because outputs: model.onnx → model.onnx, labels.txt"},
 		"evicted":       {func(r *rig, _ *world) { r.store.Evict(r.store.Fingerprints(model)[0]) }, "will run, because its result is no longer in the cache"},
 		"damaged":       {func(r *rig, _ *world) { pipelinetest.Truncate(r.t, r.path(model, "model.onnx")) }, "will run, because cache entry is damaged: model.onnx was changed"},
 		"forced":        {func(r *rig, _ *world) { r.runner.Force = map[pipeline.ID]bool{model: true} }, "will run, because it was asked for"},
@@ -112,7 +112,7 @@ func TestBecauseComparesWithTheLastResult(t *testing.T) {
 	w.options["seed"] = "1"
 	r.mustRun(cached, w.steps()...)
 	w.options["seed"] = "3"
-	if got, want := r.plan(w.steps()...)["export-onnx"], "will run, because seed changed: 1 → 3"; got != want {
+	if got, want := r.plan(w.steps()...)["export-onnx"], "will run, because seed: 1 → 3"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -131,7 +131,7 @@ func TestPlanAfterImagePrune(t *testing.T) {
 	w.options["seed"] = "2"
 	r.wantPlan(map[pipeline.ID]string{
 		"exporter-image":      "will run, because there is no local image",
-		"export-onnx":         "will run, because seed changed: 1 → 2",
+		"export-onnx":         "will run, because seed: 1 → 2",
 		"assemble-repository": "depends on export-onnx",
 	}, w.steps()...)
 }

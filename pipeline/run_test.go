@@ -84,8 +84,8 @@ func TestRebuiltImage(t *testing.T) {
 		model  string // the verdict on it, which was found by the old digest
 		digest string // of the image that the model's content names
 	}{
-		"the same": {"sha256:1", nil, ends{"exporter-image": pipeline.Done, "export-onnx": pipeline.Done, "assemble-repository": pipeline.Done}, "seed changed: 1 → 2", "sha256:1"},
-		"another":  {"sha256:2", nil, ends{"exporter-image": pipeline.Done, "export-onnx": pipeline.Done, "assemble-repository": pipeline.Done}, "seed changed: 1 → 2", "sha256:2"},
+		"the same": {"sha256:1", nil, ends{"exporter-image": pipeline.Done, "export-onnx": pipeline.Done, "assemble-repository": pipeline.Done}, "seed: 1 → 2", "sha256:1"},
+		"another":  {"sha256:2", nil, ends{"exporter-image": pipeline.Done, "export-onnx": pipeline.Done, "assemble-repository": pipeline.Done}, "seed: 1 → 2", "sha256:2"},
 		"another that was used before": {
 			"sha256:2",
 			func(r *rig, w *world) {
@@ -94,7 +94,7 @@ func TestRebuiltImage(t *testing.T) {
 				r.mustRun(ends{"exporter-image": pipeline.Cached, "export-onnx": pipeline.Done, "assemble-repository": pipeline.Done}, w.steps()...)
 			},
 			ends{"exporter-image": pipeline.Done, "export-onnx": pipeline.Cached, "assemble-repository": pipeline.Cached},
-			"input exporter-image/image changed: sha256:2 → sha256:1", "sha256:2",
+			"input exporter-image/image: sha256:2 → sha256:1", "sha256:2",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -20,6 +20,12 @@ type Runner struct {
 	Force     map[ID]bool       // builders that run although their result is stored
 	// Cleanup bounds all undoing at the end of a run. Zero means 10 s, which CI runners grant to a job that they cancel.
 	Cleanup time.Duration
+	// Reasons, if set, says in a user's words how the facts of a step's last result differ from those of now. Without, the facts are named.
+	Reasons func(step ID, was, is Facts) []Change
+	// First says that nothing has run in this workspace: no step then gives that as its reason, since it is everyone's.
+	First bool
+	// Explain, if set, adds to a step's error what to do about it: the store's, and what a step did not explain by itself.
+	Explain func(error) error
 	// Then, if set, is called with the last step's outputs while everything still stands. If it returns an error after
 	// the run's context ended, the context's cause is returned in its place.
 	Then func(context.Context, Values) error
@@ -408,6 +414,9 @@ func (x *execution) fail(ctx context.Context, n *node, err error) error {
 			x.end(n, Ended{State: Cancelled, Elapsed: elapsed})
 		}
 		return context.Cause(ctx)
+	}
+	if x.Explain != nil {
+		err = x.Explain(err)
 	}
 	failed := &StepError{Step: n.step.ID(), Elapsed: elapsed, Err: err}
 	x.end(n, Ended{State: Failed, Elapsed: elapsed, Err: err})

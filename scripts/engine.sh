@@ -76,11 +76,13 @@ check_permission() {
 find_dockerd() { PATH=$PATH:$root/usr/local/sbin:$root/usr/sbin:$root/sbin command -v dockerd; }
 
 # True if an engine on this machine is starting or hangs: a second one beside it would break its network. The second file
-# is written by the init script of Debian's package before dockerd writes its own.
+# is written by the init script of Debian's package before dockerd writes its own. A process that ended keeps its name
+# until its parent asks for its status, which the init process of a container may never do.
 dockerd_runs() {
     local file pid
     for file in "$root/var/run/docker.pid" "$root/var/run/docker-ssd.pid"; do
-        if pid=$(cat "$file" 2>/dev/null) && grep -Eqs '^(dockerd|start-stop-daem)$' "/proc/$pid/comm"; then
+        if pid=$(cat "$file" 2>/dev/null) && grep -Eqs '^(dockerd|start-stop-daem)$' "/proc/$pid/comm" &&
+            ! grep -Eqs '^State:[[:space:]]+[ZX]' "/proc/$pid/status"; then
             return 0
         fi
     done

@@ -270,5 +270,27 @@ chmod 755 "$machine/dockerd"
 ln -sf "$machine/dockerd" "$machine/usr/sbin/dockerd"
 run 3 20 DALIRUN_ENGINE_START_SECONDS=1 && says 'waiting for it' && touched_nothing && ok
 
+new 'a dockerd that ended and that nobody waited for is none'
+ln -s "$machine/dockerd" "$machine/usr/sbin/dockerd"
+cat >"$machine/neglect.pl" <<'PERL'
+my ($file, $program) = @ARGV;
+defined(my $pid = fork) or die "fork: $!";
+exec $program, '-e', 'exit' if $pid == 0;
+open my $out, '>', $file or die "$file: $!";
+print $out "$pid\n";
+close $out;
+sleep 60;
+PERL
+mkdir "$machine/ended"
+ln -s "$(command -v perl)" "$machine/ended/dockerd"
+perl "$machine/neglect.pl" "$machine/var/run/docker.pid" "$machine/ended/dockerd" &
+pids+=($!)
+until [ -s "$machine/var/run/docker.pid" ] && grep -q '^State:[[:space:]]*Z' "/proc/$(cat "$machine/var/run/docker.pid")/status"; do sleep 0.05; done
+if [ "$(cat "/proc/$(cat "$machine/var/run/docker.pid")/comm")" != dockerd ]; then
+    fail 'what ended is not called dockerd'
+else
+    run 0 20 && says 'starting dockerd by hand' && called '^dockerd' && ok
+fi
+
 printf '%d passed, %d failed\n' "$passed" "$failed"
 [ "$failed" -eq 0 ]

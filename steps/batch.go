@@ -2,6 +2,7 @@ package steps
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -25,8 +26,9 @@ import (
 const (
 	gib = 1 << 30
 
-	// memoryLimit stops what runs away. TensorRT's builder is what needs most: a few times the model and its workspace.
-	memoryLimit = 16 * gib
+	// DefaultMemory is the memory limit of each container, in bytes. It stops what runs away. TensorRT's builder is what needs most: a few
+	// times the model and its workspace.
+	DefaultMemory = 16 * gib
 
 	// tailLines is how much of a container's output an error shows.
 	tailLines = 15
@@ -48,7 +50,7 @@ const (
 // batchSpec is a container that does one thing as the caller, with no network and nothing to write to but its outputs.
 // Torch and DALI want a writable /tmp, a home and a user name (without: "getuser" raises, caches go to a read-only
 // "/.cache").
-func batchSpec(step pipeline.ID, image string, command ...string) container.Spec {
+func (m Machine) batchSpec(step pipeline.ID, image string, command ...string) container.Spec {
 	return container.Spec{
 		Step:     string(step),
 		Image:    image,
@@ -60,7 +62,7 @@ func batchSpec(step pipeline.ID, image string, command ...string) container.Spec
 		Tmpfs:    map[string]int64{"/tmp": 2 * gib},
 		Shm:      gib,
 		Init:     true,
-		Memory:   memoryLimit,
+		Memory:   cmp.Or(m.Memory, DefaultMemory),
 		Pids:     4096,
 		Role:     container.RoleBatch,
 	}
@@ -174,7 +176,7 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 	fault := &pipeline.Fault{
 		Kind:   pipeline.ContainerFailed,
 		Err:    exitError(spec, exit, last.lines()),
-		Hint:   exitHint(exit),
+		Hint:   exitHint(exit, spec.Memory),
 		Tail:   last.lines(),
 		Repeat: m.Runtime.CommandLine(spec),
 	}

@@ -102,7 +102,7 @@ func TestContainerFailure(t *testing.T) {
 				return 0
 			},
 			want: "export_onnx.py was killed: it needs more memory than there is",
-			hint: "raise the memory limit", tail: []string{"loading"},
+			hint: "--memory raises that", tail: []string{"loading"},
 		},
 	}
 	for name, tt := range tests {

@@ -117,7 +117,7 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	spec := batchSpec(IDBuildEngine, w.Input(s.image).Ref, command...)
+	spec := s.machine.batchSpec(IDBuildEngine, w.Input(s.image).Ref, command...)
 	spec.GPUs = s.options.GPUs
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
 	spec.Outputs = []container.Mount{{Source: w.Dir, Target: outDir}}

@@ -46,7 +46,7 @@ func (s *CastONNX) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, erro
 
 // Run casts the model in the exporter image. It takes 6 s on two cores.
 func (s *CastONNX) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := batchSpec(IDCastONNX, w.Input(s.image).Ref, s.command()...)
+	spec := s.machine.batchSpec(IDCastONNX, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
 	return s.machine.runScript(ctx, w, castScript(), spec, 15*time.Minute)
 }

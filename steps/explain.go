@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
@@ -43,17 +44,16 @@ func tell(fault *pipeline.Fault, r remedy.Remedy, line string) {
 	}
 }
 
-// exitHint says what to do about a program that was killed.
-func exitHint(exit container.Exit) string {
-	const (
-		killed = 137
-		more   = "close other programs, or raise the memory limit of the container engine's machine"
-	)
+// exitHint says what to do about a program that was killed in a container with a memory limit, in bytes.
+func exitHint(exit container.Exit, limit int64) string {
+	const killed = 137
+	more := "its container may use " + bytesize.Format(limit) + ": --memory raises that; where the container engine's machine has less, close other programs " +
+		"or give that machine more"
 	switch {
 	case exit.OOM:
 		return more
 	case exit.Code == killed: // a container engine under load can lose the kernel's notice
-		return "status 137 is a kill from outside, mostly for memory; if nobody else did it, " + more
+		return "status 137 is a kill from outside, mostly for memory; if nobody else did it: " + more
 	default:
 		return ""
 	}

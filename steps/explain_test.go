@@ -43,8 +43,56 @@ func TestKilled(t *testing.T) {
 	w := cpuLocal(t)
 	w.instead(steps.IDExportONNX, prints(137, "loading"))
 	f := fault(t, w.run(t, t.Context(), steps.IDExportONNX), pipeline.ContainerFailed)
-	if f.Error() != "export_onnx.py exited with status 137" || !strings.Contains(f.Hint, "mostly for memory; if nobody else did it") {
+	if f.Error() != "export_onnx.py exited with status 137" || !strings.Contains(f.Hint, "mostly for memory; if nobody else did it: its container may use 16 GiB: --memory raises that") {
 		t.Errorf("got %q with the hint %q", f, f.Hint)
+	}
+}
+
+// TestMemoryLimit checks that every container of a run has the limit that was asked for, else the usual one, and that whoever comes to it is
+// told of it and of the flag.
+func TestMemoryLimit(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		world      func(*testing.T) *world
+		ask, limit int64
+		says       string
+	}{
+		"usual":        {cpuLocal, 0, 16 << 30, "its container may use 16 GiB: --memory raises that"},
+		"asked for":    {cpuLocal, 3 << 30, 3 << 30, "its container may use 3 GiB: --memory raises that"},
+		"of MiB":       {cpuLocal, 1536 << 20, 1536 << 20, "its container may use 1.5 GiB: --memory raises that"},
+		"gpu":          {gpuNGC, 24 << 30, 24 << 30, "its container may use 24 GiB: --memory raises that"},
+		"with a cast":  {tensorRT11, 24 << 30, 24 << 30, "its container may use 24 GiB: --memory raises that"},
+		"a user's own": {tutorial, 24 << 30, 24 << 30, "its container may use 24 GiB: --memory raises that"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := c.world(t)
+			w.machine.Memory = c.ask
+			if err := w.run(t, t.Context(), steps.IDVerify); err != nil {
+				t.Fatal(err)
+			}
+			specs := w.fake.Specs()
+			if len(specs) < 4 {
+				t.Errorf("only %d containers ran", len(specs))
+			}
+			for _, spec := range specs {
+				if spec.Memory != c.limit {
+					t.Errorf("%s has the limit %d, want %d", spec.Step, spec.Memory, c.limit)
+				}
+			}
+			for _, id := range []pipeline.ID{steps.IDExportONNX, steps.IDServe} {
+				w := c.world(t)
+				w.machine.Memory = c.ask
+				w.instead(id, func(ctx context.Context, _ container.Spec, _ container.Streams) int {
+					containertest.OutOfMemory(ctx)
+					return 137
+				})
+				var f *pipeline.Fault
+				if err := w.run(t, t.Context(), id); !errors.As(err, &f) || !strings.HasPrefix(f.Hint, c.says) || !strings.Contains(f.Error(), "memory") {
+					t.Errorf("%s ended with %v and %+v", id, err, f)
+				}
+			}
+		})
 	}
 }
 

@@ -53,7 +53,7 @@ func (s *ExportONNX) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, er
 
 // Run exports the model in the exporter image.
 func (s *ExportONNX) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := batchSpec(IDExportONNX, w.Input(s.image).Ref, s.command()...)
+	spec := s.machine.batchSpec(IDExportONNX, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{{Source: w.Input(s.weights).Path, Target: weightsTarget}}
 	return ownWeights(s.options, w.Input(s.weights).Path, s.machine.runScript(ctx, w, exportScript(), spec, 15*time.Minute))
 }

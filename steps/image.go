@@ -16,6 +16,14 @@ import (
 // imageOutput is the name of an image step's only output: Ref is the image, Digest identifies what is in it.
 const imageOutput = "image"
 
+// baseHint says what to do about a base image that cannot be had. Whoever has the binary alone can do it: the name is one that is looked for by itself.
+const baseHint = "name a Debian 12 image that is here with --base-image; or make one from Debian's packages (`sudo apt-get install debootstrap`), which is found without the flag: " +
+	"`sudo debootstrap --variant=minbase --include=ca-certificates bookworm base && sudo tar -C base -c . | " +
+	"docker import --change 'CMD [\"bash\"]' - " + MadeBaseImage + "`"
+
+// MadeBaseImage is what is taken for the base image where the usual one is not here. scripts/base-image.sh makes it too.
+const MadeBaseImage = "dalirun/debian-base:bookworm"
+
 const buildHint = "the build needs Debian's and PyPI's packages: check the network, and the proxy settings of the container engine"
 
 // imageStep is what both kinds of image steps are.
@@ -127,8 +135,7 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 		"build %s: it did not end within %s", s.recipe.tag(), limit))
 	defer cancel()
 	if _, err := s.machine.Runtime.Image(ctx, s.recipe.base); errors.Is(err, container.ErrNotFound) {
-		const hint = "name a Debian 12 image that is here with --base-image, or make one: `go tool task base-image`"
-		if _, err := pull(ctx, s.machine.Runtime, w, s.recipe.base, hint); err != nil {
+		if _, err := pull(ctx, s.machine.Runtime, w, s.recipe.base, baseHint); err != nil {
 			return container.Image{}, err
 		}
 	} else if err != nil {
@@ -162,7 +169,7 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, hangHint,
 		"read the package versions of %s: it did not end within %s", s.recipe.tag(), limit))
 	defer cancel()
-	spec := batchSpec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
+	spec := s.machine.batchSpec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
 	var list bytes.Buffer
 	c, err := s.machine.start(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
 	if err != nil {
@@ -199,8 +206,11 @@ func remember(memo Memo, ref, id string, image container.Image) (pipeline.Value,
 	return pipeline.Value{Ref: ref, Digest: id}, nil
 }
 
+// NoLocalImage begins the reason for which an image is to be pulled or built.
+const NoLocalImage = "there is no local image"
+
 func absent(memo Memo, ref string) (pipeline.State, pipeline.Values, error) {
-	state := pipeline.State{Reason: "there is no local image " + ref}
+	state := pipeline.State{Reason: NoLocalImage + " " + ref}
 	if id, ok := memo.Recall(identityKey(ref)); ok {
 		return state, pipeline.Values{imageOutput: {Ref: ref, Digest: id}}, nil
 	}

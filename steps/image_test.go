@@ -234,7 +234,7 @@ func TestBuildFails(t *testing.T) {
 	}{
 		"no base image": {
 			func(f *containertest.Fake) { f.RemoveImage("debian:bookworm-slim") },
-			"pull debian:bookworm-slim: not found", "--base-image", nil,
+			"pull debian:bookworm-slim: not found", "docker import --change 'CMD [\"bash\"]' - dalirun/debian-base:bookworm`", nil,
 		},
 		"no registry for the base image": {
 			func(f *containertest.Fake) {

@@ -98,6 +98,8 @@ type Machine struct {
 	Memo    Memo
 	Fetch   Fetcher
 	Timings Timings
+	// Memory is the memory limit of each container, the server's among them, in bytes; 0 is DefaultMemory. No result depends on it.
+	Memory int64
 	// GPUMemory asks the host for the memory of the GPUs that the run uses. Nil where the host cannot tell.
 	GPUMemory func(context.Context) (GPUMemory, error)
 	// Ready, if set, is told of a server that is ready to outlive the run, before the step ends.

@@ -64,7 +64,7 @@ func (s *Reference) Run(ctx context.Context, w *pipeline.Work) error {
 	if err := os.WriteFile(picture, s.options.Picture.Data, 0o600); err != nil {
 		return err
 	}
-	spec := batchSpec(IDReference, w.Input(s.image).Ref, s.command()...)
+	spec := s.machine.batchSpec(IDReference, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{
 		{Source: w.Input(s.weights).Path, Target: weightsTarget},
 		{Source: picture, Target: pictureTarget},

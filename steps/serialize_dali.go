@@ -86,7 +86,7 @@ func (s *SerializeDALI) pythonPath() string {
 
 // Run serializes the DALI pipeline.
 func (s *SerializeDALI) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := batchSpec(IDSerializeDALI, w.Input(s.image).Ref, s.command()...)
+	spec := s.machine.batchSpec(IDSerializeDALI, w.Input(s.image).Ref, s.command()...)
 	maps.Copy(spec.Env, s.env())
 	if s.options.Lane == GPU {
 		spec.GPUs = s.options.GPUs

@@ -65,7 +65,7 @@ func (s *Serve) Outputs() []pipeline.Output {
 }
 
 func (s *Serve) spec(image, repository string) container.Spec {
-	spec := batchSpec(IDServe, image,
+	spec := s.machine.batchSpec(IDServe, image,
 		"tritonserver", "--model-repository="+repositoryTarget, "--model-control-mode=explicit")
 	if s.options.Images == Local {
 		// Every backend there is Python, and completing a configuration starts its process once more. Servers of 2021
@@ -177,7 +177,7 @@ func (s *Serve) explain(ctx context.Context, p *process, spec container.Spec, cl
 		fault.Err, fault.Hint = late.Err, late.Hint
 	}
 	if errors.Is(err, errServerExited) {
-		fault.Hint, fault.Tail = exitHint(p.exit), p.last.lines()
+		fault.Hint, fault.Tail = exitHint(p.exit, spec.Memory), p.last.lines()
 		if !p.exit.OOM {
 			p.last.explain(fault)
 		}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strconv"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -83,10 +85,11 @@ func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 		w.Emit(pipeline.Progress{Text: "downloading", Current: current, Total: total, Unit: "B"})
 	})
 	if err != nil {
-		return &pipeline.Fault{
-			Kind: pipeline.Environment, Err: fmt.Errorf("download the pretrained weights: %w", inTime(ctx, err)),
-			Hint: "check the network or proxy; or use --weights FILE.pth with a copy of " + s.remote.URL + ", or --weights auto for seeded ones",
+		hint := "check the network or proxy; or use --weights FILE.pth with a copy of " + s.remote.URL + ", or --weights auto for seeded ones"
+		if disk, ok := remedy.Disk(err); ok {
+			hint = disk
 		}
+		return pipeline.Faultf(pipeline.Environment, hint, "download the pretrained weights: %w", inTime(ctx, err))
 	}
 	size, sum, err := fileSum(ctx, file)
 	if err != nil {
@@ -122,7 +125,7 @@ func (s *FileWeights) Facts(ctx context.Context, _ pipeline.Inputs) (pipeline.Fa
 		err = fmt.Errorf("%s is not a file", s.path)
 	}
 	if err != nil {
-		return nil, weightsFault(err)
+		return nil, weightsFault("read", err)
 	}
 	key := fmt.Sprintf("content of %q %d %d", s.path, info.Size(), info.ModTime().UnixNano())
 	if sum, ok := s.memo.Recall(key); ok {
@@ -130,7 +133,7 @@ func (s *FileWeights) Facts(ctx context.Context, _ pipeline.Inputs) (pipeline.Fa
 	}
 	_, sum, err := fileSum(ctx, s.path)
 	if err != nil {
-		return nil, weightsFault(err)
+		return nil, weightsFault("read", err)
 	}
 	return pipeline.Facts{"sha256": sum}, s.memo.Remember(key, sum)
 }
@@ -138,16 +141,20 @@ func (s *FileWeights) Facts(ctx context.Context, _ pipeline.Inputs) (pipeline.Fa
 // Run copies the file, so that nobody alters it between the export and the reference.
 func (s *FileWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	if err := copyFile(ctx, s.path, w.Path(weightsFile)); err != nil {
-		return weightsFault(err)
+		return weightsFault("copy", err)
 	}
 	return nil
 }
 
-func weightsFault(err error) error {
-	return &pipeline.Fault{
-		Kind: pipeline.Environment, Err: fmt.Errorf("read the weights: %w", err),
-		Hint: "--weights takes pretrained, auto, random:SEED or the path of a PyTorch state dict of ResNet50",
+// weightsFault is why a user's file could not be had. The flag is what to look at only where it may name the wrong thing.
+func weightsFault(tried string, err error) error {
+	hint := "--weights takes pretrained, auto, random:SEED or the path of a PyTorch state dict of ResNet50"
+	if disk, ok := remedy.Disk(err); ok {
+		hint = disk
+	} else if errors.Is(err, fs.ErrPermission) {
+		hint = "let yourself read the file and enter its folder: `ls -l` shows whose they are"
 	}
+	return pipeline.Faultf(pipeline.Environment, hint, "%s the weights: %w", tried, err)
 }
 
 // SeededWeights makes seeded random weights and calibrates their batch-norm statistics. Without the calibration every
@@ -178,7 +185,7 @@ func (s *SeededWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts,
 
 // Run makes the weights in the exporter image.
 func (s *SeededWeights) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := batchSpec(IDWeights, w.Input(s.image).Ref, s.command()...)
+	spec := s.machine.batchSpec(IDWeights, w.Input(s.image).Ref, s.command()...)
 	return s.machine.runScript(ctx, w, seedScript(), spec, 15*time.Minute)
 }
 

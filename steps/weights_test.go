@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +40,12 @@ func TestPretrained(t *testing.T) {
 				return "", errors.New("no route to host")
 			},
 			"download the pretrained weights: no route to host", "use --weights FILE.pth with a copy of " + url + ", or --weights auto",
+		},
+		"full disk": {
+			func(_ context.Context, _, path string, _ int64, _ func(int64, int64)) (string, error) {
+				return "", &fs.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}
+			},
+			"download the pretrained weights: write ", "free space on the disk of ",
 		},
 	}
 	for name, tt := range tests {

@@ -24,7 +24,7 @@ DECODERS = {"cpu": "cpu", "gpu": "mixed"}
 # The decoder's name among DALI's operators, and the argument that lets it turn pictures as their EXIF orientation
 # says. Releases of DALI have it, lost it and have it again, on by default. A file may have two orientations that
 # disagree, and then nvImageCodec plans its output by one and decodes by the other, beyond the end of it
-# (docs/adr/0011-orientation.md).
+# (docs/adr/0011-orientation-is-off.md).
 DECODER = "decoders__Image"
 ORIENTATION = "adjust_orientation"
 

@@ -4,16 +4,19 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/ui"
 )
 
@@ -22,8 +25,10 @@ type App struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	LookupEnv      func(string) (string, bool)
+	Environ        func() []string // all variables, as NAME=value
 
-	root fs.FS // of this host's file system, as far as GPUs and the kernel go; nil is the real one
+	root   fs.FS    // of this host's file system, as far as GPUs and the kernel go; nil is the real one
+	unread []string // warnings of settings that are not read, until they are shown
 }
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
@@ -32,14 +37,20 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	program.Stdout = out
 	root := program.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
-	err := root.ExecuteContext(ctx)
+	err := misnamed(root, args)
+	if err == nil {
+		err = root.ExecuteContext(ctx)
+	}
+	for _, text := range program.takeUnread() { // of a run that did not begin
+		fmt.Fprintln(a.Stderr, "warning: "+printable.Line(text))
+	}
 	lost := out.failure()
 	if errors.Is(err, lost) {
 		lost = nil // the command told of it
 	}
 	shown, ok := errors.AsType[*shownError](err)
 	if !ok {
-		err = errors.Join(err, lost)
+		err = onDisk(errors.Join(err, lost))
 		ui.Error(a.Stderr, err, a.terminal(), nil)
 		return exitCode(err)
 	}
@@ -73,6 +84,12 @@ warnings and errors go to stderr.`,
 			if cmd.Parent() == nil || cmd.Parent().Name() == "completion" || cmd.Name() == "help" || strings.HasPrefix(cmd.Name(), "__") {
 				return nil
 			}
+			a.unread = unread(cmd.Root(), a.Environ(), configFile)
+			if cmd.Flags().Lookup("progress") == nil { // else the run tells of it as of all else
+				for _, text := range a.takeUnread() {
+					fmt.Fprintln(a.Stderr, "warning: "+text)
+				}
+			}
 			return fillFlags(cmd, a.LookupEnv, configFile)
 		},
 	}
@@ -85,13 +102,47 @@ warnings and errors go to stderr.`,
 		a.planCommand(), a.doctorCommand(), a.gcCommand(), a.versionCommand(),
 	)
 	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
-		if c.Name() == "completion" {
+		switch c.Name() {
+		case "help":
+			c.RunE = helpOf
+		case "completion":
 			c.Example = "  # for this shell\n  source <(dalirun completion bash)\n\n  # for good\n  dalirun completion bash | sudo tee /etc/bash_completion.d/dalirun >/dev/null"
 		}
 	}
 	usageArgs(root)
 	return root
+}
+
+// helpOf shows the help of the command that args name from the root on.
+func helpOf(help *cobra.Command, args []string) error {
+	of := help.Root()
+	for _, name := range args {
+		i := slices.IndexFunc(of.Commands(), func(c *cobra.Command) bool { return c.Name() == name })
+		if i < 0 {
+			return unknownCommand(of, []string{name})
+		}
+		of = of.Commands()[i]
+	}
+	of.InitDefaultHelpFlag()
+	return of.Help()
+}
+
+// misnamed is an error if args ask for the help of a command that there is not: cobra shows that of what it knows.
+func misnamed(root *cobra.Command, args []string) error {
+	asks := func(arg string) bool { return arg == "--help" || arg == "-h" }
+	if !slices.ContainsFunc(args, asks) {
+		return nil
+	}
+	of, rest, err := root.Find(args)
+	if err != nil || !of.HasSubCommands() {
+		return nil //nolint:nilerr // cobra says it
+	}
+	if i := slices.IndexFunc(rest, func(arg string) bool { return !strings.HasPrefix(arg, "-") }); i >= 0 && !strings.HasPrefix(rest[i], "__") {
+		return unknownCommand(of, rest[i:])
+	}
+	return nil
 }
 
 // unknownCommand is what a command that only holds others does: it shows its help, or says that it has no such command.
@@ -104,7 +155,11 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 		names = append(names, c.Name())
 	}
 	hint := nearest(args[0], names)
-	if hint == "" {
+	switch {
+	case hint != "":
+	case len(names) == 0:
+		return usagef("`"+cmd.CommandPath()+" --help` has its flags", "`%s` has no command %q", cmd.CommandPath(), args[0])
+	default:
 		hint = "`" + cmd.CommandPath() + " --help` lists the commands"
 	}
 	return usagef(hint, "unknown command %q", args[0])
@@ -156,6 +211,13 @@ func commandFlags(cmd *cobra.Command) []string {
 
 // input reads files that the user names.
 func (a *App) input() *input { return &input{stdin: a.Stdin} }
+
+// takeUnread returns the warnings that were not shown yet, to be shown.
+func (a *App) takeUnread() []string {
+	texts := a.unread
+	a.unread = nil
+	return texts
+}
 
 func (a *App) env(name string) string {
 	value, _ := a.LookupEnv(name)

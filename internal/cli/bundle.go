@@ -167,7 +167,7 @@ func (d *diagnosis) addPlan(ctx context.Context, a *bundle.Archive) error {
 	if d.wishes.image != "" {
 		flags = append(flags, "--image="+stdinName) // it was read, and a pipe has its bytes once
 	}
-	plan := App{Stdin: bytes.NewReader(d.wishes.verify.Data), Stdout: &out, Stderr: &more, LookupEnv: d.app.LookupEnv}
+	plan := App{Stdin: bytes.NewReader(d.wishes.verify.Data), Stdout: &out, Stderr: &more, LookupEnv: d.app.LookupEnv, Environ: d.app.Environ}
 	code := plan.Run(ctx, append([]string{"plan", "--format=json", "--progress=plain"}, flags...))
 	err := a.Add("plan.json", out.String(), fmt.Sprintf("dalirun plan ended with %d", code))
 	if more.Len() > 0 {

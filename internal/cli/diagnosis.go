@@ -33,6 +33,8 @@ type diagnosis struct {
 
 	// The machine; tests have others.
 	diskFree func(path string) (uint64, error)
+	writable func(path string) error
+	owner    func(path string) (uid int, ok bool)
 	on       thisHost
 
 	store   func() (*store.Store, error)      // the cache
@@ -41,18 +43,20 @@ type diagnosis struct {
 	lane    func() (laned, error)             // the error is also that of a lane that cannot be had
 	choice  func() (pick, error)              // with NVIDIA's images: the release; none if a server image is named, which says it
 	found   func() (resolved, error)          // the images, without pulling them
+	planned func() (planned, error)           // what would run
 }
 
 // newDiagnosis returns a diagnosis that ends with ctx, after doctorWithin, or when end is called.
 func (a *App) newDiagnosis(ctx context.Context, w *wishes) (d *diagnosis, end context.CancelFunc) {
 	ctx, end = context.WithTimeoutCause(ctx, doctorWithin, fmt.Errorf("no answer within %s", doctorWithin))
-	d = &diagnosis{app: a, wishes: w, ctx: ctx, diskFree: host.DiskFree, on: a.here()}
+	d = &diagnosis{app: a, wishes: w, ctx: ctx, diskFree: host.DiskFree, writable: host.Writable, owner: host.Owner, on: a.here()}
 	d.store = sync.OnceValues(w.open)
 	d.runtime = sync.OnceValues(func() (container.Runtime, error) { return a.runtime(nil) })
 	d.info = sync.OnceValues(d.askEngine)
 	d.lane = sync.OnceValues(d.settle)
 	d.choice = sync.OnceValues(d.choose)
 	d.found = sync.OnceValues(d.look)
+	d.planned = sync.OnceValues(d.plan)
 	return d, end
 }
 

@@ -40,18 +40,19 @@ type check struct {
 // [diagnosis]. A check that rests on one that failed has nothing to say.
 func (d *diagnosis) checks() []check {
 	return []check{
-		{checkEngine, d.engine},           // it answers, and this user may talk to it
-		{"platform", d.platform},          // the system, and whether it is WSL
-		{checkGPU, d.gpu},                 // those that --gpus names are there, are alike, and may be used
-		{"release", d.release},            // NVIDIA's images of some release run on this driver and GPU
-		{checkContainerGPU, d.containers}, // the container engine can give GPUs to containers
-		{"gpu memory", d.memory},          // there is enough of it to build an engine
-		{checkImages, d.images},           // they can be had, and fit each other and this host
-		{"image disk", d.imageDisk},       // they fit where the container engine stores images
-		{"cache disk", d.cacheDisk},       // what steps make fits
-		{checkPorts, d.ports},             // the usual ones are free, or those named
-		{"weights", d.weights},            // they can be had
-		{"flags", d.flags},                // a run has a use for each that is named
+		{checkEngine, d.engine},             // it answers, and this user may talk to it
+		{"platform", d.platform},            // the system, and whether it is WSL
+		{checkGPU, d.gpu},                   // those that --gpus names are there, are alike, and may be used
+		{"release", d.release},              // NVIDIA's images of some release run on this driver and GPU
+		{checkContainerGPU, d.containers},   // the container engine can give GPUs to containers
+		{"gpu memory", d.memory},            // there is enough of it to build an engine
+		{checkImages, d.images},             // they can be had, and fit each other and this host
+		{"image disk", d.imageDisk},         // they fit where the container engine stores images
+		{"cache disk", d.cacheDisk},         // what steps make can be kept there, and fits
+		{"workspace disk", d.workspaceDisk}, // so do the logs of runs
+		{checkPorts, d.ports},               // the usual ones are free, or those named
+		{"weights", d.weights},              // they can be had
+		{"flags", d.flags},                  // a run has a use for each that is named
 	}
 }
 

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"runtime"
 	"strings"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -14,13 +16,20 @@ import (
 // engine asks the container engine what it is.
 func (d *diagnosis) engine(context.Context) finding {
 	info, err := d.info()
+	if errors.Is(err, container.ErrSettings) {
+		return failed(err, "correct or unset "+d.app.dockerSettings())
+	}
 	if err != nil {
-		return failed(err, "start it: `sudo systemctl start docker`, or in a checkout `go tool task engine`")
+		return failed(err, "start it: `sudo systemctl start docker`, or `sudo dockerd` where there is no systemd; on Debian and Ubuntu `sudo apt-get install docker.io` installs one")
 	}
 	if err := unserved(info); err != nil {
 		return finding{Status: statusWarn, Saw: err.Error(), Remedy: hintOf(err, "")}
 	}
-	return finding{Status: statusOK, Saw: fmt.Sprintf("%s %s (API %s) at %s", info.Name, info.Version, info.APIVersion, info.Endpoint)}
+	negotiated := ""
+	if d.app.env("DOCKER_API_VERSION") != "" {
+		negotiated = ", by DOCKER_API_VERSION"
+	}
+	return finding{Status: statusOK, Saw: fmt.Sprintf("%s %s (API %s%s) at %s", info.Name, info.Version, info.APIVersion, negotiated, info.Endpoint)}
 }
 
 // platform says which system this is. WSL needs care, which a run takes by itself.
@@ -74,7 +83,7 @@ func (d *diagnosis) weights(ctx context.Context) finding {
 	}
 	cache, err := d.store()
 	if err != nil {
-		return failed(err, "name another folder with --cache-dir")
+		return finding{} // the cache's own check says it
 	}
 	switch err := pretrained(ctx, cache, reachable); {
 	case err == nil:

@@ -17,8 +17,6 @@ import (
 const (
 	// localNeed is the disk that the two local images and their build take (seen: 1.8 GB and 1.3 GB, and layers).
 	localNeed = 6 * units.GiB
-	// cacheNeed is the disk that the results of one run take: weights, ONNX, engine.
-	cacheNeed = units.GiB
 
 	whatCouldGo = "`docker system df` and `dalirun gc --dry-run` say what could go"
 )
@@ -34,7 +32,7 @@ func (d *diagnosis) images(ctx context.Context) finding {
 		return finding{}
 	}
 	if _, err := d.store(); err != nil {
-		return failed(err, "name another folder with --cache-dir")
+		return finding{} // the cache's own check says it
 	}
 	found, err := d.found()
 	if err != nil {
@@ -100,29 +98,11 @@ func (d *diagnosis) imageDisk(context.Context) finding {
 		if _, err := os.Stat(dir); err != nil || info.Remote {
 			return finding{}
 		}
-		return d.room(dir, localNeed, "the local images and their build")
+		return d.localRoom(dir)
 	}
 	found, err := d.found()
 	if err != nil {
 		return finding{}
 	}
 	return found.looked.room(info, d.diskFree)
-}
-
-// cacheDisk compares what the steps of one run make with what is free in the cache.
-func (d *diagnosis) cacheDisk(context.Context) finding {
-	return d.room(d.wishes.cache, cacheNeed, "the results of a run")
-}
-
-// room warns if need bytes are not free under path.
-func (d *diagnosis) room(path string, need int64, what string) finding {
-	free, err := d.diskFree(path)
-	if err != nil {
-		return finding{Status: statusWarn, Saw: err.Error()}
-	}
-	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s: %s are free, and %s may need %s", path, bytesize.Format(free), what, bytesize.Format(need))}
-	if free < uint64(need) { //nolint:gosec // a constant
-		f.Status, f.Remedy = statusWarn, whatCouldGo
-	}
-	return f
 }

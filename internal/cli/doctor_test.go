@@ -28,6 +28,7 @@ import (
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/registry/registrytest"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -96,7 +97,7 @@ func find(t *testing.T, findings []finding, name string) finding {
 	return finding{}
 }
 
-// A disk that is too small for the images fails before anything is pulled; one that is too small for results warns.
+// A disk that is too small for the images fails before anything is pulled, and one that is too small for the results before they are made.
 func TestDoctorDiskTooSmall(t *testing.T) {
 	t.Parallel()
 	server := registrytest.New(t)
@@ -110,12 +111,115 @@ func TestDoctorDiskTooSmall(t *testing.T) {
 	if images.Status != statusFail || !strings.HasPrefix(images.Saw, store+", where the container engine stores images, has 476.8 MiB free, and the images have ") || !strings.Contains(images.Remedy, "docker system df") {
 		t.Errorf("images: %+v", images)
 	}
-	cache := find(t, findings, "cache disk")
-	if cache.Status != statusWarn || !strings.Contains(cache.Saw, "476.8 MiB are free, and the results of a run may need 1 GiB") {
-		t.Errorf("cache: %+v", cache)
-	}
 	if err := verdict(findings); exitCode(err) != ExitEnvironment {
 		t.Errorf("the verdict is %v, with %d", err, exitCode(err))
+	}
+}
+
+// What the results of a lane take decides, and only of those that are not there yet. A disk on which they only just fit is a warning.
+func TestDoctorCacheDisk(t *testing.T) {
+	t.Parallel()
+	own := filepath.Join(t.TempDir(), "own.pth")
+	if err := os.WriteFile(own, make([]byte, 3<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const mib = 1 << 20
+	for name, c := range map[string]struct {
+		flags []string
+		lane  steps.Lane
+		there []pipeline.ID
+		free  uint64
+		want  status
+		says  string
+	}{
+		"40 MiB":                 {nil, steps.CPU, nil, 40 * mib, statusFail, "40 MiB are free, and the results that are not there yet take 197.3 MiB"},
+		"just enough":            {nil, steps.CPU, nil, 198 * mib, statusWarn, "198 MiB are free, and the results"},
+		"enough":                 {nil, steps.CPU, nil, 400 * mib, statusOK, "400 MiB are free"},
+		"none left":              {nil, steps.CPU, nil, 0, statusFail, "0 B are free"},
+		"weights are there":      {nil, steps.CPU, []pipeline.ID{steps.IDWeights}, 100 * mib, statusWarn, "take 99"},
+		"all is there":           {nil, steps.CPU, []pipeline.ID{"all"}, 1 * mib, statusOK, "1 MiB are free, and all results are there"},
+		"a small file":           {[]string{"--weights=" + own}, steps.CPU, nil, 103 * mib, statusWarn, "take 102"},
+		"an engine in fp16":      {nil, steps.GPU, nil, 240 * mib, statusFail, "take 247.9 MiB"},
+		"an engine in fp32":      {[]string{"--precision=fp32"}, steps.GPU, nil, 290 * mib, statusFail, "take 298.4 MiB"},
+		"it is not known though": {nil, "", nil, 40 * mib, statusOK, "40 MiB are free"},
+		"nothing is free":        {nil, "", nil, 0, statusFail, "0 B are free"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := diagnose(t, container.Info{}, append([]string{"--weights=random:0"}, c.flags...)...)
+			d.diskFree = func(string) (uint64, error) { return c.free, nil }
+			d.planned = func() (planned, error) {
+				if c.lane == "" {
+					return planned{}, errors.New("no container engine")
+				}
+				source, _, err := d.wishes.weightsSource()
+				o := steps.Options{Lane: c.lane, Precision: release.Precision(d.wishes.precision.value), Weights: source}
+				p := planned{Options: o}
+				for _, s := range steps.For(o, steps.Machine{}, steps.IDVerify) {
+					kind := pipeline.WillRun
+					if slices.Contains(c.there, s.ID()) || slices.Contains(c.there, "all") {
+						kind = pipeline.WillReuse
+					}
+					p.rows = append(p.rows, pipeline.Planned{Step: s.ID(), Verdict: pipeline.Verdict{Kind: kind}})
+				}
+				return p, err
+			}
+			if f := d.cacheDisk(t.Context()); f.Status != c.want || !strings.Contains(f.Saw, c.says) || (f.Status == statusOK) != (f.Remedy == "") {
+				t.Errorf("got %+v, want %s with %q", f, c.want, c.says)
+			}
+		})
+	}
+}
+
+// Folders of somebody else are told of by name, whether this user may write to them or not.
+func TestDoctorFoldersOfOthers(t *testing.T) {
+	t.Parallel()
+	const nobody = 65534
+	denied := func(path string) error { return &fs.PathError{Op: "write", Path: path, Err: fs.ErrPermission} }
+	for name, c := range map[string]struct {
+		flag     string
+		writable func(path string) error
+		owner    int
+		want     status
+		saw, do  string
+	}{
+		"ours":              {"--cache-dir", nil, os.Geteuid(), statusOK, "are free", ""},
+		"another's":         {"--cache-dir", denied, nobody, statusFail, "permission denied; it belongs to user ", "`sudo chown -R "},
+		"another's, by us":  {"--cache-dir", nil, nobody, statusWarn, "belongs to user ", "run dalirun as user "},
+		"ours, without":     {"--workspace", denied, os.Geteuid(), statusFail, "permission denied", "let yourself write there"},
+		"one that is known": {"--workspace", denied, nobody, statusFail, "permission denied; it belongs to user ", "or name another folder with --workspace"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "d")
+			below := filepath.Join(dir, map[string]string{"--cache-dir": "entries", "--workspace": "runs"}[c.flag])
+			if err := os.MkdirAll(below, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			d := diagnose(t, container.Info{}, "--accel=cpu", "--weights=random:0", c.flag+"="+dir)
+			// The folder itself may be ours, as after a run by sudo.
+			d.owner = func(path string) (int, bool) {
+				if path == below {
+					return c.owner, true
+				}
+				return os.Geteuid(), true
+			}
+			if c.writable != nil {
+				d.writable = func(path string) error {
+					if path == below {
+						return c.writable(path)
+					}
+					return nil
+				}
+			}
+			look := d.workspaceDisk
+			if c.flag == "--cache-dir" {
+				look = d.cacheDisk
+			}
+			if f := look(t.Context()); f.Status != c.want || !strings.Contains(f.Saw, c.saw) || !strings.Contains(f.Remedy, c.do) || (c.do == "") != (f.Remedy == "") {
+				t.Errorf("got %+v", f)
+			}
+		})
 	}
 }
 

@@ -3,7 +3,11 @@ package cli
 import (
 	"errors"
 	"io"
+	"io/fs"
+	"maps"
 	"os"
+	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -33,7 +37,7 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			files := reportFiles{junit, html}
-			if err := files.check(); err != nil {
+			if err := files.check(w.reads()); err != nil {
 				return err // before minutes of work, not after
 			}
 			x, err := a.open(cmd.Context(), &w, s)
@@ -55,10 +59,57 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 // reportFiles are the files that a report is written to; no name is no file.
 type reportFiles struct{ junit, html string }
 
-// check makes the files, so that one that cannot be written is told of before the run.
-func (f reportFiles) check() error {
-	nothing := func(io.Writer) error { return nil }
-	return errors.Join(writeFile(f.junit, nothing), writeFile(f.html, nothing))
+// check makes the files, so that one that cannot be written is told of before the run, and empties them: what an older run wrote is not
+// taken for this one's. It refuses one that is both reports, or that the run reads.
+func (f reportFiles) check(reads map[string]string) (err error) {
+	var files, made []string
+	defer func() {
+		for _, name := range made {
+			if err != nil {
+				err = errors.Join(err, os.Remove(name))
+			}
+		}
+	}()
+	for _, r := range []struct{ flag, name string }{{"--junit", f.junit}, {"--html", f.html}} {
+		if r.name == "" {
+			continue
+		}
+		_, missing := os.Stat(r.name)
+		opened, err := os.OpenFile(r.name, os.O_WRONLY|os.O_CREATE, 0o666) //nolint:gosec // as os.Create; a file that the run reads keeps what it holds
+		if err != nil {
+			return reportFault(err)
+		}
+		if errors.Is(missing, fs.ErrNotExist) {
+			made = append(made, r.name)
+		}
+		err = distinct(opened, r.flag, r.name, reads)
+		if err = errors.Join(err, opened.Close()); err != nil {
+			return err
+		}
+		reads[r.flag] = r.name
+		files = append(files, r.name)
+	}
+	for _, name := range files {
+		if err := writeFile(name, func(io.Writer) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// distinct refuses a report on what another flag names, whatever it is called there. Devices and pipes keep nothing, so both reports may go
+// to one.
+func distinct(report *os.File, flag, name string, others map[string]string) error {
+	about, err := report.Stat()
+	if err != nil || !about.Mode().IsRegular() {
+		return err
+	}
+	for _, other := range slices.Sorted(maps.Keys(others)) {
+		if there, err := os.Stat(others[other]); err == nil && os.SameFile(about, there) {
+			return usagef("name another file with "+flag, "%s and %s are the same file: %s", other, flag, name)
+		}
+	}
+	return nil
 }
 
 func (f reportFiles) write(r report.Report) error {
@@ -71,10 +122,22 @@ func writeFile(name string, write func(io.Writer) error) error {
 	}
 	f, err := os.Create(name)
 	if err != nil {
-		return usagef("name a file in a folder that exists", "write the report: %w", err)
+		return reportFault(err)
 	}
 	if err := errors.Join(write(f), f.Close()); err != nil {
 		return pipeline.Faultf(pipeline.Environment, "", "write the report %s: %w", name, err)
 	}
 	return nil
+}
+
+// reportFault is why a report cannot be written, and what its flag has to do with it.
+func reportFault(err error) error {
+	hint := "name a file in a folder that exists"
+	switch {
+	case errors.Is(err, syscall.EISDIR):
+		hint = "name a file, not a folder"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "name a file that you may write"
+	}
+	return usagef(hint, "write the report: %w", err)
 }

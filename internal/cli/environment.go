@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"strings"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/docker"
@@ -13,9 +14,25 @@ import (
 func (a *App) runtime(labels container.Labels) (container.Runtime, error) {
 	r, err := docker.New(docker.Options{Env: a.env, Home: a.env("HOME"), Labels: labels, UID: os.Getuid(), GID: os.Getgid()})
 	if err != nil {
-		return nil, pipeline.Faultf(pipeline.Environment, "correct DOCKER_HOST or DOCKER_CONTEXT, or choose another one with `docker context use`", "%w", err)
+		return nil, pipeline.Faultf(pipeline.Environment, "correct "+a.dockerSettings()+", or choose another one with `docker context use`", "%w", err)
 	}
 	return r, nil
+}
+
+// dockerSettings are the variables that say how the container engine is talked to: those that are set, else those that can be.
+func (a *App) dockerSettings() string {
+	var set []string
+	for _, name := range []string{
+		"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH", "DOCKER_API_VERSION",
+	} {
+		if a.env(name) != "" {
+			set = append(set, name)
+		}
+	}
+	if len(set) == 0 {
+		return "DOCKER_HOST or DOCKER_CONTEXT"
+	}
+	return strings.Join(set, " or ")
 }
 
 // answering returns the container runtime after it has answered, so that one that hangs is found within 2 s.

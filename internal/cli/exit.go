@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -81,6 +83,33 @@ type SignalError struct{ Signal os.Signal }
 // Error names the signal.
 func (e *SignalError) Error() string { return "stopped by " + e.Signal.String() }
 
+// onDisk gives each error of a disk of this host the hint that is about the disk, whatever was said of a flag that it was met with.
+func onDisk(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // of this very error: each of several has its own cause
+		parts := joined.Unwrap()
+		var texts []string
+		for _, part := range parts {
+			texts = append(texts, part.Error())
+		}
+		if strings.Join(texts, "\n") == err.Error() { // those of errors.Join, and of nobody who words them otherwise
+			explained := make([]error, len(parts))
+			for i, part := range parts {
+				explained[i] = onDisk(part)
+			}
+			return errors.Join(explained...)
+		}
+	}
+	hint, ok := remedy.Disk(err)
+	if !ok {
+		return err
+	}
+	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
+		fault.Kind, fault.Hint = pipeline.Environment, hint
+		return err
+	}
+	return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: err}
+}
+
 // exitCode is the code of an error.
 func exitCode(err error) ExitCode {
 	if err == nil {
@@ -114,9 +143,9 @@ func exitCode(err error) ExitCode {
 		}
 	}
 	for _, environment := range []error{
-		container.ErrUnreachable, container.ErrPermission, container.ErrNoGPU, container.ErrNoInit, container.ErrPortTaken,
+		container.ErrUnreachable, container.ErrSettings, container.ErrPermission, container.ErrNoGPU, container.ErrNoInit, container.ErrPortTaken,
 		container.ErrNoSpace, container.ErrDenied, container.ErrRegistry,
-		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, fs.ErrPermission,
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, fs.ErrPermission,
 	} {
 		if errors.Is(err, environment) {
 			return ExitEnvironment

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -36,6 +38,7 @@ func TestExitCode(t *testing.T) {
 		{"shown before", &shownError{fault(pipeline.NotVerified)}, ExitNotVerified},
 
 		{"no engine", fmt.Errorf("list containers: %w", container.ErrUnreachable), ExitEnvironment},
+		{"settings", fmt.Errorf("ask: %w", container.ErrSettings), ExitEnvironment},
 		{"no permission", container.ErrPermission, ExitEnvironment},
 		{"no GPU", container.ErrNoGPU, ExitEnvironment},
 		{"port taken", container.ErrPortTaken, ExitEnvironment},
@@ -43,6 +46,7 @@ func TestExitCode(t *testing.T) {
 		{"denied", container.ErrDenied, ExitEnvironment},
 		{"registry", container.ErrRegistry, ExitEnvironment},
 		{"disk full", &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, ExitEnvironment},
+		{"broken disk", &os.PathError{Op: "read", Path: "x", Err: syscall.EIO}, ExitEnvironment},
 		{"read-only disk", &os.PathError{Op: "mkdir", Path: "x", Err: syscall.EROFS}, ExitEnvironment},
 
 		{"Ctrl-C", signal(os.Interrupt), ExitSIGINT},
@@ -61,6 +65,57 @@ func TestExitCode(t *testing.T) {
 	}
 }
 
+// Where a disk is at fault, nothing else is said to be, and each of several errors keeps its own hint.
+func TestOnDisk(t *testing.T) {
+	t.Parallel()
+	full := &os.PathError{Op: "write", Path: "/cache/x", Err: syscall.ENOSPC}
+	const hint = "free space on the disk of /cache/x"
+	for name, c := range map[string]struct {
+		err   error
+		hints []string // of each fault
+		text  string
+	}{
+		"none":             {nil, nil, ""},
+		"another":          {pipeline.Faultf(pipeline.Usage, "use a flag", "x"), []string{"use a flag"}, "x"},
+		"by itself":        {full, []string{hint}, full.Error()},
+		"of a step":        {&pipeline.StepError{Step: "weights", Err: full}, []string{hint}, "weights: " + full.Error()},
+		"met with a flag":  {&pipeline.StepError{Step: "weights", Err: pipeline.Faultf(pipeline.Usage, "use a flag", "read: %w", full)}, []string{hint}, "weights: read: " + full.Error()},
+		"beside another":   {errors.Join(pipeline.Faultf(pipeline.Environment, "use a flag", "x"), full), []string{"use a flag", hint}, "x\n" + full.Error()},
+		"worded by itself": {fmt.Errorf("a: %w, b: %w", full, errors.New("y")), []string{hint}, "a: " + full.Error() + ", b: y"},
+	} {
+		got := onDisk(c.err)
+		if got == nil || c.err == nil {
+			if got != nil || c.err != nil {
+				t.Errorf("%s: %v", name, got)
+			}
+			continue
+		}
+		parts := []error{got}
+		if joined, ok := got.(interface{ Unwrap() []error }); ok { // of this very error
+			parts = joined.Unwrap()
+		}
+		if got.Error() != c.text || len(parts) != len(c.hints) {
+			t.Errorf("%s: %q", name, got)
+			continue
+		}
+		for i, part := range parts {
+			if f, ok := errors.AsType[*pipeline.Fault](part); !ok || !strings.HasPrefix(f.Hint, c.hints[i]) || c.hints[i] == hint && f.Kind != pipeline.Environment {
+				t.Errorf("%s: %q has %+v, want the hint %q", name, part, f, c.hints[i])
+			}
+		}
+	}
+}
+
+// The steps of a run have it by then: their events and the reports say it too.
+func TestRunnerExplainsDisks(t *testing.T) {
+	t.Parallel()
+	x := session{wishes: &wishes{}}
+	err := x.runner(nil).Explain(&os.PathError{Op: "rename", Path: "/cache/x", Err: syscall.EDQUOT})
+	if f, ok := errors.AsType[*pipeline.Fault](err); !ok || !strings.HasPrefix(f.Hint, "free space in your quota on the disk of /cache/x") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Scripts depend on the numbers.
 func TestExitCodesArePinned(t *testing.T) {
 	t.Parallel()
@@ -74,4 +129,8 @@ func TestExitCodesArePinned(t *testing.T) {
 			t.Errorf("exit code %d is %+v, want %d with a meaning", i, c, want[i])
 		}
 	}
+}
+
+func matches(pattern, text string) bool {
+	return regexp.MustCompile(`(?m)` + pattern).MatchString(text)
 }

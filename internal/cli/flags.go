@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/agext/levenshtein"
+	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
@@ -47,6 +48,47 @@ func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file stri
 		}
 	})
 	return errors.Join(errs...)
+}
+
+// unread are warnings of settings that look like some of ours and are none: variables with our prefix that are no flag's, and files whose
+// names only resemble that of the configuration.
+func unread(root *cobra.Command, environ []string, file string) []string {
+	var texts []string
+	for _, other := range []string{"dalirun.yml", "." + file, ".dalirun.yml", "dalirun.json", "dalirun.toml", "Dalirun.yaml", "Dalirun.yml"} {
+		about, err := os.Stat(other)
+		if err != nil || !about.Mode().IsRegular() {
+			continue
+		}
+		read, err := os.Stat(file)
+		switch {
+		case err != nil:
+			texts = append(texts, other+" is not read: the configuration is called "+file)
+		case !os.SameFile(about, read): // a link, or a file system that knows no capitals
+			texts = append(texts, other+" is not read: "+file+" is")
+		}
+	}
+	var known []string
+	for _, flag := range flagNames(root) {
+		known = append(known, envName(flag))
+	}
+	slices.Sort(environ)
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		if !strings.HasPrefix(name, envPrefix) || value == "" || slices.Contains(known, name) || slices.Contains(scriptVariables(), name) {
+			continue
+		}
+		text := name + " is not read: no flag has that name"
+		if near := nearest(name, known); near != "" {
+			text += "; " + near
+		}
+		texts = append(texts, text)
+	}
+	return texts
+}
+
+// scriptVariables are those that the scripts of a checkout read, beside which dalirun runs.
+func scriptVariables() []string {
+	return []string{"DALIRUN_DEBIAN_MIRROR", "DALIRUN_ENGINE_START_SECONDS", "DALIRUN_PULL_SECONDS", "DALIRUN_SCRIPT_ROOT"}
 }
 
 func set(cmd *cobra.Command, f *pflag.Flag, value, from string) error {
@@ -129,7 +171,7 @@ func flagNames(root *cobra.Command) []string {
 func nearest(word string, known []string) string {
 	best, distance := "", len(word)/3+2
 	for _, k := range known {
-		if d := levenshtein.Distance(strings.ToLower(word), k, nil); d < distance {
+		if d := levenshtein.Distance(strings.ToLower(word), strings.ToLower(k), nil); d < distance {
 			best, distance = k, d
 		}
 	}
@@ -188,4 +230,39 @@ func (n *number) Set(s string) error {
 	}
 	n.value = v
 	return nil
+}
+
+// memorySize is a flag with a number of bytes in a range, as in 8g.
+type memorySize struct{ value, low, high int64 }
+
+// String returns the value as it is written.
+func (m *memorySize) String() string { return writtenBytes(m.value) }
+
+// Type names the range in the help.
+func (m *memorySize) Type() string { return writtenBytes(m.low) + ".." + writtenBytes(m.high) }
+
+// Set takes a size in the range, in the units of docker run --memory.
+func (m *memorySize) Set(s string) error {
+	v, err := units.RAMInBytes(s)
+	if err != nil {
+		return fmt.Errorf("%q is no size, as in 8g", s)
+	}
+	if v < m.low || v > m.high {
+		return fmt.Errorf("%s is out of range; the nearest is %s (%s to %s)", s, writtenBytes(min(max(v, m.low), m.high)), writtenBytes(m.low), writtenBytes(m.high))
+	}
+	m.value = v
+	return nil
+}
+
+// writtenBytes is n in the largest unit that shows it whole.
+func writtenBytes(n int64) string {
+	for _, unit := range []struct {
+		bytes  int64
+		letter string
+	}{{units.GiB, "g"}, {units.MiB, "m"}, {units.KiB, "k"}} {
+		if n%unit.bytes == 0 {
+			return fmt.Sprintf("%d%s", n/unit.bytes, unit.letter)
+		}
+	}
+	return fmt.Sprintf("%db", n)
 }

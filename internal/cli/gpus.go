@@ -137,7 +137,7 @@ const toolkitHook = "nvidia-container-runtime-hook"
 
 const (
 	installToolkit = "`sudo apt-get install -y nvidia-container-toolkit && sudo nvidia-ctk runtime configure --runtime=docker && " +
-		"sudo systemctl restart docker` (docs/gpu.md says where the package comes from), or --accel cpu"
+		"sudo systemctl restart docker` (https://docs.nvidia.com/datacenter/cloud-native/container-toolkit says where the package comes from), or --accel cpu"
 	renewCDI  = "`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, then restart the container engine"
 	podmanCDI = "`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`, or --accel cpu"
 )

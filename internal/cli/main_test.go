@@ -30,6 +30,6 @@ func runDalirun() {
 		signal.Reset(watched...)
 		cancel(&SignalError{Signal: first})
 	}()
-	app := App{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, root: fstest.MapFS{}} // without what this machine has of a GPU
+	app := App{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, Environ: os.Environ, root: fstest.MapFS{}} // without what this machine has of a GPU
 	os.Exit(int(app.Run(ctx, os.Args[1:])))
 }

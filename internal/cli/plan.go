@@ -31,6 +31,9 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 			if err != nil {
 				return err
 			}
+			for _, text := range a.takeUnread() {
+				x.warn(text)
+			}
 			if x.options.Images == steps.Local { // of NVIDIA's, the plan itself has them
 				for _, doubt := range x.options.Doubts {
 					x.warn(doubt)
@@ -40,6 +43,7 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 				x.warn("e2e and serve would refuse: " + err.Error() + "; " + hintOf(err, ""))
 			}
 			x.resolveWeights(cmd.Context())
+			x.lookFirst(cmd.Context())
 			plan, err := x.runner(nil).Plan(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))
 			if err == nil {
 				err = x.writePlan(plan, s.format.value)
@@ -53,15 +57,22 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 }
 
 func (x *session) writePlan(plan []pipeline.Planned, format string) error {
-	images := x.options.imagesPlan()
+	images, facts := x.options.imagesPlan(), x.options.facts()
+	if x.first != "" {
+		facts[factFirst] = x.first
+	}
 	if format == "json" {
 		return writeJSON(x.app.Stdout, struct {
 			Facts  map[string]string  `json:"facts"`
 			Images *imagesPlan        `json:"images,omitempty"`
 			Steps  []pipeline.Planned `json:"steps"`
-		}{x.options.facts(), images, plan})
+		}{facts, images, plan})
 	}
-	fmt.Fprintf(x.app.Stdout, "lane %s (%s), images %s, weights %s\n\n", x.options.Lane, printable.Line(x.options.LaneReason), x.options.Images, printable.Line(weightsName(x.options.Weights)))
+	fmt.Fprintf(x.app.Stdout, "lane %s (%s), images %s, weights %s\n", x.options.Lane, printable.Line(x.options.LaneReason), x.options.Images, printable.Line(weightsName(x.options.Weights)))
+	if x.first != "" {
+		fmt.Fprintf(x.app.Stdout, "a run would be the first in this workspace: %s\n", x.first)
+	}
+	fmt.Fprintln(x.app.Stdout)
 	t := tabwriter.NewWriter(x.app.Stdout, 0, 0, 2, ' ', 0)
 	if images != nil {
 		images.write(t)

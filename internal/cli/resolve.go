@@ -143,6 +143,9 @@ func (w *wishes) weightsSource() (source steps.WeightsSource, auto bool, err err
 		return source, false, usagef(nearest(w.weights, []string{"pretrained", "auto", "random:0"}),
 			"--weights: %q is none of pretrained, auto, random:SEED or a file", w.weights)
 	}
+	if errors.Is(err, os.ErrPermission) {
+		return source, false, pipeline.Faultf(pipeline.Environment, "let yourself enter its folder: `ls -ld` shows whose it is", "--weights: %w", err)
+	}
 	if err != nil {
 		return source, false, pipeline.Faultf(pipeline.Environment, "name a PyTorch state dict of ResNet50, or use --weights pretrained", "--weights: %w", err)
 	}
@@ -220,12 +223,13 @@ func (l laned) settleImages(ctx context.Context, w *wishes, runtime container.Ru
 	if r.Lane == steps.CPU {
 		r.Precision = release.FP32 // ONNX Runtime computes what is in the ONNX model
 	}
-	r.OptBatch = optBatch(w)
 	if r.Images == steps.NGC {
 		err := settleNGC(ctx, w, runtime, memo, info, l.host, &r)
+		r.OptBatch = optBatch(w, r.Release) // which a server image may say
 		r.doubtUnused(w)
 		return r, err
 	}
+	r.OptBatch = optBatch(w, r.Release)
 	r.doubtUnused(w)
 	var err error
 	r.BaseImage, err = pickBase(ctx, runtime, w.baseImage)
@@ -246,12 +250,12 @@ func imageSource(w *wishes, lane steps.Lane) steps.Source {
 	return steps.Source(w.images.value)
 }
 
-// optBatch is the batch size that was asked for, or the usual one.
-func optBatch(w *wishes) int {
+// optBatch is the batch size that was asked for, or the usual one of the release that is taken.
+func optBatch(w *wishes, taken release.Release) int {
 	switch {
 	case w.optBatch.value != 0:
 		return w.optBatch.value
-	case w.release == tutorialRelease:
+	case taken.Tag == tutorialRelease:
 		return 1
 	default:
 		return min(usualOptBatch, w.maxBatch.value)
@@ -270,7 +274,7 @@ func pickBase(ctx context.Context, runtime container.Runtime, asked string) (str
 	if asked != "" {
 		return asked, nil
 	}
-	for _, ref := range []string{baseImage, madeBaseImage} {
+	for _, ref := range []string{baseImage, steps.MadeBaseImage} {
 		_, err := runtime.Image(ctx, ref)
 		if err == nil || !errors.Is(err, container.ErrNotFound) {
 			return ref, err

@@ -591,6 +591,13 @@ func appIn(env map[string]string, stdout, stderr io.Writer) *App {
 	return &App{
 		Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr, root: fstest.MapFS{},
 		LookupEnv: func(name string) (string, bool) { value, ok := env[name]; return value, ok },
+		Environ: func() []string {
+			var all []string
+			for name, value := range env {
+				all = append(all, name+"="+value)
+			}
+			return all
+		},
 	}
 }
 

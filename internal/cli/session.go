@@ -65,6 +65,7 @@ type session struct {
 	runtime container.Runtime
 	lock    *owner.Lock
 	runID   string
+	first   string // what the first run of a workspace gets and makes; empty for any other
 
 	sink      pipeline.Sink
 	renderer  ui.Renderer
@@ -116,7 +117,7 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(w.workspace, 0o755); err != nil { //nolint:gosec // a folder of the user's project
+	if err := owner.MakeWorkspace(w.workspace); err != nil {
 		return nil, errors.Join(pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace", "make the workspace: %w", err), x.close())
 	}
 	if err := w.checkWorkspace(); err != nil { // somebody may have made it just before
@@ -129,10 +130,14 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 	x.collector = newCollector()
 	x.sink = ui.Tee(x.renderer, x.logs, x.collector, &x.ended)
 	x.sweep(ctx)
+	for _, text := range a.takeUnread() {
+		x.warn(text)
+	}
 	for _, doubt := range x.options.Doubts {
 		x.warn(doubt)
 	}
 	x.resolveWeights(ctx)
+	x.lookFirst(ctx)
 	return x, nil
 }
 
@@ -181,7 +186,7 @@ func (x *session) warn(text string) {
 
 // machine is what the steps work with.
 func (x *session) machine() steps.Machine {
-	m := steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}, Timings: x.store}
+	m := steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}, Timings: x.store, Memory: x.wishes.memory.value}
 	if x.options.Lane == steps.GPU {
 		m.GPUMemory = x.gpuMemory
 	}
@@ -208,15 +213,19 @@ func (x *session) gpuMemory(ctx context.Context) (steps.GPUMemory, error) {
 
 // runner runs steps or plans them. It calls then, which may be nil, while everything that they started stands.
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
+	facts := x.options.facts()
+	if x.first != "" {
+		facts[factFirst] = x.first
+	}
 	return &pipeline.Runner{
-		RunID: x.runID, Workspace: x.wishes.workspace, Store: x.store, Sink: x.sink,
-		Facts: x.options.facts(), Force: x.wishes.forced(), Cleanup: cleanup, Then: then,
+		RunID: x.runID, Workspace: x.wishes.workspace, Store: x.store, Sink: x.sink, First: x.first != "", Reasons: steps.Reasons,
+		Facts: facts, Force: x.wishes.forced(), Cleanup: cleanup, Explain: onDisk, Then: then,
 	}
 }
 
 // finish shows err, closes everything and returns the error for the exit code.
 func (x *session) finish(err error) error {
-	err = errors.Join(err, x.close())
+	err = onDisk(errors.Join(err, x.close()))
 	if err == nil {
 		return nil
 	}

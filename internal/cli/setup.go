@@ -85,6 +85,7 @@ func (a *App) refused(err error, s shown) error {
 
 // notBegun is the report of a run that did not begin.
 func notBegun(err error) report.Report {
+	err = onDisk(err)
 	c := newCollector()
 	now := time.Now().UTC()
 	c.Emit(pipeline.Event{Time: now, Payload: pipeline.RunStarted{}})

@@ -2,24 +2,32 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
+	"syscall"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
+// baseImage is what the local images are built on.
+const baseImage = "debian:bookworm-slim"
+
 const (
-	// baseImage is what the local images are built on.
-	baseImage = "debian:bookworm-slim"
-	// madeBaseImage is what scripts/base-image.sh makes from Debian's packages where baseImage cannot be pulled.
-	madeBaseImage = "dalirun/debian-base:bookworm"
+	// leastMemory leaves room for an interpreter, PyTorch and a few copies of the model's 100 MB. What needs more is killed, and told so.
+	leastMemory = units.GiB
+	// mostMemory is more than the machines have that GPUs are in.
+	mostMemory = 4 * units.TiB
 )
 
 // place says where things are kept.
@@ -31,12 +39,12 @@ type place struct {
 }
 
 func (p *place) flags(a *App, cmd *cobra.Command) {
-	cmd.Flags().StringVar(&p.workspace, "workspace", ".dalirun", "folder of this project's runs, logs and server")
+	cmd.Flags().StringVar(&p.workspace, "workspace", owner.DefaultWorkspace, "folder of this project's runs, logs and server")
 	p.usual = a.cacheDir()
 	cmd.Flags().StringVar(&p.cache, "cache-dir", p.usual, "folder of what steps made, shared by all workspaces")
 }
 
-// resolve makes the folders absolute, and refuses those that another user of the host could alter.
+// resolve makes the folders absolute, and refuses those that another user of the host could alter or that hold something else.
 func (p *place) resolve() error {
 	for _, dir := range []*string{&p.workspace, &p.cache} {
 		abs, err := filepath.Abs(*dir)
@@ -45,10 +53,19 @@ func (p *place) resolve() error {
 		}
 		*dir = abs
 	}
+	if p.workspace == p.cache {
+		return usagef("name two folders", "--workspace and --cache-dir are both %s", p.cache)
+	}
 	if err := p.checkWorkspace(); err != nil {
 		return err
 	}
-	return p.settleCache()
+	if err := p.settleCache(); err != nil {
+		return err
+	}
+	return errors.Join(
+		refuseFolder("--workspace", p.workspace, owner.DefaultWorkspace, owner.CheckWorkspace(p.workspace)),
+		refuseFolder("--cache-dir", p.cache, "dalirun", store.CheckFolder(p.cache)),
+	)
 }
 
 func (p *place) checkWorkspace() error {
@@ -56,6 +73,18 @@ func (p *place) checkWorkspace() error {
 		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --workspace", "the workspace %s is not safe: %w", p.workspace, err)
 	}
 	return nil
+}
+
+// refuseFolder is err where the flag named the wrong thing. What the machine has against the folder is found out where it is used.
+func refuseFolder(flag, dir, own string, err error) error {
+	switch {
+	case errors.Is(err, owner.ErrNotWorkspace), errors.Is(err, store.ErrNotCache):
+		return usagef("name a folder of its own, as in "+flag+" "+filepath.Join(dir, own), "%s: %w", flag, err)
+	case errors.Is(err, syscall.ENOTDIR):
+		return usagef("name a folder", "%s: %s is no folder", flag, dir)
+	default:
+		return nil
+	}
 }
 
 // wishes are what a user asks of a run. Much of it may be "auto".
@@ -69,6 +98,7 @@ type wishes struct {
 	baseImage, buildNetwork  string
 	weights, image, gpus     string
 	optBatch, maxBatch       *number
+	memory                   *memorySize
 	http, grpc, metrics      *number
 	readyTimeout             time.Duration
 	force                    []string
@@ -84,6 +114,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	w.images = &choice{"auto", []string{"auto", string(steps.NGC), string(steps.Local)}}
 	w.precision = &choice{string(release.FP16), []string{string(release.FP16), string(release.FP32)}}
 	w.optBatch, w.maxBatch = &number{0, 0, 256}, &number{256, 1, 256}
+	w.memory = &memorySize{steps.DefaultMemory, leastMemory, mostMemory}
 	w.http, w.grpc, w.metrics = &number{0, 0, 65535}, &number{0, 0, 65535}, &number{0, 0, 65535}
 	f := cmd.Flags()
 	w.command, w.set = cmd.Name(), f
@@ -94,19 +125,29 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringVar(&w.registry, "registry", release.DefaultRegistry, "HOST or HOST/PREFIX that has nvidia/pytorch and nvidia/tritonserver")
 	f.StringVar(&w.exporterImage, "exporter-image", "", "image with PyTorch, of any name, instead of the release's")
 	f.StringVar(&w.serverImage, "server-image", "", "image with tritonserver, of any name, instead of the release's; its environment says its release")
-	f.StringVar(&w.baseImage, "base-image", "", "Debian 12 image under the local images (default "+baseImage+", or "+madeBaseImage+" if only that is here)")
+	f.StringVar(&w.baseImage, "base-image", "", "Debian 12 image under the local images (default "+baseImage+", or "+steps.MadeBaseImage+" if only that is here)")
 	f.StringVar(&w.buildNetwork, "build-network", "host", "network of local image builds; empty is the container engine's default")
 	f.StringVar(&w.weights, "weights", "pretrained", "pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
 	f.StringVar(&w.image, "image", "", "picture to verify with (default a cup of coffee that dalirun carries)")
 	f.Var(w.precision, "precision", "arithmetic of the engine (gpu lane)")
 	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for; 0 is 64 or the largest, and 1 with release 21.07, as in the tutorial")
 	f.Var(w.maxBatch, "max-batch", "largest batch size")
+	f.Var(w.memory, "memory", "memory limit of each container of a run, the server's too; image builds have none")
 	f.StringVar(&w.gpus, "gpus", "all", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")
 	f.Var(w.http, "http-port", "host port for HTTP; 0 is 8000 if it is free, else a free one")
 	f.Var(w.grpc, "grpc-port", "host port for gRPC; 0 is 8001 if it is free, else a free one")
 	f.Var(w.metrics, "metrics-port", "host port for metrics; 0 is 8002 if it is free, else a free one")
 	f.DurationVar(&w.readyTimeout, "ready-timeout", 5*time.Minute, "how long tritonserver may take to be live, and each model to load")
 	f.StringSliceVar(&w.force, "force", nil, "steps to run again although their results are stored; \"all\" is every one")
+}
+
+// reads are the files that a run with these wishes reads, by what names them. One that is not there is among them.
+func (w *wishes) reads() map[string]string {
+	files := map[string]string{configFile: configFile, "--weights": w.weights}
+	if w.image != "" {
+		files["--image"] = w.image
+	}
+	return files
 }
 
 // readPicture reads and checks the picture to verify with.

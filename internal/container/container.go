@@ -18,6 +18,8 @@ import (
 var (
 	// ErrUnreachable: no container runtime answers at the endpoint.
 	ErrUnreachable = errors.New("container engine does not answer")
+	// ErrSettings: it is there, but what the user's environment says of how to talk to it is wrong.
+	ErrSettings = errors.New("the container engine cannot be talked to as the environment says")
 	// ErrPermission: it is there, but this user may not talk to it.
 	ErrPermission = errors.New("permission denied")
 	// ErrNotFound: no such image or container, here or (for Pull) in the registry.

@@ -40,6 +40,32 @@ func TestDiskFree(t *testing.T) {
 	}
 }
 
+// What nobody forbids root, others are forbidden: see TestOnSmallDisk of internal/cli, which is another user there.
+func TestWritable(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{dir, filepath.Join(dir, "not", "yet", "there"), "."} {
+		if err := host.Writable(path); err != nil {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	for _, path := range []string{file, filepath.Join(file, "x")} {
+		if err := host.Writable(path); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if uid, ok := host.Owner(file); !ok || uid != os.Getuid() {
+		t.Errorf("%s belongs to %d, %t", file, uid, ok)
+	}
+	if _, ok := host.Owner(filepath.Join(dir, "not")); ok {
+		t.Error("what is not there has an owner")
+	}
+}
+
 func TestWSL(t *testing.T) {
 	t.Parallel()
 	tests := map[string]bool{

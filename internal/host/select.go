@@ -61,7 +61,7 @@ func (g GPUs) Select(gpus string) ([]GPU, error) {
 	var chosen []GPU
 	switch {
 	case count > len(g.Devices):
-		return nil, fmt.Errorf("%d GPUs are asked for, there is %d: %s", count, len(g.Devices), g.list())
+		return nil, fmt.Errorf("%s asked for: %s", are(count, "GPU"), g.list())
 	case len(names) > 0:
 		chosen, err = g.named(names)
 	default:
@@ -104,7 +104,7 @@ func (g GPUs) visible(chosen []GPU) error {
 	if part < 0 || len(chosen) == 1 {
 		return nil
 	}
-	const sentence = "%d GPUs are asked for, and %s: name one, as in --gpus device=%s; there is %s"
+	const sentence = "%d GPUs are asked for, and %s: name one, as in --gpus device=%s; %s"
 	branch, _, _ := strings.Cut(g.Driver, ".")
 	if number, err := strconv.Atoi(branch); err != nil || number < 570 {
 		return fmt.Errorf(sentence, len(chosen), "with drivers before R570 a program that gets a MIG instance sees nothing else", chosen[part].Address(), g.list())
@@ -150,7 +150,7 @@ func (g GPUs) find(name string) ([]GPU, error) {
 			return []GPU{d}, nil
 		}
 	}
-	return nil, fmt.Errorf("there is no GPU %s: there is %s", name, g.list())
+	return nil, fmt.Errorf("there is no GPU %s: %s", name, g.list())
 }
 
 // begins says whether name is a UUID or its first letters, so many that it is no chance.
@@ -174,27 +174,52 @@ func (g GPU) parts() ([]GPU, error) {
 	return parts, nil
 }
 
+// list says which GPUs and instances there are, each by what names it after --gpus device=: "there are GPU 0 (H100, GPU-…) and GPU 1 (…)".
 func (g GPUs) list() string {
 	var parts []string
 	for _, d := range g.Devices {
-		parts = append(parts, describe(strconv.Itoa(d.Index), d.Name, d.UUID))
+		parts = append(parts, describe("GPU "+strconv.Itoa(d.Index), d.Name, d.UUID))
 		for _, i := range d.Instances {
-			parts = append(parts, describe(fmt.Sprintf("%d:%d", d.Index, i.Index), "MIG "+i.Profile, i.UUID))
+			parts = append(parts, describe(fmt.Sprintf("instance %d:%d", d.Index, i.Index), "MIG "+i.Profile, i.UUID))
 		}
 	}
-	for _, d := range g.Also {
-		parts = append(parts, d.UUID)
+	var also string // which of them these name is not known
+	if len(g.Also) > 0 {
+		uuids := make([]string, len(g.Also))
+		for i, d := range g.Also {
+			uuids[i] = d.UUID
+		}
+		also = ", by UUID " + strings.Join(uuids, ", ")
 	}
-	return strings.Join(parts, ", ")
+	switch len(parts) {
+	case 0:
+		return "there is none"
+	case 1:
+		return "there is only " + parts[0] + also
+	default:
+		return "there are " + strings.Join(parts[:len(parts)-1], ", ") + " and " + parts[len(parts)-1] + also
+	}
 }
 
 // describe leaves out what is not known, as of GPUs of another host.
-func describe(index, name, uuid string) string {
+func describe(what, name, uuid string) string {
+	var known []string
 	if name = strings.TrimSpace(name); name != "" && name != "MIG" {
-		index += " " + name
+		known = append(known, name)
 	}
 	if uuid != "" {
-		index += " (" + uuid + ")"
+		known = append(known, uuid)
 	}
-	return index
+	if len(known) == 0 {
+		return what
+	}
+	return what + " (" + strings.Join(known, ", ") + ")"
+}
+
+// are is "1 GPU is" or "3 GPUs are".
+func are(count int, what string) string {
+	if count == 1 {
+		return "1 " + what + " is"
+	}
+	return fmt.Sprintf("%d %ss are", count, what)
 }

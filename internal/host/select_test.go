@@ -19,6 +19,8 @@ func TestSelect(t *testing.T) {
 		{Index: 0, UUID: "GPU-aaaa1111", Name: "H100", Compute: "9.0"},
 		{Index: 1, UUID: "GPU-cccc3333", Name: "T4", Compute: "7.5"},
 	}}
+	one, none := host.GPUs{Devices: alike.Devices[:1]}, host.GPUs{}
+	nameless := host.GPUs{Devices: []host.GPU{{Index: 0}, {Index: 1}, {Index: 2}}} // as of a container engine on another host
 	for _, c := range []struct {
 		gpus string
 		of   host.GPUs
@@ -35,8 +37,14 @@ func TestSelect(t *testing.T) {
 		{`device=1,capabilities=utility`, alike, []int{1}, ""},
 		{"device=1", mixed, []int{1}, ""},
 		{"all", mixed, nil, "unlike GPUs"},
-		{"3", alike, nil, "3 GPUs are asked for, there is 2"},
-		{"device=7", alike, nil, "there is no GPU 7: there is 0 H100 (GPU-aaaa1111), 1 H100"},
+		{"3", alike, nil, "3 GPUs are asked for: there are GPU 0 (H100, GPU-aaaa1111) and GPU 1 (H100, GPU-bbbb2222)"},
+		{"2", one, nil, "2 GPUs are asked for: there is only GPU 0 (H100, GPU-aaaa1111)"},
+		{"1", none, nil, "1 GPU is asked for: there is none"},
+		{"device=7", alike, nil, "there is no GPU 7: there are GPU 0 (H100, GPU-aaaa1111) and GPU 1 (H100, GPU-bbbb2222)"},
+		{"device=7", one, nil, "there is no GPU 7: there is only GPU 0 (H100, GPU-aaaa1111)"},
+		{"device=7", none, nil, "there is no GPU 7: there is none"},
+		{"device=7", nameless, nil, "there is no GPU 7: there are GPU 0, GPU 1 and GPU 2"},
+		{"all", mixed, nil, "the model that it was built on: there are GPU 0 (H100, GPU-aaaa1111) and GPU 1 (T4, GPU-cccc3333)"},
 		{"device=GPU-0000", alike, nil, "there is no GPU GPU-0000"},
 		{"", alike, nil, "is none of"},
 		{"0", alike, nil, "is none of"},

@@ -54,7 +54,7 @@ func Open(dir string) (*Store, error) {
 		return nil, fmt.Errorf("find the cache folder: %w", err)
 	}
 	s := &Store{dir: dir}
-	for _, sub := range []string{"entries", "tmp", "locks", "pins", "last", "refs", "timings"} {
+	for _, sub := range folders() {
 		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("make the cache folder: %w", err)
 		}

@@ -49,7 +49,7 @@ func story() []told {
 		{0, "server-image", pipeline.Started{}},
 		{s / 2, "server-image", pipeline.Progress{Text: "pulling", Current: 100e6, Total: 200e6, Unit: "B"}},
 		{s, "export-onnx", pipeline.Decided{Verdict: pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{
-			{Fact: "argv", Was: "--opset 13", Is: "--opset 17"}, {Fact: "script", Is: "abc"},
+			{Fact: "argv", Was: "--opset 13", Is: "--opset 17"}, {Fact: "script", Is: "abcdefghijkl"},
 		}}}},
 		{s, "export-onnx", pipeline.Started{}},
 		{2 * s, "export-onnx", pipeline.Line{Text: "\x1b[31mloading\x1b[0m\rloaded  100%\x07"}},

@@ -28,6 +28,9 @@ import (
 // APIVersion is what the engine speaks: that of Debian 12's Docker Engine 20.10.
 const APIVersion = "1.41"
 
+// minAPIVersion is the oldest that it takes.
+const minAPIVersion = "1.12"
+
 // Engine is a Docker Engine that ends with its test.
 type Engine struct {
 	fake   *containertest.Fake
@@ -151,7 +154,7 @@ func (e *Engine) note(r *http.Request) {
 	e.requests = append(e.requests, text)
 }
 
-func versionPrefix() *regexp.Regexp { return regexp.MustCompile(`^/v\d+\.\d+/`) }
+func versionPrefix() *regexp.Regexp { return regexp.MustCompile(`^/v(\d+\.\d+)/`) }
 
 // entry is a container of the engine.
 type entry struct {

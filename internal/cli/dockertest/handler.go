@@ -42,9 +42,30 @@ func (e *Engine) handler() http.Handler {
 		e.note(r)
 		w.Header().Set("Api-Version", APIVersion)
 		w.Header().Set("Ostype", "linux")
+		if asked := versionPrefix().FindStringSubmatch(r.URL.Path); asked != nil {
+			switch { // the engine's words
+			case newer(asked[1], APIVersion):
+				fail(w, http.StatusBadRequest, fmt.Errorf("client version %s is too new. Maximum supported API version is %s", asked[1], APIVersion))
+				return
+			case newer(minAPIVersion, asked[1]):
+				fail(w, http.StatusBadRequest, fmt.Errorf("client version %s is too old. Minimum supported API version is %s, "+
+					"please upgrade your client to a newer version", asked[1], minAPIVersion))
+				return
+			}
+		}
 		r.URL.Path = versionPrefix().ReplaceAllString(r.URL.Path, "/")
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// newer says whether a version of the API is newer than another. The first number of all is 1.
+func newer(a, b string) bool {
+	minor := func(version string) int {
+		_, digits, _ := strings.Cut(version, ".")
+		n, _ := strconv.Atoi(digits) // the path was matched before
+		return n
+	}
+	return minor(a) > minor(b)
 }
 
 func (*Engine) ping(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "OK") }
@@ -56,7 +77,7 @@ func (e *Engine) version(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, map[string]any{
-		"Version": about.Version, "ApiVersion": APIVersion, "MinAPIVersion": "1.12", "Os": "linux", "Arch": runtime.GOARCH,
+		"Version": about.Version, "ApiVersion": APIVersion, "MinAPIVersion": minAPIVersion, "Os": "linux", "Arch": runtime.GOARCH,
 		"Components": []map[string]any{{"Name": "Engine", "Version": about.Version}},
 	})
 }

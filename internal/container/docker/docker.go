@@ -46,7 +46,7 @@ type Options struct {
 	// Host is the engine's endpoint, such as unix:///run/docker.sock. Empty means what Docker's own CLI takes:
 	// DOCKER_HOST, DOCKER_CONTEXT, the current context of its configuration, its default socket.
 	Host string
-	// Env looks up DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG, DOCKER_CERT_PATH, DOCKER_TLS and DOCKER_TLS_VERIFY.
+	// Env looks up DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG, DOCKER_CERT_PATH, DOCKER_TLS, DOCKER_TLS_VERIFY and DOCKER_API_VERSION.
 	// Nil means that none of them is set.
 	Env func(name string) string
 	// Home is the user's home folder: Docker's configuration is in .docker there unless DOCKER_CONFIG says otherwise.
@@ -65,7 +65,8 @@ type Runtime struct {
 	config    *configfile.ConfigFile
 	options   Options
 	endpoint  string
-	remote    bool // the endpoint is on another host
+	namedBy   string // the variable or the context that names the endpoint; empty for Docker's default
+	remote    bool   // the endpoint is on another host
 	infoLimit time.Duration
 
 	mu    sync.Mutex
@@ -91,7 +92,7 @@ func New(options Options) (*Runtime, error) {
 	if !cfg.ContainsAuth() { // as Docker's CLI
 		cfg.CredentialsStore = credentials.DetectDefaultStore(cfg.CredentialsStore)
 	}
-	endpoint, err := resolve(options, cfg, dir)
+	endpoint, namedBy, err := resolve(options, cfg, dir)
 	if err != nil {
 		return nil, fmt.Errorf("container engine: %w", err)
 	}
@@ -99,14 +100,14 @@ func New(options Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("container engine at %s: %w", endpoint.Host, err)
 	}
-	clientOptions = append(clientOptions, client.WithUserAgent("dalirun"), client.WithHTTPHeaders(cfg.HTTPHeaders))
+	clientOptions = append(clientOptions, client.WithVersion(options.Env(client.EnvOverrideAPIVersion)), client.WithUserAgent("dalirun"), client.WithHTTPHeaders(cfg.HTTPHeaders))
 	api, err := client.NewClientWithOpts(clientOptions...)
 	if err != nil {
 		return nil, fmt.Errorf("container engine at %s: %w", endpoint.Host, err)
 	}
 	r := &Runtime{
 		api: api, config: cfg, options: options,
-		endpoint: endpoint.Host, remote: isRemote(endpoint.Host), infoLimit: localInfo,
+		endpoint: endpoint.Host, namedBy: namedBy, remote: isRemote(endpoint.Host), infoLimit: localInfo,
 	}
 	if r.remote {
 		r.infoLimit = remoteInfo

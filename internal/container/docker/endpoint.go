@@ -20,19 +20,33 @@ import (
 const defaultContext = "default"
 
 // resolve finds the endpoint as Docker's CLI does (resolveContextName in its cli/command/cli.go). It is repeated here
-// because that package reads the environment itself and brings 200 others.
-func resolve(o Options, cfg *configfile.ConfigFile, configDir string) (ddocker.Endpoint, error) {
+// because that package reads the environment itself and brings 200 others. It also says who names the endpoint, if anybody does.
+func resolve(o Options, cfg *configfile.ConfigFile, configDir string) (endpoint ddocker.Endpoint, namedBy string, err error) {
 	name := defaultContext
 	switch {
-	case o.Host != "" || o.Env("DOCKER_HOST") != "":
+	case o.Host != "":
+	case o.Env("DOCKER_HOST") != "":
+		namedBy = "DOCKER_HOST"
 	case o.Env("DOCKER_CONTEXT") != "":
-		name = o.Env("DOCKER_CONTEXT")
+		name, namedBy = o.Env("DOCKER_CONTEXT"), "DOCKER_CONTEXT"
 	case cfg.CurrentContext != "":
-		name = cfg.CurrentContext
+		name, namedBy = cfg.CurrentContext, fmt.Sprintf("the current docker context %q", cfg.CurrentContext)
 	}
 	if name == defaultContext {
-		return fromEnvironment(o, configDir)
+		if namedBy != "DOCKER_HOST" {
+			namedBy = ""
+		}
+		endpoint, err = fromEnvironment(o, configDir)
+	} else {
+		endpoint, err = fromContext(name, configDir)
 	}
+	if err != nil && namedBy != "" {
+		err = fmt.Errorf("%s: %w", namedBy, err)
+	}
+	return endpoint, namedBy, err
+}
+
+func fromContext(name, configDir string) (ddocker.Endpoint, error) {
 	contexts := store.New(filepath.Join(configDir, "contexts"), store.NewConfig(
 		func() any { return &map[string]any{} },
 		store.EndpointTypeGetter(ddocker.DockerEndpoint, func() any { return &ddocker.EndpointMeta{} }),
@@ -66,10 +80,16 @@ func fromEnvironment(o Options, configDir string) (ddocker.Endpoint, error) {
 	dir := o.Env("DOCKER_CERT_PATH")
 	if dir == "" {
 		dir = configDir
+	} else if about, err := os.Stat(dir); err != nil || !about.IsDir() { // else it would go on without any certificate
+		return ddocker.Endpoint{}, fmt.Errorf("DOCKER_CERT_PATH: %s is no folder", dir)
+	}
+	ca := existing(filepath.Join(dir, "ca.pem"))
+	if verify && ca == "" { // Docker's client library would take that for no wish to encrypt at all
+		return ddocker.Endpoint{}, fmt.Errorf("DOCKER_TLS_VERIFY: there is no ca.pem in %s; DOCKER_CERT_PATH names another folder", dir)
 	}
 	endpoint.SkipTLSVerify = !verify
 	endpoint.TLSData, err = dcontext.TLSDataFromFiles(
-		existing(filepath.Join(dir, "ca.pem")), existing(filepath.Join(dir, "cert.pem")), existing(filepath.Join(dir, "key.pem")),
+		ca, existing(filepath.Join(dir, "cert.pem")), existing(filepath.Join(dir, "key.pem")),
 	)
 	return endpoint, err
 }

@@ -53,8 +53,12 @@ func TestNewRefuses(t *testing.T) {
 	broken := t.TempDir()
 	write(t, filepath.Join(broken, "config.json"), "{", 0o600)
 	for name, o := range map[string]Options{
-		"an unknown context":       {Env: func(name string) string { return map[string]string{"DOCKER_CONTEXT": "gone"}[name] }, Home: t.TempDir()},
-		"a broken configuration":   {Env: func(name string) string { return map[string]string{"DOCKER_CONFIG": broken}[name] }},
+		"an unknown context":     {Env: func(name string) string { return map[string]string{"DOCKER_CONTEXT": "gone"}[name] }, Home: t.TempDir()},
+		"a broken configuration": {Env: func(name string) string { return map[string]string{"DOCKER_CONFIG": broken}[name] }},
+		"certificates of nowhere": {Host: "tcp://x:1", Env: func(name string) string {
+			return map[string]string{"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "nowhere"}[name]
+		}},
+		"TLS with nobody to trust": {Host: "tcp://x:1", Home: t.TempDir(), Env: func(name string) string { return map[string]string{"DOCKER_TLS_VERIFY": "1"}[name] }},
 		"an unknown kind of host":  {Host: "gopher://x"},
 		"an unknown kind of copy":  {Transfer: "pigeon"},
 		"an ssh host with a query": {Host: "ssh://me@far.example?x=y"},

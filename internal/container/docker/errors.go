@@ -73,6 +73,11 @@ func (r *Runtime) unavailable(ctx context.Context, err error) error {
 				"(sudo usermod -aG docker $USER, then log in again) or use a rootless container engine", container.ErrPermission, r.endpoint),
 		}
 	}
+	if wrong := r.settings(err); wrong != "" {
+		return &runtimeError{
+			kind: container.ErrSettings, cause: err, text: fmt.Sprintf("the container engine at %s %s", r.endpoint, wrong),
+		}
+	}
 	reason := "start it, or name another one by DOCKER_HOST or docker context use"
 	socket, isSocket := strings.CutPrefix(r.endpoint, "unix://")
 	switch {
@@ -83,9 +88,40 @@ func (r *Runtime) unavailable(ctx context.Context, err error) error {
 	case !isSocket:
 		reason = words(err) + ": " + reason
 	}
+	if r.namedBy != "" {
+		reason += " (this one is named by " + r.namedBy + ")"
+	}
 	return &runtimeError{
 		kind: container.ErrUnreachable, cause: err,
 		text: fmt.Sprintf("%s at %s: %s", container.ErrUnreachable, r.endpoint, reason),
+	}
+}
+
+// settings says which of the user's settings an engine that is there does not go with, and what to do; empty if none is known to be the reason.
+func (r *Runtime) settings(err error) string {
+	version := r.options.Env(client.EnvOverrideAPIVersion)
+	said := words(err)
+	verifies := "DOCKER_TLS_VERIFY"
+	if r.options.Env(verifies) == "" {
+		verifies = "DOCKER_TLS"
+	}
+	certificates := "the folder of certificates that DOCKER_CERT_PATH names"
+	if r.options.Env("DOCKER_CERT_PATH") == "" {
+		certificates = "the folder of certificates, which DOCKER_CERT_PATH can name,"
+	}
+	switch {
+	case version != "" && (cerrdefs.IsInvalidArgument(err) || cerrdefs.IsNotFound(err)):
+		return fmt.Sprintf("does not take DOCKER_API_VERSION=%s (%s): unset it, and the version is negotiated", version, said)
+	case containsAny(said, "server gave HTTP response to HTTPS client"):
+		return "speaks no TLS: unset " + verifies + ", or name its TLS port by DOCKER_HOST"
+	case containsAny(said, "sent an HTTP request to an HTTPS server"):
+		return "wants TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem"
+	case containsAny(said, "certificate required", "bad certificate", "unknown certificate authority"):
+		return "wants another client certificate (" + said + "): put its cert.pem and key.pem into " + certificates
+	case containsAny(said, "x509: ", "failed to verify certificate"):
+		return "has a certificate that is not trusted (" + said + "): put the ca.pem that signed it into " + certificates
+	default:
+		return ""
 	}
 }
 

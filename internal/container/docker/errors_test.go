@@ -2,9 +2,20 @@ package docker
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -141,6 +152,77 @@ func newUnreachable(t *testing.T) *Runtime {
 		t.Fatal(err)
 	}
 	return r
+}
+
+// An engine that is there and that the user's settings do not go with is told of by the setting. The servers are real ones of net/http.
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	hello := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}") })
+	plain := httptest.NewServer(hello)
+	t.Cleanup(plain.Close)
+	encrypted := httptest.NewUnstartedServer(hello)
+	encrypted.Config.ErrorLog = quiet
+	encrypted.StartTLS()
+	t.Cleanup(encrypted.Close)
+	asks := httptest.NewUnstartedServer(hello)
+	asks.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12}
+	asks.Config.ErrorLog = quiet
+	asks.StartTLS()
+	t.Cleanup(asks.Close)
+	tcp := func(s *httptest.Server) string { return "tcp://" + s.Listener.Addr().String() }
+	folder := t.TempDir() // with a ca.pem that signed none of these
+	write(t, filepath.Join(folder, "ca.pem"), otherCA(t), 0o600)
+	for name, c := range map[string]struct {
+		env  map[string]string
+		says []string
+	}{
+		"TLS where none is spoken":      {map[string]string{"DOCKER_HOST": tcp(plain), "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": folder}, []string{"speaks no TLS: unset DOCKER_TLS_VERIFY"}},
+		"the same, unverified":          {map[string]string{"DOCKER_HOST": tcp(plain), "DOCKER_TLS": "1"}, []string{"speaks no TLS: unset DOCKER_TLS,"}},
+		"no TLS where it is spoken":     {map[string]string{"DOCKER_HOST": tcp(encrypted)}, []string{"wants TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH"}},
+		"the same, with a folder":       {map[string]string{"DOCKER_HOST": tcp(encrypted), "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": folder}, []string{"not trusted", "that DOCKER_CERT_PATH names"}},
+		"without a client certificate":  {map[string]string{"DOCKER_HOST": tcp(asks), "DOCKER_TLS": "1"}, []string{"wants another client certificate", "cert.pem and key.pem"}},
+		"an API version that is no API": {map[string]string{"DOCKER_HOST": tcp(httptestNotFound(t)), "DOCKER_API_VERSION": "x"}, []string{"does not take DOCKER_API_VERSION=x"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r, err := New(Options{Env: func(name string) string { return c.env[name] }, Home: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = r.Info(t.Context())
+			if !errors.Is(err, container.ErrSettings) || errors.Is(err, container.ErrUnreachable) {
+				t.Errorf("got %v", err)
+			}
+			for _, part := range append(c.says, r.endpoint) {
+				if err != nil && !strings.Contains(err.Error(), part) {
+					t.Errorf("got %v, want %q", err, part)
+				}
+			}
+		})
+	}
+}
+
+// otherCA is a certificate that nobody uses.
+func otherCA(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+}
+
+func httptestNotFound(t *testing.T) *httptest.Server {
+	t.Helper()
+	s := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(s.Close)
+	return s
 }
 
 func TestUnavailable(t *testing.T) {

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/registry"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+// What a first run gets and makes is one sentence, whatever is there already.
+func TestFirstRun(t *testing.T) {
+	t.Parallel()
+	missing := pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{{Fact: steps.NoLocalImage + " x"}}}
+	unread := pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{{Fact: "its package versions have not been read"}}}
+	there, will := pipeline.Verdict{Kind: pipeline.WillReuse}, pipeline.Verdict{Kind: pipeline.Depends}
+	sized := looked{server: seen{image: registry.Image{Layers: []registry.Layer{{Digest: "a", Size: 3 << 30}}}}}
+	const rest = "; the next one reuses what still holds"
+	for name, c := range map[string]struct {
+		images                             steps.Source
+		looked                             looked
+		weights                            steps.WeightsKind
+		exporter, server, weigh, assembles pipeline.Verdict
+		want                               string
+	}{
+		"nothing is there":        {steps.Local, looked{}, steps.Pretrained, missing, missing, will, will, "it builds 2 images here (about 2.2 GiB), downloads the pretrained weights (98.23 MiB) and makes each result" + rest},
+		"NVIDIA's":                {steps.NGC, sized, steps.Pretrained, missing, missing, will, will, "it downloads 2 images (3 GiB), downloads the pretrained weights (98.23 MiB) and makes each result" + rest},
+		"NVIDIA's, not looked at": {steps.NGC, looked{}, steps.File, missing, there, will, will, "it downloads 1 image and makes each result" + rest},
+		"images are there":        {steps.Local, looked{}, steps.Random, unread, there, will, will, "it makes each result" + rest},
+		"only weights are not":    {steps.Local, looked{}, steps.Pretrained, there, there, will, there, "it downloads the pretrained weights (98.23 MiB)" + rest},
+		"all is there":            {steps.Local, looked{}, steps.Pretrained, there, there, there, there, "it reuses what runs in other workspaces made"},
+	} {
+		x := session{options: resolved{Options: steps.Options{Images: c.images, Weights: steps.WeightsSource{Kind: c.weights}}, looked: c.looked}}
+		got := x.firstRun([]pipeline.Planned{
+			{Step: steps.IDExporterImage, Verdict: c.exporter},
+			{Step: steps.IDServerImage, Verdict: c.server},
+			{Step: steps.IDWeights, Verdict: c.weigh},
+			{Step: steps.IDAssembleRepository, Verdict: c.assembles},
+			{Step: steps.IDServe, Verdict: pipeline.Verdict{Kind: pipeline.AlwaysRuns}},
+		})
+		if got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,39 @@
+package remedy_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/remedy"
+)
+
+func TestDisk(t *testing.T) {
+	t.Parallel()
+	write := func(errno error) error { return &fs.PathError{Op: "write", Path: "/cache/tmp/x", Err: errno} }
+	for name, c := range map[string]struct {
+		err  error
+		want string
+	}{
+		"full":             {write(syscall.ENOSPC), "free space on the disk of /cache/tmp/x (`df -h`"},
+		"full, wrapped":    {fmt.Errorf("store the outputs: %w", errors.Join(write(syscall.ENOSPC), fs.ErrClosed)), "free space on the disk of /cache/tmp/x"},
+		"full, a rename":   {&os.LinkError{Op: "rename", Old: "/a", New: "/b", Err: syscall.ENOSPC}, "free space on the disk of /b"},
+		"full, no path":    {syscall.ENOSPC, "free space on the disk that was written to"},
+		"quota":            {write(syscall.EDQUOT), "free space in your quota on the disk of /cache/tmp/x (`quota -s`"},
+		"read-only":        {write(syscall.EROFS), "the file system of /cache/tmp/x is read-only"},
+		"broken":           {&fs.PathError{Op: "read", Path: "/mnt/my.pth", Err: syscall.EIO}, "the disk of /mnt/my.pth does not read or write: `sudo dmesg`"},
+		"not there":        {&fs.PathError{Op: "open", Path: "/x", Err: syscall.ENOENT}, ""},
+		"not permitted":    {&fs.PathError{Op: "open", Path: "/x", Err: syscall.EACCES}, ""},
+		"words of another": {errors.New("no space left on device"), ""},
+		"none":             {nil, ""},
+	} {
+		hint, ok := remedy.Disk(c.err)
+		if ok != (c.want != "") || !strings.HasPrefix(hint, c.want) {
+			t.Errorf("%s: got %q, %t; want %q", name, hint, ok, c.want)
+		}
+	}
+}

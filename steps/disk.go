@@ -1,0 +1,46 @@
+package steps
+
+import (
+	"os"
+
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// The sizes of what steps make, in bytes, rounded up.
+const (
+	weightsBytes   = 103e6 // resnet50-11ad3fa6.pth has 102,540,417
+	onnxBytes      = 103e6 // 102 MB in every export that was seen
+	engineBytes    = 106e6 // trtexec 10.6 made 103,590,182 for an H100 in fp32, and 52,701,748 in fp16
+	referenceBytes = 700e3 // 3·224·224 and 1,000 numbers of 4 bytes
+	textBytes      = 100e3 // configurations and labels; the models in a repository are links to the stored ones
+)
+
+// Bytes is what the result of a step takes in the cache with these options, as far as it was seen: a disk with less has no room for it.
+func (o Options) Bytes(id pipeline.ID) int64 {
+	half := int64(1)
+	if o.Precision == release.FP16 {
+		half = 2
+	}
+	switch id {
+	case IDWeights:
+		if o.Weights.Kind == File {
+			if about, err := os.Stat(o.Weights.Path); err == nil {
+				return about.Size()
+			}
+		}
+		return weightsBytes
+	case IDExportONNX:
+		return onnxBytes
+	case IDCastONNX:
+		return onnxBytes / 2
+	case IDBuildEngine:
+		return engineBytes / half
+	case IDReference:
+		return referenceBytes
+	case IDSerializeDALI, IDAssembleRepository:
+		return textBytes
+	default:
+		return 0
+	}
+}

@@ -1,0 +1,169 @@
+package steps_test
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+// trained gives a run pretrained weights.
+func trained(t *testing.T, w *world) {
+	t.Helper()
+	with := cpuNGC(t)
+	w.options.Weights, w.machine.Fetch = with.options.Weights, with.machine.Fetch
+}
+
+// TestReasons changes what a user can change, and reads what is then said of the steps. Nothing of it is an argument or a program.
+func TestReasons(t *testing.T) {
+	t.Parallel()
+	mine := func(t *testing.T, content string) steps.WeightsSource {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), "mine.pth")
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return steps.WeightsSource{Kind: steps.File, Path: file}
+	}
+	tests := map[string]struct {
+		before, change func(*testing.T, *world)
+		want           map[pipeline.ID]string
+	}{
+		"nothing": {nil, func(*testing.T, *world) {}, map[pipeline.ID]string{}},
+		"another seed": {
+			nil, func(_ *testing.T, w *world) { w.options.Weights.Seed = 8 },
+			map[pipeline.ID]string{steps.IDWeights: "weights: random:7 → random:8"},
+		},
+		"pretrained": {
+			nil, func(t *testing.T, w *world) { t.Helper(); trained(t, w) },
+			map[pipeline.ID]string{steps.IDWeights: "weights: random:7 → pretrained"},
+		},
+		"seeded again": {
+			func(t *testing.T, w *world) { t.Helper(); trained(t, w) },
+			func(_ *testing.T, w *world) { w.options.Weights = steps.WeightsSource{Kind: steps.Random, Seed: 7} },
+			map[pipeline.ID]string{steps.IDWeights: "weights: pretrained → random:7"},
+		},
+		"a file": {
+			nil, func(t *testing.T, w *world) { t.Helper(); w.options.Weights = mine(t, "mine") },
+			map[pipeline.ID]string{
+				steps.IDWeights:    "weights: random:7 → a file (SHA-256 " + strings.TrimPrefix(sum("mine"), "sha256:")[:12] + "…)",
+				steps.IDExportONNX: "weights: pretrained or seeded → a file of yours", steps.IDReference: "weights: pretrained or seeded → a file of yours",
+			},
+		},
+		"another file": {
+			func(t *testing.T, w *world) { t.Helper(); w.options.Weights = mine(t, "mine") },
+			func(t *testing.T, w *world) { t.Helper(); w.options.Weights = mine(t, "other") },
+			map[pipeline.ID]string{
+				steps.IDWeights: "weights: a file (SHA-256 " + strings.TrimPrefix(sum("mine"), "sha256:")[:12] + "…) → a file (SHA-256 " +
+					strings.TrimPrefix(sum("other"), "sha256:")[:12] + "…)",
+			},
+		},
+		"opt-batch": {
+			nil, func(_ *testing.T, w *world) { w.options.OptBatch = 32 },
+			map[pipeline.ID]string{steps.IDBuildEngine: "opt-batch: 64 → 32", steps.IDAssembleRepository: "configuration of "},
+		},
+		"max-batch": {
+			nil, func(_ *testing.T, w *world) { w.options.MaxBatch = 128 },
+			map[pipeline.ID]string{
+				steps.IDBuildEngine: "max-batch: 256 → 128", steps.IDSerializeDALI: "max-batch: 256 → 128", steps.IDAssembleRepository: "configuration of dali: ",
+			},
+		},
+		"precision": {
+			nil, func(_ *testing.T, w *world) { w.options.Precision = "fp32" },
+			map[pipeline.ID]string{steps.IDBuildEngine: "precision: fp16 → fp32"},
+		},
+		"GPU": {
+			nil, func(_ *testing.T, w *world) {
+				w.options.Device = steps.Device{Name: "NVIDIA A100", Compute: "8.0", Driver: "570.1"}
+			},
+			map[pipeline.ID]string{steps.IDBuildEngine: "compute capability: 9.0 → 8.0; NVIDIA driver: " + h100.Driver + " → 570.1; GPU: " + h100.Name + " → NVIDIA A100"},
+		},
+		"TensorRT, whose trtexec takes other arguments": {
+			nil, func(_ *testing.T, w *world) {
+				w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", "8.0.1.6"))
+			},
+			map[pipeline.ID]string{steps.IDBuildEngine: "TensorRT: 10.9.0.34 → 8.0.1.6"},
+		},
+		"picture": {
+			nil, func(_ *testing.T, w *world) { w.options.Picture.Data = otherPicture() },
+			map[pipeline.ID]string{steps.IDReference: "picture: "},
+		},
+		"WSL": {
+			nil, func(_ *testing.T, w *world) { w.options.NoNVML = true },
+			map[pipeline.ID]string{steps.IDSerializeDALI: "DALI_DISABLE_NVML in the container is new: 1"},
+		},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, v := gpuNGC(t), gpuNGC(t)
+			for _, of := range []*world{w, v} {
+				of.options.Weights = steps.WeightsSource{Kind: steps.Random, Seed: 7}
+				if tt.before != nil {
+					tt.before(t, of)
+				}
+			}
+			tt.change(t, v)
+			before, after := allFacts(t, w), allFacts(t, v)
+			said := map[pipeline.ID]string{}
+			for id, now := range after {
+				if maps.Equal(before[id], now) {
+					continue
+				}
+				var all []string
+				for _, c := range steps.Reasons(id, before[id], now) {
+					all = append(all, c.String())
+				}
+				said[id] = strings.Join(all, "; ")
+				if want, ok := tt.want[id]; ok && strings.HasPrefix(said[id], want) {
+					said[id] = want // digests follow
+				}
+				for _, inside := range []string{"argv", ".py", "--", "sha256:", " is gone"} {
+					if strings.Contains(said[id], inside) {
+						t.Errorf("%s: %q is not in a user's words", id, said[id])
+					}
+				}
+			}
+			if diff := cmp.Diff(tt.want, said); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestReasonsOfDalirunItself checks what is said of what no flag changes: images, results of other steps, and a newer dalirun.
+func TestReasonsOfDalirunItself(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		was, is pipeline.Facts
+		want    string
+	}{
+		"another dalirun": {
+			pipeline.Facts{"export_onnx.py": "sha256:1", "program.py": "sha256:2", "outputs": "a"},
+			pipeline.Facts{"export_onnx.py": "sha256:3", "program.py": "sha256:4", "outputs": "a, b"},
+			"another version of dalirun, which makes it otherwise",
+		},
+		"another image":    {pipeline.Facts{"input exporter-image/image": "sha256:1"}, pipeline.Facts{"input exporter-image/image": "sha256:2"}, "exporter image: sha256:1 → sha256:2"},
+		"other weights":    {pipeline.Facts{"input weights/weights.pth": "sha256:1"}, pipeline.Facts{"input weights/weights.pth": "sha256:2"}, "contents of the weights: sha256:1 → sha256:2"},
+		"the other lane":   {pipeline.Facts{"input export-onnx/model.onnx": "sha256:1"}, pipeline.Facts{"input build-engine/model.plan": "sha256:2"}, "it reads the engine now; it does not read the ONNX model any more"},
+		"other arguments":  {pipeline.Facts{"argv": "python3 x --opset 17"}, pipeline.Facts{"argv": "python3 x --opset 18"}, "arguments: python3 x --opset 17 → python3 x --opset 18"},
+		"lane of DALI":     {pipeline.Facts{"argv": "python3 x --device cpu"}, pipeline.Facts{"argv": "python3 x --device gpu"}, "lane: cpu → gpu"},
+		"emptied":          {pipeline.Facts{"driver": "1"}, pipeline.Facts{"driver": ""}, `NVIDIA driver: 1 → ""`},
+		"an unknown fact":  {pipeline.Facts{"a": "1"}, pipeline.Facts{"a": "2"}, "a: 1 → 2"},
+		"an unknown input": {pipeline.Facts{"input x/y": "1"}, pipeline.Facts{"input x/y": "2"}, "y: 1 → 2"},
+	} {
+		var all []string
+		for _, change := range steps.Reasons(steps.IDExportONNX, c.was, c.is) {
+			all = append(all, change.String())
+		}
+		if got := strings.Join(all, "; "); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}
