@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/ui"
 )
 
@@ -25,7 +26,8 @@ type App struct {
 	Stdout, Stderr io.Writer
 	LookupEnv      func(string) (string, bool)
 
-	root fs.FS // of this host's file system, as far as GPUs and the kernel go; nil is the real one
+	root  fs.FS         // of this host's file system, as far as GPUs and the kernel go; nil is the real one
+	watch serving.Watch // how a foreground serve watches its server; zero is the usual way
 }
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].

@@ -103,7 +103,7 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 	for _, name := range images {
 		answer, err := classifyOne(ctx, client, f, name, labels)
 		if err != nil {
-			errs = append(errs, err)
+			errs = append(errs, a.withHealth(ctx, f.url, err))
 			if ctx.Err() != nil {
 				break
 			}

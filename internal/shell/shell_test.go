@@ -11,7 +11,7 @@ import (
 func TestLine(t *testing.T) {
 	t.Parallel()
 	for _, arg := range []string{"plain", "--flag=value", "", "two words", "it's", `back\slash`, "$HOME", "`id`", "a;b", "~", "ü", "new\nline", "*"} {
-		out, err := exec.CommandContext(t.Context(), "sh", "-c", shell.Line("printf", "%s|", arg, "end")).Output() //nolint:gosec // that is the test
+		out, err := exec.CommandContext(t.Context(), "sh", "-c", shell.Line("printf", "%s|", arg, "end")).Output()
 		if want := arg + "|end|"; err != nil || string(out) != want {
 			t.Errorf("%q: %q, %v; want %q", arg, out, err, want)
 		}
