@@ -25,7 +25,7 @@ type classified struct {
 	Error        string  `json:"error,omitempty"`
 	ErrorClass   string  `json:"error_class,omitempty"`
 	Hint         string  `json:"hint,omitempty"` // what to do about Error
-	serving
+	source
 }
 
 // class is a class of an answer.
@@ -60,34 +60,43 @@ func writeClasses(w io.Writer, c classified) {
 	}
 }
 
-// serving is what is known of the server that answers. Of one that is not the workspace's it is the address alone.
-type serving struct {
-	Server            string   `json:"server,omitempty"`
-	Lane              string   `json:"lane,omitempty"`
-	Source            string   `json:"source,omitempty"`
-	Release           string   `json:"release,omitempty"`
-	Precision         string   `json:"precision,omitempty"`
-	Weights           string   `json:"weights,omitempty"`
-	LabelsMeanNothing *bool    `json:"labels_mean_nothing,omitempty"` // nil if it is not known
-	Warnings          []string `json:"warnings,omitempty"`
+// served says what answers the requests that a server gets. What is empty was not noted, as by an older dalirun.
+type served struct {
+	Lane              string `json:"lane,omitempty"`   // gpu or cpu
+	Source            string `json:"source,omitempty"` // image source: ngc or local
+	Release           string `json:"release,omitempty"`
+	Precision         string `json:"precision,omitempty"`
+	Weights           string `json:"weights,omitempty"`
+	LabelsMeanNothing *bool  `json:"labels_mean_nothing,omitempty"` // nil if the weights are not known
 }
 
-// servingOf is what the workspace's files say of the server that a run started.
-func servingOf(workspace, run string) serving {
+func servedBy(file owner.ServerFile) served {
+	s := served{Lane: file.Lane, Source: file.Source, Release: file.Release, Precision: file.Precision, Weights: file.Weights}
+	if file.Weights != "" {
+		nothing := file.LabelsMeanNothing()
+		s.LabelsMeanNothing = &nothing
+	}
+	return s
+}
+
+// source is where an answer comes from. Of a server that is not the workspace's the address alone is known.
+type source struct {
+	Server string `json:"server,omitempty"`
+	served
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// sourceOf is what the workspace's files say of the server that a run started.
+func sourceOf(workspace, run string) source {
 	file, err := owner.ServerOf(workspace, run)
 	if errors.Is(err, owner.ErrNoServer) {
-		return serving{}
+		return source{}
 	}
 	if err != nil {
-		return serving{Warnings: []string{"what the server serves is not known: " + err.Error()}}
+		return source{Warnings: []string{"what the server serves is not known: " + err.Error()}}
 	}
-	s := serving{Lane: file.Lane, Source: file.Source, Release: file.Release, Precision: file.Precision, Weights: file.Weights}
-	if file.Weights == "" { // of an older dalirun
-		return s
-	}
-	nothing := file.LabelsMeanNothing()
-	s.LabelsMeanNothing = &nothing
-	if nothing {
+	s := source{served: servedBy(file)}
+	if s.LabelsMeanNothing != nil && *s.LabelsMeanNothing {
 		s.Warnings = append(s.Warnings, "the weights are seeded random ones: labels mean nothing")
 	}
 	if isElsewhere(filepath.Join(workspace, repositoryLink), file.Repository) {
@@ -110,7 +119,7 @@ func isElsewhere(link, folder string) bool {
 }
 
 // write writes what is known of the workspace's server, for people.
-func (s serving) write(w io.Writer) {
+func (s source) write(w io.Writer) {
 	if s.Lane != "" {
 		parts := []string{s.Lane + " lane", strings.TrimSuffix(s.Source+" images "+s.Release, " "), s.Precision, "weights " + s.Weights}
 		fmt.Fprintln(w, printable.Line(strings.Join(parts, ", ")))

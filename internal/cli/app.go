@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/ui"
 )
 
@@ -27,8 +28,9 @@ type App struct {
 	LookupEnv      func(string) (string, bool)
 	Environ        func() []string // all variables, as NAME=value
 
-	root   fs.FS    // of this host's file system, as far as GPUs and the kernel go; nil is the real one
-	unread []string // warnings of settings that are not read, until they are shown
+	root   fs.FS         // of this host's file system, as far as GPUs and the kernel go; nil is the real one
+	unread []string      // warnings of settings that are not read, until they are shown
+	watch  serving.Watch // how a foreground serve watches its server; zero is the usual way
 }
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].

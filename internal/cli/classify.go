@@ -130,13 +130,13 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 
 // classification is one run of classify.
 type classification struct {
-	app     *App
-	flags   classifyFlags
-	in      *input
-	labels  []string       // of the user's file; nil without one
-	client  *triton.Client // from the first picture on that may be sent
-	serving serving
-	stop    error // why no picture is sent any more
+	app    *App
+	flags  classifyFlags
+	in     *input
+	labels []string       // of the user's file; nil without one
+	client *triton.Client // from the first picture on that may be sent
+	source source
+	stop   error // why no picture is sent any more
 }
 
 func (c *classification) close() {
@@ -182,17 +182,18 @@ func (c *classification) one(ctx context.Context, name string, record *classifie
 
 func (c *classification) ask(ctx context.Context, name string, data []byte, record *classified) error {
 	f := c.flags
-	record.serving = c.serving
-	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%s did not answer within %s", f.model, f.timeout))
+	record.source = c.source
+	within, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%s did not answer within %s", f.model, f.timeout))
 	defer cancel()
 	began := time.Now()
-	all, err := c.client.Classify(ctx, f.model, data, triton.EveryClass)
+	all, err := c.client.Classify(within, f.model, data, triton.EveryClass)
 	if err != nil {
 		kind := pipeline.NotReady
 		if errors.Is(err, triton.ErrInvalid) { // the server is well: it refuses the picture, or the model takes none
 			kind = pipeline.Usage
 		}
-		return &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", printable.Name(name), err), Hint: serverHint(err, f.url)}
+		failed := &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", printable.Name(name), err), Hint: serverHint(err, f.url)}
+		return c.app.withHealth(ctx, f.url, failed)
 	}
 	record.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
 	if slices.ContainsFunc(all, func(class triton.Class) bool { return math.IsNaN(float64(class.Value)) }) {
@@ -227,14 +228,14 @@ func (c *classification) connect(ctx context.Context) error {
 			return err
 		}
 	}
-	c.serving.Server = c.flags.url
+	c.source.Server = c.flags.url
 	client, err := triton.Dial(c.flags.url)
 	if err != nil {
 		return usagef("as in --url localhost:8001", "--url: %w", err)
 	}
 	c.client = client
 	if c.flags.format.value == "text" {
-		c.serving.write(c.app.Stderr)
+		c.source.write(c.app.Stderr)
 	}
 	if c.flags.verbose {
 		return describe(ctx, c.app.Stderr, client, c.flags)
@@ -256,7 +257,7 @@ func (c *classification) findServer(ctx context.Context) error {
 		return err
 	}
 	c.flags.url = addr
-	c.serving = servingOf(c.flags.workspace, server.Labels[container.LabelRun])
+	c.source = sourceOf(c.flags.workspace, server.Labels[container.LabelRun])
 	return nil
 }
 

@@ -86,6 +86,9 @@ func (d *diagnosis) settle() (laned, error) {
 	on := d.on
 	on.smi = func(context.Context) (host.GPUs, error) { return smi() }
 	info, infoErr := d.info()
+	if infoErr == nil {
+		on.containers = runtime
+	}
 	if remote && infoErr != nil {
 		return laned{}, infoErr // nothing is known of its GPUs
 	}

@@ -54,7 +54,7 @@ func (d *diagnosis) platform(context.Context) finding {
 
 // ports tells of those that are taken. One that was named is refused.
 func (d *diagnosis) ports(ctx context.Context) finding {
-	info, _ := d.info()
+	info, infoErr := d.info()
 	if info.Remote {
 		return finding{}
 	}
@@ -65,6 +65,9 @@ func (d *diagnosis) ports(ctx context.Context) finding {
 		return finding{Status: statusWarn, Saw: err.Error(), Remedy: "name another port, or none and a free one is taken"}
 	case len(taken) == 0:
 		return finding{Status: statusOK, Saw: "free"}
+	}
+	if runtime, err := d.runtime(); err == nil && infoErr == nil {
+		nameHolders(ctx, runtime, taken)
 	}
 	said := make([]string, len(taken))
 	for i, p := range taken {

@@ -46,7 +46,7 @@ func ExitCodes() []struct {
 		{ExitUsage, "usage or configuration", "an unknown flag or key, a value out of range, a picture that is refused"},
 		{ExitEnvironment, "the environment lacks something", "no container engine, no GPU, an image or the weights cannot be had, a named port is taken, the disk is full"},
 		{ExitContainer, "a step's container failed", "read its last lines and its log; the error has the line to repeat it by hand"},
-		{ExitNotReady, "the server is not ready", "it exited, or a model did not load, hung or does not answer"},
+		{ExitNotReady, "the server is not ready, or not healthy any more", "it exited, a model did not load, hung or does not answer, or it was restarted without its models"},
 		{ExitNotVerified, "verification failed", "the served answer is not PyTorch's: the error says which of the three comparisons is off"},
 		{ExitGate, "a performance or accuracy gate failed", "reserved: no command has a gate yet"},
 		{ExitSIGHUP, "ended by SIGHUP", "the terminal was closed"},

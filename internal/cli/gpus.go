@@ -17,11 +17,13 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
-// thisHost is what is asked of this host about its GPUs; tests have others.
+// thisHost is what is asked of this host about its GPUs and ports; tests have others.
 type thisHost struct {
 	smi      func(context.Context) (host.GPUs, error) // nvidia-smi; none is a [host.ErrNoGPU]
 	lookPath func(program string) (string, error)
 	root     fs.FS // of the file system
+	// containers are those of dalirun that may have a port of this host. Nil where no container engine answers.
+	containers lister
 }
 
 func (a *App) here() thisHost {

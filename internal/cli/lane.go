@@ -72,6 +72,7 @@ func (a *App) settleLane(ctx context.Context, w *wishes, info container.Info, on
 		}
 	}
 	taken, _ := takenPorts(ctx, info, l.HTTP, l.GRPC, l.Metrics) // what cannot be tried the container engine, which has other rights, will say
+	nameHolders(ctx, on.containers, taken)
 	for _, p := range taken {
 		l.refuse(checkPorts, p.refusal())
 	}

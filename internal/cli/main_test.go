@@ -8,8 +8,11 @@ import (
 	"syscall"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/dalirun/dalirun/internal/serving"
 )
 
 var update = flag.Bool("update", false, "write the golden files and the generated documents anew")
@@ -30,6 +33,12 @@ func runDalirun() {
 		signal.Reset(watched...)
 		cancel(&SignalError{Signal: first})
 	}()
-	app := App{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, Environ: os.Environ, root: fstest.MapFS{}} // without what this machine has of a GPU
+	app := App{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, Environ: os.Environ,
+		root: fstest.MapFS{}, // without what this machine has of a GPU
+		watch: serving.Watch{
+			Probe: serving.Probe{Reply: 5 * time.Second, Within: 5 * time.Second}, Every: 50 * time.Millisecond, Again: 10 * time.Millisecond, InARow: 3,
+		},
+	}
 	os.Exit(int(app.Run(ctx, os.Args[1:])))
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -9,6 +10,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/owner"
 )
 
 // A socket that this user may not open gets its own sentence: another start of the container engine would not help.
@@ -55,5 +62,84 @@ func TestPermissionDenied(t *testing.T) {
 	}
 	if strings.Contains(stderr.String(), "install") {
 		t.Errorf("stderr speaks of installing:\n%s", stderr.String())
+	}
+}
+
+// Who may talk to the container engine could remove another user's container, and not what belongs to it: nothing is done.
+func TestStopOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can start a process of another user")
+	}
+	const nobody = 65534
+	me, err := owner.Here(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, leave := range map[string]func(workspace string) error{
+		"a detached server": func(w string) error {
+			return owner.WriteServer(w, owner.ServerFile{Container: "c", Run: "r1", Host: me.Host})
+		},
+		"a foreground server": func(w string) error { return os.MkdirAll(owner.RunDir(w, "r1"), 0o700) },
+		"a workspace that nobody else may look into": func(w string) error {
+			return errors.Join(os.MkdirAll(owner.RunDir(w, "r1"), 0o700), os.Chmod(w, 0o700))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			engine := dockertest.New(t, &containertest.Fake{})
+			dir := t.TempDir()
+			workspace := filepath.Join(dir, ".dalirun")
+			socket := strings.TrimPrefix(engine.Host(), "unix://")
+			for _, err := range []error{
+				os.Mkdir(workspace, 0o755), leave(workspace), os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755),
+				os.Chmod(filepath.Dir(socket), 0o755), os.Chmod(socket, 0o666),
+			} {
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			engine.Leave(container.Summary{Name: "theirs", Running: true, Labels: container.Labels{
+				container.LabelRun: "r1", container.LabelHost: me.Host, container.LabelBoot: me.Boot, container.LabelWorkspace: workspace,
+				container.LabelRole: string(container.RoleServer),
+			}})
+			home, err := os.MkdirTemp("", "dalirun-nobody") //nolint:usetesting // the caller's alone otherwise
+			if err == nil {
+				t.Cleanup(func() { _ = os.RemoveAll(home) })
+				err = os.Chown(home, nobody, nobody)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			dalirun := func(uid uint32, args ...string) (string, int) {
+				cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
+				cmd.Args[0] = "dalirun"
+				cmd.Dir = dir
+				cmd.Env = []string{"DOCKER_HOST=" + engine.Host(), "HOME=" + home, "GORACE=atexit_sleep_ms=0"}
+				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+				out, err := cmd.CombinedOutput()
+				if cmd.ProcessState == nil {
+					t.Fatal(err)
+				}
+				return string(out), cmd.ProcessState.ExitCode()
+			}
+			stop := []string{"stop", "--workspace", workspace}
+			said, code := dalirun(nobody, stop...)
+			for _, want := range []string{"the server of " + workspace + " belongs to root: nothing is stopped", "hint: ask root to run `dalirun stop --workspace " + workspace + "`"} {
+				if ExitCode(code) != ExitEnvironment || !strings.Contains(said, want) {
+					t.Errorf("exit code %d; want %d and %q:\n%s", code, ExitEnvironment, want, said)
+				}
+			}
+			if said, code := dalirun(nobody, "ps"); code != 0 || !strings.Contains(said, "theirs is not healthy: its gRPC port is not published; it belongs to root, whose `dalirun ps` says what mends it\n") ||
+				strings.Contains(said, "dalirun stop") {
+				t.Errorf("ps: exit code %d:\n%s", code, said)
+			}
+			if left := engine.Containers(); len(left) != 1 || !left[0].Running {
+				t.Errorf("the server: %+v", left)
+			}
+			if said, code := dalirun(0, stop...); code != 0 || !strings.Contains(said, "stopped theirs") {
+				t.Errorf("its own user: exit code %d:\n%s", code, said)
+			}
+		})
 	}
 }

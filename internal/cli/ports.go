@@ -7,6 +7,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -21,7 +22,13 @@ func port(n *number, usual uint16) container.Port {
 type takenPort struct {
 	container.Port
 
-	by func() string // the program, as " by nginx (pid 123)"; empty if it is not known. To find it takes a look at every process
+	holder *container.Summary // that has it, if it is one of dalirun
+	by     func() string      // else the program, as " by nginx (pid 123)"; empty if it is not known. To find it takes a look at every process
+}
+
+// lister lists containers, as [container.Runtime] does.
+type lister interface {
+	List(ctx context.Context, labels container.Labels) ([]container.Summary, error)
 }
 
 // takenPorts returns those that other programs have. A container engine on another host publishes on ports that cannot be seen from here.
@@ -38,7 +45,7 @@ func takenPorts(ctx context.Context, info container.Info, ports ...container.Por
 		if tried != nil || free {
 			continue
 		}
-		taken = append(taken, takenPort{p, func() string {
+		taken = append(taken, takenPort{Port: p, by: func() string {
 			if user, ok := host.PortUser(os.DirFS("/proc"), p.Host); ok {
 				return " by " + user
 			}
@@ -48,12 +55,55 @@ func takenPorts(ctx context.Context, info container.Info, ports ...container.Por
 	return taken, err
 }
 
-func (p takenPort) String() string { return fmt.Sprintf("port %d is in use%s", p.Host, p.by()) }
+// nameHolders finds out which of the ports containers of dalirun have. Nil knows of none.
+func nameHolders(ctx context.Context, containers lister, taken []takenPort) {
+	if len(taken) == 0 || containers == nil {
+		return
+	}
+	all, err := containers.List(ctx, ownLabels())
+	if err != nil {
+		return // it only adds to what is said
+	}
+	for i := range taken {
+		taken[i].holder = publisher(all, taken[i].Host)
+	}
+}
+
+// publisher finds the container that is published on a port of this host.
+func publisher(all []container.Summary, port uint16) *container.Summary {
+	for _, c := range all {
+		for _, addr := range c.Ports {
+			if addr.Port() == port {
+				return &c
+			}
+		}
+	}
+	return nil
+}
+
+func (p takenPort) String() string {
+	switch {
+	case p.holder == nil:
+		return fmt.Sprintf("port %d is in use%s", p.Host, p.by())
+	case isServer(*p.holder):
+		return fmt.Sprintf("port %d is in use by %s, the server of %s", p.Host, p.holder.Name, p.holder.Labels[container.LabelWorkspace])
+	default:
+		return fmt.Sprintf("port %d is in use by %s, of a run in %s", p.Host, p.holder.Name, p.holder.Labels[container.LabelWorkspace])
+	}
+}
 
 // refusal is nil for a port that nobody named: a free one is taken.
 func (p takenPort) refusal() error {
 	if !p.Required {
 		return nil
 	}
-	return pipeline.Faultf(pipeline.Environment, "stop what uses it, name another, or name none and a free one is taken", "%s", p)
+	hint := "stop what uses it"
+	switch {
+	case p.holder == nil:
+	case isServer(*p.holder):
+		hint = "stop it with `" + serving.StopCommand(p.holder.Labels[container.LabelWorkspace]) + "`"
+	default:
+		hint = "wait for that run to end"
+	}
+	return pipeline.Faultf(pipeline.Environment, hint+", name another, or name none and a free one is taken", "%s", p)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -26,6 +29,10 @@ type process struct {
 	Why       string    `json:"why"`
 	GRPC      string    `json:"grpc,omitempty"`
 	Created   time.Time `json:"created"`
+
+	// Health is that of a server of this host. What it serves is empty where nobody noted it, as before it is ready.
+	Health *serving.Health `json:"health,omitempty"`
+	served
 }
 
 func (a *App) psCommand() *cobra.Command {
@@ -33,6 +40,9 @@ func (a *App) psCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "ps",
 		Short: "List the containers of dalirun, of all workspaces",
+		Long: `ps lists the containers of dalirun, whose they are, and whether servers are healthy: each one is sent a small picture,
+all at a time. A server is healthy if it answers within 10 s, and busy if it answers others meanwhile. Of one that is not healthy
+ps says why, and which command mends it.`,
 		Example: `  dalirun ps
   dalirun ps --format json`,
 		Args: cobra.NoArgs,
@@ -64,30 +74,67 @@ func (a *App) processes(ctx context.Context) ([]process, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows := make([]process, 0, len(all))
-	for _, c := range all {
+	rows := make([]process, len(all))
+	var judged sync.WaitGroup
+	for i, c := range all {
 		state, why := owner.Verdict(c.Labels, me)
-		row := process{
+		rows[i] = process{
 			Name: c.Name, Step: c.Labels[container.LabelStep], Run: c.Labels[container.LabelRun],
 			Workspace: c.Labels[container.LabelWorkspace], Running: c.Running, Owner: string(state), Why: why, Created: c.Created,
 		}
 		if addr, ok := c.Ports[steps.PortGRPC]; ok {
-			row.GRPC = addr.String()
+			rows[i].GRPC = addr.String()
 		}
-		rows = append(rows, row)
+		if !isServer(c) || state == owner.Foreign { // whose loopback address is another one
+			continue
+		}
+		if record, err := recordOf(c); err == nil {
+			rows[i].served = servedBy(record)
+		}
+		judged.Go(func() {
+			if h, err := healthOf(ctx, c, state); err == nil {
+				rows[i].Health = &h
+			}
+		})
+	}
+	judged.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
 	}
 	return rows, nil
 }
 
 func writeProcesses(w io.Writer, rows []process, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tSTEP\tSTATE\tOWNER\tGRPC\tAGE\tWORKSPACE")
+	fmt.Fprintln(t, "NAME\tSTEP\tSTATE\tOWNER\tGRPC\tAGE\tHEALTH\tLANE\tIMAGES\tWEIGHTS\tWORKSPACE")
 	for _, r := range rows {
-		state := "ended"
+		state, health := "ended", ""
 		if r.Running {
 			state = "running"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, printable.Line(r.Step), state, r.Owner, r.GRPC, now.Sub(r.Created).Round(time.Second), printable.Name(r.Workspace))
+		if r.Health != nil {
+			health, _, _ = strings.Cut(r.Health.String(), ":")
+		}
+		s := r.served
+		if s.LabelsMeanNothing != nil && *s.LabelsMeanNothing {
+			s.Weights += " (labels mean nothing)"
+		}
+		fmt.Fprintln(t, strings.Join([]string{
+			r.Name, printable.Line(r.Step), state, r.Owner, r.GRPC, now.Sub(r.Created).Round(time.Second).String(), health, s.Lane, s.Source,
+			printable.Line(s.Weights), printable.Name(r.Workspace),
+		}, "\t"))
 	}
-	return t.Flush()
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, r := range rows {
+		if r.Health == nil || r.Health.State == serving.Healthy {
+			continue
+		}
+		fmt.Fprintf(w, "\n%s is %s\n", r.Name, printable.Line(r.Health.String()))
+		if r.Health.Mend != "" {
+			fmt.Fprintf(w, "  %s\n", r.Health.Mend)
+		}
+	}
+	return nil
 }

@@ -202,7 +202,9 @@ func (a *App) asked(w *wishes, info container.Info) resolved {
 
 // resolveRun turns wishes into options, by what the machine has.
 func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, info container.Info) (resolved, error) {
-	l, err := a.settleLane(ctx, w, info, a.here())
+	on := a.here()
+	on.containers = runtime
+	l, err := a.settleLane(ctx, w, info, on)
 	if err != nil {
 		return l.resolved, err
 	}

@@ -68,6 +68,7 @@ func TestScripts(t *testing.T) {
 			"registry":   startRegistry,
 			"requests":   showRequests,
 			"leave":      leave,
+			"moveserver": moveServer,
 			"containers": showContainers,
 			"hang":       hang,
 			"deadsocket": deadSocket,
@@ -235,7 +236,7 @@ func showContainers(ts *testscript.TestScript, neg bool, args []string) {
 
 // leave adds a container to the engine, named after whose it is.
 func leave(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "leave alive|dead|server|foreign|foreign-server|expired|unknown"
+	const usage = "leave alive|dead|server|failing-server|restarted-server|silent-server|ended-server|starting-server|foreign|foreign-server|expired|unknown"
 	arguments(ts, neg, args, 1, 1, usage)
 	s := of(ts)
 	me, err := owner.Here(time.Now())
@@ -253,14 +254,8 @@ func leave(ts *testscript.TestScript, neg bool, args []string) {
 		s.lock, err = owner.Acquire(workspace, "r2")
 		ts.Check(err)
 		ts.Defer(func() { ts.Check(s.lock.Release()) })
-	case "server":
-		addr, server := startServer(s)
-		c.Labels[container.LabelRun], c.Labels[container.LabelRole] = "r3", string(container.RoleServer)
-		c.Labels[container.LabelStep] = string(steps.IDServe)
-		c.Ports = portsAt(ts, addr)
-		c.ID = s.engine.Leave(c)
-		ts.Check(owner.WriteServer(workspace, owner.ServerFile{Container: c.ID, Name: c.Name, Run: "r3", GRPC: addr}))
-		ts.Defer(server.Stop)
+	case "server", "failing-server", "restarted-server", "silent-server", "ended-server", "starting-server":
+		leaveServer(ts, s, c)
 		return
 	case "foreign", "foreign-server":
 		c.Labels[container.LabelHost] = "another-host"
@@ -276,6 +271,56 @@ func leave(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: %s", usage)
 	}
 	s.engine.Leave(c)
+}
+
+// leaveServer adds the detached server of a workspace. Its gRPC port is told as PORT.
+func leaveServer(ts *testscript.TestScript, s *script, c container.Summary) {
+	addr, server := startServer(s)
+	ts.Defer(server.Stop)
+	switch c.Name {
+	case "failing-server":
+		server.KillStub("dali")
+	case "restarted-server":
+		server.Restart()
+	case "silent-server":
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		ts.Check(err)
+		ts.Defer(func() { _ = listener.Close() })
+		addr = listener.Addr().String()
+	case "ended-server":
+		c.Running = false
+	case "starting-server":
+		server.Restart() // as before the first model is loaded
+	}
+	const run = "r3"
+	workspace := c.Labels[container.LabelWorkspace]
+	c.Labels[container.LabelRun], c.Labels[container.LabelRole] = run, string(container.RoleServer)
+	c.Labels[container.LabelStep] = string(steps.IDServe)
+	c.Ports = portsAt(ts, addr)
+	c.ID = s.engine.Leave(c)
+	_, port, err := net.SplitHostPort(addr)
+	ts.Check(err)
+	ts.Setenv("PORT", port)
+	if c.Name == "starting-server" {
+		lock, err := owner.Acquire(workspace, run)
+		ts.Check(err)
+		ts.Defer(func() { ts.Check(lock.Release()) })
+		return
+	}
+	ts.Check(owner.WriteServer(workspace, owner.ServerFile{
+		Container: c.ID, Name: c.Name, Run: run, Host: c.Labels[container.LabelHost], GRPC: addr,
+		Lane: "cpu", Source: "local", Precision: "fp32", Weights: "random:7",
+		Command: []string{"serve", "--workspace=" + workspace, "--detach", "--weights=random:7"},
+	}))
+}
+
+// moveServer says in the server file that the server is another host's.
+func moveServer(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 1, "moveserver HOST")
+	file, err := owner.ReadServer(ts.MkAbs(".dalirun"))
+	ts.Check(err)
+	file.Host = args[0]
+	ts.Check(owner.WriteServer(ts.MkAbs(".dalirun"), file))
 }
 
 // hang makes a container engine that takes connections and never answers.
@@ -425,8 +470,9 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	for tick := time.NewTicker(5 * time.Millisecond); fd < 0; <-tick.C {
 		fd, err = syscall.Open(ts.MkAbs(args[1]), syscall.O_WRONLY|syscall.O_NONBLOCK, 0) // ENXIO until somebody reads
 		if time.Now().After(deadline) {
-			_ = cmd.Process.Kill()
-			ts.Fatalf("nobody reads %s: %v", args[1], err)
+			_ = cmd.Process.Signal(syscall.SIGQUIT) // it prints where it is
+			_ = cmd.Wait()
+			ts.Fatalf("nobody reads %s: %v\n%s%s", args[1], err, &stdout, &stderr)
 		}
 	}
 	asked := time.Now()

@@ -10,10 +10,12 @@ import (
 
 	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -27,7 +29,10 @@ func (a *App) serveCommand() *cobra.Command {
 		Short: "Serve the model repository with tritonserver until Ctrl-C",
 		Long: `serve does what setup does, starts tritonserver, loads every model, lets the ensemble answer once and says where the
 server is. It then follows the server's log. Ctrl-C lets requests in flight end, removes the server and ends with 0; a
-second Ctrl-C ends at once. A workspace has one server.`,
+second Ctrl-C ends at once. A workspace has one server.
+
+Every 10 s the server is sent a small picture. If it is found three times on end not to be healthy, serve says why, removes
+it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take 30 s.`,
 		Example: `  # until Ctrl-C
   dalirun serve
 
@@ -44,7 +49,7 @@ second Ctrl-C ends at once. A workspace has one server.`,
 			if err != nil {
 				return err
 			}
-			return x.finish(x.serve(cmd.Context(), detach, s.format.value))
+			return x.finish(x.serve(cmd.Context(), detach, s.format.value, startAgain(cmd.Flags(), &w)))
 		},
 	}
 	w.flags(a, cmd)
@@ -53,8 +58,44 @@ second Ctrl-C ends at once. A workspace has one server.`,
 	return cmd
 }
 
-// serve runs until the server is ready and, unless it is detached, until it is asked to stop or ends by itself.
-func (x *session) serve(ctx context.Context, detach bool, format string) error {
+// startAgain are the arguments that start the same server from any folder, whatever the environment and the configuration
+// there say.
+func startAgain(flags *pflag.FlagSet, w *wishes) []string {
+	args := []string{"serve", "--workspace=" + w.workspace}
+	flags.Visit(func(f *pflag.Flag) { // those of the environment and of the configuration are set too
+		value := f.Value.String()
+		switch f.Name {
+		case "workspace", "force", "format", "progress", "verbose": // of the one run, or there already
+			return
+		case "cache-dir":
+			value = w.cache
+		case "image":
+			value = absolute(value)
+		case "weights":
+			if source, _, err := w.weightsSource(); err == nil && source.Kind == steps.File {
+				value = source.Path
+			}
+		}
+		if f.Value.Type() == "bool" && value == "true" {
+			args = append(args, "--"+f.Name)
+			return
+		}
+		args = append(args, "--"+f.Name+"="+value)
+	})
+	return args
+}
+
+// absolute is a path from any folder; an empty one stays so.
+func absolute(path string) string {
+	if abs, err := filepath.Abs(path); err == nil && path != "" {
+		return abs
+	}
+	return path
+}
+
+// serve runs until the server is ready and, unless it is detached, until it is asked to stop, ends by itself or is not
+// healthy. again are the arguments that start it again.
+func (x *session) serve(ctx context.Context, detach bool, format string, again []string) error {
 	alone, err := x.only(ctx)
 	if err != nil {
 		return err
@@ -65,6 +106,7 @@ func (x *session) serve(ctx context.Context, detach bool, format string) error {
 	var server owner.ServerFile
 	m.Ready = func(ctx context.Context, ready steps.Server) error {
 		server = x.serverFile(ready)
+		server.Command = again
 		if !detach {
 			if err := owner.NoteServer(x.wishes.workspace, server); err != nil {
 				x.warn(err.Error())
@@ -78,8 +120,61 @@ func (x *session) serve(ctx context.Context, detach bool, format string) error {
 		if err := showServer(x.app.Stdout, server, format); err != nil || detach {
 			return err
 		}
-		return waitForEnd(ctx, x.runtime, server.Container)
+		return x.attend(ctx, server)
 	}).Run(ctx, list)
+}
+
+// attend returns nil when ctx ends or somebody stopped the server in good order, and why the server is of no use any more. It
+// kills one that has nothing to drain, which the end of the run would wait for.
+func (x *session) attend(ctx context.Context, server owner.ServerFile) error {
+	watch, err := x.app.watchFor()
+	if err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sick := make(chan serving.Health, 1)
+	go func() {
+		if h, err := watch.Wait(inner, server.GRPC); err == nil {
+			sick <- h
+		}
+	}()
+	ended := make(chan error, 1)
+	go func() { ended <- waitForEnd(inner, x.runtime, server.Container) }()
+	select {
+	case h := <-sick:
+		if ctx.Err() != nil {
+			break
+		}
+		fault := pipeline.Faultf(pipeline.NotReady, "`"+serving.Start(server.Command)+"` starts it again", "the server %s is %s", server.Name, h)
+		return errors.Join(fault, x.kill(ctx, server.Container))
+	case err := <-ended:
+		if ctx.Err() == nil {
+			return err
+		}
+	case <-ctx.Done():
+	}
+	p, err := probe(replyWithin, stopWithin)
+	if err != nil {
+		return err
+	}
+	last := context.WithoutCancel(ctx) // it was asked to stop; how the server is decides how that is done
+	if h, err := p.Judge(last, server.GRPC); err != nil || h.Drains() {
+		return err
+	}
+	return x.kill(last, server.Container)
+}
+
+// kill ends a container at once. Its removal is left to the end of the run.
+func (x *session) kill(ctx context.Context, id string) error {
+	c, err := x.runtime.Open(ctx, id)
+	if errors.Is(err, container.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.Stop(ctx, 0)
 }
 
 func (x *session) serverFile(s steps.Server) owner.ServerFile {
@@ -124,11 +219,7 @@ func (x *session) only(ctx context.Context) (*flock.Flock, error) {
 			"%s has a server on another host, %s: %s", x.wishes.workspace, server.Host, server.Name)
 		return nil, errors.Join(err, alone.Unlock())
 	}
-	if running, err := isRunning(ctx, x.runtime, server.Container); err != nil || running {
-		if err == nil {
-			err = pipeline.Faultf(pipeline.Environment, "use it, or stop it with `dalirun stop`",
-				"%s has a server already: %s, grpc %s", x.wishes.workspace, server.Name, server.GRPC)
-		}
+	if running, err := x.alreadyServed(ctx, server); err != nil || running {
 		return nil, errors.Join(err, alone.Unlock())
 	}
 	x.warn("the server " + server.Name + " is gone: it is forgotten")
@@ -138,14 +229,23 @@ func (x *session) only(ctx context.Context) (*flock.Flock, error) {
 // serveLock is held by the process that serves a workspace.
 func serveLock(workspace string) string { return filepath.Join(workspace, "serve.lock") }
 
-func isRunning(ctx context.Context, runtime container.Runtime, id string) (bool, error) {
-	all, err := runtime.List(ctx, ownLabels())
-	for _, c := range all {
-		if c.ID == id {
-			return c.Running, err
-		}
+// alreadyServed refuses to start a server beside the one that the server file names, if that runs.
+func (x *session) alreadyServed(ctx context.Context, server owner.ServerFile) (bool, error) {
+	all, err := x.runtime.List(ctx, ownLabels())
+	if err != nil {
+		return false, err
 	}
-	return false, err
+	for _, c := range all {
+		if c.ID != server.Container || !c.Running {
+			continue
+		}
+		said, hint := "", "use it, or stop it with `dalirun stop`"
+		if h, err := healthOf(ctx, c, owner.Alive); err == nil && !h.OK() {
+			said, hint = "; it is "+h.String(), mends(h)
+		}
+		return true, pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s, grpc %s%s", x.wishes.workspace, server.Name, server.GRPC, said)
+	}
+	return false, nil
 }
 
 // waitForEnd returns nil when ctx ends or somebody stopped the server in good order.

@@ -2,18 +2,25 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/gofrs/flock"
 
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/serving"
 )
 
 // A signal while a container works ends the run with its own code, and leaves no container and no result behind.
@@ -81,6 +88,70 @@ func TestServeUntilSignal(t *testing.T) {
 	}
 	if _, err := os.Stat(owner.ServerPath(workspace)); !os.IsNotExist(err) {
 		t.Errorf("the server file: %v, want none", err)
+	}
+}
+
+// A foreground server with a dead model has nothing to drain: Triton would wait 30 s for it.
+func TestServeOfADeadModelUntilSignal(t *testing.T) {
+	t.Parallel()
+	w, _ := worlds(t, "dying") // as it is asked for the second time, which is after the signal
+	engine := dockertest.New(t, w.fake())
+	dir := t.TempDir()
+	stdout := &watcher{word: "ready: grpc", seen: make(chan struct{})}
+	ctx, cancel := stopped(t.Context(), stdout.seen, syscall.SIGTERM)
+	defer cancel()
+	var stderr bytes.Buffer
+	app := appIn(map[string]string{"DOCKER_HOST": engine.Host(), "HOME": dir}, stdout, &stderr)
+	app.watch = serving.Watch{Every: time.Hour, InARow: 1}
+	got := app.Run(ctx, []string{"serve", "--accel", "cpu", "--weights", "random:0", "--workspace", filepath.Join(dir, "w")})
+	if got != ExitOK {
+		t.Errorf("exit code %d, want %d; stderr:\n%s", got, ExitOK, stderr.String())
+	}
+	if left := engine.Containers(); len(left) > 0 {
+		t.Errorf("containers are left: %+v", left)
+	}
+	ended := slices.DeleteFunc(engine.Requests(), func(r string) bool { return !strings.Contains(r, "/kill?") && !strings.Contains(r, "/stop?") })
+	if len(ended) == 0 || !strings.HasSuffix(ended[0], "/kill?signal=KILL") {
+		t.Errorf("it was not ended at once: %q", ended)
+	}
+}
+
+// stop waits for the serve whose server it took away, so that the next serve finds the workspace free.
+func TestAwaitServe(t *testing.T) {
+	t.Parallel()
+	workspace := t.TempDir()
+	if err := awaitServe(t.Context(), workspace); err != nil {
+		t.Errorf("where none ever was: %v", err)
+	}
+	if _, err := os.Stat(serveLock(workspace)); !os.IsNotExist(err) {
+		t.Errorf("the lock: %v, want none", err)
+	}
+	serve := flock.New(serveLock(workspace))
+	if err := serve.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- awaitServe(ctx, workspace) }()
+	select {
+	case err := <-done:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(150 * time.Millisecond): // three looks at the lock
+	}
+	if err := serve.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Errorf("after it ended: %v", err)
+	}
+	if err := serve.Lock(); err != nil {
+		t.Fatalf("the lock is still held: %v", err)
+	}
+	defer serve.Unlock() //nolint:errcheck // it ends with the test
+	want := errors.New("Ctrl-C")
+	cancel(want)
+	if err := awaitServe(ctx, workspace); !errors.Is(err, want) {
+		t.Errorf("%v; want %v", err, want)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -39,6 +40,8 @@ type world struct {
 	runtimes, devices []string
 	// wrong lets the served model give other answers than PyTorch.
 	wrong bool
+	// dies ends a model's process once the server is ready.
+	dies bool
 }
 
 var errNoRegistry = errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host`) //nolint:staticcheck // the words of Go's HTTP client
@@ -57,6 +60,7 @@ func worlds(tb testing.TB, name string) (world, bool) {
 		"breaking":   {registry: errNoRegistry, packages: true, breaks: "export_onnx.py"},
 		"serverless": {registry: errNoRegistry, packages: true, breaks: "tritonserver"},
 		"wrong":      {registry: errNoRegistry, packages: true, wrong: true},
+		"dying":      {registry: errNoRegistry, packages: true, dies: true},
 	}[name]
 	w.tb = tb
 	return w, ok
@@ -127,6 +131,13 @@ func (w world) serve(ctx context.Context) error {
 	}
 	server := tritontest.New(w.tb, w.models()...) //nolint:contextcheck // it ends with its test
 	defer server.Stop()
+	var inferences atomic.Int64
+	server.Intercept(func(_ context.Context, rpc, _ string) error {
+		if w.dies && rpc == "ModelInfer" && inferences.Add(1) == 2 { // the first makes it ready
+			server.KillStub("dali")
+		}
+		return nil
+	})
 	var forwards sync.WaitGroup
 	go func() {
 		for {

@@ -46,6 +46,12 @@ func helper(mode string, workspaces []string) error {
 			fmt.Printf("%s %s, because %s; %s\n", batch, server, why, why2)
 		}
 		return nil
+	case "whose":
+		for _, w := range workspaces {
+			name, err := owner.OtherUser(w, "r1")
+			fmt.Printf("%q, %v\n", name, err)
+		}
+		return nil
 	}
 	return fmt.Errorf("no mode %q", mode)
 }
@@ -114,10 +120,11 @@ func TestAnotherUser(t *testing.T) {
 		must(t, os.Chmod(dir, mode))
 		return dir
 	}
-	var workspaces, want []string
+	var workspaces, want, whose []string
 	add := func(workspace string, batch, server owner.State) {
 		workspaces = append(workspaces, workspace)
 		want = append(want, fmt.Sprintf("%s %s, ", batch, server))
+		whose = append(whose, `"root", <nil>`)
 	}
 
 	// Closed: not even whether there is a lock can be told.
@@ -143,18 +150,21 @@ func TestAnotherUser(t *testing.T) {
 	own := folder("own 模型", 0o700)
 	must(t, os.Chown(own, 10001, 10001))
 	add(own, owner.Dead, owner.Dead)
+	whose[len(whose)-1] = `"", <nil>`
 
-	cmd := command(t, "judge", binary, workspaces...)
-	cmd.Dir = "/"
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 10001, Gid: 10001}}
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	got := strings.Split(strings.TrimSpace(string(out)), "\n")
-	for i, w := range workspaces {
-		if i >= len(got) || !strings.HasPrefix(got[i], want[i]) {
-			t.Errorf("%s: the verdicts are %q instead of %q", w, got, want[i])
+	for mode, lines := range map[string][]string{"judge": want, "whose": whose} {
+		cmd := command(t, mode, binary, workspaces...)
+		cmd.Dir = "/"
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 10001, Gid: 10001}}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatalf("%s: %v: %s", mode, err, out)
+		}
+		got := strings.Split(strings.TrimSpace(string(out)), "\n")
+		for i, w := range workspaces {
+			if i >= len(got) || !strings.HasPrefix(got[i], lines[i]) {
+				t.Errorf("%s: %s: it says %q instead of %q", mode, w, got, lines[i])
+			}
 		}
 	}
 }

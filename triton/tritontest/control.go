@@ -23,9 +23,10 @@ type entry struct {
 	// failed: its last load did not succeed. The server is not ready until it
 	// does, also where the index shows nothing, as for an ensemble whose models
 	// did not load.
-	failed  bool
-	waiting []chan error // callers of the load that is under way
-	stats   stats
+	failed   bool
+	stubless bool         // its Python process is gone
+	waiting  []chan error // callers of the load that is under way
+	stats    stats
 }
 
 func byName(a, b *entry) int { return strings.Compare(a.Name, b.Name) }
@@ -117,7 +118,7 @@ func (s *Server) finishLoad(e *entry, failure *loadFailure) {
 	var err error
 	switch {
 	case failure == nil:
-		e.state, e.stats = triton.StateReady, stats{}
+		e.state, e.stubless, e.stats = triton.StateReady, false, stats{}
 	case failure.listed != "":
 		e.state, e.reason = triton.StateUnavailable, failure.listed
 	}
@@ -128,6 +129,47 @@ func (s *Server) finishLoad(e *entry, failure *loadFailure) {
 		end <- err
 	}
 	e.waiting = nil
+}
+
+// KillStub ends the Python process of a model, as `kill -9` does. As in Triton
+// the model and the server stay ready, and each inference with the model, or
+// with an ensemble that uses it, fails from then on.
+func (s *Server) KillStub(model string) {
+	s.tb.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.find(model)
+	if e == nil {
+		s.tb.Fatalf("there is no model %s", model)
+	}
+	e.stubless = true
+}
+
+// Restart ends the server's process and starts it again at the same address,
+// as `docker kill` and `docker start` do. With explicit model control it is
+// live and ready then, and has loaded no model.
+func (s *Server) Restart() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, e := range s.models {
+		e.state, e.reason, e.failed, e.stubless, e.stats = "", "", false, false, stats{}
+	}
+}
+
+// stubFailure is how an inference fails for want of a Python process: that of
+// the model itself, or of one that it requires.
+func (s *Server) stubFailure(e *entry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.stubless {
+		return status.Errorf(codes.Internal, "Stub process '%s_0_0' is not healthy.", e.Name)
+	}
+	for _, name := range e.Requires {
+		if below := s.find(name); below != nil && below.stubless {
+			return status.Errorf(codes.Internal, "in ensemble '%s', Stub process '%s_0_0' is not healthy.", e.Name, name)
+		}
+	}
+	return nil
 }
 
 // unload takes a model and those that require it out of service.

@@ -34,7 +34,10 @@ func (s *Server) ModelInfer(ctx context.Context, req *pb.ModelInferRequest) (*pb
 		return nil, status.Errorf(codes.Unimplemented, "model '%s' has no Infer function", e.Name)
 	}
 	start := time.Now()
-	outputs, err := e.Infer(ctx, inputs)
+	var outputs []triton.Tensor
+	if err = s.stubFailure(e); err == nil {
+		outputs, err = e.Infer(ctx, inputs)
+	}
 	s.record(e, inputs, time.Since(start), err)
 	if err != nil {
 		return nil, asStatus(err)

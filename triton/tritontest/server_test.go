@@ -203,3 +203,61 @@ func TestStopCutsOff(t *testing.T) {
 		t.Errorf("error %v; want ErrUnavailable", err)
 	}
 }
+
+// The answers are those of a tritonserver 2.51 whose stub was killed.
+func TestKillStub(t *testing.T) {
+	t.Parallel()
+	server := tritontest.New(t, pictureModels()...)
+	server.MustLoad("ensemble")
+	c := server.Client(t)
+	if _, err := c.Classify(within(t), "ensemble", []byte("picture"), 1); err != nil {
+		t.Fatal(err)
+	}
+	server.KillStub("below")
+	for _, model := range []string{"below", "ensemble"} {
+		if ready, err := c.ModelReady(within(t), model); err != nil || !ready {
+			t.Errorf("%s is not ready: %v", model, err)
+		}
+	}
+	if ready, err := c.Ready(within(t)); err != nil || !ready {
+		t.Errorf("the server is not ready: %v", err)
+	}
+	_, err := c.Classify(within(t), "ensemble", []byte("picture"), 1)
+	want := "classify with model ensemble: in ensemble 'ensemble', Stub process 'below_0_0' is not healthy."
+	if failed, ok := errors.AsType[*triton.Error](err); !ok || failed.Code != codes.Internal || failed.Error() != want {
+		t.Errorf("classify: %v; want %s", err, want)
+	}
+	statistics, err := c.Statistics(within(t), "ensemble")
+	if err != nil || statistics[0].Success.Count != 1 || statistics[0].Fail.Count == 0 {
+		t.Errorf("statistics: %+v, %v", statistics, err)
+	}
+}
+
+func TestRestart(t *testing.T) {
+	t.Parallel()
+	server := tritontest.New(t, pictureModels()...)
+	server.MustLoad("ensemble")
+	c := server.Client(t)
+	server.KillStub("below")
+	server.Restart()
+	if ready, err := c.Ready(within(t)); err != nil || !ready {
+		t.Errorf("the server is not ready: %v", err)
+	}
+	if got := state(t, c, "ensemble"); got != (triton.IndexEntry{Name: "ensemble"}) {
+		t.Errorf("index: %+v; want a model that was never asked for", got)
+	}
+	if _, err := c.Classify(within(t), "ensemble", []byte("picture"), 1); !errors.Is(err, triton.ErrNotFound) {
+		t.Errorf("classify: %v", err)
+	}
+	server.MustLoad("ensemble")
+	if _, err := c.Classify(within(t), "ensemble", []byte("picture"), 1); err != nil {
+		t.Errorf("classify after it was loaded again: %v", err)
+	}
+}
+
+// pictureModels are an ensemble and the model that it uses.
+func pictureModels() []tritontest.Model {
+	ensemble := tritontest.Classifier("ensemble", []string{"a", "b"}, func([]byte) ([]float32, error) { return []float32{1, 2}, nil })
+	ensemble.Requires = []string{"below"}
+	return []tritontest.Model{ensemble, {Name: "below"}}
+}

@@ -392,3 +392,23 @@ func TestAddrOfAnotherHost(t *testing.T) {
 		t.Errorf("got %s, %v", addr, err)
 	}
 }
+
+// Without its userland proxy a container engine's ports seem free until it is asked for them.
+func TestPortTakenByAServer(t *testing.T) {
+	t.Parallel()
+	for labels, want := range map[string]string{
+		`{"io.dalirun.role":"server","io.dalirun.workspace":"/a b"}`: " by container other, which `dalirun stop --workspace '/a b'` stops: free it or name another one",
+		`{"io.dalirun.role":"batch","io.dalirun.workspace":"/a b"}`:  " by container other: free it or name another one",
+		`{}`: " by container other: free it or name another one",
+	} {
+		a := &api{answers: map[string]http.HandlerFunc{
+			"GET /containers/json": say(`[{"Id":"1","Names":["/other"],"State":"running","Labels":` + labels + `,"Ports":[{"IP":"127.0.0.1","PrivatePort":8001,"PublicPort":8001,"Type":"tcp"}]}]`),
+		}}
+		r := a.serve(t, Options{})
+		spec := container.Spec{Publish: []container.Port{{Container: 8001, Host: 8001, Required: true}}}
+		err := r.yieldPort(t.Context(), &spec, errors.New("Bind for 127.0.0.1:8001 failed: port is already allocated"))
+		if !errors.Is(err, container.ErrPortTaken) || !strings.HasSuffix(err.Error(), want) {
+			t.Errorf("%s: %v; want %s", labels, err, want)
+		}
+	}
+}

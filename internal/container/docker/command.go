@@ -3,12 +3,12 @@ package docker
 import (
 	"encoding/csv"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/shell"
 )
 
 // CommandLine returns the docker run line that does what Run does with spec. It has --rm and neither name nor labels,
@@ -53,10 +53,7 @@ func (r *Runtime) CommandLine(spec container.Spec) string {
 	}
 	args = append(args, spec.Image)
 	args = append(args, spec.Command...)
-	for i := range args {
-		args[i] = shellQuote(args[i])
-	}
-	return strings.Join(args, " ")
+	return shell.Line(args...)
 }
 
 func limits(spec container.Spec, flag func(name, value string)) {
@@ -97,12 +94,4 @@ func mountFlag(m container.Mount, options ...string) string {
 	_ = w.Write(append([]string{"type=bind", "source=" + m.Source, "target=" + m.Target}, options...)) // to memory
 	w.Flush()
 	return strings.TrimSuffix(b.String(), "\n")
-}
-
-// shellQuote quotes an argument for a POSIX shell where it needs it.
-func shellQuote(s string) string {
-	if regexp.MustCompile(`^[A-Za-z0-9_@%+=:,./-]+$`).MatchString(s) {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }

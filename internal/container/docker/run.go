@@ -16,6 +16,7 @@ import (
 	"github.com/docker/docker/api/types/filters"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/shell"
 )
 
 // Run creates, starts and follows a container.
@@ -70,14 +71,13 @@ func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken err
 	if !known {
 		return taken
 	}
-	by := r.publisher(ctx, port)
 	return &runtimeError{
 		kind: container.ErrPortTaken, cause: taken,
-		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, loopback, container.ErrPortTaken, by),
+		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, loopback, container.ErrPortTaken, r.publisher(ctx, port)),
 	}
 }
 
-// publisher says which container publishes a host port, if one does.
+// publisher says which container publishes a host port, if one does, and of a server of dalirun what stops it.
 func (r *Runtime) publisher(ctx context.Context, port uint16) string {
 	rows, err := r.api.ContainerList(ctx, dcontainer.ListOptions{Filters: filters.NewArgs(filters.Arg("status", "running"))})
 	if err != nil {
@@ -85,9 +85,14 @@ func (r *Runtime) publisher(ctx context.Context, port uint16) string {
 	}
 	for _, row := range rows {
 		for _, p := range row.Ports {
-			if p.PublicPort == port && len(row.Names) > 0 {
-				return " by container " + strings.TrimPrefix(row.Names[0], "/")
+			if p.PublicPort != port || len(row.Names) == 0 {
+				continue
 			}
+			by := " by container " + strings.TrimPrefix(row.Names[0], "/")
+			if row.Labels[container.LabelRole] == string(container.RoleServer) {
+				by += ", which `" + shell.Line("dalirun", "stop", "--workspace", row.Labels[container.LabelWorkspace]) + "` stops"
+			}
+			return by
 		}
 	}
 	return ""

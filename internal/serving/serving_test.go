@@ -1,0 +1,298 @@
+package serving_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"image/jpeg"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/triton"
+	"github.com/dalirun/dalirun/triton/tritontest"
+)
+
+const ensemble = "ensemble_dali_resnet50"
+
+// start is a server with the ensemble and its models, all loaded.
+func start(t *testing.T, infer func(ctx context.Context) error) *tritontest.Server {
+	t.Helper()
+	top := tritontest.Classifier(ensemble, []string{"a", "b"}, nil)
+	top.Infer = func(ctx context.Context, inputs []triton.Tensor) ([]triton.Tensor, error) {
+		if err := infer(ctx); err != nil {
+			return nil, err
+		}
+		batch := inputs[0].Shape[0]
+		out, err := triton.NewFloat32("OUTPUT", make([]float32, 2*batch), batch, 2)
+		return []triton.Tensor{out}, err
+	}
+	top.Requires = []string{"dali"}
+	server := tritontest.New(t, top, tritontest.Model{Name: "dali"})
+	server.MustLoad(ensemble)
+	return server
+}
+
+func answers(context.Context) error { return nil }
+
+func hangs(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// probe has deadlines that a server in this process keeps, and that a hanging one does not make long.
+func probe(t *testing.T) serving.Probe {
+	t.Helper()
+	picture, err := serving.Picture()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serving.Probe{Model: ensemble, Picture: picture, Reply: 2 * time.Second, Within: 500 * time.Millisecond}
+}
+
+func judge(t *testing.T, p serving.Probe, addr string) serving.Health {
+	t.Helper()
+	h, err := p.Judge(t.Context(), addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestJudge(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		infer  func(context.Context) error
+		become func(*tritontest.Server)
+		want   serving.State
+		model  string
+		says   string
+		ok     bool
+		drains bool
+	}{
+		{"it answers", answers, nil, serving.Healthy, "", "", true, true},
+		{
+			"a killed stub", answers, func(s *tritontest.Server) { s.KillStub("dali") }, serving.Failing, ensemble,
+			"in ensemble '" + ensemble + "', Stub process 'dali_0_0' is not healthy.", false, false,
+		},
+		{"a restart", answers, (*tritontest.Server).Restart, serving.Unloaded, "", "it was restarted and has no models loaded", false, false},
+		{"a model that somebody unloaded", answers, func(s *tritontest.Server) {
+			if err := s.Client(t).Unload(t.Context(), ensemble); err != nil {
+				t.Error(err)
+			}
+		}, serving.Unloaded, ensemble, "it is UNAVAILABLE: unloaded", false, false},
+		{"a model that hangs", hangs, nil, serving.Stuck, ensemble, "nobody got an answer within 500ms: it hangs, or it works on a large batch", false, true},
+		{"a server that is gone", answers, (*tritontest.Server).Stop, serving.Silent, "", "it cannot be reached: ", false, false},
+		{
+			"a queue that is full", func(context.Context) error { return status.Error(codes.Unavailable, "Exceeds maximum queue size") },
+			nil, serving.Busy, ensemble, "exceeds maximum queue size", true, true,
+		},
+		// What a tritonserver 2.51 says to every question after SIGTERM.
+		{"a server that drains", answers, func(s *tritontest.Server) {
+			s.Intercept(func(context.Context, string, string) error {
+				return status.Error(codes.Unavailable, "Server not ready")
+			})
+		}, serving.Stopping, "", "it takes no requests: server not ready", true, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			server := start(t, tt.infer)
+			if tt.become != nil {
+				tt.become(server)
+			}
+			h := judge(t, probe(t), server.Addr())
+			if h.State != tt.want || h.Model != tt.model || !strings.Contains(h.Reason, tt.says) || (tt.says == "") != (h.Reason == "") {
+				t.Errorf("%+v; want %s of %q: %s", h, tt.want, tt.model, tt.says)
+			}
+			if h.OK() != tt.ok || h.Drains() != tt.drains {
+				t.Errorf("%s: OK %t, Drains %t", h.State, h.OK(), h.Drains())
+			}
+			if want := map[bool]string{true: string(tt.want), false: "not healthy"}[tt.ok]; !strings.HasPrefix(h.String(), want) {
+				t.Errorf("%q does not begin with %q", h, want)
+			}
+		})
+	}
+}
+
+// Nothing that needs no model is answered: a container that is paused accepts connections.
+func TestJudgeSilent(t *testing.T) {
+	t.Parallel()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // only listened
+	p := probe(t)
+	p.Reply = 200 * time.Millisecond
+	began := time.Now()
+	h := judge(t, p, listener.Addr().String())
+	if h.State != serving.Silent || h.Reason != "it does not answer at all (waited 200ms): it hangs or is paused" {
+		t.Errorf("%+v", h)
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %s", took)
+	}
+}
+
+// A batch fails as a whole where another client's picture was bad: the next one does not.
+func TestJudgeAsksAgain(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	server := start(t, func(context.Context) error {
+		if n.Add(1) == 1 {
+			return errors.New("another client's picture is bad")
+		}
+		return nil
+	})
+	if h := judge(t, probe(t), server.Addr()); h.State != serving.Healthy || n.Load() != 2 {
+		t.Errorf("%+v after %d requests", h, n.Load())
+	}
+}
+
+// A queue in front of the probe, or errors for others' pictures, are no failure as long as others get answers.
+func TestJudgeBusy(t *testing.T) {
+	t.Parallel()
+	for name, probed := range map[string]func(context.Context) error{
+		"a queue": hangs,
+		"errors":  func(context.Context) error { return errors.New("a picture in the batch is bad") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var n atomic.Int64
+			begun := make(chan struct{})
+			server := start(t, func(ctx context.Context) error {
+				switch n.Add(1) {
+				case 1: // the probe's
+					close(begun)
+					<-ctx.Done()
+					return ctx.Err()
+				case 2: // another client's
+					return nil
+				default:
+					return probed(ctx)
+				}
+			})
+			done := make(chan error, 1)
+			go func() {
+				<-begun
+				client := server.Client(t)
+				_, err := client.Classify(t.Context(), ensemble, []byte("picture"), 1)
+				done <- err
+			}()
+			h := judge(t, probe(t), server.Addr())
+			if err := <-done; err != nil {
+				t.Fatal(err)
+			}
+			if h.State != serving.Busy || !strings.HasPrefix(h.Reason, "others were answered meanwhile: ") {
+				t.Errorf("%+v", h)
+			}
+		})
+	}
+}
+
+func TestJudgeEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	server := start(t, hangs)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	want := errors.New("the user is impatient")
+	server.Intercept(func(_ context.Context, rpc, _ string) error {
+		if rpc == "ModelInfer" {
+			cancel(want)
+		}
+		return nil
+	})
+	p := probe(t)
+	p.Within = time.Minute
+	if h, err := p.Judge(ctx, server.Addr()); !errors.Is(err, want) {
+		t.Errorf("%+v, %v; want %v", h, err, want)
+	}
+}
+
+func watch(t *testing.T) serving.Watch {
+	t.Helper()
+	return serving.Watch{Probe: probe(t), Every: time.Millisecond, Again: time.Millisecond, InARow: 3}
+}
+
+// One that restarts by itself is well; one that does not answer three times on end is not.
+func TestWatch(t *testing.T) {
+	t.Parallel()
+	var n atomic.Int64
+	server := start(t, func(context.Context) error {
+		switch i := n.Add(1); {
+		case i <= 4: // the four tries of two questions
+			return errors.New("it is about to restart")
+		case i <= 6:
+			return nil
+		default:
+			return errors.New("it is gone for good")
+		}
+	})
+	h, err := watch(t).Wait(t.Context(), server.Addr())
+	if err != nil || h.State != serving.Failing || h.Reason != "it is gone for good" || n.Load() != 12 {
+		t.Errorf("%+v, %v after %d requests", h, err, n.Load())
+	}
+}
+
+func TestWatchEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	want := errors.New("Ctrl-C")
+	var n atomic.Int64
+	server := start(t, func(context.Context) error {
+		if n.Add(1) == 10 {
+			cancel(want)
+		}
+		return nil
+	})
+	if h, err := watch(t).Wait(ctx, server.Addr()); !errors.Is(err, want) {
+		t.Errorf("%+v, %v", h, err)
+	}
+	w := watch(t)
+	w.Every = time.Hour
+	if h, err := w.Wait(ctx, server.Addr()); !errors.Is(err, want) {
+		t.Errorf("between two questions: %+v, %v", h, err)
+	}
+}
+
+// It costs next to nothing, and is a picture.
+func TestPicture(t *testing.T) {
+	t.Parallel()
+	data, err := serving.Picture()
+	if err != nil || len(data) > 4<<10 {
+		t.Errorf("%d bytes, %v", len(data), err)
+	}
+	if _, err := jpeg.Decode(bytes.NewReader(data)); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMend(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name    string
+		command []string
+		want    string
+	}{
+		{
+			"as it was started",
+			[]string{"serve", "--detach", "--workspace", "/a b/.dalirun", "--cache-dir=/c d", "--weights=random:7"},
+			"dalirun stop --workspace '/a b/.dalirun' '--cache-dir=/c d' && dalirun serve --detach --workspace '/a b/.dalirun' '--cache-dir=/c d' --weights=random:7",
+		},
+		{"nobody knows how", nil, "dalirun stop --workspace '/a b/.dalirun' && dalirun serve --detach --workspace '/a b/.dalirun'"},
+	} {
+		if got := serving.Mend("/a b/.dalirun", owner.ServerFile{Command: tt.command}); got != tt.want {
+			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+	if got, want := serving.StopCommand("/x"), "dalirun stop --workspace /x"; got != want {
+		t.Errorf("%s; want %s", got, want)
+	}
+}
