@@ -124,7 +124,7 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 func sendable(images []string) (good []string, errs []error) {
 	for _, name := range images {
 		// They are read again when their turn comes: all of them at a time might not fit into memory.
-		if _, err := readPicture(name); err != nil {
+		if _, _, err := readPicture(name); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -154,7 +154,7 @@ func (a *App) dial(ctx context.Context, f *classifyFlags) (*triton.Client, error
 }
 
 func classifyOne(ctx context.Context, client *triton.Client, f classifyFlags, name string, labels []string) (classified, error) {
-	picture, err := readPicture(name)
+	picture, _, err := readPicture(name)
 	if err != nil {
 		return classified{}, err
 	}

@@ -8,7 +8,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/steps"
@@ -58,7 +57,8 @@ type wishes struct {
 	http, grpc, metrics      *number
 	readyTimeout             time.Duration
 	force                    []string
-	serves                   bool // the run starts a server, which one on another host cannot: what the command is, not a flag
+	read                     steps.Picture // what image names, once it was read
+	serves                   bool          // the run starts a server, which one on another host cannot: what the command is, not a flag
 }
 
 func (w *wishes) flags(a *App, cmd *cobra.Command) {
@@ -91,30 +91,41 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringSliceVar(&w.force, "force", nil, "steps to run again although their results are stored; \"all\" is every one")
 }
 
-// picture reads and checks the picture to verify with.
+// picture reads and checks the picture to verify with, once.
 func (w *wishes) picture() (steps.Picture, error) {
 	if w.image == "" {
-		data, err := dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
-		return steps.Picture{Name: "coffee.jpg", Data: data}, err
+		return steps.Sample()
 	}
-	return readPicture(w.image)
+	if w.read.Data != nil {
+		return w.read, nil
+	}
+	read, info, err := readPicture(w.image)
+	if err == nil && info.Unverifiable != "" {
+		err = usagef("verify with another picture; `dalirun classify` sends this one", "%s cannot be verified with: %s", w.image, info.Unverifiable)
+	}
+	if err != nil {
+		return steps.Picture{}, err
+	}
+	w.read = read
+	return read, nil
 }
 
 // readPicture reads an encoded picture and refuses what a server should not get to decode.
-func readPicture(name string) (steps.Picture, error) {
+func readPicture(name string) (steps.Picture, picture.Info, error) {
 	limits := picture.DefaultLimits()
 	file, err := os.Open(name)
 	if err != nil {
-		return steps.Picture{}, usagef("", "read the picture: %w", err)
+		return steps.Picture{}, picture.Info{}, usagef("", "read the picture: %w", err)
 	}
 	defer file.Close() //nolint:errcheck // only read
 	// One byte more than the limit is enough to see that it is too large; a device can have no end.
 	data, err := io.ReadAll(io.LimitReader(file, limits.MaxBytes+1))
 	if err != nil {
-		return steps.Picture{}, usagef("", "read the picture: %w", err)
+		return steps.Picture{}, picture.Info{}, usagef("", "read the picture: %w", err)
 	}
-	if _, err := picture.Check(data, limits); err != nil {
-		return steps.Picture{}, usagef("", "%s: %w", name, err)
+	info, err := picture.Check(data, limits)
+	if err != nil {
+		return steps.Picture{}, picture.Info{}, usagef("", "%s: %w", name, err)
 	}
-	return steps.Picture{Name: filepath.Base(name), Data: data}, nil
+	return steps.Picture{Name: name, Data: data}, info, nil
 }
