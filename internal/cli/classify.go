@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -43,7 +44,8 @@ func (a *App) classifyCommand() *cobra.Command {
 		Long: `classify sends each picture to the workspace's running server and prints the most likely classes. The flags of the
 tutorial's client.py are understood too: --model_name --image --url -v --label_file.
 
-JPEG, PNG, BMP, TIFF and WebP pictures are sent as they are; one that is cut off, broken or huge is refused here.`,
+` + picture.Formats("and") + ` pictures are sent as they are, with no orientation applied; one that is
+cut short, malformed, too large or of a kind that DALI does not decode right is refused here (docs/pictures.md has the kinds).`,
 		Example: `  dalirun classify cat.jpg dog.png
 
   # the tutorial's client.py

@@ -79,7 +79,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringVar(&w.baseImage, "base-image", "", "Debian 12 image under the local images (default "+baseImage+", or "+madeBaseImage+" if only that is here)")
 	f.StringVar(&w.buildNetwork, "build-network", "host", "network of local image builds; empty is the container engine's default")
 	f.StringVar(&w.weights, "weights", "pretrained", "pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
-	f.StringVar(&w.image, "image", "", "picture to verify with (default a cup of coffee that dalirun carries)")
+	f.StringVar(&w.image, "image", "", "picture to verify with, no orientation applied (default a cup of coffee that dalirun carries)")
 	f.Var(w.precision, "precision", "arithmetic of the engine (gpu lane)")
 	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for; 0 is 64 or the largest, and 1 with release 21.07, as in the tutorial")
 	f.Var(w.maxBatch, "max-batch", "largest batch size")

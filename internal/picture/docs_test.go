@@ -87,6 +87,15 @@ func TestDocumentedKinds(t *testing.T) {
 	}
 }
 
+// TestDocumentedFormats keeps the sentence of the README as the code has it.
+func TestDocumentedFormats(t *testing.T) {
+	t.Parallel()
+	want := "Pictures are " + picture.Formats("or") + ", decoded as they are stored, with no orientation applied: [docs/pictures.md](docs/pictures.md)."
+	if !strings.Contains(string(readFile(t, "../../README.md")), want) {
+		t.Errorf("README.md lacks %q", want)
+	}
+}
+
 // TestDocumentedLimits keeps the figures of docs/pictures.md as the code has them.
 func TestDocumentedLimits(t *testing.T) {
 	t.Parallel()
