@@ -55,12 +55,12 @@ func (s *AssembleRepository) texts() (map[string][]byte, error) {
 			return nil, err
 		}
 		files[path.Join(m.name, "config.pbtxt")] = config
-		program, err := m.backend(s.options)
+		programs, err := m.backend(s.options)
 		if err != nil {
 			return nil, err
 		}
-		if program != nil {
-			files[path.Join(m.name, versionDir, "model.py")] = program
+		for name, program := range programs {
+			files[path.Join(m.name, versionDir, name)] = program
 		}
 	}
 	labels, err := dalirun.Assets.ReadFile(path.Join(repositoryDir, committedModel, labelsFile))

@@ -34,26 +34,34 @@ func servedModel(lane Lane) string {
 
 // model is one model of the repository.
 type model struct {
-	name      string // as served
-	committed string // its folder in model_repository/
-	program   string // its Python backend in the local server image, in assets/python
+	name      string            // as served
+	committed string            // its folder in model_repository/
+	programs  map[string]string // its Python backend in the local server image: file of the version folder → file in assets/python
 }
 
 // models are in the order in which they load: what an ensemble is composed of comes first.
 func models(lane Lane) []model {
 	return []model{
-		{DALIModel, DALIModel, "backend_dali.py"},
-		{servedModel(lane), committedModel, "backend_onnx.py"},
-		{EnsembleModel, EnsembleModel, ""},
+		{DALIModel, DALIModel, map[string]string{"model.py": "backend_dali.py", "decoder.py": "decoder.py"}},
+		{servedModel(lane), committedModel, map[string]string{"model.py": "backend_onnx.py"}},
+		{EnsembleModel, EnsembleModel, nil},
 	}
 }
 
-// backend returns the program that serves m, where that is the image's Python backend rather than one of NVIDIA's, else nil.
-func (m model) backend(o Options) ([]byte, error) {
-	if o.Images != Local || m.program == "" {
-		return nil, nil
+// backend returns the programs that serve m, by file of its version folder, where that is the image's Python backend rather than one of NVIDIA's.
+func (m model) backend(o Options) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	if o.Images != Local {
+		return files, nil
 	}
-	return dalirun.Assets.ReadFile(path.Join("assets/python", m.program))
+	for name, program := range m.programs {
+		text, err := dalirun.Assets.ReadFile(path.Join("assets/python", program))
+		if err != nil {
+			return nil, err
+		}
+		files[name] = text
+	}
+	return files, nil
 }
 
 // modelConfig returns the committed config.pbtxt of m, which is the tutorial's plain one, with the lane, image source and batch sizes of o laid

@@ -111,6 +111,7 @@ func TestServedRepositoryHolds(t *testing.T) {
 	root := w.values[w.step(steps.IDAssembleRepository).Outputs()[0]].Path
 	for served, asset := range map[string]string{
 		"dali/1/model.py":          "assets/python/backend_dali.py",
+		"dali/1/decoder.py":        "assets/python/decoder.py",
 		"resnet50_onnx/1/model.py": "assets/python/backend_onnx.py",
 		"resnet50_onnx/labels.txt": "model_repository/resnet50_trt/labels.txt",
 	} {

@@ -1,7 +1,12 @@
 """Serves a serialized DALI pipeline from Triton's Python backend, where Triton's own DALI backend is not to be had.
 
-It is copied as model.py beside model.dali into the model's version folder. Each row of DALI_INPUT_0 is one encoded
-picture, zeros behind its end are ignored; each row of DALI_OUTPUT_0 is its tensor.
+It is copied as model.py beside model.dali and decoder.py into the model's version folder. Each row of DALI_INPUT_0 is
+one encoded picture, zeros behind its end are ignored; each row of DALI_OUTPUT_0 is its tensor.
+
+What a picture says about itself is believed by libraries in C++, and some pictures bring their process down, hang it,
+or make it ask for all memory. So decoder.py, which parses and decodes, is another process: one that ends takes
+nothing along but a second or two, and the picture that did it is found and gets an error; its neighbours get their
+tensors.
 
 Parameters of the model configuration, all optional:
     num_threads: CPU threads of the pipeline (default: the CPUs that this process may use).
@@ -12,135 +17,254 @@ Parameters of the model configuration, all optional:
 from __future__ import annotations
 
 import json
+import math
+import mmap
 import os
+import signal
+import socket
+import subprocess
+import time
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Union
+from typing import Any, Optional, Tuple
 
 import numpy as np
 import triton_python_backend_utils as pb_utils
-from nvidia import nvimgcodec
-from nvidia.dali import Pipeline
 
 INPUT = "DALI_INPUT_0"
 OUTPUT = "DALI_OUTPUT_0"
 
 # More than a camera's 61-megapixel picture. A JPEG of 30000x30000 pixels is a few MB, decodes for 13 s and takes
-# 2.7 GB: the process would be killed for it, which Triton does not notice. Clients know the same figure:
-# internal/picture/picture.go.
+# 2.7 GB. Clients know the same figure: internal/picture/picture.go.
 MAX_PIXELS = 64_000_000
 
+# The interpreter of the image. sys.executable is not set in Triton's stub, and multiprocessing does not start there.
+PYTHON = "/usr/bin/python3"
 
-class BadPicture(NamedTuple):
-    """What takes the place of a picture, or of its tensor: why there is none, as the client shall read it."""
+# How long a decoder may take to import DALI and build its pipeline; it takes half a second.
+START_WITHIN = 60.0  # seconds
 
-    reason: str
+# How long a decoder may be silent: for one picture, or for a group of them with at most max_pixels, which takes 2 s.
+ANSWER_WITHIN = 20.0  # seconds
+
+# How long a decoder that closed its connection may take to end by itself, which says how it ended.
+END_WITHIN = 2.0  # seconds
+
+# A picture that ends each decoder at once must not keep the machine busy with starting them.
+START_EVERY = 1.0  # seconds
+
+# Each thread that allocates may get an arena of 64 MiB of addresses, which count against the decoder's memory limit
+# although nothing is in them; a host of 64 cores would have used it up before the first picture.
+ARENAS = "8"
+
+# As in decoder.py.
+MAX_MESSAGE = 1 << 17
+
+Picture = Tuple[int, int, int]  # place of its first byte among the encoded ones, its bytes, number of its tensor
+Reason = Optional[str]  # why a picture has no tensor; None where it has one
 
 
-class Picture(NamedTuple):
-    """An encoded picture and what its header says."""
+class Failure(Exception):  # noqa: N818 - of one try, not of this program
+    """Pictures were tried together and none was decoded; the text is what to say of one that was alone."""
 
-    encoded: np.ndarray
-    codec: str
-    width: int
-    height: int
+    def __init__(self, text: str, *, proven: bool = True, slow: bool = False) -> None:
+        """Takes the text and what kind of failure it is.
 
-    @property
-    def pixels(self) -> int:
-        """Returns the number of pixels once decoded."""
-        return self.width * self.height
+        Args:
+            text: what to say of a picture that was alone.
+            proven: it lies at these pictures. A process that ends may have been damaged by one that came before.
+            slow: each further try that fails takes as long.
+        """
+        super().__init__(text)
+        self.proven = proven
+        self.slow = slow
 
 
-Result = Union[np.ndarray, BadPicture]
+class Decoder:
+    """The process that parses and decodes. It is started anew when it is needed and not there."""
+
+    def __init__(self, program: Path, config: dict[str, Any]) -> None:
+        """Takes decoder.py and its first message."""
+        self._program = program
+        self._config = json.dumps(config).encode()
+        self._encoded = os.memfd_create("encoded")
+        self._tensors = os.memfd_create("tensors")
+        shape = (config["max_batch"], *config["shape"])
+        os.ftruncate(self._tensors, math.prod(shape) * np.dtype(np.float32).itemsize)
+        # One for each picture of the batch that was put last.
+        self.tensors = np.frombuffer(mmap.mmap(self._tensors, 0), dtype=np.float32).reshape(shape)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started = -math.inf
+        self._fresh = True  # no picture was given to it yet
+
+    def start(self) -> None:
+        """Starts the process unless it runs.
+
+        Raises:
+            RuntimeError: it does not start; the text says why.
+        """
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.stop()
+        time.sleep(max(0.0, self._started + START_EVERY - time.monotonic()))
+        self._started = time.monotonic()
+        self._peer, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            files = [theirs.fileno(), self._encoded, self._tensors]
+            self._process = subprocess.Popen(  # noqa: S603 - both are ours
+                [PYTHON, "-I", str(self._program), *map(str, files)],
+                stdin=subprocess.DEVNULL,
+                pass_fds=files,
+                env={**os.environ, "MALLOC_ARENA_MAX": ARENAS},
+            )
+        self._fresh = True
+        try:
+            self._peer.send(self._config)
+            answer = self._receive(START_WITHIN)
+        except socket.timeout as error:
+            self.stop()
+            raise RuntimeError(f"the decoder was not ready after {START_WITHIN:.0f} s") from error
+        except OSError as error:
+            raise RuntimeError(f"the decoder ended while it started ({self._end()})") from error
+        if "error" in answer:
+            self.stop()
+            raise RuntimeError(answer["error"])
+
+    def put(self, pictures: list[np.ndarray]) -> list[Picture]:
+        """Makes pictures the batch that is decoded next."""
+        os.ftruncate(self._encoded, 0)
+        placed: list[Picture] = []
+        end = 0
+        for tensor, picture in enumerate(pictures):
+            placed.append((end, picture.size, tensor))
+            end += os.pwrite(self._encoded, memoryview(np.ascontiguousarray(picture)), end)
+        return placed
+
+    def decode(self, pictures: list[Picture]) -> list[Reason]:
+        """Decodes pictures of the batch, and returns for each why it has no tensor, or None.
+
+        Raises:
+            Failure: at least one of them cannot be decoded.
+            RuntimeError: the process does not start.
+        """
+        self.start()
+        message = json.dumps({"pictures": pictures})
+        fresh, self._fresh = self._fresh, False
+        try:
+            self._peer.send(message.encode())
+            while True:
+                answer = self._receive(ANSWER_WITHIN)
+                if "failed" in answer:
+                    raise Failure(answer["failed"])
+                if "refused" in answer:
+                    return answer["refused"]
+        except socket.timeout:
+            self.stop()
+            failure = Failure(f"cannot be decoded: that was not done after {ANSWER_WITHIN:.0f} s", slow=True)
+        except OSError:
+            failure = Failure(f"cannot be decoded: the process that tried ended ({self._end()})", proven=fresh)
+        pb_utils.Logger.log_warn(f"of {len(pictures)} picture(s) tried together at least one {failure}")
+        raise failure
+
+    def stop(self) -> None:
+        """Ends the process."""
+        if self._process is None:
+            return
+        self._peer.close()
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def _receive(self, within: float) -> dict[str, Any]:
+        self._peer.settimeout(within)
+        try:
+            return json.loads(self._peer.recv(MAX_MESSAGE))
+        except ValueError as error:  # nothing more comes, or what comes is from a process that a picture damaged
+            raise ConnectionResetError from error
+
+    def _end(self) -> str:
+        """Returns how the process ended, of which nothing more can be had."""
+        try:
+            code = self._process.wait(END_WITHIN)
+        except subprocess.TimeoutExpired:
+            code = -signal.SIGKILL  # by stop
+        self.stop()
+        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
 
 
 class TritonPythonModel:
     """The model as Triton's Python backend drives it: one instance to a process, one execute at a time."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Reads the pipeline and builds it, so that a file that does not load fails the model's load."""
+        """Starts the decoder, so that a DALI pipeline that does not load fails the model's load."""
         config = json.loads(args["model_config"])
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
-        self._max_batch = config["max_batch_size"]
-        self._threads = int(parameters.get("num_threads", len(os.sched_getaffinity(0))))
-        self._max_pixels = int(parameters.get("max_pixels", MAX_PIXELS))
-        self._serialized = (Path(args["model_repository"]) / args["model_version"] / "model.dali").read_bytes()
-        self._pipeline = self._build()
+        folder = Path(args["model_repository"]) / args["model_version"]
+        self._decoder = Decoder(
+            folder / "decoder.py",
+            {
+                "model": str(folder / "model.dali"),
+                "max_batch": config["max_batch_size"],
+                "threads": int(parameters.get("num_threads", len(os.sched_getaffinity(0)))),
+                "max_pixels": int(parameters.get("max_pixels", MAX_PIXELS)),
+                "shape": pb_utils.get_output_config_by_name(config, OUTPUT)["dims"],
+            },
+        )
+        self._decoder.start()
+
+    def finalize(self) -> None:
+        """Ends the decoder."""
+        self._decoder.stop()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answers each request with its tensors, or with what is wrong with its first bad picture."""
         rows = [pb_utils.get_input_tensor_by_name(request, INPUT).as_numpy() for request in requests]
-        results = iter(self._decode_all([encoded for batch in rows for encoded in batch]))
-        return [self._response([next(results) for _ in batch]) for batch in rows]
+        try:
+            reasons = self._decode([picture for batch in rows for picture in batch])
+        except (OSError, RuntimeError) as error:
+            failure = pb_utils.TritonError(f"no picture can be decoded now: {error}", pb_utils.TritonError.INTERNAL)
+            return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+        responses, end = [], 0
+        for batch in rows:
+            start, end = end, end + len(batch)
+            responses.append(self._response(self._decoder.tensors[start:end], reasons[start:end]))
+        return responses
 
     @staticmethod
-    def _response(results: list[Result]) -> Any:  # noqa: ANN401 - Triton's type is known inside the server alone
-        for position, result in enumerate(results, start=1):
-            if isinstance(result, BadPicture):
-                which = f"picture {position} of {len(results)}" if len(results) > 1 else "the picture"
-                error = pb_utils.TritonError(f"{which} {result.reason}", pb_utils.TritonError.INVALID_ARG)
+    def _response(tensors: np.ndarray, reasons: list[Reason]) -> Any:  # noqa: ANN401 - Triton's type is known in the server alone
+        for position, reason in enumerate(reasons, start=1):
+            if reason is not None:
+                which = f"picture {position} of {len(reasons)}" if len(reasons) > 1 else "the picture"
+                error = pb_utils.TritonError(f"{which} {reason}", pb_utils.TritonError.INVALID_ARG)
                 return pb_utils.InferenceResponse(error=error)
-        return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(OUTPUT, np.stack(results))])
+        return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(OUTPUT, tensors)])
 
-    def _decode_all(self, rows: list[np.ndarray]) -> list[Result]:
-        inspected = [self._inspect(encoded) for encoded in rows]
-        results: list[Any] = list(inspected)
-        for positions in self._groups(inspected):
-            tensors = self._decode([inspected[position] for position in positions])
-            for position, tensor in zip(positions, tensors):
-                results[position] = tensor
-        return results
+    def _decode(self, pictures: list[np.ndarray]) -> list[Reason]:
+        """Decodes pictures together. Where that fails, ever fewer are tried until the one that did it is alone."""
+        reasons: list[Reason] = [None] * len(pictures)
+        parts = [self._decoder.put(pictures)]
+        while parts:
+            part = parts.pop()
+            try:
+                found = self._decoder.decode(part)
+            except Failure as failure:
+                if len(part) > 1:
+                    parts.extend(reversed(singles(part) if failure.slow else halves(part)))
+                    continue
+                if not failure.proven:  # a process that has done nothing else will tell
+                    parts.append(part)
+                    continue
+                found = [str(failure)]
+            for (_, _, tensor), reason in zip(part, found):
+                reasons[tensor] = reason
+        return reasons
 
-    def _inspect(self, encoded: np.ndarray) -> Picture | BadPicture:
-        """Reads the header: most bad input ends here, and costs neither a pipeline nor memory."""
-        try:
-            header = nvimgcodec.CodeStream(encoded)
-            picture = Picture(encoded, header.codec_name, header.width, header.height)
-        except RuntimeError:
-            return BadPicture(f"is in no format that DALI reads ({encoded.size} bytes)")
-        if picture.pixels > self._max_pixels:
-            return BadPicture(f"is too large: {picture.width}x{picture.height}, want at most {self._max_pixels} pixels")
-        return picture
 
-    def _groups(self, pictures: list[Picture | BadPicture]) -> Iterator[list[int]]:
-        """Yields the positions of the good pictures in groups that keep to the limits of memory and of the pipeline."""
-        group: list[int] = []
-        pixels = 0
-        for position, picture in enumerate(pictures):
-            if isinstance(picture, BadPicture):
-                continue
-            if group and (pixels + picture.pixels > self._max_pixels or len(group) == self._max_batch):
-                yield group
-                group, pixels = [], 0
-            group.append(position)
-            pixels += picture.pixels
-        if group:
-            yield group
+def halves(part: list[Picture]) -> list[list[Picture]]:
+    """Returns the pictures in two parts."""
+    middle = len(part) // 2
+    return [part[:middle], part[middle:]]
 
-    def _decode(self, pictures: list[Picture]) -> list[Result]:
-        """Runs the pipeline. DALI fails a whole batch, so a failed one is halved until the bad picture is alone."""
-        try:
-            self._pipeline.feed_input(INPUT, [picture.encoded for picture in pictures])
-            (tensors,) = self._pipeline.run()
-            return list(np.array(tensors.as_array()))  # a copy: the next run reuses the memory
-        except RuntimeError as error:
-            self._pipeline = self._build()  # a pipeline that raised answers nothing any more
-            if len(pictures) > 1:
-                middle = len(pictures) // 2
-                return self._decode(pictures[:middle]) + self._decode(pictures[middle:])
-            picture = pictures[0]
-            pb_utils.Logger.log_warn(f"DALI on one picture of {picture.encoded.size} bytes: {error}")
-            text = (
-                f"cannot be decoded ({picture.codec} of {picture.width}x{picture.height}): it is damaged or cut short"
-            )
-            return [BadPicture(text)]
 
-    def _build(self) -> Pipeline:
-        # No prefetch and no second thread: a batch comes when a client sends it, not before.
-        return Pipeline.deserialize(
-            self._serialized,
-            batch_size=self._max_batch,
-            num_threads=self._threads,
-            prefetch_queue_depth=1,
-            exec_async=False,
-            exec_pipelined=False,
-        )
+def singles(part: list[Picture]) -> list[list[Picture]]:
+    """Returns the pictures in a part for each of them."""
+    return [[picture] for picture in part]

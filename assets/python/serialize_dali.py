@@ -6,7 +6,7 @@ import ctypes
 from pathlib import Path
 
 from nvidia import dali
-from nvidia.dali import fn, types
+from nvidia.dali import backend, fn, types
 
 from program import Facts, Parser, Problem, run
 
@@ -21,6 +21,18 @@ SEED = 1
 
 DECODERS = {"cpu": "cpu", "gpu": "mixed"}
 
+# The decoder's name among DALI's operators, and the argument that lets it turn pictures as their EXIF orientation
+# says. Releases of DALI have it, lost it and have it again, on by default. A file may have two orientations that
+# disagree, and then nvImageCodec plans its output by one and decodes by the other, beyond the end of it
+# (docs/adr/0011-orientation.md).
+DECODER = "decoders__Image"
+ORIENTATION = "adjust_orientation"
+
+
+def has_orientation() -> bool:
+    """Reports whether this DALI's decoder would turn pictures unless it is told not to."""
+    return ORIENTATION in backend.GetSchema(DECODER).GetArgumentNames()
+
 
 def serialize(device: str, max_batch: int, threads: int) -> bytes:
     """Returns the serialized pipeline.
@@ -30,10 +42,11 @@ def serialize(device: str, max_batch: int, threads: int) -> bytes:
         max_batch: the largest batch; Triton's max_batch_size overrides it.
         threads: CPU threads of the pipeline.
     """
+    options = {ORIENTATION: False} if has_orientation() else {}
     pipe = dali.Pipeline(batch_size=max_batch, num_threads=threads, device_id=0 if device == "gpu" else None, seed=SEED)
     with pipe:
         encoded = fn.external_source(device="cpu", name=INPUT)
-        pictures = fn.decoders.image(encoded, device=DECODERS[device], output_type=types.RGB)
+        pictures = fn.decoders.image(encoded, device=DECODERS[device], output_type=types.RGB, **options)
         # Triangular: linear, with its filter widened when a picture shrinks. It is what newer DALI means by its
         # default, and it keeps old releases, whose default reads single pixels, equal to the reference.
         pictures = fn.resize(pictures, resize_x=SIZE, resize_y=SIZE, interp_type=types.INTERP_TRIANGULAR)
@@ -76,7 +89,12 @@ def main() -> Facts:
         require_driver()
     content = serialize(args.device, args.max_batch, args.threads)
     args.output.write_bytes(content)
-    return {"dali": dali.__version__, "device": args.device, "bytes": len(content)}
+    return {
+        "dali": dali.__version__,
+        "device": args.device,
+        "bytes": len(content),
+        ORIENTATION: "off" if has_orientation() else "this DALI has none",
+    }
 
 
 if __name__ == "__main__":

@@ -1,0 +1,237 @@
+"""Decodes pictures with a serialized DALI pipeline, in a process of its own that a picture may bring down.
+
+backend_dali.py starts it with three file descriptors as arguments: a Unix socket of type SEQPACKET, a file in memory
+with the encoded pictures of one batch, and another with room for their tensors. Each message is one JSON object. The
+first tells what to decode with, and is answered by {} once pictures may come, or by {"error": why not}:
+
+    {"model": path, "max_batch": count, "threads": count, "max_pixels": count, "shape": [3, 224, 224]}
+
+Every other one names pictures of the batch:
+
+    {"pictures": [[place of its first byte, its bytes, number of its tensor, which is FP32 of that shape], ...]}
+
+Its answers are {} between groups of pictures that are decoded together, so that the sender sees that it goes on, and at
+last one of
+
+    {"refused": [null or why that picture has no tensor, ...]}
+    {"failed": text}
+
+where DALI failed on one of the pictures, does not say which, and has no tensor of any; the text is what to say of a
+single one. This process ends when the socket's other end is closed, and with the thread that started it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+from pathlib import Path
+from typing import Any, Iterator, NamedTuple
+
+import numpy as np
+from nvidia import nvimgcodec
+from nvidia.dali import Pipeline
+
+INPUT = "DALI_INPUT_0"
+
+# What this process may use beyond what it has when it is ready. A header of 700 bytes can ask for 4 GiB; 64 million
+# pixels of RGB are 192 MB, in what JPEG 2000 decodes to four times that, and 64 small pictures took 0.77 GB with all
+# of DALI.
+MEMORY = 2 << 30
+
+# A message of 256 pictures, or refusals of 200 characters, is 50 KB.
+MAX_MESSAGE = 1 << 17
+
+# prctl(2), linux/prctl.h: the signal that this process gets when the thread that started it ends.
+PR_SET_PDEATHSIG = 1
+
+# A BMP (Windows GDI) has a file header of 14 bytes, then the information header, which begins with its own size. From
+# 40 bytes on that has the bits of a pixel and the compression method; the size of the oldest, 12, has the bits at
+# another place.
+BMP_CORE = 12
+BMP_CORE_BITS = struct.Struct("<14xI6xH")
+BMP_BITS_AND_METHOD = struct.Struct("<14xI10xHI")
+BMP_MASKS = (3, 6)  # BI_BITFIELDS and BI_ALPHABITFIELDS
+BMP_NO_PALETTE_NOR_BYTES = 16
+
+
+class Failed(Exception):  # noqa: N818 - the word of the message
+    """DALI failed a group; the text is what to say of a picture that was alone in it."""
+
+
+class Refusal(NamedTuple):
+    """What takes the place of a picture: why it is not decoded, as the client shall read it."""
+
+    reason: str
+
+
+class Picture(NamedTuple):
+    """An encoded picture, which tensor it gets, and what its header says."""
+
+    encoded: np.ndarray
+    tensor: int
+    codec: str
+    width: int
+    height: int
+
+    @property
+    def pixels(self) -> int:
+        """Returns the number of pixels once decoded."""
+        return self.width * self.height
+
+
+class Decoder:
+    """A DALI pipeline with the limits that hold for its pictures."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        """Builds the pipeline."""
+        self._max_batch: int = config["max_batch"]
+        self._threads: int = config["threads"]
+        self._max_pixels: int = config["max_pixels"]
+        self._shape = tuple(config["shape"])
+        self._serialized = Path(config["model"]).read_bytes()
+        self._pipeline = self._build()
+
+    def inspect(self, encoded: np.ndarray, tensor: int) -> Picture | Refusal:
+        """Reads the header: most bad input ends here, and costs neither a pipeline nor memory."""
+        if encoded.size == 0:
+            return Refusal("is empty")
+        try:
+            header = nvimgcodec.CodeStream(encoded)
+            picture = Picture(encoded, tensor, header.codec_name, header.width, header.height)
+        except (RuntimeError, MemoryError):
+            return Refusal(f"is in no format that DALI reads, or its header is damaged ({encoded.size} bytes)")
+        if picture.width < 1 or picture.height < 1:
+            return Refusal(f"has a damaged header: it says {picture.width}x{picture.height} pixels")
+        if picture.pixels > self._max_pixels:
+            return Refusal(f"is too large: {picture.width}x{picture.height}, want at most {self._max_pixels} pixels")
+        if picture.codec == "bmp" and has_colour_masks(encoded.tobytes()):
+            return Refusal("is a BMP with colour masks or 16 bits a pixel, whose colours DALI exchanges or darkens")
+        return picture
+
+    def groups(self, pictures: list[Picture]) -> Iterator[list[Picture]]:
+        """Yields the pictures in groups that keep to the limits of memory and of the pipeline."""
+        group: list[Picture] = []
+        pixels = 0
+        for picture in pictures:
+            if group and (pixels + picture.pixels > self._max_pixels or len(group) == self._max_batch):
+                yield group
+                group, pixels = [], 0
+            group.append(picture)
+            pixels += picture.pixels
+        if group:
+            yield group
+
+    def run(self, group: list[Picture]) -> np.ndarray:
+        """Returns the group's tensors, which the next run overwrites.
+
+        Raises:
+            Failed: one of the pictures cannot be decoded.
+        """
+        try:
+            self._pipeline.feed_input(INPUT, [picture.encoded for picture in group])
+            (tensors,) = self._pipeline.run()
+            array = tensors.as_array()
+        except (RuntimeError, MemoryError) as error:
+            self._pipeline = self._build()  # a pipeline that raised answers nothing any more
+            picture = group[0]
+            what = f"{picture.codec} of {picture.width}x{picture.height}"
+            if len(group) == 1:
+                sys.stderr.write(f"DALI on {what} ({picture.encoded.size} bytes): {' '.join(str(error).split())}\n")
+            raise Failed(
+                f"cannot be decoded ({what}): it is damaged, cut short, or of a kind that DALI does not decode"
+            ) from error
+        if array.shape[1:] != self._shape or array.dtype != np.float32:
+            raise RuntimeError(
+                f"the DALI pipeline makes {array.dtype} of {array.shape[1:]}, want float32 of {self._shape}"
+            )
+        return array
+
+    def _build(self) -> Pipeline:
+        # No prefetch and no second thread: a batch comes when a client sends it, not before.
+        return Pipeline.deserialize(
+            self._serialized,
+            batch_size=self._max_batch,
+            num_threads=self._threads,
+            prefetch_queue_depth=1,
+            exec_async=False,
+            exec_pipelined=False,
+        )
+
+
+def has_colour_masks(bmp: bytes) -> bool:
+    """Reports whether masks divide the pixels of a BMP: OpenCV, which decodes it for DALI, does not heed them."""
+    if len(bmp) < BMP_BITS_AND_METHOD.size:
+        return False  # it ends in its header, which the decoder says
+    size, bits, method = BMP_BITS_AND_METHOD.unpack_from(bmp)
+    if size == BMP_CORE:
+        _, bits = BMP_CORE_BITS.unpack_from(bmp)
+        return bits == BMP_NO_PALETTE_NOR_BYTES
+    return bits == BMP_NO_PALETTE_NOR_BYTES or method in BMP_MASKS
+
+
+def decode(decoder: Decoder, pictures: list[list[int]], encoded: int, tensors: int) -> Iterator[dict[str, Any]]:
+    """Yields the answers to one message."""
+    inspected = [
+        decoder.inspect(np.frombuffer(os.pread(encoded, size, place), dtype=np.uint8), tensor)
+        for place, size, tensor in pictures
+    ]
+    try:
+        for number, group in enumerate(decoder.groups([one for one in inspected if isinstance(one, Picture)])):
+            if number > 0:
+                yield {}
+            for picture, tensor in zip(group, decoder.run(group)):
+                write(tensors, tensor, picture.tensor * tensor.nbytes)
+    except Failed as failed:
+        yield {"failed": str(failed)}
+    else:
+        yield {"refused": [one.reason if isinstance(one, Refusal) else None for one in inspected]}
+
+
+def write(file: int, tensor: np.ndarray, place: int) -> None:
+    """Writes a tensor at a place of a file."""
+    content = memoryview(np.ascontiguousarray(tensor)).cast("B")
+    if os.pwrite(file, content, place) != len(content):
+        raise OSError(f"a tensor of {len(content)} bytes was not written whole")
+
+
+def end_with_parent() -> None:
+    """Lets the kernel end this process, whatever it is at, when the one that started it is gone."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def set_limits() -> None:
+    """Makes an allocation fail that takes this process beyond what it has now and MEMORY, and leaves no core of GiB."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    limit = pages * resource.getpagesize() + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def main() -> None:
+    """Decodes what comes over the socket, until its other end is closed."""
+    end_with_parent()
+    connection, encoded, tensors = (int(argument) for argument in sys.argv[1:])
+    with socket.socket(fileno=connection) as peer:
+        try:
+            decoder = Decoder(json.loads(peer.recv(MAX_MESSAGE)))
+        except (OSError, RuntimeError) as error:
+            peer.send(json.dumps({"error": str(error)}).encode())
+            return
+        set_limits()
+        peer.send(b"{}")
+        while True:
+            message = peer.recv(MAX_MESSAGE)
+            if not message:
+                return
+            for answer in decode(decoder, json.loads(message)["pictures"], encoded, tensors):
+                peer.send(json.dumps(answer).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""Tests backend_dali.py on a decoder that is made up here, and decoder.py with the real DALI of the server image."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import types
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+SHAPE = [2, 2]
+
+
+def made_up_triton() -> types.ModuleType:
+    """Returns what backend_dali.py uses of the module that exists in Triton's stub alone."""
+    triton = types.ModuleType("triton_python_backend_utils")
+    triton.TritonError = mock.Mock(
+        side_effect=lambda text, code: (code, text), INVALID_ARG="invalid", INTERNAL="internal"
+    )
+    triton.Tensor = lambda _, array: array.copy()
+    triton.InferenceResponse = lambda output_tensors=None, error=None: error or output_tensors[0]
+    triton.Logger = mock.Mock()
+    triton.get_input_tensor_by_name = lambda request, _: request
+    triton.get_output_config_by_name = lambda config, _: config["output"]
+    return triton
+
+
+sys.modules["triton_python_backend_utils"] = made_up_triton()
+import backend_dali  # noqa: E402 - it imports what was made up
+
+# A decoder for which a picture is a word that says what it does. "poison" is answered, and ends it at the next one.
+MADE_UP_DECODER = """
+import json, os, signal, socket, struct, sys, time
+connection, encoded, tensors = (int(argument) for argument in sys.argv[1:])
+peer = socket.socket(fileno=connection)
+config = json.loads(peer.recv(1 << 17))
+if config["model"].endswith("broken/1/model.dali"):
+    peer.send(b'{"error": "the pipeline does not load"}')
+    sys.exit(0)
+if config["model"].endswith("dies/1/model.dali"):
+    sys.exit(3)
+peer.send(b"{}")
+poisoned = False
+while True:
+    message = peer.recv(1 << 17)
+    if not message:
+        sys.exit(0)
+    pictures = json.loads(message)["pictures"]
+    words = [os.pread(encoded, size, place).rstrip(b"\\0").decode() for place, size, _ in pictures]
+    if poisoned or "die" in words:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if "hang" in words:
+        time.sleep(600)
+    if "exit" in words:
+        sys.exit(7)
+    if "nonsense" in words:
+        peer.send(b"nonsense")
+        time.sleep(600)
+    if "fail" in words:
+        peer.send(b'{"failed": "cannot be decoded"}')
+        continue
+    if "slow" in words:
+        for _ in range(4):
+            time.sleep(0.2)
+            peer.send(b"{}")
+    poisoned = "poison" in words
+    for word, (_, _, tensor) in zip(words, pictures):
+        os.pwrite(tensors, struct.pack("<4f", *[float(len(word))] * 4), tensor * 16)
+    peer.send(json.dumps({"refused": ["is refused" if word == "refuse" else None for word in words]}).encode())
+"""
+
+
+class Request:
+    """A request as Triton's stub gives it to a model."""
+
+    def __init__(self, *pictures: bytes) -> None:
+        """Takes encoded pictures of one length."""
+        self._pictures = np.array([np.frombuffer(picture, dtype=np.uint8) for picture in pictures])
+
+    def as_numpy(self) -> np.ndarray:
+        return self._pictures
+
+
+def words(*pictures: str) -> Request:
+    """Returns a request with pictures for the decoder that is made up."""
+    longest = max(map(len, pictures))
+    return Request(*(picture.encode().ljust(longest, b"\0") for picture in pictures))
+
+
+class BackendTest(unittest.TestCase):
+    """What becomes of requests, whatever becomes of the decoder."""
+
+    def setUp(self) -> None:
+        self.root = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for name, value in {"START_EVERY": 0.0, "ANSWER_WITHIN": 1.0, "END_WITHIN": 0.5}.items():
+            self.enterContext(mock.patch.object(backend_dali, name, value))
+        self.model = self.load("model")
+
+    def load(self, name: str) -> backend_dali.TritonPythonModel:
+        folder = self.root / name / "1"
+        folder.mkdir(parents=True)
+        (folder / "decoder.py").write_text(MADE_UP_DECODER)
+        config = {"max_batch_size": 8, "parameters": {}, "output": {"dims": SHAPE}}
+        model = backend_dali.TritonPythonModel()
+        model.initialize(
+            {"model_config": json.dumps(config), "model_repository": str(self.root / name), "model_version": "1"}
+        )
+        self.addCleanup(model.finalize)
+        return model
+
+    def answers(self, *requests: Request) -> list[Any]:
+        """Returns an error, or for each picture of a request the length of the word."""
+        return [
+            answer if isinstance(answer, tuple) else [int(tensor[0, 0]) for tensor in answer]
+            for answer in self.model.execute(list(requests))
+        ]
+
+    def test_good(self) -> None:
+        self.assertEqual(self.answers(words("a"), words("bb", "ccc"), words("dddd")), [[1], [2, 3], [4]])
+
+    def test_one_bad_among_good(self) -> None:
+        for bad, want in {
+            "refuse": "is refused",
+            "fail": "cannot be decoded",
+            "die": "cannot be decoded: the process that tried ended (SIGSEGV)",
+            "exit": "cannot be decoded: the process that tried ended (exit status 7)",
+            "hang": "cannot be decoded: that was not done after 1 s",
+            "nonsense": "cannot be decoded: the process that tried ended (SIGKILL)",
+        }.items():
+            for at in (0, 3):
+                with self.subTest(bad=bad, at=at):
+                    batch = [words("a"), words("bb"), words("ccc"), words("dddd")]
+                    batch.insert(at, words(bad))
+                    wanted: list[Any] = [[1], [2], [3], [4]]
+                    wanted.insert(at, ("invalid", f"the picture {want}"))
+                    self.assertEqual(self.answers(*batch), wanted)
+
+    def test_bad_one_alone_names_its_place(self) -> None:
+        self.assertEqual(
+            self.answers(words("a", "fail", "a"), words("b")), [("invalid", "picture 2 of 3 cannot be decoded"), [1]]
+        )
+
+    def test_all_bad(self) -> None:
+        for answer in self.answers(words("die"), words("die"), words("fail")):
+            self.assertEqual(answer[0], "invalid")
+
+    def test_next_picture_is_not_blamed(self) -> None:
+        self.assertEqual(self.answers(words("poison")), [[6]])
+        self.assertEqual(self.answers(words("a")), [[1]])
+        self.assertEqual(self.answers(words("poison"), words("die")), [[6], mock.ANY])
+
+    def test_decoder_ends_between_requests(self) -> None:
+        process = self.model._decoder._process  # noqa: SLF001
+        process.kill()
+        process.wait()
+        self.assertEqual(self.answers(words("a")), [[1]])
+
+    def test_groups_have_the_time_each(self) -> None:
+        self.assertEqual(self.answers(words("slow")), [[4]])
+
+    def test_starts_are_apart(self) -> None:
+        starts = []
+        with mock.patch.object(backend_dali, "START_EVERY", 0.4):
+            for _ in range(3):
+                self.answers(words("a"), words("die"))
+                starts.append(self.model._decoder._started)  # noqa: SLF001
+        self.assertGreaterEqual(min(np.diff(starts)), 0.4)
+
+    def test_decoder_that_does_not_start(self) -> None:
+        with self.assertRaisesRegex(RuntimeError, "the pipeline does not load"):
+            self.load("broken")
+        with self.assertRaisesRegex(RuntimeError, "exit status 3"):
+            self.load("dies")
+
+    def test_decoder_that_does_not_start_again(self) -> None:
+        program = self.root / "model" / "1" / "decoder.py"
+        program.rename(program.with_suffix(".away"))
+        self.answers(words("die"))  # by the one that was there
+        ((code, text),) = self.answers(words("a"))
+        self.assertEqual(code, "internal")
+        self.assertIn("no picture can be decoded now", text)
+        program.with_suffix(".away").rename(program)
+        self.assertEqual(self.answers(words("a")), [[1]])
+
+    def test_decoder_ends_with_the_backend(self) -> None:
+        process = self.model._decoder._process  # noqa: SLF001
+        self.model.finalize()
+        self.assertIsNotNone(process.poll())
+
+
+class DecoderTest(unittest.TestCase):
+    """What decoder.py does with real pictures, which the test is given by their folder."""
+
+    def setUp(self) -> None:
+        self.pictures = Path("/pictures")
+        self.root = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        model = self.root / "model.dali"
+        command = [
+            "python3",
+            "/dalirun/python/serialize_dali.py",
+            "--device",
+            "cpu",
+            "--max-batch",
+            "8",
+            "--threads",
+            "2",
+        ]
+        said = subprocess.run([*command, "--output", str(model)], check=True, capture_output=True, text=True)  # noqa: S603
+        self.facts = json.loads(said.stdout)
+        config = {
+            "model": str(model),
+            "max_batch": 8,
+            "threads": 2,
+            "max_pixels": 10_000_000,
+            "shape": [3, 224, 224],
+        }
+        self.enterContext(mock.patch.object(backend_dali, "START_EVERY", 0.0))
+        self.decoder = backend_dali.Decoder(Path("/dalirun/python/decoder.py"), config)
+        self.addCleanup(self.decoder.stop)
+
+    def read(self, name: str) -> np.ndarray:
+        return np.frombuffer((self.pictures / name).read_bytes(), dtype=np.uint8)
+
+    def test_orientation_is_off(self) -> None:
+        self.assertEqual(self.facts["adjust_orientation"], "off")
+
+    def test_one_message_decodes_several(self) -> None:
+        good = self.read("00-good.jpg")
+        pictures = [good, self.read("width-negative.tif"), good, np.zeros(0, np.uint8), self.read("bmp-16-565.bmp")]
+        first, negative, third, empty, masks = self.decoder.decode(self.decoder.put(pictures))
+        self.assertEqual((first, third), (None, None))
+        self.assertIn("damaged header", negative)
+        self.assertEqual(empty, "is empty")
+        self.assertIn("colour masks", masks)
+        np.testing.assert_array_equal(self.decoder.tensors[0], self.decoder.tensors[2])
+        self.assertGreater(np.abs(self.decoder.tensors[0]).max(), 0)
+
+    def test_memory_is_limited(self) -> None:
+        pid = self.pid()
+        limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii")
+        (line,) = (line for line in limits.splitlines() if line.startswith("Max address space"))
+        used = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGESIZE")
+        self.assertAlmostEqual(int(line.split()[3]) - used, 2 << 30, delta=64 << 20)
+
+    def test_too_many_pixels_are_decoded_in_groups(self) -> None:
+        large = self.bmp(2000, 2000)  # three of them are more than max_pixels
+        self.assertEqual(self.decoder.decode(self.decoder.put([large] * 3)), [None] * 3)
+        np.testing.assert_array_equal(self.decoder.tensors[0], self.decoder.tensors[2])
+        (refused,) = self.decoder.decode(self.decoder.put([self.bmp(4000, 4000)]))
+        self.assertIn("is too large: 4000x4000", refused)
+
+    @staticmethod
+    def bmp(width: int, height: int) -> np.ndarray:
+        """Returns a grey BMP of 24 bits a pixel; width divides by four."""
+        pixels = bytes([128]) * (3 * width * height)
+        header = struct.pack(
+            "<2sIIIIiiHHIIiiII", b"BM", 54 + len(pixels), 0, 54, 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0
+        )
+        return np.frombuffer(header + pixels, dtype=np.uint8)
+
+    def test_it_ends_with_its_parent(self) -> None:
+        script = (
+            "import socket, subprocess, sys, time\n"
+            "ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
+            "n = theirs.fileno()\n"
+            "p = subprocess.Popen(['python3', '/dalirun/python/decoder.py', str(n), '0', '0'], pass_fds=[n])\n"
+            f"ours.send({self.decoder._config!r})\n"  # noqa: SLF001
+            "ours.recv(100)\n"
+            "print(p.pid, flush=True)\n"
+            "time.sleep(600)\n"
+        )
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as parent:  # noqa: S603
+            pid = int(parent.stdout.readline())
+            os.kill(pid, signal.SIGSTOP)  # it cannot see that its socket is closed
+            parent.kill()
+        deadline = time.monotonic() + 10
+        while self.state(pid) not in ("", "Z"):
+            self.assertLess(time.monotonic(), deadline, "it is still there")
+            time.sleep(0.01)
+
+    @staticmethod
+    def state(pid: int) -> str:
+        """Returns the letter of a process's state, or nothing if there is none."""
+        try:
+            return Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
+        except OSError:
+            return ""
+
+    def pid(self) -> int:
+        self.decoder.start()
+        return self.decoder._process.pid  # noqa: SLF001
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,61 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"maps"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+// TestCastONNX runs the tests of cast_onnx.py where it finds the real ONNX: in the local exporter image. AutoCast is in NVIDIA's alone.
+func TestCastONNX(t *testing.T) {
+	t.Parallel()
+	testPython(t, steps.IDExporterImage, "cast_onnx_test.py", nil)
+}
+
+// TestBackendDALI runs the tests of backend_dali.py and decoder.py where the real DALI is: in the local server image.
+func TestBackendDALI(t *testing.T) {
+	t.Parallel()
+	testPython(t, steps.IDServerImage, "backend_dali_test.py", map[string]string{"/pictures": "../internal/picture/picturetest/testdata"})
+}
+
+// testPython runs a program of integration/python in an image of the first run, with folders of this repository by where it finds them.
+func testPython(t *testing.T, image pipeline.ID, program string, folders map[string]string) {
+	t.Helper()
+	b := newBench(t)
+	spec := container.Spec{
+		Step: program, Role: container.RoleBatch, Image: b.values(t, image)["image"].Ref, ReadOnly: true, Init: true, Tmpfs: map[string]int64{"/tmp": 64 << 20},
+		Command: []string{"python3", "-B", "/tests/" + program}, Env: map[string]string{"PYTHONPATH": "/dalirun/python"},
+	}
+	mounts := map[string]string{"/dalirun/python": "../assets/python", "/tests": "python"}
+	maps.Copy(mounts, folders)
+	for target, dir := range mounts {
+		source, err := filepath.Abs(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec.Inputs = append(spec.Inputs, container.Mount{Source: source, Target: target})
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	var said output
+	c, err := b.runtime.Run(ctx, spec, container.Streams{Stdout: &said, Stderr: &said})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := b.runtime.Remove(context.WithoutCancel(ctx), c.ID()); err != nil {
+			t.Error(err)
+		}
+	})
+	if exit, err := c.Wait(ctx); err != nil || exit.Code != 0 {
+		t.Errorf("it exited with %+v, %v:\n%s", exit, err, &said)
+	}
+}
