@@ -102,8 +102,11 @@ func TestDocumentedLimits(t *testing.T) {
 	l := picture.DefaultLimits()
 	want := fmt.Sprintf("A picture has at most %d bytes, %d pixels, and %d pixels on its longer side.", l.MaxBytes, l.MaxPixels, l.MaxSide)
 	text := string(readFile(t, "../../docs/pictures.md"))
-	if !strings.Contains(text, want) {
-		t.Errorf("docs/pictures.md lacks %q", want)
+	scans := fmt.Sprintf("The scans of a JPEG have at most\n%d pixels together", 30*l.MaxPixels)
+	for _, sentence := range []string{want, scans} {
+		if !strings.Contains(text, sentence) {
+			t.Errorf("docs/pictures.md lacks %q", sentence)
+		}
 	}
 	for _, f := range strings.Split(strings.ReplaceAll(picture.Formats("or"), " or ", ", "), ", ") {
 		if !strings.Contains(text, "| "+f+" |") {

@@ -12,6 +12,10 @@ import (
 // jpegBlock is the number of coefficients of a block.
 const jpegBlock = 64
 
+// jpegMaxScanned bounds the pixels of all scans together: decoders go over the whole picture for each, and a scan can be a few
+// bytes. A progressive picture has about ten; thirty of the largest picture take Go's decoder about 25 s.
+func jpegMaxScanned() uint64 { return 30 * uint64(DefaultLimits().MaxPixels) }
+
 // jpegFrame is what a frame header says (T.81, B.2.2), and what the scans brought so far.
 type jpegFrame struct {
 	marker        byte // SOFn; 0 is no frame
@@ -65,6 +69,9 @@ func (f *jpegFrame) check() error {
 	}
 	if n := len(f.components); n == 2 || n > 4 {
 		return refuse(Unsupported, "JPEG has %d components, which DALI does not decode", n)
+	}
+	if scanned := uint64(f.scans) * f.width * f.height; scanned > jpegMaxScanned() { // below 2⁵⁸: each scan has bytes
+		return refuse(Unsupported, "JPEG has %d scans of %d × %d pixels, which keep a decoder busy for long", f.scans, f.width, f.height)
 	}
 	for i, c := range f.components {
 		lacking := slices.IndexFunc(c.lacks[:], func(bits byte) bool { return bits != 1 })

@@ -50,6 +50,7 @@ func TestUnsupported(t *testing.T) {
 		"jpeg, lossless":              {picturetest.Data(t, "jpg-lossless-sof3.jpg"), "JPEG is lossless (SOF3), which DALI does not decode"},
 		"jpeg, 12 bits":               {picturetest.Data(t, "jpg-12bit.jpg"), "DALI does not decode 12-bit JPEG"},
 		"jpeg, five components":       {fiveComponents(jpg, frame), "5 components"},
+		"jpeg, many scans":            {manyScans(t), "JPEG has 40 scans of 8000 × 8000 pixels"},
 		"jpeg, scans left out":        {kind("jpg-progressive-lacks-scan.jpg"), "ends before the scans that complete coefficient"},
 		"bmp, 7 bits":                 {patch(bm, 28, 7), "7 bits a pixel"},
 		"bmp, RLE4":                   {patch(patch(rle, 28, 4), 30, 2), "4 bits a pixel with compression method 2"},
@@ -135,6 +136,18 @@ func TestTruncated(t *testing.T) {
 			}
 		})
 	}
+}
+
+// manyScans returns a progressive JPEG of 64 million pixels with scans of a byte each.
+func manyScans(t *testing.T) []byte {
+	t.Helper()
+	data := samples(t)["progressive.jpg"].data
+	scan := bytes.Index(data, []byte{0xff, 0xda})
+	out := patch(data[:scan], sof(t, data)+5, 8000>>8, 8000&0xff, 8000>>8, 8000&0xff)
+	for range 40 {
+		out = append(out, 0xff, 0xda, 0, 8, 1, data[scan+5], 0, 1, 63, 0, 0)
+	}
+	return append(out, 0xff, 0xd9)
 }
 
 // fiveComponents gives a JPEG's frame header two more.
