@@ -35,7 +35,7 @@ func TestPicturesAgree(t *testing.T) {
 	want, said := b.referenceTensors(t)
 	preprocessing, _, _ := parity.Bounds(release.FP32)
 	compared := 0
-	err := b.run(t, b.steps(steps.IDServe), func(_ context.Context, v pipeline.Values) error {
+	err := b.run(t, b.steps(steps.IDServe), func(ctx context.Context, v pipeline.Values) error {
 		client, err := triton.Dial(v["server"].Ref)
 		if err != nil {
 			return err
@@ -46,7 +46,7 @@ func TestPicturesAgree(t *testing.T) {
 				if err != nil {
 					continue
 				}
-				got, err := preprocess(t.Context(), client, data)
+				got, err := preprocess(ctx, client, data)
 				if name == "jpg-scan-zeros.jpg" { // nobody can say what is right
 					if said[name] == "" {
 						t.Error(name + ": PyTorch's decoder says nothing")

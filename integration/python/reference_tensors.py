@@ -1,4 +1,4 @@
-"""Writes what PyTorch's part of a run feeds to the model, or what it says instead, for each picture of /pictures and /kinds."""
+"""Writes what PyTorch feeds to the model, or what it says instead, for each picture of /pictures and /kinds."""
 
 from __future__ import annotations
 

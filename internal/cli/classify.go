@@ -45,7 +45,8 @@ func (a *App) classifyCommand() *cobra.Command {
 tutorial's client.py are understood too: --model_name --image --url -v --label_file.
 
 ` + picture.Formats("and") + ` pictures are sent as they are, with no orientation applied; one that is
-cut short, malformed, too large or of a kind that DALI does not decode right is refused here (docs/pictures.md has the kinds).`,
+cut short, malformed, too large or of a kind that DALI does not decode right is refused here (docs/pictures.md has the kinds).
+Data that were overwritten inside a picture can pass unseen.`,
 		Example: `  dalirun classify cat.jpg dog.png
 
   # the tutorial's client.py

@@ -108,7 +108,7 @@ func TestDocumentedLimits(t *testing.T) {
 			t.Errorf("docs/pictures.md lacks %q", sentence)
 		}
 	}
-	for _, f := range strings.Split(strings.ReplaceAll(picture.Formats("or"), " or ", ", "), ", ") {
+	for f := range strings.SplitSeq(strings.ReplaceAll(picture.Formats("or"), " or ", ", "), ", ") {
 		if !strings.Contains(text, "| "+f+" |") {
 			t.Errorf("docs/pictures.md has no row of %s", f)
 		}

@@ -20,17 +20,22 @@ const (
 	PNM      Format = "PNM" // PBM, PGM, PPM
 )
 
-// formats are all of them, with the walk of each.
-func formats() []struct {
+// walker is a format and what looks at a picture in it.
+type walker struct {
 	format Format
 	walk   func(data []byte) (header, error)
-} {
-	return []struct {
-		format Format
-		walk   func(data []byte) (header, error)
-	}{
-		{JPEG, walkJPEG}, {PNG, walkPNG}, {BMP, walkBMP}, {TIFF, walkTIFF}, {WebP, sized(walkWebP)},
-		{JPEG2000, walkJPEG2000}, {PNM, sized(walkPNM)},
+}
+
+// walkers are those of all formats.
+func walkers() []walker {
+	return []walker{
+		{JPEG, walkJPEG},
+		{PNG, walkPNG},
+		{BMP, walkBMP},
+		{TIFF, walkTIFF},
+		{WebP, sized(walkWebP)},
+		{JPEG2000, walkJPEG2000},
+		{PNM, sized(walkPNM)},
 	}
 }
 
@@ -53,7 +58,7 @@ func sized(walk func(data []byte) (width, height uint64, err error)) func(data [
 // Formats lists the formats for a sentence, as in "JPEG, PNG or BMP" with "or" as the conjunction.
 func Formats(conjunction string) string {
 	var names []string
-	for _, f := range formats() {
+	for _, f := range walkers() {
 		names = append(names, string(f.format))
 	}
 	last := len(names) - 1

@@ -56,23 +56,29 @@ func walkJPEGFrame(data []byte) (frame jpegFrame, err error) {
 		if err != nil {
 			return frame, err
 		}
-		at = next + 2 + len(segment)
-		switch {
-		case isSOF(marker) && frame.marker != 0:
-			return frame, refuse(Malformed, "JPEG has a second frame header at byte %d", next-2)
-		case isSOF(marker):
-			if frame, err = readJPEGFrame(marker, segment); err != nil {
-				return frame, err
-			}
-		case marker == jpegSOS && frame.marker == 0:
-			return frame, refuse(Malformed, "JPEG has picture data at byte %d, before any frame header", next-2)
-		case marker == jpegSOS:
-			if err := frame.scan(segment); err != nil {
-				return frame, err
-			}
+		if err := frame.read(marker, segment, next-2); err != nil {
+			return frame, err
+		}
+		if at = next + 2 + len(segment); marker == jpegSOS {
 			at = jpegScanEnd(data, at)
 		}
 	}
+}
+
+// read notes what a segment says whose marker is at a place.
+func (f *jpegFrame) read(marker byte, segment []byte, at int) (err error) {
+	switch {
+	case isSOF(marker) && f.marker != 0:
+		return refuse(Malformed, "JPEG has a second frame header at byte %d", at)
+	case isSOF(marker):
+		*f, err = readJPEGFrame(marker, segment)
+		return err
+	case marker == jpegSOS && f.marker == 0:
+		return refuse(Malformed, "JPEG has picture data at byte %d, before any frame header", at)
+	case marker == jpegSOS:
+		return f.scan(segment)
+	}
+	return nil
 }
 
 // jpegMarker returns the marker at a place and the place after it. A marker may

@@ -164,26 +164,9 @@ func walkTiles(data []byte, at int, tiles uint64) error {
 		if binary.BigEndian.Uint16(data[at:]) == j2kEOC {
 			break
 		}
-		marker, segment, err := j2kSegment(data, at)
+		tile, length, err := j2kTilePart(data, at, tiles)
 		if err != nil {
 			return err
-		}
-		if marker != j2kSOT || len(segment) != 8 {
-			return refuse(Malformed, "JPEG 2000 has marker 0x%04x at byte %d, where a part of a tile or the end should be", marker, at)
-		}
-		tile, length := binary.BigEndian.Uint16(segment), int(binary.BigEndian.Uint32(segment[2:]))
-		if uint64(tile) >= tiles {
-			return refuse(Malformed, "JPEG 2000 has a part of tile %d, and %d tiles", tile+1, tiles)
-		}
-		if length == 0 { // the last part: up to the end marker, whose two bytes the format keeps out of what comes before
-			end := bytes.Index(data[at+12:], []byte{0xff, j2kEOC & 0xff})
-			if end < 0 {
-				return refuse(Truncated, "JPEG 2000 of %d bytes ends without its end marker", len(data))
-			}
-			length = 12 + end
-		}
-		if length > len(data)-at {
-			return refuse(Truncated, "JPEG 2000 of %d bytes ends in tile %d of %d", len(data), tile+1, tiles)
 		}
 		if err := walkTilePart(data[:at+length], at+12, tile); err != nil {
 			return err
@@ -197,18 +180,44 @@ func walkTiles(data []byte, at int, tiles uint64) error {
 	return nil
 }
 
+// j2kTilePart returns the tile and the bytes of the part at a place, which are in data.
+func j2kTilePart(data []byte, at int, tiles uint64) (tile uint16, length int, err error) {
+	marker, segment, err := j2kSegment(data, at)
+	if err != nil {
+		return 0, 0, err
+	}
+	if marker != j2kSOT || len(segment) != 8 {
+		return 0, 0, refuse(Malformed, "JPEG 2000 has marker 0x%04x at byte %d, where a part of a tile or the end should be", marker, at)
+	}
+	tile, length = binary.BigEndian.Uint16(segment), int(binary.BigEndian.Uint32(segment[2:]))
+	if uint64(tile) >= tiles {
+		return 0, 0, refuse(Malformed, "JPEG 2000 has a part of tile %d, and %d tiles", int(tile)+1, tiles)
+	}
+	if length == 0 { // the last part: up to the end marker, whose two bytes the format keeps out of what comes before
+		end := bytes.Index(data[at+12:], []byte{0xff, j2kEOC & 0xff})
+		if end < 0 {
+			return 0, 0, refuse(Truncated, "JPEG 2000 of %d bytes ends without its end marker", len(data))
+		}
+		length = 12 + end
+	}
+	if length < 0 || length > len(data)-at { // below 0 where int has 32 bits
+		return 0, 0, refuse(Truncated, "JPEG 2000 of %d bytes ends in tile %d of %d", len(data), int(tile)+1, tiles)
+	}
+	return tile, length, nil
+}
+
 // walkTilePart follows the segments of a tile's part, which ends where data does, to its packets.
 func walkTilePart(data []byte, at int, tile uint16) error {
 	for {
 		if len(data)-at < 2 {
-			return refuse(Malformed, "JPEG 2000 has no packets in a part of tile %d", tile+1)
+			return refuse(Malformed, "JPEG 2000 has no packets in a part of tile %d", int(tile)+1)
 		}
 		if binary.BigEndian.Uint16(data[at:]) == j2kSOD {
 			return nil
 		}
 		_, segment, err := j2kSegment(data, at)
 		if err != nil {
-			return refuse(Malformed, "JPEG 2000 has no marker segment at byte %d, in a part of tile %d", at, tile+1)
+			return refuse(Malformed, "JPEG 2000 has no marker segment at byte %d, in a part of tile %d", at, int(tile)+1)
 		}
 		at += 4 + len(segment)
 	}

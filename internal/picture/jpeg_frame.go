@@ -14,7 +14,10 @@ const jpegBlock = 64
 
 // jpegMaxScanned bounds the pixels of all scans together: decoders go over the whole picture for each, and a scan can be a few
 // bytes. A progressive picture has about ten; thirty of the largest picture take Go's decoder about 25 s.
-func jpegMaxScanned() uint64 { return 30 * uint64(DefaultLimits().MaxPixels) }
+func jpegMaxScanned() uint64 { return 30 * maxDecoded() }
+
+// maxDecoded bounds the pixels that are decoded, also where a caller's limits bound nothing.
+func maxDecoded() uint64 { return uint64(max(0, DefaultLimits().MaxPixels)) }
 
 // jpegFrame is what a frame header says (T.81, B.2.2), and what the scans brought so far.
 type jpegFrame struct {
@@ -22,7 +25,7 @@ type jpegFrame struct {
 	precision     byte // bits of a sample
 	width, height uint64
 	components    []jpegComponent
-	scans         int
+	scans         uint64
 }
 
 type jpegComponent struct {
@@ -70,7 +73,7 @@ func (f *jpegFrame) check() error {
 	if n := len(f.components); n == 2 || n > 4 {
 		return refuse(Unsupported, "JPEG has %d components, which DALI does not decode", n)
 	}
-	if scanned := uint64(f.scans) * f.width * f.height; scanned > jpegMaxScanned() { // below 2⁵⁸: each scan has bytes
+	if f.scans*f.width*f.height > jpegMaxScanned() { // below 2⁵⁸: each scan has bytes
 		return refuse(Unsupported, "JPEG has %d scans of %d × %d pixels, which keep a decoder busy for long", f.scans, f.width, f.height)
 	}
 	for i, c := range f.components {
@@ -138,7 +141,7 @@ func (f *jpegFrame) decodable() bool {
 //
 // Figures on two cores of 2.8 GHz are in docs/pictures.md. Pictures larger than DefaultLimits allow are not decoded.
 func (f *jpegFrame) decode(data []byte) error {
-	if !f.decodable() || f.width*f.height > uint64(DefaultLimits().MaxPixels) {
+	if !f.decodable() || f.width*f.height > maxDecoded() {
 		return nil
 	}
 	_, err := jpeg.Decode(bytes.NewReader(data))

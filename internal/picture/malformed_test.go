@@ -179,7 +179,7 @@ func TestTolerates(t *testing.T) {
 		"jpeg, fill bytes":           slices.Concat(jpg[:frame], []byte{0xff, 0xff, 0xff}, jpg[frame:]),
 		"jpeg, a thumbnail after it": slices.Concat(jpg, jpg),
 		"jpeg, extended process":     patch(jpg, frame+1, 0xc1),
-		"png, more pixels":           morePixels(t, all["colour png"].data),
+		"png, more pixels":           withPixels(t, all["colour png"].data, func(p []byte) []byte { return append(p, p[:172]...) }),
 		"png, ancillary checksum":    patch(pic, ancillary+4, pic[ancillary+4]^1),
 		"bmp, no size in header":     patch(all["colour bmp"].data, 2, 0, 0, 0, 0),
 		"bmp, no end code":           patch(rle[:len(rle)-2], 2, 0, 0, 0, 0, 0, 0, 0, 0, rle[10], rle[11], rle[12], rle[13]),

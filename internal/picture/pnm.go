@@ -43,7 +43,7 @@ func walkPNM(data []byte) (width, height uint64, err error) {
 	case h.highest > math.MaxUint8:
 		row *= 2
 	}
-	if have := uint64(len(data) - h.raster); h.height > have/row {
+	if have := uint64(len(data[h.raster:])); h.height > have/row {
 		return h.width, h.height, refuse(Truncated, "PNM of %d bytes ends before its %d rows of %d bytes do", len(data), h.height, row)
 	}
 	return h.width, h.height, nil

@@ -126,6 +126,7 @@ func TestTruncated(t *testing.T) {
 		"jpeg, taller":       {picturetest.Data(t, "jpg-height-more.jpg"), "before its 60 × 300 pixels are complete"},
 		"png, rows":          {readFile(t, "testdata/kinds/png-lacks-rows.png"), "before its 24 × 16 are complete"},
 		"png, bytes":         {readFile(t, "testdata/kinds/png-lacks-bytes.png"), "before its 24 × 16 are complete"},
+		"png, one byte":      {withPixels(t, readFile(t, "testdata/kinds/png-interlaced.png"), func(p []byte) []byte { return p[:len(p)-1] }), "before its 24 × 16"},
 		"jpeg 2000, a tile":  {slices.Concat(tiles[:last], []byte("\xff\xd9")), "has 3 of its 4 tiles"},
 		"jpeg 2000, the end": {readFile(t, "testdata/kinds/j2k-lacks-end.j2k"), "without its end marker"},
 	} {
@@ -172,8 +173,8 @@ func sampleFormat(t *testing.T, format byte) []byte {
 	return patch(data, tiffEntry(t, data, 339), format)
 }
 
-// morePixels gives a PNG a row too many.
-func morePixels(t *testing.T, data []byte) []byte {
+// withPixels gives a PNG other pixels, by a whole zlib stream.
+func withPixels(t *testing.T, data []byte, other func(pixels []byte) []byte) []byte {
 	t.Helper()
 	at := bytes.Index(data, []byte("IDAT"))
 	end := at + 4 + int(binary.BigEndian.Uint32(data[at-4:]))
@@ -188,7 +189,7 @@ func morePixels(t *testing.T, data []byte) []byte {
 	var body bytes.Buffer
 	body.WriteString("IDAT")
 	z := zlib.NewWriter(&body)
-	_, _ = z.Write(append(pixels, pixels[:172]...)) // into memory
+	_, _ = z.Write(other(pixels)) // into memory
 	_ = z.Close()
 	out := binary.BigEndian.AppendUint32(slices.Clone(data[:at-4]), uint32(body.Len()-4))
 	out = append(out, body.Bytes()...)
