@@ -243,6 +243,9 @@ func TestDamagedCache(t *testing.T) {
 			if warned := strings.Join(report.Warnings, "\n"); !strings.Contains(warned, "built again") {
 				t.Errorf("no warning of the damage: %q", report.Warnings)
 			}
+			if strings.Contains(r.Stderr, test.step+": cached") {
+				t.Errorf("a damaged result is called cached first:\n%s", r.Stderr)
+			}
 			for _, s := range report.Steps {
 				if string(s.ID) == test.step && s.State != pipeline.Done {
 					t.Errorf("%s is %s: %v", s.ID, s.State, s.Because)

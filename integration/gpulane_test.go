@@ -107,7 +107,7 @@ func (l lane) testE2E(t *testing.T) {
 	}
 
 	first.checkBuild(t, coldBuild, "Plan was created with TensorRT version 10.9.0.34",
-		"engine: fp16 in 99.4 % of 322 tensors, TensorRT 10.9.0.34, batch 1/64/256, 19.5 KiB")
+		"engine: fp16 in 99.4 % of 322 tensors, TensorRT 10.9.0.34, batch 1/64/256, 19.53 KiB")
 
 	second, r := l.e2e(t, o, 0, flags(stubRegistry, "25.03")...)
 	want = every(pipeline.Cached)
@@ -192,7 +192,7 @@ func (l lane) testTutorial(t *testing.T) {
 	}, build.Args); diff != "" {
 		t.Errorf("trtexec's arguments (-want +got):\n%s", diff)
 	}
-	out.checkBuild(t, coldBuild, "engine: fp16 by the plan's size, 19.5 KiB for a model of 39.1 KiB, TensorRT 8.0.1.6, batch 1/1/256")
+	out.checkBuild(t, coldBuild, "engine: fp16 by the plan's size, 19.53 KiB for a model of 39.06 KiB, TensorRT 8.0.1.6, batch 1/1/256")
 	for id, variable := range map[pipeline.ID]string{
 		steps.IDBuildEngine:   "NVIDIA_PYTORCH_VERSION",
 		steps.IDSerializeDALI: "NVIDIA_PYTORCH_VERSION",
@@ -251,7 +251,7 @@ func (l lane) testAnotherEngine(t *testing.T) {
 	pains := map[string]string{"silent-fp32": "pain 8: "}
 	for fail, says := range map[string][]string{
 		"silent-fp32": {"the engine is fp32 although fp16 was asked for: 0 of its 324 tensors are half precision", "--precision fp32"},
-		"cut-plan":    {"the engine was cut: 9.8 KiB of 19.5 KiB were saved", "--cache-dir"},
+		"cut-plan":    {"the engine was cut: 9.766 KiB of 19.53 KiB were saved", "--cache-dir"},
 	} {
 		t.Run(pains[fail]+fail, func(t *testing.T) {
 			t.Parallel()
@@ -299,7 +299,7 @@ func (l lane) testGPUMemory(t *testing.T) {
 		t.Fatalf("the GPU's memory is not where it was looked for: %v\n%s", err, text)
 	}
 	out, r := l.e2e(t, o, 3, flags(stubRegistry, "25.03", "--cache-dir", l.cache)...)
-	r.says(t, "2500 MiB of 81559 MiB are free, and an engine for batches of up to 256 needs 2823 MiB at least", "use --max-batch 98, which fits")
+	r.says(t, "2.441 GiB of 79.65 GiB are free, and an engine for batches of up to 256 needs 2.757 GiB at least", "use --max-batch 98, which fits")
 	if log := out.log(t, steps.IDBuildEngine); log != "" {
 		t.Errorf("a build was begun:\n%s", log)
 	}

@@ -3,8 +3,10 @@ package pipeline_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -22,7 +24,10 @@ func warnings(s *sink, id pipeline.ID) []string {
 	return texts
 }
 
-const damagedModel = "cache entry is damaged: model.onnx was changed; it is built again"
+const (
+	damagedNow   = "cache entry is damaged: model.onnx was changed"
+	damagedModel = damagedNow + "; it is built again"
+)
 
 // What a look at the entry shows is known before anything runs.
 func TestTruncatedEntry(t *testing.T) {
@@ -54,7 +59,6 @@ func TestRottenEntry(t *testing.T) {
 		read = string(content)
 		return errors.Join(err, w.folder.write(ctx, work))
 	}
-	r.damaged = true
 	r.mustRun(ends{"exporter-image": pipeline.Cached, "export-onnx": pipeline.Done, "assemble-repository": pipeline.Done}, w.steps()...)
 	if want := "exporter-image/image(registry/exporter-image sha256:1) export-onnx map[argv:export --opset 17 seed:1]"; read != want {
 		t.Errorf("the reader got %q, want %q", read, want)
@@ -62,12 +66,28 @@ func TestRottenEntry(t *testing.T) {
 	if diff := cmp.Diff([]string{damagedModel}, warnings(r.sink, "export-onnx")); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
-	var states []pipeline.EndState
-	for _, e := range of[pipeline.Ended](r.sink, "export-onnx") {
-		states = append(states, e.State)
+	r.wantStory("export-onnx", "Decided will run, because "+damagedNow, "Warning", "Started", "Ended done")
+}
+
+// wantStory wants the events of a step in the last run to be those.
+func (r *rig) wantStory(id pipeline.ID, want ...string) {
+	r.t.Helper()
+	var got []string
+	for _, e := range r.sink.events {
+		if e.Step != id {
+			continue
+		}
+		switch p := e.Payload.(type) {
+		case pipeline.Decided:
+			got = append(got, "Decided "+p.String())
+		case pipeline.Ended:
+			got = append(got, "Ended "+string(p.State))
+		default:
+			got = append(got, strings.TrimPrefix(fmt.Sprintf("%T", p), "pipeline."))
+		}
 	}
-	if diff := cmp.Diff([]pipeline.EndState{pipeline.Cached, pipeline.Done}, states); diff != "" {
-		t.Errorf("ends (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, got); diff != "" {
+		r.t.Errorf("events of %s (-want +got):\n%s", id, diff)
 	}
 }
 
@@ -76,8 +96,75 @@ func TestRottenGoal(t *testing.T) {
 	t.Parallel()
 	r, w := warm(t)
 	pipelinetest.Rot(t, r.path("assemble-repository", "repository"))
-	r.damaged = true
+	const verdict = "will run, because cache entry is damaged: repository was changed"
+	r.wantPlan(map[pipeline.ID]string{"exporter-image": "present", "export-onnx": "cached", "assemble-repository": verdict}, w.steps()...)
 	r.mustRun(ends{"exporter-image": pipeline.Cached, "export-onnx": pipeline.Cached, "assemble-repository": pipeline.Done}, w.steps()...)
+	r.wantStory("assemble-repository", "Decided "+verdict, "Warning", "Started", "Ended done")
+}
+
+// What is planned of a step whose reader runs is known only when its content was hashed, and so on up the list.
+func TestPlanOfRottenEntries(t *testing.T) {
+	t.Parallel()
+	r, w := warm(t)
+	pipelinetest.Rot(t, r.path("export-onnx", "model.onnx"))
+	r.wantPlan(map[pipeline.ID]string{"exporter-image": "present", "export-onnx": "cached", "assemble-repository": "cached"}, w.steps()...)
+	pipelinetest.Rot(t, r.path("assemble-repository", "repository"))
+	want := map[pipeline.ID]string{
+		"exporter-image": "present", "export-onnx": "will run, because " + damagedNow,
+		"assemble-repository": "will run, because cache entry is damaged: repository was changed",
+	}
+	r.wantPlan(want, w.steps()...)
+	r.mustRun(ends{"exporter-image": pipeline.Cached, "export-onnx": pipeline.Done, "assemble-repository": pipeline.Done}, w.steps()...)
+	for id, verdict := range want {
+		if got := r.decided(id); got != verdict {
+			t.Errorf("the run decided of %s: %q, the plan %q", id, got, verdict)
+		}
+	}
+}
+
+// TestCachedIsToldInTime: a result that nothing reads is told of as soon as that is known, while what reads the others still runs.
+func TestCachedIsToldInTime(t *testing.T) {
+	t.Parallel()
+	r, w := warm(t)
+	serve := &plain{id: "serve", in: []pipeline.Output{out("assemble-repository", "repository")}, outs: []string{"x"}}
+	serve.do = func(_ context.Context, work *pipeline.Work) error {
+		for _, id := range []pipeline.ID{"exporter-image", "export-onnx", "assemble-repository"} {
+			if ended := of[pipeline.Ended](r.sink, id); len(ended) != 1 || ended[0].State != pipeline.Cached {
+				t.Errorf("while serve runs, %s has the ends %v", id, ended)
+			}
+		}
+		work.Set("x", pipeline.Value{})
+		return nil
+	}
+	// What leads nowhere reads nothing, and holds nothing up.
+	idle := &builder{plain: plain{id: "idle", in: []pipeline.Output{out("export-onnx", "model.onnx")}, outs: []string{"y"}}}
+	goal := &plain{id: "goal", in: []pipeline.Output{out("serve", "x")}}
+	if err := r.run(t.Context(), append(w.steps(), serve, idle, goal)...); err != nil {
+		t.Fatal(err)
+	}
+	r.wantStory("export-onnx", "Decided cached", "Ended cached")
+}
+
+// A run that fails before it is known who reads a stored result tells of it all the same.
+func TestCachedInFailedRun(t *testing.T) {
+	t.Parallel()
+	r, w := warm(t)
+	w.image.there, w.image.known = "", "sha256:1"
+	looked := make(chan struct{})
+	w.folder.facts = func(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
+		close(looked)
+		return nil, nil
+	}
+	bad := &plain{id: "bad", outs: []string{"x"}, do: func(context.Context, *pipeline.Work) error {
+		<-looked
+		return errBroken
+	}}
+	last := &builder{plain: plain{id: "last", in: []pipeline.Output{out("bad", "x"), out("assemble-repository", "repository")}, outs: []string{"z"}}}
+	wantStepError(t, r.run(t.Context(), append(w.steps(), bad, last)...), "bad", errBroken)
+	r.wantEnds(ends{
+		"exporter-image": pipeline.Skipped, "export-onnx": pipeline.Cached, "assemble-repository": pipeline.Cached,
+		"bad": pipeline.Failed, "last": pipeline.Skipped,
+	})
 }
 
 // A rotten entry whose producer's image is gone needs that image after all.
@@ -87,7 +174,6 @@ func TestRottenEntryOfPrunedImage(t *testing.T) {
 	pipelinetest.Rot(t, r.path("export-onnx", "model.onnx"))
 	w.image.there = ""
 	w.folder.facts = facts(pipeline.Facts{"labels": "more"})
-	r.damaged = true
 	r.mustRun(allDone, w.steps()...)
 }
 
@@ -307,7 +393,6 @@ func TestStoreErrors(t *testing.T) {
 			}
 			c.store.Store = r.store
 			r.runner.Store = &c.store
-			r.damaged = !c.cold
 			err := r.run(t.Context(), w.steps()...)
 			wantStepError(t, err, c.step, full)
 			if ran := len(of[pipeline.Started](r.sink, c.step)) > 0; ran != c.ran {

@@ -64,42 +64,53 @@ type finding struct {
 	entry   Entry // of a usable Builder; the finder's owner closes it
 }
 
-// Plan says what Run would do, and changes nothing.
-func (r *Runner) Plan(ctx context.Context, steps []Step) ([]Planned, error) {
+// Plan says what Run would do, and changes nothing. It hashes the stored results that Run would read: one that is damaged is none.
+func (r *Runner) Plan(ctx context.Context, steps []Step) (plan []Planned, err error) {
 	if err := validate(steps); err != nil {
 		return nil, err
 	}
 	found := make([]finding, len(steps))
-	known := Inputs{}
-	for i, s := range steps {
-		f, err := r.look(ctx, s, known)
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		} else if err != nil {
-			err = &StepError{Step: s.ID(), Err: err}
-		}
-		if f.entry != nil {
-			err = errors.Join(err, f.entry.Close())
+	defer func() {
+		for _, f := range found {
+			if f.entry != nil {
+				err = errors.Join(err, f.entry.Close())
+			}
 		}
 		if err != nil {
-			return nil, err
+			plan = nil
 		}
-		for name, v := range f.values {
+	}()
+	known := Inputs{}
+	for i, s := range steps {
+		if found[i], err = r.look(ctx, s, known); err != nil || ctx.Err() != nil {
+			return nil, planError(ctx, s, err)
+		}
+		for name, v := range found[i].values {
 			known[Output{s.ID(), name}] = v
 		}
-		found[i] = f
 	}
-	return needed(steps, found), nil
+	return needed(ctx, steps, found)
+}
+
+func planError(ctx context.Context, s Step, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return &StepError{Step: s.ID(), Err: err}
 }
 
 // needed goes from the last step, which is what a run is for, to the first, and sees who reads what: only what leads to
-// the last step runs at all, and what is absent but known only for a reader that runs.
-func needed(steps []Step, found []finding) []Planned {
+// the last step runs at all, what is absent but known only for a reader that runs, and what is stored is read by such a
+// one alone, and the last one by who asked for it.
+func needed(ctx context.Context, steps []Step, found []finding) ([]Planned, error) {
 	leads, read := map[Output]bool{}, map[Output]bool{}
 	plan := make([]Planned, len(steps))
 	for i, s := range slices.Backward(steps) {
-		v := found[i].verdict
 		last := i == len(steps)-1
+		v, err := found[i].verify(last || anyOf(read, s.Outputs()))
+		if err != nil || ctx.Err() != nil {
+			return nil, planError(ctx, s, err)
+		}
 		_, observes := s.(Observer)
 		lazy := observes && v.Kind == WillRun
 		runs := v.Kind == WillRun || v.Kind == Depends || v.Kind == AlwaysRuns
@@ -112,7 +123,40 @@ func needed(steps []Step, found []finding) []Planned {
 		}
 		plan[i] = Planned{s.ID(), v}
 	}
-	return plan
+	return plan, nil
+}
+
+// verify returns the verdict on a step whose result is read or not.
+func (f finding) verify(read bool) (Verdict, error) {
+	if f.entry == nil || !read {
+		return f.verdict, nil
+	}
+	err := f.entry.Verify()
+	if errors.Is(err, ErrDamaged) {
+		return damaged(err), nil
+	}
+	return f.verdict, err
+}
+
+// damaged is the verdict on a step whose stored result is not what was committed.
+func damaged(err error) Verdict {
+	return Verdict{Kind: WillRun, Because: []Change{{Fact: err.Error()}}}
+}
+
+// readers says which steps read a step's outputs, of those that the last step needs.
+func readers(steps []Step) map[ID][]ID {
+	all := map[ID][]ID{}
+	for i, s := range slices.Backward(steps) {
+		if i < len(steps)-1 && len(all[s.ID()]) == 0 {
+			continue
+		}
+		for _, in := range s.Inputs() {
+			if !slices.Contains(all[in.Step], s.ID()) {
+				all[in.Step] = append(all[in.Step], s.ID())
+			}
+		}
+	}
+	return all
 }
 
 func anyOf(set map[Output]bool, outputs []Output) bool {
@@ -204,7 +248,7 @@ func (r *Runner) lookStored(ctx context.Context, b Builder, in Inputs) (finding,
 		f.verdict, f.values, f.usable, f.entry = Verdict{Kind: WillReuse}, entry.Values(), true, entry
 		return f, nil
 	case errors.Is(err, ErrDamaged):
-		f.verdict = Verdict{Kind: WillRun, Because: []Change{{Fact: err.Error()}}}
+		f.verdict = damaged(err)
 		return f, nil
 	case !errors.Is(err, ErrMiss):
 		return finding{}, err

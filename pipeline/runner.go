@@ -41,7 +41,7 @@ func (r *Runner) Run(ctx context.Context, steps []Step) error {
 	r.tell("", RunStarted{Steps: ids, Facts: r.Facts})
 
 	inner, cancel := context.WithCancelCause(ctx)
-	x := &execution{Runner: r, cancel: cancel, nodes: map[ID]*node{}}
+	x := &execution{Runner: r, cancel: cancel, nodes: map[ID]*node{}, readers: readers(steps)}
 	for _, s := range steps {
 		x.add(inner, s)
 	}
@@ -61,7 +61,11 @@ func (r *Runner) Run(ctx context.Context, steps []Step) error {
 	reason := skipReason(err)
 	err = errors.Join(err, x.undo(ctx), x.close())
 	for _, s := range steps {
-		if !x.nodes[s.ID()].ended {
+		switch n := x.nodes[s.ID()]; {
+		case n.ended:
+		case n.stored != nil:
+			x.cached(n)
+		default:
 			r.tell(s.ID(), Ended{State: Skipped, Reason: reason})
 		}
 	}
@@ -87,6 +91,7 @@ type execution struct {
 	*Runner
 	cancel  context.CancelCauseFunc
 	nodes   map[ID]*node
+	readers map[ID][]ID    // of a step's outputs, on the way to the last step
 	running sync.WaitGroup // the gatherers of inputs
 
 	mu      sync.Mutex
@@ -103,6 +108,8 @@ type node struct {
 	// Guarded by execution.mu until all goroutines are done.
 	started time.Time
 	ended   bool
+	stored  *finding // a stored result, unless it turned out damaged
+	stands  bool     // it will not run
 }
 
 type undo struct {
@@ -130,11 +137,15 @@ func (x *execution) find(ctx context.Context, n *node) (finding, error) {
 	if err != nil {
 		return finding{}, x.fail(ctx, n, err)
 	}
-	x.keep(f.entry)
+	if f.entry != nil { // it is told of when it was found whole, or when it is known that nothing reads it
+		x.keep(f.entry)
+		x.store(n, &f)
+		return f, nil
+	}
 	x.tell(n.step.ID(), Decided{f.verdict})
 	if f.usable {
-		x.note(n, f.facts)
 		x.end(n, Ended{State: Cached, Digests: f.values.digests()})
+		x.stand(n)
 	}
 	return f, nil
 }
@@ -145,14 +156,21 @@ func (x *execution) make(ctx context.Context, n *node) (Values, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.usable {
-		sound, err := x.sound(n, f)
-		if err != nil {
-			return nil, x.fail(ctx, n, err)
-		}
-		if sound {
+	if f.entry != nil {
+		err := f.entry.Verify()
+		if err == nil {
+			x.stand(n)
 			return f.values, nil
 		}
+		if errors.Is(err, ErrDamaged) {
+			x.store(n, nil)
+			x.tell(n.step.ID(), Decided{damaged(err)})
+		}
+		if err := x.drop(n, f.fp, err); err != nil {
+			return nil, x.fail(ctx, n, err)
+		}
+	} else if f.usable {
+		return f.values, nil
 	}
 	in, err := x.gather(n, (*node).made)
 	if err != nil {
@@ -208,19 +226,49 @@ func (x *execution) gather(n *node, get func(*node) (Values, error)) (Inputs, er
 	return in, nil
 }
 
-// sound says whether a stored result is still what was committed. A damaged one is dropped with a warning, to be made again.
-func (x *execution) sound(n *node, f finding) (bool, error) {
-	if f.entry == nil {
-		return true, nil
-	}
-	err := f.entry.Verify()
-	if err == nil {
-		return true, nil
-	}
-	return false, x.drop(n, f.fp, err)
+func (x *execution) store(n *node, f *finding) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	n.stored = f
 }
 
-// drop takes a damaged entry away. It returns any error that does not say that the entry is damaged.
+// stand notes that n will not run, and tells of its stored result, and of those that only steps read which will not run either: nothing reads
+// them in this run, so nothing would find out that one is damaged.
+func (x *execution) stand(n *node) {
+	x.mu.Lock()
+	all := x.standing(n)
+	x.mu.Unlock()
+	for _, n := range all {
+		x.cached(n)
+	}
+}
+
+// standing returns the stored results that stand because n does, those of n's inputs first.
+func (x *execution) standing(n *node) []*node {
+	if n.stands {
+		return nil
+	}
+	n.stands = true
+	var all []*node
+	for _, o := range n.step.Inputs() {
+		if !slices.ContainsFunc(x.readers[o.Step], func(id ID) bool { return !x.nodes[id].stands }) {
+			all = append(all, x.standing(x.nodes[o.Step])...)
+		}
+	}
+	if n.stored != nil {
+		all = append(all, n)
+	}
+	return all
+}
+
+// cached tells of a stored result.
+func (x *execution) cached(n *node) {
+	x.tell(n.step.ID(), Decided{n.stored.verdict})
+	x.note(n, n.stored.facts)
+	x.end(n, Ended{State: Cached, Digests: n.stored.values.digests()})
+}
+
+// drop takes a damaged entry away with a warning, for its result to be made again. It returns any error that does not say that the entry is damaged.
 func (x *execution) drop(n *node, fp Fingerprint, err error) error {
 	if !errors.Is(err, ErrDamaged) {
 		return err
@@ -314,9 +362,8 @@ func (x *execution) stored(n *node, f finding) (Values, error) {
 		return nil, x.drop(n, f.fp, err)
 	}
 	x.keep(entry)
-	f.entry = entry
-	if sound, err := x.sound(n, f); err != nil || !sound {
-		return nil, err
+	if err := entry.Verify(); err != nil {
+		return nil, x.drop(n, f.fp, err)
 	}
 	x.note(n, f.facts)
 	return entry.Values(), nil

@@ -136,7 +136,6 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	s.keepTimings(ctx, w)
 	w.Emit(pipeline.Result{Name: ResultEngine, Value: engine})
 	w.Emit(pipeline.Line{Text: "engine: " + engine.String()})
 	return engine.write(w.Path(engineFile))
@@ -169,6 +168,9 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, spec containe
 	engine, err := s.prove(ctx, w, log.facts, image, version)
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
 		fault.Tail, fault.Repeat = last.lines(), s.machine.Runtime.CommandLine(spec)
+	}
+	if err == nil && !log.facts.NoTimings {
+		s.keepTimings(ctx, w)
 	}
 	return engine, err
 }

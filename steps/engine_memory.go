@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -24,13 +25,15 @@ const (
 )
 
 // EngineMemory returns how much of a GPU's memory the build of an engine for a batch takes, in bytes: least is what it cannot do
-// without and is refused below, all is with every kernel tried. A run whose engine is stored takes none.
+// without and is refused below, all is with every kernel tried. A run whose engine is stored takes none. Both are whole MiB, since nvidia-smi
+// tells whole ones: what is too little must not read like what is needed.
 func EngineMemory(p release.Precision, batch int) (least, all int64) {
 	pictures := int64(batch)
 	if p == release.FP32 {
 		pictures *= 2 // each number is as wide as two of fp16
 	}
-	return builderMemory + pictures*pictureMemory, builderMemory + pictures*timingMemory
+	wholeMiB := func(bytes int64) int64 { return (bytes + mib - 1) / mib * mib }
+	return wholeMiB(builderMemory + pictures*pictureMemory), wholeMiB(builderMemory + pictures*timingMemory)
 }
 
 // fittingBatch is the largest batch up to most whose kernels can all be tried in the free memory, or the largest that can be built at all;
@@ -74,7 +77,7 @@ func (s *BuildEngine) checkMemory(have GPUMemory) error {
 	}
 	return pipeline.Faultf(pipeline.Environment, memoryHint(fittingBatch(o.Precision, have.Free, o.MaxBatch-1), "fits"),
 		"the GPU has too little free memory: %s of %s are free, and an engine for batches of up to %d needs %s at least to be built",
-		inMiB(have.Free), inMiB(have.Total), o.MaxBatch, inMiB(need))
+		bytesize.Format(have.Free), bytesize.Format(have.Total), o.MaxBatch, bytesize.Format(need))
 }
 
 // outOfMemory adds to the fault of a build that ran out of the GPU's memory what there was when it began.
@@ -84,7 +87,7 @@ func (s *BuildEngine) outOfMemory(fault *pipeline.Fault, have GPUMemory) {
 		fault.Err = gpuMemoryError{fault.Err}
 		return
 	}
-	fault.Err = gpuMemoryError{fmt.Errorf("%w: %s of %s were free when the build began", fault.Err, inMiB(have.Free), inMiB(have.Total))}
+	fault.Err = gpuMemoryError{fmt.Errorf("%w: %s of %s were free when the build began", fault.Err, bytesize.Format(have.Free), bytesize.Format(have.Total))}
 	// It did not fit: another process came, or this TensorRT needs more than the one that was measured.
 	fault.Hint = memoryHint(fittingBatch(o.Precision, have.Free, o.MaxBatch/2), "may fit")
 }
@@ -97,9 +100,6 @@ type gpuMemoryError struct{ error }
 
 func (e gpuMemoryError) Is(target error) bool { return target == errGPUMemory }
 func (e gpuMemoryError) Unwrap() error        { return e.error }
-
-// inMiB is as nvidia-smi writes memory; a part of one counts as one.
-func inMiB(bytes int64) string { return fmt.Sprintf("%d MiB", (bytes+mib-1)/mib) }
 
 // memoryHint says what to do, with a batch that does what verb says.
 func memoryHint(batch int, verb string) string {

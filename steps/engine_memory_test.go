@@ -37,13 +37,13 @@ func TestGPUMemory(t *testing.T) {
 		hint      string
 	}{
 		"fp16":             {"fp16", 256, 2823, "", ""},
-		"fp16, too little": {"fp16", 256, 2822, "2822 MiB of 16384 MiB are free, and an engine for batches of up to 256 needs 2823 MiB at least to be built", "--max-batch 145, which fits"},
+		"fp16, too little": {"fp16", 256, 2822, "2.756 GiB of 16 GiB are free, and an engine for batches of up to 256 needs 2.757 GiB at least to be built", "--max-batch 145, which fits"},
 		"fp32":             {"fp32", 256, 3828, "", ""},
-		"fp32, too little": {"fp32", 256, 3827, "3827 MiB of 16384 MiB are free", "--max-batch 145, which fits"},
+		"fp32, too little": {"fp32", 256, 3827, "3.737 GiB of 16 GiB are free", "--max-batch 145, which fits"},
 		"one picture":      {"fp16", 1, 1823, "", ""},
-		"few pictures":     {"fp16", 256, 1823, "1823 MiB of 16384 MiB are free", "--max-batch 1, which fits"},
-		"none":             {"fp16", 256, 1000, "1000 MiB of 16384 MiB are free", "--gpus device=1"},
-		"none, fp32":       {"fp32", 1, 1820, "needs 1826 MiB at least", "--gpus device=1"},
+		"few pictures":     {"fp16", 256, 1823, "1.78 GiB of 16 GiB are free", "--max-batch 1, which fits"},
+		"none":             {"fp16", 256, 1000, "1000 MiB of 16 GiB are free", "--gpus device=1"},
+		"none, fp32":       {"fp32", 1, 1820, "needs 1.783 GiB at least", "--gpus device=1"},
 		"not told":         {"fp16", 256, -1, "", ""},
 	}
 	for name, tt := range tests {
@@ -113,7 +113,7 @@ func TestGPUOutOfMemory(t *testing.T) {
 			f := fault(t, w.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
 			want := ""
 			if tt.free > 0 {
-				want = " of 81079 MiB were free when the build began"
+				want = " of 79.18 GiB were free when the build began"
 			}
 			if !strings.Contains(f.Error(), "too little free memory") || !strings.HasSuffix(f.Error(), want) || !strings.HasSuffix(f.Hint, tt.hint) || f.Hint == "" {
 				t.Errorf("got %q with the hint %q", f, f.Hint)
@@ -169,7 +169,7 @@ func TestNotTheGPUsMemory(t *testing.T) {
 			}
 			defer cancel()
 			err := w.run(t, ctx, steps.IDBuildEngine)
-			if err == nil || strings.Contains(err.Error(), "MiB were free") {
+			if err == nil || strings.Contains(err.Error(), "iB were free") {
 				t.Errorf("got %v", err)
 			}
 			if f, ok := errors.AsType[*pipeline.Fault](err); ok && strings.Contains(f.Hint, "--max-batch") {

@@ -11,8 +11,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/docker/go-units"
-
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -101,7 +100,7 @@ func (p PrecisionProof) share() float64 {
 
 func (p PrecisionProof) String() string {
 	if p.By == ProofSize {
-		return fmt.Sprintf("%s by the plan's size, %s for a model of %s", p.Asked, size(p.Half), size(p.All))
+		return fmt.Sprintf("%s by the plan's size, %s for a model of %s", p.Asked, bytesize.Format(p.Half), bytesize.Format(p.All))
 	}
 	what := p.By.counted()
 	if p.Asked == release.FP32 {
@@ -126,7 +125,7 @@ func (p PrecisionProof) check() error {
 
 func (p PrecisionProof) seen() string {
 	if p.By == ProofSize {
-		return fmt.Sprintf("its plan has %s, the ONNX model in fp32 has %s", size(p.Half), size(p.All))
+		return fmt.Sprintf("its plan has %s, the ONNX model in fp32 has %s", bytesize.Format(p.Half), bytesize.Format(p.All))
 	}
 	return fmt.Sprintf("%d of its %d %s are half precision", p.Half, p.All, p.By.counted())
 }
@@ -144,11 +143,7 @@ func (e Engine) String() string {
 	if p := e.Profile; p != nil {
 		parts = append(parts, fmt.Sprintf("batch %d/%d/%d", p.Min[0], p.Opt[0], p.Max[0]))
 	}
-	return strings.Join(append(parts, size(e.Bytes)), ", ")
-}
-
-func size(bytes int64) string {
-	return units.CustomSize("%.1f %s", float64(bytes), 1024, []string{"B", "KiB", "MiB", "GiB"})
+	return strings.Join(append(parts, bytesize.Format(e.Bytes)), ", ")
 }
 
 // checkSize finds a plan that was cut: trtexec said how large the engine is that it made, and a full disk can end the copy of it.
@@ -157,7 +152,7 @@ func (f buildFacts) checkSize(plan int64) error {
 		return nil
 	}
 	return pipeline.Faultf(pipeline.ContainerFailed, "a full disk is the usual reason: free space where the cache is, or name another with --cache-dir, then run again",
-		"the engine was cut: %s of %s were saved", size(plan), size(int64(f.MiB*mib)))
+		"the engine was cut: %s of %s were saved", bytesize.Format(plan), bytesize.Format(int64(f.MiB*mib)))
 }
 
 // checkProfile compares the profile that trtexec built for, if it told it, with the batches that were asked for.

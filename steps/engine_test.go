@@ -94,7 +94,7 @@ func TestEngineOfRealLogs(t *testing.T) {
 			func(t *testing.T) containertest.Program {
 				t.Helper()
 				return says(t, planFP16, "trtexec-10.6-layers-fp16.json", "trtexec-10.6-build-fp16.log", "trtexec-10.6-getPlanVersionOnly.log")
-			}, "fp16", "engine: fp16 in 99.4 % of 322 tensors, TensorRT 10.6.0.26, batch 1/64/256, 50.3 MiB",
+			}, "fp16", "engine: fp16 in 99.4 % of 322 tensors, TensorRT 10.6.0.26, batch 1/64/256, 50.26 MiB",
 			[]string{
 				"loading TensorRT", "parsing the model", "timing kernels, which takes a minute or more", "building the engine",
 				"engine built in 68.7353 s", "saving and checking the engine",
@@ -105,9 +105,9 @@ func TestEngineOfRealLogs(t *testing.T) {
 			func(t *testing.T) containertest.Program {
 				t.Helper()
 				return says(t, planFP32, "trtexec-10.6-layers-fp32.json", "trtexec-10.6-build-fp32.log", "trtexec-10.6-getPlanVersionOnly.log")
-			}, "fp32", "engine: fp32 in all of 324 tensors, TensorRT 10.6.0.26, batch 1/64/256, 98.8 MiB",
+			}, "fp32", "engine: fp32 in all of 324 tensors, TensorRT 10.6.0.26, batch 1/64/256, 98.79 MiB",
 			[]string{
-				"loading TensorRT", "parsing the model", "reading how long kernels took an earlier build", "timing kernels: an earlier build timed most",
+				"loading TensorRT", "parsing the model", "reading how long kernels took an earlier build", "timing kernels that no earlier build timed",
 				"building the engine",
 				"engine built in 0.958058 s", "saving and checking the engine",
 			},
@@ -166,7 +166,7 @@ func TestEngineIsAnother(t *testing.T) {
 			gpuNGC, fakeBuild{layers: hidden(layersOf("Float"))}, "fp32 although fp16 was asked for: 0 of its 1 layers with weights", "--precision fp32",
 		},
 		"fp32 by its size, TensorRT 8.0": {
-			tutorial, fakeBuild{fp32: true}, "fp32 although fp16 was asked for: its plan has 7.8 KiB, the ONNX model in fp32 has 7.8 KiB", "--precision fp32",
+			tutorial, fakeBuild{fp32: true}, "fp32 although fp16 was asked for: its plan has 7.812 KiB, the ONNX model in fp32 has 7.812 KiB", "--precision fp32",
 		},
 		"fp32 from a model that was cast": {
 			tensorRT11, fakeBuild{fp32: true}, "fp32 although fp16 was asked for: 0 of its 5", "--precision fp32",
@@ -175,7 +175,7 @@ func TestEngineIsAnother(t *testing.T) {
 		"smallest batch":                   {gpuNGC, shaped("--minShapes", 8), "the engine was built for batches of 8 to 256, best at 64; asked for was 1 to 256, best at 64", "--minShapes"},
 		"best batch":                       {gpuNGC, shaped("--optShapes", 1), "the engine was built for batches of 1 to 256, best at 1; asked for was 1 to 256, best at 64", "--optShapes"},
 		"largest batch":                    {gpuNGC, shaped("--maxShapes", 128), "the engine was built for batches of 1 to 128, best at 64; asked for was 1 to 256, best at 64", "--maxShapes"},
-		"cut":                              {gpuNGC, fakeBuild{cut: true}, "the engine was cut: 2.0 KiB of 3.9 KiB were saved", "--cache-dir"},
+		"cut":                              {gpuNGC, fakeBuild{cut: true}, "the engine was cut: 1.953 KiB of 3.906 KiB were saved", "--cache-dir"},
 		"another TensorRT":                 {gpuNGC, fakeBuild{version: "10.3.0.26"}, "built by TensorRT 10.3.0.26, and the image says that it has 10.9.0.34", "-py3"},
 	}
 	for name, tt := range tests {
@@ -233,10 +233,10 @@ func TestEngineIsProven(t *testing.T) {
 		"types of most hidden":    {gpuNGC, fakeBuild{layers: strings.ReplaceAll(layersOf("Half"), `"Format/Datatype": "Half"`, `"Format/Datatype": "N/A due to dynamic shapes"`)}, steps.ProofWeights, "fp16 in 100.0 % of 1 layers with weights", false, 1},
 		"names alone":             {gpuNGC, fakeBuild{layers: `{"Layers": ["conv", "fc"], "Bindings": ["input", "output"]}`}, steps.ProofSize, "fp16 by the plan's size", true, 0},
 		"no JSON":                 {gpuNGC, fakeBuild{layers: `{"Layers": [{"Scale": -inf}]}`}, steps.ProofSize, "fp16 by the plan's size", true, 0},
-		"not exported":            {gpuNGC, fakeBuild{layers: "-"}, steps.ProofSize, "fp16 by the plan's size, 3.9 KiB for a model of 7.8 KiB", true, 0},
-		"TensorRT 8.0":            {tutorial, fakeBuild{}, steps.ProofSize, "fp16 by the plan's size, 3.9 KiB for a model of 7.8 KiB, TensorRT 8.0.1.6, batch 1/1/256", false, 0},
+		"not exported":            {gpuNGC, fakeBuild{layers: "-"}, steps.ProofSize, "fp16 by the plan's size, 3.906 KiB for a model of 7.812 KiB", true, 0},
+		"TensorRT 8.0":            {tutorial, fakeBuild{}, steps.ProofSize, "fp16 by the plan's size, 3.906 KiB for a model of 7.812 KiB, TensorRT 8.0.1.6, batch 1/1/256", false, 0},
 		"TensorRT 11, cast":       {tensorRT11, fakeBuild{}, steps.ProofTensors, "fp16 in 60.0 % of 5 tensors, TensorRT 11", false, 1},
-		"TensorRT 11, no layers":  {tensorRT11, fakeBuild{layers: "-"}, steps.ProofSize, "fp16 by the plan's size, 3.9 KiB for a model of 7.8 KiB", true, 0},
+		"TensorRT 11, no layers":  {tensorRT11, fakeBuild{layers: "-"}, steps.ProofSize, "fp16 by the plan's size, 3.906 KiB for a model of 7.812 KiB", true, 0},
 		"batch told as a number":  {gpuNGC, fakeBuild{layers: strings.ReplaceAll(layersOf("Half"), "[-1,", "[256,")}, steps.ProofTensors, "fp16 in 60.0 %", false, 1},
 		"fp32":                    {exact, fakeBuild{}, steps.ProofTensors, "fp32 in all of 5 tensors", false, 1},
 		"version without a build": {gpuNGC, fakeBuild{version: "10.9.0"}, steps.ProofTensors, "TensorRT 10.9.0, batch 1/64/256", false, 1},

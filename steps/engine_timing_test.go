@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -17,7 +19,8 @@ import (
 // What is told of kernels that are timed anew, and of those that are not.
 const (
 	cold = "timing kernels, which takes a minute or more"
-	warm = "timing kernels: an earlier build timed most"
+	warm = "timing kernels that no earlier build timed"
+	load = "reading how long kernels took an earlier build"
 )
 
 // TestTimings checks that a build begins with what the last one on the same GPU and image measured, and with no other's.
@@ -218,6 +221,54 @@ func TestTimingsAreNotTaken(t *testing.T) {
 				t.Errorf("progress %q", got)
 			}
 		})
+	}
+}
+
+// TestTimingsAreOfAnEarlierBuild checks that times of an earlier build are told of only where TensorRT read some.
+func TestTimingsAreOfAnEarlierBuild(t *testing.T) {
+	t.Parallel()
+	const global = "[I] [TRT] Global timing cache in use. Profiling results in this builder pass will be stored."
+	for name, tt := range map[string]struct {
+		lines []string
+		want  []string
+	}{
+		"a TensorRT that says nothing of a file": {[]string{global}, []string{cold}},
+		"no file":                                {[]string{"[W] [TRT] Could not read timing cache from: /out/timing.cache. A new timing cache will be generated and written.", global}, []string{cold}},
+		"an empty file":                          {[]string{"[I] [TRT] Loaded 0 bytes of timing cache from /out/timing.cache", global}, []string{cold}},
+		"a file that is not taken":               {[]string{"[I] [TRT] Loaded 890550 bytes of timing cache from /out/timing.cache", "[E] [TRT] The timing cache will not be used!", global}, []string{load, cold}},
+		"times of this or another shape":         {[]string{"[I] [TRT] Loaded 890550 bytes of timing cache from /out/timing.cache", global}, []string{load, warm}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			w.make(t, steps.IDBuildEngine)
+			before := len(w.progress())
+			w.instead(steps.IDBuildEngine, prints(1, append(tt.lines, "[E] it ends here")...))
+			wantFault(t, w.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
+			if diff := cmp.Diff(tt.want, w.progress()[before:]); diff != "" {
+				t.Errorf("progress (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestTimingsWithoutEntries checks that a timing cache in which TensorRT put nothing is not kept: the next build would be said to have one.
+func TestTimingsWithoutEntries(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, gpuNGC(t))
+	p.machine.Timings = p.store
+	p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{entries: "0"}))
+	for range 2 {
+		before := len(p.progress())
+		if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
+			t.Fatal(err)
+		}
+		if got := p.progress()[before:]; !slices.Contains(got, cold) || slices.Contains(got, load) {
+			t.Errorf("progress %q", got)
+		}
+	}
+	if p.said("timed anew") || p.said("times its kernels") {
+		t.Error("it warns of it")
 	}
 }
 

@@ -99,14 +99,15 @@ func parseAddr(addr string) (string, error) {
 // Addr returns the server's address as host:port.
 func (c *Client) Addr() string { return c.addr }
 
-// Close ends the connection; calls that are under way fail.
+// Close ends the connection; calls that are under way fail, and later ones. The
+// errors of both have no class.
 func (c *Client) Close() error { return c.conn.Close() }
 
 // Live tells whether the server answers.
 func (c *Client) Live(ctx context.Context) (bool, error) {
 	answer, err := c.rpc.ServerLive(ctx, &pb.ServerLiveRequest{})
 	if err != nil {
-		return false, c.failure("check liveness", "", err)
+		return false, c.failure(ctx, "check liveness", "", err)
 	}
 	return answer.GetLive(), nil
 }
@@ -116,7 +117,7 @@ func (c *Client) Live(ctx context.Context) (bool, error) {
 func (c *Client) Ready(ctx context.Context) (bool, error) {
 	answer, err := c.rpc.ServerReady(ctx, &pb.ServerReadyRequest{})
 	if err != nil {
-		return false, c.failure("check readiness", "", err)
+		return false, c.failure(ctx, "check readiness", "", err)
 	}
 	return answer.GetReady(), nil
 }
@@ -126,7 +127,7 @@ func (c *Client) Ready(ctx context.Context) (bool, error) {
 func (c *Client) ModelReady(ctx context.Context, model string) (bool, error) {
 	answer, err := c.rpc.ModelReady(ctx, &pb.ModelReadyRequest{Name: model})
 	if err != nil {
-		return false, c.failure("check readiness of model", model, err)
+		return false, c.failure(ctx, "check readiness of model", model, err)
 	}
 	return answer.GetReady(), nil
 }
@@ -143,7 +144,7 @@ type Metadata struct {
 func (c *Client) Metadata(ctx context.Context) (Metadata, error) {
 	answer, err := c.rpc.ServerMetadata(ctx, &pb.ServerMetadataRequest{})
 	if err != nil {
-		return Metadata{}, c.failure("read metadata of server", "", err)
+		return Metadata{}, c.failure(ctx, "read metadata of server", "", err)
 	}
 	return Metadata{Name: answer.GetName(), Version: answer.GetVersion(), Extensions: answer.GetExtensions()}, nil
 }
@@ -170,7 +171,7 @@ type TensorMetadata struct {
 func (c *Client) ModelMetadata(ctx context.Context, model string) (ModelMetadata, error) {
 	answer, err := c.rpc.ModelMetadata(ctx, &pb.ModelMetadataRequest{Name: model})
 	if err != nil {
-		return ModelMetadata{}, c.failure("read metadata of model", model, err)
+		return ModelMetadata{}, c.failure(ctx, "read metadata of model", model, err)
 	}
 	return ModelMetadata{
 		Name:     answer.GetName(),
@@ -195,7 +196,7 @@ func (c *Client) ModelConfig(ctx context.Context, model string) (*pb.ModelConfig
 	const op = "read configuration of model"
 	answer, err := c.rpc.ModelConfig(ctx, &pb.ModelConfigRequest{Name: model})
 	if err != nil {
-		return nil, c.failure(op, model, err)
+		return nil, c.failure(ctx, op, model, err)
 	}
 	if answer.GetConfig() == nil {
 		return nil, misread(op, model, "the answer holds none")

@@ -142,18 +142,18 @@ func TestErrors(t *testing.T) {
 		"statistics": {
 			func(ctx context.Context) error { _, err := c.Statistics(ctx, "new"); return err },
 			triton.Error{
-				Op: "read statistics of model", Model: "new", Code: codes.InvalidArgument,
+				Op: "read statistics of model", Model: "new", Code: codes.NotFound,
 				Message: "requested model 'new' is not available",
 			},
-			triton.ErrInvalid,
+			triton.ErrNotFound,
 		},
 		"load of an unknown model": {
 			func(ctx context.Context) error { return c.Load(ctx, "nope") },
 			triton.Error{
-				Op: "load model", Model: "nope", Code: codes.Internal,
+				Op: "load model", Model: "nope", Code: codes.NotFound,
 				Message: "failed to load 'nope', failed to poll from model repository",
 			},
-			nil,
+			triton.ErrNotFound,
 		},
 		"load of a broken model": {
 			func(ctx context.Context) error { return c.Load(ctx, "broken") },

@@ -9,21 +9,30 @@ import (
 	"unicode/utf8"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 )
 
 // The classes of failure that callers tell apart; match them with [errors.Is].
-// A deadline or a cancellation matches [context.DeadlineExceeded] or
-// [context.Canceled] instead.
+// A call whose own context ended matches [context.DeadlineExceeded] or
+// [context.Canceled] instead, and no other call does.
+//
+// What is left has no class: a model that raised an error, a Python model
+// whose process died, an answer that breaks the protocol, a closed client. An
+// error that a model gives a code itself has the class of that code.
 var (
-	// ErrUnavailable means that the server cannot be reached, or that it is
-	// there and refuses work for now. Trying again may help.
+	// ErrUnavailable means that the server cannot be reached (nobody listens,
+	// the connection was refused, reset or lost, or what is there does not
+	// speak gRPC), or that it is there and refuses work for now, as with a full
+	// queue. Trying again may help.
 	ErrUnavailable = errors.New("server is unavailable")
-	// ErrNotFound means that the server has no such model, or none that is
-	// loaded.
+	// ErrNotFound means that the server has no such model or version, or none
+	// that is loaded: not yet, no longer, or because its load failed.
 	ErrNotFound = errors.New("model is not found")
 	// ErrInvalid means that the request cannot succeed as it is: a tensor does
-	// not fit the model, or the model that was to be loaded is faulty.
+	// not fit the model, a message is larger than 2³¹−1 bytes, the model that
+	// was to be loaded is faulty, or the server was not started to load and
+	// unload models on request.
 	ErrInvalid = errors.New("request is invalid")
 )
 
@@ -33,8 +42,9 @@ type Error struct {
 	Op string
 	// Model is the model's name, empty where the call was about the server.
 	Model string
-	// Code is the server's status code, or the one that fits a request which
-	// was refused before it was sent.
+	// Code is the server's status code, or the one that fits: for a request
+	// which was refused before it was sent, and where Triton's own says
+	// something else than its class.
 	Code codes.Code
 	// Message is the reason in the server's own words, without the parts that
 	// repeat Op and Model. It may have several lines, such as a Python
@@ -53,7 +63,7 @@ func (e *Error) Error() string {
 // Is tells whether target is the class that e's code belongs to.
 func (e *Error) Is(target error) bool {
 	switch e.Code {
-	case codes.Unavailable:
+	case codes.Unavailable, codes.ResourceExhausted:
 		return target == ErrUnavailable
 	case codes.NotFound:
 		return target == ErrNotFound
@@ -78,11 +88,11 @@ func misread(op, model, format string, args ...any) error {
 	return &Error{Op: op, Model: model, Code: codes.Internal, Message: fmt.Sprintf(format, args...)}
 }
 
-// failure turns what gRPC returned into an Error.
-func (c *Client) failure(op, model string, err error) error {
+// failure turns what gRPC returned for a call with ctx into an Error.
+func (c *Client) failure(ctx context.Context, op, model string, err error) *Error {
 	s := status.Convert(err)
-	message := reason(s.Message(), model)
-	switch s.Code() {
+	message, code := reason(s.Message(), model), c.codeOf(ctx, s)
+	switch code {
 	case codes.Unavailable:
 		if transport, ok := transportReason(message); ok {
 			message = transport
@@ -95,8 +105,37 @@ func (c *Client) failure(op, model string, err error) error {
 		message = c.addr + " did not answer before the deadline"
 	case codes.Canceled:
 		message = "canceled"
+	case codes.FailedPrecondition:
+		if s.Code() == codes.Canceled {
+			message = "the client is closed"
+		}
 	}
-	return &Error{Op: op, Model: model, Code: s.Code(), Message: message}
+	return &Error{Op: op, Model: model, Code: code, Message: message}
+}
+
+// codeOf returns the code of the class that a status is of.
+func (c *Client) codeOf(ctx context.Context, s *status.Status) codes.Code {
+	_, limited := ctx.Deadline()
+	switch s.Code() {
+	case codes.Canceled, codes.DeadlineExceeded:
+		switch {
+		case ctx.Err() != nil:
+			return status.FromContextError(ctx.Err()).Code()
+		case s.Code() == codes.DeadlineExceeded && limited:
+			return codes.DeadlineExceeded // the server's clock can be a moment ahead
+		case s.Code() == codes.DeadlineExceeded:
+			return codes.Unavailable // somebody on the way gave up
+		case c.conn.GetState() == connectivity.Shutdown:
+			return codes.FailedPrecondition
+		default:
+			return codes.Aborted // the model, or who else stopped it
+		}
+	case codes.ResourceExhausted:
+		if strings.Contains(s.Message(), "larger than max") { // of gRPC's implementations in Go and C++
+			return codes.InvalidArgument
+		}
+	}
+	return s.Code()
 }
 
 // reason strips from a server's message what an Error says anyway.

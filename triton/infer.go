@@ -63,7 +63,7 @@ func (c *Client) infer(ctx context.Context, op string, req InferRequest) (InferR
 	}
 	answer, err := c.rpc.ModelInfer(ctx, encoded)
 	if err != nil {
-		return InferResponse{}, c.failure(op, req.Model, err)
+		return InferResponse{}, c.failure(ctx, op, req.Model, err)
 	}
 	resp, err := decodeResponse(answer)
 	if err != nil {

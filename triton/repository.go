@@ -2,6 +2,10 @@ package triton
 
 import (
 	"context"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/dalirun/dalirun/triton/pb"
 )
@@ -36,7 +40,7 @@ type IndexEntry struct {
 func (c *Client) RepositoryIndex(ctx context.Context) ([]IndexEntry, error) {
 	answer, err := c.rpc.RepositoryIndex(ctx, &pb.RepositoryIndexRequest{})
 	if err != nil {
-		return nil, c.failure("list model repository", "", err)
+		return nil, c.failure(ctx, "list model repository", "", err)
 	}
 	entries := make([]IndexEntry, len(answer.GetModels()))
 	for i, m := range answer.GetModels() {
@@ -49,24 +53,55 @@ func (c *Client) RepositoryIndex(ctx context.Context) ([]IndexEntry, error) {
 
 // Load loads a model and the models that it is composed of, or loads it anew
 // if its files changed, and returns when it is ready. The error of a model
-// that does not load has the server's reason and mostly matches [ErrInvalid].
-// When ctx ends first, the server goes on loading. It needs a server that
-// controls its models explicitly.
+// that does not load has the server's reason and matches [ErrInvalid], or
+// [ErrNotFound] if the repository has no such model. When ctx ends first, the
+// server goes on loading. It needs a server that controls its models
+// explicitly; another is [ErrInvalid] too.
 func (c *Client) Load(ctx context.Context, model string) error {
 	_, err := c.rpc.RepositoryModelLoad(ctx, &pb.RepositoryModelLoadRequest{ModelName: model})
 	if err != nil {
-		return c.failure("load model", model, err)
+		failed := c.failure(ctx, "load model", model, err)
+		c.refineLoad(ctx, failed)
+		return failed
 	}
 	return nil
 }
 
+// refineLoad gives the failure of a load the code of its class. Triton says of
+// a model that it cannot find what it says of one whose configuration it
+// cannot read: that this was an internal error.
+func (c *Client) refineLoad(ctx context.Context, failed *Error) {
+	if refuseControl(failed); failed.Code != codes.Internal || !strings.HasSuffix(failed.Message, "failed to poll from model repository") {
+		return
+	}
+	index, err := c.RepositoryIndex(ctx)
+	if err != nil {
+		return // the first failure tells more
+	}
+	failed.Code = codes.NotFound
+	if slices.ContainsFunc(index, func(e IndexEntry) bool { return e.Name == failed.Model }) {
+		failed.Code = codes.InvalidArgument
+	}
+}
+
+// refuseControl is for a server with another mode of model control: Triton
+// calls it unavailable, but it will never do what it is asked for.
+func refuseControl(failed *Error) {
+	if failed.Code == codes.Unavailable && strings.HasPrefix(failed.Message, "explicit model load / unload is not allowed") {
+		failed.Code = codes.InvalidArgument
+	}
+}
+
 // Unload takes a model out of service, together with the ensembles that use
 // it. It returns when that has begun: the index says when it is done. A model
-// that is not loaded is no error.
+// that is not loaded is no error. It needs a server that controls its models
+// explicitly; another is [ErrInvalid].
 func (c *Client) Unload(ctx context.Context, model string) error {
 	_, err := c.rpc.RepositoryModelUnload(ctx, &pb.RepositoryModelUnloadRequest{ModelName: model})
 	if err != nil {
-		return c.failure("unload model", model, err)
+		failed := c.failure(ctx, "unload model", model, err)
+		refuseControl(failed)
+		return failed
 	}
 	return nil
 }

@@ -5,6 +5,8 @@ import (
 	"math"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/dalirun/dalirun/triton/pb"
 )
 
@@ -58,14 +60,18 @@ func (s Stat) Mean() time.Duration {
 }
 
 // Statistics returns those of each loaded version of a model, or of every
-// loaded model if model is empty. A model that is not loaded is [ErrInvalid].
+// loaded model if model is empty. A model that is not loaded is [ErrNotFound].
 func (c *Client) Statistics(ctx context.Context, model string) ([]Statistics, error) {
 	answer, err := c.rpc.ModelStatistics(ctx, &pb.ModelStatisticsRequest{Name: model})
 	if err != nil {
 		if model == "" {
-			return nil, c.failure("read statistics", "", err)
+			return nil, c.failure(ctx, "read statistics", "", err)
 		}
-		return nil, c.failure("read statistics of model", model, err)
+		failed := c.failure(ctx, "read statistics of model", model, err)
+		if failed.Code == codes.InvalidArgument { // Triton's word for a model that is not loaded
+			failed.Code = codes.NotFound
+		}
+		return nil, failed
 	}
 	out := make([]Statistics, len(answer.GetModelStats()))
 	for i, m := range answer.GetModelStats() {

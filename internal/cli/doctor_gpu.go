@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/steps"
@@ -152,12 +153,12 @@ func (d *diagnosis) memory(context.Context) finding {
 		return finding{}
 	}
 	least, all := steps.EngineMemory(l.Precision, l.MaxBatch)
-	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s of %s are free", size(free), size(total))}
+	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s of %s are free", bytesize.Format(free), bytesize.Format(total))}
 	switch building := fmt.Sprintf("building an engine for up to %d pictures", l.MaxBatch); {
 	case free < least: // a run whose engine is stored builds none
-		f.Saw += fmt.Sprintf(", and %s needs %s at least: build-engine would refuse, unless the engine is in the cache", building, size(least))
+		f.Saw += fmt.Sprintf(", and %s needs %s at least: build-engine would refuse, unless the engine is in the cache", building, bytesize.Format(least))
 	case free < all:
-		f.Saw += fmt.Sprintf(", and %s takes %s if every kernel is tried", building, size(all))
+		f.Saw += fmt.Sprintf(", and %s takes %s if every kernel is tried", building, bytesize.Format(all))
 	default:
 		return f
 	}

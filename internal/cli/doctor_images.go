@@ -10,6 +10,7 @@ import (
 
 	"github.com/docker/go-units"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -52,7 +53,7 @@ func (d *diagnosis) images(ctx context.Context) finding {
 	for i, s := range both {
 		said[i] = s.ref + " (" + s.from + ")"
 		if bytes := s.image.Compressed(); bytes > 0 {
-			said[i] = fmt.Sprintf("%s (%s, %s)", s.ref, s.from, size(bytes))
+			said[i] = fmt.Sprintf("%s (%s, %s)", s.ref, s.from, bytesize.Format(bytes))
 		}
 	}
 	f := finding{Status: statusOK, Saw: strings.Join(said, ", ")}
@@ -119,7 +120,7 @@ func (d *diagnosis) room(path string, need int64, what string) finding {
 	if err != nil {
 		return finding{Status: statusWarn, Saw: err.Error()}
 	}
-	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s: %s are free, and %s may need %s", path, size(free), what, size(need))}
+	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s: %s are free, and %s may need %s", path, bytesize.Format(free), what, bytesize.Format(need))}
 	if free < uint64(need) { //nolint:gosec // a constant
 		f.Status, f.Remedy = statusWarn, whatCouldGo
 	}

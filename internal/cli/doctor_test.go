@@ -251,7 +251,7 @@ func TestDoctorGPUMemory(t *testing.T) {
 		// What trtexec 10.6 took on an H100: 1,818 MiB at once, 1,765 MiB more while it built for 256 pictures in fp16.
 		{release.FP16, 256, 3584, statusOK, "3.5 GiB of 79.65 GiB are free"},
 		{release.FP16, 256, 3500, statusWarn, "takes 3.499 GiB if every kernel is tried"},
-		{release.FP16, 256, 2700, statusWarn, "needs 2.756 GiB at least: build-engine would refuse, unless the engine is in the cache"},
+		{release.FP16, 256, 2700, statusWarn, "needs 2.757 GiB at least: build-engine would refuse, unless the engine is in the cache"},
 		{release.FP32, 256, 3584, statusWarn, "and building an engine for up to 256 pictures needs"}, // and twice that in fp32
 		{release.FP16, 8, 2000, statusOK, "1.953 GiB of"},
 		{release.FP16, 1, 1000, statusWarn, "needs 1.779 GiB at least"},

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"os"
 	"time"
+
+	"github.com/dalirun/dalirun/internal/bytesize"
 )
 
 // fetcher downloads over HTTP, through the proxies of the environment as Go reads them.
@@ -35,7 +37,7 @@ func (fetcher) Fetch(ctx context.Context, url, path string, onProgress func(curr
 	counted := &counter{total: response.ContentLength, tell: onProgress}
 	n, err := io.Copy(file, io.TeeReader(response.Body, counted))
 	if err != nil {
-		return fmt.Errorf("GET %s: after %d bytes: %w", url, n, err)
+		return fmt.Errorf("GET %s: after %s: %w", url, bytesize.Format(n), err)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/store"
 )
@@ -56,7 +57,7 @@ least recently used results until the cache is small enough. It never touches a 
 				fmt.Fprintf(a.Stdout, "%s container %s: %s\n", verb, c.Name, c.Reason)
 			}
 			for _, e := range got.Entries {
-				fmt.Fprintf(a.Stdout, "%s %s of %s, last used %s\n", verb, size(e.Bytes), e.Step, e.Used.Format(time.DateTime))
+				fmt.Fprintf(a.Stdout, "%s %s of %s, last used %s\n", verb, bytesize.Format(e.Bytes), e.Step, e.Used.Format(time.DateTime))
 			}
 			return err
 		},

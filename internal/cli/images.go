@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
@@ -147,7 +148,7 @@ func (l looked) unpacked() (bytes int64, assumed string) {
 		return 0, ""
 	}
 	return int64(float64(compressed) * (1 + expansion)),
-		fmt.Sprintf("%s to download, %g times that unpacked (assumed), and both while they are pulled", size(compressed), expansion)
+		fmt.Sprintf("%s to download, %g times that unpacked (assumed), and both while they are pulled", bytesize.Format(compressed), expansion)
 }
 
 // room compares what the images take with what is free where the container engine stores them. Too little for what is to be downloaded, and
@@ -169,7 +170,7 @@ func (l looked) room(info container.Info, diskFree func(path string) (uint64, er
 	if err != nil {
 		return finding{Status: statusWarn, Saw: err.Error()}
 	}
-	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s, %s, has %s free", dir, what, size(free))}
+	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s, %s, has %s free", dir, what, bytesize.Format(free))}
 	download := l.compressed()
 	need, assumed := l.unpacked()
 	switch {
@@ -177,9 +178,9 @@ func (l looked) room(info container.Info, diskFree func(path string) (uint64, er
 		return f
 	case float64(free) < float64(download):
 		f.Status = short
-		f.Saw += fmt.Sprintf(", and the images have %s to download, which takes more once it is unpacked", size(download))
+		f.Saw += fmt.Sprintf(", and the images have %s to download, which takes more once it is unpacked", bytesize.Format(download))
 	default:
-		f.Saw += fmt.Sprintf(", and the images may need %s (%s)", size(need), assumed)
+		f.Saw += fmt.Sprintf(", and the images may need %s (%s)", bytesize.Format(need), assumed)
 		if float64(free) < float64(need) {
 			f.Status = statusWarn
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -130,7 +131,7 @@ func (p *imagesPlan) write(w io.Writer) {
 	fmt.Fprintf(w, "server image\t%s\t%s\n", p.Server.Ref, p.Server)
 	fmt.Fprintf(w, "verdict\t%s", p.Verdict)
 	if p.Unpacked > 0 {
-		fmt.Fprintf(w, "; %s on disk: %s", size(p.Unpacked), p.Assumed)
+		fmt.Fprintf(w, "; %s on disk: %s", bytesize.Format(p.Unpacked), p.Assumed)
 	}
 	for _, doubt := range p.Doubts {
 		fmt.Fprintf(w, "\n\t%s", doubt)
@@ -150,7 +151,7 @@ func (p imagePlan) String() string {
 		}
 	}
 	if p.Download > 0 {
-		holds = append(holds, size(p.Download)+" to download")
+		holds = append(holds, bytesize.Format(p.Download)+" to download")
 	}
 	if len(holds) == 0 {
 		holds = []string{"does not say what it holds"}

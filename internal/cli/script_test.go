@@ -80,6 +80,7 @@ func TestScripts(t *testing.T) {
 			"mask":       mask,
 			"unpack":     unpackBundle,
 			"allfiles":   allFiles,
+			"rot":        rot,
 		},
 	})
 }
@@ -108,6 +109,21 @@ func arguments(ts *testscript.TestScript, neg bool, args []string, low, high int
 }
 
 const anyNumber = 1 << 10
+
+// rot turns the first byte of a file over. Nothing but its content shows it.
+func rot(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 1, "rot FILE")
+	path := ts.MkAbs(args[0])
+	info, err := os.Stat(path)
+	ts.Check(err)
+	data, err := os.ReadFile(path)
+	ts.Check(err)
+	data[0] ^= 0xff
+	ts.Check(os.Chmod(path, 0o600))
+	ts.Check(os.WriteFile(path, data, 0o600))
+	ts.Check(os.Chmod(path, info.Mode()))
+	ts.Check(os.Chtimes(path, info.ModTime(), info.ModTime()))
+}
 
 // exitcode runs a command that must end with a code.
 func exitcode(ts *testscript.TestScript, neg bool, args []string) {

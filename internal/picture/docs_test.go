@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/picture"
 )
 
@@ -100,7 +101,7 @@ func TestDocumentedFormats(t *testing.T) {
 func TestDocumentedLimits(t *testing.T) {
 	t.Parallel()
 	l := picture.DefaultLimits()
-	want := fmt.Sprintf("A picture has at most %d bytes, %d pixels, and %d pixels on its longer side.", l.MaxBytes, l.MaxPixels, l.MaxSide)
+	want := fmt.Sprintf("A picture has at most %s, %d pixels, and %d pixels on its longer side.", bytesize.Format(l.MaxBytes), l.MaxPixels, l.MaxSide)
 	text := string(readFile(t, "../../docs/pictures.md"))
 	scans := fmt.Sprintf("The scans of a JPEG have at most\n%d pixels together", 30*l.MaxPixels)
 	for _, sentence := range []string{want, scans} {

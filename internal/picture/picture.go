@@ -12,6 +12,8 @@ package picture
 
 import (
 	"fmt"
+
+	"github.com/dalirun/dalirun/internal/bytesize"
 )
 
 // Info is what the header of a picture says.
@@ -100,7 +102,7 @@ func Check(data []byte, limits Limits) (Info, error) {
 		return Info{}, refuse(Empty, "it has 0 bytes")
 	}
 	if limits.MaxBytes > 0 && int64(len(data)) > limits.MaxBytes {
-		return Info{}, refuse(TooLarge, "%d bytes, the limit is %d", len(data), limits.MaxBytes)
+		return Info{}, refuse(TooLarge, "%d bytes, the limit is %s", len(data), bytesize.Format(limits.MaxBytes))
 	}
 	format, err := sniff(data)
 	if err != nil {

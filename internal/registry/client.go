@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/container"
 )
 
@@ -218,7 +219,7 @@ func (q *query) describe(image v1.Image) (Image, error) {
 		return Image{}, err
 	}
 	if size := manifest.Config.Size; size > configLimit {
-		return Image{}, fmt.Errorf("its configuration has %d bytes, and %d are taken", size, configLimit)
+		return Image{}, fmt.Errorf("its configuration has %d bytes, and at most %s are taken", size, bytesize.Format(configLimit))
 	}
 	config, err := image.ConfigFile()
 	if err != nil {

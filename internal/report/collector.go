@@ -136,7 +136,7 @@ func classes(v any) ([]Class, error) {
 	return out, nil
 }
 
-// end closes a step. The last word counts: a cached result that turned out damaged is made again.
+// end closes a step.
 func (c *Collector) end(id pipeline.ID, x pipeline.Ended) {
 	s := c.step(id)
 	s.State, s.Seconds, s.Reason, s.Error, s.Hint, s.LastOutput = x.State, x.Elapsed.Seconds(), x.Reason, "", "", nil

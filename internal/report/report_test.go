@@ -334,23 +334,6 @@ func TestUnfinished(t *testing.T) {
 	}
 }
 
-// A cached result that turns out damaged is built after all: the last end counts.
-func TestLastEndCounts(t *testing.T) {
-	t.Parallel()
-	r := collect(&Collector{}, []told{
-		{0, "", pipeline.RunStarted{Steps: []pipeline.ID{"weights"}}},
-		{0, "weights", pipeline.Ended{State: pipeline.Cached}},
-		{s, "weights", pipeline.Started{}},
-		{2 * s, "weights", pipeline.Ended{State: pipeline.Failed, Elapsed: s, Err: errors.New("x")}},
-		{2 * s, "weights", pipeline.Started{}},
-		{4 * s, "weights", pipeline.Ended{State: pipeline.Done, Elapsed: 2 * s}},
-	})
-	want := []Step{{ID: "weights", State: pipeline.Done, StartSeconds: 2, Seconds: 2}}
-	if diff := cmp.Diff(want, r.Steps); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-}
-
 func TestUnknownForms(t *testing.T) {
 	t.Parallel()
 	for name, value := range map[string]any{

@@ -11,6 +11,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"github.com/dalirun/dalirun/internal/bytesize"
 )
 
 const (
@@ -54,7 +56,7 @@ func (s *Store) Keep(ctx context.Context, name, path string) error {
 	switch {
 	case err != nil:
 	case info.Size() > maxTiming:
-		err = fmt.Errorf("it has %d bytes, more than %d", info.Size(), maxTiming)
+		err = fmt.Errorf("it has %d bytes, more than %s", info.Size(), bytesize.Format(maxTiming))
 	default:
 		err = s.keepTiming(name, path)
 	}

@@ -8,9 +8,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/muesli/termenv"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -102,14 +102,14 @@ func reasons(v pipeline.Verdict) string {
 	return strings.Join(parts, "; ")
 }
 
-// gauge is what is known of the progress of a step. What it shows of one thing (one text and unit) never goes down,
-// although a registry's totals grow as layers become known and retried downloads start over.
+// gauge is what is known of the progress of a step. What it shows of one thing (one text and unit) never goes down, although retried
+// downloads start over. It shows no percentage: a registry's totals grow as layers become known, so that it would go down or be untrue.
 type gauge struct {
 	marks map[pipeline.Progress]mark // by text and unit
 	now   pipeline.Progress
 }
 
-type mark struct{ current, total, percent int64 }
+type mark struct{ current, total int64 }
 
 func (g *gauge) set(p pipeline.Progress) {
 	g.now = pipeline.Progress{Text: p.Text, Unit: p.Unit}
@@ -117,15 +117,10 @@ func (g *gauge) set(p pipeline.Progress) {
 		g.marks = map[pipeline.Progress]mark{}
 	}
 	m := g.marks[g.now]
-	m.current, m.total = max(m.current, p.Current), max(m.total, p.Total)
-	if m.total > 0 {
-		m.current = min(m.current, m.total)
-		m.percent = max(m.percent, int64(100*float64(m.current)/float64(m.total)))
-	}
-	g.marks[g.now] = m
+	g.marks[g.now] = mark{max(m.current, p.Current), max(m.total, p.Total)}
 }
 
-// String returns "pulling 28% of 1.2 GB", or as much of it as is known.
+// String returns "pulling 114.4 MiB of 1.118 GiB", or as much of it as is known.
 func (g *gauge) String() string {
 	m := g.marks[g.now]
 	var parts []string
@@ -134,7 +129,7 @@ func (g *gauge) String() string {
 	}
 	switch {
 	case m.total > 0:
-		parts = append(parts, fmt.Sprintf("%d%%", m.percent), "of", quantity(m.total, g.now.Unit))
+		parts = append(parts, quantity(min(m.current, m.total), g.now.Unit), "of", quantity(m.total, g.now.Unit))
 	case m.current > 0:
 		parts = append(parts, quantity(m.current, g.now.Unit))
 	}
@@ -144,7 +139,7 @@ func (g *gauge) String() string {
 func quantity(n int64, unit string) string {
 	switch unit {
 	case "B":
-		return humanize.Bytes(uint64(max(n, 0)))
+		return bytesize.Format(n)
 	case "":
 		return strconv.FormatInt(n, 10)
 	default:

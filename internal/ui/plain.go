@@ -15,6 +15,8 @@ import (
 const (
 	// between is the shortest time between two lines that tell of one step's progress.
 	between = 5 * time.Second
+	// overdue is how much later than that the last progress of a step may be told of that then works on in silence.
+	overdue = time.Second
 	// kept is how many lines of a step's output are kept for its group in GitHub's log. All are in the step's log file.
 	kept = 2000
 )
@@ -34,6 +36,7 @@ type plain struct {
 
 type plainStep struct {
 	told  time.Time // when progress was last told of
+	due   bool      // gauge has something newer
 	gauge gauge
 	lines []string
 	more  int // lines that are not kept
@@ -57,7 +60,14 @@ func newPlain(out *bytes.Buffer, o Options) *plain {
 	return p
 }
 
-func (p *plain) refresh(time.Time) {}
+// refresh tells of progress that came too soon after other, once its time has come.
+func (p *plain) refresh(now time.Time) {
+	for _, id := range slices.Sorted(maps.Keys(p.steps)) {
+		if s := p.steps[id]; s.due {
+			p.progress(id, s, now)
+		}
+	}
+}
 
 // end prints the output of steps that did not end.
 func (p *plain) end() {
@@ -100,17 +110,14 @@ func (p *plain) show(e pipeline.Event) {
 		}
 	case pipeline.Started:
 		s := p.step(e.Step)
-		s.told, s.gauge = e.Time, gauge{}
+		s.told, s.due, s.gauge = e.Time, false, gauge{}
 		p.to(e.Step).Info("started")
 	case pipeline.Line:
 		p.line(e.Step, x)
 	case pipeline.Progress:
 		s := p.step(e.Step)
 		s.gauge.set(x)
-		if e.Time.Sub(s.told) >= between {
-			s.told = e.Time
-			p.to(e.Step).Info(s.gauge.String())
-		}
+		p.progress(e.Step, s, e.Time)
 	case pipeline.Warning:
 		p.warn(e.Step, clean(x.Text))
 	case pipeline.Ended:
@@ -122,6 +129,15 @@ func (p *plain) show(e pipeline.Event) {
 			p.to(e.Step).Info(runEnding(x))
 		}
 	case pipeline.Result: // results are for reports
+	}
+}
+
+// progress tells how far a step is, unless that was told a moment ago.
+func (p *plain) progress(id pipeline.ID, s *plainStep, now time.Time) {
+	s.due = now.Sub(s.told) < between
+	if !s.due {
+		p.at, s.told = now, now
+		p.to(id).Info(s.gauge.String())
 	}
 }
 

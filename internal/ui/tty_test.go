@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/charmbracelet/x/ansi"
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -165,8 +165,7 @@ func TestTTYFits(t *testing.T) {
 func TestProgressOnlyGoesUp(t *testing.T) {
 	t.Parallel()
 	var g gauge
-	number := regexp.MustCompile(`(\d+)%`)
-	var seen []int
+	var seen []string
 	for _, p := range []pipeline.Progress{
 		{Current: 50, Total: 100},
 		{Current: 60, Total: 1000},
@@ -179,14 +178,34 @@ func TestProgressOnlyGoesUp(t *testing.T) {
 		g.set(p)
 		g.set(pipeline.Progress{Text: "another layer", Current: 1, Total: 100})
 		g.set(p)
-		n, err := strconv.Atoi(number.FindStringSubmatch(g.String())[1])
-		if err != nil {
-			t.Fatal(err)
-		}
-		seen = append(seen, n)
+		seen = append(seen, g.String())
 	}
-	if want := []int{50, 50, 50, 99, 100, 100}; !slices.Equal(seen, want) {
-		t.Errorf("got %v, want %v", seen, want)
+	want := []string{
+		"pulling 50 B of 100 B", "pulling 60 B of 1000 B", "pulling 60 B of 1000 B",
+		"pulling 990 B of 1000 B", "pulling 1000 B of 1000 B", "pulling 1000 B of 1000 B",
+	}
+	if diff := cmp.Diff(want, seen); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// What is shown of progress is what was told, in whatever unit.
+func TestGauge(t *testing.T) {
+	t.Parallel()
+	for want, p := range map[string]pipeline.Progress{
+		"pulling 114.4 MiB of 1.118 GiB": {Text: "pulling", Current: 120e6, Total: 1200e6, Unit: "B"},
+		"downloading 3 MiB":              {Text: "downloading", Current: 3 << 20, Unit: "B"},
+		"pulling 0 B of 1 GiB":           {Text: "pulling", Total: 1 << 30, Unit: "B"},
+		"layers 3 of 20":                 {Text: "layers", Current: 3, Total: 20},
+		"5 pictures of 9 pictures":       {Current: 5, Total: 9, Unit: "pictures"},
+		"loading dali":                   {Text: "loading dali"},
+		"":                               {},
+	} {
+		var g gauge
+		g.set(p)
+		if got := g.String(); got != want {
+			t.Errorf("%+v: got %q, want %q", p, got, want)
+		}
 	}
 }
 

@@ -91,7 +91,7 @@ func New(mode Mode, w io.Writer, o Options) (Renderer, error) {
 		}
 		return start(w, &buf, newTTY(&buf, o), frame), nil
 	case Plain:
-		return start(w, &buf, newPlain(&buf, o), 0), nil
+		return start(w, &buf, newPlain(&buf, o), overdue), nil
 	case JSON:
 		return start(w, &buf, jsonLines{&buf}, 0), nil
 	case Quiet:

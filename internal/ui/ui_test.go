@@ -12,6 +12,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -33,18 +35,107 @@ func TestStory(t *testing.T) {
 	} {
 		t.Run(c.file, func(t *testing.T) {
 			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { golden(t, c.file, timely(t, c.mode, c.o, story())) })
+		})
+	}
+}
+
+// timely returns what a renderer shows of events that each come at their time, in a synctest bubble.
+func timely(t *testing.T, mode Mode, o Options, events []told) string {
+	t.Helper()
+	time.Sleep(time.Until(began))
+	var out bytes.Buffer
+	r, err := New(mode, &out, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range events {
+		time.Sleep(time.Until(e.event().Time))
+		r.Emit(e.event())
+		synctest.Wait()
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// TestPlainProgress checks that plain says of each step at most every 5 s how far it is, and that the last word does not get lost: it stands
+// there while the step works on in silence. An H100's trtexec parses for a moment and times kernels for a minute.
+func TestPlainProgress(t *testing.T) {
+	t.Parallel()
+	const s = time.Second
+	progress := func(after time.Duration, id pipeline.ID, text string) told {
+		return told{after, id, pipeline.Progress{Text: text}}
+	}
+	end := told{90 * s, "build-engine", pipeline.Ended{State: pipeline.Done, Elapsed: 90 * s}}
+	for name, c := range map[string]struct {
+		events []told
+		want   []string
+	}{
+		"then silence": {[]told{
+			progress(6500*time.Millisecond, "build-engine", "parsing the model"),
+			progress(6600*time.Millisecond, "build-engine", "timing kernels"),
+			end,
+		}, []string{"10:15:06 INFO build-engine: parsing the model", "10:15:12 INFO build-engine: timing kernels", "10:16:30 INFO build-engine: done in 1m30s"}},
+		"soon after the start": {
+			[]told{progress(s, "build-engine", "loading TensorRT"), end},
+			[]string{"10:15:05 INFO build-engine: loading TensorRT", "10:16:30 INFO build-engine: done in 1m30s"},
+		},
+		"the last of several": {[]told{
+			progress(6*s, "build-engine", "1"), progress(7*s, "build-engine", "2"), progress(8*s, "build-engine", "3"), progress(12*s, "build-engine", "4"), end,
+		}, []string{"10:15:06 INFO build-engine: 1", "10:15:11 INFO build-engine: 3", "10:15:16 INFO build-engine: 4", "10:16:30 INFO build-engine: done in 1m30s"}},
+		"each step by itself": {[]told{
+			progress(6*s, "build-engine", "parsing"), progress(6500*time.Millisecond, "build-engine", "timing"),
+			progress(7*s, "server-image", "pulling"), progress(9*s, "server-image", "unpacking"), end,
+		}, []string{
+			"10:15:06 INFO build-engine: parsing", "10:15:07 INFO server-image: pulling", "10:15:11 INFO build-engine: timing",
+			"10:15:12 INFO server-image: unpacking", "10:16:30 INFO build-engine: done in 1m30s",
+		}},
+		"the step ended": {[]told{
+			progress(6*s, "build-engine", "parsing"), progress(7*s, "build-engine", "timing"),
+			{8 * s, "build-engine", pipeline.Ended{State: pipeline.Done, Elapsed: 8 * s}},
+			{20 * s, "serve", pipeline.Warning{Text: "later"}},
+		}, []string{"10:15:06 INFO build-engine: parsing", "10:15:08 INFO build-engine: done in 8.0s", "10:15:20 WARN serve: later"}},
+		"a step that starts again": {[]told{
+			progress(s, "build-engine", "looking"), {2 * s, "build-engine", pipeline.Started{}}, {20 * s, "serve", pipeline.Warning{Text: "later"}},
+		}, []string{"10:15:02 INFO build-engine: started", "10:15:20 WARN serve: later"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				first := []told{{0, "build-engine", pipeline.Started{}}, {0, "server-image", pipeline.Started{}}}
+				got := strings.Split(strings.TrimSuffix(timely(t, Plain, Options{}, append(first, c.events...)), "\n"), "\n")
+				want := append([]string{"10:15:00 INFO build-engine: started", "10:15:00 INFO server-image: started"}, c.want...)
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("-want +got:\n%s", diff)
+				}
+			})
+		})
+	}
+}
+
+// A run that is closed shows nothing more, whatever was due, and quiet shows no progress at all.
+func TestProgressThatIsNotShown(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []Mode{Plain, Quiet} {
+		synctest.Test(t, func(t *testing.T) {
 			var out bytes.Buffer
-			r, err := New(c.mode, &out, c.o)
+			r, err := New(mode, &out, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, e := range story() {
-				r.Emit(e.event())
+			r.Emit(pipeline.Event{Time: time.Now(), Step: "build-engine", Payload: pipeline.Progress{Text: "timing"}})
+			if mode == Quiet {
+				time.Sleep(time.Minute)
 			}
 			if err := r.Close(); err != nil {
 				t.Fatal(err)
 			}
-			golden(t, c.file, out.String())
+			time.Sleep(time.Minute)
+			if out.Len() > 0 {
+				t.Errorf("%s: got %q", mode, out.String())
+			}
 		})
 	}
 }

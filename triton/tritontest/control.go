@@ -69,7 +69,7 @@ func (s *Server) load(name string) <-chan error {
 	defer s.mu.Unlock()
 	e := s.find(name)
 	switch {
-	case e == nil:
+	case e == nil, e.Unreadable:
 		end <- status.Errorf(codes.Internal, "failed to load '%s', failed to poll from model repository", name)
 	case e.waiting != nil:
 		e.waiting = append(e.waiting, end)

@@ -8,6 +8,7 @@ package tritontest
 import (
 	"context"
 	"errors"
+	"math"
 	"net"
 	"path"
 	"slices"
@@ -38,6 +39,9 @@ type Model struct {
 	// Requires names the models that are loaded with this one and whose
 	// unloading unloads it, as an ensemble's are.
 	Requires []string
+	// Unreadable says that the server cannot read the model's configuration: it
+	// is listed, and loading it fails.
+	Unreadable bool
 	// Load runs when the model is loaded; its error is the reason why the model
 	// is unavailable. A load that hangs waits for ctx, which ends with the test
 	// and not with the request, as a server goes on loading when its client
@@ -119,7 +123,7 @@ func NewUnstarted(tb testing.TB, models ...Model) *Server {
 	}
 	slices.SortFunc(s.models, byName)
 	// A handler that outlives Stop could start a load after the wait for loads.
-	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.observe), grpc.WaitForHandlers(true))
+	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.observe), grpc.WaitForHandlers(true), grpc.MaxRecvMsgSize(math.MaxInt32))
 	pb.RegisterGRPCInferenceServiceServer(s.grpc, s)
 	s.work.Go(func() {
 		if err := s.grpc.Serve(s.gate); err != nil && !errors.Is(err, grpc.ErrServerStopped) { // stopped before it began
