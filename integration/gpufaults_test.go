@@ -81,10 +81,15 @@ func (l lane) testStepFails(t *testing.T) {
 		exit   int
 		repeat bool // the program failed, and not what it left
 	}{
-		"oom":       {[]string{"Cuda failure: out of memory", "trtexec exited with status 1: the GPU has too little free memory", "--max-batch"}, 4, true},
-		"bad-onnx":  {[]string{"Failed to parse ONNX model from file: /in/model.onnx", "status 1: trtexec cannot read the ONNX model", "--force export-onnx"}, 4, true},
-		"unsaved":   {[]string{"trtexec could not write the engine's file", "Saving engine to file failed"}, 4, true},
-		"disk-full": {[]string{"trtexec exited with status 1: the disk is full", "last output:", "--cache-dir"}, 3, false},
+		"oom":      {[]string{"Cuda failure: out of memory", "trtexec exited with status 1: the GPU has too little free memory", "--max-batch"}, 4, true},
+		"bad-onnx": {[]string{"Failed to parse ONNX model from file: /in/model.onnx", "status 1: trtexec cannot read the ONNX model", "--force export-onnx"}, 4, true},
+		"unsaved":  {[]string{"trtexec could not write the engine's file", "Saving engine to file failed"}, 4, true},
+		"other-gpu": {[]string{
+			`the engine was built on another GPU than was asked for: --gpus "all" is NVIDIA H100 80GB HBM3, GPU-b2b10123-43d8-7094-32ab-39106cb54c35, ` +
+				"and trtexec took NVIDIA H100 80GB HBM3, GPU-c3c10123-43d8-7094-32ab-39106cb54c35", "--gpus device=UUID",
+		}, 3, true},
+		"other-model": {[]string{"another GPU than was asked for", "and trtexec took NVIDIA L4, GPU-b2b10123-"}, 3, true},
+		"disk-full":   {[]string{"trtexec exited with status 1: the disk is full", "last output:", "--cache-dir"}, 3, false},
 	} {
 		t.Run(pains[fail]+fail, func(t *testing.T) {
 			t.Parallel()

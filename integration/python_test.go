@@ -20,6 +20,12 @@ func TestCastONNX(t *testing.T) {
 	testPython(t, steps.IDExporterImage, "cast_onnx_test.py", nil)
 }
 
+// TestResNet50 runs the tests of resnet50.py where the real PyTorch is: in the local exporter image.
+func TestResNet50(t *testing.T) {
+	t.Parallel()
+	testPython(t, steps.IDExporterImage, "resnet50_test.py", nil)
+}
+
 // TestBackendDALI runs the tests of backend_dali.py and decoder.py where the real DALI is: in the local server image.
 func TestBackendDALI(t *testing.T) {
 	t.Parallel()
@@ -31,8 +37,8 @@ func testPython(t *testing.T, image pipeline.ID, program string, folders map[str
 	t.Helper()
 	b := newBench(t)
 	spec := container.Spec{
-		Step: program, Role: container.RoleBatch, Image: b.values(t, image)["image"].Ref, ReadOnly: true, Init: true, Tmpfs: map[string]int64{"/tmp": 64 << 20},
-		Command: []string{"python3", "-B", "/tests/" + program}, Env: map[string]string{"PYTHONPATH": "/dalirun/python"},
+		Step: program, Role: container.RoleBatch, Image: b.values(t, image)["image"].Ref, ReadOnly: true, Init: true, Tmpfs: map[string]int64{"/tmp": 1 << 30},
+		Command: []string{"python3", "-B", "/tests/" + program}, Env: map[string]string{"PYTHONPATH": "/dalirun/python", "HOME": "/tmp", "USER": "dalirun"},
 	}
 	mounts := map[string]string{"/dalirun/python": "../assets/python", "/tests": "python"}
 	maps.Copy(mounts, folders)

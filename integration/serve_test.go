@@ -85,7 +85,9 @@ func write(t *testing.T, dir, name string, data []byte) string {
 
 // answer is what classify --format json prints for a picture.
 type answer struct {
-	Classes []struct {
+	Lane, Source, Weights, Error string
+	LabelsMeanNothing            bool `json:"labels_mean_nothing"`
+	Classes                      []struct {
 		Index       int
 		Label       string
 		Probability float64
@@ -117,13 +119,16 @@ func TestServe(t *testing.T) {
 	if err := json.Unmarshal([]byte(r.Stdout), &answers); err != nil || len(answers) != 1 || answers[0].Classes[0].Index != want.Index {
 		t.Errorf("classify: %v, want class %d\n%s", err, want.Index, r.Stdout)
 	}
+	if a := answers[0]; a.Lane != "cpu" || a.Source != "local" || a.Weights != "random:0" || !a.LabelsMeanNothing {
+		t.Errorf("classify does not say what a server in the foreground is: %s", r.Stdout)
+	}
 	badPictures(t, c, o, good)
 	badPicturesOnTheServer(t, grpc, want.Index)
 
 	labels := write(t, o.Dir, "labels.txt", []byte(strings.Repeat("of my own\n", 1000)))
 	r = mustRun(t, 0, c.engine, opts{Dir: t.TempDir()}, // no workspace has a server there: --url finds it
 		"classify", "--model_name", steps.EnsembleModel, "--image", good, "--url", grpc, "-v", "--label_file", labels)
-	if !strings.Contains(r.Stdout, want.Label) || !strings.Contains(r.Stderr, "triton") {
+	if strings.Contains(r.Stdout, want.Label) || strings.Count(r.Stdout, "of my own") != 5 || !strings.Contains(r.Stderr, "triton") {
 		t.Errorf("the tutorial's flags: %s%s", r.Stdout, r.Stderr)
 	}
 	if r = mustRun(t, 0, c.engine, o, "ps"); !strings.Contains(r.Stdout, workspace(o.Dir)) || !strings.Contains(r.Stdout, grpc) {

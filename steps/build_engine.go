@@ -103,7 +103,7 @@ func (s *BuildEngine) Facts(_ context.Context, in pipeline.Inputs) (pipeline.Fac
 	}
 	return pipeline.Facts{
 		"argv": argv(command), "tensorrt": version.String(),
-		"gpu": s.options.Device.Name, "compute": s.options.Device.Compute, "driver": s.options.Device.Driver,
+		"gpu": s.options.Device.key(), "compute": s.options.Device.Compute, "driver": s.options.Device.Driver,
 	}, nil
 }
 
@@ -194,7 +194,7 @@ func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, said buildFac
 		described, told = parseLayers(data)
 	}
 	e := Engine{
-		TensorRT: version.String(), GPU: s.options.Device.Name, Compute: s.options.Device.Compute, Bytes: bytes, SHA256: sum,
+		TensorRT: version.String(), GPU: s.options.Device.key(), GPUUUID: said.Device.UUID, Compute: s.options.Device.Compute, Bytes: bytes, SHA256: sum,
 		Precision: provePrecision(s.options.Precision, described, bytes, full), Profile: said.Profile,
 	}
 	e.Inputs, e.Outputs = described.io()
@@ -206,6 +206,12 @@ func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, said buildFac
 	}
 	if release.DescribesLayers(version) && !told {
 		w.Emit(pipeline.Warning{Text: "trtexec did not describe the engine's layers: its precision is known by its size alone, its inputs and outputs are not"})
+	}
+	if e.GPUBy, err = said.Device.check(s.options); err != nil {
+		return e, err
+	}
+	if said.Device == (builtOn{}) {
+		w.Emit(pipeline.Warning{Text: "trtexec did not say which GPU it took: it is taken for the one that was asked for"})
 	}
 	return e, cmp.Or(said.checkSize(bytes), said.checkProfile(s.options), checkVersion(said.PlanVersion, image), e.Precision.check())
 }

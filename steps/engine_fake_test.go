@@ -24,6 +24,7 @@ type fakeBuild struct {
 	cache    string // what TensorRT says of a timing cache that it does not take
 	entries  string // how many a timing cache has when it is saved; empty is some
 	unread   bool   // the second trtexec fails
+	gpu      string // what trtexec says of the GPU that it took, in place of what that of TensorRT 8.0 said; "-" is nothing
 }
 
 // trtexec is a fake trtexec of an image: it says what the real one says, and what it makes depends on the model and the arguments.
@@ -43,6 +44,9 @@ func (w *world) trtexec(b fakeBuild) containertest.Program {
 		shape := func(arg string) string { return cmp.Or(b.shapes[arg], strings.TrimPrefix(in.arg(arg), "input:")) }
 		fmt.Fprintf(out.Stdout, "[I] Input(s)s format: fp32:CHW\n[I] Output(s)s format: fp32:CHW\n")
 		fmt.Fprintf(out.Stdout, "[I] Set shape of input tensor input for optimization profile 0 to: MIN=%s OPT=%s MAX=%s\n", shape("--minShapes"), shape("--optShapes"), shape("--maxShapes"))
+		if b.gpu != "-" {
+			fmt.Fprintln(out.Stdout, cmp.Or(b.gpu, "[I] Selected Device: "+w.options.Device.Name))
+		}
 		b.timing(in, out)
 		half := slices.Contains(spec.Command, "--fp16") || strings.HasPrefix(onnx, "cast ")
 		half = (half || b.fp16) && !b.fp32

@@ -32,6 +32,7 @@ type buildFacts struct {
 	MiB, Exact float64
 	// NoTimings says that the timing cache which was saved has no entry.
 	NoTimings bool
+	Device    builtOn
 }
 
 // stage is what trtexec does from the first line on that the pattern is in. Of two with one number the first that begins is told.
@@ -88,7 +89,10 @@ func (l *buildLog) read(line string) {
 }
 
 // factLines are the lines that say something of the engine. Up to TensorRT 9 a profile has no number.
-type factLines struct{ planVersion, profile, shapes, formats, created, loaded, noTimings *regexp.Regexp }
+type factLines struct {
+	planVersion, profile, shapes, formats, created, loaded, noTimings *regexp.Regexp
+	device                                                            deviceLines
+}
 
 func newFactLines() factLines {
 	return factLines{
@@ -99,10 +103,12 @@ func newFactLines() factLines {
 		created:     regexp.MustCompile(`Created engine with size: (\d+)(\.\d+)? MiB`),
 		loaded:      regexp.MustCompile(`Loaded engine size: (\d+) (Mi?B)`),
 		noTimings:   regexp.MustCompile(`Serialized 0 timing cache entries`),
+		device:      newDeviceLines(),
 	}
 }
 
 func (f *buildFacts) read(lines factLines, line string) {
+	f.Device.read(lines.device, line)
 	if m := lines.planVersion.FindStringSubmatch(line); m != nil {
 		f.PlanVersion = m[1]
 	}

@@ -22,7 +22,9 @@ type Engine struct {
 	TensorRT string `json:"tensorrt"`
 	// ReadBack says that the plan itself names this TensorRT; else it is what the image says of itself.
 	ReadBack  bool           `json:"tensorrt_read_back"`
-	GPU       string         `json:"gpu"`
+	GPU       string         `json:"gpu"`                // that was asked for: its model, or where it is
+	GPUUUID   string         `json:"gpu_uuid,omitempty"` // that trtexec says it took
+	GPUBy     GPUProof       `json:"gpu_by,omitempty"`
 	Compute   string         `json:"compute,omitempty"`
 	Precision PrecisionProof `json:"precision"`
 	Inputs    []Binding      `json:"inputs,omitempty"`

@@ -118,6 +118,7 @@ func TestEngineOfRealLogs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := on106(t, tt.precision)
+			w.options.GPUUUIDs = []string{"GPU-b2b10123-43d8-7094-32ab-39106cb54c35"}
 			w.make(t, steps.IDBuildEngine)
 			w.instead(steps.IDBuildEngine, tt.program(t))
 			before := len(w.progress())
@@ -388,5 +389,79 @@ func TestEngineBuildMixesNoLines(t *testing.T) {
 	}
 	if !slices.Contains(w.progress(), "parsing the model") || !slices.Contains(w.progress(), "engine built in 1.5 s") {
 		t.Errorf("progress %q", w.progress())
+	}
+}
+
+// TestEngineOfAnotherGPU checks that an engine is kept only if trtexec took a GPU that was asked for, and that it is said how that is known.
+func TestEngineOfAnotherGPU(t *testing.T) {
+	t.Parallel()
+	const (
+		name  = "[I] Selected Device: NVIDIA H100 80GB HBM3\n[I] Selected Device ID: 0\n"
+		a, b  = "GPU-aaaaaaaa-0000-0000-0000-000000000000", "GPU-bbbbbbbb-0000-0000-0000-000000000000"
+		mig   = "MIG-11111111-0000-0000-0000-000000000000"
+		isA   = name + "[I] Selected Device UUID: " + a
+		isMIG = "[I] Selected Device: NVIDIA H100 80GB HBM3 MIG 1g.10gb\n[I] Selected Device UUID: GPU-11111111-0000-0000-0000-000000000000"
+	)
+	tests := map[string]struct {
+		says  string
+		asked []string
+		model string // in place of the H100
+		proof steps.GPUProof
+		wrong string // what trtexec took
+	}{
+		"asked for":                  {says: isA, asked: []string{a}, proof: steps.ProofUUID},
+		"one of those asked for":     {says: isA, asked: []string{b, a}, proof: steps.ProofUUID},
+		"another of the model":       {says: isA, asked: []string{b}, wrong: "NVIDIA H100 80GB HBM3, " + a},
+		"another model":              {says: "[I] Selected Device: NVIDIA L4\n[I] Selected Device UUID: " + a, asked: []string{a}, wrong: "NVIDIA L4, " + a},
+		"another model, no UUID":     {says: "[I] Selected Device: Tesla T4", asked: []string{a}, wrong: "Tesla T4"},
+		"a name that begins so":      {says: "[I] Selected Device: NVIDIA H100 80GB HBM3e", asked: []string{a}, wrong: "NVIDIA H100 80GB HBM3e"},
+		"no UUID":                    {says: name, asked: []string{a}, proof: steps.ProofName},
+		"older library's name":       {says: "[I] Selected Device: H100 80GB HBM3", asked: []string{a}, proof: steps.ProofName},
+		"UUIDs are not known":        {says: isA, proof: steps.ProofName},
+		"model is not known":         {says: isA, asked: []string{a}, model: "-", proof: steps.ProofUUID},
+		"model and UUID as written":  {says: isA, asked: []string{"GPU-aaaaaaaa"}, model: "-", proof: steps.ProofUUID},
+		"model is not known, other":  {says: isA, asked: []string{b}, model: "-", wrong: "NVIDIA H100 80GB HBM3, " + a},
+		"nothing is known":           {says: isA, model: "-"},
+		"MIG, its UUID":              {says: isMIG, asked: []string{mig}, model: "NVIDIA H100 80GB HBM3 MIG 1g.10gb", proof: steps.ProofUUID},
+		"MIG, the GPU's UUID":        {says: isA, asked: []string{mig}, model: "NVIDIA H100 80GB HBM3 MIG 1g.10gb", proof: steps.ProofName},
+		"MIG of another model":       {says: isMIG, asked: []string{mig}, model: "NVIDIA A100-SXM4-80GB MIG 1g.10gb", wrong: "NVIDIA H100 80GB HBM3 MIG 1g.10gb, GPU-1111"},
+		"trtexec says nothing":       {says: "-", asked: []string{a}},
+		"a second one says another":  {says: isA + "\n[I] Selected Device UUID: " + b, asked: []string{a}, proof: steps.ProofUUID},
+		"only the list says another": {says: "[I] Available Devices: \n[I]   Device 0: \"NVIDIA L4\" UUID: " + b + "\n" + isA, asked: []string{a}, proof: steps.ProofUUID},
+	}
+	for test, tt := range tests {
+		t.Run(test, func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			w.options.GPUs, w.options.GPUUUIDs = "device=0", tt.asked
+			switch tt.model {
+			case "":
+			case "-":
+				w.options.Device.Name, w.options.Device.Where = "", "GPU 0 at tcp://far:2375"
+			default:
+				w.options.Device.Name = tt.model
+			}
+			w.instead(steps.IDBuildEngine, w.trtexec(fakeBuild{gpu: tt.says}))
+			err := w.run(t, t.Context(), steps.IDBuildEngine)
+			if tt.wrong != "" {
+				f := fault(t, err, pipeline.Environment)
+				for _, want := range []string{`another GPU than was asked for: --gpus "device=0" is`, strings.Join(tt.asked, ", "), "and trtexec took " + tt.wrong} {
+					if !strings.Contains(f.Error(), want) {
+						t.Errorf("got %q, which lacks %q", f, want)
+					}
+				}
+				if !strings.Contains(f.Hint, "--gpus device=UUID") || len(f.Tail) == 0 || f.Repeat == "" {
+					t.Errorf("hint %q, repeat %q, output %q", f.Hint, f.Repeat, f.Tail)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, _ := w.result(steps.ResultEngine).(steps.Engine)
+			if e.GPUBy != tt.proof || e.GPU == "" || e.GPUUUID == "" != !strings.Contains(tt.says, "UUID") || w.said("did not say which GPU") != (tt.says == "-") {
+				t.Errorf("%+v; warned: %t", e, w.said("did not say which GPU"))
+			}
+		})
 	}
 }

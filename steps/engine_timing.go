@@ -18,7 +18,7 @@ import (
 // well, is no part: trtexec lets it take the cache of another GPU of the model (ignoreMismatch in its samples/common/timingCache.cpp), and an
 // older one that does not times anew and says so.
 func (s *BuildEngine) timingName(w *pipeline.Work) string {
-	return fmt.Sprintf("%s, compute capability %s, image %s", s.options.Device.Name, s.options.Device.Compute, w.Input(s.image).Digest)
+	return fmt.Sprintf("%s, compute capability %s, image %s", s.options.Device.key(), s.options.Device.Compute, w.Input(s.image).Digest)
 }
 
 // loadTimings puts the times of earlier builds where trtexec looks for them, and says whether there are any.

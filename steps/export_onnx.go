@@ -37,7 +37,8 @@ func (s *ExportONNX) command() []string {
 	return exportScript().command(trusted(s.options, "--weights", weightsTarget, "--output", outDir+"/"+onnxFile)...)
 }
 
-// trusted lets torch.load run on what is ours; a user's file is loaded with weights_only, which torch has since 1.13.
+// trusted lets a PyTorch before 1.13, which has no weights_only and would run the code in a file, read weights that were made here or whose
+// whole hash is known. Others read tensors alone, whosever the file is.
 func trusted(o Options, args ...string) []string {
 	if o.Weights.Kind == File {
 		return args

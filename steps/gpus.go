@@ -19,6 +19,10 @@ import (
 // proveWithin bounds nvidia-smi. It takes a fraction of a second, with persistence mode off two; on a hung driver it never ends.
 const proveWithin = 10 * time.Second
 
+// otherGPUsHint is for a container that has other GPUs than were asked for.
+const otherGPUsHint = "name them by UUID, as in --gpus device=UUID (`nvidia-smi -L` lists them); if the container still sees others, look for " +
+	"NVIDIA_VISIBLE_DEVICES in the image, and for default-runtime in the container engine's configuration"
+
 // What a container runtime says of a command that cannot be run, and of one that is not there.
 const (
 	exitCannotRun = 126
@@ -121,9 +125,8 @@ func checkGPUs(o Options, seen []seenGPU, said []string) error {
 	}
 	return &pipeline.Fault{
 		Kind: pipeline.Environment, Tail: lastOf(said, tailLines),
-		Err: fmt.Errorf("the container does not see the GPUs that were asked for: %s, and it sees %s", asked, strings.Join(used, ", ")),
-		Hint: "name them by UUID, as in --gpus device=UUID (`nvidia-smi -L` lists them); if the container still sees others, look for NVIDIA_VISIBLE_DEVICES " +
-			"in the image, and for default-runtime in the container engine's configuration",
+		Err:  fmt.Errorf("the container does not see the GPUs that were asked for: %s, and it sees %s", asked, strings.Join(used, ", ")),
+		Hint: otherGPUsHint,
 	}
 }
 

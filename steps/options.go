@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"net/netip"
 	"time"
@@ -59,16 +60,21 @@ type Options struct {
 
 // Device is what an engine depends on: it runs only on the GPU model and TensorRT that it was built for.
 type Device struct {
-	Name    string
+	Name    string // of the model; empty where it is not known
+	Where   string // of a GPU whose model is not known: an engine for it is for no others
 	Compute string // compute capability, such as 9.0
 	Driver  string
 }
 
+// key is what an engine is for.
+func (d Device) key() string { return cmp.Or(d.Name, d.Where) }
+
 // WeightsSource says which weights a run uses.
 type WeightsSource struct {
-	Kind WeightsKind
-	Seed int64  // of Random
-	Path string // of File, absolute
+	Kind   WeightsKind
+	Remote Remote // of Pretrained
+	Seed   int64  // of Random
+	Path   string // of File, absolute
 }
 
 // WeightsKind is a kind of weights.
@@ -127,9 +133,11 @@ type Timings interface {
 // GPUMemory is that of the GPU with the least free memory among those of a run, in bytes.
 type GPUMemory struct{ Free, Total int64 }
 
-// Fetcher downloads url into the new file path. onProgress gets bytes; a total of zero is unknown.
+// Fetcher downloads files.
 type Fetcher interface {
-	Fetch(ctx context.Context, url, path string, onProgress func(current, total int64)) error
+	// Fetch downloads url into the new file path, and returns the URL that answered in the end: others may have been redirected to it. More
+	// than most bytes are an error, after which nothing is at path. onProgress gets bytes; a total of zero is unknown.
+	Fetch(ctx context.Context, url, path string, most int64, onProgress func(current, total int64)) (from string, err error)
 }
 
 // Server is a tritonserver that is ready.

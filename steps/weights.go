@@ -12,15 +12,25 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-const (
-	// weightsFile is the output of every weights step: a PyTorch state dict of torchvision's ResNet50.
-	weightsFile = "weights.pth"
+// weightsFile is the output of every weights step: a PyTorch state dict of torchvision's ResNet50.
+const weightsFile = "weights.pth"
 
-	// PretrainedURL is where torchvision's ResNet50_Weights.IMAGENET1K_V2 are; the file name ends in the first eight
-	// digits of its SHA-256, as torch.hub checks them (torchvision/models/resnet.py).
-	PretrainedURL    = "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
-	pretrainedPrefix = "11ad3fa6"
-)
+// Remote is a file to download of which the whole content is known before.
+type Remote struct {
+	URL    string
+	SHA256 string // hexadecimal
+	Bytes  int64
+}
+
+// TorchvisionWeights returns torchvision's ResNet50_Weights.IMAGENET1K_V2. The URL is that of torchvision/models/resnet.py, and has eight
+// digits of the SHA-256; the whole of it and the size are as seven public projects that check the file have them.
+func TorchvisionWeights() WeightsSource {
+	return WeightsSource{Kind: Pretrained, Remote: Remote{
+		URL:    "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
+		SHA256: "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca",
+		Bytes:  102540417,
+	}}
+}
 
 func newWeights(o Options, m Machine, exporter pipeline.Step) pipeline.Step {
 	switch o.Weights.Kind {
@@ -29,7 +39,7 @@ func newWeights(o Options, m Machine, exporter pipeline.Step) pipeline.Step {
 	case File:
 		return &FileWeights{o.Weights.Path, m.Memo}
 	default:
-		return NewPretrainedWeights(m.Fetch)
+		return NewPretrainedWeights(m.Fetch, o.Weights.Remote)
 	}
 }
 
@@ -38,11 +48,16 @@ func weightsOutputs() []pipeline.Output {
 	return []pipeline.Output{{Step: IDWeights, Name: weightsFile}}
 }
 
-// PretrainedWeights fetches torchvision's IMAGENET1K_V2.
-type PretrainedWeights struct{ fetch Fetcher }
+// PretrainedWeights downloads weights that others trained.
+type PretrainedWeights struct {
+	fetch  Fetcher
+	remote Remote
+}
 
 // NewPretrainedWeights returns the step by itself, to ask a store whether the weights are there.
-func NewPretrainedWeights(fetch Fetcher) *PretrainedWeights { return &PretrainedWeights{fetch} }
+func NewPretrainedWeights(fetch Fetcher, remote Remote) *PretrainedWeights {
+	return &PretrainedWeights{fetch, remote}
+}
 
 // ID returns weights.
 func (s *PretrainedWeights) ID() pipeline.ID { return IDWeights }
@@ -53,33 +68,34 @@ func (s *PretrainedWeights) Inputs() []pipeline.Output { return nil }
 // Outputs are the weights.
 func (s *PretrainedWeights) Outputs() []pipeline.Output { return weightsOutputs() }
 
-// Facts are where the weights come from.
+// Facts are where the weights come from and what they must be.
 func (s *PretrainedWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
-	return pipeline.Facts{"url": PretrainedURL, "sha256": pretrainedPrefix + "…"}, nil
+	return pipeline.Facts{"url": s.remote.URL, "sha256": s.remote.SHA256}, nil
 }
 
-// Run downloads and verifies the weights.
+// Run downloads the weights and checks the whole of them.
 func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	const limit = 30 * time.Minute // 98 MB
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no end within %s", limit))
 	defer cancel()
 	file := w.Path(weightsFile)
-	err := s.fetch.Fetch(ctx, PretrainedURL, file, func(current, total int64) {
+	from, err := s.fetch.Fetch(ctx, s.remote.URL, file, s.remote.Bytes, func(current, total int64) {
 		w.Emit(pipeline.Progress{Text: "downloading", Current: current, Total: total, Unit: "B"})
 	})
 	if err != nil {
 		return &pipeline.Fault{
 			Kind: pipeline.Environment, Err: fmt.Errorf("download the pretrained weights: %w", inTime(ctx, err)),
-			Hint: "check the network or proxy; or use --weights FILE.pth with a copy of " + PretrainedURL + ", or --weights auto for seeded ones",
+			Hint: "check the network or proxy; or use --weights FILE.pth with a copy of " + s.remote.URL + ", or --weights auto for seeded ones",
 		}
 	}
-	_, sum, err := fileSum(ctx, file)
+	size, sum, err := fileSum(ctx, file)
 	if err != nil {
 		return err
 	}
-	if sum[:len(pretrainedPrefix)] != pretrainedPrefix {
+	if size != s.remote.Bytes || sum != s.remote.SHA256 {
 		return pipeline.Faultf(pipeline.Environment, "run again; if it stays so, something between here and the server alters downloads",
-			"download the pretrained weights: the file's SHA-256 begins with %s, not %s", sum[:len(pretrainedPrefix)], pretrainedPrefix)
+			"download the pretrained weights: %d bytes with the SHA-256 %s came from %s; expected were %d bytes with the SHA-256 %s",
+			size, sum, from, s.remote.Bytes, s.remote.SHA256)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -71,12 +72,11 @@ func cpuNGC(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t, steps.Options{
 		Lane: steps.CPU, Images: steps.NGC, Precision: "fp32", Release: find(t, "25.03"),
-		Weights: steps.WeightsSource{Kind: steps.Pretrained},
+		Weights: steps.TorchvisionWeights(),
 	})
-	w.machine.Fetch = fetcher(func(_ context.Context, _, path string, onProgress func(int64, int64)) error {
-		onProgress(1, 2)
-		return os.WriteFile(path, pretrained, 0o600)
-	})
+	const content = "what torchvision's weights are in these tests"
+	w.options.Weights.Remote.SHA256, w.options.Weights.Remote.Bytes = strings.TrimPrefix(sum(content), "sha256:"), int64(len(content))
+	w.machine.Fetch = gives(content)
 	return w
 }
 
@@ -113,9 +113,6 @@ func tutorial(t *testing.T) *world {
 
 var (
 	h100 = steps.Device{Name: "NVIDIA H100 80GB HBM3", Compute: "9.0", Driver: "580.159.04"}
-
-	// pretrained has a SHA-256 that begins as that of torchvision's file does: 11ad3fa6. It was searched for.
-	pretrained = []byte("pretrained 2244842349")
 
 	coffee = sync.OnceValue(func() []byte {
 		data, err := dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
@@ -371,8 +368,16 @@ func (m *memo) Remember(key, value string) error {
 	return nil
 }
 
-type fetcher func(ctx context.Context, url, path string, onProgress func(current, total int64)) error
+type fetcher func(ctx context.Context, url, path string, most int64, onProgress func(current, total int64)) (string, error)
 
-func (f fetcher) Fetch(ctx context.Context, url, path string, onProgress func(current, total int64)) error {
-	return f(ctx, url, path, onProgress)
+func (f fetcher) Fetch(ctx context.Context, url, path string, most int64, onProgress func(current, total int64)) (string, error) {
+	return f(ctx, url, path, most, onProgress)
+}
+
+// gives has content at every URL, and is redirected to a mirror.
+func gives(content string) fetcher {
+	return func(_ context.Context, url, path string, _ int64, onProgress func(int64, int64)) (string, error) {
+		onProgress(1, int64(len(content)))
+		return strings.Replace(url, "https://", "https://mirror.example/", 1), os.WriteFile(path, []byte(content), 0o600)
+	}
 }

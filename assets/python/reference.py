@@ -28,7 +28,7 @@ def parse() -> Parser:
     """Returns the parser of this script's arguments."""
     parser = Parser(description="Preprocess and classify a picture with PyTorch.")
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="checkpoint to read")
-    parser.add_argument("--trusted", action="store_true", help="the checkpoint's hash was verified: it may run code")
+    parser.add_argument("--trusted", action="store_true", help="its content is known: also for PyTorch before 1.13")
     parser.add_argument("--image", type=Path, required=True, metavar="FILE", help="picture to classify")
     parser.add_argument(
         "--output-dir",

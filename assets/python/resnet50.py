@@ -44,10 +44,11 @@ def normalize(pictures: torch.Tensor) -> torch.Tensor:
 def load(path: Path, *, trusted: bool) -> torch.nn.Module:
     """Returns a ResNet50 with the checkpoint's weights, in evaluation mode and fp32.
 
-    A checkpoint is a pickle, which can run code when it is read. Unless trusted, PyTorch reads tensors alone from it.
+    A checkpoint is a pickle, which can run code when it is read. PyTorch reads tensors alone from it, where it can; one
+    that cannot, before 1.13, reads only a trusted file: one that dalirun made, or whose whole hash is known.
 
     Raises:
-        Problem: the file is no checkpoint, needs trust, or does not fit ResNet50.
+        Problem: the file is no checkpoint, holds more than tensors, needs trust, or does not fit ResNet50.
     """
     state = _state_dict(path, _read_checkpoint(path, trusted=trusted))
     model = network()
@@ -65,7 +66,7 @@ def versions() -> dict[str, str]:
 def _read_checkpoint(path: Path, *, trusted: bool) -> Any:  # noqa: ANN401 - whatever was pickled
     options: dict[str, Any] = {"map_location": "cpu"}
     if "weights_only" in inspect.signature(torch.load).parameters:
-        options["weights_only"] = not trusted
+        options["weights_only"] = True
     elif not trusted:
         raise Problem(
             f"PyTorch {torch.__version__} cannot read {path} without running the code in it: "
@@ -78,8 +79,10 @@ def _read_checkpoint(path: Path, *, trusted: bool) -> Any:  # noqa: ANN401 - wha
             warnings.simplefilter("ignore")
             return torch.load(io.BytesIO(content), **options)
     except Exception as error:
-        hint = "" if trusted else "; if it holds more than tensors, save model.state_dict() alone"
-        raise Problem(f"{path} is not a PyTorch checkpoint ({_first_sentence(error)}){hint}") from error
+        raise Problem(
+            f"{path} is not a PyTorch checkpoint of tensors alone ({_first_sentence(error)}); "
+            "if it holds more, save model.state_dict() alone"
+        ) from error
 
 
 def _first_sentence(error: Exception) -> str:

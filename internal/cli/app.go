@@ -4,11 +4,9 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"strings"
 
@@ -30,18 +28,23 @@ type App struct {
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
 func (a *App) Run(ctx context.Context, args []string) ExitCode {
-	root := a.Command() //nolint:contextcheck // commands get their context from cobra
+	program, out := *a, &output{to: a.Stdout}
+	program.Stdout = out
+	root := program.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return ExitOK
+	lost := out.failure()
+	if errors.Is(err, lost) {
+		lost = nil // the command told of it
 	}
-	code := exitCode(err)
-	if shown, ok := errors.AsType[*shownError](err); ok {
-		return exitCode(shown.err)
+	shown, ok := errors.AsType[*shownError](err)
+	if !ok {
+		err = errors.Join(err, lost)
+		ui.Error(a.Stderr, err, a.terminal(), nil)
+		return exitCode(err)
 	}
-	ui.Error(a.Stderr, err, a.terminal(), nil)
-	return code
+	ui.Error(a.Stderr, lost, a.terminal(), nil)
+	return exitCode(errors.Join(shown.err, lost))
 }
 
 // shownError is an error that was shown already.
@@ -59,7 +62,11 @@ func (a *App) Command() *cobra.Command {
 serves it, and proves that the served answer is PyTorch's own.
 
 Each flag can also be set by an environment variable (--opt-batch is DALIRUN_OPT_BATCH) or in ` + configFile + ` in the
-current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file.`,
+current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file.
+
+A flag that a run has no use for is told of: as an error where what excludes it was asked for too (--accel cpu --gpus 1),
+else as a warning on the result. Stdout has the result alone, with --format json as valid JSON or nothing. Progress,
+warnings and errors go to stderr.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
@@ -147,6 +154,9 @@ func commandFlags(cmd *cobra.Command) []string {
 	return names
 }
 
+// input reads files that the user names.
+func (a *App) input() *input { return &input{stdin: a.Stdin} }
+
 func (a *App) env(name string) string {
 	value, _ := a.LookupEnv(name)
 	return value
@@ -172,17 +182,6 @@ func (a *App) terminal() ui.Terminal {
 		return width
 	}
 	return t
-}
-
-// cacheDir is where the cache is unless --cache-dir says so.
-func (a *App) cacheDir() string {
-	if dir := a.env("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "dalirun")
-	}
-	if home := a.env("HOME"); home != "" {
-		return filepath.Join(home, ".cache", "dalirun")
-	}
-	return filepath.Join(os.TempDir(), fmt.Sprintf("dalirun-%d", os.Getuid()))
 }
 
 // version is that of the module, or of the commit that the binary was built from.

@@ -22,6 +22,7 @@ import (
 	"github.com/dalirun/dalirun/internal/bundle"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -57,11 +58,11 @@ func (d *diagnosis) writeBundle(ctx context.Context, f *os.File, findings []find
 	if err != nil {
 		return errors.Join(pipeline.Faultf(pipeline.Environment, "", "write the bundle %s: %w", f.Name(), err), os.Remove(f.Name()))
 	}
-	fmt.Fprintf(d.app.Stderr, "%s holds, with user names, home folders, credentials and GPUs' serial numbers taken out:\n", f.Name())
+	fmt.Fprintf(d.app.Stderr, "%s holds, with user names, home folders, credentials and GPUs' serial numbers taken out:\n", printable.Name(f.Name()))
 	for _, file := range a.Files() {
-		fmt.Fprintf(d.app.Stderr, "  %s\n", file)
+		fmt.Fprintf(d.app.Stderr, "  %s\n", printable.Line(fmt.Sprint(file)))
 	}
-	fmt.Fprintln(d.app.Stderr, "Nothing else went in. Names of hosts stay. Look it through before you send it: tar -xzf "+filepath.Base(f.Name()))
+	fmt.Fprintln(d.app.Stderr, "Nothing else went in. Names of hosts stay. Look it through before you send it: tar -xzf "+printable.Name(filepath.Base(f.Name())))
 	return nil
 }
 
@@ -85,7 +86,7 @@ func (d *diagnosis) collect(ctx context.Context, a *bundle.Archive, findings []f
 		a.Add("environment.txt", environment(os.Environ()), ""),
 		addFile(a, configFile, configFile),
 		addSMI(ctx, a),
-		d.addPlan(ctx, a, flags),
+		d.addPlan(ctx, a),
 		addRuns(a, d.wishes.workspace),
 	)
 }
@@ -153,11 +154,20 @@ func addSMI(ctx context.Context, a *bundle.Archive) error {
 }
 
 // addPlan adds what `dalirun plan` says with the same flags, or why it says nothing.
-func (d *diagnosis) addPlan(ctx context.Context, a *bundle.Archive, flags []string) error {
+func (d *diagnosis) addPlan(ctx context.Context, a *bundle.Archive) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, bundleWithin, fmt.Errorf("no plan within %s", bundleWithin))
 	defer cancel()
 	var out, more bytes.Buffer
-	plan := App{Stdin: strings.NewReader(""), Stdout: &out, Stderr: &more, LookupEnv: d.app.LookupEnv}
+	var flags []string // the others plan has from the environment and the file too
+	d.wishes.set.Visit(func(f *pflag.Flag) {
+		if nearness(f) == onCommandLine {
+			flags = append(flags, written(f)...)
+		}
+	})
+	if d.wishes.image != "" {
+		flags = append(flags, "--image="+stdinName) // it was read, and a pipe has its bytes once
+	}
+	plan := App{Stdin: bytes.NewReader(d.wishes.verify.Data), Stdout: &out, Stderr: &more, LookupEnv: d.app.LookupEnv}
 	code := plan.Run(ctx, append([]string{"plan", "--format=json", "--progress=plain"}, flags...))
 	err := a.Add("plan.json", out.String(), fmt.Sprintf("dalirun plan ended with %d", code))
 	if more.Len() > 0 {
@@ -213,17 +223,21 @@ func environment(environ []string) string {
 // given are the flags of a command that were set, however, without those of its own output.
 func given(cmd *cobra.Command) []string {
 	var flags []string
-	cmd.Flags().Visit(func(f *pflag.Flag) {
-		if f.Name == "bundle" || f.Name == "format" {
-			return
-		}
-		values := []string{f.Value.String()}
-		if list, ok := f.Value.(pflag.SliceValue); ok {
-			values = list.GetSlice()
-		}
-		for _, v := range values {
-			flags = append(flags, "--"+f.Name+"="+v)
-		}
-	})
+	cmd.Flags().Visit(func(f *pflag.Flag) { flags = append(flags, written(f)...) })
+	return flags
+}
+
+// written is a flag as it may stand on a command line. Those of doctor's own output are left out.
+func written(f *pflag.Flag) (flags []string) {
+	if f.Name == "bundle" || f.Name == "format" {
+		return nil
+	}
+	values := []string{f.Value.String()}
+	if list, ok := f.Value.(pflag.SliceValue); ok {
+		values = list.GetSlice()
+	}
+	for _, v := range values {
+		flags = append(flags, "--"+f.Name+"="+v)
+	}
 	return flags
 }

@@ -5,14 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
+	"math"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/picture"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -26,14 +28,7 @@ type classifyFlags struct {
 	format             *choice
 	verbose            bool
 	timeout            time.Duration
-}
-
-// classified is the answer for one picture.
-type classified struct {
-	Image        string          `json:"image"`
-	Model        string          `json:"model"`
-	Milliseconds float64         `json:"milliseconds"` // of the request, there and back
-	Classes      []triton.Scored `json:"classes"`
+	set                *pflag.FlagSet
 }
 
 func (a *App) classifyCommand() *cobra.Command {
@@ -46,8 +41,33 @@ tutorial's client.py are understood too: --model_name --image --url -v --label_f
 
 ` + picture.Formats("and") + ` pictures are sent as they are, with no orientation applied; one that is
 cut short, malformed, too large or of a kind that DALI does not decode right is refused here (docs/pictures.md has the kinds).
-Data that were overwritten inside a picture can pass unseen.`,
+Data that were overwritten inside a picture can pass unseen. A picture may also come through a pipe, as in
+<(curl -s ...), or with the name - from stdin. Each is read once, sent and answered before the next one is read.
+
+--labels names a file with one label a line, one for each class of the model: it goes before the labels that the server
+has. Another number of labels ends with 2. A line may be empty, and a label may stand twice.
+
+Of the workspace's own server it is said on stderr on which lane it runs, with which images and weights, and what that
+means for its answers. Names and labels are shown without what a terminal would obey.
+
+With --format json stdout has one list with a record for each picture, in the order of their names, whatever fails:
+
+  image               the picture, as it was named
+  model               the model that was asked
+  milliseconds        of the request, there and back
+  classes             the most likely ones: index, value, label, probability (a value that is infinite is null)
+  error               why there are no classes; error_class is one of usage, environment, not ready, interrupted,
+                      unclassified, as the exit codes are; hint says what to do
+  server              the address that was asked, if the picture was sent
+  lane, source, release, precision, weights, labels_mean_nothing
+                      of the workspace's own server
+  warnings            what that means for the answers
+
+The exit code is that of the first picture that failed.`,
 		Example: `  dalirun classify cat.jpg dog.png
+
+  # a picture from elsewhere
+  curl -s https://example.com/cat.jpg | dalirun classify -
 
   # the tutorial's client.py
   dalirun classify --model_name ensemble_dali_resnet50 --image mug.jpg --url localhost:8001 --label_file labels.txt`,
@@ -57,11 +77,12 @@ Data that were overwritten inside a picture can pass unseen.`,
 		},
 	}
 	f.flags(a, cmd)
+	f.set = cmd.Flags()
 	f.format = formatFlag(cmd)
 	cmd.Flags().StringVar(&f.url, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
 	cmd.Flags().StringVar(&f.model, "model", steps.EnsembleModel, "model to ask")
-	cmd.Flags().StringVar(&f.labels, "labels", "", "file with one label a line, for a server that has none")
-	cmd.Flags().StringArrayVar(&f.images, "image", nil, "picture, as an argument")
+	cmd.Flags().StringVar(&f.labels, "labels", "", "file with one label a line, instead of the server's")
+	cmd.Flags().StringArrayVar(&f.images, "image", nil, "picture, as an argument is")
 	cmd.Flags().Var(f.top, "top", "how many classes to show")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "tell about the server and the model")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long one answer may take")
@@ -78,111 +99,116 @@ Data that were overwritten inside a picture can pass unseen.`,
 }
 
 func (a *App) classify(ctx context.Context, f classifyFlags, images []string) error {
-	if len(images) == 0 {
-		return usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
+	c := &classification{app: a, flags: f, in: a.input()}
+	defer c.close()
+	warnings, _ := situation{command: "classify", flags: f.set}.unused() // no flag of classify must be an error
+	for _, w := range warnings {
+		fmt.Fprintln(a.Stderr, "warning: "+printable.Line(w))
 	}
-	if f.timeout <= 0 {
-		return usagef("", "--timeout %s is out of range; the nearest is 1s", f.timeout)
-	}
-	labels, err := readLabels(f.labels)
-	if err != nil {
-		return err
-	}
-	images, errs := sendable(images)
-	if len(images) == 0 {
-		return errors.Join(errs...)
-	}
-	client, err := a.dial(ctx, &f)
-	if err != nil {
-		return errors.Join(append(errs, err)...)
-	}
-	defer client.Close() //nolint:errcheck // nothing is in flight
-	if f.verbose {
-		if err := describe(ctx, a.Stderr, client, f); err != nil {
-			return err
-		}
-	}
-	answers := []classified{}
+	c.begin(ctx, images)
+	errs := []error{c.stop}
+	records := []classified{}
 	for _, name := range images {
-		answer, err := classifyOne(ctx, client, f, name, labels)
-		if err != nil {
-			errs = append(errs, err)
-			if ctx.Err() != nil {
-				break
-			}
-			continue
+		if f.format.value == "text" && a.stdoutGone() {
+			break
 		}
-		answers = append(answers, answer)
-		if f.format.value == "text" {
-			writeClasses(a.Stdout, answer)
+		told := c.stop != nil
+		record := classified{Image: name, Model: f.model}
+		err := c.one(ctx, name, &record)
+		record.fail(err)
+		records = append(records, record)
+		switch {
+		case err != nil && !told:
+			errs = append(errs, err)
+		case err == nil && f.format.value == "text":
+			writeClasses(a.Stdout, record)
 		}
 	}
 	if f.format.value == "json" {
-		errs = append(errs, writeJSON(a.Stdout, answers))
+		errs = append(errs, writeJSON(a.Stdout, records))
 	}
 	return errors.Join(errs...)
 }
 
-// sendable returns the pictures that a server may get, and why it may not get the others.
-func sendable(images []string) (good []string, errs []error) {
-	for _, name := range images {
-		// They are read again when their turn comes: all of them at a time might not fit into memory.
-		if _, _, err := readPicture(name); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		good = append(good, name)
-	}
-	return good, errs
+// classification is one run of classify.
+type classification struct {
+	app     *App
+	flags   classifyFlags
+	in      *input
+	labels  []string       // of the user's file; nil without one
+	client  *triton.Client // from the first picture on that may be sent
+	serving serving
+	stop    error // why no picture is sent any more
 }
 
-func (a *App) dial(ctx context.Context, f *classifyFlags) (*triton.Client, error) {
-	if f.url == "" {
-		if err := f.resolve(); err != nil {
-			return nil, err
-		}
-		runtime, err := a.answering(ctx)
-		if err != nil {
-			return nil, err
-		}
-		if f.url, err = runningServer(ctx, runtime, f.workspace); err != nil {
-			return nil, err
-		}
+func (c *classification) close() {
+	if c.client != nil {
+		_ = c.client.Close() // nothing is in flight
 	}
-	client, err := triton.Dial(f.url)
-	if err != nil {
-		return nil, usagef("as in --url localhost:8001", "--url: %w", err)
-	}
-	return client, nil
 }
 
-func classifyOne(ctx context.Context, client *triton.Client, f classifyFlags, name string, labels []string) (classified, error) {
-	picture, _, err := readPicture(name)
-	if err != nil {
-		return classified{}, err
+// begin finds what no picture is needed for.
+func (c *classification) begin(ctx context.Context, images []string) {
+	switch {
+	case len(images) == 0:
+		c.stop = usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
+	case c.flags.timeout <= 0:
+		c.stop = usagef("", "--timeout %s is out of range; the nearest is 1s", c.flags.timeout)
+	case c.flags.labels != "":
+		c.labels, c.stop = c.in.labels(ctx, c.flags.labels)
 	}
-	inner, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%s did not answer within %s", f.model, f.timeout))
+}
+
+// one fills the record of a picture. It is read when its turn comes: all of them at a time might not fit into memory.
+func (c *classification) one(ctx context.Context, name string, record *classified) error {
+	if ctx.Err() != nil {
+		c.stop = context.Cause(ctx)
+	}
+	if c.stop != nil {
+		return c.stop
+	}
+	read, _, err := c.in.picture(ctx, name)
+	if err == nil && c.client == nil {
+		c.stop = c.connect(ctx)
+		err = c.stop
+	}
+	if err == nil {
+		err = c.ask(ctx, name, read.Data, record)
+	}
+	if ctx.Err() != nil {
+		c.stop = context.Cause(ctx)
+		return c.stop
+	}
+	return err
+}
+
+func (c *classification) ask(ctx context.Context, name string, data []byte, record *classified) error {
+	f := c.flags
+	record.serving = c.serving
+	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%s did not answer within %s", f.model, f.timeout))
 	defer cancel()
 	began := time.Now()
-	all, err := client.Classify(inner, f.model, picture.Data, triton.EveryClass)
+	all, err := c.client.Classify(ctx, f.model, data, triton.EveryClass)
 	if err != nil {
-		if ctx.Err() != nil {
-			return classified{}, context.Cause(ctx)
-		}
 		kind := pipeline.NotReady
 		if errors.Is(err, triton.ErrInvalid) { // the server is well: it refuses the picture, or the model takes none
 			kind = pipeline.Usage
 		}
-		return classified{}, &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", name, err), Hint: serverHint(err, f.url)}
+		return &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", printable.Name(name), err), Hint: serverHint(err, f.url)}
 	}
-	answer := classified{Image: name, Model: f.model, Milliseconds: float64(time.Since(began).Microseconds()) / 1000}
-	answer.Classes = triton.Score(all)[:min(f.top.value, len(all))]
-	for i, c := range answer.Classes {
-		if c.Label == "" && c.Index < len(labels) {
-			answer.Classes[i].Label = labels[c.Index]
+	record.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
+	if slices.ContainsFunc(all, func(class triton.Class) bool { return math.IsNaN(float64(class.Value)) }) {
+		return pipeline.Faultf(pipeline.NotReady, "", "%s: %s answered with values that are no numbers (NaN)", printable.Name(name), f.model)
+	}
+	if c.labels != nil {
+		if c.stop = label(all, c.labels, f); c.stop != nil {
+			return c.stop
 		}
 	}
-	return answer, nil
+	for _, class := range triton.Score(all)[:min(f.top.value, len(all))] {
+		record.Classes = append(record.Classes, newClass(class))
+	}
+	return nil
 }
 
 func serverHint(err error, url string) string {
@@ -196,11 +222,44 @@ func serverHint(err error, url string) string {
 	}
 }
 
-func writeClasses(w io.Writer, c classified) {
-	fmt.Fprintf(w, "%s  (%.1f ms)\n", c.Image, c.Milliseconds)
-	for _, class := range c.Classes {
-		fmt.Fprintf(w, "  %5.1f %%  %4d  %s\n", 100*class.Probability, class.Index, class.Label)
+// connect finds the server and says what it is.
+func (c *classification) connect(ctx context.Context) error {
+	if c.flags.url == "" {
+		if err := c.findServer(ctx); err != nil {
+			return err
+		}
 	}
+	c.serving.Server = c.flags.url
+	client, err := triton.Dial(c.flags.url)
+	if err != nil {
+		return usagef("as in --url localhost:8001", "--url: %w", err)
+	}
+	c.client = client
+	if c.flags.format.value == "text" {
+		c.serving.write(c.app.Stderr)
+	}
+	if c.flags.verbose {
+		return describe(ctx, c.app.Stderr, client, c.flags)
+	}
+	return nil
+}
+
+// findServer finds the workspace's server, and what is known of it.
+func (c *classification) findServer(ctx context.Context) error {
+	if err := c.flags.resolve(); err != nil {
+		return err
+	}
+	runtime, err := c.app.answering(ctx)
+	if err != nil {
+		return err
+	}
+	server, addr, err := runningServer(ctx, runtime, c.flags.workspace)
+	if err != nil {
+		return err
+	}
+	c.flags.url = addr
+	c.serving = servingOf(c.flags.workspace, server.Labels[container.LabelRun])
+	return nil
 }
 
 func describe(ctx context.Context, w io.Writer, client *triton.Client, f classifyFlags) error {
@@ -210,27 +269,19 @@ func describe(ctx context.Context, w io.Writer, client *triton.Client, f classif
 	if err != nil {
 		return &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: serverHint(err, f.url)}
 	}
-	fmt.Fprintf(w, "%s: %s %s\n", f.url, server.Name, server.Version)
+	lines := []string{fmt.Sprintf("%s: %s %s", f.url, server.Name, server.Version)}
 	model, err := client.ModelMetadata(ctx, f.model)
 	if err != nil {
 		return &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: serverHint(err, f.url)}
 	}
 	for _, t := range model.Inputs {
-		fmt.Fprintf(w, "%s: input %s %s %v\n", f.model, t.Name, t.Datatype, t.Shape)
+		lines = append(lines, fmt.Sprintf("%s: input %s %s %v", f.model, t.Name, t.Datatype, t.Shape))
 	}
 	for _, t := range model.Outputs {
-		fmt.Fprintf(w, "%s: output %s %s %v\n", f.model, t.Name, t.Datatype, t.Shape)
+		lines = append(lines, fmt.Sprintf("%s: output %s %s %v", f.model, t.Name, t.Datatype, t.Shape))
+	}
+	for _, l := range lines {
+		fmt.Fprintln(w, printable.Line(l))
 	}
 	return nil
-}
-
-func readLabels(name string) ([]string, error) {
-	if name == "" {
-		return nil, nil
-	}
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return nil, usagef("", "--labels: %w", err)
-	}
-	return strings.Split(strings.TrimRight(strings.ReplaceAll(string(data), "\r\n", "\n"), "\n"), "\n"), nil
 }

@@ -47,7 +47,7 @@ type diagnosis struct {
 func (a *App) newDiagnosis(ctx context.Context, w *wishes) (d *diagnosis, end context.CancelFunc) {
 	ctx, end = context.WithTimeoutCause(ctx, doctorWithin, fmt.Errorf("no answer within %s", doctorWithin))
 	d = &diagnosis{app: a, wishes: w, ctx: ctx, diskFree: host.DiskFree, on: a.here()}
-	d.store = sync.OnceValues(func() (*store.Store, error) { return store.Open(w.cache) })
+	d.store = sync.OnceValues(w.open)
 	d.runtime = sync.OnceValues(func() (container.Runtime, error) { return a.runtime(nil) })
 	d.info = sync.OnceValues(d.askEngine)
 	d.lane = sync.OnceValues(d.settle)

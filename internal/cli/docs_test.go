@@ -53,7 +53,8 @@ func TestDocsOfExitCodes(t *testing.T) {
 	var b bytes.Buffer
 	b.WriteString("# Exit codes\n\n<!-- Written by `go generate ./internal/cli` from internal/cli/exit.go. -->\n\n" +
 		"The numbers never change. An error is printed once, on stderr: what failed after how long, the last output, a hint,\n" +
-		"the path of the full log.\n\n| code | means | typically |\n|---:|---|---|\n")
+		"the path of the full log. Stdout has the result alone: a reader that goes away\n" +
+		"early, as `head` does, is no error; a full disk under it is 3, unless the work failed.\n\n| code | means | typically |\n|---:|---|---|\n")
 	for _, c := range ExitCodes() {
 		fmt.Fprintf(&b, "| %d | %s | %s |\n", c.Code, c.Means, c.Typical)
 	}

@@ -51,6 +51,7 @@ func (d *diagnosis) checks() []check {
 		{"cache disk", d.cacheDisk},       // what steps make fits
 		{checkPorts, d.ports},             // the usual ones are free, or those named
 		{"weights", d.weights},            // they can be had
+		{"flags", d.flags},                // a run has a use for each that is named
 	}
 }
 
@@ -77,10 +78,13 @@ taken out; what is in it is listed.`,
   dalirun doctor --gpus device=0 --bundle report.tar.gz`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx := cmd.Context()
 			if err := w.check(); err != nil {
 				return err
 			}
-			ctx := cmd.Context()
+			if err := w.readPicture(ctx, a.input()); err != nil {
+				return err
+			}
 			var file *os.File
 			if bundle != "" {
 				var err error

@@ -93,8 +93,8 @@ func (d *diagnosis) release(context.Context) finding {
 		return finding{Status: statusWarn, Saw: p.Tag + ": " + p.doubts[0]}
 	}
 	saw := p.Tag
-	if p.TensorRT != "" {
-		saw += " with TensorRT " + p.TensorRT
+	if said := p.Said(release.TensorRT); said != "" {
+		saw += " with TensorRT " + said
 	}
 	if l.host.Driver != "" {
 		saw += " runs on driver " + l.host.Driver
@@ -112,8 +112,12 @@ func newerOnes(h release.Host) string {
 	var says strings.Builder
 	var said []release.Kind
 	var unknown []string
+	refused := func(tag string) bool { // whatever else is not known of it
+		return slices.ContainsFunc(reasons, func(r release.Reason) bool { return r.Tag == tag && r.Kind != release.NotConfirmed })
+	}
 	for _, r := range slices.Backward(reasons) {
 		switch {
+		case r.Kind == release.NotConfirmed && refused(r.Tag):
 		case r.Kind == release.NotConfirmed:
 			unknown = append(unknown, r.Tag)
 		case !slices.Contains(said, r.Kind):

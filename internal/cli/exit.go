@@ -53,6 +53,28 @@ func ExitCodes() []struct {
 	}
 }
 
+// class is one word or two for the kind of failure, where a program reads which it was.
+func (c ExitCode) class() string {
+	switch c {
+	case ExitUsage:
+		return "usage"
+	case ExitEnvironment:
+		return "environment"
+	case ExitContainer:
+		return "container"
+	case ExitNotReady:
+		return "not ready"
+	case ExitNotVerified:
+		return "not verified"
+	case ExitGate:
+		return "gate"
+	case ExitSIGHUP, ExitSIGINT, ExitSIGTERM:
+		return "interrupted"
+	case ExitOK, ExitUnclassified:
+	}
+	return "unclassified"
+}
+
 // SignalError is the cause of a context that a signal ended.
 type SignalError struct{ Signal os.Signal }
 

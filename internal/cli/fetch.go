@@ -15,31 +15,43 @@ import (
 // fetcher downloads over HTTP, through the proxies of the environment as Go reads them.
 type fetcher struct{}
 
-// Fetch downloads url into the new file path.
-func (fetcher) Fetch(ctx context.Context, url, path string, onProgress func(current, total int64)) (err error) {
+// Fetch downloads url into the new file path; see [steps.Fetcher].
+func (fetcher) Fetch(ctx context.Context, url, path string, most int64, onProgress func(current, total int64)) (from string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return err
+		return "", err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return err // it says GET, the URL and why
+		return "", err // it says GET, the URL and why
 	}
 	defer response.Body.Close() //nolint:errcheck // only read
+	from = response.Request.URL.Redacted()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", url, response.Status)
+		return from, fmt.Errorf("GET %s: %s", from, response.Status)
+	}
+	if response.ContentLength > most {
+		return from, fmt.Errorf("GET %s: it announces %d bytes, and expected are %d", from, response.ContentLength, most)
 	}
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return err
+		return from, err
 	}
-	defer func() { err = errors.Join(err, file.Close()) }()
+	defer func() {
+		if err = errors.Join(err, file.Close()); err != nil {
+			err = errors.Join(err, os.Remove(path))
+		}
+	}()
 	counted := &counter{total: response.ContentLength, tell: onProgress}
-	n, err := io.Copy(file, io.TeeReader(response.Body, counted))
-	if err != nil {
-		return fmt.Errorf("GET %s: after %s: %w", url, bytesize.Format(n), err)
+	// One byte more than the limit is enough to see that it is too large.
+	n, err := io.Copy(file, io.TeeReader(io.LimitReader(response.Body, most+1), counted))
+	switch {
+	case err != nil:
+		return from, fmt.Errorf("GET %s: after %s: %w", from, bytesize.Format(n), err)
+	case n > most:
+		return from, fmt.Errorf("GET %s: it sends more than the %d bytes that are expected", from, most)
 	}
-	return nil
+	return from, nil
 }
 
 // reachable says whether url answers, within limit.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -52,7 +54,7 @@ func set(cmd *cobra.Command, f *pflag.Flag, value, from string) error {
 		// pflag's own words name the flag; the user wrote it elsewhere.
 		return usagef("", "%s: %s: %w", from, f.Name, cause(err))
 	}
-	return nil
+	return cmd.Flags().SetAnnotation(f.Name, origin, []string{from})
 }
 
 func cause(err error) error {
@@ -67,7 +69,14 @@ func cause(err error) error {
 
 // readConfig reads a flat file of flag names and values. A key that is no flag of any command is an error.
 func readConfig(file string, root *cobra.Command) (map[string]string, error) {
-	data, err := os.ReadFile(file)
+	path, err := filepath.Abs(file)
+	if err == nil {
+		err = host.CheckOwn(path, writable)
+	}
+	var data []byte
+	if err == nil {
+		data, err = os.ReadFile(file)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

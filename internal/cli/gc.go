@@ -11,6 +11,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/store"
 )
 
@@ -34,7 +35,8 @@ func (a *App) gcCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "Remove what dead runs left, and what the cache holds beyond its size",
 		Long: `gc removes the containers of runs that are gone and half-made results, as each run does when it starts, and then the
-least recently used results until the cache is small enough. It never touches a living run or a ready server.`,
+least recently used results until the cache is small enough. It never touches a living run, a ready server, or the model
+repository that a workspace's link names.`,
 		Example: `  # what would go
   dalirun gc --dry-run
 
@@ -54,7 +56,7 @@ least recently used results until the cache is small enough. It never touches a 
 				verb = "would remove"
 			}
 			for _, c := range got.Containers {
-				fmt.Fprintf(a.Stdout, "%s container %s: %s\n", verb, c.Name, c.Reason)
+				fmt.Fprintf(a.Stdout, "%s container %s: %s\n", verb, c.Name, printable.Line(c.Reason))
 			}
 			for _, e := range got.Entries {
 				fmt.Fprintf(a.Stdout, "%s %s of %s, last used %s\n", verb, bytesize.Format(e.Bytes), e.Step, e.Used.Format(time.DateTime))
@@ -79,7 +81,10 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 	if err := f.resolve(); err != nil {
 		return got, err
 	}
-	cache, err := store.Open(f.cache)
+	if f.doubt != "" {
+		fmt.Fprintln(a.Stderr, "warning:", f.doubt)
+	}
+	cache, err := f.open()
 	if err != nil {
 		return got, err
 	}
@@ -89,7 +94,7 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 		return got, err // what a container may still write to stays
 	}
 	if !f.dryRun {
-		err = errors.Join(cache.Sweep(ctx), unpinGone(ctx, cache))
+		err = errors.Join(cache.Unpin(ctx, needed), cache.Sweep(ctx)) // in this order: a pin keeps what counts no longer
 	}
 	entries, evictErr := cache.Evict(ctx, size, f.dryRun)
 	got.Entries = append(got.Entries, entries...)

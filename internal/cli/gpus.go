@@ -56,17 +56,17 @@ func nameGPUs(gpus host.GPUs, chosen []host.GPU) string {
 	return fmt.Sprintf("%d × %s, driver %s", len(chosen), chosen[0].Name, gpus.Driver)
 }
 
-// device is what an engine depends on. GPUs whose model is not known are called by where they are: an engine for them is for no others.
+// device is what an engine depends on. GPUs whose model is not known are called by where they are.
 func device(info container.Info, gpus host.GPUs, chosen []host.GPU) steps.Device {
-	name := chosen[0].Name
-	if name == "" {
+	d := steps.Device{Name: chosen[0].Name, Compute: chosen[0].Compute, Driver: gpus.Driver}
+	if d.Name == "" {
 		where := make([]string, len(chosen))
 		for i, g := range chosen {
 			where[i] = strings.TrimSpace(g.Address() + " " + g.UUID)
 		}
-		name = fmt.Sprintf("GPU %s at %s", strings.Join(where, ", "), info.Endpoint)
+		d.Where = fmt.Sprintf("GPU %s at %s", strings.Join(where, ", "), info.Endpoint)
 	}
-	return steps.Device{Name: name, Compute: chosen[0].Compute, Driver: gpus.Driver}
+	return d
 }
 
 // uuids are those of the chosen GPUs; nil if one is not known.

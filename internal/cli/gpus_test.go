@@ -253,7 +253,7 @@ func TestProbeRemote(t *testing.T) {
 			t.Errorf("%s: %q", name, says)
 		}
 		// An engine for a GPU that is not known is for no other container engine's.
-		if d := device(c.info, gpus, chosen); !strings.HasSuffix(d.Name, " at tcp://gpus:2376") || d.Driver != "" || len(c.want) == 2 && !strings.HasPrefix(d.Name, "GPU 0, 1 ") {
+		if d := device(c.info, gpus, chosen); d.Name != "" || !strings.HasSuffix(d.Where, " at tcp://gpus:2376") || d.Driver != "" || len(c.want) == 2 && !strings.HasPrefix(d.Where, "GPU 0, 1 ") {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}

@@ -263,7 +263,7 @@ func TestFits(t *testing.T) {
 			"21.07",
 			looked{image("amd64", env{"TRT_VERSION": "8.0.1.6"}), image("amd64", env{"TRT_VERSION": "8.2.1"})},
 			h100,
-			"release 21.07: TensorRT 8.0.1.6 of its exporter image would build an engine that TensorRT 8.2.1", "--release 26.07 would fit; or name images of one release",
+			"release 21.07: TensorRT 8.0.1.6 of its exporter image would build an engine that TensorRT 8.2.1", "--release 26.09 would fit; or name images of one release",
 		},
 		"driver": {
 			"25.03",
@@ -282,7 +282,7 @@ func TestFits(t *testing.T) {
 		},
 		"architecture": {"25.03", looked{image("arm64", nil), image("amd64", nil)}, h100, "its exporter image is for arm64, and the container engine runs amd64", "name images for amd64"},
 		"the newest itself does not fit": {
-			"26.10", looked{server: image("amd64", env{"CUDA_ARCH_LIST": "10.0 12.0"})}, h100, "compiled for compute capability 10.0 or higher", "--release 26.07 would fit",
+			"26.10", looked{server: image("amd64", env{"CUDA_ARCH_LIST": "10.0 12.0"})}, h100, "compiled for compute capability 10.0 or higher", "--release 26.09 would fit",
 		},
 		"an image that says nothing": {"27.03", looked{server: image("amd64", env{"A": "b"})}, h100, "does not say which TensorRT it holds", "name NVIDIA's plain -py3 image"},
 	} {

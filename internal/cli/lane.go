@@ -47,13 +47,9 @@ func (l *laned) refuse(check string, err error) {
 }
 
 // settleLane takes lane, GPUs and image source, and finds whatever refuses a run before any image is looked for. A run ends with the first
-// refusal, and doctor shows all of them. The error is that of ctx, or of a picture that cannot be read.
+// refusal, and doctor shows all of them. The error is that of ctx.
 func (a *App) settleLane(ctx context.Context, w *wishes, info container.Info, on thisHost) (laned, error) {
-	r, err := a.asked(w, info)
-	if err != nil {
-		return laned{}, err
-	}
-	l := laned{resolved: r}
+	l := laned{resolved: a.asked(w, info)}
 	l.err = l.take(ctx, w, info, on)
 	if ctx.Err() != nil {
 		return l, context.Cause(ctx)
@@ -68,6 +64,7 @@ func (a *App) settleLane(ctx context.Context, w *wishes, info container.Info, on
 	}
 	if l.Lane == steps.GPU {
 		l.refuse(checkGPU, prohibited(l.chosen))
+		var err error
 		l.access, err = on.access(info, l.GPUs)
 		l.refuse(checkContainerGPU, err)
 		if l.access.doubt {
@@ -128,18 +125,13 @@ func (l *laned) take(ctx context.Context, w *wishes, info container.Info, on thi
 	return nil
 }
 
-// checkSource refuses images that the lane does not have.
+// checkSource refuses images that the lane does not have, and flags that must not be dropped with them.
 func (l *laned) checkSource(w *wishes) error {
-	switch {
-	case l.Images == steps.NGC:
-		return nil
-	case l.Lane == steps.GPU:
+	if l.Images == steps.Local && l.Lane == steps.GPU {
 		return usagef("use --images ngc, or --accel cpu", "--images local is not offered on the gpu lane, which this host has")
-	case w.namesImages():
-		return usagef("use --images ngc", "--exporter-image and --server-image replace NVIDIA's images, and the cpu lane builds its own")
-	default:
-		return nil
 	}
+	_, err := w.situation(l.Lane, l.Images).unused()
+	return err
 }
 
 // pickRelease takes the release that was asked for, if this host can run it, or the newest that it can. The doubts are what is not known of it.

@@ -21,6 +21,7 @@ func TestMain(m *testing.M) {
 // runDalirun is cmd/dalirun, which cannot be imported.
 func runDalirun() {
 	ctx, cancel := context.WithCancelCause(context.Background())
+	signal.Ignore(syscall.SIGPIPE)
 	signals := make(chan os.Signal, 1)
 	watched := []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP}
 	signal.Notify(signals, watched...)

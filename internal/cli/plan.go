@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -60,7 +61,7 @@ func (x *session) writePlan(plan []pipeline.Planned, format string) error {
 			Steps  []pipeline.Planned `json:"steps"`
 		}{x.options.facts(), images, plan})
 	}
-	fmt.Fprintf(x.app.Stdout, "lane %s (%s), images %s, weights %s\n\n", x.options.Lane, x.options.LaneReason, x.options.Images, weightsName(x.options.Weights))
+	fmt.Fprintf(x.app.Stdout, "lane %s (%s), images %s, weights %s\n\n", x.options.Lane, printable.Line(x.options.LaneReason), x.options.Images, printable.Line(weightsName(x.options.Weights)))
 	t := tabwriter.NewWriter(x.app.Stdout, 0, 0, 2, ' ', 0)
 	if images != nil {
 		images.write(t)
@@ -69,7 +70,7 @@ func (x *session) writePlan(plan []pipeline.Planned, format string) error {
 		}
 	}
 	for _, p := range plan {
-		fmt.Fprintf(t, "%s\t%s\n", p.Step, p.Verdict)
+		fmt.Fprintf(t, "%s\t%s\n", p.Step, printable.Line(p.Verdict.String()))
 	}
 	return t.Flush()
 }

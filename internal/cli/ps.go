@@ -11,6 +11,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -86,7 +87,7 @@ func writeProcesses(w io.Writer, rows []process, now time.Time) error {
 		if r.Running {
 			state = "running"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, r.Step, state, r.Owner, r.GRPC, now.Sub(r.Created).Round(time.Second), r.Workspace)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Name, printable.Line(r.Step), state, r.Owner, r.GRPC, now.Sub(r.Created).Round(time.Second), printable.Name(r.Workspace))
 	}
 	return t.Flush()
 }

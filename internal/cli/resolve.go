@@ -32,6 +32,9 @@ func (w *wishes) check() error {
 	if w.accel.value == string(steps.GPU) && w.images.value == string(steps.Local) {
 		return usagef("use --images ngc, or --accel cpu", "--images local is not offered on the gpu lane: PyPI has no TensorRT backend for tritonserver")
 	}
+	if err := w.checkUnused(); err != nil {
+		return err
+	}
 	if w.readyTimeout <= 0 {
 		return usagef("", "--ready-timeout %s is out of range; the nearest is 1s", w.readyTimeout)
 	}
@@ -52,9 +55,6 @@ func (w *wishes) check() error {
 	if _, _, err := w.weightsSource(); err != nil {
 		return err
 	}
-	if _, err := w.picture(); err != nil {
-		return err
-	}
 	known := stepIDs()
 	for _, id := range w.force {
 		if id != "all" && !slices.Contains(known, id) {
@@ -62,6 +62,22 @@ func (w *wishes) check() error {
 		}
 	}
 	return nil
+}
+
+// checkUnused refuses flags that exclude what was asked for as near as they were.
+func (w *wishes) checkUnused() error {
+	s := w.situation("", "")
+	if w.accel.value != "auto" {
+		s.lane = steps.Lane(w.accel.value)
+	}
+	if s.lane == steps.CPU { // those of the gpu lane are its release's too
+		s.steps = w.stepsOf(steps.Options{Lane: steps.CPU})
+	}
+	if w.images.value != "auto" {
+		s.source = steps.Source(w.images.value)
+	}
+	_, err := s.unused()
+	return err
 }
 
 // distinctPorts refuses one port for two things.
@@ -105,7 +121,7 @@ func (w *wishes) weightsSource() (source steps.WeightsSource, auto bool, err err
 	kind, seed, seeded := strings.Cut(w.weights, ":")
 	switch {
 	case w.weights == "pretrained":
-		return steps.WeightsSource{Kind: steps.Pretrained}, false, nil
+		return steps.TorchvisionWeights(), false, nil
 	case w.weights == "auto":
 		return steps.WeightsSource{Kind: steps.Random}, true, nil
 	case kind == "random" && seeded:
@@ -172,14 +188,13 @@ func weightsName(s steps.WeightsSource) string {
 }
 
 // asked are the options that wishes say by themselves.
-func (a *App) asked(w *wishes, info container.Info) (resolved, error) {
-	picture, err := w.picture()
+func (a *App) asked(w *wishes, info container.Info) resolved {
 	return resolved{Options: steps.Options{
 		Registry: w.registry, ExporterRef: w.exporterImage, ServerRef: w.serverImage, BaseImage: w.baseImage, BuildNet: w.buildNetwork, BuildArgs: a.buildArgs(), CABundle: a.caBundle(),
-		Picture: picture, Precision: release.Precision(w.precision.value), MaxBatch: w.maxBatch.value, GPUs: w.gpus,
+		Picture: w.verify, Precision: release.Precision(w.precision.value), MaxBatch: w.maxBatch.value, GPUs: w.gpus,
 		HTTP: port(w.http, steps.PortHTTP), GRPC: port(w.grpc, steps.PortGRPC), Metrics: port(w.metrics, steps.PortMetrics), ReadyTimeout: w.readyTimeout,
 		NoNVML: !info.Remote && host.OnWSL(os.DirFS("/proc")),
-	}}, err
+	}}
 }
 
 // resolveRun turns wishes into options, by what the machine has.
@@ -208,14 +223,19 @@ func (l laned) settleImages(ctx context.Context, w *wishes, runtime container.Ru
 	r.OptBatch = optBatch(w)
 	if r.Images == steps.NGC {
 		err := settleNGC(ctx, w, runtime, memo, info, l.host, &r)
+		r.doubtUnused(w)
 		return r, err
 	}
-	if w.release != "" {
-		r.Doubts = append(r.Doubts, "--release "+w.release+" is of NVIDIA's images, and the local ones are used: --images ngc takes them")
-	}
+	r.doubtUnused(w)
 	var err error
 	r.BaseImage, err = pickBase(ctx, runtime, w.baseImage)
 	return r, err
+}
+
+// doubtUnused warns of flags that the run has no use for.
+func (r *resolved) doubtUnused(w *wishes) {
+	warnings, _ := w.situation(r.Lane, r.Images).of(w.stepsOf(r.Options)).unused() // what must not be dropped was refused with the lane
+	r.Doubts = append(r.Doubts, warnings...)
 }
 
 // imageSource is the one that was asked for, or the usual one of a lane.

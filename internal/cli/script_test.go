@@ -57,7 +57,7 @@ func TestScripts(t *testing.T) {
 			} {
 				env.Setenv(name, value)
 			}
-			return os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o700)
+			return errors.Join(os.Mkdir(filepath.Join(env.WorkDir, "home"), 0o700), makeLabels(env.WorkDir))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exitcode":   exitcode,
@@ -74,6 +74,13 @@ func TestScripts(t *testing.T) {
 			"occupy":     occupy,
 			"triton":     startTriton,
 			"pty":        inTerminal,
+			"stdoutto":   stdoutTo,
+			"fifo":       makeFIFO,
+			"sparse":     makeSparse,
+			"frompipe":   fromPipe,
+			"interrupt":  interrupt,
+			"records":    showRecords,
+			"serverfile": changeServerFile,
 			"isjson":     isJSON,
 			"entries":    showEntries,
 			"logpath":    logPath,
@@ -335,6 +342,162 @@ func inTerminal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// stdoutTo runs a command whose stdout is on a full disk, or a pipe that nobody reads.
+func stdoutTo(ts *testscript.TestScript, neg bool, args []string) {
+	const usage = "stdoutto full|nobody N command [args...]"
+	arguments(ts, neg, args, 3, anyNumber, usage)
+	want, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	cmd := terminalCommand(ts, args[2:])
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	var to *os.File
+	switch args[0] {
+	case "full":
+		to, err = os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		ts.Check(err)
+	case "nobody":
+		var from *os.File
+		from, to, err = os.Pipe()
+		ts.Check(errors.Join(err, from.Close()))
+	default:
+		ts.Fatalf("usage: %s", usage)
+	}
+	cmd.Stdout = to
+	runErr := cmd.Run()
+	ts.Check(to.Close())
+	_ = ts.Stdout()
+	_, _ = ts.Stderr().Write(stderr.Bytes())
+	if got := codeOf(ts, runErr); got != want {
+		ts.Fatalf("it ended with %d, not %d:\n%s", got, want, stderr.String())
+	}
+}
+
+// makeFIFO makes a named pipe.
+func makeFIFO(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 1, "fifo NAME")
+	ts.Check(syscall.Mkfifo(ts.MkAbs(args[0]), 0o600))
+}
+
+// makeSparse makes a file of 1 TiB that takes no room.
+func makeSparse(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 1, "sparse NAME")
+	ts.Check(errors.Join(os.WriteFile(ts.MkAbs(args[0]), nil, 0o600), os.Truncate(ts.MkAbs(args[0]), 1<<40)))
+}
+
+// fromPipe runs a command to which a shell gives a file through a pipe, as in `command <(cat FILE)`.
+func fromPipe(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 3, anyNumber, "frompipe N FILE command [args...], where /dev/fd/3 is the pipe")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	data, err := os.ReadFile(ts.MkAbs(args[1]))
+	ts.Check(err)
+	from, to, err := os.Pipe()
+	ts.Check(err)
+	go func() {
+		_, _ = to.Write(data) // the command may end before it has read all
+		_ = to.Close()
+	}()
+	cmd := terminalCommand(ts, args[2:])
+	cmd.ExtraFiles = []*os.File{from}
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	runErr := cmd.Run()
+	ts.Check(from.Close())
+	_, _ = ts.Stdout().Write(stdout.Bytes())
+	_, _ = ts.Stderr().Write(stderr.Bytes())
+	if got := codeOf(ts, runErr); got != want {
+		ts.Fatalf("it ended with %d, not %d:\n%s", got, want, stderr.String())
+	}
+}
+
+// interrupt runs a command that reads a named pipe, which nobody fills, and asks it to end once it does.
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 3, anyNumber, "interrupt N FIFO command [args...]")
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	cmd := terminalCommand(ts, args[2:])
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	ts.Check(cmd.Start())
+	deadline := time.Now().Add(30 * time.Second)
+	fd := -1
+	for tick := time.NewTicker(5 * time.Millisecond); fd < 0; <-tick.C {
+		fd, err = syscall.Open(ts.MkAbs(args[1]), syscall.O_WRONLY|syscall.O_NONBLOCK, 0) // ENXIO until somebody reads
+		if time.Now().After(deadline) {
+			_ = cmd.Process.Kill()
+			ts.Fatalf("nobody reads %s: %v", args[1], err)
+		}
+	}
+	asked := time.Now()
+	ts.Check(cmd.Process.Signal(syscall.SIGTERM))
+	runErr := cmd.Wait()
+	ts.Check(syscall.Close(fd))
+	_, _ = ts.Stdout().Write(stdout.Bytes())
+	_, _ = ts.Stderr().Write(stderr.Bytes())
+	if took := time.Since(asked); took > 5*time.Second {
+		ts.Fatalf("it ended %s after SIGTERM", took)
+	}
+	if got := codeOf(ts, runErr); got != want {
+		ts.Fatalf("it ended with %d, not %d:\n%s", got, want, stderr.String())
+	}
+}
+
+// showRecords prints a line for each record of classify in the last stdout: the picture, and its class or its error.
+func showRecords(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "records")
+	var records []classified
+	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &records); err != nil {
+		ts.Fatalf("stdout holds no records: %v", err)
+	}
+	_ = ts.Stdout()
+	for _, r := range records {
+		if r.Error != "" {
+			_, text, found := strings.Cut(r.Error, r.Image+": ")
+			if !found {
+				text = r.Error
+			}
+			fmt.Fprintf(ts.Stdout(), "%s %s: %s\n", filepath.Base(r.Image), r.ErrorClass, text)
+			continue
+		}
+		fmt.Fprintf(ts.Stdout(), "%s %s\n", filepath.Base(r.Image), r.Classes[0].Label)
+	}
+}
+
+// changeServerFile sets fields of the workspace's server file.
+func changeServerFile(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, anyNumber, "serverfile NAME=VALUE...")
+	workspace := ts.MkAbs(".dalirun")
+	text := ts.ReadFile(owner.ServerPath(workspace))
+	var fields map[string]any
+	ts.Check(json.Unmarshal([]byte(text), &fields))
+	for _, a := range args {
+		name, value, _ := strings.Cut(a, "=")
+		fields[name] = value
+	}
+	changed, err := json.Marshal(fields)
+	ts.Check(err)
+	ts.Check(os.WriteFile(owner.ServerPath(workspace), changed, 0o600))
+}
+
+// makeLabels makes files of labels: one for each class, one that a person edited, and one with a label too many.
+func makeLabels(dir string) error {
+	var whole, edited strings.Builder
+	for i := range classes {
+		fmt.Fprintf(&whole, "mine %d\n", i)
+		line := "twice"
+		if i == 13 {
+			line = ""
+		}
+		edited.WriteString(line + "\r\n")
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "thousand.txt"), []byte(whole.String()), 0o600),
+		os.WriteFile(filepath.Join(dir, "edited.txt"), []byte("\ufeff"+edited.String()+"\r\n\r\n"), 0o600),
+		os.WriteFile(filepath.Join(dir, "long.txt"), []byte(whole.String()+"one more\n"), 0o600),
+	)
+}
+
 func terminalCommand(ts *testscript.TestScript, args []string) *exec.Cmd {
 	path := filepath.Join(ts.Getenv("PATH"), args[0])
 	cmd := exec.CommandContext(of(ts).tb.Context(), path, args[1:]...)
@@ -373,15 +536,17 @@ func runInTerminal(cmd *exec.Cmd, stdout io.Writer) (screen []byte, err error) {
 	return screen, errors.Join(readErr, cmd.Wait())
 }
 
-// showEntries prints the steps whose results the cache holds, a line each.
+// showEntries prints the manifests of the results that the cache holds, a line each, those that count no longer too.
 func showEntries(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, 0, "entries")
 	_ = ts.Stdout()
 	cache := filepath.Join(ts.Getenv("XDG_CACHE_HOME"), "dalirun")
-	manifests, err := filepath.Glob(filepath.Join(cache, "entries", "*", "*", "manifest.json"))
-	ts.Check(err)
-	for _, name := range manifests {
-		fmt.Fprintln(ts.Stdout(), ts.ReadFile(name))
+	for _, pattern := range []string{"manifest.json", "retired.json"} {
+		manifests, err := filepath.Glob(filepath.Join(cache, "entries", "*", "*", pattern))
+		ts.Check(err)
+		for _, name := range manifests {
+			fmt.Fprintln(ts.Stdout(), ts.ReadFile(name))
+		}
 	}
 }
 

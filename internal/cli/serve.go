@@ -63,15 +63,15 @@ func (x *session) serve(ctx context.Context, detach bool, format string) error {
 	x.options.Drain, x.options.Detach = true, detach
 	m := x.machine()
 	var server owner.ServerFile
-	m.Ready = func(_ context.Context, ready steps.Server) error {
+	m.Ready = func(ctx context.Context, ready steps.Server) error {
 		server = x.serverFile(ready)
 		if !detach {
+			if err := owner.NoteServer(x.wishes.workspace, server); err != nil {
+				x.warn(err.Error())
+			}
 			return nil
 		}
-		if err := x.pin(ready.Repository); err != nil {
-			return err
-		}
-		return owner.WriteServer(x.wishes.workspace, server)
+		return x.store.Pin(ctx, ready.Repository, x.wishes.workspace, func() error { return owner.WriteServer(x.wishes.workspace, server) })
 	}
 	list := steps.For(x.options.Options, m, steps.IDServe)
 	return x.runner(func(ctx context.Context, _ pipeline.Values) error {
@@ -99,15 +99,6 @@ func showServer(w io.Writer, s owner.ServerFile, format string) error {
 	}
 	_, err := fmt.Fprintf(w, "ready: grpc %s · http %s · metrics %s\n", s.GRPC, s.HTTP, s.Metrics)
 	return err
-}
-
-// pin keeps the model repository in the cache while the server is there.
-func (x *session) pin(repository string) error {
-	fp, ok := x.store.Fingerprint(repository)
-	if !ok {
-		return fmt.Errorf("keep %s: it is not in the cache", repository)
-	}
-	return x.store.Pin(fp, x.wishes.workspace)
 }
 
 // only makes this process the workspace's one that serves, and finds a server that another one left.
@@ -141,7 +132,7 @@ func (x *session) only(ctx context.Context) (*flock.Flock, error) {
 		return nil, errors.Join(err, alone.Unlock())
 	}
 	x.warn("the server " + server.Name + " is gone: it is forgotten")
-	return alone, errors.Join(x.runtime.Remove(ctx, server.Container), owner.RemoveServer(x.wishes.workspace), x.store.Unpin(x.wishes.workspace))
+	return alone, errors.Join(x.runtime.Remove(ctx, server.Container), owner.RemoveServer(x.wishes.workspace))
 }
 
 // serveLock is held by the process that serves a workspace.

@@ -79,6 +79,9 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	if err := w.check(); err != nil {
 		return nil, err
 	}
+	if err := w.readPicture(ctx, a.input()); err != nil {
+		return nil, err
+	}
 	x = &session{app: a, wishes: w, runID: newRunID(time.Now()), json: s.progress.value == string(ui.JSON)}
 	if x.me, err = owner.Here(time.Now()); err != nil {
 		return nil, err
@@ -90,11 +93,14 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	if err != nil {
 		return nil, err
 	}
-	if x.store, err = store.Open(w.cache); err != nil {
+	if x.store, err = w.open(); err != nil {
 		return nil, err
 	}
 	if x.options, err = a.resolveRun(ctx, w, x.runtime, x.store, info); err != nil {
 		return nil, err
+	}
+	if w.doubt != "" {
+		x.options.Doubts = append(x.options.Doubts, w.doubt)
 	}
 	x.renderer, err = ui.New(ui.Mode(s.progress.value), a.Stderr, ui.Options{Terminal: a.terminal(), Verbose: s.verbose, Follow: s.follow, Location: time.Local}) //nolint:gosmopolitan // a person reads the times
 	if err != nil {
@@ -112,6 +118,9 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 	}
 	if err := os.MkdirAll(w.workspace, 0o755); err != nil { //nolint:gosec // a folder of the user's project
 		return nil, errors.Join(pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace", "make the workspace: %w", err), x.close())
+	}
+	if err := w.checkWorkspace(); err != nil { // somebody may have made it just before
+		return nil, errors.Join(err, x.close())
 	}
 	if x.lock, err = owner.Acquire(w.workspace, x.runID); err != nil {
 		return nil, errors.Join(err, x.close())
@@ -153,13 +162,13 @@ func (x *session) sweep(ctx context.Context) {
 		x.warn("removed container " + s.Name + ": " + s.Reason)
 	}
 	if err == nil {
-		err = x.store.Sweep(ctx) // after the containers, which may still write
+		err = x.store.Unpin(ctx, needed)
+	}
+	if err == nil {
+		err = x.store.Sweep(ctx) // after the containers, which may still write, and after the pins
 	}
 	if err == nil {
 		err = dropRuns(x.wishes.workspace, keptRuns)
-	}
-	if err == nil {
-		err = unpinGone(ctx, x.store)
 	}
 	if err != nil && ctx.Err() == nil {
 		x.warn(err.Error())

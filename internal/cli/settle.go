@@ -42,13 +42,8 @@ func (w *wishes) checkReferences() error {
 			return usagef("as in registry.example/team/image:tag", "%s: %q is no image of a registry: %w", r.flag, r.ref, err)
 		}
 	}
-	if w.namesImages() && w.images.value == string(steps.Local) {
-		return usagef("use --images ngc", "--exporter-image and --server-image replace NVIDIA's images, and --images local builds its own")
-	}
 	return nil
 }
-
-func (w *wishes) namesImages() bool { return w.exporterImage != "" || w.serverImage != "" }
 
 // settleNGC finds out what both images hold, before anything is pulled, and refuses a run that they cannot make. The release is that which was
 // asked for, that of a server image that was named, or the newest that this host can run.

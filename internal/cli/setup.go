@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -55,17 +54,20 @@ repository out. What was made before and still holds is reused. It prints where 
 	return cmd
 }
 
-// link names the model repository in the workspace, by one rename out of the run's folder.
-func (x *session) link(_ context.Context, values pipeline.Values) error {
-	next := filepath.Join(x.lock.Dir(), repositoryLink)
+// link names the model repository in the workspace, by one rename out of the run's folder, and keeps it in the cache for as long as it does.
+func (x *session) link(ctx context.Context, values pipeline.Values) error {
+	link := filepath.Join(x.wishes.workspace, repositoryLink)
 	for _, v := range values {
-		if err := os.Symlink(v.Path, next); err != nil {
+		err := x.store.Pin(ctx, v.Path, x.wishes.workspace, func() error {
+			next := filepath.Join(x.lock.Dir(), repositoryLink)
+			if err := os.Symlink(v.Path, next); err != nil {
+				return err
+			}
+			return os.Rename(next, link)
+		})
+		if err != nil {
 			return err
 		}
-	}
-	link := filepath.Join(x.wishes.workspace, repositoryLink)
-	if err := os.Rename(next, link); err != nil {
-		return err
 	}
 	x.sink.Emit(pipeline.Event{
 		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: pipeline.Result{Name: report.ResultRepository, Value: link},
@@ -100,10 +102,4 @@ func (x *session) result(err error, s shown, text func(io.Writer) error) error {
 		write = text(x.app.Stdout)
 	}
 	return x.finish(errors.Join(err, write))
-}
-
-func writeJSON(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	return e.Encode(v)
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,7 +11,9 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/report"
 )
 
 // A signal while a container works ends the run with its own code, and leaves no container and no result behind.
@@ -96,4 +99,53 @@ func (w *watcher) Write(p []byte) (int, error) {
 		w.once.Do(func() { close(w.seen) })
 	}
 	return n, err
+}
+
+// A run that a signal ends leaves one whole JSON object on stdout.
+func TestSignalJSON(t *testing.T) {
+	t.Parallel()
+	for _, command := range []string{"setup", "e2e"} {
+		w, _ := worlds(t, "stocked")
+		w.hangs, w.begun = "export_onnx.py", make(chan struct{})
+		engine := dockertest.New(t, w.fake())
+		dir := t.TempDir()
+		ctx, cancel := stopped(t.Context(), w.begun, syscall.SIGTERM)
+		defer cancel()
+		var stdout, stderr bytes.Buffer
+		app := appIn(map[string]string{"DOCKER_HOST": engine.Host(), "HOME": dir}, &stdout, &stderr)
+		got := app.Run(ctx, []string{command, "--accel", "cpu", "--weights", "random:0", "--format", "json", "--workspace", filepath.Join(dir, "w")})
+		var r report.Report
+		if err := json.Unmarshal(stdout.Bytes(), &r); err != nil || got != ExitSIGTERM || r.Verdict != report.Cancelled {
+			t.Errorf("%s: %d, %v\n%s%s", command, got, err, stdout.String(), stderr.String())
+		}
+	}
+}
+
+// What others wrote into a container's labels makes no lines and no escapes in what is listed.
+func TestListedLabels(t *testing.T) {
+	t.Parallel()
+	w, _ := worlds(t, "cold")
+	engine := dockertest.New(t, w.fake())
+	engine.Leave(container.Summary{Name: "evil", Running: true, Labels: container.Labels{
+		container.LabelRun: "r1\n" + evil, container.LabelHost: "other\n" + evil, container.LabelWorkspace: "/w\nfake  serve  running\t" + evil,
+		container.LabelStep: "serve\n" + evil, container.LabelRole: string(container.RoleBatch), container.LabelExpires: "2020-01-01T00:00:00Z",
+	}})
+	env := map[string]string{"DOCKER_HOST": engine.Host(), "HOME": t.TempDir()}
+	for _, c := range []struct {
+		args  []string
+		lines int
+	}{{[]string{"ps"}, 2}, {[]string{"gc", "--dry-run", "--foreign"}, 1}} {
+		var stdout, stderr bytes.Buffer
+		code := appIn(env, &stdout, &stderr).Run(t.Context(), c.args)
+		isHarmless(t, "stdout", stdout.String())
+		if lines := strings.Count(stdout.String(), "\n"); code != ExitOK || lines != c.lines {
+			t.Errorf("%q: it ended with %d after %d lines, not %d:\n%s%s", c.args, code, lines, c.lines, stdout.String(), stderr.String())
+		}
+		stdout.Reset()
+		appIn(env, &stdout, &stderr).Run(t.Context(), append(c.args, "--format", "json"))
+		isHarmless(t, "JSON", stdout.String())
+		if !json.Valid(stdout.Bytes()) {
+			t.Errorf("%q: no JSON:\n%s", c.args, stdout.String())
+		}
+	}
 }

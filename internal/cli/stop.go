@@ -10,7 +10,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
-	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -53,15 +53,8 @@ func (a *App) stop(ctx context.Context, p place) error {
 	if err := owner.RemoveServer(p.workspace); err != nil {
 		return err
 	}
-	cache, err := store.Open(p.cache)
-	if err != nil {
-		return err
-	}
-	if err := cache.Unpin(p.workspace); err != nil {
-		return err
-	}
 	if len(servers) == 0 {
-		fmt.Fprintln(a.Stderr, "no server runs in", p.workspace)
+		fmt.Fprintln(a.Stderr, "no server runs in", printable.Name(p.workspace))
 	}
 	return nil
 }
@@ -95,16 +88,16 @@ func serversOf(ctx context.Context, runtime container.Runtime, workspace string)
 	})
 }
 
-// runningServer returns the gRPC address of the workspace's server.
-func runningServer(ctx context.Context, runtime container.Runtime, workspace string) (string, error) {
+// runningServer returns the workspace's server and its gRPC address.
+func runningServer(ctx context.Context, runtime container.Runtime, workspace string) (server container.Summary, grpc string, err error) {
 	servers, err := serversOf(ctx, runtime, workspace)
 	if err != nil {
-		return "", err
+		return container.Summary{}, "", err
 	}
 	for _, s := range servers {
 		if addr, ok := s.Ports[steps.PortGRPC]; ok && s.Running {
-			return addr.String(), nil
+			return s, addr.String(), nil
 		}
 	}
-	return "", pipeline.Faultf(pipeline.NotReady, "start one with `dalirun serve`, or name one with --url HOST:PORT", "no server runs in %s", workspace)
+	return container.Summary{}, "", pipeline.Faultf(pipeline.NotReady, "start one with `dalirun serve`, or name one with --url HOST:PORT", "no server runs in %s", workspace)
 }

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"path/filepath"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
@@ -117,25 +115,15 @@ func deadContainers(ctx context.Context, runtime container.Runtime, me owner.Ide
 // ownLabels are on everything that dalirun makes.
 func ownLabels() container.Labels { return container.Labels{container.LabelRun: ""} }
 
-// unpinGone gives up what workspaces without a server had pinned. One that is being served may be about to name its server.
-func unpinGone(ctx context.Context, s *store.Store) error {
-	pins, err := s.Pins(ctx)
+// needed says whether a workspace still needs an entry that it pinned: setup's link leads there, or its server, which may be of an earlier
+// run, serves from there. Where its server file cannot be read, nobody knows.
+func needed(p store.Pin) bool {
+	if p.Holds(filepath.Join(p.Name, repositoryLink)) {
+		return true
+	}
+	server, err := owner.ReadServer(p.Name)
 	if err != nil {
-		return err
+		return !errors.Is(err, owner.ErrNoServer)
 	}
-	for _, pin := range pins {
-		if _, err := os.Stat(owner.ServerPath(pin.Name)); !errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		alone := flock.New(serveLock(pin.Name))
-		if _, err := os.Stat(pin.Name); err == nil {
-			if free, err := alone.TryLock(); err != nil || !free {
-				continue
-			}
-		}
-		if err := errors.Join(s.Unpin(pin.Name), alone.Unlock()); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.Holds(server.Repository)
 }

@@ -26,7 +26,7 @@ func (x *session) resolveWeights(ctx context.Context) {
 	if auto {
 		err := pretrained(ctx, x.store, remembered(x.store))
 		if err == nil {
-			x.options.Weights = steps.WeightsSource{Kind: steps.Pretrained}
+			x.options.Weights = steps.TorchvisionWeights()
 			return
 		}
 		x.warn(fmt.Sprintf("the pretrained weights cannot be had: %v", err))
@@ -39,7 +39,7 @@ func (x *session) resolveWeights(ctx context.Context) {
 
 // pretrained returns nil if the pretrained weights are in the cache, or reach says that they can be fetched.
 func pretrained(ctx context.Context, cache *store.Store, reach func(context.Context) error) error {
-	plan, err := (&pipeline.Runner{Store: cache}).Plan(ctx, []pipeline.Step{steps.NewPretrainedWeights(fetcher{})})
+	plan, err := (&pipeline.Runner{Store: cache}).Plan(ctx, []pipeline.Step{steps.NewPretrainedWeights(fetcher{}, steps.TorchvisionWeights().Remote)})
 	if err == nil && plan[0].Verdict.Kind == pipeline.WillReuse {
 		return nil
 	}
@@ -48,7 +48,7 @@ func pretrained(ctx context.Context, cache *store.Store, reach func(context.Cont
 
 // reachable asks the host of the pretrained weights.
 func reachable(ctx context.Context) error {
-	return fetcher{}.reachable(ctx, steps.PretrainedURL, reachWithin)
+	return fetcher{}.reachable(ctx, steps.TorchvisionWeights().Remote.URL, reachWithin)
 }
 
 // remembered is reachable that takes a "no" of the last minutes for an answer, so that a run without the network does

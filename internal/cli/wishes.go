@@ -1,15 +1,16 @@
 package cli
 
 import (
-	"io"
-	"os"
+	"context"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
-	"github.com/dalirun/dalirun/internal/picture"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -24,14 +25,17 @@ const (
 type place struct {
 	workspace string
 	cache     string
+	usual     string // the cache, where nobody names one
+	doubt     string // of the cache
 }
 
 func (p *place) flags(a *App, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.workspace, "workspace", ".dalirun", "folder of this project's runs, logs and server")
-	cmd.Flags().StringVar(&p.cache, "cache-dir", a.cacheDir(), "folder of what steps made, shared by all workspaces")
+	p.usual = a.cacheDir()
+	cmd.Flags().StringVar(&p.cache, "cache-dir", p.usual, "folder of what steps made, shared by all workspaces")
 }
 
-// resolve makes the folders absolute.
+// resolve makes the folders absolute, and refuses those that another user of the host could alter.
 func (p *place) resolve() error {
 	for _, dir := range []*string{&p.workspace, &p.cache} {
 		abs, err := filepath.Abs(*dir)
@@ -39,6 +43,16 @@ func (p *place) resolve() error {
 			return usagef("", "find the folder %s: %w", *dir, err)
 		}
 		*dir = abs
+	}
+	if err := p.checkWorkspace(); err != nil {
+		return err
+	}
+	return p.settleCache()
+}
+
+func (p *place) checkWorkspace() error {
+	if err := host.CheckOwn(p.workspace, writable); err != nil {
+		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --workspace", "the workspace %s is not safe: %w", p.workspace, err)
 	}
 	return nil
 }
@@ -57,8 +71,10 @@ type wishes struct {
 	http, grpc, metrics      *number
 	readyTimeout             time.Duration
 	force                    []string
-	read                     steps.Picture // what image names, once it was read
-	serves                   bool          // the run starts a server, which one on another host cannot: what the command is, not a flag
+	verify                   steps.Picture // what --image names, once it is read
+	command                  string        // that these are wishes of
+	set                      *pflag.FlagSet
+	serves                   bool // the run starts a server, which one on another host cannot: what the command is, not a flag
 }
 
 func (w *wishes) flags(a *App, cmd *cobra.Command) {
@@ -69,6 +85,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	w.optBatch, w.maxBatch = &number{0, 0, 256}, &number{256, 1, 256}
 	w.http, w.grpc, w.metrics = &number{0, 0, 65535}, &number{0, 0, 65535}, &number{0, 0, 65535}
 	f := cmd.Flags()
+	w.command, w.set = cmd.Name(), f
 	f.Var(w.accel, "accel", "hardware of the whole run; auto is the GPU if there is one")
 	f.BoolVar(&w.requireGPU, "require-gpu", false, "fail rather than run without a GPU")
 	f.Var(w.images, "images", "NVIDIA's images, or small ones built here; auto is ngc on the gpu lane, local on the cpu lane")
@@ -91,41 +108,19 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringSliceVar(&w.force, "force", nil, "steps to run again although their results are stored; \"all\" is every one")
 }
 
-// picture reads and checks the picture to verify with, once.
-func (w *wishes) picture() (steps.Picture, error) {
+// readPicture reads and checks the picture to verify with.
+func (w *wishes) readPicture(ctx context.Context, in *input) (err error) {
 	if w.image == "" {
-		return steps.Sample()
+		w.verify, err = steps.Sample()
+		return err
 	}
-	if w.read.Data != nil {
-		return w.read, nil
-	}
-	read, info, err := readPicture(w.image)
+	read, info, err := in.picture(ctx, w.image)
 	if err == nil && info.Unverifiable != "" {
-		err = usagef("verify with another picture; `dalirun classify` sends this one", "%s cannot be verified with: %s", w.image, info.Unverifiable)
+		err = usagef("verify with another picture; `dalirun classify` sends this one", "%s cannot be verified with: %s", read.Name, info.Unverifiable)
 	}
 	if err != nil {
-		return steps.Picture{}, err
+		return err
 	}
-	w.read = read
-	return read, nil
-}
-
-// readPicture reads an encoded picture and refuses what a server should not get to decode.
-func readPicture(name string) (steps.Picture, picture.Info, error) {
-	limits := picture.DefaultLimits()
-	file, err := os.Open(name)
-	if err != nil {
-		return steps.Picture{}, picture.Info{}, usagef("", "read the picture: %w", err)
-	}
-	defer file.Close() //nolint:errcheck // only read
-	// One byte more than the limit is enough to see that it is too large; a device can have no end.
-	data, err := io.ReadAll(io.LimitReader(file, limits.MaxBytes+1))
-	if err != nil {
-		return steps.Picture{}, picture.Info{}, usagef("", "read the picture: %w", err)
-	}
-	info, err := picture.Check(data, limits)
-	if err != nil {
-		return steps.Picture{}, picture.Info{}, usagef("", "%s: %w", name, err)
-	}
-	return steps.Picture{Name: name, Data: data}, info, nil
+	w.verify = read
+	return nil
 }

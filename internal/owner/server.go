@@ -34,6 +34,7 @@ type ServerFile struct {
 	Repository string    `json:"repository,omitempty"` // the folder in the cache that it serves
 	Models     []string  `json:"models"`
 	Started    time.Time `json:"started"`
+	Command    []string  `json:"command,omitempty"` // arguments of dalirun that start it again, from any folder
 }
 
 // LabelsMeanNothing says whether the classes that the server names have nothing to do with a picture: its weights are seeded.
@@ -52,12 +53,34 @@ func WriteServer(workspace string, s ServerFile) (err error) {
 	if err := s.check(); err != nil {
 		return err
 	}
+	return replaceFile(s, filepath.Join(RunDir(workspace, s.Run), "server.json"), ServerPath(workspace))
+}
+
+// NoteServer writes what [WriteServer] writes into the folder of the server's run, for a server that ends with the run:
+// nothing rests on it but what others are told of the server.
+func NoteServer(workspace string, s ServerFile) error {
+	err := s.check()
+	if err == nil {
+		path := notePath(workspace, s.Run)
+		err = replaceFile(s, path+".new", path)
+	}
+	if err != nil {
+		return fmt.Errorf("note the server: %w", err)
+	}
+	return nil
+}
+
+func notePath(workspace, run string) string {
+	return filepath.Join(RunDir(workspace, run), "served.json")
+}
+
+// replaceFile writes s to temporary, in the folder of its run, and renames that to path. What a kill leaves there is deleted
+// with the run's logs, and no other run writes there.
+func replaceFile(s ServerFile, temporary, path string) error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err
 	}
-	// Beside the run's logs: what a kill leaves there is deleted with them, and no other run writes there.
-	temporary := filepath.Join(RunDir(workspace, s.Run), "server.json")
 	if err := os.MkdirAll(filepath.Dir(temporary), 0o700); err != nil {
 		return err
 	}
@@ -67,17 +90,34 @@ func WriteServer(workspace string, s ServerFile) (err error) {
 	}
 	_, err = f.Write(append(data, '\n'))
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(temporary, ServerPath(workspace))
+		err = os.Rename(temporary, path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(temporary))
 	}
-	return fsync.Dir(workspace)
+	return fsync.Dir(filepath.Dir(path))
+}
+
+// ServerOf returns what is known of the server that a run of a workspace started: the server file if it is that server's,
+// else what [NoteServer] noted; or [ErrNoServer], as of one that is not ready yet.
+func ServerOf(workspace, run string) (ServerFile, error) {
+	if !isRunID(run) {
+		return ServerFile{}, ErrNoServer
+	}
+	s, err := ReadServer(workspace)
+	if err == nil && s.Run == run {
+		return s, nil
+	}
+	if err != nil && !errors.Is(err, ErrNoServer) {
+		return ServerFile{}, err
+	}
+	return readServer(notePath(workspace, run))
 }
 
 // ReadServer returns the server file of a workspace, or [ErrNoServer].
-func ReadServer(workspace string) (ServerFile, error) {
-	path := ServerPath(workspace)
+func ReadServer(workspace string) (ServerFile, error) { return readServer(ServerPath(workspace)) }
+
+func readServer(path string) (ServerFile, error) {
 	info, err := os.Lstat(path)
 	if err == nil && !info.Mode().IsRegular() {
 		err = fmt.Errorf("%s is not a file", path) // and may be one whose opening never ends

@@ -25,6 +25,11 @@ func TestDocumentedReleases(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, mark := range []string{"`?`\nmarks a figure that no source confirms; it never decides alone.", "`*` marks one that no page of NVIDIA's about the server image has, but others"} {
+		if !bytes.Contains(text, []byte(mark)) {
+			t.Errorf("%s does not say %q", page, mark)
+		}
+	}
 	got := text
 	for name, table := range map[string]string{"fits": fits(), "releases": releases()} {
 		if got, err = replaceSection(got, name, table); err != nil {
@@ -114,12 +119,16 @@ func row(cells ...string) string {
 	return out.String() + "|\n"
 }
 
-// doubtful marks a figure that no source confirms.
+// doubtful marks a figure that no source confirms, or only others.
 func doubtful(r release.Release, figure release.Figures, text string) string {
-	if text != "" && r.Unconfirmed.Has(figure) {
+	switch {
+	case text != "" && r.Unconfirmed.Has(figure):
 		return text + " ?"
+	case text != "" && r.Indirect.Has(figure):
+		return text + " *"
+	default:
+		return text
 	}
-	return text
 }
 
 func major(version string) string {

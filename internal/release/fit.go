@@ -39,7 +39,7 @@ type Reason struct {
 	Text string // a sentence without a full stop: what the release needs, what the host has
 }
 
-// Newest returns the newest release that fits the host and whose TensorRT and Triton a source confirms, and for each newer one the reasons why it
+// Newest returns the newest release that fits the host and whose TensorRT and Triton a source confirms, be it an indirect one, and for each newer one the reasons why it
 // was not taken, newest first: how trtexec is spoken to follows from TensorRT, and the image cannot always be asked. If nothing fits, the
 // release is zero and the reasons are those of all.
 func Newest(h Host) (Release, []Reason) {
@@ -91,7 +91,7 @@ func (r Release) Check(h Host) []Reason {
 	}
 	if slices.ContainsFunc(h.Compute, func(c string) bool { return known(c).IsZero() }) {
 		reasons = append(reasons, Reason{
-			r.Tag, ComputeUnknown, fmt.Sprintf("it needs compute capability %s or higher, and that of the GPU is not known", r.MinCompute),
+			r.Tag, ComputeUnknown, fmt.Sprintf("it needs compute capability %s or higher, and that of the GPU is not known", r.Said(MinCompute)),
 		})
 	}
 	return reasons
@@ -129,7 +129,7 @@ func exclusions(rows []Release, i int, h Host) []Reason {
 
 	driver := judge(rows, i, CUDA, func(o Release) bool { return o.runsOnDriver(h) })
 	add(driver, DriverTooOld, "CUDA",
-		fmt.Sprintf("its CUDA%s needs driver %d or newer, and the host has %s", shown(r.CUDA), r.MinDriver, h.Driver))
+		fmt.Sprintf("its CUDA%s needs driver %d or newer, and the host has %s", spaced(r.Said(CUDA)), r.MinDriver, h.Driver))
 
 	lowest, ok := h.lowestCompute()
 	if !ok {
@@ -137,7 +137,7 @@ func exclusions(rows []Release, i int, h Host) []Reason {
 	}
 	compute := judge(rows, i, MinCompute, func(o Release) bool { return lowest.Compare(known(o.MinCompute)) >= 0 })
 	add(compute, ComputeTooLow, "minimum compute capability",
-		fmt.Sprintf("it needs compute capability %s or higher, and the host has a GPU of %s", r.MinCompute, lowest))
+		fmt.Sprintf("it needs compute capability %s or higher, and the host has a GPU of %s", r.Said(MinCompute), lowest))
 	return reasons
 }
 
@@ -153,15 +153,15 @@ func (h Host) tooNewFor(r Release) string {
 			with  Version
 		}{{9, Version{Major: 11, Minor: 8}}, {10, Version{Major: 12, Minor: 8}}} {
 			if gpu.Major >= came.major && !cuda.IsZero() && cuda.Compare(came.with) < 0 {
-				return fmt.Sprintf("its CUDA %s is older than GPUs of compute capability %s, which came with CUDA %s: no engine may build", r.CUDA, gpu, came.with)
+				return fmt.Sprintf("its CUDA %s is older than GPUs of compute capability %s, which came with CUDA %s: no engine may build", r.Said(CUDA), gpu, came.with)
 			}
 		}
 	}
 	return ""
 }
 
-// shown is a version with a space before it; nothing if it is not known.
-func shown(version string) string {
+// spaced is a version with a space before it; nothing if it is not known.
+func spaced(version string) string {
 	if version == "" {
 		return ""
 	}

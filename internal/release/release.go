@@ -2,10 +2,10 @@
 // TensorRT is spoken to, and which release fits a host.
 //
 // The figures come from NVIDIA's release notes, from the release branches of Triton's repositories (build.py,
-// compatibility.md, DALI_VERSION) and from the layer histories of images; none was measured here. A figure that none of these
-// confirms is marked in [Release.Unconfirmed]. It never decides alone: [Newest] then asks the nearest releases before and
-// after whose figure is confirmed. What an image's own environment says replaces a figure of the table, see
-// [Release.WithEnv].
+// compatibility.md, DALI_VERSION) and from the layer histories of images; none was measured here. A figure that only others have is
+// marked in [Release.Indirect], and one that none of these confirms in [Release.Unconfirmed]. The latter never decides alone: [Newest] then
+// asks the nearest releases before and after whose figure is confirmed. What an image's own environment says replaces a figure of the
+// table, see [Release.WithEnv].
 package release
 
 import (
@@ -60,8 +60,12 @@ type Release struct {
 	DALI     string // of the server's DALI backend
 	ORT      string // ONNX Runtime of the server
 
-	// Unconfirmed is the set of figures that no source confirms.
+	// Unconfirmed is the set of figures that no source confirms. CUDA and MinCompute are in it where they are not known: what they demand
+	// cannot be met for sure then.
 	Unconfirmed Figures
+	// Indirect is the set of figures that no page of NVIDIA's about the server image has, but others: projects that use the image, or pages
+	// about another image of the release. They count as confirmed, and are told with that.
+	Indirect Figures
 
 	// MinDriver is the driver branch (570 for 570.124.06) under which no GPU runs this release by itself. CUDA's minor version
 	// compatibility sets it: 470 for CUDA 11, 525 for CUDA 12, 580 for CUDA 13 (DALI's installation guide has ≥ 525.60 and ≥ 580).
@@ -81,6 +85,28 @@ type Release struct {
 	DALIPython string
 	// DALIInterpreter is the Python in the image of DALIIn that can import nvidia.dali.
 	DALIInterpreter string
+}
+
+// Said is a figure as a sentence may say it: with a word on its source where that is weak. It is empty for one that is not known, and
+// for those that are no version.
+func (r Release) Said(figure Figures) string {
+	value := map[Figures]string{Triton: r.Triton, TensorRT: r.TensorRT, CUDA: r.CUDA, DALI: r.DALI, MinCompute: r.MinCompute}[figure]
+	switch {
+	case value == "":
+		return ""
+	case r.Unconfirmed.Has(figure):
+		return value + " (not confirmed)"
+	case r.Indirect.Has(figure):
+		return value + " (not by NVIDIA's pages on the image)"
+	default:
+		return value
+	}
+}
+
+// settle takes a figure for what an image says of itself.
+func (r *Release) settle(figure Figures) {
+	r.Unconfirmed &^= figure
+	r.Indirect &^= figure
 }
 
 // TensorRTVersion is TensorRT as a version; zero if it is not known.
@@ -123,15 +149,15 @@ func (r Release) WithEnv(env map[string]string) Release {
 		switch name {
 		case "TRT_VERSION":
 			r.TensorRT = value
-			r.Unconfirmed &^= TensorRT
+			r.settle(TensorRT)
 		case "CUDA_VERSION":
 			r = r.withCUDA(value)
 		case "DALI_VERSION":
 			r.DALI = value
-			r.Unconfirmed &^= DALI
+			r.settle(DALI)
 		case "TRITON_SERVER_VERSION":
 			r.Triton = value
-			r.Unconfirmed &^= Triton
+			r.settle(Triton)
 		}
 	}
 	return r
@@ -145,7 +171,7 @@ func (r Release) withCUDA(cuda string) Release {
 		r.NotesDriver, r.DataCenterDrivers = 0, nil
 	}
 	r.CUDA, r.MinDriver = cuda, minDriver(is)
-	r.Unconfirmed &^= CUDA
+	r.settle(CUDA)
 	return r
 }
 
@@ -183,6 +209,9 @@ func All() []Release {
 	rows := table()
 	for i, r := range rows {
 		rows[i] = r.complete()
+		if r.CUDA == "" { // it may ask for more, and for no less
+			rows[i].MinDriver = rows[i-1].MinDriver
+		}
 	}
 	return rows
 }

@@ -14,32 +14,132 @@ import (
 func TestTableIsSound(t *testing.T) {
 	t.Parallel()
 	rows := release.All()
-	if rows[0].Tag != "21.07" || rows[len(rows)-1].Tag != "26.10" {
+	if rows[0].Tag != "21.07" || rows[len(rows)-1].Tag != "26.11" {
 		t.Errorf("the table goes from %s to %s", rows[0].Tag, rows[len(rows)-1].Tag)
 	}
 	tag := regexp.MustCompile(`^2[1-9]\.(0[1-9]|1[0-2])$`)
 	before := release.Release{}
+	atLeast := map[string]release.Version{} // the newest of each figure so far
 	for _, r := range rows {
 		if !tag.MatchString(r.Tag) || r.Tag <= before.Tag {
 			t.Errorf("tag %q after %q", r.Tag, before.Tag)
 		}
-		for _, s := range slices.Concat([]string{r.TensorRT, r.CUDA, r.MinCompute}, r.DataCenterDrivers) {
+		for _, s := range slices.Concat([]string{r.MinCompute}, r.DataCenterDrivers) {
 			version(t, s)
 		}
-		for _, s := range []string{r.Triton, r.DALI, r.ORT} {
+		for _, s := range []string{r.TensorRT, r.CUDA, r.Triton, r.DALI, r.ORT} {
 			if s != "" {
 				version(t, s)
+			}
+		}
+		if r.Unconfirmed&r.Indirect != 0 {
+			t.Errorf("%s has figures that are confirmed indirectly and not at all", r.Tag)
+		}
+		for figure, value := range map[release.Figures]string{release.TensorRT: r.TensorRT, release.CUDA: r.CUDA} {
+			if value == "" && !r.Unconfirmed.Has(figure) {
+				t.Errorf("%s lacks a figure, and says it is confirmed", r.Tag)
 			}
 		}
 		if r.MinDriver == 0 || r.EngineIn == "" || r.DALIIn == "" || r.DALIInterpreter == "" {
 			t.Errorf("%s is incomplete: %+v", r.Tag, r)
 		}
-		was := before.TensorRTVersion()
-		if before.Tag != "" && (r.TensorRTVersion().Compare(release.Version{Major: was.Major, Minor: was.Minor}) < 0 || r.MinDriver < before.MinDriver ||
-			version(t, r.CUDA).Major < version(t, before.CUDA).Major || version(t, r.MinCompute).Compare(version(t, before.MinCompute)) < 0) {
-			t.Errorf("%s demands less than %s before it: what is unconfirmed is bounded by its neighbors", r.Tag, before.Tag)
+		// By minor version of TensorRT and major of CUDA; Triton's numbers have no gap.
+		for figure, v := range map[string]release.Version{
+			"TensorRT": {Major: r.TensorRTVersion().Major, Minor: r.TensorRTVersion().Minor}, "CUDA": {Major: known(t, r.CUDA).Major},
+			"driver": {Major: r.MinDriver}, "compute": version(t, r.MinCompute), "Triton": known(t, r.Triton),
+		} {
+			if v.IsZero() {
+				continue
+			}
+			if v.Compare(atLeast[figure]) < 0 {
+				t.Errorf("%s has less %s than one before it: what is unconfirmed is bounded by its neighbors", r.Tag, figure)
+			}
+			atLeast[figure] = v
 		}
 		before = r
+	}
+}
+
+// known is zero for a figure that is not known.
+func known(t *testing.T, text string) release.Version {
+	t.Helper()
+	if text == "" {
+		return release.Version{}
+	}
+	return version(t, text)
+}
+
+// Figures by their sources, each as strong as that is.
+func TestFigures(t *testing.T) {
+	t.Parallel()
+	r4xx, r5xx := []string{"418.40", "440.33", "450.51", "460.27"}, []string{"450.51", "470.57", "510.47", "515.65"}
+	const (
+		weak = " (not by NVIDIA's pages on the image)"
+		none = " (not confirmed)"
+	)
+	tests := []struct {
+		tag, triton, tensorRT, cuda, dali string // as a sentence says them; empty is not asked
+		notesDriver                       int
+		dataCenter                        []string
+	}{
+		// rel_21-09 of Triton and MXNet; Triton by the numbers around it.
+		{tag: "21.09", triton: "2.14" + none, tensorRT: "8.0.3", cuda: "11.4.2", dali: "1.5.0" + weak, notesDriver: 470, dataCenter: r4xx},
+		// MXNet's rel_22-03.
+		{tag: "22.03", tensorRT: "8.2.3", cuda: "11.6.1", dali: "1.11.1" + weak, notesDriver: 470},
+		// MXNet's notes of the month.
+		{tag: "22.05", dali: "1.13.0" + weak, notesDriver: 515},
+		// rel_22-07: "11.7 Update 1 Preview".
+		{tag: "22.07", tensorRT: "8.4.1" + none, cuda: "11.7.1", notesDriver: 515, dataCenter: r5xx[:3]},
+		// rel-22-09.
+		{tag: "22.09", tensorRT: "8.5.0" + none, cuda: "11.8.0", notesDriver: 520, dataCenter: r5xx},
+		// MXNet's notes of the month; DALI_VERSION of the branch has the same.
+		{tag: "22.11", dali: "1.18", notesDriver: 520, dataCenter: r5xx},
+		// rel-23-06.
+		{tag: "23.06", cuda: "12.1.1", notesDriver: 530, dataCenter: append(slices.Clone(r5xx), "525.85", "530.30")},
+		// rel-23-09.
+		{tag: "23.09", cuda: "12.2.1", notesDriver: 535, dataCenter: []string{"450.51", "470.57", "510.47", "525.85", "535.86"}},
+		// DALI_VERSION of the branch; MXNet's image has 1.37.1.
+		{tag: "24.05", dali: "1.36", notesDriver: 545},
+		// rel-24-07, rel-24-10.
+		{tag: "24.07", cuda: "12.5.1", notesDriver: 555, dataCenter: []string{"470.57", "525.85", "535.86", "545.23"}},
+		{tag: "24.10", cuda: "12.6.2", notesDriver: 560, dataCenter: []string{"470.57", "525.85", "535.86", "545.23"}},
+		// docs/introduction/compatibility.md of the server; of 25.02 and 25.06 it has the images with TensorRT-LLM.
+		{tag: "25.01", tensorRT: "10.8.0.43"},
+		{tag: "25.02", tensorRT: "10.8.0.43" + none},
+		{tag: "25.06", tensorRT: "10.11.0.33" + none, cuda: "12.9"},
+		// NVIDIA/Model-Optimizer #1112, of tensorrt:26.02.
+		{tag: "26.02", tensorRT: "10.15.1" + weak},
+		// Engines of projects that use the image.
+		{tag: "26.04", tensorRT: "10.16.1" + weak},
+		// DALI 2.2.0's notes fit, and do not name the image.
+		{tag: "26.07", dali: "2.2.0" + none},
+		// TensorRT by two projects, DALI by a third; CUDA by triton-inference-server/server #8971.
+		{tag: "26.08", triton: "2.72", tensorRT: "11.2.1" + weak, cuda: "13.4" + weak, dali: "2.2.0" + weak},
+		// rel-26-09 and v2.73.0 of the server; TensorRT by one project, and by the dates of TensorRT's releases.
+		{tag: "26.09", triton: "2.73", tensorRT: "11.3" + weak, cuda: "13.4.1"},
+		// v2.74.0 of the server; TensorRT's releases leave 11.3 and 11.4.
+		{tag: "26.10", triton: "2.74", tensorRT: "11.3" + none, cuda: "13.4.3.001"},
+		// v2.75.0 of the server.
+		{tag: "26.11", triton: "2.75"},
+	}
+	for _, tt := range tests {
+		r, err := release.Find(tt.tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for figure, want := range map[release.Figures]string{release.Triton: tt.triton, release.TensorRT: tt.tensorRT, release.CUDA: tt.cuda, release.DALI: tt.dali} {
+			if got := r.Said(figure); want != "" && got != want {
+				t.Errorf("%s: %q, want %q", tt.tag, got, want)
+			}
+		}
+		if r.NotesDriver != tt.notesDriver && tt.notesDriver != 0 || tt.dataCenter != nil && !slices.Equal(r.DataCenterDrivers, tt.dataCenter) {
+			t.Errorf("%s: driver %d, %q; want %d, %q", tt.tag, r.NotesDriver, r.DataCenterDrivers, tt.notesDriver, tt.dataCenter)
+		}
+	}
+	newest, err := release.Find("26.11")
+	if err != nil || newest.TensorRT != "" || newest.CUDA != "" || newest.DALI != "" || newest.Said(release.TensorRT) != "" || newest.MinDriver != 580 ||
+		newest.Said(release.MinCompute) != "7.5"+none || newest.Unconfirmed != release.TensorRT|release.CUDA|release.DALI|release.MinCompute {
+		t.Errorf("of 26.11 only Triton is known: %+v, %v", newest, err)
 	}
 }
 
@@ -100,7 +200,7 @@ func TestUnconfirmedIsMarked(t *testing.T) {
 
 func TestFindUnknown(t *testing.T) {
 	t.Parallel()
-	for tag, minDriver := range map[string]int{"26.11": 580, "27.01": 580, "26.09": 580, "21.09": 470} {
+	for tag, minDriver := range map[string]int{"26.12": 580, "27.01": 580} {
 		r, err := release.Find(tag)
 		if err != nil {
 			t.Fatal(err)
@@ -108,7 +208,7 @@ func TestFindUnknown(t *testing.T) {
 		if r.Tag != tag || r.TensorRT != "" || r.Triton != "" || r.EngineIn != release.ServerImage || r.MinDriver != minDriver {
 			t.Errorf("%s is %+v", tag, r)
 		}
-		if tag > "26" && (r.DALIIn != release.ServerImage || !strings.HasSuffix(r.DALIPython, "/wheel/dali") || r.MinCompute != "7.5") {
+		if r.DALIIn != release.ServerImage || !strings.HasSuffix(r.DALIPython, "/wheel/dali") || r.MinCompute != "7.5" {
 			t.Errorf("%s is %+v", tag, r)
 		}
 	}

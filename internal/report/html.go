@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -50,7 +51,7 @@ func (r Report) WriteHTML(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(w, printable(b.String()))
+	_, err = io.WriteString(w, printable.Text(b.String()))
 	return err
 }
 

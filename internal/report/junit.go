@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -86,7 +87,7 @@ func (r Report) WriteJUnit(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(w, xml.Header+printable(string(b))+"\n")
+	_, err = io.WriteString(w, xml.Header+printable.Text(string(b))+"\n")
 	return err
 }
 

@@ -5,9 +5,9 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
-	"unicode"
 
 	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/printable"
 )
 
 // WriteText writes a summary for people. It leaves out the error, which they read where the program ends.
@@ -15,10 +15,10 @@ func (r Report) WriteText(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s in %s\n", r.Verdict, seconds(r.DurationSeconds))
 	if s := r.setting(); s != "" {
-		fmt.Fprintf(&b, "%s\n", oneLine(s))
+		fmt.Fprintf(&b, "%s\n", printable.Line(s))
 	}
 	for _, text := range r.Warnings {
-		fmt.Fprintf(&b, "warning: %s\n", oneLine(text))
+		fmt.Fprintf(&b, "warning: %s\n", printable.Line(text))
 	}
 	if len(r.Top) > 0 {
 		b.WriteString("\nclasses\n")
@@ -34,10 +34,10 @@ func (r Report) WriteText(w io.Writer) error {
 		fmt.Fprintf(&b, "\nserver ready after %s\n", seconds(r.TimeToReadySeconds))
 	}
 	if r.EngineText != "" {
-		fmt.Fprintf(&b, "engine: %s\n", oneLine(r.EngineText))
+		fmt.Fprintf(&b, "engine: %s\n", printable.Line(r.EngineText))
 	}
 	for _, gpu := range r.GPUs {
-		fmt.Fprintf(&b, "server saw %s\n", oneLine(gpu))
+		fmt.Fprintf(&b, "server saw %s\n", printable.Line(gpu))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
@@ -70,7 +70,7 @@ func table[T any](b *strings.Builder, rows []T, cells func(T) []string) {
 	for _, r := range rows {
 		row := cells(r)
 		for i, c := range row {
-			row[i] = oneLine(c)
+			row[i] = printable.Line(c)
 		}
 		fmt.Fprintf(w, "  %s\n", strings.TrimRight(strings.Join(row, "\t"), "\t"))
 	}
@@ -156,19 +156,4 @@ func seconds(s float64) string {
 		whole := int(s + 0.5)
 		return fmt.Sprintf("%d min %d s", whole/60, whole%60)
 	}
-}
-
-// oneLine keeps what came from a container or a label file from moving a terminal's cursor or a table's columns.
-func oneLine(s string) string {
-	return printable(strings.NewReplacer("\n", " ", "\t", " ").Replace(s))
-}
-
-// printable drops control characters other than line feeds, and the marks that turn the direction of text.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
-			return -1
-		}
-		return r
-	}, s)
 }

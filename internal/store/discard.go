@@ -82,7 +82,7 @@ func (s *Store) discard(fp pipeline.Fingerprint, gen string, dryRun bool) (_ boo
 		defer func() { err = errors.Join(err, lock.Unlock()) }()
 	}
 	// Looked for only now: who pins holds the entry, so that no pin can come after the lock was had.
-	pinned, err := s.pinned(fp)
+	pinned, err := s.pinned(fp, gen)
 	if err != nil || pinned {
 		return false, err
 	}

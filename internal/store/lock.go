@@ -93,7 +93,7 @@ func (s *Store) buildLock(ctx context.Context, fp pipeline.Fingerprint, waiting 
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for %s, who makes the same: %w", whoHolds(path), context.Cause(ctx))
+			return nil, fmt.Errorf("wait for %s, who works on the same: %w", whoHolds(path), context.Cause(ctx))
 		}
 	}
 }

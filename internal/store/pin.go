@@ -7,25 +7,59 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
+	"time"
 
+	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Pin is a reason to keep an entry beyond the process that read it, such as a detached server that serves from it.
+// pinLock is what a process holds while pins and what they stand for change: no fingerprint, which is a hash.
+const pinLock = "pins"
+
+// pinWithin bounds the wait for another process that changes pins, which takes milliseconds.
+const pinWithin = 10 * time.Second
+
+// Pin is a reason to keep an entry beyond the process that read it: somebody's path leads into it.
 type Pin struct {
-	Name        string               `json:"name"`
-	Fingerprint pipeline.Fingerprint `json:"fingerprint"`
+	Name  string // whose path it is, such as a workspace's
+	entry string // the folder of the entry, one generation of a fingerprint
+	file  string
 }
 
-// Pin keeps the entry of fp until Unpin is called with the same name, such as a workspace's path. One name may pin
-// several. The caller holds the entry: without that, it may be evicted before the pin is there.
-func (s *Store) Pin(fp pipeline.Fingerprint, name string) error {
-	if err := checkName("fingerprint", string(fp)); err != nil {
-		return err
+// Holds says whether path leads into the pinned entry, through symbolic links or not. Where that cannot be found out, it does.
+func (p Pin) Holds(path string) bool {
+	entry, err := filepath.EvalSymlinks(p.entry)
+	if err == nil {
+		path, err = filepath.EvalSymlinks(path)
 	}
-	path := s.path("pins", string(fp), hashName(name))
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	rel, err := filepath.Rel(entry, path)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// Pin keeps the entry that path is in for name, such as a workspace's path, and calls point, which makes what leads there: a link, a file.
+// A crash in between leaves a pin too many, and none too few. Nobody's [Store.Unpin] looks at the pin before point has returned. The caller
+// holds the entry: without that, it may be evicted before the pin is there. One name may pin several entries.
+func (s *Store) Pin(ctx context.Context, path, name string, point func() error) error {
+	fp, gen, err := s.entryOf(path)
+	if err != nil {
+		return fmt.Errorf("pin a cache entry for %s: %w", name, err)
+	}
+	return s.changePins(ctx, func() error {
+		if err := s.pin(fp, gen, name); err != nil {
+			return fmt.Errorf("pin a cache entry for %s: %w", name, err)
+		}
+		return point()
+	})
+}
+
+func (s *Store) pin(fp pipeline.Fingerprint, gen, name string) error {
+	path := filepath.Join(s.pinsOf(fp, gen), hashName(name))
 	var err error
-	for range 10 { // Unpin removes an empty folder, perhaps just after it was made here
+	for range 10 { // Sweep removes an empty folder, perhaps just after it was made here
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
 			err = s.write(path, []byte(name))
 		}
@@ -34,65 +68,89 @@ func (s *Store) Pin(fp pipeline.Fingerprint, name string) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("pin a cache entry for %s: %w", name, err)
+		return err
 	}
-	return nil
+	return errors.Join(fsync.Dir(filepath.Dir(path)), fsync.Dir(s.path("pins")))
 }
 
-// Unpin takes away all pins of name. Where there are none it does nothing.
-func (s *Store) Unpin(name string) error {
-	folders, err := os.ReadDir(s.path("pins"))
-	errs := []error{err}
-	for _, f := range folders {
-		path := s.path("pins", f.Name(), hashName(name))
-		if err := os.Remove(path); err != nil {
-			if !errors.Is(err, fs.ErrNotExist) {
-				errs = append(errs, err)
+// Unpin takes away the pins that nobody needs any more.
+func (s *Store) Unpin(ctx context.Context, needed func(Pin) bool) error {
+	err := s.changePins(ctx, func() error {
+		pins, err := s.pins(ctx)
+		errs := []error{err}
+		for _, p := range pins {
+			if !needed(p) {
+				errs = append(errs, removeFile(p.file))
+				_ = os.Remove(filepath.Dir(p.file)) // only an empty one goes, and it need not
 			}
-			continue
 		}
-		_ = os.Remove(filepath.Dir(path)) // only an empty one goes, and it need not
-	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("unpin the cache entries of %s: %w", name, err)
+		return errors.Join(errs...)
+	})
+	if err != nil {
+		return fmt.Errorf("unpin cache entries: %w", err)
 	}
 	return nil
 }
 
-// Pins lists all pins, so that those of servers that are gone can be taken away.
-func (s *Store) Pins(ctx context.Context) ([]Pin, error) {
+func (s *Store) changePins(ctx context.Context, change func() error) (err error) {
+	limit, cancel := context.WithTimeoutCause(ctx, pinWithin, fmt.Errorf("no end within %s", pinWithin))
+	defer cancel()
+	lock, err := s.buildLock(limit, pinLock, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, releaseBuildLock(lock)) }()
+	return change()
+}
+
+func (s *Store) pins(ctx context.Context) ([]Pin, error) {
 	folders, err := os.ReadDir(s.path("pins"))
 	if err != nil {
-		return nil, fmt.Errorf("list pins: %w", err)
+		return nil, err
 	}
 	var pins []Pin
 	for _, f := range folders {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
+		fp, gen, _ := strings.Cut(f.Name(), ".")
 		files, err := os.ReadDir(s.path("pins", f.Name()))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("list pins: %w", err)
+			return nil, err
 		}
 		for _, file := range files {
-			name, err := os.ReadFile(s.path("pins", f.Name(), file.Name()))
-			if errors.Is(err, fs.ErrNotExist) {
-				continue
-			}
+			path := s.path("pins", f.Name(), file.Name())
+			name, err := os.ReadFile(path)
 			if err != nil {
-				return nil, fmt.Errorf("list pins: %w", err)
+				return nil, err
 			}
-			pins = append(pins, Pin{Name: string(name), Fingerprint: pipeline.Fingerprint(f.Name())})
+			pins = append(pins, Pin{Name: string(name), entry: s.path("entries", fp, gen), file: path})
 		}
 	}
 	return pins, nil
 }
 
-// pinned reports whether anybody pins fp.
-func (s *Store) pinned(fp pipeline.Fingerprint) (bool, error) {
-	list, err := os.ReadDir(s.path("pins", string(fp)))
+// pinsOf is the folder of the pins of one generation. Neither a fingerprint nor a generation has a dot.
+func (s *Store) pinsOf(fp pipeline.Fingerprint, gen string) string {
+	return s.path("pins", string(fp)+"."+gen)
+}
+
+// pinned reports whether anybody pins a generation of fp.
+func (s *Store) pinned(fp pipeline.Fingerprint, gen string) (bool, error) {
+	list, err := os.ReadDir(s.pinsOf(fp, gen))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
 	return len(list) > 0, err
+}
+
+// entryOf returns the fingerprint and the generation of the entry that a path of an output is in.
+func (s *Store) entryOf(path string) (pipeline.Fingerprint, string, error) {
+	rel, err := filepath.Rel(s.path("entries"), path)
+	if err == nil && filepath.IsLocal(rel) {
+		if parts := strings.Split(filepath.ToSlash(rel), "/"); len(parts) > 2 {
+			return pipeline.Fingerprint(parts[0]), parts[1], nil
+		}
+	}
+	return "", "", fmt.Errorf("%s is in no entry of the cache", path)
 }

@@ -116,7 +116,8 @@ func churn(s *store.Store, fp pipeline.Fingerprint) error {
 	return errors.Join(
 		s.Note("/w", "step", pipeline.Facts{"rand": strconv.Itoa(rand.Int())}),
 		s.Remember("key", strconv.Itoa(rand.Int())),
-		s.Pin(fp, "churn"), s.Unpin("churn"),
+		s.Pin(context.Background(), e.Values()["repo"].Path, "churn", func() error { return nil }),
+		s.Unpin(context.Background(), func(store.Pin) bool { return false }),
 		e.Close(),
 	)
 }
@@ -281,7 +282,7 @@ func TestKilledAnywhere(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	must(t, s.Unpin("churn"))
+	must(t, s.Unpin(t.Context(), func(store.Pin) bool { return false }))
 	_, err := s.Evict(t.Context(), 0, false)
 	must(t, errors.Join(err, s.Sweep(t.Context())))
 	wantEmpty(t, s, "entries", "tmp", "locks", "pins")

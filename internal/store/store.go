@@ -7,7 +7,8 @@
 //	tmp/trash-<name>/                    what is being deleted
 //	tmp/memo-<random>                    a small file on its way to its place
 //	locks/<fingerprint>                  held while that fingerprint is built; says by whom
-//	pins/<fingerprint>/<hash of name>    keeps an entry for as long as the name needs it
+//	locks/pins                           held while pins change
+//	pins/<fingerprint>.<generation>/<hash of name>: the name, such as a workspace's path, that needs that entry
 //	last/<hash of workspace>/<step>.json the facts of a step's last result
 //	refs/<hash of key>.json              remembered values
 //	timings/<hash of name>               TensorRT's timing caches
@@ -25,7 +26,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -137,14 +137,4 @@ func checkName(what, name string) error {
 func hashName(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:16])
-}
-
-// Fingerprint returns the fingerprint of the entry that a path of an output is in.
-func (s *Store) Fingerprint(path string) (pipeline.Fingerprint, bool) {
-	rel, err := filepath.Rel(s.path("entries"), path)
-	if err != nil || !filepath.IsLocal(rel) {
-		return "", false
-	}
-	fp, _, ok := strings.Cut(filepath.ToSlash(rel), "/")
-	return pipeline.Fingerprint(fp), ok
 }

@@ -147,9 +147,6 @@ func TestNamesAreChecked(t *testing.T) {
 		if err := s.Drop(fp); err == nil {
 			t.Errorf("Drop took the fingerprint %q", fp)
 		}
-		if err := s.Pin(fp, "x"); err == nil {
-			t.Errorf("Pin took the fingerprint %q", fp)
-		}
 		if err := s.Note("/w", pipeline.ID(fp), nil); err == nil {
 			t.Errorf("Note took the step %q", fp)
 		}
@@ -328,18 +325,12 @@ func TestOpenAtATime(t *testing.T) {
 	}
 }
 
-func TestFingerprintOfAPath(t *testing.T) {
+func TestPinOfWhatIsNoEntry(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	path := commit(t, s, "f", tree{"repo/m/1/model": "x"}, "repo")["repo"].Path
-	for _, p := range []string{path, filepath.Join(path, "m", "1", "model")} {
-		if fp, ok := s.Fingerprint(p); !ok || fp != "f" {
-			t.Errorf("%s is in the entry %q, %t", p, fp, ok)
-		}
-	}
-	for _, p := range []string{"/etc/passwd", s.Dir(), filepath.Join(s.Dir(), "tmp", "x"), "relative"} {
-		if fp, ok := s.Fingerprint(p); ok {
-			t.Errorf("%s is in the entry %q", p, fp)
+	for _, p := range []string{"/etc/passwd", s.Dir(), filepath.Join(s.Dir(), "entries"), filepath.Join(s.Dir(), "entries", "f"), filepath.Join(s.Dir(), "tmp", "x", "y", "z"), "relative"} {
+		if err := s.Pin(t.Context(), p, "w", func() error { t.Errorf("%s was pinned", p); return nil }); err == nil || !strings.Contains(err.Error(), "is in no entry of the cache") {
+			t.Errorf("%s: %v", p, err)
 		}
 	}
 }

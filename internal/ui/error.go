@@ -6,6 +6,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -96,7 +97,7 @@ func block(err error, t Terminal, logPath func(pipeline.ID) string) string {
 	if len(fault.Tail) > 0 {
 		b.WriteString("  last output:\n")
 		for _, l := range fault.Tail {
-			l = clean(l)
+			l = printable.Line(l)
 			if t.GitHubActions {
 				l = "| " + harmless(l)
 			}
@@ -148,7 +149,7 @@ func indent(b *strings.Builder, by, text string) {
 func cleanLines(s string) string {
 	var out []string
 	for l := range strings.SplitSeq(s, "\n") {
-		if l = clean(l); strings.TrimSpace(l) != "" {
+		if l = printable.Line(l); strings.TrimSpace(l) != "" {
 			out = append(out, l)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/muesli/termenv"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -51,7 +52,7 @@ func facts(m map[string]string) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		if m[name] != "" {
-			parts = append(parts, clean(name+" "+m[name]))
+			parts = append(parts, printable.Line(name+" "+m[name]))
 		}
 	}
 	return strings.Join(parts, ", ")
@@ -68,7 +69,7 @@ func ending(e pipeline.Ended) string {
 	case pipeline.Cached, pipeline.Skipped: // took no time
 	}
 	if e.Reason != "" {
-		s += ": " + clean(e.Reason)
+		s += ": " + printable.Line(e.Reason)
 	}
 	return s
 }
@@ -97,7 +98,7 @@ func tells(v pipeline.Verdict, verbose bool) bool {
 func reasons(v pipeline.Verdict) string {
 	parts := make([]string, len(v.Because))
 	for i, c := range v.Because {
-		parts[i] = clean(c.String())
+		parts[i] = printable.Line(c.String())
 	}
 	return strings.Join(parts, "; ")
 }
@@ -125,7 +126,7 @@ func (g *gauge) String() string {
 	m := g.marks[g.now]
 	var parts []string
 	if g.now.Text != "" {
-		parts = append(parts, clean(g.now.Text))
+		parts = append(parts, printable.Line(g.now.Text))
 	}
 	switch {
 	case m.total > 0:
@@ -143,6 +144,6 @@ func quantity(n int64, unit string) string {
 	case "":
 		return strconv.FormatInt(n, 10)
 	default:
-		return fmt.Sprintf("%d %s", n, clean(unit))
+		return fmt.Sprintf("%d %s", n, printable.Line(unit))
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -24,5 +25,5 @@ func line(e pipeline.Event) []byte {
 			return nil // cannot be: the rest is text and a time of this century
 		}
 	}
-	return append(b, '\n')
+	return append(printable.JSON(b), '\n')
 }

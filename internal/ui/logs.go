@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -15,7 +16,8 @@ import (
 const stamp = "2006-01-02T15:04:05.000Z07:00"
 
 // LogSink keeps the events of a run in a folder: all in events.jsonl, and the output of each step in STEP.log, each line
-// with its time before it. Files and the folder, which only the user can read, are made when there is something to write.
+// with its time before it and without what a terminal obeys, since logs are read with cat. Files and the folder, which only the
+// user can read, are made when there is something to write.
 type LogSink struct {
 	dir string
 
@@ -37,7 +39,7 @@ func (l *LogSink) Emit(e pipeline.Event) {
 	}
 	l.write("events.jsonl", line(e))
 	if x, ok := e.Payload.(pipeline.Line); ok && named(e.Step) {
-		l.write(string(e.Step)+".log", []byte(e.Time.Format(stamp)+" "+x.Text+"\n"))
+		l.write(string(e.Step)+".log", []byte(e.Time.Format(stamp)+" "+printable.Line(x.Text)+"\n"))
 	}
 }
 

@@ -107,3 +107,23 @@ func TestLogSinkGoesOn(t *testing.T) {
 		t.Errorf("the other log: %q, %v", b, err)
 	}
 }
+
+// A log is read with cat: what a container prints there must not reach the terminal as more than text.
+func TestLogIsHarmless(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	l := NewLogSink(dir)
+	l.Emit(pipeline.Event{Step: "serve", Payload: pipeline.Line{Text: "\x1b]52;c;ZXZpbA==\x07\x1b[2Jred\u009b31m \u202eevil"}})
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"serve.log": " red31m evil\n", "events.jsonl": `\u009b31m \u202eevil"`} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(b), want) || strings.ContainsAny(string(b), "\x1b\x07\u009b\u202e") {
+			t.Errorf("%s has %q, want %q and nothing that a terminal obeys", name, b, want)
+		}
+	}
+}

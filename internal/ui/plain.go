@@ -9,6 +9,7 @@ import (
 
 	"github.com/charmbracelet/log"
 
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -106,7 +107,7 @@ func (p *plain) show(e pipeline.Event) {
 		p.to(e.Step).Info(text)
 	case pipeline.Decided:
 		if tells(x.Verdict, p.verbose) {
-			p.to(e.Step).Info(clean(x.String()))
+			p.to(e.Step).Info(printable.Line(x.String()))
 		}
 	case pipeline.Started:
 		s := p.step(e.Step)
@@ -119,7 +120,7 @@ func (p *plain) show(e pipeline.Event) {
 		s.gauge.set(x)
 		p.progress(e.Step, s, e.Time)
 	case pipeline.Warning:
-		p.warn(e.Step, clean(x.Text))
+		p.warn(e.Step, printable.Line(x.Text))
 	case pipeline.Ended:
 		p.ended(e.Step, x)
 	case pipeline.RunEnded:
@@ -148,9 +149,9 @@ func (p *plain) line(id pipeline.ID, x pipeline.Line) {
 		if len(s.lines) == kept { // the last lines say more than the first ones
 			s.lines, s.more = s.lines[1:], s.more+1
 		}
-		s.lines = append(s.lines, clean(x.Text))
+		s.lines = append(s.lines, printable.Line(x.Text))
 	case p.verbose || id == p.follow:
-		p.to(id).Print(clean(x.Text))
+		p.to(id).Print(printable.Line(x.Text))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/charmbracelet/x/ansi"
 
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -50,7 +51,7 @@ func (t *tty) show(e pipeline.Event) {
 	switch x := e.Payload.(type) {
 	case pipeline.RunStarted:
 		for _, id := range x.Steps {
-			t.names = max(t.names, ansi.StringWidth(clean(string(id))))
+			t.names = max(t.names, ansi.StringWidth(printable.Line(string(id))))
 		}
 		if f := facts(x.Facts); f != "" {
 			t.stay(t.palette.faint(f))
@@ -58,21 +59,21 @@ func (t *tty) show(e pipeline.Event) {
 	case pipeline.Decided:
 		t.because[e.Step] = reasons(x.Verdict)
 		if t.verbose && tells(x.Verdict, true) {
-			t.stay("  " + t.name(e.Step) + "  " + t.palette.faint(clean(x.String())))
+			t.stay("  " + t.name(e.Step) + "  " + t.palette.faint(printable.Line(x.String())))
 		}
 	case pipeline.Started:
 		t.forget(e.Step)
 		t.running = append(t.running, &ttyStep{id: e.Step, started: e.Time})
 	case pipeline.Line:
 		if t.verbose || e.Step == t.follow {
-			t.stay("  " + t.palette.faint(t.name(e.Step)+" │ ") + clean(x.Text))
+			t.stay("  " + t.palette.faint(t.name(e.Step)+" │ ") + printable.Line(x.Text))
 		}
 	case pipeline.Progress:
 		t.of(e).gauge.set(x)
 	case pipeline.Warning:
-		text := clean(x.Text)
+		text := printable.Line(x.Text)
 		if e.Step != "" {
-			text = clean(string(e.Step)) + ": " + text
+			text = printable.Line(string(e.Step)) + ": " + text
 		}
 		t.stay(t.palette.yellow("!") + " " + text)
 	case pipeline.Ended:
@@ -121,7 +122,7 @@ func (t *tty) forget(id pipeline.ID) {
 
 // name returns id, padded so that what follows forms a column.
 func (t *tty) name(id pipeline.ID) string {
-	s := clean(string(id))
+	s := printable.Line(string(id))
 	return s + strings.Repeat(" ", max(0, t.names-ansi.StringWidth(s)))
 }
 
@@ -157,7 +158,7 @@ func (t *tty) line(now time.Time) string {
 	}
 	parts := make([]string, len(t.running))
 	for i, s := range t.running {
-		parts[i] = clean(string(s.id)) + " " + clock(now.Sub(s.started))
+		parts[i] = printable.Line(string(s.id)) + " " + clock(now.Sub(s.started))
 		if g := s.gauge.String(); g != "" {
 			parts[i] += " " + t.palette.faint(g)
 		}

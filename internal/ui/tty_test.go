@@ -220,39 +220,3 @@ func TestTook(t *testing.T) {
 		}
 	}
 }
-
-func TestClean(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"plain":                            "plain",
-		"10%\r50%\r100%\r":                 "100%",
-		"windows\r\n":                      "windows",
-		"a\tb\nc":                          "a b c",
-		"\x1b[2J\x1b[31mred\x1b[0m":        "red",
-		"\x1b]0;title\x07text":             "text",
-		"\x1b]52;c;ZXZpbA==\x1b\\text":     "text",
-		"bell\x07 back\x08space\x7f\x00":   "bell backspace",
-		"bad \xff\x9b2J utf-8":             "bad �2J utf-8",
-		"c1 \u009b2J":                      "c1 2J",
-		"evil \u202egnp.exe":               "evil gnp.exe",
-		"naïve 模型 …":                       "naïve 模型 …",
-		"line\u2028separator":              "line separator",
-		"cut off \x1b[":                    "cut off ",
-		"\x1b[?1049h\x1b[?25lfull screen!": "full screen!",
-	} {
-		if got := clean(in); got != want {
-			t.Errorf("clean(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
-func FuzzClean(f *testing.F) {
-	f.Add("\x1b[31mred\r\n")
-	f.Add("\x9b\xff\u202e")
-	f.Fuzz(func(t *testing.T, s string) {
-		got := clean(s)
-		if strings.ContainsFunc(got, func(r rune) bool { return r < 0x20 || r >= 0x7f && r < 0xa0 }) {
-			t.Errorf("clean(%q) = %q has a control character", s, got)
-		}
-	})
-}

@@ -1,0 +1,155 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"path/filepath"
+	"strings"
+
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/picture"
+	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/triton"
+)
+
+// classified is the record of one picture: its answer, or why there is none.
+type classified struct {
+	Image        string  `json:"image"`
+	Model        string  `json:"model"`
+	Milliseconds float64 `json:"milliseconds,omitempty"` // of the request, there and back
+	Classes      []class `json:"classes,omitempty"`
+	Error        string  `json:"error,omitempty"`
+	ErrorClass   string  `json:"error_class,omitempty"`
+	Hint         string  `json:"hint,omitempty"` // what to do about Error
+	serving
+}
+
+// class is a class of an answer.
+type class struct {
+	Index int `json:"index"`
+	// Value is nil if it is infinite, which JSON cannot say.
+	Value       *float32 `json:"value"`
+	Label       string   `json:"label,omitempty"`
+	Probability float32  `json:"probability"`
+}
+
+func newClass(s triton.Scored) class {
+	c := class{Index: s.Index, Label: s.Label, Probability: s.Probability}
+	if !math.IsInf(float64(s.Value), 0) {
+		c.Value = &s.Value
+	}
+	return c
+}
+
+// fail makes err, if there is one, the outcome.
+func (c *classified) fail(err error) {
+	if err == nil {
+		return
+	}
+	c.Error, c.ErrorClass, c.Hint = err.Error(), exitCode(err).class(), hintOf(err, "")
+}
+
+func writeClasses(w io.Writer, c classified) {
+	fmt.Fprintf(w, "%s  (%.1f ms)\n", printable.Name(c.Image), c.Milliseconds)
+	for _, class := range c.Classes {
+		fmt.Fprintf(w, "  %5.1f %%  %4d  %s\n", 100*class.Probability, class.Index, printable.Line(class.Label))
+	}
+}
+
+// serving is what is known of the server that answers. Of one that is not the workspace's it is the address alone.
+type serving struct {
+	Server            string   `json:"server,omitempty"`
+	Lane              string   `json:"lane,omitempty"`
+	Source            string   `json:"source,omitempty"`
+	Release           string   `json:"release,omitempty"`
+	Precision         string   `json:"precision,omitempty"`
+	Weights           string   `json:"weights,omitempty"`
+	LabelsMeanNothing *bool    `json:"labels_mean_nothing,omitempty"` // nil if it is not known
+	Warnings          []string `json:"warnings,omitempty"`
+}
+
+// servingOf is what the workspace's files say of the server that a run started.
+func servingOf(workspace, run string) serving {
+	file, err := owner.ServerOf(workspace, run)
+	if errors.Is(err, owner.ErrNoServer) {
+		return serving{}
+	}
+	if err != nil {
+		return serving{Warnings: []string{"what the server serves is not known: " + err.Error()}}
+	}
+	s := serving{Lane: file.Lane, Source: file.Source, Release: file.Release, Precision: file.Precision, Weights: file.Weights}
+	if file.Weights == "" { // of an older dalirun
+		return s
+	}
+	nothing := file.LabelsMeanNothing()
+	s.LabelsMeanNothing = &nothing
+	if nothing {
+		s.Warnings = append(s.Warnings, "the weights are seeded random ones: labels mean nothing")
+	}
+	if isElsewhere(filepath.Join(workspace, repositoryLink), file.Repository) {
+		s.Warnings = append(s.Warnings, "the server does not serve the workspace's model repository, "+filepath.Join(workspace, repositoryLink)+
+			": setup has built anew since, or for other flags; restart the server to serve it")
+	}
+	return s
+}
+
+// isElsewhere says whether a link leads to another folder than the one named. Where there is no link, it leads nowhere.
+func isElsewhere(link, folder string) bool {
+	leads, err := filepath.EvalSymlinks(link)
+	if err != nil || folder == "" {
+		return false
+	}
+	if really, err := filepath.EvalSymlinks(folder); err == nil {
+		folder = really
+	}
+	return leads != folder
+}
+
+// write writes what is known of the workspace's server, for people.
+func (s serving) write(w io.Writer) {
+	if s.Lane != "" {
+		parts := []string{s.Lane + " lane", strings.TrimSuffix(s.Source+" images "+s.Release, " "), s.Precision, "weights " + s.Weights}
+		fmt.Fprintln(w, printable.Line(strings.Join(parts, ", ")))
+	}
+	for _, warning := range s.Warnings {
+		fmt.Fprintln(w, "warning: "+printable.Line(warning))
+	}
+}
+
+// labels reads one label a line.
+func (in *input) labels(ctx context.Context, name string) ([]string, error) {
+	data, err := in.read(ctx, name, picture.DefaultLimits().MaxBytes)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	text := strings.ReplaceAll(strings.TrimPrefix(string(data), "\ufeff"), "\r\n", "\n")
+	if err == nil && strings.TrimSpace(text) == "" {
+		err = errors.New("it holds no label")
+	}
+	if err != nil {
+		return nil, usagef("name a file with one label a line", "--labels %s: %w", printable.Name(name), err)
+	}
+	return strings.Split(strings.TrimSuffix(text, "\n"), "\n"), nil
+}
+
+// label gives all classes of an answer the labels of the user's file. Another number of them would name wrong classes.
+func label(all []triton.Class, labels []string, f classifyFlags) error {
+	for len(labels) > len(all) && labels[len(labels)-1] == "" { // an editor may leave more than one line feed at the end
+		labels = labels[:len(labels)-1]
+	}
+	if len(labels) != len(all) {
+		return usagef("name a file with one label a line for each class, or none for the server's labels",
+			"--labels %s has %d labels, and %s has %d classes", printable.Name(f.labels), len(labels), f.model, len(all))
+	}
+	for i, c := range all {
+		if c.Index >= len(labels) {
+			return pipeline.Faultf(pipeline.NotReady, "", "%s answered with class %d of %d", f.model, c.Index, len(all))
+		}
+		all[i].Label = labels[c.Index]
+	}
+	return nil
+}

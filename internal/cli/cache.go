@@ -1,0 +1,82 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+const (
+	// writable are the rights to a folder of ours that nobody else may have.
+	writable = 0o022
+	// private are those of a folder that dalirun makes where everybody may make one.
+	private = 0o077
+)
+
+// cacheDir is where the cache is unless --cache-dir says so.
+func (a *App) cacheDir() string {
+	if dir := a.env("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "dalirun")
+	}
+	if home := a.env("HOME"); home != "" {
+		return filepath.Join(home, ".cache", "dalirun")
+	}
+	return temporaryCache()
+}
+
+// temporaryCache is a folder of the user among everybody's. Its name can be guessed, so that somebody else may have made it first.
+func temporaryCache() string {
+	return filepath.Join(os.TempDir(), fmt.Sprintf("dalirun-%d", os.Getuid()))
+}
+
+// settleCache refuses a cache that was named and that another user of the host could alter, as what is in it is run. Where nobody named one, it
+// takes another folder: one that it made before in such a case, else a fresh one.
+func (p *place) settleCache() error {
+	why := host.CheckOwn(p.cache, writable)
+	if p.cache == temporaryCache() {
+		why = host.CheckOwn(p.cache, private)
+	}
+	if why == nil {
+		return nil
+	}
+	if p.cache != p.usual {
+		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --cache-dir", "the cache %s is not safe: %w", p.cache, why)
+	}
+	fresh, err := ownTemporary()
+	if err != nil {
+		return pipeline.Faultf(pipeline.Environment, "name a folder with --cache-dir", "the cache %s is not safe: %w; make another: %w", p.cache, why, err)
+	}
+	p.doubt = fmt.Sprintf("the cache %s is not used: %v; %s is: name one of your own with --cache-dir, or set HOME", p.cache, why, fresh)
+	p.cache = fresh
+	return nil
+}
+
+// ownTemporary returns a folder with a name that nobody could guess.
+func ownTemporary() (string, error) {
+	made, err := filepath.Glob(temporaryCache() + "-*")
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range made {
+		if info, err := os.Lstat(dir); err == nil && info.IsDir() && host.CheckOwn(dir, private) == nil {
+			return dir, nil
+		}
+	}
+	return os.MkdirTemp(os.TempDir(), filepath.Base(temporaryCache())+"-")
+}
+
+// open opens the cache. It looks once more whose it is: somebody may have made the folder just before.
+func (p *place) open() (*store.Store, error) {
+	s, err := store.Open(p.cache)
+	if err != nil {
+		return nil, err
+	}
+	if err := host.CheckOwn(p.cache, writable); err != nil {
+		return nil, pipeline.Faultf(pipeline.Environment, "name a folder of your own with --cache-dir", "the cache %s is not safe: %w", p.cache, err)
+	}
+	return s, nil
+}

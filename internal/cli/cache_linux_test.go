@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// everybodys is a folder like /tmp, and a user of it.
+type everybodys struct {
+	tmp, home string
+	uid       int
+}
+
+// newEverybodys returns a folder in which root, or another one than the user, was first.
+func newEverybodys(t *testing.T) everybodys {
+	t.Helper()
+	dir := t.TempDir()
+	e := everybodys{tmp: filepath.Join(dir, "tmp"), home: filepath.Join(dir, "home"), uid: os.Getuid()}
+	if e.uid == 0 {
+		e.uid = 65534
+	}
+	errs := []error{os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755), os.Mkdir(e.tmp, 0o700), os.Chmod(e.tmp, 0o777|fs.ModeSticky), os.Mkdir(e.home, 0o700)}
+	if err := errors.Join(append(errs, os.Chown(e.home, e.uid, e.uid))...); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// gc has the user run dalirun gc, which opens the cache and then finds no container engine.
+func (e everybodys) gc(t *testing.T, env []string, args ...string) (code ExitCode, stderr string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", append([]string{"gc"}, args...)...)
+	cmd.Args[0], cmd.Dir = "dalirun", e.home
+	cmd.Env = append([]string{"DOCKER_HOST=unix://" + e.home + "/no.sock", "TMPDIR=" + e.tmp, "GORACE=atexit_sleep_ms=0"}, env...)
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(e.uid), Gid: uint32(e.uid)}}
+	}
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Run(); cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	return ExitCode(cmd.ProcessState.ExitCode()), said.String()
+}
+
+// caches are the folders below everybody's that are caches.
+func (e everybodys) caches(t *testing.T) []string {
+	t.Helper()
+	tags, err := filepath.Glob(filepath.Join(e.tmp, "*", "CACHEDIR.TAG"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, tag := range tags {
+		info, err := os.Lstat(filepath.Dir(tag))
+		if err != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: %v, %v", filepath.Dir(tag), info, err)
+		}
+		names = append(names, info.Name())
+	}
+	return names
+}
+
+// TestCacheAmongEverybodys checks that a cache below a folder like /tmp is used only if nobody else can have made or altered it, and that a
+// fresh one in its place is found again.
+func TestCacheAmongEverybodys(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		first func(path string, uid int) error // what was there before
+		root  bool                             // only root can make it
+		why   string                           // empty: it is used
+	}{
+		"nothing":        {func(string, int) error { return nil }, false, ""},
+		"ours":           {func(path string, uid int) error { return errors.Join(os.Mkdir(path, 0o700), os.Chown(path, uid, uid)) }, false, ""},
+		"another user's": {func(path string, _ int) error { return errors.Join(os.Mkdir(path, 0o700), os.Chown(path, 4711, 4711)) }, true, "belongs to another user, 4711,"},
+		"root's":         {func(path string, _ int) error { return os.Mkdir(path, 0o700) }, true, "belongs to another user, 0,"},
+		"others may write": {func(path string, uid int) error {
+			return errors.Join(os.Mkdir(path, 0o700), os.Chmod(path, 0o777), os.Chown(path, uid, uid))
+		}, false, "its mode is 0777"},
+		"others may read": {func(path string, uid int) error {
+			return errors.Join(os.Mkdir(path, 0o755), os.Chmod(path, 0o755), os.Chown(path, uid, uid))
+		}, false, "its mode is 0755"},
+		"a link to our own": {func(path string, uid int) error {
+			return errors.Join(os.Symlink("../home", path), os.Lchown(path, uid, uid))
+		}, false, "is a symbolic link"},
+		"a link to nothing": {func(path string, _ int) error { return os.Symlink("../home/new", path) }, false, "is a symbolic link"},
+		"another's file": {func(path string, _ int) error {
+			return errors.Join(os.WriteFile(path, nil, 0o600), os.Chown(path, 4711, 4711))
+		}, true, "belongs to another user, 4711,"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if tt.root && os.Getuid() != 0 {
+				t.Skip("only root can make what is another user's")
+			}
+			e := newEverybodys(t)
+			guessed := fmt.Sprintf("dalirun-%d", e.uid)
+			if err := tt.first(filepath.Join(e.tmp, guessed), e.uid); err != nil {
+				t.Fatal(err)
+			}
+			var used []string
+			for range 2 {
+				code, stderr := e.gc(t, nil)
+				warned := strings.Contains(stderr, "warning: the cache "+filepath.Join(e.tmp, guessed)+" is not used: ") && strings.Contains(stderr, tt.why) &&
+					strings.Contains(stderr, "name one of your own with --cache-dir, or set HOME")
+				if code != ExitEnvironment || warned != (tt.why != "") {
+					t.Errorf("it ended with %d; stderr:\n%s", code, stderr)
+				}
+				now := e.caches(t)
+				if len(now) != 1 || (now[0] == guessed) != (tt.why == "") || !strings.HasPrefix(now[0], guessed) || used != nil && !slices.Equal(now, used) {
+					t.Errorf("the caches are %q, before %q", now, used)
+				}
+				used = now
+			}
+			if left, err := os.ReadDir(e.home); err != nil || len(left) != 0 {
+				t.Errorf("through the link came %v, %v", left, err)
+			}
+		})
+	}
+}
+
+// A home in everybody's folder, as containers have it, is no better. What a user named is never replaced.
+func TestCacheBelowEverybodys(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can make what is another user's")
+	}
+	e := newEverybodys(t)
+	theirs := filepath.Join(e.tmp, ".cache")
+	if err := errors.Join(os.Mkdir(theirs, 0o777), os.Chmod(theirs, 0o777), os.Chown(theirs, 4711, 4711)); err != nil {
+		t.Fatal(err)
+	}
+	code, stderr := e.gc(t, []string{"HOME=" + e.tmp})
+	if code != ExitEnvironment || !strings.Contains(stderr, "warning: the cache "+theirs+"/dalirun is not used: "+theirs+" belongs to another user, 4711,") {
+		t.Errorf("it ended with %d; stderr:\n%s", code, stderr)
+	}
+	if caches := e.caches(t); len(caches) != 1 {
+		t.Errorf("the caches are %q", caches)
+	}
+	for _, tt := range []struct {
+		args []string
+		code ExitCode
+		want string
+	}{
+		{[]string{"--cache-dir", theirs + "/mine"}, ExitEnvironment, "the cache " + theirs + "/mine is not safe: " + theirs + " belongs to another user"},
+		{[]string{"--workspace", theirs + "/w"}, ExitEnvironment, "the workspace " + theirs + "/w is not safe: " + theirs + " belongs to another user"},
+	} {
+		code, stderr := e.gc(t, []string{"HOME=" + e.home}, tt.args...)
+		if code != tt.code || !strings.Contains(stderr, tt.want) || !strings.Contains(stderr, "hint: name a folder of your own with "+tt.args[0]) {
+			t.Errorf("%v ended with %d; stderr:\n%s", tt.args, code, stderr)
+		}
+		if left, err := os.ReadDir(theirs); err != nil || len(left) != 0 {
+			t.Errorf("%v: it made %v, %v", tt.args, left, err)
+		}
+	}
+
+	config := filepath.Join(e.tmp, configFile)
+	if err := errors.Join(os.WriteFile(config, []byte("cache-size: 1\n"), 0o600), os.Chmod(config, 0o644)); err != nil { // root's: the user did not write it
+		t.Fatal(err)
+	}
+	e.home = e.tmp // the current folder
+	code, stderr = e.gc(t, []string{"HOME=" + e.home})
+	if code != ExitUsage || !strings.Contains(stderr, "read the configuration: "+config+" belongs to another user, 0,") {
+		t.Errorf("it ended with %d; stderr:\n%s", code, stderr)
+	}
+}

@@ -1,0 +1,142 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/picture"
+	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/steps"
+)
+
+const (
+	// stdinName names stdin where a file is asked for.
+	stdinName = "-"
+	// inputWithin is how long a pipe may take to bring its file: what fills it may be a download.
+	inputWithin = 5 * time.Minute
+)
+
+// errTooLong is the cause of a file with more bytes than are read.
+var errTooLong = errors.New("it has more bytes than are read")
+
+// input reads files that a user names, each once: a pipe has its bytes once, and so has stdin.
+type input struct {
+	stdin io.Reader
+	taken bool // stdin was read
+}
+
+// read returns what is in a file, in a pipe or, for "-", on stdin. Of more than limit bytes it reads no more, and returns errTooLong. Opening a
+// pipe waits for who writes it, and reading may wait at any place: neither outlives ctx, nor inputWithin.
+func (in *input) read(ctx context.Context, name string, limit int64) ([]byte, error) {
+	open := func() (io.ReadCloser, error) { return openFile(name) }
+	if name == stdinName {
+		if in.taken {
+			return nil, errors.New("stdin can be read once")
+		}
+		in.taken = true
+		open = in.openStdin
+	}
+	bounded, cancel := context.WithTimeoutCause(ctx, inputWithin, fmt.Errorf("it did not come to its end within %s", inputWithin))
+	defer cancel()
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	// Nothing ends an open of a named pipe: what still waits when ctx has ended, waits until the process ends.
+	go func() {
+		data, err := readAll(open, limit)
+		done <- result{data, err}
+	}()
+	select {
+	case r := <-done:
+		return r.data, r.err
+	case <-bounded.Done():
+		return nil, context.Cause(bounded)
+	}
+}
+
+func (in *input) openStdin() (io.ReadCloser, error) {
+	if f, ok := in.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return nil, errors.New("stdin is a terminal: send the bytes through a pipe")
+	}
+	return io.NopCloser(in.stdin), nil
+}
+
+// openFile opens what has bytes to give. A device may have no end, and to open it may do something.
+func openFile(name string) (io.ReadCloser, error) {
+	about, err := os.Stat(name)
+	if err != nil {
+		return nil, bare(err)
+	}
+	switch mode := about.Mode(); {
+	case mode.IsDir():
+		return nil, errors.New("it is a directory")
+	case mode.IsRegular(), mode&fs.ModeNamedPipe != 0:
+		f, err := os.Open(name)
+		return f, bare(err)
+	case mode&fs.ModeSocket != 0:
+		return nil, errors.New("it is a socket")
+	default:
+		return nil, errors.New("it is a device")
+	}
+}
+
+func readAll(open func() (io.ReadCloser, error), limit int64) ([]byte, error) {
+	r, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close() //nolint:errcheck // only read
+	var data bytes.Buffer
+	n, err := data.ReadFrom(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, bare(err)
+	}
+	if n > limit {
+		return nil, errTooLong
+	}
+	return data.Bytes(), nil
+}
+
+// bare is err without the name of the file, which its reader words, and perhaps has to quote.
+func bare(err error) error {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		return path.Err
+	}
+	return err
+}
+
+// picture reads an encoded picture and refuses what a server should not get to decode.
+func (in *input) picture(ctx context.Context, name string) (steps.Picture, picture.Info, error) {
+	limits := picture.DefaultLimits()
+	data, err := in.read(ctx, name, limits.MaxBytes)
+	shown := printable.Name(name)
+	if name == stdinName {
+		shown = "stdin"
+	}
+	var info picture.Info
+	switch {
+	case ctx.Err() != nil:
+		return steps.Picture{}, info, context.Cause(ctx)
+	case errors.Is(err, errTooLong):
+		err = &picture.Error{Reason: picture.TooLarge, Detail: "more than " + bytesize.Format(limits.MaxBytes) + ", which is the limit"}
+	case err != nil:
+		return steps.Picture{}, info, usagef("", "read the picture: %s: %w", shown, err)
+	default:
+		info, err = picture.Check(data, limits)
+	}
+	if err != nil {
+		return steps.Picture{}, info, usagef("", "%s: %w", shown, err)
+	}
+	return steps.Picture{Name: shown, Data: data}, info, nil
+}

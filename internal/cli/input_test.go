@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Whatever a file waits for, its reader does not wait for longer than the context, and says why.
+func TestInputEndsWithContext(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	fifo := filepath.Join(dir, "fifo")
+	silent := filepath.Join(dir, "silent")
+	for _, name := range []string{fifo, silent} {
+		if err := syscall.Mkfifo(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writer, err := os.OpenFile(silent, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = writer.Close() })
+	stdin, _ := io.Pipe()
+	for what, name := range map[string]string{"nobody opens it": fifo, "nobody writes to it": silent, "stdin is silent": stdinName} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			stopped := errors.New("stopped")
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, stopped)
+			defer cancel()
+			in := &input{stdin: stdin}
+			if _, _, err := in.picture(ctx, name); !errors.Is(err, stopped) {
+				t.Errorf("it ended with %v", err)
+			}
+		})
+	}
+}
+
+// At most one byte more than the limit is read of what has no end.
+func TestInputLimit(t *testing.T) {
+	t.Parallel()
+	endless := &counting{}
+	in := &input{stdin: endless}
+	if _, err := in.read(t.Context(), stdinName, 1000); !errors.Is(err, errTooLong) {
+		t.Errorf("it ended with %v", err)
+	}
+	if endless.n > 1001 {
+		t.Errorf("%d bytes were read", endless.n)
+	}
+	in = &input{stdin: strings.NewReader(strings.Repeat("x", 1000))}
+	if data, err := in.read(t.Context(), stdinName, 1000); err != nil || len(data) != 1000 {
+		t.Errorf("%d bytes, %v", len(data), err)
+	}
+	in = &input{stdin: &counting{}}
+	_, _, err := in.picture(t.Context(), stdinName)
+	if err == nil || !strings.Contains(err.Error(), "stdin: picture is too large: more than 64 MiB, which is the limit") {
+		t.Errorf("a picture without an end: %v", err)
+	}
+}
+
+// counting gives bytes without an end.
+type counting struct{ n int }
+
+func (c *counting) Read(b []byte) (int, error) {
+	c.n += len(b)
+	return len(b), nil
+}

@@ -1,0 +1,86 @@
+//go:build linux || darwin
+
+package host
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// CheckOwn refuses a path through a folder where everybody may make files, such as /tmp, if what it has there may be another user's work: that must
+// be no symbolic link, belong to this user, or to root if the path goes on below it, and be writable for no others. Where the path ends there,
+// the rights of forbidden are refused, too. What is not there yet is no reason, so whoever makes it asks again then: from there on nobody else
+// can replace it. Elsewhere nothing is refused.
+func CheckOwn(path string, forbidden fs.FileMode) error {
+	err := checkOwn(path, forbidden)
+	if real := resolved(path); err == nil && real != path {
+		err = checkOwn(real, forbidden)
+	}
+	return err
+}
+
+// resolved is an absolute path without the symbolic links in what exists of it.
+func resolved(path string) string {
+	real, err := filepath.EvalSymlinks(path)
+	if parent := filepath.Dir(path); errors.Is(err, fs.ErrNotExist) && parent != path {
+		return filepath.Join(resolved(parent), filepath.Base(path))
+	}
+	if err != nil {
+		return path
+	}
+	return real
+}
+
+func checkOwn(path string, forbidden fs.FileMode) error {
+	const others = 0o002
+	shared := false
+	for i := range len(path) + 1 {
+		last := i == len(path)
+		if !last && path[i] != filepath.Separator {
+			continue
+		}
+		part, look := path[:max(i, 1)], os.Stat
+		if shared {
+			look = os.Lstat
+		}
+		info, err := look(part)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		everybody := info.IsDir() && info.Mode()&fs.ModeSticky != 0 && info.Mode()&others != 0
+		if shared {
+			refused := fs.FileMode(others)
+			switch {
+			case last:
+				refused = forbidden
+			case everybody:
+				refused = 0
+			}
+			if err := own(part, info, last, refused); err != nil {
+				return err
+			}
+		}
+		shared = everybody // in a folder of ours nobody else makes anything
+	}
+	return nil
+}
+
+func own(part string, info fs.FileInfo, last bool, refused fs.FileMode) error {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case info.Mode()&fs.ModeSymlink != 0:
+		return fmt.Errorf("%s is a symbolic link in a folder where everybody may make one", part)
+	case ok && int(stat.Uid) != os.Getuid() && (last || stat.Uid != 0):
+		return fmt.Errorf("%s belongs to another user, %d, in a folder where everybody may make one", part, stat.Uid)
+	case info.Mode()&refused != 0:
+		return fmt.Errorf("other users have rights to %s: its mode is %04o", part, info.Mode().Perm())
+	}
+	return nil
+}
