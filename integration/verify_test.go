@@ -54,7 +54,7 @@ func newBench(t *testing.T) *bench {
 	b.machine = steps.Machine{Runtime: b.runtime, Memo: b.store}
 	b.options = steps.Options{
 		Lane: steps.CPU, Images: steps.Local, BaseImage: b.base(t), BuildNet: "host", Weights: steps.WeightsSource{Kind: steps.Random},
-		Picture: steps.Picture{Name: "coffee.jpg", Data: sample(t)}, Precision: "fp32", OptBatch: 64, MaxBatch: 256,
+		Picture: steps.Picture{Data: sample(t)}, Precision: "fp32", OptBatch: 64, MaxBatch: 256,
 		HTTP: container.Port{Container: steps.PortHTTP}, GRPC: container.Port{Container: steps.PortGRPC}, Metrics: container.Port{Container: steps.PortMetrics},
 		ReadyTimeout: 2 * time.Minute,
 	}

@@ -141,13 +141,18 @@ func digest(data []byte) string {
 
 // runScript runs an embedded program in a batch container until it ends, with w's folder as its outputs.
 func (m Machine) runScript(ctx context.Context, w *pipeline.Work, s script, spec container.Spec, limit time.Duration) error {
+	return m.readScript(ctx, w, s, spec, &tail{}, limit)
+}
+
+// readScript is runScript with the program's output in last.
+func (m Machine) readScript(ctx context.Context, w *pipeline.Work, s script, spec container.Spec, last *tail, limit time.Duration) error {
 	mount, err := s.mount(w)
 	if err != nil {
 		return err
 	}
 	spec.Inputs = append(spec.Inputs, mount)
 	spec.Outputs = append(spec.Outputs, container.Mount{Source: w.Dir, Target: outDir})
-	return m.runBatch(ctx, w, spec, &tail{}, limit)
+	return m.runBatch(ctx, w, spec, last, limit)
 }
 
 // runBatch runs spec until it ends, with its output in last. Whatever happens, no container is left.
@@ -186,6 +191,14 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 	return fault
 }
 
+// scriptError is what one of our own programs says that a user can mend.
+type scriptError struct {
+	status         int
+	script, reason string
+}
+
+func (e *scriptError) Error() string { return e.script + ": " + e.reason }
+
 func exitError(spec container.Spec, exit container.Exit, lines []string) error {
 	name := program(spec.Command)
 	if exit.OOM {
@@ -193,7 +206,7 @@ func exitError(spec container.Spec, exit container.Exit, lines []string) error {
 	}
 	for _, line := range lines { // our own programs end with one line that says what a user can mend
 		if reason, ok := strings.CutPrefix(line, "error: "); ok {
-			return fmt.Errorf("%s: %s", name, onHost(spec.Inputs, reason))
+			return &scriptError{status: exit.Code, script: name, reason: onHost(spec.Inputs, reason)}
 		}
 	}
 	return fmt.Errorf("%s exited with status %d", name, exit.Code)

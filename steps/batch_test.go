@@ -377,7 +377,7 @@ func TestProgramsAreMounted(t *testing.T) {
 		steps.IDWeights:       {"program.py", "resnet50.py", "seed_weights.py"},
 		steps.IDExportONNX:    {"export_onnx.py", "program.py", "resnet50.py"},
 		steps.IDSerializeDALI: {"program.py", "serialize_dali.py"},
-		steps.IDReference:     {"program.py", "reference.py", "resnet50.py"},
+		steps.IDReference:     {"picture.py", "program.py", "reference.py", "resnet50.py"},
 	}
 	for id, files := range want {
 		t.Run(string(id), func(t *testing.T) {

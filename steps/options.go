@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
 )
@@ -88,8 +89,16 @@ const (
 
 // Picture is an encoded picture.
 type Picture struct {
+	// Name is what the user calls it; empty for the one that dalirun carries. A run whose picture cannot be verified
+	// with is the user's to mend.
 	Name string
 	Data []byte
+}
+
+// Sample is the picture that dalirun carries: a cup of coffee.
+func Sample() (Picture, error) {
+	data, err := dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
+	return Picture{Data: data}, err
 }
 
 // Machine is what steps work with.

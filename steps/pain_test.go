@@ -196,7 +196,7 @@ func painPicture(t *testing.T) {
 	t.Parallel()
 	for name, newWorld := range cases() {
 		w := newWorld(t)
-		w.options.Picture = steps.Picture{Name: "coffee.jpg", Data: coffee()} // as it is embedded
+		w.options.Picture = steps.Picture{Data: coffee()} // as it is embedded
 		if err := w.run(t, t.Context(), steps.IDReference); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -2,7 +2,11 @@ package steps
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -69,7 +73,34 @@ func (s *Reference) Run(ctx context.Context, w *pipeline.Work) error {
 		{Source: w.Input(s.weights).Path, Target: weightsTarget},
 		{Source: picture, Target: pictureTarget},
 	}
-	return s.machine.runScript(ctx, w, referenceScript(), spec, 10*time.Minute)
+	last := &tail{read: func(line string) { s.tell(w, line) }}
+	return s.ownPicture(picture, s.machine.readScript(ctx, w, referenceScript(), spec, last, 10*time.Minute))
 }
 
-func referenceScript() script { return script{"reference.py", "program.py", "resnet50.py"} }
+// tell warns where nobody looked for what libjpeg only warns of: a user's picture that lacks data passes as a whole one.
+func (s *Reference) tell(w *pipeline.Work, line string) {
+	var facts struct {
+		Warnings string `json:"jpeg_warnings"`
+	}
+	if json.Unmarshal([]byte(line), &facts) != nil || !strings.HasPrefix(facts.Warnings, "not seen") || s.options.Picture.Name == "" {
+		return
+	}
+	w.Emit(pipeline.Warning{Text: fmt.Sprintf("%s: what libjpeg may warn of, as of data that are missing, was %s", s.options.Picture.Name, facts.Warnings)})
+}
+
+// statusBadPicture is that of BadPicture in assets/python/picture.py.
+const statusBadPicture = 3
+
+// ownPicture says that it is the user's turn where PyTorch's decoder refuses the user's picture, and names it as the user does.
+func (s *Reference) ownPicture(stored string, err error) error {
+	problem, ok := errors.AsType[*scriptError](err)
+	if !ok || problem.status != statusBadPicture || s.options.Picture.Name == "" {
+		return err
+	}
+	return pipeline.Faultf(pipeline.Usage, "verify with another picture; `dalirun classify` sends what the server can answer",
+		"%s", strings.ReplaceAll(problem.reason, stored, s.options.Picture.Name))
+}
+
+func referenceScript() script {
+	return script{"reference.py", "picture.py", "program.py", "resnet50.py"}
+}

@@ -147,8 +147,23 @@ func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client 
 	w.Emit(pipeline.Progress{Text: "warming up"})
 	return p.within(ctx, s.options.ReadyTimeout, EnsembleModel+" does not answer", func(ctx context.Context) error {
 		_, err := client.Classify(ctx, EnsembleModel, s.options.Picture.Data, 1)
+		if err != nil && s.answersSample(ctx, client) {
+			return pipeline.Faultf(pipeline.Usage, "verify with another picture", "%s: %w", s.options.Picture.Name, err)
+		}
 		return err
 	})
+}
+
+// answersSample reports whether a server that did not answer the user's picture answers another one: then it is well.
+func (s *Serve) answersSample(ctx context.Context, client *triton.Client) bool {
+	if s.options.Picture.Name == "" {
+		return false
+	}
+	sample, err := Sample()
+	if err == nil {
+		_, err = client.Classify(ctx, EnsembleModel, sample.Data, 1)
+	}
+	return err == nil
 }
 
 func waitLive(ctx context.Context, client *triton.Client) error {
@@ -174,6 +189,9 @@ func (s *Serve) explain(ctx context.Context, p *process, spec container.Spec, cl
 	}
 	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Repeat: s.machine.Runtime.CommandLine(spec)}
 	if late, ok := errors.AsType[*pipeline.Fault](err); ok {
+		if late.Kind == pipeline.Usage { // the server is well
+			return late
+		}
 		fault.Err, fault.Hint = late.Err, late.Hint
 	}
 	if errors.Is(err, errServerExited) {

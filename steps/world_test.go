@@ -135,7 +135,7 @@ func find(t *testing.T, tag string) release.Release {
 // newWorld completes o with what most tests have.
 func newWorld(t *testing.T, o steps.Options) *world {
 	t.Helper()
-	o.Picture = steps.Picture{Name: "coffee.jpg", Data: coffee()}
+	o.Picture = steps.Picture{Data: coffee()}
 	o.MaxBatch = 256
 	if o.OptBatch == 0 {
 		o.OptBatch = 64

@@ -1,5 +1,6 @@
 # The exporter of the local image source: Debian's own PyTorch, torchvision and ONNX, built for the CPU.
 # It runs seed_weights.py, export_onnx.py and reference.py, which are mounted when a container starts.
+# libturbojpeg says what Pillow's libjpeg keeps to itself: that a JPEG lacks data.
 # Debian's packages rather than PyPI's torch: that one is the CUDA build, several GB of it.
 #
 # Context: this file and ca-bundle.crt (the host's CA certificates; may be empty).
@@ -16,6 +17,7 @@ RUN set -eu; \
     fi; \
     apt-get update; \
     apt-get install -y --no-install-recommends \
+        libturbojpeg0 \
         python3 \
         python3-onnx \
         python3-pil \
@@ -29,7 +31,7 @@ RUN set -eu; \
 # Imported once, so that an image without a working PyTorch is never tagged.
 # The resolved versions are facts of every step that runs here.
 RUN set -eu; \
-    python3 -B -c 'import onnx, PIL, torch, torchvision'; \
+    python3 -B -c 'import ctypes, onnx, PIL, torch, torchvision; ctypes.CDLL("libturbojpeg.so.0")'; \
     mkdir -p /usr/share/dalirun; \
     dpkg-query -W -f '${Package} ${Version}\n' | LC_ALL=C sort >/usr/share/dalirun/packages
 

@@ -1,7 +1,7 @@
 """What every script here does around its work: errors in one line, facts in one line.
 
 A script ends with 0 and one line of JSON on stdout, its last; with 2 and one line ``error: …`` on stderr if the user
-can mend the cause; with 1 and a traceback if not.
+can mend the cause, or with another status that the Problem has; with 1 and a traceback if not.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ EXIT_PROBLEM = 2
 class Problem(Exception):  # noqa: N818 - the word of the message: not a fault of the program
     """What the user can mend; its text says what is wrong and what to do."""
 
+    status = EXIT_PROBLEM
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that reports in one line as well; the usage is under --help."""
@@ -37,7 +39,7 @@ def run(main: Callable[[], Facts]) -> NoReturn:
         facts = main()
     except (Problem, OSError) as problem:  # an OSError names its file and its cause: absent, unreadable, disk full
         sys.stderr.write(f"error: {one_line(problem)}\n")
-        sys.exit(EXIT_PROBLEM)
+        sys.exit(problem.status if isinstance(problem, Problem) else EXIT_PROBLEM)
     sys.stdout.write(json.dumps(facts, sort_keys=True) + "\n")
     sys.exit(0)
 

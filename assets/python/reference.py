@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
 import PIL
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 import resnet50
-from program import Facts, Parser, Problem, one_line, read, run
-
-
-def decode(path: Path) -> Image.Image:
-    """Returns the picture in RGB, turned as its EXIF orientation says, as DALI's decoder does.
-
-    Raises:
-        Problem: the file is no picture, is cut short or damaged.
-    """
-    content = read(path)
-    try:
-        with Image.open(io.BytesIO(content)) as picture:
-            return ImageOps.exif_transpose(picture).convert("RGB")
-    except UnidentifiedImageError as error:
-        raise Problem(f"{path} is no picture, or in no format that Pillow {PIL.__version__} reads") from error
-    except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error and more on damaged bytes
-        raise Problem(f"{path} cannot be decoded as a picture: {one_line(error)}") from error
+from picture import decode
+from program import Facts, Parser, run
 
 
 def preprocess(picture: Image.Image) -> torch.Tensor:
@@ -59,7 +43,7 @@ def parse() -> Parser:
 def main() -> Facts:
     """Writes the tensor and the logits and returns a summary of both."""
     args = parse().parse_args()
-    picture = decode(args.image)  # first: it takes a moment, the weights take seconds
+    picture, warnings = decode(args.image)  # first: it takes a moment, the weights take seconds
     tensor = preprocess(picture)
     model = resnet50.load(args.weights, trusted=args.trusted)
     with torch.no_grad():
@@ -69,6 +53,7 @@ def main() -> Facts:
     return {
         **resnet50.versions(),
         "pillow": PIL.__version__,
+        "jpeg_warnings": warnings,
         "width": picture.width,
         "height": picture.height,
         "top1": int(logits.argmax()),

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -38,9 +39,10 @@ func (a *App) classifyCommand() *cobra.Command {
 		Long: `classify sends each picture to the workspace's running server and prints the most likely classes. The flags of the
 tutorial's client.py are understood too: --model_name --image --url -v --label_file.
 
-JPEG, PNG, BMP, TIFF and WebP pictures are sent as they are; one that is cut off, broken or huge is refused here. A
-picture may also come through a pipe, as in <(curl -s ...), or with the name - from stdin. Each is read once, sent and
-answered before the next one is read.
+` + picture.Formats("and") + ` pictures are sent as they are, with no orientation applied; one that is
+cut short, malformed, too large or of a kind that DALI does not decode right is refused here (docs/pictures.md has the kinds).
+Data that were overwritten inside a picture can pass unseen. A picture may also come through a pipe, as in
+<(curl -s ...), or with the name - from stdin. Each is read once, sent and answered before the next one is read.
 
 --labels names a file with one label a line, one for each class of the model: it goes before the labels that the server
 has. Another number of labels ends with 2. A line may be empty, and a label may stand twice.
@@ -165,13 +167,13 @@ func (c *classification) one(ctx context.Context, name string, record *classifie
 	if c.stop != nil {
 		return c.stop
 	}
-	data, err := c.in.picture(ctx, name)
+	read, _, err := c.in.picture(ctx, name)
 	if err == nil && c.client == nil {
 		c.stop = c.connect(ctx)
 		err = c.stop
 	}
 	if err == nil {
-		err = c.ask(ctx, name, data, record)
+		err = c.ask(ctx, name, read.Data, record)
 	}
 	if ctx.Err() != nil {
 		c.stop = context.Cause(ctx)

@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/steps"
 )
 
 const (
@@ -116,25 +117,26 @@ func bare(err error) error {
 }
 
 // picture reads an encoded picture and refuses what a server should not get to decode.
-func (in *input) picture(ctx context.Context, name string) ([]byte, error) {
+func (in *input) picture(ctx context.Context, name string) (steps.Picture, picture.Info, error) {
 	limits := picture.DefaultLimits()
 	data, err := in.read(ctx, name, limits.MaxBytes)
 	shown := printable.Name(name)
 	if name == stdinName {
 		shown = "stdin"
 	}
+	var info picture.Info
 	switch {
 	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
+		return steps.Picture{}, info, context.Cause(ctx)
 	case errors.Is(err, errTooLong):
 		err = &picture.Error{Reason: picture.TooLarge, Detail: "more than " + bytesize.Format(limits.MaxBytes) + ", which is the limit"}
 	case err != nil:
-		return nil, usagef("", "read the picture: %s: %w", shown, err)
+		return steps.Picture{}, info, usagef("", "read the picture: %s: %w", shown, err)
 	default:
-		_, err = picture.Check(data, limits)
+		info, err = picture.Check(data, limits)
 	}
 	if err != nil {
-		return nil, usagef("", "%s: %w", shown, err)
+		return steps.Picture{}, info, usagef("", "%s: %w", shown, err)
 	}
-	return data, nil
+	return steps.Picture{Name: shown, Data: data}, info, nil
 }

@@ -36,7 +36,7 @@ func TestInputEndsWithContext(t *testing.T) {
 			ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, stopped)
 			defer cancel()
 			in := &input{stdin: stdin}
-			if _, err := in.picture(ctx, name); !errors.Is(err, stopped) {
+			if _, _, err := in.picture(ctx, name); !errors.Is(err, stopped) {
 				t.Errorf("it ended with %v", err)
 			}
 		})
@@ -59,7 +59,7 @@ func TestInputLimit(t *testing.T) {
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
 	in = &input{stdin: &counting{}}
-	_, err := in.picture(t.Context(), stdinName)
+	_, _, err := in.picture(t.Context(), stdinName)
 	if err == nil || !strings.Contains(err.Error(), "stdin: picture is too large: more than 64 MiB, which is the limit") {
 		t.Errorf("a picture without an end: %v", err)
 	}

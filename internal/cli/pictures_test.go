@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/picture/picturetest"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -28,17 +29,29 @@ func makePictures(t *testing.T) string {
 	if err := gif.Encode(&animation, image.NewPaletted(image.Rect(0, 0, 2, 2), color.Palette{color.Black, color.White}), nil); err != nil {
 		t.Fatal(err)
 	}
-	for name, data := range map[string][]byte{
+	pictures := map[string][]byte{
 		"coffee.jpg":    good,
 		"empty.jpg":     {},
 		"truncated.jpg": good[:len(good)/2],
 		"text.jpg":      []byte("this is no picture\n"),
 		"picture.gif":   animation.Bytes(),
 		"huge.jpg":      withSize(t, good, 30_000),
-	} {
+	}
+	for _, r := range picturetest.Table() {
+		pictures[r.File] = picturetest.Data(t, r.File)
+	}
+	for name, data := range pictures {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+	// Right on the server, and of a kind that Pillow does not read.
+	floats, err := os.ReadFile("../picture/testdata/kinds/tif-rgb-float32.tif")
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "floats.tif"), floats, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 	return dir
 }

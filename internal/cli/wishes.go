@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/release"
@@ -128,7 +127,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringVar(&w.baseImage, "base-image", "", "Debian 12 image under the local images (default "+baseImage+", or "+steps.MadeBaseImage+" if only that is here)")
 	f.StringVar(&w.buildNetwork, "build-network", "host", "network of local image builds; empty is the container engine's default")
 	f.StringVar(&w.weights, "weights", "pretrained", "pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
-	f.StringVar(&w.image, "image", "", "picture to verify with (default a cup of coffee that dalirun carries)")
+	f.StringVar(&w.image, "image", "", "picture to verify with, no orientation applied (default a cup of coffee that dalirun carries)")
 	f.Var(w.precision, "precision", "arithmetic of the engine (gpu lane)")
 	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for; 0 is 64 or the largest, and 1 with release 21.07, as in the tutorial")
 	f.Var(w.maxBatch, "max-batch", "largest batch size")
@@ -152,12 +151,17 @@ func (w *wishes) reads() map[string]string {
 
 // readPicture reads and checks the picture to verify with.
 func (w *wishes) readPicture(ctx context.Context, in *input) (err error) {
-	w.verify = steps.Picture{Name: filepath.Base(w.image)}
 	if w.image == "" {
-		w.verify.Name = "coffee.jpg"
-		w.verify.Data, err = dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
+		w.verify, err = steps.Sample()
 		return err
 	}
-	w.verify.Data, err = in.picture(ctx, w.image)
-	return err
+	read, info, err := in.picture(ctx, w.image)
+	if err == nil && info.Unverifiable != "" {
+		err = usagef("verify with another picture; `dalirun classify` sends this one", "%s cannot be verified with: %s", read.Name, info.Unverifiable)
+	}
+	if err != nil {
+		return err
+	}
+	w.verify = read
+	return nil
 }

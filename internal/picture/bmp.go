@@ -5,11 +5,12 @@ import (
 	"slices"
 )
 
-// BMP compression methods (Windows GDI, BITMAPINFOHEADER) that DALI decodes.
+// BMP compression methods (Windows GDI, BITMAPINFOHEADER).
 const (
-	bmpRGB       = 0
-	bmpRLE8      = 1
-	bmpBitFields = 3
+	bmpRGB            = 0
+	bmpRLE8           = 1
+	bmpBitFields      = 3
+	bmpAlphaBitFields = 6
 )
 
 const (
@@ -22,34 +23,43 @@ type bmpHeader struct {
 	width, height uint64
 	bits          uint64 // of a pixel
 	compression   uint32
+	infoSize      uint32 // bytes of the information header
 	fileSize      uint64 // 0 if the writer left it out
 	dataAt        uint64 // place of the pixels
 	dataSize      uint64 // 0 if the writer left it out, which it may if nothing is compressed
 }
 
 // walkBMP checks that the pixels which the headers promise are there.
-func walkBMP(data []byte) (width, height uint64, err error) {
+func walkBMP(data []byte) (header, error) {
 	h, err := bmpHeaders(data)
-	if err != nil {
-		return h.width, h.height, err
+	found := header{width: h.width, height: h.height}
+	if h.infoSize == 52 || h.infoSize == 56 {
+		found.unverifiable = "Pillow 9.4, which decodes for PyTorch, reads no BMP with an information header of 52 or 56 bytes"
 	}
+	if err == nil {
+		err = h.walkPixels(data)
+	}
+	return found, err
+}
+
+func (h bmpHeader) walkPixels(data []byte) error {
 	size := uint64(len(data))
 	if h.fileSize > size {
-		return h.width, h.height, refuse(Truncated, "BMP has %d of the %d bytes that its header says", size, h.fileSize)
+		return refuse(Truncated, "BMP has %d of the %d bytes that its header says", size, h.fileSize)
 	}
 	if h.compression == bmpRLE8 {
 		if h.dataAt > size || h.dataSize > size-h.dataAt {
-			return h.width, h.height, refuse(Truncated, "BMP of %d bytes ends before its picture data does", size)
+			return refuse(Truncated, "BMP of %d bytes ends before its picture data does", size)
 		}
-		return h.width, h.height, walkRLE(data[h.dataAt:], h)
+		return walkRLE(data[h.dataAt:], h)
 	}
 	// A row is padded to four bytes. It may have up to 2³³ bytes, and as many rows
 	// up to 2³¹: dividing cannot overflow where multiplying would.
 	row := (h.width*h.bits + 31) / 32 * 4
 	if h.dataAt > size || h.height > (size-h.dataAt)/row {
-		return h.width, h.height, refuse(Truncated, "BMP of %d bytes ends before its %d rows of %d bytes do", size, h.height, row)
+		return refuse(Truncated, "BMP of %d bytes ends before its %d rows of %d bytes do", size, h.height, row)
 	}
-	return h.width, h.height, nil
+	return nil
 }
 
 func bmpHeaders(data []byte) (bmpHeader, error) {
@@ -64,7 +74,7 @@ func bmpHeaders(data []byte) (bmpHeader, error) {
 		return bmpHeader{}, short()
 	}
 	info := data[bmpFileHeader : bmpFileHeader+infoSize]
-	h := bmpHeader{fileSize: uint64(le.Uint32(data[2:])), dataAt: uint64(le.Uint32(data[10:]))}
+	h := bmpHeader{infoSize: infoSize, fileSize: uint64(le.Uint32(data[2:])), dataAt: uint64(le.Uint32(data[10:]))}
 	var planes uint16
 	if infoSize == bmpCoreHeader {
 		h.width, h.height = uint64(le.Uint16(info[4:])), uint64(le.Uint16(info[6:]))
@@ -97,19 +107,20 @@ func magnitude(v uint32) uint64 {
 
 // checkBits checks that DALI decodes pixels of so many bits compressed in this
 // way. The list is what DALI 2.4.0 decoded when each was tried on its CPU
-// decoder: not RLE4, 2 bits, 16 bits without masks, or masks with alpha (method 6).
+// decoder. Of colour masks it reads those of the two newest headers alone, and
+// exchanges red and blue without an error where it does not; 16 bits get darker.
 func (h bmpHeader) checkBits() error {
 	var bits []uint64
 	switch h.compression {
+	case bmpBitFields, bmpAlphaBitFields:
+		return refuse(Unsupported, "BMP has colour masks, which DALI does not always apply")
 	case bmpRGB:
 		bits = []uint64{1, 4, 8, 24, 32}
 	case bmpRLE8:
 		bits = []uint64{8}
-	case bmpBitFields:
-		bits = []uint64{16, 32}
 	}
 	if !slices.Contains(bits, h.bits) {
-		return refuse(Malformed, "BMP has %d bits a pixel with compression method %d, which DALI does not decode", h.bits, h.compression)
+		return refuse(Unsupported, "BMP has %d bits a pixel with compression method %d, which DALI does not decode right", h.bits, h.compression)
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/picture"
+	"github.com/dalirun/dalirun/internal/picture/picturetest"
 )
 
 // FuzzCheck holds for any bytes: no panic, a refusal with a known reason or a
@@ -15,11 +16,14 @@ func FuzzCheck(f *testing.F) {
 		f.Add(s.data)
 		f.Add(s.data[:len(s.data)/2])
 	}
+	for _, r := range picturetest.Table() {
+		f.Add(picturetest.Data(f, r.File))
+	}
 	f.Add(loopingTIFF())
 	f.Add([]byte("MM\x00+\x00\x08\x00\x00\x00\x00\x00\x00\x00\x00\x00\x10\xff\xff\xff\xff\xff\xff\xff\xff"))
 	f.Add([]byte("GIF89a"))
 	f.Add([]byte{})
-	reasons := []picture.Reason{picture.Empty, picture.Unknown, picture.Truncated, picture.Malformed, picture.TooLarge}
+	reasons := []picture.Reason{picture.Empty, picture.Unknown, picture.Truncated, picture.Malformed, picture.TooLarge, picture.Unsupported}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		limits := picture.Limits{MaxPixels: 1_000_000, MaxSide: 10_000}
 		info, err := picture.Check(data, limits)

@@ -23,43 +23,62 @@ const (
 // walkJPEG follows the markers from SOI to EOI. Segments are skipped by their
 // lengths, so that the end marker of an embedded thumbnail is not taken for the
 // picture's, and only the entropy-coded data of a scan is searched.
-func walkJPEG(data []byte) (width, height uint64, err error) {
-	scans := 0
+func walkJPEG(data []byte) (header, error) {
+	frame, err := walkJPEGFrame(data)
+	h := header{
+		width: frame.width, height: frame.height,
+		decode: func() error { return frame.decode(data) },
+	}
+	if err == nil {
+		err = frame.check()
+	}
+	return h, err
+}
+
+func walkJPEGFrame(data []byte) (frame jpegFrame, err error) {
 	for at := 2; ; {
 		marker, next, err := jpegMarker(data, at)
 		if err != nil {
-			return width, height, err
+			return frame, err
 		}
 		switch {
-		case marker == jpegEOI && scans == 0:
-			return width, height, refuse(Malformed, "JPEG ends at byte %d without any picture data", next)
+		case marker == jpegEOI && frame.scans == 0:
+			return frame, refuse(Malformed, "JPEG ends at byte %d without any picture data", next)
 		case marker == jpegEOI:
-			return width, height, nil
+			return frame, nil
 		case marker == jpegTEM || marker >= jpegRST0 && marker <= jpegRST7:
 			at = next // these have no length
 			continue
 		case marker == 0 || marker == jpegSOI:
-			return width, height, refuse(Malformed, "JPEG has marker 0xff%02x at byte %d, where a segment should start", marker, next-2)
+			return frame, refuse(Malformed, "JPEG has marker 0xff%02x at byte %d, where a segment should start", marker, next-2)
 		}
 		segment, err := jpegSegment(data, marker, next)
 		if err != nil {
-			return width, height, err
+			return frame, err
 		}
-		at = next + 2 + len(segment)
-		switch {
-		case isSOF(marker) && width != 0:
-			return width, height, refuse(Malformed, "JPEG has a second frame header at byte %d", next-2)
-		case isSOF(marker):
-			if width, height, err = jpegFrame(marker, segment); err != nil {
-				return width, height, err
-			}
-		case marker == jpegSOS && width == 0:
-			return width, height, refuse(Malformed, "JPEG has picture data at byte %d, before any frame header", next-2)
-		case marker == jpegSOS:
-			scans++
+		if err := frame.read(marker, segment, next-2); err != nil {
+			return frame, err
+		}
+		if at = next + 2 + len(segment); marker == jpegSOS {
 			at = jpegScanEnd(data, at)
 		}
 	}
+}
+
+// read notes what a segment says whose marker is at a place.
+func (f *jpegFrame) read(marker byte, segment []byte, at int) (err error) {
+	switch {
+	case isSOF(marker) && f.marker != 0:
+		return refuse(Malformed, "JPEG has a second frame header at byte %d", at)
+	case isSOF(marker):
+		*f, err = readJPEGFrame(marker, segment)
+		return err
+	case marker == jpegSOS && f.marker == 0:
+		return refuse(Malformed, "JPEG has picture data at byte %d, before any frame header", at)
+	case marker == jpegSOS:
+		return f.scan(segment)
+	}
+	return nil
 }
 
 // jpegMarker returns the marker at a place and the place after it. A marker may
@@ -95,29 +114,6 @@ func jpegSegment(data []byte, marker byte, at int) ([]byte, error) {
 // isSOF reports whether a marker starts a frame, of whatever process.
 func isSOF(marker byte) bool {
 	return marker >= jpegSOF0 && marker <= jpegSOFF && marker != jpegDHT && marker != jpegJPG && marker != jpegDAC
-}
-
-func jpegFrame(marker byte, segment []byte) (width, height uint64, err error) {
-	// Precision, height, width, number of components, then three bytes for each.
-	if len(segment) < 6 || len(segment) < 6+3*int(segment[5]) || segment[5] == 0 {
-		return 0, 0, refuse(Malformed, "JPEG has a frame header of %d bytes, too short for its components", len(segment))
-	}
-	height = uint64(binary.BigEndian.Uint16(segment[1:]))
-	width = uint64(binary.BigEndian.Uint16(segment[3:]))
-	if width == 0 {
-		return 0, 0, refuse(Malformed, "JPEG says that it is 0 pixels wide")
-	}
-	if height == 0 {
-		// Allowed by T.81 with a DNL segment after the first scan. DALI 2.4.0
-		// refuses such a picture whatever its DNL says, as libjpeg does.
-		return 0, 0, refuse(Malformed, "JPEG leaves its height to a DNL segment, which DALI does not decode")
-	}
-	switch marker - jpegSOF0 {
-	case 5, 6, 7, 11, 13, 14, 15:
-		// Hierarchical processes and arithmetic-coded lossless: libjpeg-turbo has none of them.
-		return width, height, refuse(Malformed, "JPEG is of process SOF%d, which DALI does not decode", marker-jpegSOF0)
-	}
-	return width, height, nil
 }
 
 // jpegScanEnd returns the place of the marker that ends the entropy-coded data

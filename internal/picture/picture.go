@@ -1,42 +1,31 @@
 // Package picture looks at an encoded picture before it is sent to a server,
 // and refuses one that the server would choke on: one that is empty, no
-// picture, cut short, damaged in its structure, or too large to decode.
+// picture, cut short, damaged in its structure, too large to decode, or of a kind
+// that DALI does not decode rightly.
 //
-// It reads headers and walks segments; it never decodes pixels. That is enough
-// because what costs a server dearly is visible there: DALI on a GPU decodes a
-// JPEG that lost its end without any error, and a picture of 30,000 × 30,000
-// pixels takes it 13 s or all of 4 GB. Damage inside the compressed pixels is
-// left to the server's decoder, which reports it.
+// It reads headers and walks segments. What costs a server dearly is visible
+// there: a picture of 30,000 × 30,000 pixels takes DALI 13 s or all of 4 GB, and
+// some sizes that cannot be end its process. Pixels are decoded for JPEG, of which
+// DALI answers what is missing as grey, without any error, and inflated for PNG;
+// damage inside those of other formats is left to the server's decoder.
 package picture
 
 import (
-	"bytes"
 	"fmt"
-	"net/http"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
-)
-
-// Format names the encoding of a picture.
-type Format string
-
-// The formats that are both checked here and decoded by DALI. DALI also decodes
-// JPEG 2000 and PNM; these are refused, since nothing here can tell whether they
-// are whole.
-const (
-	JPEG Format = "JPEG"
-	PNG  Format = "PNG"
-	BMP  Format = "BMP"
-	TIFF Format = "TIFF"
-	WebP Format = "WebP"
 )
 
 // Info is what the header of a picture says.
 type Info struct {
 	Format Format
-	// Width and Height are in pixels, at least 1, as stored: an EXIF orientation
-	// may swap them in the decoded picture.
+	// Width and Height are in pixels, at least 1, as stored: an orientation in the
+	// picture's metadata is applied nowhere.
 	Width, Height int
+	// Unverifiable says why a picture that may be sent cannot be verified with:
+	// Pillow, which decodes for PyTorch, gets it wrong or reads none of its kind.
+	// Empty if it can, as far as can be known here.
+	Unverifiable string
 }
 
 // Limits bound the pictures that are accepted. A field that is 0 or less bounds nothing.
@@ -86,13 +75,13 @@ func (e *Error) Error() string {
 	case Empty:
 		return "picture is empty: " + e.Detail + "; check that it was written or downloaded"
 	case Unknown:
-		return "picture is in no known format: " + e.Detail + "; send a JPEG, PNG, BMP, TIFF or WebP"
+		return "picture is in no known format: " + e.Detail + "; send a " + Formats("or")
 	case Truncated:
 		return "picture is truncated: " + e.Detail + "; copy or download it again"
 	case Malformed:
 		return "picture is malformed: " + e.Detail + "; save it again with another program"
 	case Unsupported:
-		return "picture is of a kind that is not served: " + e.Detail + "; save it as a JPEG or PNG of 8 bits"
+		return "picture is of a kind that is not served: " + e.Detail + "; save it as another kind, such as PNG"
 	case TooLarge:
 		return "picture is too large: " + e.Detail + "; scale it down before sending it"
 	}
@@ -106,8 +95,8 @@ func refuse(reason Reason, format string, args ...any) error {
 
 // Check returns what the header of an encoded picture says, or an *Error if the
 // picture must not be sent. Bytes after the picture's end are accepted: clients
-// pad the pictures of a batch with zeros to one length. The work is at most linear in
-// len(data), the memory at most some kilobytes.
+// pad the pictures of a batch with zeros to one length. But for the pixels of a
+// JPEG or PNG, the work is at most linear in len(data), the memory at most some kilobytes.
 func Check(data []byte, limits Limits) (Info, error) {
 	if len(data) == 0 {
 		return Info{}, refuse(Empty, "it has 0 bytes")
@@ -119,29 +108,25 @@ func Check(data []byte, limits Limits) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	var width, height uint64
-	switch format {
-	case JPEG:
-		width, height, err = walkJPEG(data)
-	case PNG:
-		width, height, err = walkPNG(data)
-	case BMP:
-		width, height, err = walkBMP(data)
-	case TIFF:
-		width, height, err = walkTIFF(data)
-	case WebP:
-		width, height, err = walkWebP(data)
+	var h header
+	for _, f := range walkers() {
+		if f.format == format {
+			h, err = f.walk(data)
+		}
 	}
 	// A walk that failed late still knows the size. That a picture is too large
 	// comes first: sending it again whole would not help.
-	if over := limits.over(format, width, height); over != nil {
+	if over := limits.over(format, h.width, h.height); over != nil {
 		return Info{}, over
+	}
+	if err == nil && h.decode != nil {
+		err = h.decode()
 	}
 	if err != nil {
 		return Info{}, err
 	}
 	// No walk returns more than 2³¹-1 without an error.
-	return Info{Format: format, Width: int(width), Height: int(height)}, nil
+	return Info{Format: format, Width: int(h.width), Height: int(h.height), Unverifiable: h.unverifiable}, nil //nolint:gosec // see above
 }
 
 // over returns an error if a picture of that size is over the limits. Sizes are
@@ -154,61 +139,4 @@ func (l Limits) over(format Format, width, height uint64) error {
 		return refuse(TooLarge, "%s of %d × %d pixels, the limit for their product is %d", format, width, height, l.MaxPixels)
 	}
 	return nil
-}
-
-// sniff returns the format that the first bytes announce.
-func sniff(data []byte) (Format, error) {
-	for _, known := range []struct {
-		magic  string // "?" stands for any byte
-		format Format
-	}{
-		{"\xff\xd8\xff", JPEG},
-		{"\x89PNG\r\n\x1a\n", PNG},
-		{"II*\x00", TIFF},
-		{"MM\x00*", TIFF},
-		{"II+\x00", TIFF}, // BigTIFF
-		{"MM\x00+", TIFF},
-		{"RIFF????WEBP", WebP},
-		{"BM?????????????\x00\x00\x00", BMP}, // a header of less than 256 bytes tells it from a text
-	} {
-		n := min(len(data), len(known.magic))
-		if !matches(data[:n], known.magic[:n]) {
-			continue
-		}
-		if n < len(known.magic) {
-			return "", refuse(Truncated, "%d bytes are less than the signature of a %s", n, known.format)
-		}
-		return known.format, nil
-	}
-	return "", refuse(Unknown, "it looks like %s", guess(data))
-}
-
-func matches(data []byte, magic string) bool {
-	for i, b := range data {
-		if magic[i] != '?' && magic[i] != b {
-			return false
-		}
-	}
-	return true
-}
-
-// guess names what bytes in no known format are, for an error.
-func guess(data []byte) string {
-	if len(data) >= 12 && string(data[4:8]) == "ftyp" {
-		switch brand := string(data[8:12]); brand {
-		case "heic", "heix", "mif1", "avif":
-			return "image/heif (" + brand + ")"
-		}
-	}
-	if bytes.HasPrefix(data, []byte("\x00\x00\x00\x0cjP  ")) {
-		return "image/jp2"
-	}
-	switch guessed := http.DetectContentType(data); guessed {
-	case "application/octet-stream":
-		return "arbitrary bytes"
-	case "image/bmp": // known by two letters only
-		return "something that starts with BM and is no BMP"
-	default:
-		return guessed
-	}
 }

@@ -9,36 +9,47 @@ import (
 const pngSignature = 8 // bytes
 
 // walkPNG follows the chunks from IHDR to IEND.
-func walkPNG(data []byte) (width, height uint64, err error) {
-	var ihdr []byte
-	var palette, pixels bool
+func walkPNG(data []byte) (header, error) {
+	var head *pngHead
+	var palette bool
+	var idat [][]byte // bodies with bytes in them
+	size := func() header {
+		if head == nil {
+			return header{}
+		}
+		return header{
+			width: head.width, height: head.height,
+			decode: func() error { return inflatePNG(idat, *head) },
+		}
+	}
 	for at := pngSignature; ; {
 		name, body, err := pngChunk(data, at)
 		if err != nil {
-			return width, height, err
+			return size(), err
 		}
 		at += 12 + len(body)
 		switch {
-		case ihdr == nil && name != "IHDR":
-			return 0, 0, refuse(Malformed, "PNG starts with chunk %q, not IHDR", name)
-		case ihdr == nil:
-			ihdr = body
-			if width, height, err = pngHeader(body); err != nil {
-				return width, height, err
+		case head == nil && name != "IHDR":
+			return size(), refuse(Malformed, "PNG starts with chunk %q, not IHDR", name)
+		case head == nil:
+			if head, err = readIHDR(body); err != nil {
+				return size(), err
 			}
 		case name == "IHDR":
-			return width, height, refuse(Malformed, "PNG has a second IHDR chunk")
+			return size(), refuse(Malformed, "PNG has a second IHDR chunk")
 		case name == "PLTE":
 			palette = true
 		case name == "IDAT":
-			if ihdr[9] == pngPalette && !palette {
-				return width, height, refuse(Malformed, "PNG has colours by number but no PLTE chunk before its IDAT")
+			if head.colour == pngPalette && !palette {
+				return size(), refuse(Malformed, "PNG has colours by number but no PLTE chunk before its IDAT")
 			}
-			pixels = pixels || len(body) > 0
-		case name == "IEND" && !pixels:
-			return width, height, refuse(Malformed, "PNG has no picture data: no IDAT chunk with bytes in it")
+			if len(body) > 0 {
+				idat = append(idat, body)
+			}
+		case name == "IEND" && len(idat) == 0:
+			return size(), refuse(Malformed, "PNG has no picture data: no IDAT chunk with bytes in it")
 		case name == "IEND":
-			return width, height, nil
+			return size(), nil
 		}
 	}
 }
@@ -74,18 +85,20 @@ func pngChunk(data []byte, at int) (name string, body []byte, err error) {
 
 const pngPalette = 3 // colour type: numbers into PLTE
 
-func pngHeader(body []byte) (width, height uint64, err error) {
+// readIHDR returns what IHDR says, nil if not even a size.
+func readIHDR(body []byte) (*pngHead, error) {
 	if len(body) != 13 {
-		return 0, 0, refuse(Malformed, "PNG has an IHDR chunk of %d bytes, not 13", len(body))
+		return nil, refuse(Malformed, "PNG has an IHDR chunk of %d bytes, not 13", len(body))
 	}
-	width = uint64(binary.BigEndian.Uint32(body))
-	height = uint64(binary.BigEndian.Uint32(body[4:]))
-	if width == 0 || height == 0 || width > 1<<31-1 || height > 1<<31-1 {
-		return 0, 0, refuse(Malformed, "PNG says that it is %d × %d pixels", width, height)
+	h := pngHead{
+		width: uint64(binary.BigEndian.Uint32(body)), height: uint64(binary.BigEndian.Uint32(body[4:])),
+		depth: body[8], colour: body[9], interlaced: body[12] == 1,
 	}
-	depth, colour := body[8], body[9]
+	if h.width == 0 || h.height == 0 || h.width > 1<<31-1 || h.height > 1<<31-1 {
+		return nil, refuse(Malformed, "PNG says that it is %d × %d pixels", h.width, h.height)
+	}
 	var depths []byte
-	switch colour { // PNG specification, table 11.1
+	switch h.colour { // PNG specification, table 11.1
 	case 0:
 		depths = []byte{1, 2, 4, 8, 16}
 	case pngPalette:
@@ -93,11 +106,11 @@ func pngHeader(body []byte) (width, height uint64, err error) {
 	case 2, 4, 6:
 		depths = []byte{8, 16}
 	}
-	if !slices.Contains(depths, depth) {
-		return width, height, refuse(Malformed, "PNG has colour type %d with %d bits, which does not exist", colour, depth)
+	if !slices.Contains(depths, h.depth) {
+		return &h, refuse(Malformed, "PNG has colour type %d with %d bits, which does not exist", h.colour, h.depth)
 	}
 	if body[10] != 0 || body[11] != 0 || body[12] > 1 {
-		return width, height, refuse(Malformed, "PNG has compression %d, filter %d, interlace %d, which do not exist", body[10], body[11], body[12])
+		return &h, refuse(Malformed, "PNG has compression %d, filter %d, interlace %d, which do not exist", body[10], body[11], body[12])
 	}
-	return width, height, nil
+	return &h, nil
 }

@@ -6,6 +6,9 @@ import "encoding/binary"
 const (
 	tiffWidth           = 256
 	tiffLength          = 257
+	tiffBits            = 258
+	tiffCompression     = 259
+	tiffPhotometric     = 262
 	tiffStripOffsets    = 273
 	tiffSamplesPerPixel = 277
 	tiffRowsPerStrip    = 278
@@ -16,6 +19,8 @@ const (
 	tiffTileOffsets     = 324
 	tiffTileByteCounts  = 325
 	tiffSubIFDs         = 330
+	tiffExtraSamples    = 338
+	tiffSampleFormat    = 339
 	tiffEXIF            = 34665
 	tiffGPS             = 34853
 )
@@ -52,7 +57,7 @@ type tiffWalk struct {
 // walkTIFF checks every directory and every strip and tile: a picture's pages,
 // its reduced versions and its EXIF data. DALI decodes the first directory, so
 // the size is that one's.
-func walkTIFF(data []byte) (width, height uint64, err error) {
+func walkTIFF(data []byte) (h header, err error) {
 	t := tiffWalk{data: data, order: binary.LittleEndian, dir: tiffDirectory{}}
 	if data[0] == 'M' {
 		t.order = binary.BigEndian
@@ -64,38 +69,40 @@ func walkTIFF(data []byte) (width, height uint64, err error) {
 	}
 	next, err := t.number(start, t.placeSize(), "its header")
 	if err != nil {
-		return 0, 0, err
+		return h, err
 	}
 	if next == 0 {
-		return 0, 0, refuse(Malformed, "TIFF has no directory")
+		return h, refuse(Malformed, "TIFF has no directory")
 	}
+	var undecoded error // said only of a picture that is whole
 	first := true
 	for pending := []uint64{next}; len(pending) > 0; first = false {
 		at := pending[len(pending)-1]
 		pending = pending[:len(pending)-1]
 		following, err := t.directory(at)
 		if err != nil {
-			return width, height, err
+			return h, err
 		}
 		if first {
-			if width, height, err = t.size(); err != nil {
-				return 0, 0, err
+			if h.width, h.height, err = t.size(); err != nil {
+				return header{}, err
 			}
+			h.unverifiable, undecoded = t.kind()
 		}
 		if err := t.pixels(first); err != nil {
-			return width, height, err
+			return h, err
 		}
 		if pending, err = t.children(pending); err != nil {
-			return width, height, err
+			return h, err
 		}
 		if following == 0 {
 			continue
 		}
 		if pending, err = t.enqueue(pending, following); err != nil {
-			return width, height, err
+			return h, err
 		}
 	}
-	return width, height, nil
+	return h, undecoded
 }
 
 // placeSize is the number of bytes of a place in the file, and of a value that
@@ -189,8 +196,9 @@ func (t *tiffWalk) entry(at uint64) error {
 		return refuse(Truncated, "TIFF of %d bytes ends before the %d values of tag %d at byte %d do", len(t.data), field.count, tag, field.at)
 	}
 	switch tag {
-	case tiffWidth, tiffLength, tiffStripOffsets, tiffSamplesPerPixel, tiffRowsPerStrip, tiffStripByteCounts, tiffPlanar,
-		tiffTileWidth, tiffTileLength, tiffTileOffsets, tiffTileByteCounts, tiffSubIFDs, tiffEXIF, tiffGPS:
+	case tiffWidth, tiffLength, tiffBits, tiffCompression, tiffPhotometric, tiffStripOffsets, tiffSamplesPerPixel, tiffRowsPerStrip,
+		tiffStripByteCounts, tiffPlanar, tiffTileWidth, tiffTileLength, tiffTileOffsets, tiffTileByteCounts, tiffSubIFDs,
+		tiffExtraSamples, tiffSampleFormat, tiffEXIF, tiffGPS:
 		t.dir[tag] = field
 	}
 	return nil

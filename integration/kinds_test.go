@@ -1,0 +1,187 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/picture"
+	"github.com/dalirun/dalirun/internal/picture/picturetest"
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
+)
+
+const (
+	brokenPictures = "../internal/picture/picturetest/testdata"
+	pictureKinds   = "../internal/picture/testdata/kinds"
+)
+
+// TestPicturesAgree compares the real server with PyTorch on each picture that is sent: each kind of docs/pictures.md, and
+// those that broke something. What Pillow does not decode rightly is compared with nothing, and must be said to be so.
+func TestPicturesAgree(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	want, said := b.referenceTensors(t)
+	preprocessing, _, _ := parity.Bounds(release.FP32)
+	compared := 0
+	err := b.run(t, b.steps(steps.IDServe), func(ctx context.Context, v pipeline.Values) error {
+		client, err := triton.Dial(v["server"].Ref)
+		if err != nil {
+			return err
+		}
+		for _, dir := range []string{brokenPictures, pictureKinds} {
+			for name, data := range readDir(t, dir) {
+				info, err := picture.Check(data, picture.DefaultLimits())
+				if err != nil {
+					continue
+				}
+				got, err := preprocess(ctx, client, data)
+				if name == "jpg-scan-zeros.jpg" { // nobody can say what is right
+					if said[name] == "" {
+						t.Error(name + ": PyTorch's decoder says nothing")
+					}
+					continue
+				}
+				if err != nil {
+					t.Errorf("%s: %v", name, err)
+					continue
+				}
+				if info.Unverifiable != "" {
+					continue
+				}
+				if said[name] != "" {
+					t.Errorf("%s: PyTorch's decoder says: %s", name, said[name])
+					continue
+				}
+				comparison, err := parity.Check(parity.Preprocessing, got, want[name], preprocessing)
+				if err != nil || !comparison.OK {
+					t.Errorf("%s: %+v, %v", name, comparison, err)
+				}
+				compared++
+			}
+		}
+		return client.Close()
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if compared < 100 {
+		t.Errorf("only %d pictures were compared", compared)
+	}
+}
+
+// preprocess asks the DALI model.
+func preprocess(ctx context.Context, client *triton.Client, data []byte) ([]float32, error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	input, err := triton.NewUint8("DALI_INPUT_0", data, 1, int64(len(data)))
+	if err != nil {
+		return nil, err
+	}
+	answer, err := client.Infer(ctx, triton.InferRequest{
+		Model: steps.DALIModel, Inputs: []triton.Tensor{input}, Outputs: []triton.RequestedOutput{{Name: "DALI_OUTPUT_0"}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	tensor, err := answer.Output("DALI_OUTPUT_0")
+	if err != nil {
+		return nil, err
+	}
+	return tensor.Float32s()
+}
+
+// referenceTensors returns what PyTorch's part feeds to the model, or what it says of a picture, by file name.
+func (b *bench) referenceTensors(t *testing.T) (tensors map[string][]float32, said map[string]string) {
+	t.Helper()
+	out := t.TempDir()
+	spec := container.Spec{
+		Step: "reference-tensors", Role: container.RoleBatch, Image: b.values(t, steps.IDExporterImage)["image"].Ref, Init: true, User: container.UserCaller,
+		Command: []string{"python3", "-B", "/tests/reference_tensors.py"}, Network: container.NetworkNone,
+		Env:     map[string]string{"PYTHONPATH": "/dalirun/python", "HOME": "/tmp", "USER": "dalirun"},
+		Outputs: []container.Mount{{Source: out, Target: "/out"}},
+	}
+	for target, dir := range map[string]string{"/dalirun/python": "../assets/python", "/tests": "python", "/pictures": brokenPictures, "/kinds": pictureKinds} {
+		source, err := filepath.Abs(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		spec.Inputs = append(spec.Inputs, container.Mount{Source: source, Target: target})
+	}
+	var log output
+	c, err := b.runtime.Run(t.Context(), spec, container.Streams{Stdout: &log, Stderr: &log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	exit, err := c.Wait(t.Context())
+	if err = errors.Join(err, b.runtime.Remove(context.WithoutCancel(t.Context()), c.ID())); err != nil || exit.Code != 0 {
+		t.Fatalf("%v, exit code %d\n%s", err, exit.Code, &log)
+	}
+	tensors = map[string][]float32{}
+	for name, data := range readDir(t, out) {
+		if name == "said.json" {
+			if err := json.Unmarshal(data, &said); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		if tensors[name], err = (&triton.Tensor{Datatype: triton.FP32, Shape: []int64{1, 3, 224, 224}, Data: data}).Float32s(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return tensors, said
+}
+
+// readDir reads the files of a folder but its README.md.
+func readDir(t *testing.T, dir string) map[string][]byte {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for _, e := range entries {
+		if e.Name() == "README.md" {
+			continue
+		}
+		if files[e.Name()], err = os.ReadFile(filepath.Join(dir, e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return files
+}
+
+// TestVerifyColumn ends a run with each picture that broke something as its row says, under the user's name for it. Of those
+// that verify it takes one of each kind: TestPicturesAgree has all of them.
+func TestVerifyColumn(t *testing.T) {
+	t.Parallel()
+	c := cpuLane(t)
+	o := opts{Dir: t.TempDir()}
+	verified := map[string]bool{"two-exif-16-wide.jpg": true, "exif-wrong-crc-tall.png": true, "png-gray16.png": true, "ppm.ppm": true}
+	for _, r := range picturetest.Table() {
+		if r.Verify == 0 && !verified[r.File] {
+			continue
+		}
+		name := write(t, o.Dir, r.File, picturetest.Data(t, r.File))
+		got := run(t, c.engine, o, c.args("e2e", "--image", r.File)...)
+		if got.Code != r.Verify {
+			t.Errorf("%s: exit code %d, want %d\n%s", r.File, got.Code, r.Verify, got.Stderr)
+		}
+		if r.Verify != 0 && (!strings.Contains(got.Stderr, r.File) || strings.Contains(got.Stderr, c.cache)) {
+			t.Errorf("%s: it is not told by the user's path alone:\n%s", r.File, got.Stderr)
+		}
+		t.Logf("%s: %d after %s", filepath.Base(name), got.Code, got.Duration.Round(time.Millisecond))
+	}
+	c.none(t, o.Dir)
+}

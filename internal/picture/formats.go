@@ -1,0 +1,152 @@
+package picture
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+)
+
+// Format names the encoding of a picture.
+type Format string
+
+// The formats that are both checked here and decoded by DALI.
+const (
+	JPEG     Format = "JPEG"
+	PNG      Format = "PNG"
+	BMP      Format = "BMP"
+	TIFF     Format = "TIFF"
+	WebP     Format = "WebP"
+	JPEG2000 Format = "JPEG 2000"
+	PNM      Format = "PNM" // PBM, PGM, PPM
+)
+
+// walker is a format and what looks at a picture in it.
+type walker struct {
+	format Format
+	walk   func(data []byte) (header, error)
+}
+
+// walkers are those of all formats.
+func walkers() []walker {
+	return []walker{
+		{JPEG, walkJPEG},
+		{PNG, walkPNG},
+		{BMP, walkBMP},
+		{TIFF, walkTIFF},
+		{WebP, sized(walkWebP)},
+		{JPEG2000, walkJPEG2000},
+		{PNM, sized(walkPNM)},
+	}
+}
+
+// header is what a walk finds.
+type header struct {
+	width, height uint64 // in pixels, at most 2³²; 0 if the walk failed before they were known
+	unverifiable  string // see Info
+	// decode checks the pixels of a picture that is within the limits; nil where nothing here can.
+	decode func() error
+}
+
+// sized makes a walk of one that finds the size alone.
+func sized(walk func(data []byte) (width, height uint64, err error)) func(data []byte) (header, error) {
+	return func(data []byte) (header, error) {
+		width, height, err := walk(data)
+		return header{width: width, height: height}, err
+	}
+}
+
+// Formats lists the formats for a sentence, as in "JPEG, PNG or BMP" with "or" as the conjunction.
+func Formats(conjunction string) string {
+	var names []string
+	for _, f := range walkers() {
+		names = append(names, string(f.format))
+	}
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " " + conjunction + " " + names[last]
+}
+
+// sniff returns the format that the first bytes announce.
+func sniff(data []byte) (Format, error) {
+	for _, known := range []struct {
+		magic  string // "?" stands for any byte
+		format Format
+	}{
+		{"\xff\xd8\xff", JPEG},
+		{"\x89PNG\r\n\x1a\n", PNG},
+		{"II*\x00", TIFF},
+		{"MM\x00*", TIFF},
+		{"II+\x00", TIFF}, // BigTIFF
+		{"MM\x00+", TIFF},
+		{"RIFF????WEBP", WebP},
+		{"BM?????????????\x00\x00\x00", BMP}, // a header of less than 256 bytes tells it from a text
+		{jp2Signature, JPEG2000},
+		{"\xff\x4f\xff\x51", JPEG2000}, // the codestream alone
+		{"P1", PNM},
+		{"P2", PNM},
+		{"P3", PNM},
+		{"P4", PNM},
+		{"P5", PNM},
+		{"P6", PNM},
+	} {
+		n := min(len(data), len(known.magic))
+		if !matches(data[:n], known.magic[:n]) || known.format == PNM && !startsPNM(data) {
+			continue
+		}
+		if n < len(known.magic) {
+			return "", refuse(Truncated, "%d bytes are less than the signature of a %s", n, known.format)
+		}
+		return known.format, nil
+	}
+	if name := undecoded(data); name != "" {
+		return "", refuse(Unsupported, "it is %s, which DALI does not decode", name)
+	}
+	return "", refuse(Unknown, "it looks like %s", guess(data))
+}
+
+func matches(data []byte, magic string) bool {
+	for i, b := range data {
+		if magic[i] != '?' && magic[i] != b {
+			return false
+		}
+	}
+	return true
+}
+
+// undecoded names the format of pictures that DALI 2.4.0 was seen to refuse, or of which it has no decoder; "" if it
+// is none of them.
+func undecoded(data []byte) string {
+	if len(data) >= 12 && string(data[4:8]) == "ftyp" {
+		switch string(data[8:12]) {
+		case "heic", "heix", "mif1":
+			return "HEIF"
+		case "avif", "avis":
+			return "AVIF"
+		}
+	}
+	for _, known := range []struct{ magic, name string }{
+		{"\xff\x0a", "JPEG XL"}, // the codestream alone
+		{"\x00\x00\x00\x0cJXL \r\n\x87\n", "JPEG XL"},
+		{"GIF87a", "GIF"},
+		{"GIF89a", "GIF"},
+		{"P7\n", "PAM"},
+		{"PF\n", "PFM"},
+		{"Pf\n", "PFM"},
+	} {
+		if bytes.HasPrefix(data, []byte(known.magic)) {
+			return known.name
+		}
+	}
+	return ""
+}
+
+// guess names what bytes in no known format are, for an error.
+func guess(data []byte) string {
+	switch guessed := http.DetectContentType(data); guessed {
+	case "application/octet-stream":
+		return "arbitrary bytes"
+	case "image/bmp": // known by two letters only
+		return "something that starts with BM and is no BMP"
+	default:
+		return guessed
+	}
+}
