@@ -103,11 +103,12 @@ func (c cpu) tritonserver(t *testing.T, files []testcontainers.ContainerFile, ar
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr, err := ctr.PortEndpoint(t.Context(), "8001/tcp", "")
+	port, err := ctr.MappedPort(t.Context(), "8001/tcp")
 	if err != nil {
 		t.Fatal(err)
 	}
-	client, err := triton.Dial(addr)
+	// Not the host that testcontainers names: where the tests run in a container, it takes the gateway for the engine's host.
+	client, err := triton.Dial("127.0.0.1:" + port.Port())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -61,7 +61,21 @@ func huge(t *testing.T) []byte {
 	return nil
 }
 
-// undecodable returns a PNG that is in order but for what is compressed in it: the client has nothing against it.
+// noise returns a WebP that is in order but for what is compressed in it.
+func noise(t *testing.T) []byte {
+	t.Helper()
+	data, err := os.ReadFile("../internal/picture/testdata/kinds/webp-lossless.webp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const header = 25 // bytes of the container, and of the bitstream's signature and size
+	for i := range data[header:] {
+		data[header+i] = 0xAA
+	}
+	return data
+}
+
+// undecodable returns a PNG that is in order but for what is compressed in it.
 func undecodable() []byte {
 	chunk := func(name string, body []byte) []byte {
 		out := binary.BigEndian.AppendUint32(nil, uint32(len(body)))
@@ -168,7 +182,7 @@ func badPictures(t *testing.T, c cpu, o opts, good string) {
 		}
 	}
 	// Nothing shows the client what is wrong with this one.
-	r := run(t, c.engine, o, "classify", write(t, o.Dir, "noise.png", undecodable()), good)
+	r := run(t, c.engine, o, "classify", write(t, o.Dir, "noise.webp", noise(t)), good)
 	if r.Code != 2 || !strings.Contains(r.Stderr, "cannot be decoded") || !strings.Contains(r.Stdout, filepath.Base(good)) {
 		t.Errorf("a picture that the server cannot decode: exit code %d\n%s%s", r.Code, r.Stderr, r.Stdout)
 	}

@@ -52,6 +52,14 @@ END_WITHIN = 2.0  # seconds
 # A picture that ends each decoder at once must not keep the machine busy with starting them.
 START_EVERY = 1.0  # seconds
 
+# How long a batch is tried. One bad picture of 256 costs ten tries, and one that hangs costs two of 20 s; a batch
+# full of them must not hold up others for so long that the server is taken for dead (internal/cli/health.go: after 90
+# s).
+BATCH_WITHIN = 50.0  # seconds
+
+# What is said of a picture that was not reached in that time. Nobody knows whether it is good.
+NOT_TRIED = "was not decoded in time: too many pictures of its batch ended or hung what decodes them; send it again"
+
 # Each thread that allocates may get an arena of 64 MiB of addresses, which count against the decoder's memory limit
 # although nothing is in them; a host of 64 cores would have used it up before the first picture.
 ARENAS = "8"
@@ -124,20 +132,26 @@ class Decoder:
             self.stop()
             raise RuntimeError(f"the decoder was not ready after {START_WITHIN:.0f} s") from error
         except OSError as error:
-            raise RuntimeError(f"the decoder ended while it started ({self._end()})") from error
+            raise RuntimeError(f"the decoder ended while it started ({told(self._end())})") from error
         if "error" in answer:
             self.stop()
             raise RuntimeError(answer["error"])
 
     def put(self, pictures: list[np.ndarray]) -> list[Picture]:
         """Makes pictures the batch that is decoded next."""
-        os.ftruncate(self._encoded, 0)
         placed: list[Picture] = []
         end = 0
         for tensor, picture in enumerate(pictures):
-            placed.append((end, picture.size, tensor))
-            end += os.pwrite(self._encoded, memoryview(np.ascontiguousarray(picture)), end)
+            content = memoryview(np.ascontiguousarray(picture))
+            if os.pwrite(self._encoded, content, end) != len(content):
+                raise OSError(f"a picture of {len(content)} bytes was not written whole")
+            placed.append((end, len(content), tensor))
+            end += len(content)
         return placed
+
+    def forget(self) -> None:
+        """Frees the memory of the batch's encoded pictures."""
+        os.ftruncate(self._encoded, 0)
 
     def decode(self, pictures: list[Picture]) -> list[Reason]:
         """Decodes pictures of the batch, and returns for each why it has no tensor, or None.
@@ -151,18 +165,23 @@ class Decoder:
         fresh, self._fresh = self._fresh, False
         try:
             self._peer.send(message.encode())
-            while True:
+            for _ in range(len(pictures)):  # there are no more groups than pictures
                 answer = self._receive(ANSWER_WITHIN)
-                if "failed" in answer:
-                    raise Failure(answer["failed"])
-                if "refused" in answer:
-                    return answer["refused"]
+                if answer != {}:
+                    break
+            if "failed" in answer:
+                raise Failure(str(answer["failed"]))
+            return checked(answer, len(pictures))
         except socket.timeout:
             self.stop()
-            failure = Failure(f"cannot be decoded: that was not done after {ANSWER_WITHIN:.0f} s", slow=True)
+            text = f"cannot be decoded: that was not done after {ANSWER_WITHIN:.0f} s"
+            failure = Failure(text, proven=fresh, slow=True)
         except OSError:
-            failure = Failure(f"cannot be decoded: the process that tried ended ({self._end()})", proven=fresh)
-        pb_utils.Logger.log_warn(f"of {len(pictures)} picture(s) tried together at least one {failure}")
+            code = self._end()
+            if code == 0 and not fresh:  # it had ended in good order, for its memory
+                return self.decode(pictures)
+            failure = Failure(f"cannot be decoded: the process that tried ended ({told(code)})", proven=fresh)
+        pb_utils.Logger.log_warn(f"{len(pictures)} picture(s) tried together: at least one {failure}")
         raise failure
 
     def stop(self) -> None:
@@ -177,18 +196,21 @@ class Decoder:
     def _receive(self, within: float) -> dict[str, Any]:
         self._peer.settimeout(within)
         try:
-            return json.loads(self._peer.recv(MAX_MESSAGE))
-        except ValueError as error:  # nothing more comes, or what comes is from a process that a picture damaged
+            answer = json.loads(self._peer.recv(MAX_MESSAGE))
+        except (ValueError, RecursionError) as error:  # nothing more comes, or what comes is of a damaged process
             raise ConnectionResetError from error
+        if not isinstance(answer, dict):
+            raise ConnectionResetError
+        return answer
 
-    def _end(self) -> str:
-        """Returns how the process ended, of which nothing more can be had."""
+    def _end(self) -> int:
+        """Returns the exit status of the process, or a negative signal; nothing more can be had of it."""
         try:
             code = self._process.wait(END_WITHIN)
         except subprocess.TimeoutExpired:
             code = -signal.SIGKILL  # by stop
         self.stop()
-        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return code
 
 
 class TritonPythonModel:
@@ -219,10 +241,12 @@ class TritonPythonModel:
         """Answers each request with its tensors, or with what is wrong with its first bad picture."""
         rows = [pb_utils.get_input_tensor_by_name(request, INPUT).as_numpy() for request in requests]
         try:
-            reasons = self._decode([picture for batch in rows for picture in batch])
+            reasons = self._decode(rows)
         except (OSError, RuntimeError) as error:
             failure = pb_utils.TritonError(f"no picture can be decoded now: {error}", pb_utils.TritonError.INTERNAL)
             return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+        finally:
+            self._decoder.forget()
         responses, end = [], 0
         for batch in rows:
             start, end = end, end + len(batch)
@@ -234,29 +258,61 @@ class TritonPythonModel:
         for position, reason in enumerate(reasons, start=1):
             if reason is not None:
                 which = f"picture {position} of {len(reasons)}" if len(reasons) > 1 else "the picture"
-                error = pb_utils.TritonError(f"{which} {reason}", pb_utils.TritonError.INVALID_ARG)
+                kind = pb_utils.TritonError.UNAVAILABLE if reason is NOT_TRIED else pb_utils.TritonError.INVALID_ARG
+                error = pb_utils.TritonError(f"{which} {reason}", kind)
                 return pb_utils.InferenceResponse(error=error)
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(OUTPUT, tensors)])
 
-    def _decode(self, pictures: list[np.ndarray]) -> list[Reason]:
-        """Decodes pictures together. Where that fails, ever fewer are tried until the one that did it is alone."""
-        reasons: list[Reason] = [None] * len(pictures)
-        parts = [self._decoder.put(pictures)]
-        while parts:
-            part = parts.pop()
+    def _decode(self, requests: list[np.ndarray]) -> list[Reason]:
+        """Decodes the pictures of all requests together. Where that fails, ever fewer are tried until one is alone."""
+        owners = [number for number, batch in enumerate(requests) for _ in batch]
+        reasons: list[Reason] = [NOT_TRIED] * len(owners)
+        refused: set[int] = set()  # requests: their other pictures need no tensor
+        failed: set[int] = set()  # tensors that were wanted in vain
+        parts = [self._decoder.put([picture for batch in requests for picture in batch])]
+        end = time.monotonic() + BATCH_WITHIN
+        while parts and time.monotonic() < end:
+            part = [picture for picture in parts.pop() if owners[picture[2]] not in refused]
+            if not part:
+                continue
             try:
                 found = self._decoder.decode(part)
             except Failure as failure:
+                again = failed.issuperset(tensor for _, _, tensor in part)
+                failed.update(tensor for _, _, tensor in part)
                 if len(part) > 1:
                     parts.extend(reversed(singles(part) if failure.slow else halves(part)))
                     continue
-                if not failure.proven:  # a process that has done nothing else will tell
+                if not failure.proven and not (
+                    failure.slow and again
+                ):  # a process that has done nothing else will tell
                     parts.append(part)
                     continue
                 found = [str(failure)]
             for (_, _, tensor), reason in zip(part, found):
                 reasons[tensor] = reason
+                if reason is not None:
+                    refused.add(owners[tensor])
         return reasons
+
+
+def told(code: int) -> str:
+    """Returns how a process ended, by its status as subprocess has it."""
+    return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+
+def checked(answer: dict[str, Any], count: int) -> list[Reason]:
+    """Returns the decoder's last answer, if it is one for so many pictures.
+
+    Raises:
+        ConnectionResetError: it is none, so its process is damaged.
+    """
+    refused = answer.get("refused")
+    if not isinstance(refused, list) or len(refused) != count:
+        raise ConnectionResetError
+    if not all(reason is None or isinstance(reason, str) for reason in refused):
+        raise ConnectionResetError
+    return refused
 
 
 def halves(part: list[Picture]) -> list[list[Picture]]:

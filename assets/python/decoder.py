@@ -16,8 +16,9 @@ last one of
     {"refused": [null or why that picture has no tensor, ...]}
     {"failed": text}
 
-where DALI failed on one of the pictures, does not say which, and has no tensor of any; the text is what to say of a
-single one. This process ends when the socket's other end is closed, and with the thread that started it.
+where DALI failed on one of the pictures and does not say which; no tensor is to be read then. The text is what to say
+of a single one. Between messages it ends when the socket's other end is closed, or when half of its memory is used up,
+so that what DALI keeps or leaks fails no good picture; and at any time with the thread that started it.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ INPUT = "DALI_INPUT_0"
 # pixels of RGB are 192 MB, in what JPEG 2000 decodes to four times that, and 64 small pictures took 0.77 GB with all
 # of DALI.
 MEMORY = 2 << 30
+
+# The most bytes of encoded pictures that are decoded together: they are here twice, once for DALI.
+MAX_ENCODED = 256 << 20
 
 # A message of 256 pictures, or refusals of 200 characters, is 50 KB.
 MAX_MESSAGE = 1 << 17
@@ -71,9 +75,10 @@ class Refusal(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """An encoded picture, which tensor it gets, and what its header says."""
+    """Where an encoded picture is, which tensor it gets, and what its header says."""
 
-    encoded: np.ndarray
+    place: int
+    size: int  # bytes
     tensor: int
     codec: str
     width: int
@@ -84,12 +89,17 @@ class Picture(NamedTuple):
         """Returns the number of pixels once decoded."""
         return self.width * self.height
 
+    def __str__(self) -> str:
+        """Returns what a client recognizes it by."""
+        return f"{self.codec} of {self.width}x{self.height}"
+
 
 class Decoder:
     """A DALI pipeline with the limits that hold for its pictures."""
 
-    def __init__(self, config: dict[str, Any]) -> None:
-        """Builds the pipeline."""
+    def __init__(self, config: dict[str, Any], encoded: int) -> None:
+        """Builds the pipeline for pictures of a file."""
+        self._encoded = encoded
         self._max_batch: int = config["max_batch"]
         self._threads: int = config["threads"]
         self._max_pixels: int = config["max_pixels"]
@@ -97,33 +107,34 @@ class Decoder:
         self._serialized = Path(config["model"]).read_bytes()
         self._pipeline = self._build()
 
-    def inspect(self, encoded: np.ndarray, tensor: int) -> Picture | Refusal:
+    def inspect(self, place: int, size: int, tensor: int) -> Picture | Refusal:
         """Reads the header: most bad input ends here, and costs neither a pipeline nor memory."""
-        if encoded.size == 0:
+        if size == 0:
             return Refusal("is empty")
+        encoded = self._read(place, size)
         try:
             header = nvimgcodec.CodeStream(encoded)
-            picture = Picture(encoded, tensor, header.codec_name, header.width, header.height)
-        except (RuntimeError, MemoryError):
-            return Refusal(f"is in no format that DALI reads, or its header is damaged ({encoded.size} bytes)")
+            picture = Picture(place, size, tensor, header.codec_name, header.width, header.height)
+        except RuntimeError:
+            return Refusal(f"is in no format that DALI reads, or its header is damaged ({size} bytes)")
         if picture.width < 1 or picture.height < 1:
             return Refusal(f"has a damaged header: it says {picture.width}x{picture.height} pixels")
         if picture.pixels > self._max_pixels:
             return Refusal(f"is too large: {picture.width}x{picture.height}, want at most {self._max_pixels} pixels")
-        if picture.codec == "bmp" and has_colour_masks(encoded.tobytes()):
+        if picture.codec == "bmp" and has_colour_masks(encoded[: BMP_BITS_AND_METHOD.size].tobytes()):
             return Refusal("is a BMP with colour masks or 16 bits a pixel, whose colours DALI exchanges or darkens")
         return picture
 
     def groups(self, pictures: list[Picture]) -> Iterator[list[Picture]]:
         """Yields the pictures in groups that keep to the limits of memory and of the pipeline."""
         group: list[Picture] = []
-        pixels = 0
+        pixels = size = 0
         for picture in pictures:
-            if group and (pixels + picture.pixels > self._max_pixels or len(group) == self._max_batch):
+            pixels, size = pixels + picture.pixels, size + picture.size
+            if group and (pixels > self._max_pixels or size > MAX_ENCODED or len(group) == self._max_batch):
                 yield group
-                group, pixels = [], 0
+                group, pixels, size = [], picture.pixels, picture.size
             group.append(picture)
-            pixels += picture.pixels
         if group:
             yield group
 
@@ -134,23 +145,24 @@ class Decoder:
             Failed: one of the pictures cannot be decoded.
         """
         try:
-            self._pipeline.feed_input(INPUT, [picture.encoded for picture in group])
+            self._pipeline.feed_input(INPUT, [self._read(picture.place, picture.size) for picture in group])
             (tensors,) = self._pipeline.run()
             array = tensors.as_array()
-        except (RuntimeError, MemoryError) as error:
+        except RuntimeError as error:
             self._pipeline = self._build()  # a pipeline that raised answers nothing any more
-            picture = group[0]
-            what = f"{picture.codec} of {picture.width}x{picture.height}"
             if len(group) == 1:
-                sys.stderr.write(f"DALI on {what} ({picture.encoded.size} bytes): {' '.join(str(error).split())}\n")
+                sys.stderr.write(f"DALI on {group[0]} ({group[0].size} bytes): {' '.join(str(error).split())}\n")
             raise Failed(
-                f"cannot be decoded ({what}): it is damaged, cut short, or of a kind that DALI does not decode"
+                f"cannot be decoded ({group[0]}): it is damaged, cut short, or of a kind that DALI does not decode"
             ) from error
         if array.shape[1:] != self._shape or array.dtype != np.float32:
             raise RuntimeError(
                 f"the DALI pipeline makes {array.dtype} of {array.shape[1:]}, want float32 of {self._shape}"
             )
         return array
+
+    def _read(self, place: int, size: int) -> np.ndarray:
+        return np.frombuffer(os.pread(self._encoded, size, place), dtype=np.uint8)
 
     def _build(self) -> Pipeline:
         # No prefetch and no second thread: a batch comes when a client sends it, not before.
@@ -175,12 +187,9 @@ def has_colour_masks(bmp: bytes) -> bool:
     return bits == BMP_NO_PALETTE_NOR_BYTES or method in BMP_MASKS
 
 
-def decode(decoder: Decoder, pictures: list[list[int]], encoded: int, tensors: int) -> Iterator[dict[str, Any]]:
+def decode(decoder: Decoder, pictures: list[list[int]], tensors: int) -> Iterator[dict[str, Any]]:
     """Yields the answers to one message."""
-    inspected = [
-        decoder.inspect(np.frombuffer(os.pread(encoded, size, place), dtype=np.uint8), tensor)
-        for place, size, tensor in pictures
-    ]
+    inspected = [decoder.inspect(*picture) for picture in pictures]
     try:
         for number, group in enumerate(decoder.groups([one for one in inspected if isinstance(one, Picture)])):
             if number > 0:
@@ -205,31 +214,36 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def memory() -> int:
+    """Returns how many bytes of addresses this process has."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+
+
 def set_limits() -> None:
     """Makes an allocation fail that takes this process beyond what it has now and MEMORY, and leaves no core of GiB."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    limit = pages * resource.getpagesize() + MEMORY
+    limit = memory() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def main() -> None:
-    """Decodes what comes over the socket, until its other end is closed."""
+    """Decodes what comes over the socket, until its other end is closed or half of the memory is used up."""
     end_with_parent()
     connection, encoded, tensors = (int(argument) for argument in sys.argv[1:])
     with socket.socket(fileno=connection) as peer:
         try:
-            decoder = Decoder(json.loads(peer.recv(MAX_MESSAGE)))
+            decoder = Decoder(json.loads(peer.recv(MAX_MESSAGE)), encoded)
         except (OSError, RuntimeError) as error:
             peer.send(json.dumps({"error": str(error)}).encode())
             return
         set_limits()
+        enough = memory() + MEMORY // 2
         peer.send(b"{}")
-        while True:
+        while memory() < enough:
             message = peer.recv(MAX_MESSAGE)
             if not message:
                 return
-            for answer in decode(decoder, json.loads(message)["pictures"], encoded, tensors):
+            for answer in decode(decoder, json.loads(message)["pictures"], tensors):
                 peer.send(json.dumps(answer).encode())
 
 

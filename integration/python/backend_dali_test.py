@@ -25,7 +25,10 @@ def made_up_triton() -> types.ModuleType:
     """Returns what backend_dali.py uses of the module that exists in Triton's stub alone."""
     triton = types.ModuleType("triton_python_backend_utils")
     triton.TritonError = mock.Mock(
-        side_effect=lambda text, code: (code, text), INVALID_ARG="invalid", INTERNAL="internal"
+        side_effect=lambda text, code: (code, text),
+        INVALID_ARG="invalid",
+        INTERNAL="internal",
+        UNAVAILABLE="unavailable",
     )
     triton.Tensor = lambda _, array: array.copy()
     triton.InferenceResponse = lambda output_tensors=None, error=None: error or output_tensors[0]
@@ -38,8 +41,21 @@ def made_up_triton() -> types.ModuleType:
 sys.modules["triton_python_backend_utils"] = made_up_triton()
 import backend_dali  # noqa: E402 - it imports what was made up
 
-# A decoder for which a picture is a word that says what it does. "poison" is answered, and ends it at the next one.
-MADE_UP_DECODER = """
+# A decoder for which a picture is a word that says what it does. After "poison" the next one ends it, after
+# "drowse" it hangs.
+# What a decoder that is damaged may say.
+NONSENSE = {
+    "nonsense": b"nonsense",
+    "number": b"5",
+    "nothing": b"{}",
+    "few": b'{"refused": []}',
+    "kinds": b'{"refused": [5]}',
+    "deep": b"[" * 100_000,
+}
+
+MADE_UP_DECODER = (
+    f"NONSENSE = {NONSENSE!r}"
+    """
 import json, os, signal, socket, struct, sys, time
 connection, encoded, tensors = (int(argument) for argument in sys.argv[1:])
 peer = socket.socket(fileno=connection)
@@ -50,22 +66,23 @@ if config["model"].endswith("broken/1/model.dali"):
 if config["model"].endswith("dies/1/model.dali"):
     sys.exit(3)
 peer.send(b"{}")
-poisoned = False
+poisoned = ""
 while True:
     message = peer.recv(1 << 17)
     if not message:
         sys.exit(0)
     pictures = json.loads(message)["pictures"]
     words = [os.pread(encoded, size, place).rstrip(b"\\0").decode() for place, size, _ in pictures]
-    if poisoned or "die" in words:
+    if poisoned == "poison" or "die" in words:
         os.kill(os.getpid(), signal.SIGSEGV)
-    if "hang" in words:
+    if poisoned == "drowse" or "hang" in words:
         time.sleep(600)
     if "exit" in words:
         sys.exit(7)
-    if "nonsense" in words:
-        peer.send(b"nonsense")
-        time.sleep(600)
+    for word, answer in NONSENSE.items():
+        if word in words:
+            peer.send(answer)
+            time.sleep(600)
     if "fail" in words:
         peer.send(b'{"failed": "cannot be decoded"}')
         continue
@@ -73,11 +90,14 @@ while True:
         for _ in range(4):
             time.sleep(0.2)
             peer.send(b"{}")
-    poisoned = "poison" in words
+    poisoned = words[-1]
     for word, (_, _, tensor) in zip(words, pictures):
         os.pwrite(tensors, struct.pack("<4f", *[float(len(word))] * 4), tensor * 16)
     peer.send(json.dumps({"refused": ["is refused" if word == "refuse" else None for word in words]}).encode())
+    if "retire" in words:
+        sys.exit(0)
 """
+)
 
 
 class Request:
@@ -110,7 +130,7 @@ class BackendTest(unittest.TestCase):
         folder = self.root / name / "1"
         folder.mkdir(parents=True)
         (folder / "decoder.py").write_text(MADE_UP_DECODER)
-        config = {"max_batch_size": 8, "parameters": {}, "output": {"dims": SHAPE}}
+        config = {"max_batch_size": 16, "parameters": {}, "output": {"dims": SHAPE}}
         model = backend_dali.TritonPythonModel()
         model.initialize(
             {"model_config": json.dumps(config), "model_repository": str(self.root / name), "model_version": "1"}
@@ -135,7 +155,7 @@ class BackendTest(unittest.TestCase):
             "die": "cannot be decoded: the process that tried ended (SIGSEGV)",
             "exit": "cannot be decoded: the process that tried ended (exit status 7)",
             "hang": "cannot be decoded: that was not done after 1 s",
-            "nonsense": "cannot be decoded: the process that tried ended (SIGKILL)",
+            **dict.fromkeys(NONSENSE, "cannot be decoded: the process that tried ended (SIGKILL)"),
         }.items():
             for at in (0, 3):
                 with self.subTest(bad=bad, at=at):
@@ -157,7 +177,33 @@ class BackendTest(unittest.TestCase):
     def test_next_picture_is_not_blamed(self) -> None:
         self.assertEqual(self.answers(words("poison")), [[6]])
         self.assertEqual(self.answers(words("a")), [[1]])
-        self.assertEqual(self.answers(words("poison"), words("die")), [[6], mock.ANY])
+        self.assertEqual(self.answers(words("drowse")), [[6]])
+        self.assertEqual(self.answers(words("a")), [[1]])
+        bad = ("invalid", "the picture cannot be decoded: the process that tried ended (SIGSEGV)")
+        self.assertEqual(self.answers(words("poison"), words("die"), words("a")), [[6], bad, [1]])
+
+    def test_request_ends_with_its_first_bad_picture(self) -> None:
+        with mock.patch.object(self.model._decoder, "decode", wraps=self.model._decoder.decode) as tries:  # noqa: SLF001
+            bad = ("invalid", "picture 1 of 8 cannot be decoded: the process that tried ended (SIGSEGV)")
+            self.assertEqual(self.answers(words(*["die"] * 8), words("a")), [bad, [1]])
+        self.assertLessEqual(tries.call_count, 6)
+
+    def test_batch_ends_in_time(self) -> None:
+        with mock.patch.object(backend_dali, "BATCH_WITHIN", 0.5):
+            first, *others = self.answers(words("hang"), words("hang"), words("a"))
+        self.assertEqual({kind for kind, _ in (first, *others)}, {"unavailable"})
+        self.assertIn("send it again", first[1])
+        self.assertEqual(self.answers(words("a")), [[1]])
+
+    def test_decoder_that_retires(self) -> None:
+        for _ in range(3):
+            self.assertEqual(self.answers(words("retire"), words("a")), [[6], [1]])
+            self.model._decoder._process.wait()  # noqa: SLF001
+            self.assertEqual(self.answers(words("a")), [[1]])
+
+    def test_batch_is_forgotten(self) -> None:
+        self.answers(words("a"))
+        self.assertEqual(os.fstat(self.model._decoder._encoded).st_size, 0)  # noqa: SLF001
 
     def test_decoder_ends_between_requests(self) -> None:
         process = self.model._decoder._process  # noqa: SLF001
@@ -166,7 +212,7 @@ class BackendTest(unittest.TestCase):
         self.assertEqual(self.answers(words("a")), [[1]])
 
     def test_groups_have_the_time_each(self) -> None:
-        self.assertEqual(self.answers(words("slow")), [[4]])
+        self.assertEqual(self.answers(words("slow", "a", "a", "a", "a")), [[4, 1, 1, 1, 1]])
 
     def test_starts_are_apart(self) -> None:
         starts = []
@@ -251,6 +297,18 @@ class DecoderTest(unittest.TestCase):
         (line,) = (line for line in limits.splitlines() if line.startswith("Max address space"))
         used = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[0]) * os.sysconf("SC_PAGESIZE")
         self.assertAlmostEqual(int(line.split()[3]) - used, 2 << 30, delta=64 << 20)
+
+    def test_it_retires_before_its_memory_is_used_up(self) -> None:
+        large = self.bmp(2000, 2000)
+        self.decoder.decode(self.decoder.put([large]))
+        first = self.pid()
+        program = Path("/dalirun/python/decoder.py").read_text(encoding="utf-8").replace("MEMORY // 2", "1")
+        (self.root / "decoder.py").write_text(program, encoding="utf-8")
+        self.decoder._program = self.root / "decoder.py"  # noqa: SLF001
+        self.decoder.stop()
+        for _ in range(3):
+            self.assertEqual(self.decoder.decode(self.decoder.put([large])), [None])
+        self.assertNotEqual(self.pid(), first)
 
     def test_too_many_pixels_are_decoded_in_groups(self) -> None:
         large = self.bmp(2000, 2000)  # three of them are more than max_pixels

@@ -115,12 +115,14 @@ func (p Probe) judge(ctx context.Context, client *triton.Client) Health {
 		return p.loaded(ctx, client)
 	case statErr != nil:
 		return p.unanswered(statErr)
-	case after > before:
+	case after.right > before.right:
 		return Health{State: Busy, Model: p.Model, Reason: "others were answered meanwhile: " + reason(err)}
 	case failed != nil:
 		return Health{State: Failing, Model: p.Model, Reason: reason(failed)}
 	case errors.Is(err, triton.ErrUnavailable): // its queue is full
 		return Health{State: Busy, Model: p.Model, Reason: reason(err)}
+	case after.all > before.all: // a server that refuses what others send does work
+		return Health{State: Busy, Model: p.Model, Reason: "others were refused meanwhile: " + reason(err)}
 	default:
 		return Health{State: Stuck, Model: p.Model, Reason: fmt.Sprintf("nobody got an answer within %s: it hangs, or it works on a large batch", p.Within)}
 	}
@@ -170,7 +172,10 @@ func (p Probe) loaded(ctx context.Context, client *triton.Client) Health {
 	}
 	for _, e := range index {
 		switch {
-		case e.Name != p.Model || e.State == triton.StateReady:
+		case e.Name != p.Model:
+			continue
+		case e.State == triton.StateReady:
+			return Health{State: Healthy}
 		case e.State == "":
 			return Health{State: Unloaded, Model: p.Model, Reason: "it is not loaded"}
 		case e.Reason == "":
@@ -179,25 +184,25 @@ func (p Probe) loaded(ctx context.Context, client *triton.Client) Health {
 			return Health{State: Unloaded, Model: p.Model, Reason: fmt.Sprintf("it is %s: %s", e.State, e.Reason)}
 		}
 	}
-	return Health{State: Healthy}
+	return Health{State: Unloaded, Model: p.Model, Reason: "its model repository does not have it"}
 }
 
-// answered counts the requests that the model answered rightly since it was loaded.
-func (p Probe) answered(ctx context.Context, client *triton.Client) (uint64, error) {
+// answers counts the requests that a model answered since it was loaded.
+type answers struct{ right, all uint64 }
+
+func (p Probe) answered(ctx context.Context, client *triton.Client) (answers, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.Reply)
 	defer cancel()
+	var n answers
 	all, err := client.Statistics(ctx, p.Model)
-	if errors.Is(err, triton.ErrInvalid) {
-		return 0, nil // it is not loaded, which shows elsewhere
+	if errors.Is(err, triton.ErrNotFound) {
+		return n, nil // it is not loaded, which shows elsewhere
 	}
-	if err != nil {
-		return 0, err
-	}
-	var n uint64
 	for _, s := range all {
-		n += s.Success.Count
+		n.right += s.Success.Count
+		n.all += s.Success.Count + s.Fail.Count
 	}
-	return n, nil
+	return n, err
 }
 
 // unanswered is the health of a server that said nothing to a question that needs no model.
@@ -207,6 +212,9 @@ func (p Probe) unanswered(err error) Health {
 	}
 	if errors.Is(err, triton.ErrUnavailable) {
 		return Health{State: Silent, Reason: "it cannot be reached: " + reason(err)}
+	}
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return Health{State: Failing, Reason: reason(err)} // it answered
 	}
 	return Health{State: Silent, Reason: fmt.Sprintf("it does not answer at all (waited %s): it hangs or is paused", p.Reply)}
 }
