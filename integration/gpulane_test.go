@@ -126,7 +126,7 @@ func (l lane) checkOptBatch(t *testing.T, o opts) {
 	for id, verdict := range map[pipeline.ID]string{
 		steps.IDExportONNX:         "cached",
 		steps.IDSerializeDALI:      "cached",
-		steps.IDBuildEngine:        "will run, because argv changed",
+		steps.IDBuildEngine:        "will run, because opt-batch: 64 → 128",
 		steps.IDAssembleRepository: "depends on build-engine",
 		steps.IDReference:          "cached",
 	} {
@@ -136,9 +136,6 @@ func (l lane) checkOptBatch(t *testing.T, o opts) {
 		if i < 0 {
 			t.Errorf("%s is not %q in the plan:\n%s", id, verdict, plan)
 		}
-	}
-	if !strings.Contains(plan, "input:64x3x224x224") || !strings.Contains(plan, "input:128x3x224x224") {
-		t.Errorf("the plan does not name both shapes:\n%s", plan)
 	}
 	third, r := l.e2e(t, o, 0, args...)
 	want := every(pipeline.Cached)
