@@ -34,6 +34,10 @@ func TestPicturesAgree(t *testing.T) {
 	b := newBench(t)
 	want, said := b.referenceTensors(t)
 	preprocessing, _, _ := parity.Bounds(release.FP32)
+	unjudged := map[string]bool{}
+	for _, r := range picturetest.Table() {
+		unjudged[r.File] = r.Served == picturetest.Unjudged
+	}
 	compared := 0
 	err := b.run(t, b.steps(steps.IDServe), func(ctx context.Context, v pipeline.Values) error {
 		client, err := triton.Dial(v["server"].Ref)
@@ -47,7 +51,7 @@ func TestPicturesAgree(t *testing.T) {
 					continue
 				}
 				got, err := preprocess(ctx, client, data)
-				if name == "jpg-scan-zeros.jpg" { // nobody can say what is right
+				if unjudged[name] { // nobody can say what is right
 					if said[name] == "" {
 						t.Error(name + ": PyTorch's decoder says nothing")
 					}

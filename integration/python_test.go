@@ -26,6 +26,12 @@ func TestResNet50(t *testing.T) {
 	testPython(t, steps.IDExporterImage, "resnet50_test.py", nil)
 }
 
+// TestPicture runs the tests of picture.py where the real Pillow and libturbojpeg are: in the local exporter image.
+func TestPicture(t *testing.T) {
+	t.Parallel()
+	testPython(t, steps.IDExporterImage, "picture_test.py", nil)
+}
+
 // TestBackendDALI runs the tests of backend_dali.py and decoder.py where the real DALI is: in the local server image.
 func TestBackendDALI(t *testing.T) {
 	t.Parallel()

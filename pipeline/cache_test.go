@@ -145,8 +145,8 @@ func TestCachedIsToldInTime(t *testing.T) {
 	r.wantStory("export-onnx", "Decided cached", "Ended cached")
 }
 
-// A run that fails before it is known who reads a stored result tells of it all the same.
-func TestCachedInFailedRun(t *testing.T) {
+// A run that fails before a stored result is hashed does not call it good.
+func TestUncheckedInFailedRun(t *testing.T) {
 	t.Parallel()
 	r, w := warm(t)
 	w.image.there, w.image.known = "", "sha256:1"
@@ -162,9 +162,16 @@ func TestCachedInFailedRun(t *testing.T) {
 	last := &builder{plain: plain{id: "last", in: []pipeline.Output{out("bad", "x"), out("assemble-repository", "repository")}, outs: []string{"z"}}}
 	wantStepError(t, r.run(t.Context(), append(w.steps(), bad, last)...), "bad", errBroken)
 	r.wantEnds(ends{
-		"exporter-image": pipeline.Skipped, "export-onnx": pipeline.Cached, "assemble-repository": pipeline.Cached,
+		"exporter-image": pipeline.Skipped, "export-onnx": pipeline.Skipped, "assemble-repository": pipeline.Skipped,
 		"bad": pipeline.Failed, "last": pipeline.Skipped,
 	})
+	for id, want := range map[pipeline.ID]string{
+		"export-onnx": "the run ended before its stored result was checked", "last": "the run ended before it",
+	} {
+		if ended := of[pipeline.Ended](r.sink, id); len(ended) != 1 || ended[0].Reason != want {
+			t.Errorf("%s ended with %v, want %q", id, ended, want)
+		}
+	}
 }
 
 // A rotten entry whose producer's image is gone needs that image after all.

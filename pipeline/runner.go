@@ -64,15 +64,15 @@ func (r *Runner) Run(ctx context.Context, steps []Step) error {
 	cancel(errOver)
 	x.running.Wait()
 
-	reason := skipReason(err)
+	failed := err
 	err = errors.Join(err, x.undo(ctx), x.close())
 	for _, s := range steps {
 		switch n := x.nodes[s.ID()]; {
 		case n.ended:
-		case n.stored != nil:
+		case failed == nil && n.stored != nil:
 			x.cached(n)
 		default:
-			r.tell(s.ID(), Ended{State: Skipped, Reason: reason})
+			r.tell(s.ID(), Ended{State: Skipped, Reason: skipReason(failed, n.stored != nil)})
 		}
 	}
 	r.tell("", RunEnded{Elapsed: time.Since(began), Err: err})
@@ -81,11 +81,16 @@ func (r *Runner) Run(ctx context.Context, steps []Step) error {
 
 var errOver = errors.New("the run is over")
 
-func skipReason(err error) string {
-	if err != nil {
+// skipReason is why a step of a run that ended with err did nothing.
+func skipReason(err error, stored bool) string {
+	switch {
+	case err == nil:
+		return "nothing that ran reads it"
+	case stored:
+		return "the run ended before its stored result was checked"
+	default:
 		return "the run ended before it"
 	}
-	return "nothing that ran reads it"
 }
 
 func (r *Runner) tell(step ID, p Payload) {

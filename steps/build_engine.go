@@ -103,7 +103,7 @@ func (s *BuildEngine) Facts(_ context.Context, in pipeline.Inputs) (pipeline.Fac
 	}
 	return pipeline.Facts{
 		"argv": argv(command), "tensorrt": version.String(),
-		"gpu": s.options.Device.key(), "compute": s.options.Device.Compute, "driver": s.options.Device.Driver,
+		"gpu": s.options.Device.key(), gpuProofFact: "what trtexec says that it took", "compute": s.options.Device.Compute, "driver": s.options.Device.Driver,
 	}, nil
 }
 
@@ -210,8 +210,8 @@ func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, said buildFac
 	if e.GPUBy, err = said.Device.check(s.options); err != nil {
 		return e, err
 	}
-	if said.Device == (builtOn{}) {
-		w.Emit(pipeline.Warning{Text: "trtexec did not say which GPU it took: it is taken for the one that was asked for"})
+	if e.GPUBy == "" {
+		w.Emit(pipeline.Warning{Text: "it is not proven that the engine was built on a GPU that was asked for: " + said.Device.took()})
 	}
 	return e, cmp.Or(said.checkSize(bytes), said.checkProfile(s.options), checkVersion(said.PlanVersion, image), e.Precision.check())
 }

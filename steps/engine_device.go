@@ -21,10 +21,20 @@ const (
 	ProofName GPUProof = "name"
 )
 
+// gpuProofFact is the fact that engines which were kept without a proof of their GPU lack.
+const gpuProofFact = "gpu proof"
+
 // builtOn is what trtexec said of the GPU that it took, the first in its container.
 type builtOn struct{ Name, UUID string }
 
 func (b builtOn) String() string { return strings.Trim(b.Name+", "+b.UUID, ", ") }
+
+func (b builtOn) took() string {
+	if b == (builtOn{}) {
+		return "trtexec did not say which GPU it took"
+	}
+	return "trtexec took " + b.String()
+}
 
 // deviceLines are those of the section "Device Information".
 type deviceLines struct{ name, uuid *regexp.Regexp }
@@ -47,8 +57,12 @@ func (b *builtOn) read(lines deviceLines, line string) {
 }
 
 // check holds the GPU that trtexec took against those that were asked for: an engine runs only on the model that it was built on, and whoever
-// named a GPU may have left others to others.
+// named a GPU may have left others to others. There is no proof, and no error, where nothing that is known of the one is said of the other.
 func (b builtOn) check(o Options) (GPUProof, error) {
+	if b == (builtOn{}) && (o.Device.Name != "" || len(o.GPUUUIDs) > 0) { // every trtexec from TensorRT 8.0 on says it
+		return "", pipeline.Faultf(pipeline.ContainerFailed, "its log has no line \"Selected Device\"; if --server-image names an image of your own, try NVIDIA's",
+			"%s, so that the engine may be for another than --gpus %q", b.took(), o.GPUs)
+	}
 	var proof GPUProof
 	if b.Name != "" && o.Device.Name != "" {
 		if modelName(b.Name) != modelName(o.Device.Name) {
@@ -59,12 +73,12 @@ func (b builtOn) check(o Options) (GPUProof, error) {
 	if b.UUID == "" || len(o.GPUUUIDs) == 0 {
 		return proof, nil
 	}
-	isPart := func(uuid string) bool { return strings.HasPrefix(uuid, "MIG-") }
+	isGPU := func(uuid string) bool { return !strings.HasPrefix(uuid, "MIG-") }
 	switch {
 	// Of a GPU on another host no more may be known than the first letters that a user wrote.
 	case slices.ContainsFunc(o.GPUUUIDs, func(asked string) bool { return strings.HasPrefix(bare(b.UUID), bare(asked)) }):
 		return ProofUUID, nil
-	case slices.ContainsFunc(o.GPUUUIDs, isPart):
+	case !slices.ContainsFunc(o.GPUUUIDs, isGPU): // what trtexec says of an instance may be the GPU's UUID
 		return proof, nil
 	default:
 		return "", b.wrong(o)
@@ -72,8 +86,8 @@ func (b builtOn) check(o Options) (GPUProof, error) {
 }
 
 func (b builtOn) wrong(o Options) error {
-	return pipeline.Faultf(pipeline.Environment, otherGPUsHint, "the engine was built on another GPU than was asked for: --gpus %q is %s, and trtexec took %s",
-		o.GPUs, builtOn{o.Device.Name, strings.Join(o.GPUUUIDs, ", ")}, b)
+	return pipeline.Faultf(pipeline.Environment, otherGPUsHint, "the engine was built on another GPU than was asked for: --gpus %q is %s, and %s",
+		o.GPUs, builtOn{o.Device.Name, strings.Join(o.GPUUUIDs, ", ")}, b.took())
 }
 
 // modelName is a GPU's name without what depends on who says it: the driver's libraries write NVIDIA before it from R470 on, also those that an image

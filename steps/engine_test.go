@@ -342,7 +342,7 @@ func TestOldEngineSize(t *testing.T) {
 			w.make(t, steps.IDBuildEngine)
 			build := says(t, planFP16, "trtexec-10.6-layers-fp16.json")
 			w.instead(steps.IDBuildEngine, func(ctx context.Context, spec container.Spec, out container.Streams) int {
-				fmt.Fprintf(out.Stdout, "[I] [TRT] Loaded engine size: %s\n", said)
+				fmt.Fprintf(out.Stdout, "[I] Selected Device: %s\n[I] [TRT] Loaded engine size: %s\n", h100.Name, said)
 				return build(ctx, spec, out)
 			})
 			err := w.run(t, t.Context(), steps.IDBuildEngine)
@@ -425,7 +425,10 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 		"MIG, its UUID":              {says: isMIG, asked: []string{mig}, model: "NVIDIA H100 80GB HBM3 MIG 1g.10gb", proof: steps.ProofUUID},
 		"MIG, the GPU's UUID":        {says: isA, asked: []string{mig}, model: "NVIDIA H100 80GB HBM3 MIG 1g.10gb", proof: steps.ProofName},
 		"MIG of another model":       {says: isMIG, asked: []string{mig}, model: "NVIDIA A100-SXM4-80GB MIG 1g.10gb", wrong: "NVIDIA H100 80GB HBM3 MIG 1g.10gb, GPU-1111"},
-		"trtexec says nothing":       {says: "-", asked: []string{a}},
+		"MIG and a GPU, another":     {says: isA, asked: []string{mig, b}, wrong: "NVIDIA H100 80GB HBM3, " + a},
+		"MIG of an unknown model":    {says: isA, asked: []string{mig}, model: "-"},
+		"only a UUID is known":       {says: name, asked: []string{a}, model: "-"},
+		"neither says anything":      {says: "-", model: "-"},
 		"a second one says another":  {says: isA + "\n[I] Selected Device UUID: " + b, asked: []string{a}, proof: steps.ProofUUID},
 		"only the list says another": {says: "[I] Available Devices: \n[I]   Device 0: \"NVIDIA L4\" UUID: " + b + "\n" + isA, asked: []string{a}, proof: steps.ProofUUID},
 	}
@@ -459,8 +462,31 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 				t.Fatal(err)
 			}
 			e, _ := w.result(steps.ResultEngine).(steps.Engine)
-			if e.GPUBy != tt.proof || e.GPU == "" || e.GPUUUID == "" != !strings.Contains(tt.says, "UUID") || w.said("did not say which GPU") != (tt.says == "-") {
-				t.Errorf("%+v; warned: %t", e, w.said("did not say which GPU"))
+			if e.GPUBy != tt.proof || e.GPU == "" || e.GPUUUID == "" != !strings.Contains(tt.says, "UUID") || w.said("it is not proven that the engine was built on a GPU that was asked for: trtexec ") != (tt.proof == "") {
+				t.Errorf("%+v; payloads: %v", e, w.payloads)
+			}
+		})
+	}
+}
+
+// TestEngineOfAnUnknownGPU checks that an engine is not kept if trtexec does not say which GPU it took, where anything is known of those asked for.
+func TestEngineOfAnUnknownGPU(t *testing.T) {
+	t.Parallel()
+	for test, unknown := range map[string]func(*steps.Options){
+		"model and UUID are known": func(*steps.Options) {},
+		"the model is known":       func(o *steps.Options) { o.GPUUUIDs = nil },
+		"the UUID is known":        func(o *steps.Options) { o.Device.Name, o.Device.Where = "", "GPU-aaaaaaaa at tcp://far:2375" },
+	} {
+		t.Run(test, func(t *testing.T) {
+			t.Parallel()
+			w := gpuNGC(t)
+			w.options.GPUs, w.options.GPUUUIDs = "device=0", []string{"GPU-aaaaaaaa-0000-0000-0000-000000000000"}
+			unknown(&w.options)
+			w.instead(steps.IDBuildEngine, w.trtexec(fakeBuild{gpu: "-"}))
+			f := fault(t, w.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
+			want := `trtexec did not say which GPU it took, so that the engine may be for another than --gpus "device=0"`
+			if f.Error() != want || !strings.Contains(f.Hint, "Selected Device") || len(f.Tail) == 0 || f.Repeat == "" {
+				t.Errorf("got %q, hint %q, repeat %q, output %q", f, f.Hint, f.Repeat, f.Tail)
 			}
 		})
 	}

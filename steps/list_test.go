@@ -387,6 +387,34 @@ func TestListCancelled(t *testing.T) {
 	}
 }
 
+// TestListOfBadPicture checks that a picture which PyTorch's decoder refuses ends the build of the engine, which takes long, and the run.
+func TestListOfBadPicture(t *testing.T) {
+	t.Parallel()
+	p := newProject(t, gpuNGC(t))
+	p.options.Picture.Name = "cat.jpg"
+	building := make(chan struct{})
+	p.instead(steps.IDBuildEngine, func(ctx context.Context, _ container.Spec, _ container.Streams) int {
+		close(building)
+		<-ctx.Done()
+		return 137
+	})
+	refuses := prints(statusOfBadPicture(t), "error: /dalirun/picture cannot be decoded as a picture: it is cut")
+	p.instead(steps.IDReference, func(ctx context.Context, spec container.Spec, out container.Streams) int {
+		select {
+		case <-building:
+		case <-ctx.Done():
+		}
+		return refuses(ctx, spec, out)
+	})
+	sink := &sink{ended: map[pipeline.ID]pipeline.EndState{}}
+	runner := &pipeline.Runner{RunID: "r", Workspace: "w", Store: p.store, Sink: sink}
+	wantFault(t, runner.Run(t.Context(), p.list(steps.IDVerify)), pipeline.Usage)
+	if sink.ended[steps.IDBuildEngine] != pipeline.Cancelled || sink.ended[steps.IDReference] != pipeline.Failed {
+		t.Errorf("the steps ended as %v", sink.ended)
+	}
+	p.wantNoContainer(t)
+}
+
 // TestListOfWrongServer checks that a run whose server is wrong is one that failed, and leaves no server.
 func TestListOfWrongServer(t *testing.T) {
 	t.Parallel()

@@ -2,12 +2,17 @@ package steps_test
 
 import (
 	"context"
-	"errors"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -17,14 +22,15 @@ import (
 // TestReferenceRefusesPicture checks that PyTorch's decoder makes a picture the user's to mend, under the user's name for it.
 func TestReferenceRefusesPicture(t *testing.T) {
 	t.Parallel()
+	bad := statusOfBadPicture(t)
 	says := "error: /dalirun/picture cannot be decoded as a picture: Corrupt JPEG data: 304 extraneous bytes before marker 0xd9"
 	for name, tt := range map[string]struct {
 		picture string
 		status  int
 		kind    pipeline.Kind
 	}{
-		"the user's picture":          {"pictures/my cat.jpg", 3, pipeline.Usage},
-		"the picture that is carried": {"", 3, pipeline.ContainerFailed},
+		"the user's picture":          {"pictures/my cat.jpg", bad, pipeline.Usage},
+		"the picture that is carried": {"", bad, pipeline.ContainerFailed},
 		"something else":              {"pictures/my cat.jpg", 2, pipeline.ContainerFailed},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -44,6 +50,24 @@ func TestReferenceRefusesPicture(t *testing.T) {
 			}
 		})
 	}
+}
+
+// statusOfBadPicture returns the status with which the programs end where the picture is at fault.
+func statusOfBadPicture(t *testing.T) int {
+	t.Helper()
+	program, err := dalirun.Assets.ReadFile("assets/python/picture.py")
+	if err != nil {
+		t.Fatal(err)
+	}
+	match := regexp.MustCompile(`(?m)^class BadPicture\(Problem\):\n(?:    .*\n|\n)*?    status = (\d+)$`).FindSubmatch(program)
+	if match == nil {
+		t.Fatal("picture.py gives BadPicture no status")
+	}
+	number, err := strconv.Atoi(string(match[1]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return number
 }
 
 // TestReferenceTells checks that a result says where nobody looked for damage that libjpeg only warns of.
@@ -84,29 +108,48 @@ func TestReferenceTells(t *testing.T) {
 // TestServeRefusesPicture checks that a server which answers another picture is not called unready because of the user's.
 func TestServeRefusesPicture(t *testing.T) {
 	t.Parallel()
+	refused := status.Error(codes.InvalidArgument, "the picture cannot be decoded")
+	broken := status.Error(codes.Internal, "the picture cannot be decoded now")
+	gone := status.Error(codes.Internal, "the stub is gone")
 	for name, tt := range map[string]struct {
 		picture string
+		answers []error // to the picture, by turns
 		sample  error
 		kind    pipeline.Kind
+		ready   bool // there is no fault
 	}{
-		"the picture is at fault":           {"dog.tif", nil, pipeline.Usage},
-		"the server is at fault":            {"dog.tif", errors.New("the stub is gone"), pipeline.NotReady},
-		"the picture is the one carried":    {"", nil, pipeline.NotReady},
-		"the server is at fault, by itself": {"", errors.New("the stub is gone"), pipeline.NotReady},
+		"the picture is at fault":            {"dog.tif", []error{refused, refused}, nil, pipeline.Usage, false},
+		"the server is at fault":             {"dog.tif", []error{refused, refused}, gone, pipeline.NotReady, false},
+		"the picture is the one carried":     {"", []error{refused, refused}, nil, pipeline.NotReady, false},
+		"the server is at fault, by itself":  {"", []error{refused, refused}, gone, pipeline.NotReady, false},
+		"the first request alone fails":      {"dog.tif", []error{broken, nil}, nil, 0, true},
+		"it is refused at the second":        {"dog.tif", []error{broken, refused}, nil, pipeline.Usage, false},
+		"the server fails, and refuses none": {"dog.tif", []error{broken, broken}, nil, pipeline.NotReady, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
 			w.options.Picture = steps.Picture{Name: tt.picture, Data: []byte("a picture that DALI cannot decode")}
 			models := served(w.options.Lane, faults{})
+			answers := tt.answers
 			models[2] = tritontest.Classifier(steps.EnsembleModel, labels(), func(picture []byte) ([]float32, error) {
 				if string(picture) == string(w.options.Picture.Data) {
-					return nil, errors.New("the picture cannot be decoded")
+					err := answers[0]
+					answers = answers[1:]
+					return make([]float32, classes), err
 				}
 				return make([]float32, classes), tt.sample
 			})
 			w.triton = sync.OnceValue(func() *tritontest.Server { return tritontest.New(t, models...) })
-			f := fault(t, w.run(t, t.Context(), steps.IDServe), tt.kind)
+			err := w.run(t, t.Context(), steps.IDServe)
+			if tt.ready {
+				if err != nil {
+					t.Error(err)
+				}
+				w.undo(t)
+				return
+			}
+			f := fault(t, err, tt.kind)
 			if !strings.Contains(f.Error(), "the picture cannot be decoded") || tt.kind == pipeline.Usage && !strings.HasPrefix(f.Error(), "dog.tif: ") {
 				t.Errorf("the error is %q", f)
 			}

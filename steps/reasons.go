@@ -34,7 +34,7 @@ func Reasons(step pipeline.ID, was, is pipeline.Facts) []pipeline.Change {
 			for _, c := range argumentReasons(w, i, was["tensorrt"] != is["tensorrt"]) {
 				add(c)
 			}
-		case name == "outputs", strings.HasSuffix(name, ".py"):
+		case name == "outputs", name == gpuProofFact, strings.HasSuffix(name, ".py"):
 			add(pipeline.Change{Fact: "another version of dalirun, which makes it otherwise"})
 		case strings.HasPrefix(name, "input "):
 			add(inputReason(strings.TrimPrefix(name, "input "), w, i))

@@ -149,6 +149,11 @@ func TestReasonsOfDalirunItself(t *testing.T) {
 			pipeline.Facts{"export_onnx.py": "sha256:3", "program.py": "sha256:4", "outputs": "a, b"},
 			"another version of dalirun, which makes it otherwise",
 		},
+		"a GPU that was not proven": {
+			pipeline.Facts{"gpu": h100.Name},
+			pipeline.Facts{"gpu": h100.Name, "gpu proof": allFacts(t, gpuNGC(t))[steps.IDBuildEngine]["gpu proof"]},
+			"another version of dalirun, which makes it otherwise",
+		},
 		"another image":    {pipeline.Facts{"input exporter-image/image": "sha256:1"}, pipeline.Facts{"input exporter-image/image": "sha256:2"}, "exporter image: sha256:1 → sha256:2"},
 		"other weights":    {pipeline.Facts{"input weights/weights.pth": "sha256:1"}, pipeline.Facts{"input weights/weights.pth": "sha256:2"}, "contents of the weights: sha256:1 → sha256:2"},
 		"the other lane":   {pipeline.Facts{"input export-onnx/model.onnx": "sha256:1"}, pipeline.Facts{"input build-engine/model.plan": "sha256:2"}, "it reads the engine now; it does not read the ONNX model any more"},

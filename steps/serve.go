@@ -147,7 +147,11 @@ func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client 
 	w.Emit(pipeline.Progress{Text: "warming up"})
 	return p.within(ctx, s.options.ReadyTimeout, EnsembleModel+" does not answer", func(ctx context.Context) error {
 		_, err := client.Classify(ctx, EnsembleModel, s.options.Picture.Data, 1)
-		if err != nil && s.answersSample(ctx, client) {
+		if err == nil || !s.answersSample(ctx, client) {
+			return err
+		}
+		// The first request may have failed for a reason that has passed, such as a decoder that just started.
+		if _, err = client.Classify(ctx, EnsembleModel, s.options.Picture.Data, 1); errors.Is(err, triton.ErrInvalid) {
 			return pipeline.Faultf(pipeline.Usage, "verify with another picture", "%s: %w", s.options.Picture.Name, err)
 		}
 		return err

@@ -16,6 +16,7 @@ from program import Problem, one_line, read
 if TYPE_CHECKING:
     from pathlib import Path
 
+JPEG_START = b"\xff\xd8"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 DEEP = 16  # the most bits of a whole number that DALI decodes
@@ -54,29 +55,38 @@ def decode(path: Path) -> Decoded:
 
     Raises:
         BadPicture: the file is no picture, is cut short or damaged, or of a kind that Pillow or DALI does not read.
+        MemoryError: there is not enough memory for it here.
     """
     content = read(path)
     if content.startswith(PNG_SIGNATURE):
         content = critical_chunks(content)
     try:
         with Image.open(io.BytesIO(content)) as picture:
-            warnings = jpeg_warnings(content) if picture.format == "JPEG" else "none: it is no JPEG"
+            # By the bytes: a JPEG with others behind it, as many phones write, is an MPO for Pillow.
+            warnings = jpeg_warnings(content) if content.startswith(JPEG_START) else "none: it is no JPEG"
             orientation = picture.tag_v2.get(ORIENTATION, 1) if picture.format == "TIFF" else 1
             picture.load()  # new versions of Pillow forget the orientation here
             return Decoded(as_stored(in_rgb(picture), orientation), warnings)
     except UnidentifiedImageError as error:
         raise BadPicture(f"{path} is no picture, or in no format that Pillow {PIL.__version__} reads") from error
+    except MemoryError:
+        raise  # which is the machine's fault
     except Exception as error:  # Pillow's decoders raise SyntaxError, struct.error and more on damaged bytes
         raise BadPicture(f"{path} cannot be decoded as a picture: {one_line(error)}") from error
 
 
 def critical_chunks(content: bytes) -> bytes:
-    """Returns a PNG without what decoders may leave out. Pillow refuses one of a wrong checksum, DALI leaves it out."""
+    """Returns a PNG without what decoders may leave out, and what is behind its end.
+
+    Pillow refuses one of a wrong checksum, DALI leaves it out.
+    """
     kept, at = [PNG_SIGNATURE], len(PNG_SIGNATURE)
     while at + 8 <= len(content):
         length, name = struct.unpack_from(">I4s", content, at)
         if not name[0] & 0x20:
             kept.append(content[at : at + 12 + length])
+        if name == b"IEND":
+            break
         at += 12 + length
     return b"".join(kept)
 

@@ -47,21 +47,27 @@ func (in *input) read(ctx context.Context, name string, limit int64) ([]byte, er
 	}
 	bounded, cancel := context.WithTimeoutCause(ctx, inputWithin, fmt.Errorf("it did not come to its end within %s", inputWithin))
 	defer cancel()
+	// Nothing ends an open of a named pipe.
+	return until(bounded, func() ([]byte, error) { return readAll(open, limit) })
+}
+
+// until returns what do returns, or the cause of ctx's end, whichever comes first. What is still being done then goes on until the process ends.
+func until[T any](ctx context.Context, do func() (T, error)) (T, error) {
 	type result struct {
-		data []byte
-		err  error
+		value T
+		err   error
 	}
 	done := make(chan result, 1)
-	// Nothing ends an open of a named pipe: what still waits when ctx has ended, waits until the process ends.
 	go func() {
-		data, err := readAll(open, limit)
-		done <- result{data, err}
+		value, err := do()
+		done <- result{value, err}
 	}()
 	select {
 	case r := <-done:
-		return r.data, r.err
-	case <-bounded.Done():
-		return nil, context.Cause(bounded)
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, context.Cause(ctx)
 	}
 }
 
@@ -133,7 +139,10 @@ func (in *input) picture(ctx context.Context, name string) (steps.Picture, pictu
 	case err != nil:
 		return steps.Picture{}, info, usagef("", "read the picture: %s: %w", shown, err)
 	default:
-		info, err = picture.Check(data, limits)
+		info, err = until(ctx, func() (picture.Info, error) { return picture.Check(data, limits) }) // it may take half a minute
+	}
+	if ended := context.Cause(ctx); ended != nil && errors.Is(err, ended) {
+		return steps.Picture{}, info, err
 	}
 	if err != nil {
 		return steps.Picture{}, info, usagef("", "%s: %w", shown, err)

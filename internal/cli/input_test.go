@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"image"
+	"image/png"
 	"io"
 	"os"
 	"path/filepath"
@@ -40,6 +43,25 @@ func TestInputEndsWithContext(t *testing.T) {
 				t.Errorf("it ended with %v", err)
 			}
 		})
+	}
+}
+
+// What takes long to look at does not outlive the context either: here a PNG of 64 million pixels, which are inflated in more than 50 ms.
+func TestLookingEndsWithContext(t *testing.T) {
+	t.Parallel()
+	var long bytes.Buffer
+	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&long, image.NewGray(image.Rect(0, 0, 8000, 8000))); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(t.TempDir(), "long.png")
+	if err := os.WriteFile(name, long.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	stopped := errors.New("stopped")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, stopped)
+	defer cancel()
+	if _, _, err := (&input{}).picture(ctx, name); !errors.Is(err, stopped) {
+		t.Errorf("it ended with %v", err)
 	}
 }
 

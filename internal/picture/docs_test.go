@@ -88,6 +88,15 @@ func TestDocumentedKinds(t *testing.T) {
 	}
 }
 
+// TestDocumentedGPU checks that the page of pictures leads to what is not held on a GPU.
+func TestDocumentedGPU(t *testing.T) {
+	t.Parallel()
+	page, gpu := string(readFile(t, "../../docs/pictures.md")), string(readFile(t, "../../docs/gpu.md"))
+	if !strings.Contains(page, "](gpu.md#pictures)") || !strings.Contains(gpu, "\n### Pictures\n") {
+		t.Error("docs/pictures.md does not lead to a section of docs/gpu.md")
+	}
+}
+
 // TestDocumentedFormats keeps the sentence of the README as the code has it.
 func TestDocumentedFormats(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package picture
 import (
 	"bytes"
 	"encoding/binary"
+	"math"
 	"slices"
 )
 
@@ -144,6 +145,9 @@ func j2kSize(segment []byte) (j2kImage, error) {
 		return j2kImage{}, refuse(Malformed, "JPEG 2000 has its first tile at %d, %d, beside the picture", tilesLeft, tilesTop)
 	}
 	image := j2kImage{width: right - left, height: bottom - top, offset: left != 0 || top != 0}
+	if image.width > math.MaxInt32 || image.height > math.MaxInt32 {
+		return image, refuse(Unsupported, "JPEG 2000 has a side of more than %d pixels, which DALI does not decode", math.MaxInt32)
+	}
 	image.tiles = ((right-tilesLeft-1)/tileWidth + 1) * ((bottom-tilesTop-1)/tileHeight + 1) // below 2⁶⁴: each is at most 2³²-1
 	if image.tiles > 1<<16-1 {
 		return image, refuse(Malformed, "JPEG 2000 has %d tiles, the format allows 65535", image.tiles)

@@ -91,6 +91,17 @@ func (f *jpegFrame) check() error {
 	return nil
 }
 
+// component returns the component that a scan names at a place, nil if there is none. Those of a scan have the order of the
+// frame's (T.81, B.2.3). Where several have one id, libjpeg takes them in that order.
+func (f *jpegFrame) component(place int, id byte) *jpegComponent {
+	for i := place; i < len(f.components); i++ {
+		if f.components[i].id == id {
+			return &f.components[i]
+		}
+	}
+	return nil
+}
+
 func (f *jpegFrame) progressive() bool { return f.marker-jpegSOF0 == 2 || f.marker-jpegSOF0 == 10 }
 
 // scan notes what a scan brings, by its header (T.81, B.2.3): number of components, two bytes for each, first and last
@@ -108,14 +119,13 @@ func (f *jpegFrame) scan(segment []byte) error {
 	if first > last || last >= jpegBlock {
 		return refuse(Malformed, "JPEG has a scan of the coefficients %d to %d", first, last)
 	}
-	for id := range slices.Chunk(ids, 2) {
-		for i := range f.components {
-			if c := &f.components[i]; c.id == id[0] {
-				for k := first; k <= last; k++ {
-					c.lacks[k] = lacks + 1
-				}
-				break
-			}
+	for i := range int(segment[0]) {
+		c := f.component(i, ids[2*i])
+		if c == nil {
+			return refuse(Malformed, "JPEG has a scan of a component %d, which its frame does not have, or not there", ids[2*i])
+		}
+		for k := first; k <= last; k++ {
+			c.lacks[k] = lacks + 1
 		}
 	}
 	return nil

@@ -162,7 +162,11 @@ func TestEveryPrefixIsRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			refused(t, s.data[:0], picture.DefaultLimits(), picture.Empty)
-			for n := 1; n < len(s.data); n++ {
+			whole := len(s.data)
+			if bytes.HasPrefix(s.data, []byte("P1")) {
+				whole = len(bytes.TrimRight(s.data, "\n")) // each pixel is one digit
+			}
+			for n := 1; n < whole; n++ {
 				_, err := picture.Check(s.data[:n], picture.DefaultLimits())
 				var refusal *picture.Error
 				if !errors.As(err, &refusal) || refusal.Reason != picture.Truncated {
@@ -312,6 +316,22 @@ func TestLimits(t *testing.T) {
 		for _, limits := range []picture.Limits{{MaxBytes: size - 1}, {MaxPixels: pixels - 1}, {MaxSide: side - 1}} {
 			refused(t, s.data, limits, picture.TooLarge)
 		}
+	}
+}
+
+// TestBeyondDefaultLimits checks that pixels which no default limit allows are not decoded where a caller allows them: it would take long.
+func TestBeyondDefaultLimits(t *testing.T) {
+	t.Parallel()
+	all := samples(t)
+	jpg, pic := all["colour jpeg"].data, readFile(t, "testdata/kinds/png-rgb8.png")
+	side := []byte{0, 0, 0x23, 0x28}
+	huge := slices.Concat(pic[:16], side, side, pic[24:])
+	binary.BigEndian.PutUint32(huge[29:], crc32.ChecksumIEEE(huge[12:29]))
+	for name, data := range map[string][]byte{"jpeg": patch(jpg, sof(t, jpg)+5, 0x23, 0x28, 0x23, 0x28), "png": huge} {
+		if info, err := picture.Check(data, picture.Limits{}); err != nil || info.Width != 9000 || info.Height != 9000 {
+			t.Errorf("%s: %+v, %v", name, info, err)
+		}
+		refused(t, data, picture.DefaultLimits(), picture.TooLarge)
 	}
 }
 

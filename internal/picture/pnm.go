@@ -85,7 +85,7 @@ func (h pnmHeader) checkRange() error {
 
 // plain checks the pixels of a picture that is written as text.
 func (h pnmHeader) plain(data []byte, row uint64) error {
-	scan := pnmScanner{data: data, at: h.raster}
+	scan := pnmScanner{data: data, at: h.raster, ends: h.kind == '1'}
 	for y := range h.height {
 		for range row {
 			before := scan.at
@@ -108,9 +108,11 @@ func (h pnmHeader) plain(data []byte, row uint64) error {
 type pnmScanner struct {
 	data []byte
 	at   int
+	ends bool // the data may end behind a digit: a pixel of a bitmap has one
 }
 
-// number returns the next number. The byte that ends it must be there: the digits of a picture that was cut short may lack some.
+// number returns the next number. The byte that ends it must be there where it can have several digits, of which a
+// picture that was cut short may lack some.
 func (s *pnmScanner) number() (uint64, error) {
 	comment := false
 	for ; s.at < len(s.data) && (comment || isSpace(s.data[s.at]) || s.data[s.at] == '#'); s.at++ {
@@ -121,7 +123,7 @@ func (s *pnmScanner) number() (uint64, error) {
 		number = min(number*10+uint64(s.data[s.at]-'0'), 1<<32)
 	}
 	switch {
-	case s.at == len(s.data):
+	case s.at == len(s.data) && (!s.ends || s.at == start):
 		return 0, refuse(Truncated, "PNM of %d bytes ends before its pixels do", len(s.data))
 	case s.at == start:
 		return 0, refuse(Malformed, "PNM has no number at byte %d", start)

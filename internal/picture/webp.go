@@ -6,6 +6,9 @@ import "encoding/binary"
 // padded to an even length.
 const webpChunkHeader = 8
 
+// webpShortest is the bytes that DALI 2.4.0's CPU decoder needs, whatever is in them. A lossless picture of one colour can have 26.
+const webpShortest = 32
+
 // walkWebP follows the chunks of the RIFF container.
 func walkWebP(data []byte) (width, height uint64, err error) {
 	riff := uint64(binary.LittleEndian.Uint32(data[4:]))
@@ -26,6 +29,8 @@ func walkWebP(data []byte) (width, height uint64, err error) {
 		return walk.width, walk.height, err
 	case !walk.pixels:
 		return walk.width, walk.height, refuse(Malformed, "WebP has no picture data: no VP8, VP8L or ANMF chunk")
+	case len(data) < webpShortest:
+		return walk.width, walk.height, refuse(Unsupported, "WebP has %d bytes, and DALI decodes none of less than %d", len(data), webpShortest)
 	}
 	return walk.width, walk.height, nil
 }
@@ -62,9 +67,9 @@ func (w *webpWalk) read(name string, content []byte, length uint64) error {
 	case "VP8X":
 		return w.extended(content)
 	case "VP8 ":
-		return w.still(name, content, length, webpLossy)
+		return w.still(name, content, length, 10, webpLossy)
 	case "VP8L":
-		return w.still(name, content, length, webpLossless)
+		return w.still(name, content, length, 5, webpLossless)
 	case "ANMF":
 		// DALI decodes the first frame of an animation.
 		w.pixels = w.pixels || length > 0
@@ -88,9 +93,9 @@ func (w *webpWalk) extended(content []byte) error {
 	return nil
 }
 
-// still reads the header of a picture that is no frame of an animation.
-func (w *webpWalk) still(name string, content []byte, length uint64, size func([]byte, uint64) (width, height uint64, ok bool)) error {
-	if len(content) < 10 {
+// still reads the header, of so many bytes, of a picture that is no frame of an animation.
+func (w *webpWalk) still(name string, content []byte, length uint64, header int, size func([]byte, uint64) (width, height uint64, ok bool)) error {
+	if len(content) < header {
 		return refuse(Truncated, "WebP ends in the header of chunk %q", name)
 	}
 	width, height, ok := size(content, length)

@@ -85,7 +85,7 @@ func TestFigures(t *testing.T) {
 		// rel_21-09 of Triton and MXNet; Triton by the numbers around it.
 		{tag: "21.09", triton: "2.14" + none, tensorRT: "8.0.3", cuda: "11.4.2", dali: "1.5.0" + weak, notesDriver: 470, dataCenter: r4xx},
 		// MXNet's rel_22-03.
-		{tag: "22.03", tensorRT: "8.2.3", cuda: "11.6.1", dali: "1.11.1" + weak, notesDriver: 470},
+		{tag: "22.03", tensorRT: "8.2.3" + weak, cuda: "11.6.1" + weak, dali: "1.11.1" + weak, notesDriver: 470},
 		// MXNet's notes of the month.
 		{tag: "22.05", dali: "1.13.0" + weak, notesDriver: 515},
 		// rel_22-07: "11.7 Update 1 Preview".

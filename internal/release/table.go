@@ -15,7 +15,8 @@ const (
 func (r Release) complete() Release {
 	r.MinDriver = minDriver(known(r.CUDA))
 
-	// Every server image has trtexec in /usr/src/tensorrt/bin. 21.07 builds where the tutorial did.
+	// Server images have trtexec in /usr/src/tensorrt/bin; those from 26.10 on, which have another base, were not looked at. 21.07 builds
+	// where the tutorial did.
 	r.EngineIn = ServerImage
 	if r.Tag == "21.07" {
 		r.EngineIn = ExporterImage
@@ -56,15 +57,15 @@ func minDriver(cuda Version) int {
 //     24.07 and 25.02 were not read otherwise.
 //   - notes of CUDA 13 releases that name branch 575 are not followed: CUDA 13 starts at 580. CUDA 13.4 was seen to run on it.
 //
-// Indirect are: DALI of 21.09, 22.03 and 22.05 and NotesDriver of 22.03, from NVIDIA's notes of the MXNet image (of 24.05 these say DALI 1.37.1, where
-// the server's backend has 1.36); TensorRT of 26.02, from a change to NVIDIA's Model-Optimizer that names the tensorrt:26.02 image; TensorRT of 26.04
+// Indirect are: DALI of 21.09, 22.03 and 22.05 and TensorRT, CUDA and NotesDriver of 22.03, from NVIDIA's notes of the MXNet image (of 24.05 these say
+// DALI 1.37.1, where the server's backend has 1.36); TensorRT of 26.02, from a change to NVIDIA's Model-Optimizer that names the tensorrt:26.02 image; TensorRT of 26.04
 // (engines built with 10.16.1), of 26.08 (two projects) and 26.09 (one; 11.3 was the newest published then), and DALI of 26.08, from projects
 // that use the images; CUDA of 26.08, of which NVIDIA's pages differ, from a change to the server that says what the image reports.
 //
 // Unconfirmed are, among others: TensorRT of 22.06 and 26.05, inferred from build.py, which has them on the base of the release before. It is
 // no proof: by build.py 26.06 stands on 26.05's base too, and it has TensorRT 11. TensorRT of 25.02 and 25.06, inferred from
-// compatibility.md's rows of images with TensorRT-LLM. DALI of 26.07, of which it is known that its notes fit. Triton of 21.09, the number between
-// those around it. TensorRT of 26.10: 11.3 is the first with CUDA 13.4, and 11.4 was out. Of 26.11 its page says Triton alone.
+// compatibility.md's rows of images with TensorRT-LLM, whose CUDA (12.9.1.010 of 25.06) is not taken: the plain images' own notes have theirs.
+// DALI of 26.07, of which it is known that its notes fit. Triton of 21.09, the number between those around it. TensorRT of 26.10: 11.3 is the first with CUDA 13.4, and 11.4 was out. Of 26.11 its page says Triton alone.
 func table() []Release {
 	r4xx := []string{"418.40", "440.33", "450.51", "460.27", "470.57"}
 	r5xx := []string{"450.51", "470.57", "510.47", "515.65", "525.85", "530.30"}
@@ -78,7 +79,7 @@ func table() []Release {
 		{Tag: "21.12", Triton: "2.17", TensorRT: "8.2.1.8", CUDA: "11.5.0", NotesDriver: 495, DataCenterDrivers: r4xx, DALI: "1.8.0", MinCompute: "6.0", Unconfirmed: DALI},
 		{Tag: "22.01", Triton: "2.18", TensorRT: "8.2.2", CUDA: "11.6.0", NotesDriver: 510, DataCenterDrivers: r4xx, MinCompute: "6.0", Unconfirmed: TensorRT},
 		{Tag: "22.02", Triton: "2.19", TensorRT: "8.2.3", CUDA: "11.6.0", NotesDriver: 510, MinCompute: "6.0"},
-		{Tag: "22.03", Triton: "2.20", TensorRT: "8.2.3", CUDA: "11.6.1", NotesDriver: 470, DALI: "1.11.1", MinCompute: "6.0", Indirect: NotesDriver | DALI},
+		{Tag: "22.03", Triton: "2.20", TensorRT: "8.2.3", CUDA: "11.6.1", NotesDriver: 470, DALI: "1.11.1", MinCompute: "6.0", Indirect: TensorRT | CUDA | NotesDriver | DALI},
 		{Tag: "22.04", Triton: "2.21", TensorRT: "8.2.4.2", CUDA: "11.6.2", NotesDriver: 510, DataCenterDrivers: r4xx, MinCompute: "6.0", Unconfirmed: TensorRT},
 		{Tag: "22.05", Triton: "2.22", TensorRT: "8.2.5.1", CUDA: "11.7.0", NotesDriver: 515, DALI: "1.13.0", MinCompute: "6.0", Indirect: DALI},
 		{Tag: "22.06", Triton: "2.23", TensorRT: "8.2.5.1", CUDA: "11.7.1", NotesDriver: 515, MinCompute: "6.0", Unconfirmed: TensorRT},

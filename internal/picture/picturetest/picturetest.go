@@ -56,6 +56,7 @@ func Table() []Row {
 
 		// Zeros are codes that exist, so that nothing in the scan itself is wrong; there are only too many of them.
 		{"jpg-scan-zeros.jpg", Sent, Unjudged, 2},
+		{"jpg-scan-zeros-mpo.jpg", Sent, Unjudged, 2},
 		{"jpg-scan-empty-eoi.jpg", picture.Truncated, Unjudged, 2},
 		{"jpg-scan-half-eoi.jpg", picture.Truncated, Unjudged, 2},
 		{"jpg-height-more.jpg", picture.Truncated, Unjudged, 2},
