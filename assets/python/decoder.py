@@ -214,16 +214,22 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def memory() -> int:
-    """Returns how many bytes of addresses this process has."""
-    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+class Memory:
+    """The addresses that this process has. It is asked after each batch, so the file stays open."""
+
+    def __init__(self) -> None:
+        """Opens what the kernel says of this process: proc(5), statm."""
+        self._statm = os.open("/proc/self/statm", os.O_RDONLY)
+
+    def size(self) -> int:
+        """Returns how many bytes of addresses there are now."""
+        return int(os.pread(self._statm, 100, 0).split()[0]) * resource.getpagesize()
 
 
-def set_limits() -> None:
-    """Makes an allocation fail that takes this process beyond what it has now and MEMORY, and leaves no core of GiB."""
+def set_limits(size: int) -> None:
+    """Makes an allocation fail that takes this process beyond a size and MEMORY, and leaves no core of GiB."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    limit = memory() + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, size + MEMORY))
 
 
 def main() -> None:
@@ -236,10 +242,11 @@ def main() -> None:
         except (OSError, RuntimeError) as error:
             peer.send(json.dumps({"error": str(error)}).encode())
             return
-        set_limits()
-        enough = memory() + MEMORY // 2
+        memory = Memory()
+        ready = memory.size()
+        set_limits(ready)
         peer.send(b"{}")
-        while memory() < enough:
+        while memory.size() < ready + MEMORY // 2:
             message = peer.recv(MAX_MESSAGE)
             if not message:
                 return
