@@ -78,7 +78,8 @@ Each flag can also be set by an environment variable (--opt-batch is DALIRUN_OPT
 current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file.
 
 A flag that a run has no use for is told of: as an error where what excludes it was asked for too (--accel cpu --gpus 1),
-else as a warning on the result. Stdout has the result alone, with --format json as valid JSON or nothing. Progress,
+else as a warning on the result. Of --registry, --base-image and --build-network, which the environment and the file may
+have for all runs of a machine, that holds on the command line alone. Stdout has the result alone, with --format json as valid JSON or nothing. Progress,
 warnings and errors go to stderr.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

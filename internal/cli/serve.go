@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -49,7 +51,7 @@ it and ends with 5. A busy server is a healthy one: that others are answered cou
 			if err != nil {
 				return err
 			}
-			return x.finish(x.serve(cmd.Context(), detach, s.format.value, startAgain(cmd.Flags(), &w)))
+			return x.finish(x.serve(cmd.Context(), detach, s.format.value, startAgain(&w, x.options.Options)))
 		},
 	}
 	w.flags(a, cmd)
@@ -58,11 +60,13 @@ it and ends with 5. A busy server is a healthy one: that others are answered cou
 	return cmd
 }
 
-// startAgain are the arguments that start the same server from any folder, whatever the environment and the configuration
-// there say.
-func startAgain(flags *pflag.FlagSet, w *wishes) []string {
+// startAgain are the arguments that start the same server from another folder. They have what the command line, the environment and the
+// configuration asked of the run with these options; what nobody asked for is left to the defaults there. What the run had no use for is not
+// among them: on a command line it may be an error. Nor is a picture to verify with that came through a pipe, and is gone.
+func startAgain(w *wishes, run steps.Options) []string {
 	args := []string{"serve", "--workspace=" + w.workspace}
-	flags.Visit(func(f *pflag.Flag) { // those of the environment and of the configuration are set too
+	drop := w.situation(run.Lane, run.Images).of(w.stepsOf(run)).useless()
+	w.set.Visit(func(f *pflag.Flag) { // those of the environment and of the configuration are set too
 		value := f.Value.String()
 		switch f.Name {
 		case "workspace", "force", "format", "progress", "verbose": // of the one run, or there already
@@ -70,11 +74,18 @@ func startAgain(flags *pflag.FlagSet, w *wishes) []string {
 		case "cache-dir":
 			value = w.cache
 		case "image":
-			value = absolute(value)
+			path, err := filepath.Abs(value)
+			if info, statErr := os.Stat(path); err != nil || statErr != nil || !info.Mode().IsRegular() {
+				return
+			}
+			value = path
 		case "weights":
 			if source, _, err := w.weightsSource(); err == nil && source.Kind == steps.File {
 				value = source.Path
 			}
+		}
+		if slices.ContainsFunc(drop, func(u uselessFlag) bool { return u.flag == f.Name }) {
+			return
 		}
 		if f.Value.Type() == "bool" && value == "true" {
 			args = append(args, "--"+f.Name)
@@ -83,14 +94,6 @@ func startAgain(flags *pflag.FlagSet, w *wishes) []string {
 		args = append(args, "--"+f.Name+"="+value)
 	})
 	return args
-}
-
-// absolute is a path from any folder; an empty one stays so.
-func absolute(path string) string {
-	if abs, err := filepath.Abs(path); err == nil && path != "" {
-		return abs
-	}
-	return path
 }
 
 // serve runs until the server is ready and, unless it is detached, until it is asked to stop, ends by itself or is not

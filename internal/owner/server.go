@@ -34,7 +34,7 @@ type ServerFile struct {
 	Repository string    `json:"repository,omitempty"` // the folder in the cache that it serves
 	Models     []string  `json:"models"`
 	Started    time.Time `json:"started"`
-	Command    []string  `json:"command,omitempty"` // arguments of dalirun that start it again, from any folder
+	Command    []string  `json:"command,omitempty"` // arguments of dalirun that start it again, from another folder
 }
 
 // LabelsMeanNothing says whether the classes that the server names have nothing to do with a picture: its weights are seeded.
