@@ -46,15 +46,11 @@ func (d *diagnosis) plan() (planned, error) {
 	if err != nil {
 		return planned{}, err
 	}
-	source, auto, err := d.wishes.weightsSource()
+	stored := func(context.Context) error { return errors.New("they are not in the cache") } // both kinds take the same room
+	found.Weights, _, err = d.wishes.takeWeights(d.ctx, cache, stored)
 	if err != nil {
 		return planned{}, err
 	}
-	stored := func(context.Context) error { return errors.New("they are not in the cache") }
-	if auto && pretrained(d.ctx, cache, stored) == nil {
-		source = steps.WeightsSource{Kind: steps.Pretrained}
-	}
-	found.Weights = source
 	runner := pipeline.Runner{Workspace: d.wishes.workspace, Store: cache, Force: d.wishes.forced()}
 	list := steps.For(found.Options, steps.Machine{Runtime: runtime, Memo: cache, Timings: cache}, steps.IDVerify)
 	rows, err := runner.Plan(d.ctx, list)
