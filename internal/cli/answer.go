@@ -125,7 +125,7 @@ func (s source) write(w io.Writer) {
 		fmt.Fprintln(w, printable.Line(strings.Join(parts, ", ")))
 	}
 	for _, warning := range s.Warnings {
-		fmt.Fprintln(w, "warning: "+printable.Line(warning))
+		warn(w, warning)
 	}
 }
 

@@ -82,7 +82,7 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 		return got, err
 	}
 	if f.doubt != "" {
-		fmt.Fprintln(a.Stderr, "warning:", f.doubt)
+		warn(a.Stderr, f.doubt)
 	}
 	cache, err := f.open()
 	if err != nil {

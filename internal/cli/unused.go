@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/release"
@@ -94,6 +95,10 @@ func unusedFlags() []unusedFlag {
 			flag: "cache-dir", when: of("classify"), commandLineOnly: true,
 			why: "classify asks a server, and reads nothing that steps made", instead: "setup, serve and e2e do",
 		},
+		{
+			flag: "cache-dir", when: of("stop"), commandLineOnly: true,
+			why: "stop ends a server, and reads nothing that steps made", instead: "gc removes what the cache need not hold",
+		},
 	}
 }
 
@@ -146,6 +151,14 @@ func (s situation) unused() (warnings []string, err error) {
 		warnings, errs = append(warnings, warning...), append(errs, err)
 	}
 	return warnings, errors.Join(errs...)
+}
+
+// warnUnused warns of flags that a command without steps has no use for: none of its flags must be an error.
+func (a *App) warnUnused(cmd *cobra.Command) {
+	warnings, _ := situation{command: cmd.Name(), flags: cmd.Flags()}.unused()
+	for _, text := range warnings {
+		warn(a.Stderr, text)
+	}
 }
 
 // judge says whether a flag that is not used is an error or a warning.
