@@ -57,9 +57,21 @@ func (d *diagnosis) plan() (planned, error) {
 	return planned{found.Options, rows}, err
 }
 
-// cacheDisk says whether what the steps of a run make can be kept in the cache, and compares what is not there yet with what is free. What
-// surely has no room is a failure; what only just has is a warning, since others write there too.
+// cacheDisk is cacheRoom, with a warning if the cache is not the one that a user would expect.
 func (d *diagnosis) cacheDisk(context.Context) finding {
+	f := d.cacheRoom()
+	if doubt := d.wishes.doubt; doubt != "" {
+		f.Saw += "; " + doubt
+		if f.Status == statusOK {
+			f.Status = statusWarn
+		}
+	}
+	return f
+}
+
+// cacheRoom says whether what the steps of a run make can be kept in the cache, and compares what is not there yet with what is free. What
+// surely has no room is a failure; what only just has is a warning, since others write there too.
+func (d *diagnosis) cacheRoom() finding {
 	f := d.keeps(d.wishes.cache, "--cache-dir")
 	if f.Status == statusFail {
 		return f

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -121,6 +124,45 @@ func TestStartAgain(t *testing.T) {
 				t.Errorf("a run has no use for some of them: %q, %v", told, err)
 			}
 		})
+	}
+}
+
+type warnings chan string
+
+func (w warnings) Emit(e pipeline.Event) {
+	if told, ok := e.Payload.(pipeline.Warning); ok {
+		w <- told.Text
+	}
+}
+
+// That a server is not watched any more is told of.
+func TestWatchThatEnds(t *testing.T) {
+	t.Parallel()
+	told := make(warnings, 1)
+	x := &session{sink: told}
+	sick := x.watch(t.Context(), serving.Watch{Every: time.Nanosecond, InARow: 1}, "no:such:address\x00")
+	select {
+	case text := <-told:
+		if !strings.HasPrefix(text, "whether the server is healthy is not watched any more: ") {
+			t.Error(text)
+		}
+	case h := <-sick:
+		t.Errorf("%+v", h)
+	case <-time.After(10 * time.Second):
+		t.Error("nothing is told")
+	}
+}
+
+// The list of ps says why a server's health is not known.
+func TestNotJudged(t *testing.T) {
+	t.Parallel()
+	h := orNotJudged(serving.Health{}, errors.New("no picture"))
+	var b bytes.Buffer
+	if err := writeProcesses(&b, []process{{Name: "s", Running: true, Health: &h}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "  unknown  ") || !strings.Contains(b.String(), "s is unknown: no picture\n") {
+		t.Error(b.String())
 	}
 }
 

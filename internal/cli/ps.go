@@ -92,9 +92,8 @@ func (a *App) processes(ctx context.Context) ([]process, error) {
 			rows[i].served = servedBy(record)
 		}
 		judged.Go(func() {
-			if h, err := healthOf(ctx, c, state); err == nil {
-				rows[i].Health = &h
-			}
+			h := orNotJudged(healthOf(ctx, c, state))
+			rows[i].Health = &h
 		})
 	}
 	judged.Wait()

@@ -136,12 +136,7 @@ func (x *session) attend(ctx context.Context, server owner.ServerFile) error {
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sick := make(chan serving.Health, 1)
-	go func() {
-		if h, err := watch.Wait(inner, server.GRPC); err == nil {
-			sick <- h
-		}
-	}()
+	sick := x.watch(inner, watch, server.GRPC)
 	ended := make(chan error, 1)
 	go func() { ended <- waitForEnd(inner, x.runtime, server.Container) }()
 	select {
@@ -166,6 +161,21 @@ func (x *session) attend(ctx context.Context, server owner.ServerFile) error {
 		return err
 	}
 	return x.kill(last, server.Container)
+}
+
+// watch gets the health of a server that is found not to work, until ctx ends. That nobody can look any more is a warning: the server may be well.
+func (x *session) watch(ctx context.Context, watch serving.Watch, addr string) <-chan serving.Health {
+	sick := make(chan serving.Health, 1)
+	go func() {
+		h, err := watch.Wait(ctx, addr)
+		switch {
+		case err == nil:
+			sick <- h
+		case ctx.Err() == nil:
+			x.warn("whether the server is healthy is not watched any more: " + err.Error())
+		}
+	}()
+	return sick
 }
 
 // kill ends a container at once. Its removal is left to the end of the run.
