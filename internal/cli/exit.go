@@ -142,10 +142,13 @@ func exitCode(err error) ExitCode {
 		case pipeline.Unclassified:
 		}
 	}
+	if _, disk := remedy.Disk(err); disk {
+		return ExitEnvironment
+	}
 	for _, environment := range []error{
 		container.ErrUnreachable, container.ErrSettings, container.ErrPermission, container.ErrNoGPU, container.ErrNoInit, container.ErrPortTaken,
 		container.ErrNoSpace, container.ErrDenied, container.ErrRegistry,
-		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, fs.ErrPermission,
+		fs.ErrPermission,
 	} {
 		if errors.Is(err, environment) {
 			return ExitEnvironment

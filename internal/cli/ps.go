@@ -116,7 +116,7 @@ func writeProcesses(w io.Writer, rows []process, now time.Time) error {
 		}
 		s := r.served
 		if s.LabelsMeanNothing != nil && *s.LabelsMeanNothing {
-			s.Weights += " (labels mean nothing)"
+			s.Weights += " (" + labelsMeanNothing + ")"
 		}
 		fmt.Fprintln(t, strings.Join([]string{
 			r.Name, printable.Line(r.Step), state, r.Owner, r.GRPC, now.Sub(r.Created).Round(time.Second).String(), health, s.Lane, s.Source,

@@ -330,7 +330,7 @@ func leaveServer(ts *testscript.TestScript, s *script, c container.Summary) {
 	}
 	ts.Check(owner.WriteServer(workspace, owner.ServerFile{
 		Container: c.ID, Name: c.Name, Run: run, Host: c.Labels[container.LabelHost], GRPC: addr,
-		Lane: "cpu", Source: "local", Precision: "fp32", Weights: "random:7",
+		Lane: "cpu", Source: "local", Precision: "fp32", Weights: "random:7", LabelsMeanNothing: new(true),
 		Command: []string{"serve", "--workspace=" + workspace, "--detach", "--weights=random:7"},
 	}))
 }
@@ -541,6 +541,9 @@ func changeServerFile(ts *testscript.TestScript, neg bool, args []string) {
 	for _, a := range args {
 		name, value, _ := strings.Cut(a, "=")
 		fields[name] = value
+		if value == "true" || value == "false" {
+			fields[name] = value == "true"
+		}
 	}
 	changed, err := json.Marshal(fields)
 	ts.Check(err)

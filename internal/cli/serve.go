@@ -197,7 +197,7 @@ func (x *session) serverFile(s steps.Server) owner.ServerFile {
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(),
 		Lane: facts[report.FactLane], Source: facts[report.FactImages], Release: facts[report.FactRelease],
 		Precision: facts[report.FactPrecision], Weights: facts[report.FactWeights], Repository: s.Repository,
-		Models: s.Models, Started: time.Now().UTC(),
+		Models: s.Models, Started: time.Now().UTC(), LabelsMeanNothing: new(x.options.Weights.Kind == steps.Random),
 	}
 }
 

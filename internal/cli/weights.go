@@ -18,6 +18,8 @@ const (
 	reachAgain = 10 * time.Minute
 	// unreached is the key under which the cache remembers the "no".
 	unreached = "pretrained weights cannot be had since"
+	// labelsMeanNothing is what seeded weights come to, for people.
+	labelsMeanNothing = "labels mean nothing"
 )
 
 // resolveWeights settles --weights, and warns for good if they are not the real ones.
@@ -28,7 +30,7 @@ func (x *session) resolveWeights(ctx context.Context) {
 	}
 	x.options.Weights = source
 	if source.Kind == steps.Random {
-		x.warn("seeded random weights are used: the comparison with PyTorch holds, but labels mean nothing")
+		x.warn("the weights are seeded random ones: " + labelsMeanNothing + "; the comparison with PyTorch holds all the same")
 	}
 }
 
