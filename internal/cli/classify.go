@@ -39,7 +39,8 @@ func (a *App) classifyCommand() *cobra.Command {
 tutorial's client.py are understood too: --model_name --image --url -v --label_file.
 
 ` + picture.Formats("and") + ` pictures are sent as they are, with no orientation applied; one that is
-cut short, malformed, too large or of a kind that DALI does not decode right is refused here (docs/pictures.md has the kinds).
+cut short, malformed, too large or of a kind that DALI does not decode right (such as JPEG of 12 bits, BMP of 16 bits or
+with colour masks, TIFF with signed samples or PNM with samples up to 1023) is refused here.
 Data that were overwritten inside a picture can pass unseen. A picture may also come through a pipe, as in
 <(curl -s ...), or with the name - from stdin. Each is read once, sent and answered before the next one is read.
 

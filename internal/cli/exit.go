@@ -41,7 +41,7 @@ func ExitCodes() []struct {
 		Code           ExitCode
 		Means, Typical string
 	}{
-		{ExitOK, "all that was asked for was done", "`e2e`: the served answer is PyTorch's; `serve`: the server drained after Ctrl-C, SIGTERM or SIGHUP"},
+		{ExitOK, "all that was asked for was done", "`e2e`: the served answer is PyTorch's; `serve`: the server drained, or had nothing to drain, after Ctrl-C, SIGTERM or SIGHUP"},
 		{ExitUnclassified, "an error that fits no other code", "please report it"},
 		{ExitUsage, "usage or configuration", "an unknown flag or key, a value out of range, a picture that is refused"},
 		{ExitEnvironment, "the environment lacks something", "no container engine, no GPU, an image or the weights cannot be had, a named port is taken, the disk is full"},

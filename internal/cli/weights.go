@@ -30,7 +30,7 @@ func (x *session) resolveWeights(ctx context.Context) {
 	}
 	x.options.Weights = source
 	if source.Kind == steps.Random {
-		x.warn("the weights are seeded random ones: " + labelsMeanNothing + "; the comparison with PyTorch holds all the same")
+		x.warn("seeded random weights are used: the comparison with PyTorch holds, but " + labelsMeanNothing)
 	}
 }
 
