@@ -71,11 +71,16 @@ func judge(ctx context.Context, c container.Summary, within time.Duration) (serv
 	case !published:
 		return serving.Health{State: serving.Silent, Reason: "its gRPC port is not published"}, nil
 	}
+	return judgeAt(ctx, addr.String(), within)
+}
+
+// judgeAt is judge of what answers at a gRPC address.
+func judgeAt(ctx context.Context, addr string, within time.Duration) (serving.Health, error) {
 	p, err := probe(replyWithin, within)
 	if err != nil {
 		return serving.Health{}, err
 	}
-	return p.Judge(ctx, addr.String())
+	return p.Judge(ctx, addr)
 }
 
 // healthOf is judge with the command that mends what is wrong. state is whose the server is.

@@ -152,12 +152,8 @@ func (x *session) attend(ctx context.Context, server owner.ServerFile) error {
 		}
 	case <-ctx.Done():
 	}
-	p, err := probe(replyWithin, stopWithin)
-	if err != nil {
-		return err
-	}
 	last := context.WithoutCancel(ctx) // it was asked to stop; how the server is decides how that is done
-	if h, err := p.Judge(last, server.GRPC); err != nil || h.Drains() {
+	if h, err := judgeAt(last, server.GRPC, stopWithin); err != nil || h.Drains() {
 		return err
 	}
 	return x.kill(last, server.Container)

@@ -23,7 +23,7 @@ import (
 const baseImage = "debian:bookworm-slim"
 
 const (
-	// leastMemory leaves room for an interpreter, PyTorch and a few copies of the model's 100 MB. What needs more is killed, and told so.
+	// leastMemory leaves room for an interpreter, PyTorch and a few copies of the model's 98 MiB. What needs more is killed, and told so.
 	leastMemory = units.GiB
 	// mostMemory is more than the machines have that GPUs are in.
 	mostMemory = 4 * units.TiB
