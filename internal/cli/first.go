@@ -31,6 +31,15 @@ func localImageBytes(step pipeline.ID) int64 {
 	return localServerBytes
 }
 
+// about is a number of bytes with two digits, as far as a size holds that was seen once.
+func about(bytes int64) int64 {
+	digit := int64(10 * units.MiB)
+	if bytes >= units.GiB {
+		digit = units.GiB / 10
+	}
+	return (bytes + digit/2) / digit * digit
+}
+
 // lookFirst finds out whether anything has run in the workspace, and if not, what a run would get and make. Where that cannot be told, the run
 // itself says why.
 func (x *session) lookFirst(ctx context.Context) {
@@ -73,7 +82,7 @@ func (x *session) firstRun(plan []pipeline.Planned) string {
 	switch {
 	case images == 0:
 	case x.options.Images == steps.Local:
-		does = append([]string{fmt.Sprintf("builds %s here (about %.1f GiB)", count(images, "image"), float64(local)/units.GiB)}, does...)
+		does = append([]string{fmt.Sprintf("builds %s here (about %s)", count(images, "image"), bytesize.Format(about(local)))}, does...)
 	case x.options.looked.compressed() > 0:
 		does = append([]string{fmt.Sprintf("downloads %s (%s)", count(images, "image"), bytesize.Format(x.options.looked.compressed()))}, does...)
 	default: // what could not be looked at

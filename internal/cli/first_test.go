@@ -1,13 +1,11 @@
 package cli
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"testing"
 
-	"github.com/docker/go-units"
-
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -33,7 +31,7 @@ func TestFirstRun(t *testing.T) {
 		"NVIDIA's, not looked at": {steps.NGC, looked{}, steps.File, missing, there, will, will, "it downloads 1 image and makes each result" + rest},
 		"images are there":        {steps.Local, looked{}, steps.Random, unread, there, will, will, "it makes each result" + rest},
 		"one image is there":      {steps.Local, looked{}, steps.Random, missing, there, will, will, "it builds 1 image here (about 1.2 GiB) and makes each result" + rest},
-		"the other one is":        {steps.Local, looked{}, steps.Random, there, missing, will, will, "it builds 1 image here (about 0.9 GiB) and makes each result" + rest},
+		"the other one is":        {steps.Local, looked{}, steps.Random, there, missing, will, will, "it builds 1 image here (about 960 MiB) and makes each result" + rest},
 		"some results are there":  {steps.Local, looked{}, steps.Random, there, there, there, will, "it makes 1 result" + rest},
 		"only weights are not":    {steps.Local, looked{}, steps.Pretrained, there, there, will, there, "it downloads the pretrained weights (98.23 MiB)" + rest},
 		"all is there":            {steps.Local, looked{}, steps.Pretrained, there, there, there, there, "it reuses what runs in other workspaces made"},
@@ -59,7 +57,7 @@ func TestLocalImagesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	size := func(id pipeline.ID) string { return fmt.Sprintf("%.1f GiB", float64(localImageBytes(id))/units.GiB) }
+	size := func(id pipeline.ID) string { return bytesize.Format(about(localImageBytes(id))) }
 	want := "two small images (" + size(steps.IDExporterImage) + " and " + size(steps.IDServerImage) + ")"
 	if !strings.Contains(string(readme), want) {
 		t.Errorf("README.md does not say %q", want)
