@@ -273,7 +273,7 @@ func TestDetachedServer(t *testing.T) {
 	if left := c.engine.containers(t, workspace(o.Dir)); len(left) != 1 || name(left[0]) != name(server[0]) {
 		t.Errorf("containers: %v, want %v alone", left, server)
 	}
-	r := mustRun(t, 0, c.engine, o, "stop", "--cache-dir", c.cache)
+	r := mustRun(t, 0, c.engine, o, "stop")
 	if !strings.Contains(r.Stdout, name(server[0])) {
 		t.Errorf("stop: %s", r.Stdout)
 	}
@@ -281,7 +281,7 @@ func TestDetachedServer(t *testing.T) {
 	if r := mustRun(t, 5, c.engine, o, "classify", filepath.Join(o.Dir, "coffee.jpg")); !strings.Contains(r.Stderr, "dalirun serve") {
 		t.Errorf("classify without a server: %s", r.Stderr)
 	}
-	mustRun(t, 0, c.engine, o, "stop", "--cache-dir", c.cache) // once more is no error
+	mustRun(t, 0, c.engine, o, "stop") // once more is no error
 }
 
 // name is that of a row of containers.

@@ -31,7 +31,7 @@ func TestOrdinaryUser(t *testing.T) {
 	}
 	mustRun(t, 0, c.engine, o, c.args("serve", "--detach")...)
 	mustRun(t, 0, c.engine, o, "classify", write(t, o.Dir, "coffee.jpg", sample(t)))
-	mustRun(t, 0, c.engine, o, "stop", "--cache-dir", c.cache)
+	mustRun(t, 0, c.engine, o, "stop")
 	remove(t, filepath.Join(o.Dir, "coffee.jpg")) // it is the test's
 	if foreign := append(u.foreign(t, o.Dir), u.foreign(t, c.cache)...); len(foreign) > 0 {
 		t.Errorf("not the user's: %v", foreign)

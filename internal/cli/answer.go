@@ -50,6 +50,7 @@ func (c *classified) fail(err error) {
 	if err == nil {
 		return
 	}
+	err = onDisk(err) // as the exit code takes it
 	c.Error, c.ErrorClass, c.Hint = err.Error(), exitCode(err).class(), hintOf(err, "")
 }
 
@@ -71,12 +72,10 @@ type served struct {
 }
 
 func servedBy(file owner.ServerFile) served {
-	s := served{Lane: file.Lane, Source: file.Source, Release: file.Release, Precision: file.Precision, Weights: file.Weights}
-	if file.Weights != "" {
-		nothing := file.LabelsMeanNothing()
-		s.LabelsMeanNothing = &nothing
+	return served{
+		Lane: file.Lane, Source: file.Source, Release: file.Release, Precision: file.Precision, Weights: file.Weights,
+		LabelsMeanNothing: file.LabelsMeanNothing,
 	}
-	return s
 }
 
 // source is where an answer comes from. Of a server that is not the workspace's the address alone is known.
@@ -97,7 +96,7 @@ func sourceOf(workspace, run string) source {
 	}
 	s := source{served: servedBy(file)}
 	if s.LabelsMeanNothing != nil && *s.LabelsMeanNothing {
-		s.Warnings = append(s.Warnings, "the weights are seeded random ones: labels mean nothing")
+		s.Warnings = append(s.Warnings, "the weights are seeded random ones: "+labelsMeanNothing)
 	}
 	if isElsewhere(filepath.Join(workspace, repositoryLink), file.Repository) {
 		s.Warnings = append(s.Warnings, "the server does not serve the workspace's model repository, "+filepath.Join(workspace, repositoryLink)+
@@ -125,7 +124,7 @@ func (s source) write(w io.Writer) {
 		fmt.Fprintln(w, printable.Line(strings.Join(parts, ", ")))
 	}
 	for _, warning := range s.Warnings {
-		fmt.Fprintln(w, "warning: "+printable.Line(warning))
+		warn(w, warning)
 	}
 }
 

@@ -44,7 +44,7 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 		err = root.ExecuteContext(ctx)
 	}
 	for _, text := range program.takeUnread() { // of a run that did not begin
-		fmt.Fprintln(a.Stderr, "warning: "+printable.Line(text))
+		warn(a.Stderr, text)
 	}
 	lost := out.failure()
 	if errors.Is(err, lost) {
@@ -78,7 +78,8 @@ Each flag can also be set by an environment variable (--opt-batch is DALIRUN_OPT
 current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file.
 
 A flag that a run has no use for is told of: as an error where what excludes it was asked for too (--accel cpu --gpus 1),
-else as a warning on the result. Stdout has the result alone, with --format json as valid JSON or nothing. Progress,
+else as a warning on the result. Of --registry, --base-image and --build-network, which the environment and the file may
+have for all runs of a machine, that holds on the command line alone. Stdout has the result alone, with --format json as valid JSON or nothing. Progress,
 warnings and errors go to stderr.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -89,7 +90,7 @@ warnings and errors go to stderr.`,
 			a.unread = unread(cmd.Root(), a.Environ(), configFile)
 			if cmd.Flags().Lookup("progress") == nil { // else the run tells of it as of all else
 				for _, text := range a.takeUnread() {
-					fmt.Fprintln(a.Stderr, "warning: "+text)
+					warn(a.Stderr, text)
 				}
 			}
 			return fillFlags(cmd, a.LookupEnv, configFile)
@@ -213,6 +214,9 @@ func commandFlags(cmd *cobra.Command) []string {
 
 // input reads files that the user names.
 func (a *App) input() *input { return &input{stdin: a.Stdin} }
+
+// warn writes a warning for people. Whatever others chose of it, such as the name of a variable, steers no terminal.
+func warn(w io.Writer, text string) { fmt.Fprintln(w, "warning: "+printable.Line(text)) }
 
 // takeUnread returns the warnings that were not shown yet, to be shown.
 func (a *App) takeUnread() []string {

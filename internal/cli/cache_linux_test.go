@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -38,18 +39,25 @@ func newEverybodys(t *testing.T) everybodys {
 // gc has the user run dalirun gc, which opens the cache and then finds no container engine.
 func (e everybodys) gc(t *testing.T, env []string, args ...string) (code ExitCode, stderr string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", append([]string{"gc"}, args...)...)
-	cmd.Args[0], cmd.Dir = "dalirun", e.home
-	cmd.Env = append([]string{"DOCKER_HOST=unix://" + e.home + "/no.sock", "TMPDIR=" + e.tmp, "GORACE=atexit_sleep_ms=0"}, env...)
-	if os.Getuid() == 0 {
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(e.uid), Gid: uint32(e.uid)}}
-	}
+	cmd := e.command(t, env, append([]string{"gc"}, args...)...)
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	if err := cmd.Run(); cmd.ProcessState == nil {
 		t.Fatal(err)
 	}
 	return ExitCode(cmd.ProcessState.ExitCode()), said.String()
+}
+
+// command is dalirun as the user runs it.
+func (e everybodys) command(t *testing.T, env []string, args ...string) *exec.Cmd {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
+	cmd.Args[0], cmd.Dir = "dalirun", e.home
+	cmd.Env = append([]string{"DOCKER_HOST=unix://" + e.home + "/no.sock", "TMPDIR=" + e.tmp, "GORACE=atexit_sleep_ms=0"}, env...)
+	if os.Getuid() == 0 {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(e.uid), Gid: uint32(e.uid)}}
+	}
+	return cmd
 }
 
 // caches are the folders below everybody's that are caches.
@@ -146,6 +154,12 @@ func TestCacheBelowEverybodys(t *testing.T) {
 	if caches := e.caches(t); len(caches) != 1 {
 		t.Errorf("the caches are %q", caches)
 	}
+	doctor := e.command(t, []string{"HOME=" + e.tmp}, "doctor", "--accel", "cpu", "--weights", "random:0", "--workspace", "w")
+	said, err := doctor.Output()
+	if warned := "the cache " + theirs + "/dalirun is not used: "; doctor.ProcessState.ExitCode() != int(ExitEnvironment) || // there is no container engine
+		!regexp.MustCompile("(?m)^warn  cache disk .*"+regexp.QuoteMeta(warned)).Match(said) {
+		t.Errorf("doctor: %v\n%s", err, said)
+	}
 	for _, tt := range []struct {
 		args []string
 		code ExitCode
@@ -169,7 +183,8 @@ func TestCacheBelowEverybodys(t *testing.T) {
 	}
 	e.home = e.tmp // the current folder
 	code, stderr = e.gc(t, []string{"HOME=" + e.home})
-	if code != ExitUsage || !strings.Contains(stderr, "read the configuration: "+config+" belongs to another user, 0,") {
+	if code != ExitEnvironment || !strings.Contains(stderr, "the configuration "+config+" is not safe: "+config+" belongs to another user, 0,") ||
+		!strings.Contains(stderr, "hint: run dalirun in a folder of your own") {
 		t.Errorf("it ended with %d; stderr:\n%s", code, stderr)
 	}
 }

@@ -21,14 +21,13 @@ import (
 )
 
 type classifyFlags struct {
-	place
+	workspaceFolder
 	url, model, labels string
 	images             []string
 	top                *number
 	format             *choice
 	verbose            bool
 	timeout            time.Duration
-	set                *pflag.FlagSet
 }
 
 func (a *App) classifyCommand() *cobra.Command {
@@ -40,7 +39,8 @@ func (a *App) classifyCommand() *cobra.Command {
 tutorial's client.py are understood too: --model_name --image --url -v --label_file.
 
 ` + picture.Formats("and") + ` pictures are sent as they are, with no orientation applied; one that is
-cut short, malformed, too large or of a kind that DALI does not decode right is refused here (docs/pictures.md has the kinds).
+cut short, malformed, too large or of a kind that DALI does not decode right (such as JPEG of 12 bits, BMP of 16 bits or
+with colour masks, TIFF with signed samples or PNM with samples up to 1023) is refused here.
 Data that were overwritten inside a picture can pass unseen. A picture may also come through a pipe, as in
 <(curl -s ...), or with the name - from stdin. Each is read once, sent and answered before the next one is read.
 
@@ -73,11 +73,12 @@ The exit code is that of the first picture that failed.`,
   dalirun classify --model_name ensemble_dali_resnet50 --image mug.jpg --url localhost:8001 --label_file labels.txt`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			a.warnUnused(cmd)
 			return a.classify(cmd.Context(), f, append(args, f.images...))
 		},
 	}
-	f.flags(a, cmd)
-	f.set = cmd.Flags()
+	f.flags(cmd)
+	noCacheFlag(cmd)
 	f.format = formatFlag(cmd)
 	cmd.Flags().StringVar(&f.url, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
 	cmd.Flags().StringVar(&f.model, "model", steps.EnsembleModel, "model to ask")
@@ -101,10 +102,6 @@ The exit code is that of the first picture that failed.`,
 func (a *App) classify(ctx context.Context, f classifyFlags, images []string) error {
 	c := &classification{app: a, flags: f, in: a.input()}
 	defer c.close()
-	warnings, _ := situation{command: "classify", flags: f.set}.unused() // no flag of classify must be an error
-	for _, w := range warnings {
-		fmt.Fprintln(a.Stderr, "warning: "+printable.Line(w))
-	}
 	c.begin(ctx, images)
 	errs := []error{c.stop}
 	records := []classified{}

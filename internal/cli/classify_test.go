@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -171,5 +172,16 @@ func TestClassifyForeground(t *testing.T) {
 	close(asked)
 	if code := <-ended; code != ExitOK {
 		t.Errorf("the server ended with %d:\n%s", code, log.String())
+	}
+}
+
+// A record has the class of the exit code: a disk that is full is the environment's, whatever named the file.
+func TestRecordOfFullDisk(t *testing.T) {
+	t.Parallel()
+	var c classified
+	err := usagef("name another picture", "read it: %w", &fs.PathError{Op: "read", Path: "/p/cat.jpg", Err: syscall.EIO})
+	c.fail(err)
+	if c.ErrorClass != exitCode(onDisk(err)).class() || c.ErrorClass != "environment" || !strings.Contains(c.Hint, "the disk of /p/cat.jpg does not read") {
+		t.Errorf("%+v", c)
 	}
 }

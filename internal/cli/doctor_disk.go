@@ -46,24 +46,32 @@ func (d *diagnosis) plan() (planned, error) {
 	if err != nil {
 		return planned{}, err
 	}
-	source, auto, err := d.wishes.weightsSource()
+	stored := func(context.Context) error { return errors.New("they are not in the cache") } // both kinds take the same room
+	found.Weights, _, err = d.wishes.takeWeights(d.ctx, cache, stored)
 	if err != nil {
 		return planned{}, err
 	}
-	stored := func(context.Context) error { return errors.New("they are not in the cache") }
-	if auto && pretrained(d.ctx, cache, stored) == nil {
-		source = steps.WeightsSource{Kind: steps.Pretrained}
-	}
-	found.Weights = source
 	runner := pipeline.Runner{Workspace: d.wishes.workspace, Store: cache, Force: d.wishes.forced()}
 	list := steps.For(found.Options, steps.Machine{Runtime: runtime, Memo: cache, Timings: cache}, steps.IDVerify)
 	rows, err := runner.Plan(d.ctx, list)
 	return planned{found.Options, rows}, err
 }
 
-// cacheDisk says whether what the steps of a run make can be kept in the cache, and compares what is not there yet with what is free. What
-// surely has no room is a failure; what only just has is a warning, since others write there too.
+// cacheDisk is cacheRoom, with a warning if the cache is not the one that a user would expect.
 func (d *diagnosis) cacheDisk(context.Context) finding {
+	f := d.cacheRoom()
+	if doubt := d.wishes.doubt; doubt != "" {
+		f.Saw += "; " + doubt
+		if f.Status == statusOK {
+			f.Status = statusWarn
+		}
+	}
+	return f
+}
+
+// cacheRoom says whether what the steps of a run make can be kept in the cache, and compares what is not there yet with what is free. What
+// surely has no room is a failure; what only just has is a warning, since others write there too.
+func (d *diagnosis) cacheRoom() finding {
 	f := d.keeps(d.wishes.cache, "--cache-dir")
 	if f.Status == statusFail {
 		return f

@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// localNeed is the disk that the two local images and their build take (seen: 1.8 GB and 1.3 GB, and layers).
+	// localNeed is room for the two local images, with as much again and more for the layers and the downloads of their builds.
 	localNeed = 6 * units.GiB
 
 	whatCouldGo = "`docker system df` and `dalirun gc --dry-run` say what could go"

@@ -41,7 +41,7 @@ func ExitCodes() []struct {
 		Code           ExitCode
 		Means, Typical string
 	}{
-		{ExitOK, "all that was asked for was done", "`e2e`: the served answer is PyTorch's; `serve`: the server drained after Ctrl-C, SIGTERM or SIGHUP"},
+		{ExitOK, "all that was asked for was done", "`e2e`: the served answer is PyTorch's; `serve`: the server drained, or had nothing to drain, after Ctrl-C, SIGTERM or SIGHUP"},
 		{ExitUnclassified, "an error that fits no other code", "please report it"},
 		{ExitUsage, "usage or configuration", "an unknown flag or key, a value out of range, a picture that is refused"},
 		{ExitEnvironment, "the environment lacks something", "no container engine, no GPU, an image or the weights cannot be had, a named port is taken, the disk is full"},
@@ -142,10 +142,13 @@ func exitCode(err error) ExitCode {
 		case pipeline.Unclassified:
 		}
 	}
+	if _, disk := remedy.Disk(err); disk {
+		return ExitEnvironment
+	}
 	for _, environment := range []error{
 		container.ErrUnreachable, container.ErrSettings, container.ErrPermission, container.ErrNoGPU, container.ErrNoInit, container.ErrPortTaken,
 		container.ErrNoSpace, container.ErrDenied, container.ErrRegistry,
-		syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO, fs.ErrPermission,
+		fs.ErrPermission,
 	} {
 		if errors.Is(err, environment) {
 			return ExitEnvironment

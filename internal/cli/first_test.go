@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"os"
+	"strings"
 	"testing"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -27,6 +30,9 @@ func TestFirstRun(t *testing.T) {
 		"NVIDIA's":                {steps.NGC, sized, steps.Pretrained, missing, missing, will, will, "it downloads 2 images (3 GiB), downloads the pretrained weights (98.23 MiB) and makes each result" + rest},
 		"NVIDIA's, not looked at": {steps.NGC, looked{}, steps.File, missing, there, will, will, "it downloads 1 image and makes each result" + rest},
 		"images are there":        {steps.Local, looked{}, steps.Random, unread, there, will, will, "it makes each result" + rest},
+		"one image is there":      {steps.Local, looked{}, steps.Random, missing, there, will, will, "it builds 1 image here (about 1.2 GiB) and makes each result" + rest},
+		"the other one is":        {steps.Local, looked{}, steps.Random, there, missing, will, will, "it builds 1 image here (about 960 MiB) and makes each result" + rest},
+		"some results are there":  {steps.Local, looked{}, steps.Random, there, there, there, will, "it makes 1 result" + rest},
 		"only weights are not":    {steps.Local, looked{}, steps.Pretrained, there, there, will, there, "it downloads the pretrained weights (98.23 MiB)" + rest},
 		"all is there":            {steps.Local, looked{}, steps.Pretrained, there, there, there, there, "it reuses what runs in other workspaces made"},
 	} {
@@ -41,5 +47,22 @@ func TestFirstRun(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
+	}
+}
+
+// The README names the sizes of the local images that a first run and doctor reckon with.
+func TestLocalImagesAreDocumented(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	size := func(id pipeline.ID) string { return bytesize.Format(about(localImageBytes(id))) }
+	want := "two small images (" + size(steps.IDExporterImage) + " and " + size(steps.IDServerImage) + ")"
+	if !strings.Contains(string(readme), want) {
+		t.Errorf("README.md does not say %q", want)
+	}
+	if localNeed < 2*(localExporterBytes+localServerBytes) {
+		t.Errorf("doctor leaves no room for their builds: %d bytes", int64(localNeed))
 	}
 }

@@ -112,13 +112,13 @@ func cause(err error) error {
 // readConfig reads a flat file of flag names and values. A key that is no flag of any command is an error.
 func readConfig(file string, root *cobra.Command) (map[string]string, error) {
 	path, err := filepath.Abs(file)
-	if err == nil {
-		err = host.CheckOwn(path, writable)
+	if err != nil {
+		return nil, usagef("", "read the configuration: %w", err)
 	}
-	var data []byte
-	if err == nil {
-		data, err = os.ReadFile(file)
+	if err := host.CheckOwn(path, writable); err != nil {
+		return nil, pipeline.Faultf(pipeline.Environment, "run dalirun in a folder of your own, or remove the file", "the configuration %s is not safe: %w", path, err)
 	}
+	data, err := os.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

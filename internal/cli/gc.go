@@ -59,7 +59,11 @@ repository that a workspace's link names.`,
 				fmt.Fprintf(a.Stdout, "%s container %s: %s\n", verb, c.Name, printable.Line(c.Reason))
 			}
 			for _, e := range got.Entries {
-				fmt.Fprintf(a.Stdout, "%s %s of %s, last used %s\n", verb, bytesize.Format(e.Bytes), e.Step, e.Used.Format(time.DateTime))
+				what := "a result that counts no longer"
+				if e.Step != "" {
+					what = string(e.Step) + ", last used " + e.Used.Format(time.DateTime)
+				}
+				fmt.Fprintf(a.Stdout, "%s %s of %s\n", verb, bytesize.Format(e.Bytes), what)
 			}
 			return err
 		},
@@ -82,7 +86,7 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 		return got, err
 	}
 	if f.doubt != "" {
-		fmt.Fprintln(a.Stderr, "warning:", f.doubt)
+		warn(a.Stderr, f.doubt)
 	}
 	cache, err := f.open()
 	if err != nil {
@@ -93,12 +97,17 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 	if err != nil {
 		return got, err // what a container may still write to stays
 	}
-	if !f.dryRun {
+	var entries []store.Evicted
+	if f.dryRun {
+		entries, err = cache.Evictable(ctx, size, needed)
+	} else {
 		err = errors.Join(cache.Unpin(ctx, needed), cache.Sweep(ctx)) // in this order: a pin keeps what counts no longer
+		var evictErr error
+		entries, evictErr = cache.Evict(ctx, size)
+		err = errors.Join(err, evictErr)
 	}
-	entries, evictErr := cache.Evict(ctx, size, f.dryRun)
 	got.Entries = append(got.Entries, entries...)
-	return got, errors.Join(err, evictErr)
+	return got, err
 }
 
 func (a *App) collectContainers(ctx context.Context, f gcFlags) ([]swept, error) {

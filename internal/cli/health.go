@@ -71,11 +71,16 @@ func judge(ctx context.Context, c container.Summary, within time.Duration) (serv
 	case !published:
 		return serving.Health{State: serving.Silent, Reason: "its gRPC port is not published"}, nil
 	}
+	return judgeAt(ctx, addr.String(), within)
+}
+
+// judgeAt is judge of what answers at a gRPC address.
+func judgeAt(ctx context.Context, addr string, within time.Duration) (serving.Health, error) {
 	p, err := probe(replyWithin, within)
 	if err != nil {
 		return serving.Health{}, err
 	}
-	return p.Judge(ctx, addr.String())
+	return p.Judge(ctx, addr)
 }
 
 // healthOf is judge with the command that mends what is wrong. state is whose the server is.
@@ -94,7 +99,24 @@ func healthOf(ctx context.Context, c container.Summary, state owner.State) (serv
 		return h, nil
 	}
 	h.Mend = serving.Mend(workspace, record)
+	if len(record.Command) == 0 {
+		h.Reason += "; nothing says how it was started, and the command that mends it has the usual flags"
+		if err != nil && !errors.Is(err, owner.ErrNoServer) {
+			h.Reason += ": " + err.Error()
+		}
+	}
 	return h, nil
+}
+
+// notJudged is the state of a server of which it could not be found out how it is.
+const notJudged serving.State = "unknown"
+
+// orNotJudged is the health of a server, or why there is none.
+func orNotJudged(h serving.Health, err error) serving.Health {
+	if err != nil {
+		return serving.Health{State: notJudged, Reason: err.Error()}
+	}
+	return h
 }
 
 // withHealth adds to an error of an inference what is wrong with the server at a gRPC address, if it is one of dalirun and

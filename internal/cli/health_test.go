@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,6 +12,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+
+	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
 )
 
 // Whatever said how a server is to be is in the arguments that start it again from another folder; what concerned the one
@@ -18,15 +23,17 @@ import (
 func TestStartAgain(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	weights := filepath.Join(dir, "w.pth")
-	if err := os.WriteFile(weights, []byte("x"), 0o600); err != nil {
-		t.Fatal(err)
+	weights, picture := filepath.Join(dir, "w.pth"), filepath.Join(dir, "cat.jpg")
+	for _, file := range []string{weights, picture} {
+		if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	here, err := os.Getwd()
 	if err != nil {
 		t.Fatal(err)
 	}
-	relative, err := filepath.Rel(here, weights)
+	relative, err := filepath.Rel(here, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,9 +61,25 @@ func TestStartAgain(t *testing.T) {
 		},
 		{
 			"paths",
-			[]string{"--weights", relative, "--image", "cat.jpg", "--cache-dir", "c"},
+			[]string{"--weights", filepath.Join(relative, "w.pth"), "--image", filepath.Join(relative, "cat.jpg"), "--cache-dir", "c"},
 			nil, "", filepath.Join(here, ".dalirun"),
-			[]string{"--cache-dir=" + filepath.Join(here, "c"), "--image=" + filepath.Join(here, "cat.jpg"), "--weights=" + weights},
+			[]string{"--cache-dir=" + filepath.Join(here, "c"), "--image=" + picture, "--weights=" + weights},
+		},
+		{"a picture on stdin", []string{"--image", "-"}, nil, "", filepath.Join(here, ".dalirun"), nil},
+		{"a picture through a pipe", []string{"--image", "/dev/null"}, nil, "", filepath.Join(here, ".dalirun"), nil},
+		{
+			"what the cpu lane has no use for",
+			[]string{"--accel", "cpu"},
+			map[string]string{"DALIRUN_REGISTRY": "mirror.example/ngc", "DALIRUN_OPT_BATCH": "8", "DALIRUN_BASE_IMAGE": "debian:12"},
+			"precision: fp16\ngpus: device=1\nrelease: \"25.03\"\n", filepath.Join(here, ".dalirun"),
+			[]string{"--accel=cpu", "--base-image=debian:12"},
+		},
+		{
+			"what NVIDIA's images have no use for",
+			[]string{"--images", "ngc"},
+			map[string]string{"DALIRUN_BASE_IMAGE": "debian:12", "DALIRUN_REGISTRY": "mirror.example/ngc"},
+			"build-network: none\n", filepath.Join(here, ".dalirun"),
+			[]string{"--images=ngc", "--registry=mirror.example/ngc"},
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -66,31 +89,80 @@ func TestStartAgain(t *testing.T) {
 			if err := os.WriteFile(config, []byte(tt.config), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			var w wishes
-			var s shown
-			root, cmd := &cobra.Command{Use: "dalirun"}, &cobra.Command{Use: "serve", Run: func(*cobra.Command, []string) {}}
-			root.AddCommand(cmd)
-			w.flags(a, cmd)
-			s.flags(cmd)
-			cmd.Flags().BoolP("detach", "d", false, "")
-			if err := cmd.ParseFlags(tt.args); err != nil {
-				t.Fatal(err)
+			parse := func(args []string, lookup func(string) (string, bool), config string) *wishes {
+				w := &wishes{serves: true}
+				var s shown
+				root, cmd := &cobra.Command{Use: "dalirun"}, &cobra.Command{Use: "serve", Run: func(*cobra.Command, []string) {}}
+				root.AddCommand(cmd)
+				w.flags(a, cmd)
+				s.flags(cmd)
+				cmd.Flags().BoolP("detach", "d", false, "")
+				if err := cmd.ParseFlags(args); err != nil {
+					t.Fatal(err)
+				}
+				if err := fillFlags(cmd, lookup, config); err != nil {
+					t.Fatal(err)
+				}
+				if err := w.resolve(); err != nil {
+					t.Fatal(err)
+				}
+				return w
 			}
-			if err := fillFlags(cmd, a.LookupEnv, config); err != nil {
-				t.Fatal(err)
-			}
-			if err := w.resolve(); err != nil {
-				t.Fatal(err)
-			}
+			w := parse(tt.args, a.LookupEnv, config)
+			run := steps.Options{Lane: steps.CPU}
+			run.Images = imageSource(w, run.Lane)
 			want := append([]string{"serve", "--workspace=" + tt.workspace}, tt.want...)
-			got := startAgain(cmd.Flags(), &w)
+			got := startAgain(w, run)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			if err := refusal(got); err != nil {
 				t.Errorf("dalirun does not take them: %v", err)
 			}
+			again := parse(got[1:], func(string) (string, bool) { return "", false }, filepath.Join(t.TempDir(), configFile))
+			if told, err := again.situation(run.Lane, run.Images).of(again.stepsOf(run)).unused(); err != nil || len(told) > 0 {
+				t.Errorf("a run has no use for some of them: %q, %v", told, err)
+			}
 		})
+	}
+}
+
+type warnings chan string
+
+func (w warnings) Emit(e pipeline.Event) {
+	if told, ok := e.Payload.(pipeline.Warning); ok {
+		w <- told.Text
+	}
+}
+
+// That a server is not watched any more is told of.
+func TestWatchThatEnds(t *testing.T) {
+	t.Parallel()
+	told := make(warnings, 1)
+	x := &session{sink: told}
+	sick := x.watch(t.Context(), serving.Watch{Every: time.Nanosecond, InARow: 1}, "no:such:address\x00")
+	select {
+	case text := <-told:
+		if !strings.HasPrefix(text, "whether the server is healthy is not watched any more: ") {
+			t.Error(text)
+		}
+	case h := <-sick:
+		t.Errorf("%+v", h)
+	case <-time.After(10 * time.Second):
+		t.Error("nothing is told")
+	}
+}
+
+// The list of ps says why a server's health is not known.
+func TestNotJudged(t *testing.T) {
+	t.Parallel()
+	h := orNotJudged(serving.Health{}, errors.New("no picture"))
+	var b bytes.Buffer
+	if err := writeProcesses(&b, []process{{Name: "s", Running: true, Health: &h}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "  unknown  ") || !strings.Contains(b.String(), "s is unknown: no picture\n") {
+		t.Error(b.String())
 	}
 }
 

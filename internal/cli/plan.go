@@ -57,16 +57,13 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 }
 
 func (x *session) writePlan(plan []pipeline.Planned, format string) error {
-	images, facts := x.options.imagesPlan(), x.options.facts()
-	if x.first != "" {
-		facts[factFirst] = x.first
-	}
+	images := x.options.imagesPlan()
 	if format == "json" {
 		return writeJSON(x.app.Stdout, struct {
 			Facts  map[string]string  `json:"facts"`
 			Images *imagesPlan        `json:"images,omitempty"`
 			Steps  []pipeline.Planned `json:"steps"`
-		}{facts, images, plan})
+		}{x.facts(), images, plan})
 	}
 	fmt.Fprintf(x.app.Stdout, "lane %s (%s), images %s, weights %s\n", x.options.Lane, printable.Line(x.options.LaneReason), x.options.Images, printable.Line(weightsName(x.options.Weights)))
 	if x.first != "" {

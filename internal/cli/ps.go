@@ -92,9 +92,8 @@ func (a *App) processes(ctx context.Context) ([]process, error) {
 			rows[i].served = servedBy(record)
 		}
 		judged.Go(func() {
-			if h, err := healthOf(ctx, c, state); err == nil {
-				rows[i].Health = &h
-			}
+			h := orNotJudged(healthOf(ctx, c, state))
+			rows[i].Health = &h
 		})
 	}
 	judged.Wait()
@@ -117,7 +116,7 @@ func writeProcesses(w io.Writer, rows []process, now time.Time) error {
 		}
 		s := r.served
 		if s.LabelsMeanNothing != nil && *s.LabelsMeanNothing {
-			s.Weights += " (labels mean nothing)"
+			s.Weights += " (" + labelsMeanNothing + ")"
 		}
 		fmt.Fprintln(t, strings.Join([]string{
 			r.Name, printable.Line(r.Step), state, r.Owner, r.GRPC, now.Sub(r.Created).Round(time.Second).String(), health, s.Lane, s.Source,

@@ -26,6 +26,9 @@ import (
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/ui"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton/tritontest"
 )
@@ -68,6 +71,7 @@ func TestScripts(t *testing.T) {
 			"registry":   startRegistry,
 			"requests":   showRequests,
 			"leave":      leave,
+			"pretrained": storePretrained,
 			"moveserver": moveServer,
 			"containers": showContainers,
 			"hang":       hang,
@@ -234,6 +238,23 @@ func showContainers(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// untrained is the step that fetches the pretrained weights, without them.
+type untrained struct{ *steps.PretrainedWeights }
+
+func (untrained) Run(_ context.Context, w *pipeline.Work) error {
+	return os.WriteFile(w.Path(steps.NewPretrainedWeights(nil, steps.Remote{}).Outputs()[0].Name), []byte("weights"), 0o600)
+}
+
+// storePretrained adds to the cache what the step that fetches the pretrained weights leaves there.
+func storePretrained(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "pretrained")
+	cache, err := store.Open(filepath.Join(ts.Getenv("XDG_CACHE_HOME"), "dalirun"))
+	ts.Check(err)
+	step := untrained{steps.NewPretrainedWeights(nil, steps.TorchvisionWeights().Remote)}
+	runner := pipeline.Runner{RunID: "r0", Workspace: ts.MkAbs(".dalirun"), Store: cache, Sink: ui.Tee()}
+	ts.Check(runner.Run(of(ts).tb.Context(), []pipeline.Step{step}))
+}
+
 // leave adds a container to the engine, named after whose it is.
 func leave(ts *testscript.TestScript, neg bool, args []string) {
 	const usage = "leave alive|dead|server|failing-server|restarted-server|silent-server|ended-server|starting-server|foreign|foreign-server|expired|unknown"
@@ -309,7 +330,7 @@ func leaveServer(ts *testscript.TestScript, s *script, c container.Summary) {
 	}
 	ts.Check(owner.WriteServer(workspace, owner.ServerFile{
 		Container: c.ID, Name: c.Name, Run: run, Host: c.Labels[container.LabelHost], GRPC: addr,
-		Lane: "cpu", Source: "local", Precision: "fp32", Weights: "random:7",
+		Lane: "cpu", Source: "local", Precision: "fp32", Weights: "random:7", LabelsMeanNothing: new(true),
 		Command: []string{"serve", "--workspace=" + workspace, "--detach", "--weights=random:7"},
 	}))
 }
@@ -520,6 +541,9 @@ func changeServerFile(ts *testscript.TestScript, neg bool, args []string) {
 	for _, a := range args {
 		name, value, _ := strings.Cut(a, "=")
 		fields[name] = value
+		if value == "true" || value == "false" {
+			fields[name] = value == "true"
+		}
 	}
 	changed, err := json.Marshal(fields)
 	ts.Check(err)

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -49,7 +51,7 @@ it and ends with 5. A busy server is a healthy one: that others are answered cou
 			if err != nil {
 				return err
 			}
-			return x.finish(x.serve(cmd.Context(), detach, s.format.value, startAgain(cmd.Flags(), &w)))
+			return x.finish(x.serve(cmd.Context(), detach, s.format.value, startAgain(&w, x.options.Options)))
 		},
 	}
 	w.flags(a, cmd)
@@ -58,11 +60,13 @@ it and ends with 5. A busy server is a healthy one: that others are answered cou
 	return cmd
 }
 
-// startAgain are the arguments that start the same server from any folder, whatever the environment and the configuration
-// there say.
-func startAgain(flags *pflag.FlagSet, w *wishes) []string {
+// startAgain are the arguments that start the same server from another folder. They have what the command line, the environment and the
+// configuration asked of the run with these options; what nobody asked for is left to the defaults there. What the run had no use for is not
+// among them: on a command line it may be an error. Nor is a picture to verify with that came through a pipe, and is gone.
+func startAgain(w *wishes, run steps.Options) []string {
 	args := []string{"serve", "--workspace=" + w.workspace}
-	flags.Visit(func(f *pflag.Flag) { // those of the environment and of the configuration are set too
+	drop := w.situation(run.Lane, run.Images).of(w.stepsOf(run)).useless()
+	w.set.Visit(func(f *pflag.Flag) { // those of the environment and of the configuration are set too
 		value := f.Value.String()
 		switch f.Name {
 		case "workspace", "force", "format", "progress", "verbose": // of the one run, or there already
@@ -70,11 +74,18 @@ func startAgain(flags *pflag.FlagSet, w *wishes) []string {
 		case "cache-dir":
 			value = w.cache
 		case "image":
-			value = absolute(value)
+			path, err := filepath.Abs(value)
+			if info, statErr := os.Stat(path); err != nil || statErr != nil || !info.Mode().IsRegular() {
+				return
+			}
+			value = path
 		case "weights":
 			if source, _, err := w.weightsSource(); err == nil && source.Kind == steps.File {
 				value = source.Path
 			}
+		}
+		if slices.ContainsFunc(drop, func(u uselessFlag) bool { return u.flag == f.Name }) {
+			return
 		}
 		if f.Value.Type() == "bool" && value == "true" {
 			args = append(args, "--"+f.Name)
@@ -83,14 +94,6 @@ func startAgain(flags *pflag.FlagSet, w *wishes) []string {
 		args = append(args, "--"+f.Name+"="+value)
 	})
 	return args
-}
-
-// absolute is a path from any folder; an empty one stays so.
-func absolute(path string) string {
-	if abs, err := filepath.Abs(path); err == nil && path != "" {
-		return abs
-	}
-	return path
 }
 
 // serve runs until the server is ready and, unless it is detached, until it is asked to stop, ends by itself or is not
@@ -133,12 +136,7 @@ func (x *session) attend(ctx context.Context, server owner.ServerFile) error {
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sick := make(chan serving.Health, 1)
-	go func() {
-		if h, err := watch.Wait(inner, server.GRPC); err == nil {
-			sick <- h
-		}
-	}()
+	sick := x.watch(inner, watch, server.GRPC)
 	ended := make(chan error, 1)
 	go func() { ended <- waitForEnd(inner, x.runtime, server.Container) }()
 	select {
@@ -154,15 +152,26 @@ func (x *session) attend(ctx context.Context, server owner.ServerFile) error {
 		}
 	case <-ctx.Done():
 	}
-	p, err := probe(replyWithin, stopWithin)
-	if err != nil {
-		return err
-	}
 	last := context.WithoutCancel(ctx) // it was asked to stop; how the server is decides how that is done
-	if h, err := p.Judge(last, server.GRPC); err != nil || h.Drains() {
+	if h, err := judgeAt(last, server.GRPC, stopWithin); err != nil || h.Drains() {
 		return err
 	}
 	return x.kill(last, server.Container)
+}
+
+// watch gets the health of a server that is found not to work, until ctx ends. That nobody can look any more is a warning: the server may be well.
+func (x *session) watch(ctx context.Context, watch serving.Watch, addr string) <-chan serving.Health {
+	sick := make(chan serving.Health, 1)
+	go func() {
+		h, err := watch.Wait(ctx, addr)
+		switch {
+		case err == nil:
+			sick <- h
+		case ctx.Err() == nil:
+			x.warn("whether the server is healthy is not watched any more: " + err.Error())
+		}
+	}()
+	return sick
 }
 
 // kill ends a container at once. Its removal is left to the end of the run.
@@ -184,7 +193,7 @@ func (x *session) serverFile(s steps.Server) owner.ServerFile {
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(),
 		Lane: facts[report.FactLane], Source: facts[report.FactImages], Release: facts[report.FactRelease],
 		Precision: facts[report.FactPrecision], Weights: facts[report.FactWeights], Repository: s.Repository,
-		Models: s.Models, Started: time.Now().UTC(),
+		Models: s.Models, Started: time.Now().UTC(), LabelsMeanNothing: new(x.options.Weights.Kind == steps.Random),
 	}
 }
 

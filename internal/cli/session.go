@@ -211,15 +211,20 @@ func (x *session) gpuMemory(ctx context.Context) (steps.GPUMemory, error) {
 	return steps.GPUMemory{Free: free, Total: total}, nil
 }
 
-// runner runs steps or plans them. It calls then, which may be nil, while everything that they started stands.
-func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
+// facts are those of the options, and what a first run does.
+func (x *session) facts() map[string]string {
 	facts := x.options.facts()
 	if x.first != "" {
 		facts[factFirst] = x.first
 	}
+	return facts
+}
+
+// runner runs steps or plans them. It calls then, which may be nil, while everything that they started stands.
+func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
 	return &pipeline.Runner{
 		RunID: x.runID, Workspace: x.wishes.workspace, Store: x.store, Sink: x.sink, First: x.first != "", Reasons: steps.Reasons,
-		Facts: facts, Force: x.wishes.forced(), Cleanup: cleanup, Explain: onDisk, Then: then,
+		Facts: x.facts(), Force: x.wishes.forced(), Cleanup: cleanup, Explain: onDisk, Then: then,
 	}
 }
 

@@ -20,38 +20,42 @@ import (
 )
 
 func (a *App) stopCommand() *cobra.Command {
-	var p place
+	var f workspaceFolder
 	cmd := &cobra.Command{
 		Use:   "stop",
 		Short: "Stop the workspace's server",
 		Long: `stop lets the server's requests in flight end, at most 35 s, and removes it. A server that answers a small picture with
-errors, has no models or does not answer at all has nothing to drain: it is ended at once. The server of another user or
+errors, has no models or does not even say whether it is live has nothing to drain: it is ended at once. The server of another user or
 host is left alone: 3, and whose it is.`,
 		Example: `  dalirun stop
 
   # the server of another project
   dalirun stop --workspace ../other/.dalirun`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.stop(cmd.Context(), p) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.warnUnused(cmd)
+			return a.stop(cmd.Context(), f)
+		},
 	}
-	p.flags(a, cmd)
+	f.flags(cmd)
+	noCacheFlag(cmd)
 	return cmd
 }
 
-func (a *App) stop(ctx context.Context, p place) error {
-	if err := p.resolve(); err != nil {
+func (a *App) stop(ctx context.Context, f workspaceFolder) error {
+	if err := f.resolve(); err != nil {
 		return err
 	}
 	runtime, err := a.answering(ctx)
 	if err != nil {
 		return err
 	}
-	servers, err := serversOf(ctx, runtime, p.workspace)
+	servers, err := serversOf(ctx, runtime, f.workspace)
 	if err != nil {
 		return err
 	}
 	// Whatever could keep it from being done whole is asked before anything is done.
-	if err := a.refuseStop(ctx, runtime, p.workspace, servers); err != nil {
+	if err := a.refuseStop(ctx, runtime, f.workspace, servers); err != nil {
 		return err
 	}
 	for _, s := range servers {
@@ -60,14 +64,14 @@ func (a *App) stop(ctx context.Context, p place) error {
 		}
 		fmt.Fprintln(a.Stdout, "stopped", s.Name)
 	}
-	if err := owner.RemoveServer(p.workspace); err != nil {
+	if err := owner.RemoveServer(f.workspace); err != nil {
 		return err
 	}
 	if len(servers) == 0 {
-		fmt.Fprintln(a.Stderr, "no server runs in", printable.Name(p.workspace))
+		fmt.Fprintln(a.Stderr, "no server runs in", printable.Name(f.workspace))
 		return nil
 	}
-	return awaitServe(ctx, p.workspace)
+	return awaitServe(ctx, f.workspace)
 }
 
 // refuseStop refuses to stop a server of another host or user. Of another user this one could remove the container and not

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/release"
@@ -27,17 +28,17 @@ type situation struct {
 // it was asked for at least as near as what makes the situation so (the command line is nearer than the environment, and
 // that than the file), and a warning otherwise.
 type unusedFlag struct {
-	flag    string
-	asks    func(value string) bool // of values that ask for nothing in particular it is false; nil is true
-	in      func(situation) bool
-	by      string // the flag that makes the situation so, if one can
-	own     bool   // what the command is makes it so: the environment and the file are for all commands
-	must    bool   // an error however the situation came to be
-	why     string
-	instead string // what would use it
+	flag            string
+	asks            func(value string) bool // of values that ask for nothing in particular it is false; nil is true
+	when            func(situation) bool
+	excludedBy      string // the flag that makes the situation so, if one can
+	commandLineOnly bool   // the environment and the file, which are for all commands on a machine, may have it: only there it asks for this run
+	alwaysError     bool   // however the situation came to be
+	why             string
+	instead         string // what would use it
 }
 
-// unusedFlags are all of them. --force, whose steps a run may not have, is beside them in [situation.unused].
+// unusedFlags are all of them. --force, whose steps a run may not have, is beside them in [situation.useless].
 func unusedFlags() []unusedFlag {
 	on := func(lane steps.Lane) func(situation) bool { return func(s situation) bool { return s.lane == lane } }
 	from := func(source steps.Source) func(situation) bool {
@@ -59,55 +60,71 @@ func unusedFlags() []unusedFlag {
 		forServe  = "serve and e2e do"
 	)
 	return []unusedFlag{
-		{flag: "gpus", in: on(steps.CPU), by: "accel", why: "the cpu lane has no GPU", instead: forGPU},
-		{flag: "precision", asks: is(string(release.FP16)), in: on(steps.CPU), by: "accel", why: noEngine + ", and computes in fp32", instead: forGPU},
-		{flag: "opt-batch", asks: func(v string) bool { return v != "0" }, in: on(steps.CPU), by: "accel", why: noEngine + " to tune", instead: forGPU},
-		{flag: "release", in: from(steps.Local), by: "images", why: localOnes, instead: takeNGC},
-		{flag: "registry", in: from(steps.Local), by: "images", why: localOnes, instead: takeNGC},
-		{flag: "exporter-image", in: from(steps.Local), by: "images", must: true, why: replaces, instead: takeNGC},
-		{flag: "server-image", in: from(steps.Local), by: "images", must: true, why: replaces, instead: takeNGC},
-		{flag: "base-image", in: from(steps.NGC), by: "images", why: ngcOnes, instead: takeLocal},
-		{flag: "build-network", in: from(steps.NGC), by: "images", why: ngcOnes, instead: takeLocal},
+		{flag: "gpus", when: on(steps.CPU), excludedBy: "accel", why: "the cpu lane has no GPU", instead: forGPU},
 		{
-			flag: "registry", in: func(s situation) bool {
+			flag: "precision", asks: is(string(release.FP16)), when: on(steps.CPU), excludedBy: "accel",
+			why: noEngine + ", and computes in fp32", instead: forGPU,
+		},
+		{flag: "opt-batch", asks: func(v string) bool { return v != "0" }, when: on(steps.CPU), excludedBy: "accel", why: noEngine + " to tune", instead: forGPU},
+		{flag: "release", when: from(steps.Local), excludedBy: "images", why: localOnes, instead: takeNGC},
+		{flag: "registry", when: from(steps.Local), excludedBy: "images", commandLineOnly: true, why: localOnes, instead: takeNGC},
+		{flag: "exporter-image", when: from(steps.Local), excludedBy: "images", alwaysError: true, why: replaces, instead: takeNGC},
+		{flag: "server-image", when: from(steps.Local), excludedBy: "images", alwaysError: true, why: replaces, instead: takeNGC},
+		{flag: "base-image", when: from(steps.NGC), excludedBy: "images", commandLineOnly: true, why: ngcOnes, instead: takeLocal},
+		{flag: "build-network", when: from(steps.NGC), excludedBy: "images", commandLineOnly: true, why: ngcOnes, instead: takeLocal},
+		{
+			flag: "registry", when: func(s situation) bool {
 				return s.source == steps.NGC && s.names("exporter-image") && s.names("server-image")
-			},
+			}, commandLineOnly: true,
 			why: "--exporter-image and --server-image say where both images are", instead: "an image of a release comes from it",
 		},
-		{flag: "image", in: of("setup"), own: true, why: "setup asks for no answer", instead: "serve and e2e do"},
-		{flag: "http-port", in: of("setup"), own: true, why: noServer, instead: forServe},
-		{flag: "grpc-port", in: of("setup"), own: true, why: noServer, instead: forServe},
-		{flag: "metrics-port", in: of("setup"), own: true, why: noServer, instead: forServe},
-		{flag: "ready-timeout", in: of("setup"), own: true, why: noServer, instead: forServe},
+		{flag: "image", when: of("setup"), commandLineOnly: true, why: "setup asks for no answer", instead: "serve and e2e do"},
+		{flag: "http-port", when: of("setup"), commandLineOnly: true, why: noServer, instead: forServe},
+		{flag: "grpc-port", when: of("setup"), commandLineOnly: true, why: noServer, instead: forServe},
+		{flag: "metrics-port", when: of("setup"), commandLineOnly: true, why: noServer, instead: forServe},
+		{flag: "ready-timeout", when: of("setup"), commandLineOnly: true, why: noServer, instead: forServe},
 		{
-			flag: "verbose", asks: is("true"), in: func(s situation) bool { return s.value("progress") == "quiet" }, by: "progress",
+			flag: "verbose", asks: is("true"), when: func(s situation) bool { return s.value("progress") == "quiet" }, excludedBy: "progress",
 			why: "quiet leaves the steps' output out", instead: "--progress plain shows it",
 		},
 		{
-			flag: "workspace", in: func(s situation) bool { return s.command == "classify" && s.names("url") }, own: true,
+			flag: "workspace", when: func(s situation) bool { return s.command == "classify" && s.names("url") }, commandLineOnly: true,
 			why: "--url says which server is asked", instead: "without it the workspace's is",
 		},
-		{flag: "cache-dir", in: of("classify"), own: true, why: "classify asks a server, and reads nothing that steps made", instead: "setup, serve and e2e do"},
+		{
+			flag: "cache-dir", when: of("classify"), commandLineOnly: true,
+			why: "classify asks a server, and reads nothing that steps made", instead: "setup, serve and e2e do",
+		},
+		{
+			flag: "cache-dir", when: of("stop"), commandLineOnly: true,
+			why: "stop ends a server, and reads nothing that steps made", instead: "gc removes what the cache need not hold",
+		},
 	}
 }
 
-// unused returns a warning for each flag that was named and that the situation has no use for, and errors for those that must not be dropped.
-func (s situation) unused() (warnings []string, err error) {
+// uselessFlag is a flag that was named, and that a situation has no use for.
+type uselessFlag struct {
+	unusedFlag
+
+	value string // of those of --force, the one that is not used
+}
+
+// useless are those flags, wherever they were named.
+func (s situation) useless() []uselessFlag {
 	if s.flags == nil {
-		return nil, nil
+		return nil
 	}
-	var errs []error
+	var all []uselessFlag
 	for _, u := range unusedFlags() {
 		f := s.flags.Lookup(u.flag)
-		if f == nil || !f.Changed || u.asks != nil && !u.asks(f.Value.String()) || u.own && nearness(f) != onCommandLine || !u.in(s) {
+		if f == nil || !f.Changed || u.asks != nil && !u.asks(f.Value.String()) || !u.when(s) {
 			continue
 		}
-		warning, err := s.judge(u, named(f, f.Value.String()))
-		warnings, errs = append(warnings, warning...), append(errs, err)
+		all = append(all, uselessFlag{u, f.Value.String()})
 	}
 	force := s.flags.Lookup("force")
 	if force == nil || s.steps == nil {
-		return warnings, errors.Join(errs...)
+		return all
 	}
 	for _, id := range force.Value.(pflag.SliceValue).GetSlice() { //nolint:errcheck,forcetypeassert // --force is one
 		if id == "all" || slices.Contains(s.steps, pipeline.ID(id)) {
@@ -115,20 +132,41 @@ func (s situation) unused() (warnings []string, err error) {
 		}
 		u := unusedFlag{flag: "force", why: "this run has no such step", instead: "`dalirun plan` lists those of e2e"}
 		if s.lane == steps.CPU && slices.Contains([]pipeline.ID{steps.IDCastONNX, steps.IDBuildEngine}, pipeline.ID(id)) {
-			u.by, u.why = "accel", "the cpu lane has no such step"
+			u.excludedBy, u.why = "accel", "the cpu lane has no such step"
 		}
-		warning, err := s.judge(u, named(force, id))
+		all = append(all, uselessFlag{u, id})
+	}
+	return all
+}
+
+// unused returns a warning for each flag that was named and that the situation has no use for, and errors for those that must not be dropped.
+func (s situation) unused() (warnings []string, err error) {
+	var errs []error
+	for _, u := range s.useless() {
+		f := s.flags.Lookup(u.flag)
+		if u.commandLineOnly && nearness(f) != onCommandLine {
+			continue
+		}
+		warning, err := s.judge(u.unusedFlag, named(f, u.value))
 		warnings, errs = append(warnings, warning...), append(errs, err)
 	}
 	return warnings, errors.Join(errs...)
 }
 
+// warnUnused warns of flags that a command without steps has no use for: none of its flags must be an error.
+func (a *App) warnUnused(cmd *cobra.Command) {
+	warnings, _ := situation{command: cmd.Name(), flags: cmd.Flags()}.unused()
+	for _, text := range warnings {
+		warn(a.Stderr, text)
+	}
+}
+
 // judge says whether a flag that is not used is an error or a warning.
 func (s situation) judge(u unusedFlag, shown string) (warnings []string, err error) {
-	if by := s.flags.Lookup(u.by); by != nil && by.Changed && by.Value.String() != "auto" && nearness(s.flags.Lookup(u.flag)) >= nearness(by) {
+	if by := s.flags.Lookup(u.excludedBy); by != nil && by.Changed && by.Value.String() != "auto" && nearness(s.flags.Lookup(u.flag)) >= nearness(by) {
 		return nil, usagef("drop one of them", "%s and %s exclude each other: %s", shown, named(by, by.Value.String()), u.why)
 	}
-	if u.must {
+	if u.alwaysError {
 		return nil, usagef(u.instead, "%s is not used: %s", shown, u.why)
 	}
 	return []string{fmt.Sprintf("%s is not used: %s; %s", shown, u.why, u.instead)}, nil

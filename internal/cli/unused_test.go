@@ -46,7 +46,12 @@ func TestUnusedFlags(t *testing.T) {
 		"release": {cpuLocal}, "registry": {cpuLocal}, "exporter-image": {cpuLocal}, "server-image": {cpuLocal},
 		"base-image": {cpuNGC, gpuNGC}, "build-network": {cpuNGC, gpuNGC}, "force": {cpuLocal, cpuNGC},
 	}
+	configured := []string{"registry", "base-image", "build-network"}                             // for all runs, in the environment and the file
 	unusedBySetup := []string{"image", "http-port", "grpc-port", "metrics-port", "ready-timeout"} // on the command line
+	used := []string{                                                                             // by every run
+		"accel", "cache-dir", "images", "max-batch", "memory", "require-gpu", "weights", "workspace", "detach", "format", "progress", "verbose",
+		"junit", "html", "bundle",
+	}
 	values := map[string]string{
 		"accel": "auto", "images": "auto", "precision": "fp16", "opt-batch": "8", "max-batch": "16", "http-port": "9000", "grpc-port": "9001",
 		"metrics-port": "9002", "ready-timeout": "1m", "require-gpu": "true", "verbose": "true", "detach": "true", "progress": "plain", "format": "json",
@@ -61,6 +66,9 @@ func TestUnusedFlags(t *testing.T) {
 			if f.Name == "help" {
 				return
 			}
+			if _, decided := unused[f.Name]; decided == slices.Contains(used, f.Name) && !slices.Contains(unusedBySetup, f.Name) {
+				t.Errorf("--%s of %s: say whether every run has a use for it, or which has none", f.Name, command)
+			}
 			for shown, flags := range map[string]*pflag.FlagSet{
 				"--" + f.Name:                   asked(t, command, []string{"--" + f.Name + "=" + value}, nil, ""),
 				envName(f.Name) + "=" + value:   asked(t, command, nil, map[string]string{envName(f.Name): value}, ""),
@@ -74,8 +82,9 @@ func TestUnusedFlags(t *testing.T) {
 					if err != nil {
 						told = append(told, err.Error())
 					}
-					want := slices.Contains(unused[f.Name], on) ||
-						command == "setup" && strings.HasPrefix(shown, "--") && slices.Contains(unusedBySetup, f.Name)
+					onLine := strings.HasPrefix(shown, "--")
+					want := slices.Contains(unused[f.Name], on) && (onLine || !slices.Contains(configured, f.Name)) ||
+						command == "setup" && onLine && slices.Contains(unusedBySetup, f.Name)
 					if want && (len(told) != 1 || !strings.HasPrefix(told[0], shown) || !strings.Contains(told[0], " is not used: ")) || !want && len(told) > 0 {
 						t.Errorf("%s, %s: a run of %s has a use for it is %t, and %q is told", command, shown, on, !want, told)
 					}
@@ -125,8 +134,12 @@ func TestUnusedIsAnError(t *testing.T) {
 		"quiet in the file":       {file: "progress: quiet", line: []string{"-v"}, err: "--verbose and progress: quiet in "},
 		"a port of all commands":  {command: "setup", file: "http-port: 9000"},
 		"images of one's own":     {command: "plan", line: []string{"--images=ngc", "--registry=a.b/c", "--server-image=a.b/c:d", "--exporter-image=a.b/c:d"}, source: steps.NGC, warning: "--registry a.b/c is not used: --exporter-image and --server-image say where both images are"},
+		"a machine's registry":    {command: "plan", environment: map[string]string{"DALIRUN_REGISTRY": "a.b/c"}},
+		"a machine's base image":  {command: "plan", line: []string{"--images=ngc"}, environment: map[string]string{"DALIRUN_BASE_IMAGE": "debian:12"}, file: "build-network: none", source: steps.NGC},
+		"a base image":            {command: "plan", line: []string{"--base-image=debian:12"}, source: steps.NGC, warning: "--base-image debian:12 is not used: "},
 		"one image of one's own":  {command: "plan", line: []string{"--images=ngc", "--registry=a.b/c", "--server-image=a.b/c:d"}, source: steps.NGC},
 		"a server's address":      {command: "classify", line: []string{"--url=a:1", "--workspace=w", "--cache-dir=c"}, warning: "--workspace w is not used: --url says which server is asked; without it the workspace's is\n--cache-dir c is not used: "},
+		"a cache of stop":         {command: "stop", line: []string{"--workspace=w", "--cache-dir=c"}, warning: "--cache-dir c is not used: stop ends a server, "},
 		"a workspace's server":    {command: "classify", line: []string{"--workspace=w"}},
 		"a workspace of the file": {command: "classify", line: []string{"--url=a:1"}, file: "workspace: w\ncache-dir: c"},
 		"a port of setup":         {command: "setup", line: []string{"--http-port=9000"}, warning: "--http-port 9000 is not used: setup starts no server; serve and e2e do"},

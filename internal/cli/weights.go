@@ -18,23 +18,33 @@ const (
 	reachAgain = 10 * time.Minute
 	// unreached is the key under which the cache remembers the "no".
 	unreached = "pretrained weights cannot be had since"
+	// labelsMeanNothing is what seeded weights come to, for people.
+	labelsMeanNothing = "labels mean nothing"
 )
 
 // resolveWeights settles --weights, and warns for good if they are not the real ones.
 func (x *session) resolveWeights(ctx context.Context) {
-	source, auto, _ := x.wishes.weightsSource() // checked before
-	if auto {
-		err := pretrained(ctx, x.store, remembered(x.store))
-		if err == nil {
-			x.options.Weights = steps.TorchvisionWeights()
-			return
-		}
-		x.warn(fmt.Sprintf("the pretrained weights cannot be had: %v", err))
+	source, missing, _ := x.wishes.takeWeights(ctx, x.store, remembered(x.store)) // --weights was checked before
+	if missing != nil {
+		x.warn(fmt.Sprintf("the pretrained weights cannot be had: %v", missing))
 	}
 	x.options.Weights = source
 	if source.Kind == steps.Random {
-		x.warn("seeded random weights are used: the comparison with PyTorch holds, but labels mean nothing")
+		x.warn("seeded random weights are used: the comparison with PyTorch holds, but " + labelsMeanNothing)
 	}
+}
+
+// takeWeights takes the weights that --weights names, and for "auto" the pretrained ones if they are in the cache or reach says that they can be
+// fetched. missing is why "auto" came to seeded ones.
+func (w *wishes) takeWeights(ctx context.Context, cache *store.Store, reach func(context.Context) error) (source steps.WeightsSource, missing, err error) {
+	source, auto, err := w.weightsSource()
+	if err != nil || !auto {
+		return source, nil, err
+	}
+	if missing = pretrained(ctx, cache, reach); missing == nil {
+		source = steps.TorchvisionWeights()
+	}
+	return source, missing, nil
 }
 
 // pretrained returns nil if the pretrained weights are in the cache, or reach says that they can be fetched.

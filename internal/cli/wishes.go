@@ -23,55 +23,76 @@ import (
 const baseImage = "debian:bookworm-slim"
 
 const (
-	// leastMemory leaves room for an interpreter, PyTorch and a few copies of the model's 100 MB. What needs more is killed, and told so.
+	// leastMemory leaves room for an interpreter, PyTorch and a few copies of the model's 98 MiB. What needs more is killed, and told so.
 	leastMemory = units.GiB
 	// mostMemory is more than the machines have that GPUs are in.
 	mostMemory = 4 * units.TiB
 )
 
+// workspaceFolder says which workspace a command is about.
+type workspaceFolder struct{ workspace string }
+
+func (f *workspaceFolder) flags(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.workspace, "workspace", owner.DefaultWorkspace, "folder of this project's runs, logs and server")
+}
+
+// resolve makes the folder absolute, and refuses one that another user of the host could alter or that holds something else.
+func (f *workspaceFolder) resolve() error {
+	abs, err := filepath.Abs(f.workspace)
+	if err != nil {
+		return usagef("", "find the folder %s: %w", f.workspace, err)
+	}
+	f.workspace = abs
+	if err := f.checkWorkspace(); err != nil {
+		return err
+	}
+	return refuseFolder("--workspace", f.workspace, owner.DefaultWorkspace, owner.CheckWorkspace(f.workspace))
+}
+
+func (f *workspaceFolder) checkWorkspace() error {
+	if err := host.CheckOwn(f.workspace, writable); err != nil {
+		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --workspace", "the workspace %s is not safe: %w", f.workspace, err)
+	}
+	return nil
+}
+
+// noCacheFlag lets a command that opens no cache be given the one of the others, as a script gives it to all. It is told that it is not used.
+func noCacheFlag(cmd *cobra.Command) {
+	cmd.Flags().String("cache-dir", "", "not used")
+	cmd.Flags().Lookup("cache-dir").Hidden = true
+}
+
 // place says where things are kept.
 type place struct {
-	workspace string
-	cache     string
-	usual     string // the cache, where nobody names one
-	doubt     string // of the cache
+	workspaceFolder
+	cache string
+	usual string // the cache, where nobody names one
+	doubt string // of the cache
 }
 
 func (p *place) flags(a *App, cmd *cobra.Command) {
-	cmd.Flags().StringVar(&p.workspace, "workspace", owner.DefaultWorkspace, "folder of this project's runs, logs and server")
+	p.workspaceFolder.flags(cmd)
 	p.usual = a.cacheDir()
 	cmd.Flags().StringVar(&p.cache, "cache-dir", p.usual, "folder of what steps made, shared by all workspaces")
 }
 
-// resolve makes the folders absolute, and refuses those that another user of the host could alter or that hold something else.
+// resolve does for both folders what that of the workspace does.
 func (p *place) resolve() error {
-	for _, dir := range []*string{&p.workspace, &p.cache} {
-		abs, err := filepath.Abs(*dir)
-		if err != nil {
-			return usagef("", "find the folder %s: %w", *dir, err)
-		}
-		*dir = abs
+	if err := p.workspaceFolder.resolve(); err != nil {
+		return err
 	}
+	abs, err := filepath.Abs(p.cache)
+	if err != nil {
+		return usagef("", "find the folder %s: %w", p.cache, err)
+	}
+	p.cache = abs
 	if p.workspace == p.cache {
 		return usagef("name two folders", "--workspace and --cache-dir are both %s", p.cache)
-	}
-	if err := p.checkWorkspace(); err != nil {
-		return err
 	}
 	if err := p.settleCache(); err != nil {
 		return err
 	}
-	return errors.Join(
-		refuseFolder("--workspace", p.workspace, owner.DefaultWorkspace, owner.CheckWorkspace(p.workspace)),
-		refuseFolder("--cache-dir", p.cache, "dalirun", store.CheckFolder(p.cache)),
-	)
-}
-
-func (p *place) checkWorkspace() error {
-	if err := host.CheckOwn(p.workspace, writable); err != nil {
-		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --workspace", "the workspace %s is not safe: %w", p.workspace, err)
-	}
-	return nil
+	return refuseFolder("--cache-dir", p.cache, "dalirun", store.CheckFolder(p.cache))
 }
 
 // refuseFolder is err where the flag named the wrong thing. What the machine has against the folder is found out where it is used.

@@ -50,8 +50,11 @@ func Owner(path string) (uid int, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	return ownerOf(about)
+	return OwnerOf(about)
 }
+
+// OwnerOf is [Owner] of what is known of a file already, such as of a symbolic link itself.
+func OwnerOf(about os.FileInfo) (uid int, ok bool) { return ownerOf(about) }
 
 func existing(path string) (string, error) {
 	dir, err := filepath.Abs(path)

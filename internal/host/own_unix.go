@@ -11,10 +11,14 @@ import (
 	"syscall"
 )
 
-// CheckOwn refuses a path through a folder where everybody may make files, such as /tmp, if what it has there may be another user's work: that must
-// be no symbolic link, belong to this user, or to root if the path goes on below it, and be writable for no others. Where the path ends there,
-// the rights of forbidden are refused, too. What is not there yet is no reason, so whoever makes it asks again then: from there on nobody else
-// can replace it. Elsewhere nothing is refused.
+// CheckOwn refuses a path through a folder where everybody may make files, such as /tmp, if what it has there may be another user's work. What the
+// path has in such a folder must
+//
+//   - be no symbolic link,
+//   - belong to this user, or to root if the path goes on below it,
+//   - be writable for no others and, where the path ends with it, give others none of the rights of forbidden.
+//
+// What is not there yet is no reason, so whoever makes it asks again then: from there on nobody else can replace it. Elsewhere nothing is refused.
 func CheckOwn(path string, forbidden fs.FileMode) error {
 	err := checkOwn(path, forbidden)
 	if real := resolved(path); err == nil && real != path {

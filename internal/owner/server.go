@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/fsync"
@@ -34,11 +33,11 @@ type ServerFile struct {
 	Repository string    `json:"repository,omitempty"` // the folder in the cache that it serves
 	Models     []string  `json:"models"`
 	Started    time.Time `json:"started"`
-	Command    []string  `json:"command,omitempty"` // arguments of dalirun that start it again, from any folder
+	// LabelsMeanNothing says whether the classes that the server names have nothing to do with a picture: its weights are seeded. It is nil where
+	// nobody noted it.
+	LabelsMeanNothing *bool    `json:"labels_mean_nothing,omitempty"`
+	Command           []string `json:"command,omitempty"` // arguments of dalirun that start it again, from another folder
 }
-
-// LabelsMeanNothing says whether the classes that the server names have nothing to do with a picture: its weights are seeded.
-func (s ServerFile) LabelsMeanNothing() bool { return strings.HasPrefix(s.Weights, "random:") }
 
 // ServerPath returns the path of a workspace's server file.
 func ServerPath(workspace string) string { return filepath.Join(workspace, "server.json") }

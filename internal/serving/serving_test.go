@@ -284,7 +284,7 @@ func TestMend(t *testing.T) {
 		{
 			"as it was started",
 			[]string{"serve", "--detach", "--workspace", "/a b/.dalirun", "--cache-dir=/c d", "--weights=random:7"},
-			"dalirun stop --workspace '/a b/.dalirun' '--cache-dir=/c d' && dalirun serve --detach --workspace '/a b/.dalirun' '--cache-dir=/c d' --weights=random:7",
+			"dalirun stop --workspace '/a b/.dalirun' && dalirun serve --detach --workspace '/a b/.dalirun' '--cache-dir=/c d' --weights=random:7",
 		},
 		{"nobody knows how", nil, "dalirun stop --workspace '/a b/.dalirun' && dalirun serve --detach --workspace '/a b/.dalirun'"},
 	} {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/gofrs/flock"
 
@@ -53,7 +54,7 @@ func (s *Store) retire(fp pipeline.Fingerprint, gen string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.discard(fp, gen, false)
+	_, err = s.discard(fp, gen)
 	return err
 }
 
@@ -71,8 +72,30 @@ func (s *Store) retireOlder(fp pipeline.Fingerprint, keep string) {
 	}
 }
 
-// discard deletes a generation unless somebody reads or pins it, and reports whether it did, or with dryRun would have.
-func (s *Store) discard(fp pipeline.Fingerprint, gen string, dryRun bool) (_ bool, err error) {
+// discard deletes a generation unless somebody reads or pins it, and reports whether it did.
+func (s *Store) discard(fp pipeline.Fingerprint, gen string) (bool, error) {
+	return s.unused(fp, gen, s.pinned, func(dir string) error {
+		if err := s.trash(dir); err != nil {
+			return err
+		}
+		_ = os.Remove(filepath.Dir(dir)) // only an empty one goes, and it need not
+		return nil
+	})
+}
+
+// discardable reports whether discard would delete a generation once the pins are gone that are not needed.
+func (s *Store) discardable(fp pipeline.Fingerprint, gen string, needed func(Pin) bool) (bool, error) {
+	pinned := func(fp pipeline.Fingerprint, gen string) (bool, error) {
+		pins, err := s.pinsAt(fp, gen)
+		return slices.ContainsFunc(pins, needed), err
+	}
+	return s.unused(fp, gen, pinned, func(string) error { return nil })
+}
+
+// unused calls then with the folder of a generation that nobody reads or pins, and reports whether that was so and went well.
+func (s *Store) unused(
+	fp pipeline.Fingerprint, gen string, pinned func(pipeline.Fingerprint, string) (bool, error), then func(dir string) error,
+) (_ bool, err error) {
 	dir := s.path("entries", string(fp), gen)
 	lock, free, err := lockAlone(dir)
 	if err != nil || !free {
@@ -82,17 +105,12 @@ func (s *Store) discard(fp pipeline.Fingerprint, gen string, dryRun bool) (_ boo
 		defer func() { err = errors.Join(err, lock.Unlock()) }()
 	}
 	// Looked for only now: who pins holds the entry, so that no pin can come after the lock was had.
-	pinned, err := s.pinned(fp, gen)
-	if err != nil || pinned {
+	if kept, err := pinned(fp, gen); err != nil || kept {
 		return false, err
 	}
-	if dryRun {
-		return true, nil
-	}
-	if err := s.trash(dir); err != nil {
+	if err := then(dir); err != nil {
 		return false, err
 	}
-	_ = os.Remove(filepath.Dir(dir)) // only an empty one goes, and it need not
 	return true, nil
 }
 

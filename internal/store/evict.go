@@ -28,9 +28,21 @@ type candidate struct {
 }
 
 // Evict deletes entries, the least recently used first, until those left hold at most maxBytes bytes, and then timing caches. It passes over
-// entries that a process reads and entries that are pinned, so more may be left. With dryRun it deletes nothing and
-// returns what it would delete. After an error it goes on; what it returns was deleted all the same.
-func (s *Store) Evict(ctx context.Context, maxBytes int64, dryRun bool) ([]Evicted, error) {
+// entries that a process reads and entries that are pinned, so more may be left. After an error it goes on; what it
+// returns was deleted all the same.
+func (s *Store) Evict(ctx context.Context, maxBytes int64) ([]Evicted, error) {
+	return s.evict(ctx, maxBytes, s.discard, false)
+}
+
+// Evictable returns what [Store.Evict] would delete after an [Store.Unpin] with the same needed. It deletes nothing.
+func (s *Store) Evictable(ctx context.Context, maxBytes int64, needed func(Pin) bool) ([]Evicted, error) {
+	would := func(fp pipeline.Fingerprint, gen string) (bool, error) { return s.discardable(fp, gen, needed) }
+	return s.evict(ctx, maxBytes, would, true)
+}
+
+func (s *Store) evict(
+	ctx context.Context, maxBytes int64, discard func(pipeline.Fingerprint, string) (bool, error), dryRun bool,
+) ([]Evicted, error) {
 	all, err := s.candidates(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("evict from the cache: %w", err)
@@ -50,7 +62,7 @@ func (s *Store) Evict(ctx context.Context, maxBytes int64, dryRun bool) ([]Evict
 			errs = append(errs, context.Cause(ctx))
 			break
 		}
-		ok, err := s.discard(c.Fingerprint, c.gen, dryRun)
+		ok, err := discard(c.Fingerprint, c.gen)
 		if ok {
 			gone = append(gone, c.Evicted)
 			total -= c.Bytes

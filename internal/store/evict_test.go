@@ -38,16 +38,25 @@ func names(gone []store.Evicted) string {
 
 func evict(t *testing.T, s *store.Store, maxBytes int64, dryRun bool) string {
 	t.Helper()
-	gone, err := s.Evict(t.Context(), maxBytes, dryRun)
+	gone, err := evictOr(t, s, maxBytes, dryRun)
 	must(t, err)
 	return names(gone)
+}
+
+// evictOr evicts, or with dryRun says what would be.
+func evictOr(t *testing.T, s *store.Store, maxBytes int64, dryRun bool) ([]store.Evicted, error) {
+	t.Helper()
+	if dryRun {
+		return s.Evictable(t.Context(), maxBytes, func(store.Pin) bool { return true })
+	}
+	return s.Evict(t.Context(), maxBytes)
 }
 
 func TestEvictLeastRecentlyUsed(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	fill(t, s)
-	all, err := s.Evict(t.Context(), 0, true)
+	all, err := s.Evictable(t.Context(), 0, func(store.Pin) bool { return true })
 	must(t, err)
 	var size int64
 	for _, e := range all {

@@ -103,7 +103,7 @@ func fullDisk(dir string) error {
 	if err := errors.Join(e.Verify(), e.Close()); err != nil {
 		return err
 	}
-	if gone, err := s.Evict(context.Background(), 0, false); err != nil || len(gone) != 1 {
+	if gone, err := s.Evict(context.Background(), 0); err != nil || len(gone) != 1 {
 		return fmt.Errorf("evicted %v from a full disk: %w", gone, err)
 	}
 	return nil

@@ -114,18 +114,29 @@ func (s *Store) pins(ctx context.Context) ([]Pin, error) {
 			return nil, context.Cause(ctx)
 		}
 		fp, gen, _ := strings.Cut(f.Name(), ".")
-		files, err := os.ReadDir(s.path("pins", f.Name()))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		some, err := s.pinsAt(pipeline.Fingerprint(fp), gen)
+		if err != nil {
 			return nil, err
 		}
-		for _, file := range files {
-			path := s.path("pins", f.Name(), file.Name())
-			name, err := os.ReadFile(path)
-			if err != nil {
-				return nil, err
-			}
-			pins = append(pins, Pin{Name: string(name), entry: s.path("entries", fp, gen), file: path})
+		pins = append(pins, some...)
+	}
+	return pins, nil
+}
+
+// pinsAt are the pins of one generation.
+func (s *Store) pinsAt(fp pipeline.Fingerprint, gen string) ([]Pin, error) {
+	files, err := os.ReadDir(s.pinsOf(fp, gen))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var pins []Pin
+	for _, file := range files {
+		path := filepath.Join(s.pinsOf(fp, gen), file.Name())
+		name, err := os.ReadFile(path)
+		if err != nil {
+			return nil, err
 		}
+		pins = append(pins, Pin{Name: string(name), entry: s.path("entries", string(fp), gen), file: path})
 	}
 	return pins, nil
 }

@@ -256,7 +256,7 @@ func TestKilledAnywhere(t *testing.T) {
 			case <-end:
 				busy = false
 			default:
-				_, err := s.Evict(t.Context(), int64(i%3)*200<<10, false)
+				_, err := s.Evict(t.Context(), int64(i%3)*200<<10)
 				must(t, errors.Join(err, s.Sweep(t.Context())))
 			}
 		}
@@ -283,7 +283,7 @@ func TestKilledAnywhere(t *testing.T) {
 		}
 	}
 	must(t, s.Unpin(t.Context(), func(store.Pin) bool { return false }))
-	_, err := s.Evict(t.Context(), 0, false)
+	_, err := s.Evict(t.Context(), 0)
 	must(t, errors.Join(err, s.Sweep(t.Context())))
 	wantEmpty(t, s, "entries", "tmp", "locks", "pins")
 }

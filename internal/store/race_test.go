@@ -112,7 +112,7 @@ func TestReadersAgainstEviction(t *testing.T) {
 	}
 	for range 30 {
 		commitForRace(t, s, "f")
-		if _, err := s.Evict(t.Context(), 0, false); err != nil {
+		if _, err := s.Evict(t.Context(), 0); err != nil {
 			t.Error(err)
 		}
 	}
@@ -138,7 +138,7 @@ func TestEvictedOnce(t *testing.T) {
 		var wg sync.WaitGroup
 		for range 8 {
 			wg.Go(func() {
-				list, err := s.Evict(t.Context(), 0, false)
+				list, err := s.Evict(t.Context(), 0)
 				if err != nil {
 					t.Error(err)
 				}

@@ -106,7 +106,7 @@ func (s *Store) sweepRetired(ctx context.Context) error {
 		var errs []error
 		for _, gen := range gens {
 			if exists(s.path("entries", string(fp), gen, retiredName)) {
-				_, err := s.discard(fp, gen, false)
+				_, err := s.discard(fp, gen)
 				errs = append(errs, err)
 			}
 		}

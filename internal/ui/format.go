@@ -52,7 +52,11 @@ func facts(m map[string]string) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {
 		if m[name] != "" {
-			parts = append(parts, printable.Line(name+" "+m[name]))
+			words := strings.ReplaceAll(name, "_", " ")
+			if words != name { // of several words, which would run into the value
+				words += ":"
+			}
+			parts = append(parts, printable.Line(words+" "+m[name]))
 		}
 	}
 	return strings.Join(parts, ", ")

@@ -1,5 +1,3 @@
-//go:build unix
-
 package owner
 
 import (
@@ -9,12 +7,13 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"syscall"
+
+	"github.com/dalirun/dalirun/internal/host"
 )
 
 // OtherUser names the user whom a server of a workspace belongs to, if it is not this process's: the one who owns the server
 // file, the folder of one of the runs that started a server, or the folder in which these are hidden from others. It is empty
-// for one's own, for root, who may do everything, and where nothing is left of them.
+// for one's own, for root, who may do everything, where nothing is left of them, and where the system does not tell.
 func OtherUser(workspace string, runs ...string) (string, error) {
 	me := os.Geteuid()
 	if me == 0 {
@@ -27,12 +26,16 @@ func OtherUser(workspace string, runs ...string) (string, error) {
 		}
 	}
 	for _, path := range paths {
-		uid, err := uidOf(path)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && uid == me {
+		info, err := shown(path)
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return "", err
+		}
+		uid, known := host.OwnerOf(info)
+		if !known || uid == me {
+			continue
 		}
 		id := strconv.Itoa(uid)
 		if u, err := user.LookupId(id); err == nil {
@@ -43,19 +46,12 @@ func OtherUser(workspace string, runs ...string) (string, error) {
 	return "", nil
 }
 
-// uidOf returns the owner of path, or of the folder above it that keeps others from looking.
-func uidOf(path string) (int, error) {
+// shown is what is known of path, or of the folder above it that keeps others from looking.
+func shown(path string) (fs.FileInfo, error) {
 	info, err := os.Lstat(path)
 	for errors.Is(err, fs.ErrPermission) && path != filepath.Dir(path) {
 		path = filepath.Dir(path)
 		info, err = os.Lstat(path)
 	}
-	if err != nil {
-		return 0, err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return 0, errors.New(path + " has no owner")
-	}
-	return int(stat.Uid), nil
+	return info, err
 }
