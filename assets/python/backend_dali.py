@@ -283,9 +283,8 @@ class TritonPythonModel:
                 if len(part) > 1:
                     parts.extend(reversed(singles(part) if failure.slow else halves(part)))
                     continue
-                if not failure.proven and not (
-                    failure.slow and again
-                ):  # a process that has done nothing else will tell
+                # The process may have been damaged before: one that has done nothing else will tell, or a second hang.
+                if not failure.proven and not (failure.slow and again):
                     parts.append(part)
                     continue
                 found = [str(failure)]
