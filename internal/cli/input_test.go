@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"image"
-	"image/png"
 	"io"
 	"os"
 	"path/filepath"
@@ -46,22 +43,26 @@ func TestInputEndsWithContext(t *testing.T) {
 	}
 }
 
-// What takes long to look at does not outlive the context either: here a PNG of 64 million pixels, which are inflated in more than 50 ms.
-func TestLookingEndsWithContext(t *testing.T) {
+// Neither does what takes long to look at, whatever that is at.
+func TestUntilEndsWithContext(t *testing.T) {
 	t.Parallel()
-	var long bytes.Buffer
-	if err := (&png.Encoder{CompressionLevel: png.BestSpeed}).Encode(&long, image.NewGray(image.Rect(0, 0, 8000, 8000))); err != nil {
-		t.Fatal(err)
-	}
-	name := filepath.Join(t.TempDir(), "long.png")
-	if err := os.WriteFile(name, long.Bytes(), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	begun, never := make(chan struct{}), make(chan struct{})
+	t.Cleanup(func() { close(never) })
 	stopped := errors.New("stopped")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, stopped)
-	defer cancel()
-	if _, _, err := (&input{}).picture(ctx, name); !errors.Is(err, stopped) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-begun
+		cancel(stopped)
+	}()
+	if _, err := until(ctx, func() (int, error) {
+		close(begun)
+		<-never
+		return 1, nil
+	}); !errors.Is(err, stopped) {
 		t.Errorf("it ended with %v", err)
+	}
+	if n, err := until(t.Context(), func() (int, error) { return 1, nil }); n != 1 || err != nil {
+		t.Errorf("got %d, %v", n, err)
 	}
 }
 

@@ -121,7 +121,7 @@ func (p Probe) judge(ctx context.Context, client *triton.Client) Health {
 		return Health{State: Failing, Model: p.Model, Reason: reason(failed)}
 	case errors.Is(err, triton.ErrUnavailable): // its queue is full
 		return Health{State: Busy, Model: p.Model, Reason: reason(err)}
-	case after.all > before.all: // a server that refuses what others send does work
+	case after.all > before.all+tries: // a server that refuses what others send does work; those are more than were asked here
 		return Health{State: Busy, Model: p.Model, Reason: "others were refused meanwhile: " + reason(err)}
 	default:
 		return Health{State: Stuck, Model: p.Model, Reason: fmt.Sprintf("nobody got an answer within %s: it hangs, or it works on a large batch", p.Within)}
