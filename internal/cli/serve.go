@@ -144,6 +144,9 @@ func (x *session) attend(ctx context.Context, server owner.ServerFile) error {
 		if ctx.Err() != nil {
 			break
 		}
+		if h.State == serving.Silent && !x.stands(ctx, server.Container) {
+			return <-ended // of a server that is gone, how it ended says more
+		}
 		fault := pipeline.Faultf(pipeline.NotReady, "`"+serving.Start(server.Command)+"` starts it again", "the server %s is %s", server.Name, h)
 		return errors.Join(fault, x.kill(ctx, server.Container))
 	case err := <-ended:
@@ -157,6 +160,12 @@ func (x *session) attend(ctx context.Context, server owner.ServerFile) error {
 		return err
 	}
 	return x.kill(last, server.Container)
+}
+
+// stands says whether a container is there and runs.
+func (x *session) stands(ctx context.Context, id string) bool {
+	all, err := x.runtime.List(ctx, ownLabels())
+	return err != nil || slices.ContainsFunc(all, func(c container.Summary) bool { return c.ID == id && c.Running })
 }
 
 // watch gets the health of a server that is found not to work, until ctx ends. That nobody can look any more is a warning: the server may be well.
