@@ -60,6 +60,9 @@ BATCH_WITHIN = 50.0  # seconds
 # What is said of a picture that was not reached in that time. Nobody knows whether it is good.
 NOT_TRIED = "was not decoded in time: too many pictures of its batch ended or hung what decodes them; send it again"
 
+# How often a decoder is started that ends before it is ready.
+STARTS = 3
+
 # Each thread that allocates may get an arena of 64 MiB of addresses, which count against the decoder's memory limit
 # although nothing is in them; a host of 64 cores would have used it up before the first picture.
 ARENAS = "8"
@@ -110,9 +113,18 @@ class Decoder:
         Raises:
             RuntimeError: it does not start; the text says why.
         """
-        if self._process is not None and self._process.poll() is None:
-            return
-        self.stop()
+        for attempt in range(1, STARTS + 1):
+            if self._process is not None and self._process.poll() is None:
+                return
+            self.stop()
+            try:
+                self._start()
+            except OSError as error:
+                how = str(error) if self._process is None else told(self._end())
+                if attempt == STARTS:
+                    raise RuntimeError(f"the decoder ended while it started ({how})") from error
+
+    def _start(self) -> None:
         time.sleep(max(0.0, self._started + START_EVERY - time.monotonic()))
         self._started = time.monotonic()
         self._peer, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -131,8 +143,6 @@ class Decoder:
         except socket.timeout as error:
             self.stop()
             raise RuntimeError(f"the decoder was not ready after {START_WITHIN:.0f} s") from error
-        except OSError as error:
-            raise RuntimeError(f"the decoder ended while it started ({told(self._end())})") from error
         if "error" in answer:
             self.stop()
             raise RuntimeError(answer["error"])
@@ -243,8 +253,8 @@ class TritonPythonModel:
         try:
             reasons = self._decode(rows)
         except (OSError, RuntimeError) as error:
-            failure = pb_utils.TritonError(f"no picture can be decoded now: {error}", pb_utils.TritonError.INTERNAL)
-            return [pb_utils.InferenceResponse(error=failure) for _ in requests]
+            text = f"no picture can be decoded now: {error}"
+            return [self._failed(text) for _ in requests]
         finally:
             self._decoder.forget()
         responses, end = [], 0
@@ -252,6 +262,11 @@ class TritonPythonModel:
             start, end = end, end + len(batch)
             responses.append(self._response(self._decoder.tensors[start:end], reasons[start:end]))
         return responses
+
+    @staticmethod
+    def _failed(text: str) -> Any:  # noqa: ANN401 - as below
+        # An error for each response: tritonserver 2.51 ends with SIGSEGV if two of a batch share one.
+        return pb_utils.InferenceResponse(error=pb_utils.TritonError(text, pb_utils.TritonError.INTERNAL))
 
     @staticmethod
     def _response(tensors: np.ndarray, reasons: list[Reason]) -> Any:  # noqa: ANN401 - Triton's type is known in the server alone

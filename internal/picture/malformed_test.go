@@ -112,6 +112,7 @@ func TestMalformed(t *testing.T) {
 
 		"tiff, no directory":      {[]byte("II*\x00\x00\x00\x00\x00"), "no directory"},
 		"tiff, itself as next":    {loopingTIFF(), "names itself"},
+		"tiff, two widths":        {patch(tif, tiffEntry(t, tif, 258)-8, 0, 1), "tag 256 twice"},
 		"tiff, width 0":           {patch(tif, tiffEntry(t, tif, 256), 0), "0 × 41"},
 		"tiff, too few strips":    {patch(tif, tiffEntry(t, tif, 278), 1, 0), "its size needs 41"},
 		"tiff, 0 rows in a strip": {patch(tif, tiffEntry(t, tif, 278), 0, 0), "57 × 0"},

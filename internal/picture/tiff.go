@@ -199,6 +199,9 @@ func (t *tiffWalk) entry(at uint64) error {
 	case tiffWidth, tiffLength, tiffBits, tiffCompression, tiffPhotometric, tiffStripOffsets, tiffSamplesPerPixel, tiffRowsPerStrip,
 		tiffStripByteCounts, tiffPlanar, tiffTileWidth, tiffTileLength, tiffTileOffsets, tiffTileByteCounts, tiffSubIFDs,
 		tiffExtraSamples, tiffSampleFormat, tiffEXIF, tiffGPS:
+		if _, twice := t.dir[tag]; twice { // decoders take the first or the last
+			return refuse(Malformed, "TIFF has tag %d twice", tag)
+		}
 		t.dir[tag] = field
 	}
 	return nil

@@ -24,6 +24,9 @@ const (
 	tiffPremultiplied = 1 // an extra sample that the colours were multiplied by
 )
 
+// tiffUnsaid is no photometric interpretation: those have 16 bits.
+const tiffUnsaid = 1 << 16
+
 // tiffKind is what a directory says about its samples.
 type tiffKind struct {
 	bits, format, compression, photometric, samples, extra, planar uint64
@@ -59,7 +62,7 @@ func (t *tiffWalk) readKind() (tiffKind, error) {
 		{tiffBits, 0, &k.bits}, // 1 by TIFF 6.0; DALI's parser wants to be told
 		{tiffSampleFormat, tiffUnsigned, &k.format},
 		{tiffCompression, tiffUncompressed, &k.compression},
-		{tiffPhotometric, tiffBlackIsZero, &k.photometric},
+		{tiffPhotometric, tiffUnsaid, &k.photometric},
 		{tiffSamplesPerPixel, 1, &k.samples},
 		{tiffExtraSamples, 0, &k.extra},
 		{tiffPlanar, 1, &k.planar},
@@ -125,6 +128,9 @@ func (k tiffKind) checkCompression() error {
 }
 
 func (k tiffKind) checkColours() error {
+	if k.photometric == tiffUnsaid {
+		return refuse(Unsupported, "TIFF does not say what its samples mean (photometric interpretation): DALI and Pillow take it for different things")
+	}
 	served := false
 	switch k.photometric {
 	case tiffWhiteIsZero:

@@ -64,6 +64,7 @@ func TestUnsupported(t *testing.T) {
 		"tiff, channels apart":        {kind("tif-rgb16-planar.tif"), "channels apart"},
 		"tiff, grey with alpha":       {kind("tif-grey-alpha.tif"), "in 2 channels of 8 bits"},
 		"tiff, bits not said":         {kind("tif-bilevel-no-bits.tif"), "does not say how many bits"},
+		"tiff, colours not said":      {withoutTag(t, kind("tif-grey8.tif"), 262), "does not say what its samples mean"},
 		"tiff, bits differ":           {bitsDiffer(t), "samples of 8 and of 16 bits"},
 		"tiff, unknown sample format": {sampleFormat(t, 4), "samples of an unknown format"},
 		"tiff, a deep JPEG in it":     {patch(kind("tif-grey16.tif"), tiffEntry(t, kind("tif-grey16.tif"), 259), 7), "JPEG in it, of 16 bits"},
@@ -211,4 +212,11 @@ func kinds(t *testing.T) []string {
 		names = append(names, e.Name())
 	}
 	return names
+}
+
+// withoutTag returns a TIFF whose first directory has another tag, which means nothing, in the place of one.
+func withoutTag(t *testing.T, data []byte, tag uint16) []byte {
+	t.Helper()
+	const unknown, size = 65_000, 8 // the value follows tag, type and count
+	return patch(data, tiffEntry(t, data, tag)-size, unknown&0xff, unknown>>8)
 }
