@@ -5,8 +5,11 @@ package integration
 import (
 	"context"
 	"encoding/json"
+	"math/rand/v2"
+	"net"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -88,16 +91,35 @@ func (c cpu) killStub(t *testing.T, o opts) {
 }
 
 // detached starts a server that stays, and stops it at the end of a test that failed.
-func (c cpu) detached(t *testing.T) opts {
+func (c cpu) detached(t *testing.T, more ...string) opts {
 	t.Helper()
 	o := opts{Dir: t.TempDir(), Path: []string{filepath.Dir(dalirun)}}
-	mustRun(t, 0, c.engine, o, c.args("serve", "--detach")...)
+	mustRun(t, 0, c.engine, o, c.args("serve", append(more, "--detach")...)...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			run(t, c.engine, o, "stop")
 		}
 	})
 	return o
+}
+
+// ownPorts are flags with ports that nothing else here takes, also while they are free: neither usual ones nor those that the system picks.
+func ownPorts(t *testing.T) []string {
+	t.Helper()
+	var flags []string
+	for _, flag := range []string{"--http-port", "--grpc-port", "--metrics-port"} {
+		for {
+			port := strconv.Itoa(20_000 + rand.IntN(10_000))
+			if l, err := net.Listen("tcp4", "127.0.0.1:"+port); err == nil {
+				if err := l.Close(); err != nil {
+					t.Fatal(err)
+				}
+				flags = append(flags, flag, port)
+				break
+			}
+		}
+	}
+	return flags
 }
 
 // mends runs the command that dalirun printed, in a folder that has nothing to do with the server: after it a picture is
@@ -188,7 +210,7 @@ func TestDeadModelInForeground(t *testing.T) {
 func TestRestartedServer(t *testing.T) {
 	t.Parallel()
 	c := cpuLane(t)
-	o := c.detached(t)
+	o := c.detached(t, ownPorts(t)...) // another test could take a usual port while the server is down
 	picture := write(t, o.Dir, "coffee.jpg", sample(t))
 	api, id := c.engine.client(t), c.server(t, o)
 	if err := api.ContainerKill(t.Context(), id, "KILL"); err != nil {
