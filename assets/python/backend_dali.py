@@ -164,7 +164,7 @@ class Decoder:
         os.ftruncate(self._encoded, 0)
 
     def decode(self, pictures: list[Picture]) -> list[Reason]:
-        """Decodes pictures of the batch, and returns for each why it has no tensor, or None.
+        """Decodes the first of some pictures, at least one, and returns for each why it has no tensor, or None.
 
         Raises:
             Failure: at least one of them cannot be decoded.
@@ -175,10 +175,7 @@ class Decoder:
         fresh, self._fresh = self._fresh, False
         try:
             self._peer.send(message.encode())
-            for _ in range(len(pictures)):  # there are no more groups than pictures
-                answer = self._receive(ANSWER_WITHIN)
-                if answer != {}:
-                    break
+            answer = self._receive(ANSWER_WITHIN)
             if "failed" in answer:
                 raise Failure(str(answer["failed"]))
             return checked(answer, len(pictures))
@@ -223,6 +220,63 @@ class Decoder:
         return code
 
 
+class Batch:
+    """The pictures of all requests of one execute: they are tried together, and where that fails ever fewer of them."""
+
+    def __init__(self, decoder: Decoder, requests: list[np.ndarray]) -> None:
+        """Gives the decoder the pictures of requests, each of which has at least one."""
+        self._decoder = decoder
+        self._owners = [number for number, batch in enumerate(requests) for _ in batch]  # a tensor's request
+        self._reasons: list[Reason] = [NOT_TRIED] * len(self._owners)  # a tensor's
+        self._refused: set[int] = set()  # requests: their other pictures need no tensor
+        self._failed: set[int] = set()  # tensors that were wanted in vain
+        self._done: dict[int, np.ndarray] = {}  # tensors, where later pictures cannot overwrite them
+        self._parts = [decoder.put([picture for batch in requests for picture in batch])]  # to be tried, the last first
+
+    def decode(self) -> list[Reason]:
+        """Returns for each picture why it has no tensor, or None.
+
+        Raises:
+            RuntimeError: no decoder starts.
+        """
+        end = time.monotonic() + BATCH_WITHIN
+        while self._parts and time.monotonic() < end:
+            part = [picture for picture in self._parts.pop() if self._owners[picture[2]] not in self._refused]
+            if not part:
+                continue
+            try:
+                self._settle(part, self._decoder.decode(part))
+            except Failure as failure:
+                self._retry(part, failure)
+        for tensor, content in self._done.items():
+            self._decoder.tensors[tensor] = content
+        return self._reasons
+
+    def _settle(self, part: list[Picture], reasons: list[Reason]) -> None:
+        """Keeps what came of the first pictures of a part; the others are tried next."""
+        if len(reasons) < len(part):
+            self._parts.append(part[len(reasons) :])
+        for (_, _, tensor), reason in zip(part, reasons):
+            self._reasons[tensor] = reason
+            if reason is not None:
+                self._refused.add(self._owners[tensor])
+            elif self._parts:
+                self._done[tensor] = self._decoder.tensors[tensor].copy()
+
+    def _retry(self, part: list[Picture], failure: Failure) -> None:
+        """Divides a part that failed; the failure of a single picture that did it is kept."""
+        tensors = {tensor for _, _, tensor in part}
+        again = self._failed >= tensors
+        self._failed |= tensors
+        if len(part) > 1:
+            self._parts.extend(reversed(singles(part) if failure.slow else halves(part)))
+        elif failure.proven or (failure.slow and again):
+            self._settle(part, [str(failure)])
+        else:
+            # The process may have been damaged before: one that has done nothing else will tell, or a second hang.
+            self._parts.append(part)
+
+
 class TritonPythonModel:
     """The model as Triton's Python backend drives it: one instance to a process, one execute at a time."""
 
@@ -251,7 +305,7 @@ class TritonPythonModel:
         """Answers each request with its tensors, or with what is wrong with its first bad picture."""
         rows = [pb_utils.get_input_tensor_by_name(request, INPUT).as_numpy() for request in requests]
         try:
-            reasons = self._decode(rows)
+            reasons = Batch(self._decoder, rows).decode()
         except (OSError, RuntimeError) as error:
             text = f"no picture can be decoded now: {error}"
             return [self._failed(text) for _ in requests]
@@ -278,37 +332,6 @@ class TritonPythonModel:
                 return pb_utils.InferenceResponse(error=error)
         return pb_utils.InferenceResponse(output_tensors=[pb_utils.Tensor(OUTPUT, tensors)])
 
-    def _decode(self, requests: list[np.ndarray]) -> list[Reason]:
-        """Decodes the pictures of all requests together. Where that fails, ever fewer are tried until one is alone."""
-        owners = [number for number, batch in enumerate(requests) for _ in batch]
-        reasons: list[Reason] = [NOT_TRIED] * len(owners)
-        refused: set[int] = set()  # requests: their other pictures need no tensor
-        failed: set[int] = set()  # tensors that were wanted in vain
-        parts = [self._decoder.put([picture for batch in requests for picture in batch])]
-        end = time.monotonic() + BATCH_WITHIN
-        while parts and time.monotonic() < end:
-            part = [picture for picture in parts.pop() if owners[picture[2]] not in refused]
-            if not part:
-                continue
-            try:
-                found = self._decoder.decode(part)
-            except Failure as failure:
-                again = failed.issuperset(tensor for _, _, tensor in part)
-                failed.update(tensor for _, _, tensor in part)
-                if len(part) > 1:
-                    parts.extend(reversed(singles(part) if failure.slow else halves(part)))
-                    continue
-                # The process may have been damaged before: one that has done nothing else will tell, or a second hang.
-                if not failure.proven and not (failure.slow and again):
-                    parts.append(part)
-                    continue
-                found = [str(failure)]
-            for (_, _, tensor), reason in zip(part, found):
-                reasons[tensor] = reason
-                if reason is not None:
-                    refused.add(owners[tensor])
-        return reasons
-
 
 def told(code: int) -> str:
     """Returns how a process ended, by its status as subprocess has it."""
@@ -316,13 +339,13 @@ def told(code: int) -> str:
 
 
 def checked(answer: dict[str, Any], count: int) -> list[Reason]:
-    """Returns the decoder's last answer, if it is one for so many pictures.
+    """Returns the decoder's answer, if it is one for at least one picture and at most so many.
 
     Raises:
         ConnectionResetError: it is none, so its process is damaged.
     """
     refused = answer.get("refused")
-    if not isinstance(refused, list) or len(refused) != count:
+    if not isinstance(refused, list) or not 1 <= len(refused) <= count:
         raise ConnectionResetError
     if not all(reason is None or isinstance(reason, str) for reason in refused):
         raise ConnectionResetError

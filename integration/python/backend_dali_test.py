@@ -41,18 +41,19 @@ def made_up_triton() -> types.ModuleType:
 sys.modules["triton_python_backend_utils"] = made_up_triton()
 import backend_dali  # noqa: E402 - it imports what was made up
 
-# A decoder for which a picture is a word that says what it does. After "poison" the next one ends it, after
-# "drowse" it hangs.
 # What a decoder that is damaged may say.
 NONSENSE = {
     "nonsense": b"nonsense",
     "number": b"5",
     "nothing": b"{}",
     "few": b'{"refused": []}',
+    "many": json.dumps({"refused": [None] * 17}).encode(),
     "kinds": b'{"refused": [5]}',
     "deep": b"[" * 100_000,
 }
 
+# A decoder for which a picture is a word that says what it does. After "poison" the next one ends it, after "drowse" it
+# hangs, and "spill" writes over the tensors of all others.
 MADE_UP_DECODER = (
     f"NONSENSE = {NONSENSE!r}"
     """
@@ -86,11 +87,13 @@ while True:
     if "fail" in words:
         peer.send(b'{"failed": "cannot be decoded"}')
         continue
-    if "slow" in words:
-        for _ in range(4):
-            time.sleep(0.2)
-            peer.send(b"{}")
+    if "large" in words[1:]:
+        words = words[:words.index("large", 1)]  # a group of its own
+    if "large" in words:
+        time.sleep(0.4)
     poisoned = words[-1]
+    if "spill" in words:
+        os.pwrite(tensors, b"\\xff" * 16 * 16, 0)
     for word, (_, _, tensor) in zip(words, pictures):
         os.pwrite(tensors, struct.pack("<4f", *[float(len(word))] * 4), tensor * 16)
     peer.send(json.dumps({"refused": ["is refused" if word == "refuse" else None for word in words]}).encode())
@@ -212,7 +215,20 @@ class BackendTest(unittest.TestCase):
         self.assertEqual(self.answers(words("a")), [[1]])
 
     def test_groups_have_the_time_each(self) -> None:
-        self.assertEqual(self.answers(words("slow", "a", "a", "a", "a")), [[4, 1, 1, 1, 1]])
+        self.assertEqual(self.answers(words("a", "large", "large", "bb", "large")), [[1, 5, 5, 2, 5]])
+
+    def test_group_with_a_bad_picture(self) -> None:
+        bad = ("invalid", "the picture cannot be decoded: the process that tried ended (SIGSEGV)")
+        self.assertEqual(
+            self.answers(words("a"), words("large"), words("die"), words("large"), words("bb")),
+            [[1], [5], bad, [5], [2]],
+        )
+
+    def test_what_is_decoded_later_overwrites_nothing(self) -> None:
+        self.assertEqual(
+            self.answers(words("a"), words("large"), words("spill"), words("large"), words("fail")),
+            [[1], [5], [5], [5], ("invalid", "the picture cannot be decoded")],
+        )
 
     def test_starts_are_apart(self) -> None:
         starts = []
@@ -314,7 +330,10 @@ class DecoderTest(unittest.TestCase):
 
     def test_too_many_pixels_are_decoded_in_groups(self) -> None:
         large = self.bmp(2000, 2000)  # three of them are more than max_pixels
-        self.assertEqual(self.decoder.decode(self.decoder.put([large] * 3)), [None] * 3)
+        pictures = self.decoder.put([large] * 3)
+        self.assertEqual(self.decoder.decode(pictures), [None] * 2)
+        self.assertEqual(np.abs(self.decoder.tensors[2]).max(), 0)
+        self.assertEqual(self.decoder.decode(pictures[2:]), [None])
         np.testing.assert_array_equal(self.decoder.tensors[0], self.decoder.tensors[2])
         (refused,) = self.decoder.decode(self.decoder.put([self.bmp(4000, 4000)]))
         self.assertIn("is too large: 4000x4000", refused)
@@ -330,10 +349,11 @@ class DecoderTest(unittest.TestCase):
 
     def test_it_ends_with_its_parent(self) -> None:
         script = (
-            "import socket, subprocess, sys, time\n"
+            "import os, socket, subprocess, sys, time\n"
             "ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
-            "n = theirs.fileno()\n"
-            "p = subprocess.Popen(['python3', '/dalirun/python/decoder.py', str(n), '0', '0'], pass_fds=[n])\n"
+            "n, m = theirs.fileno(), os.memfd_create('tensors')\n"
+            "os.ftruncate(m, 8 * 3 * 224 * 224 * 4)\n"
+            "p = subprocess.Popen(['python3', '/dalirun/python/decoder.py', *map(str, (n, m, m))], pass_fds=[n, m])\n"
             f"ours.send({self.decoder._config!r})\n"  # noqa: SLF001
             "ours.recv(100)\n"
             "print(p.pid, flush=True)\n"
