@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/mounttest"
 	"github.com/dalirun/dalirun/internal/store"
 )
 
@@ -23,22 +24,11 @@ func TestOnSmallDisk(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run=^TestInSmallDisk$", "-test.v")
 	cmd.Env = append(os.Environ(), onSmallDisk+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if os.Getuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) || bytes.Contains(out, []byte(noMount)) {
-		t.Skipf("this user may not mount a small file system: %v %s", err, out)
-	}
-	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestInSmallDisk/")) {
+	out, err := mounttest.Run(t, cmd)
+	if err != nil || !strings.Contains(out, "--- PASS: TestInSmallDisk/") {
 		t.Errorf("%v: %s", err, out)
 	}
 }
-
-const noMount = "mount a small file system"
 
 // TestInSmallDisk is what is done where folders are on disks that are full, have no room for one more file, or are read-only. Whatever
 // flag a run meets that with, what is said is about the disk.
@@ -46,9 +36,6 @@ func TestInSmallDisk(t *testing.T) {
 	t.Parallel()
 	if os.Getenv(onSmallDisk) == "" {
 		t.Skip("TestOnSmallDisk runs it")
-	}
-	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
-		t.Fatalf("%s: %v", noMount, err)
 	}
 	own := filepath.Join(t.TempDir(), "own.pth")
 	if err := os.WriteFile(own, make([]byte, 4<<20), 0o600); err != nil {
@@ -98,8 +85,8 @@ func TestInSmallDisk(t *testing.T) {
 			t.Parallel()
 			disk := t.TempDir()
 			options, readOnly := strings.CutPrefix(c.disk, "ro")
-			if err := syscall.Mount("tmpfs", disk, "tmpfs", 0, options); err != nil {
-				t.Fatalf("%s: %v", noMount, err)
+			if err := mounttest.Mount(disk, options); err != nil {
+				t.Fatal(err)
 			}
 			t.Cleanup(func() {
 				if err := syscall.Unmount(disk, 0); err != nil {

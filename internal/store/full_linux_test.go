@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/dalirun/dalirun/internal/mounttest"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -21,33 +21,14 @@ func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], t.TempDir(), "f")
 	cmd.Env = append(os.Environ(), helperEnv+"=full")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
-	if os.Getuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
-	out, err := cmd.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) || bytes.Contains(out, []byte(noMount)) {
-		t.Skipf("this user may not mount a small file system: %v %s", err, out)
-	}
-	if err != nil {
+	if out, err := mounttest.Run(t, cmd); err != nil {
 		t.Errorf("%v: %s", err, out)
 	}
 }
 
-const noMount = "mount a small file system"
-
 // fullDisk is the helper's part.
 func fullDisk(dir string) error {
-	err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")
-	if err == nil {
-		err = syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m")
-	}
-	if errors.Is(err, syscall.EPERM) {
-		return fmt.Errorf("%s: %w", noMount, err)
-	}
-	if err != nil {
+	if err := mounttest.Mount(dir, "size=1m"); err != nil {
 		return err
 	}
 	s, err := store.Open(filepath.Join(dir, "cache"))

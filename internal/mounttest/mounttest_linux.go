@@ -1,0 +1,50 @@
+// Package mounttest lets a test have file systems that nobody else sees and that go with it: a disk that is full, one
+// that is read-only. The Go runtime has several threads, so this process cannot leave its mount namespace: the test
+// runs its own binary again, in a new one.
+package mounttest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+const refused = "this user may not mount a file system"
+
+// Run runs a command in a mount namespace of its own and returns what it printed; unless this user is root, in a user
+// namespace too. The test is skipped where that is not allowed, which fails it with CI set.
+func Run(t *testing.T, cmd *exec.Cmd) (string, error) {
+	t.Helper()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	if os.Getuid() != 0 {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	out, err := cmd.CombinedOutput()
+	if errors.Is(err, syscall.EPERM) || strings.Contains(string(out), refused) {
+		skip := t.Skipf
+		if os.Getenv("CI") != "" {
+			skip = t.Fatalf
+		}
+		skip("%s: %v %s", refused, err, out)
+	}
+	return string(out), err
+}
+
+// Mount puts an empty file system in memory at a folder, in the namespace that Run made. Options are those of tmpfs(5),
+// such as "size=1m".
+func Mount(dir, options string) error {
+	err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")
+	if err == nil {
+		err = syscall.Mount("tmpfs", dir, "tmpfs", 0, options)
+	}
+	if errors.Is(err, syscall.EPERM) {
+		return fmt.Errorf("%s: %w", refused, err)
+	}
+	return err
+}
