@@ -163,7 +163,6 @@ class Decoder:
         try:
             self._pipeline.feed_input(INPUT, [picture.encoded for picture in pictures])
             (tensors,) = self._pipeline.run()
-            array = tensors.as_array()
         except RuntimeError as error:
             self._pipeline = self._build()  # a pipeline that raised answers nothing any more
             if len(pictures) == 1:
@@ -172,11 +171,12 @@ class Decoder:
             raise Failed(
                 f"cannot be decoded ({pictures[0]}): it is damaged, cut short, or of a kind that DALI does not decode"
             ) from error
-        if array.shape[1:] != self._shape or array.dtype != np.float32:
-            raise RuntimeError(
-                f"the DALI pipeline makes {array.dtype} of {array.shape[1:]}, want float32 of {self._shape}"
-            )
-        for picture, tensor in zip(pictures, array):
+        for position, picture in enumerate(pictures):
+            tensor = np.asarray(tensors[position])  # a view; as_array copies all of them
+            if tensor.shape != self._shape or tensor.dtype != np.float32:
+                raise RuntimeError(
+                    f"the DALI pipeline makes {tensor.dtype} of {tensor.shape}, want float32 of {self._shape}"
+                )
             self._tensors[picture.tensor] = tensor
 
     def _build(self) -> Pipeline:
