@@ -54,7 +54,8 @@ func TestDocsOfExitCodes(t *testing.T) {
 	b.WriteString("# Exit codes\n\n<!-- Written by `go generate ./internal/cli` from internal/cli/exit.go. -->\n\n" +
 		"The numbers never change. An error is printed once, on stderr: what failed after how long, the last output, a hint,\n" +
 		"the path of the full log. Stdout has the result alone: a reader that goes away\n" +
-		"early, as `head` does, is no error; a full disk under it is 3, unless the work failed.\n\n| code | means | typically |\n|---:|---|---|\n")
+		"early, as `head` does, is no error; a full disk under it, or a stdout that is not open to be written to, is 3,\n" +
+		"unless the work failed. One that a shell closed (`>&-`) is as `>/dev/null`: Go opens that in its place.\n\n| code | means | typically |\n|---:|---|---|\n")
 	for _, c := range ExitCodes() {
 		fmt.Fprintf(&b, "| %d | %s | %s |\n", c.Code, c.Means, c.Typical)
 	}

@@ -137,7 +137,7 @@ func reportFault(err error) error {
 	case errors.Is(err, syscall.EISDIR):
 		hint = "name a file, not a folder"
 	case errors.Is(err, fs.ErrPermission):
-		hint = "name a file that you may write"
+		return pipeline.Faultf(pipeline.Environment, "name a file that you may write", "write the report: %w", err)
 	}
 	return usagef(hint, "write the report: %w", err)
 }
