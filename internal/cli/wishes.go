@@ -77,7 +77,11 @@ func (f *workspaceFolder) resolve() error {
 }
 
 func (f *workspaceFolder) checkWorkspace() error {
-	if err := host.CheckOwn(f.workspace, writable); err != nil {
+	err := host.CheckOwn(f.workspace, writable)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return f.refuseFolder("workspace", f.workspace, owner.DefaultWorkspace, err)
+	}
+	if err != nil {
 		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --workspace", "the workspace %s is not safe: %w", f.workspace, err)
 	}
 	return nil
