@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ func envName(flag string) string {
 // fillFlags gives each flag that the command line does not name the value of its environment variable, else of the file, and refuses values
 // that are empty, wherever they are from.
 func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file string) error {
-	config, err := readConfig(file, cmd.Root())
+	config, err := readConfig(cmd.Context(), file, cmd.Root())
 	if err != nil {
 		return err
 	}
@@ -188,7 +189,7 @@ func cause(err error) error {
 }
 
 // readConfig reads a flat file of flag names and values. A key that is no flag of any command is an error.
-func readConfig(file string, root *cobra.Command) (map[string]string, error) {
+func readConfig(ctx context.Context, file string, root *cobra.Command) (map[string]string, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
 		return nil, usagef("", "read the configuration: %w", err)
@@ -196,12 +197,18 @@ func readConfig(file string, root *cobra.Command) (map[string]string, error) {
 	if err := host.CheckOwn(path, writable); err != nil {
 		return nil, pipeline.Faultf(pipeline.Environment, "run dalirun in a folder of your own, or remove the file", "the configuration %s is not safe: %w", path, err)
 	}
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
+	data, err := (&input{}).read(ctx, file, maxConfig)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration %s: %w", file, fileFault(err, "it is a file with one `key: value` a line"))
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case errors.Is(err, errTooLong):
+		return nil, usagef(configForm, "%s is larger than %s, too large for a configuration", file, bytesize.Format(maxConfig))
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("read the configuration %s: %w", file, err)
+	case err != nil:
+		return nil, usagef(configForm, "read the configuration %s: %w", file, err)
 	}
 	top, err := parseConfig(file, data)
 	if top == nil {
@@ -229,15 +236,15 @@ func readConfig(file string, root *cobra.Command) (map[string]string, error) {
 	return config, nil
 }
 
-// maxConfig is the most bytes that a configuration has: there are some thirty keys.
-const maxConfig = 64 << 10
+const (
+	// maxConfig is the most bytes that a configuration has: there are some thirty keys.
+	maxConfig = 16 << 10
+	// configForm says what one is, as a hint.
+	configForm = "write one `key: value` a line"
+)
 
 // parseConfig returns the keys and values of a configuration; nil where it has none.
 func parseConfig(file string, data []byte) (*yaml.Node, error) {
-	const form = "write one `key: value` a line"
-	if len(data) > maxConfig {
-		return nil, usagef(form, "%s is larger than %s, too large for a configuration", file, bytesize.Format(maxConfig))
-	}
 	var doc, second yaml.Node
 	documents := yaml.NewDecoder(bytes.NewReader(data))
 	err := documents.Decode(&doc)
@@ -253,7 +260,7 @@ func parseConfig(file string, data []byte) (*yaml.Node, error) {
 		}
 	}
 	if err != nil {
-		return nil, usagef(form+"; a value with a character that means something in YAML stands in quotes, and no line begins with a tab",
+		return nil, usagef(configForm+"; a value with a character that means something in YAML stands in quotes, and no line begins with a tab",
 			"%s:%d: it is no YAML: %s", file, faultyLine(data), yamlReason(err))
 	}
 	top := doc.Content[0]
@@ -261,7 +268,7 @@ func parseConfig(file string, data []byte) (*yaml.Node, error) {
 		return nil, nil
 	}
 	if top.Kind != yaml.MappingNode {
-		return nil, usagef(form, "%s:%d: not a list of keys and values", file, top.Line)
+		return nil, usagef(configForm, "%s:%d: not a list of keys and values", file, top.Line)
 	}
 	return top, nil
 }

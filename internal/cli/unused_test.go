@@ -22,6 +22,7 @@ func asked(t *testing.T, command string, line []string, environment map[string]s
 	root := app.Command()
 	i := slices.IndexFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == command })
 	cmd := root.Commands()[i]
+	cmd.SetContext(t.Context())
 	if err := cmd.ParseFlags(line); err != nil {
 		t.Fatal(err)
 	}
