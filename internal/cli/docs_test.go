@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -58,6 +59,20 @@ func TestDocsOfExitCodes(t *testing.T) {
 		"unless the work failed. One that a shell closed (`>&-`) is as `>/dev/null`: Go opens that in its place.\n\n| code | means | typically |\n|---:|---|---|\n")
 	for _, c := range ExitCodes() {
 		fmt.Fprintf(&b, "| %d | %s | %s |\n", c.Code, c.Means, c.Typical)
+	}
+	readme, err := os.ReadFile(filepath.Join(docsDir, "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []string{ // what scripts show of named files and of stdout, which both pages say
+		"| 2 | .*a file that was named and is not there or is none.* |", "| 3 | .*a file that was named may not be read.*stdout cannot be written to |",
+	} {
+		pattern := regexp.MustCompile(`(?m)^` + strings.ReplaceAll(row, "|", `\|`) + `$`)
+		for page, text := range map[string]string{"README.md": string(readme), "docs/exit-codes.md": b.String()} {
+			if !pattern.MatchString(text) {
+				t.Errorf("%s has no row %s", page, row)
+			}
+		}
 	}
 	kept := filepath.Join(docsDir, "exit-codes.md")
 	if *update {
