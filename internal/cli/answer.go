@@ -55,7 +55,7 @@ func (c *classified) fail(err error) {
 }
 
 func writeClasses(w io.Writer, c classified) {
-	fmt.Fprintf(w, "%s  (%.1f ms)\n", printable.Name(c.Image), c.Milliseconds)
+	fmt.Fprintf(w, "%s  (%.1f ms)\n", shownName(c.Image), c.Milliseconds)
 	for _, class := range c.Classes {
 		fmt.Fprintf(w, "  %5.1f %%  %4d  %s\n", 100*class.Probability, class.Index, printable.Line(class.Label))
 	}
@@ -128,30 +128,38 @@ func (s source) write(w io.Writer) {
 	}
 }
 
-// labels reads one label a line.
-func (in *input) labels(ctx context.Context, name string) ([]string, error) {
-	data, err := in.read(ctx, name, picture.DefaultLimits().MaxBytes)
+// labels reads one label a line. A line without one counts, but not what comes after the last line feed.
+func (in *input) labels(ctx context.Context, f classifyFlags) ([]string, error) {
+	data, err := in.read(ctx, f.labels, picture.DefaultLimits().MaxBytes)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	text := strings.ReplaceAll(strings.TrimPrefix(string(data), "\ufeff"), "\r\n", "\n")
 	if err == nil && strings.TrimSpace(text) == "" {
-		err = errors.New("it holds no label")
+		err = usagef("name a file with one label a line", "it holds no label")
 	}
 	if err != nil {
-		return nil, usagef("name a file with one label a line", "--labels %s: %w", printable.Name(name), err)
+		return nil, fmt.Errorf("%s: %w", f.written("labels", shownName(f.labels)), asUsage(err))
 	}
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n"), nil
 }
 
-// label gives all classes of an answer the labels of the user's file. Another number of them would name wrong classes.
-func label(all []triton.Class, labels []string, f classifyFlags) error {
-	for len(labels) > len(all) && labels[len(labels)-1] == "" { // an editor may leave more than one line feed at the end
-		labels = labels[:len(labels)-1]
+// countLabels refuses another number of labels than there are classes: they would name wrong ones.
+func (f *classifyFlags) countLabels(labels []string, classes int64) error {
+	if int64(len(labels)) == classes {
+		return nil
 	}
-	if len(labels) != len(all) {
-		return usagef("name a file with one label a line for each class, or none for the server's labels",
-			"--labels %s has %d labels, and %s has %d classes", printable.Name(f.labels), len(labels), f.model, len(all))
+	hint := "name a file with one label a line for each class, or none for the server's labels"
+	if labels[len(labels)-1] == "" {
+		hint += "; empty lines at its end count too"
+	}
+	return usagef(hint, "%s has %d labels, and %s has %d classes", f.written("labels", shownName(f.labels)), len(labels), f.model, classes)
+}
+
+// label gives all classes of an answer the labels of the user's file.
+func (f *classifyFlags) label(all []triton.Class, labels []string) error {
+	if err := f.countLabels(labels, int64(len(all))); err != nil {
+		return err
 	}
 	for i, c := range all {
 		if c.Index >= len(labels) {

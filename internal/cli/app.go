@@ -2,6 +2,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/internal/ui"
 )
 
@@ -28,6 +30,7 @@ type App struct {
 	LookupEnv      func(string) (string, bool)
 	Environ        func() []string // all variables, as NAME=value
 
+	args   []string      // of the command line
 	root   fs.FS         // of this host's file system, as far as GPUs and the kernel go; nil is the real one
 	unread []string      // warnings of settings that are not read, until they are shown
 	watch  serving.Watch // how a foreground serve watches its server; zero is the usual way
@@ -36,7 +39,7 @@ type App struct {
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
 func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	program, out := *a, &output{to: a.Stdout}
-	program.Stdout = out
+	program.Stdout, program.args = out, args
 	root := program.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
 	err := misnamed(root, args)
@@ -75,7 +78,8 @@ func (a *App) Command() *cobra.Command {
 serves it, and proves that the served answer is PyTorch's own.
 
 Each flag can also be set by an environment variable (--opt-batch is DALIRUN_OPT_BATCH) or in ` + configFile + ` in the
-current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file.
+current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file. A
+variable that is empty is as one that is not set; an empty value elsewhere is an error, but for --build-network.
 
 A flag that a run has no use for is told of: as an error where what excludes it was asked for too (--accel cpu --gpus 1),
 else as a warning on the result. Of --registry, --base-image and --build-network, which the environment and the file may
@@ -99,7 +103,7 @@ warnings and errors go to stderr.`,
 	root.SetIn(a.Stdin)
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
-	root.SetFlagErrorFunc(flagFault)
+	root.SetFlagErrorFunc(a.flagFault)
 	root.AddCommand(
 		a.setupCommand(), a.serveCommand(), a.stopCommand(), a.psCommand(), a.e2eCommand(), a.classifyCommand(),
 		a.planCommand(), a.doctorCommand(), a.gcCommand(), a.versionCommand(),
@@ -168,7 +172,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	return usagef(hint, "unknown command %q", args[0])
 }
 
-// usageArgs makes a wrong command or a wrong number of arguments a usage fault, for c and those below it.
+// usageArgs makes a wrong command, and arguments of a command that takes none, a usage fault, for c and those below it.
 func usageArgs(c *cobra.Command) {
 	for _, below := range c.Commands() {
 		usageArgs(below)
@@ -183,21 +187,26 @@ func usageArgs(c *cobra.Command) {
 	}
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return usagef("`"+cmd.CommandPath()+" --help` has examples", "%s: %w", cmd.Name(), err)
+			return usagef("drop it; `"+cmd.CommandPath()+" --help` has examples", "`%s` takes no arguments, and %q is one", cmd.CommandPath(), args[0])
 		}
 		return nil
 	}
 }
 
-func flagFault(cmd *cobra.Command, err error) error {
+func (a *App) flagFault(cmd *cobra.Command, err error) error {
 	hint := "`" + cmd.CommandPath() + " --help` lists the flags"
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
-		if near := nearest(unknown.GetSpecifiedName(), commandFlags(cmd)); near != "" {
+		word := cmp.Or(unknown.GetSpecifiedShortnames(), unknown.GetSpecifiedName()) // short ones without those before that are known
+		if near := nearest(word, commandFlags(cmd)); near != "" && len(word) > 1 {
 			hint = strings.Replace(near, `"`, `"--`, 1)
 		}
+		i := slices.IndexFunc(a.args, func(arg string) bool { return strings.HasPrefix(arg, "-") && strings.HasSuffix(arg, word) })
+		if i >= 0 && cmd.Args != nil && cmd.Args(cmd, a.args[i:i+1]) == nil {
+			hint += "; a file of that name is " + shell.Quote("./"+a.args[i]) + ", or stands after --"
+		}
 	}
-	if invalid, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
-		return usagef("", "--%s: %w", invalid.GetFlag().Name, cause(err))
+	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return invalid(wrong.GetFlag(), wrong.GetValue(), err)
 	}
 	return usagef(hint, "%w", err)
 }

@@ -42,7 +42,7 @@ func newBundle(name string) (*os.File, error) {
 		return nil, usagef("name another file, or remove that one", "--bundle: %s is there already", name)
 	}
 	if err != nil {
-		return nil, pipeline.Faultf(pipeline.Environment, "name a file in a folder that exists and can be written", "make the bundle: %w", err)
+		return nil, makeFault("make the bundle", err)
 	}
 	return f, nil
 }

@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/store"
@@ -42,6 +44,9 @@ func (p *place) settleCache() error {
 	}
 	if why == nil {
 		return nil
+	}
+	if p.cache != p.usual && errors.Is(why, syscall.ENOTDIR) {
+		return p.refuseFolder("cache-dir", p.cache, "dalirun", why)
 	}
 	if p.cache != p.usual {
 		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --cache-dir", "the cache %s is not safe: %w", p.cache, why)

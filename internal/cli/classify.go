@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/picture"
@@ -41,11 +40,13 @@ tutorial's client.py are understood too: --model_name --image --url -v --label_f
 ` + picture.Formats("and") + ` pictures are sent as they are, with no orientation applied; one that is
 cut short, malformed, too large or of a kind that DALI does not decode right (such as JPEG of 12 bits, BMP of 16 bits or
 with colour masks, TIFF with signed samples or PNM with samples up to 1023) is refused here.
-Data that were overwritten inside a picture can pass unseen. A picture may also come through a pipe, as in
-<(curl -s ...), or with the name - from stdin. Each is read once, sent and answered before the next one is read.
+Data that were overwritten inside a picture can pass unseen. Of a file with several pictures (an animated WebP or PNG, a
+TIFF with pages, an MPO) the first one is answered. A picture may also come through a pipe, as in <(curl -s ...), or with
+the name - from standard input. Each is read once, sent and answered before the next one is read.
 
 --labels names a file with one label a line, one for each class of the model: it goes before the labels that the server
-has. Another number of labels ends with 2. A line may be empty, and a label may stand twice.
+has. Another number of labels ends with 2 before a picture is sent. A label may stand twice, and a line may be empty: it
+counts wherever it stands, at the end too; a line feed after the last label is no line.
 
 Of the workspace's own server it is said on stderr on which lane it runs, with which images and weights, and what that
 means for its answers. Names and labels are shown without what a terminal would obey.
@@ -87,15 +88,8 @@ The exit code is that of the first picture that failed.`,
 	cmd.Flags().Var(f.top, "top", "how many classes to show")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "tell about the server and the model")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long one answer may take")
-	cmd.Flags().SetNormalizeFunc(func(_ *pflag.FlagSet, name string) pflag.NormalizedName {
-		switch name { // of the tutorial's client.py
-		case "model_name":
-			name = "model"
-		case "label_file":
-			name = "labels"
-		}
-		return pflag.NormalizedName(name)
-	})
+	addAlias(cmd.Flags(), "model_name", "model") // of the tutorial's client.py
+	addAlias(cmd.Flags(), "label_file", "labels")
 	return cmd
 }
 
@@ -150,9 +144,9 @@ func (c *classification) begin(ctx context.Context, images []string) {
 	case len(images) == 0:
 		c.stop = usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
 	case c.flags.timeout <= 0:
-		c.stop = usagef("", "--timeout %s is out of range; the nearest is 1s", c.flags.timeout)
+		c.stop = usagef("", "%s is out of range; the nearest is 1s", c.flags.written("timeout", c.flags.timeout.String()))
 	case c.flags.labels != "":
-		c.labels, c.stop = c.in.labels(ctx, c.flags.labels)
+		c.labels, c.stop = c.in.labels(ctx, c.flags)
 	}
 }
 
@@ -191,15 +185,15 @@ func (c *classification) ask(ctx context.Context, name string, data []byte, reco
 		if errors.Is(err, triton.ErrInvalid) { // the server is well: it refuses the picture, or the model takes none
 			kind = pipeline.Usage
 		}
-		failed := &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", printable.Name(name), err), Hint: serverHint(err, f.url)}
+		failed := &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", shownName(name), err), Hint: serverHint(err, f.url)}
 		return c.app.withHealth(ctx, f.url, failed)
 	}
 	record.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
 	if slices.ContainsFunc(all, func(class triton.Class) bool { return math.IsNaN(float64(class.Value)) }) {
-		return pipeline.Faultf(pipeline.NotReady, "", "%s: %s answered with values that are no numbers (NaN)", printable.Name(name), f.model)
+		return pipeline.Faultf(pipeline.NotReady, "", "%s: %s answered with values that are no numbers (NaN)", shownName(name), f.model)
 	}
 	if c.labels != nil {
-		if c.stop = label(all, c.labels, f); c.stop != nil {
+		if c.stop = f.label(all, c.labels); c.stop != nil {
 			return c.stop
 		}
 	}
@@ -215,6 +209,8 @@ func serverHint(err error, url string) string {
 		return "is a server at " + url + "? `dalirun ps` lists those of dalirun"
 	case errors.Is(err, triton.ErrNotFound):
 		return "--model names a model that the server has loaded"
+	case errors.Is(err, triton.ErrInvalid): // the picture may be at fault, or the model
+		return "save the picture again as another kind, such as PNG, or name with --model a model that takes pictures"
 	default:
 		return ""
 	}
@@ -230,9 +226,12 @@ func (c *classification) connect(ctx context.Context) error {
 	c.source.Server = c.flags.url
 	client, err := triton.Dial(c.flags.url)
 	if err != nil {
-		return usagef("as in --url localhost:8001", "--url: %w", err)
+		return usagef("as in --url localhost:8001", "%s: %w", c.flags.origin("url"), err)
 	}
 	c.client = client
+	if c.stop = c.countLabels(ctx); c.stop != nil {
+		return c.stop
+	}
 	if c.flags.format.value == "text" {
 		c.source.write(c.app.Stderr)
 	}
@@ -258,6 +257,25 @@ func (c *classification) findServer(ctx context.Context) error {
 	c.flags.url = addr
 	c.source = sourceOf(c.flags.workspace, server.Labels[container.LabelRun])
 	return nil
+}
+
+// countLabels refuses the user's labels before a picture is sent, where the model says how many classes it has. What keeps it from saying that, a
+// picture meets too, and is told of it.
+func (c *classification) countLabels(ctx context.Context) error {
+	if c.labels == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.flags.timeout)
+	defer cancel()
+	model, err := c.client.ModelMetadata(ctx, c.flags.model)
+	if err != nil || len(model.Outputs) != 1 {
+		return nil
+	}
+	shape := model.Outputs[0].Shape
+	if len(shape) == 0 || shape[len(shape)-1] < 1 {
+		return nil
+	}
+	return c.flags.countLabels(c.labels, shape[len(shape)-1])
 }
 
 func describe(ctx context.Context, w io.Writer, client *triton.Client, f classifyFlags) error {

@@ -12,6 +12,7 @@ import (
 	"reflect"
 	"regexp"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"unicode"
@@ -183,5 +184,39 @@ func TestRecordOfFullDisk(t *testing.T) {
 	c.fail(err)
 	if c.ErrorClass != exitCode(onDisk(err)).class() || c.ErrorClass != "environment" || !strings.Contains(c.Hint, "the disk of /p/cat.jpg does not read") {
 		t.Errorf("%+v", c)
+	}
+}
+
+// Labels that are not as many as the classes are told of before a picture is sent: the model says how many it has.
+func TestClassifyCountsLabelsFirst(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	coffee, err := dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, few, enough := filepath.Join(dir, "good.jpg"), filepath.Join(dir, "few.txt"), filepath.Join(dir, "enough.txt")
+	for name, data := range map[string][]byte{good: coffee, few: []byte("one\ntwo\n"), enough: []byte(strings.Join(labels(), "\n"))} {
+		if err := os.WriteFile(name, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var sent atomic.Int32
+	server := tritontest.New(t, tritontest.Classifier(steps.EnsembleModel, labels(), func([]byte) ([]float32, error) {
+		sent.Add(1)
+		return logits(), nil
+	}))
+	server.MustLoad(steps.EnsembleModel)
+	for _, c := range []struct {
+		labels string
+		code   ExitCode
+		sent   int32
+	}{{few, ExitUsage, 0}, {enough, ExitOK, 1}} {
+		sent.Store(0)
+		var stderr bytes.Buffer
+		code := appIn(nil, io.Discard, &stderr).Run(t.Context(), []string{"classify", "--url", server.Addr(), "--labels", c.labels, good})
+		if code != c.code || sent.Load() != c.sent {
+			t.Errorf("%s: it ended with %d after %d pictures: %s", filepath.Base(c.labels), code, sent.Load(), &stderr)
+		}
 	}
 }

@@ -195,7 +195,7 @@ func TestFoldersOfOthers(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", "plan", "--weights", filepath.Join(locked, "my.pth"))
 	cmd.Args[0], cmd.Dir, cmd.Env = "dalirun", dir, []string{"HOME=" + dir, "GORACE=atexit_sleep_ms=0"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-	if out, err := cmd.CombinedOutput(); err == nil || !matches("--weights: stat .*: permission denied\n  hint: let yourself enter its folder", string(out)) {
+	if out, err := cmd.CombinedOutput(); err == nil || !matches("--weights .*/my.pth: permission denied\n  hint: let yourself read it", string(out)) {
 		t.Errorf("%v: %s", err, out)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "x")); !errors.Is(err, fs.ErrNotExist) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -54,9 +55,24 @@ func TestDocsOfExitCodes(t *testing.T) {
 	b.WriteString("# Exit codes\n\n<!-- Written by `go generate ./internal/cli` from internal/cli/exit.go. -->\n\n" +
 		"The numbers never change. An error is printed once, on stderr: what failed after how long, the last output, a hint,\n" +
 		"the path of the full log. Stdout has the result alone: a reader that goes away\n" +
-		"early, as `head` does, is no error; a full disk under it is 3, unless the work failed.\n\n| code | means | typically |\n|---:|---|---|\n")
+		"early, as `head` does, is no error; a full disk under it, or a stdout that is not open to be written to, is 3,\n" +
+		"unless the work failed. One that a shell closed (`>&-`) is as `>/dev/null`: Go opens that in its place.\n\n| code | means | typically |\n|---:|---|---|\n")
 	for _, c := range ExitCodes() {
 		fmt.Fprintf(&b, "| %d | %s | %s |\n", c.Code, c.Means, c.Typical)
+	}
+	readme, err := os.ReadFile(filepath.Join(docsDir, "..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range []string{ // what scripts show of named files and of stdout, which both pages say
+		"| 2 | .*a file that was named and is not there or is none.* |", "| 3 | .*a file that was named may not be read.*stdout cannot be written to |",
+	} {
+		pattern := regexp.MustCompile(`(?m)^` + strings.ReplaceAll(row, "|", `\|`) + `$`)
+		for page, text := range map[string]string{"README.md": string(readme), "docs/exit-codes.md": b.String()} {
+			if !pattern.MatchString(text) {
+				t.Errorf("%s has no row %s", page, row)
+			}
+		}
 	}
 	kept := filepath.Join(docsDir, "exit-codes.md")
 	if *update {

@@ -1,11 +1,16 @@
 package cli
 
 import (
+	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +21,7 @@ import (
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -30,21 +36,68 @@ func envName(flag string) string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// fillFlags gives each flag that the command line does not name the value of its environment variable, else of the file.
+// fillFlags gives each flag that the command line does not name the value of its environment variable, else of the file, and refuses values
+// that are empty, wherever they are from.
 func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file string) error {
-	config, err := readConfig(file, cmd.Root())
+	config, err := readConfig(cmd.Context(), file, cmd.Root())
 	if err != nil {
+		return err
+	}
+	if err := takeAliases(cmd.Flags()); err != nil {
 		return err
 	}
 	var errs []error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if f.Changed || f.Name == "help" {
+		if f.Changed || f.Name == "help" || f.Annotations[aliasOf] != nil {
 			return
 		}
 		if value, ok := lookup(envName(f.Name)); ok && value != "" { // CI systems export empty variables
 			errs = append(errs, set(cmd, f, value, envName(f.Name)))
 		} else if value, ok := config[f.Name]; ok {
 			errs = append(errs, set(cmd, f, value, file))
+		}
+	})
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if f.Annotations[aliasOf] == nil && f.Annotations[mayBeEmpty] == nil && isEmpty(f.Value) {
+			errs = append(errs, usagef("write a value, or leave it out; `"+cmd.CommandPath()+" --help` has the values", "%s: it has no value", originOf(f)))
+		}
+	})
+	return errors.Join(errs...)
+}
+
+// mayBeEmpty is the annotation of a flag for which an empty value means something.
+const mayBeEmpty = "may be empty"
+
+// isEmpty says whether a value, or one of several, is the empty text. What is a number or one of a few words refuses that itself.
+func isEmpty(value pflag.Value) bool {
+	if several, ok := value.(pflag.SliceValue); ok {
+		list := several.GetSlice()
+		return len(list) == 0 || slices.Contains(list, "")
+	}
+	return value.String() == ""
+}
+
+// aliasOf is the annotation of a flag that is another one by a name of somebody else's program.
+const aliasOf = "alias of"
+
+// addAlias adds a second name of a flag, which its help does not show.
+func addAlias(flags *pflag.FlagSet, alias, name string) {
+	second := *flags.Lookup(name)
+	second.Name, second.Shorthand, second.Hidden = alias, "", true
+	second.Annotations = map[string][]string{aliasOf: {name}}
+	flags.AddFlag(&second) // the value is one
+}
+
+// takeAliases makes flags that were named by an alias named ones, and refuses both names of one.
+func takeAliases(flags *pflag.FlagSet) error {
+	var errs []error
+	flags.Visit(func(f *pflag.Flag) {
+		for _, name := range f.Annotations[aliasOf] {
+			if flags.Lookup(name).Changed {
+				errs = append(errs, usagef("drop one of them", "--%s and --%s are two names of one flag", name, f.Name))
+				continue
+			}
+			errs = append(errs, flags.Set(name, f.Value.String()), flags.SetAnnotation(name, origin, []string{"--" + f.Name}))
 		}
 	})
 	return errors.Join(errs...)
@@ -92,11 +145,37 @@ func scriptVariables() []string {
 }
 
 func set(cmd *cobra.Command, f *pflag.Flag, value, from string) error {
-	if err := cmd.Flags().Set(f.Name, value); err != nil {
-		// pflag's own words name the flag; the user wrote it elsewhere.
-		return usagef("", "%s: %s: %w", from, f.Name, cause(err))
+	if err := cmd.Flags().SetAnnotation(f.Name, origin, []string{from}); err != nil {
+		return err
 	}
-	return cmd.Flags().SetAnnotation(f.Name, origin, []string{from})
+	if err := cmd.Flags().Set(f.Name, value); err != nil {
+		return invalid(f, value, err)
+	}
+	return nil
+}
+
+// invalid says where a value that a flag does not take was written, and what is allowed, which pflag's own types do not say.
+func invalid(f *pflag.Flag, value string, err error) error {
+	err = cause(err)
+	switch f.Value.Type() {
+	case "bool":
+		err = fmt.Errorf("%q is neither true nor false", value)
+	case "duration":
+		err = fmt.Errorf("%q is no duration, as in 90s or 5m", value)
+	}
+	return usagef("", "%s: %w", originOf(f), err)
+}
+
+// originOf names a flag by where its value was written.
+func originOf(f *pflag.Flag) string {
+	switch from := f.Annotations[origin]; {
+	case len(from) == 0:
+		return "--" + f.Name
+	case nearness(f) == onCommandLine:
+		return from[0]
+	default:
+		return from[0] + ": " + f.Name
+	}
 }
 
 func cause(err error) error {
@@ -110,7 +189,7 @@ func cause(err error) error {
 }
 
 // readConfig reads a flat file of flag names and values. A key that is no flag of any command is an error.
-func readConfig(file string, root *cobra.Command) (map[string]string, error) {
+func readConfig(ctx context.Context, file string, root *cobra.Command) (map[string]string, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
 		return nil, usagef("", "read the configuration: %w", err)
@@ -118,40 +197,104 @@ func readConfig(file string, root *cobra.Command) (map[string]string, error) {
 	if err := host.CheckOwn(path, writable); err != nil {
 		return nil, pipeline.Faultf(pipeline.Environment, "run dalirun in a folder of your own, or remove the file", "the configuration %s is not safe: %w", path, err)
 	}
-	data, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
+	data, err := (&input{}).read(ctx, file, maxConfig)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case errors.Is(err, errTooLong):
+		return nil, usagef(configForm, "%s is larger than %s, too large for a configuration", file, bytesize.Format(maxConfig))
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("read the configuration %s: %w", file, err)
+	case err != nil:
+		return nil, usagef(configForm, "read the configuration %s: %w", file, err)
 	}
-	if err != nil {
-		return nil, usagef("", "read the configuration: %w", err)
-	}
-	var doc yaml.Node
-	if err := yaml.Unmarshal(data, &doc); err != nil {
-		return nil, usagef("", "%s: %w", file, err)
-	}
-	if len(doc.Content) == 0 {
-		return nil, nil
-	}
-	top := doc.Content[0]
-	if top.Kind != yaml.MappingNode {
-		return nil, usagef("write one `key: value` a line", "%s:%d: not a list of keys and values", file, top.Line)
+	top, err := parseConfig(file, data)
+	if top == nil {
+		return nil, err
 	}
 	known := flagNames(root)
-	config := map[string]string{}
+	config, lines := map[string]string{}, map[string]int{}
 	for i := 0; i+1 < len(top.Content); i += 2 {
 		key, value := top.Content[i], top.Content[i+1]
 		if !slices.Contains(known, key.Value) {
-			return nil, usagef(nearest(key.Value, known), "%s:%d: unknown key %q", file, key.Line, key.Value)
+			return nil, usagef(cmp.Or(nearest(key.Value, known), "keys are the flags that `dalirun COMMAND --help` lists, without the dashes"),
+				"%s:%d: unknown key %q", file, key.Line, key.Value)
 		}
-		if _, twice := config[key.Value]; twice {
-			return nil, usagef("", "%s:%d: key %q stands twice", file, key.Line, key.Value)
+		if first, twice := lines[key.Value]; twice {
+			return nil, usagef("keep one of them", "%s:%d: key %q stands twice, first in line %d", file, key.Line, key.Value, first)
 		}
 		if value.Kind != yaml.ScalarNode {
-			return nil, usagef("", "%s:%d: %s takes one value", file, value.Line, key.Value)
+			return nil, usagef("write `"+key.Value+": VALUE`, and several values as in `force: weights,reference`", "%s:%d: %s takes one value", file, value.Line, key.Value)
 		}
-		config[key.Value] = value.Value
+		if value.Tag == "!!null" {
+			return nil, usagef("write `"+key.Value+": VALUE`, or remove the line for the default", "%s:%d: %s has no value", file, key.Line, key.Value)
+		}
+		config[key.Value], lines[key.Value] = value.Value, key.Line
 	}
 	return config, nil
+}
+
+const (
+	// maxConfig is the most bytes that a configuration has: there are some thirty keys.
+	maxConfig = 16 << 10
+	// configForm says what one is, as a hint.
+	configForm = "write one `key: value` a line"
+)
+
+// parseConfig returns the keys and values of a configuration; nil where it has none.
+func parseConfig(file string, data []byte) (*yaml.Node, error) {
+	var doc, second yaml.Node
+	documents := yaml.NewDecoder(bytes.NewReader(data))
+	err := documents.Decode(&doc)
+	if errors.Is(err, io.EOF) {
+		return nil, nil
+	}
+	if err == nil {
+		switch err = documents.Decode(&second); {
+		case errors.Is(err, io.EOF):
+			err = nil
+		case err == nil:
+			return nil, usagef("remove that line, `---`", "%s:%d: a second document begins, and one is read", file, second.Line)
+		}
+	}
+	if err != nil {
+		return nil, usagef(configForm+"; a value with a character that means something in YAML stands in quotes, and no line begins with a tab",
+			"%s:%d: it is no YAML: %s", file, faultyLine(data), yamlReason(err))
+	}
+	top := doc.Content[0]
+	if top.Kind == yaml.ScalarNode && top.Tag == "!!null" {
+		return nil, nil
+	}
+	if top.Kind != yaml.MappingNode {
+		return nil, usagef(configForm, "%s:%d: not a list of keys and values", file, top.Line)
+	}
+	return top, nil
+}
+
+// faultyLine is the line of a text from which on it is no YAML. The parser names the line at which it gave up, often the last one, and not always that.
+func faultyLine(data []byte) int {
+	lines := bytes.SplitAfter(data, []byte("\n"))
+	for n := len(lines) - 1; n > 0; n-- {
+		if parses(bytes.Join(lines[:n], nil)) {
+			return n + 1
+		}
+	}
+	return 1
+}
+
+func parses(text []byte) bool {
+	for documents := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		if err := documents.Decode(new(yaml.Node)); err != nil {
+			return errors.Is(err, io.EOF)
+		}
+	}
+}
+
+// yamlReason is what the parser says, without the line that it names.
+func yamlReason(err error) string {
+	return regexp.MustCompile(`^yaml: (line \d+: )?`).ReplaceAllString(err.Error(), "")
 }
 
 func flagNames(root *cobra.Command) []string {
@@ -245,7 +388,7 @@ func (m *memorySize) Type() string { return writtenBytes(m.low) + ".." + written
 func (m *memorySize) Set(s string) error {
 	v, err := units.RAMInBytes(s)
 	if err != nil {
-		return fmt.Errorf("%q is no size, as in 8g", s)
+		return fmt.Errorf("%q is no size, as in 8g (%s to %s)", s, writtenBytes(m.low), writtenBytes(m.high))
 	}
 	if v < m.low || v > m.high {
 		return fmt.Errorf("%s is out of range; the nearest is %s (%s to %s)", s, writtenBytes(min(max(v, m.low), m.high)), writtenBytes(m.low), writtenBytes(m.high))

@@ -80,7 +80,7 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 	got := collected{Containers: []swept{}, Entries: []store.Evicted{}, DryRun: f.dryRun}
 	size, err := units.RAMInBytes(f.size)
 	if err != nil {
-		return got, usagef("as in 20GiB", "--cache-size: %q is no size", f.size)
+		return got, usagef("as in 20GiB", "%s: %q is no size", f.origin("cache-size"), f.size)
 	}
 	if err := f.resolve(); err != nil {
 		return got, err

@@ -97,6 +97,7 @@ func TestStartAgain(t *testing.T) {
 				w.flags(a, cmd)
 				s.flags(cmd)
 				cmd.Flags().BoolP("detach", "d", false, "")
+				cmd.SetContext(t.Context())
 				if err := cmd.ParseFlags(args); err != nil {
 					t.Fatal(err)
 				}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/term"
@@ -15,12 +16,16 @@ import (
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/shell"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
 const (
-	// stdinName names stdin where a file is asked for.
+	// stdinName names stdin where a file is asked for, and is what programs read of it.
 	stdinName = "-"
+	// stdinShown is what people read of it.
+	stdinShown = "- (standard input)"
 	// inputWithin is how long a pipe may take to bring its file: what fills it may be a download.
 	inputWithin = 5 * time.Minute
 )
@@ -40,7 +45,7 @@ func (in *input) read(ctx context.Context, name string, limit int64) ([]byte, er
 	open := func() (io.ReadCloser, error) { return openFile(name) }
 	if name == stdinName {
 		if in.taken {
-			return nil, errors.New("stdin can be read once")
+			return nil, usagef("name - once; a second file comes by its name or through <(...)", "it was read already, and can be read once")
 		}
 		in.taken = true
 		open = in.openStdin
@@ -73,28 +78,53 @@ func until[T any](ctx context.Context, do func() (T, error)) (T, error) {
 
 func (in *input) openStdin() (io.ReadCloser, error) {
 	if f, ok := in.stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return nil, errors.New("stdin is a terminal: send the bytes through a pipe")
+		return nil, usagef("send the bytes through a pipe, or as in `dalirun classify - < cat.jpg`", "it is a terminal")
 	}
 	return io.NopCloser(in.stdin), nil
 }
 
 // openFile opens what has bytes to give. A device may have no end, and to open it may do something.
 func openFile(name string) (io.ReadCloser, error) {
+	const readable = "name a file, or a pipe as in <(...); - is standard input"
 	about, err := os.Stat(name)
 	if err != nil {
-		return nil, bare(err)
+		return nil, fileFault(err, missingHint(name))
 	}
 	switch mode := about.Mode(); {
 	case mode.IsDir():
-		return nil, errors.New("it is a directory")
+		return nil, usagef("name a file in it, or all of them as in "+shell.Quote(filepath.Clean(name))+"/*", "it is a directory")
 	case mode.IsRegular(), mode&fs.ModeNamedPipe != 0:
 		f, err := os.Open(name)
-		return f, bare(err)
+		if err != nil {
+			return nil, fileFault(err, missingHint(name))
+		}
+		return f, nil
 	case mode&fs.ModeSocket != 0:
-		return nil, errors.New("it is a socket")
+		return nil, usagef(readable, "it is a socket")
 	default:
-		return nil, errors.New("it is a device")
+		return nil, usagef(readable, "it is a device")
 	}
+}
+
+// missingHint says where a file that is not there was looked for.
+func missingHint(name string) string {
+	if filepath.IsAbs(name) {
+		return "check the name"
+	}
+	here, err := os.Getwd()
+	if err != nil {
+		return "check the name, and the folder that dalirun is run in"
+	}
+	return "check the name; it was looked for from " + printable.Name(here) + " on"
+}
+
+// fileFault is why a file that a user named cannot be used. What is not there, or is no file, is named wrongly; one that is there and that the
+// user may not have is the machine's.
+func fileFault(err error, hint string) error {
+	if errors.Is(err, fs.ErrPermission) {
+		return pipeline.Faultf(pipeline.Environment, "let yourself read it: `ls -ld` of it and of its folders shows whose they are", "%w", bare(err))
+	}
+	return usagef(hint, "%w", bare(err))
 }
 
 func readAll(open func() (io.ReadCloser, error), limit int64) ([]byte, error) {
@@ -122,14 +152,27 @@ func bare(err error) error {
 	return err
 }
 
+// shownName is the name of a file for people.
+func shownName(name string) string {
+	if name == stdinName {
+		return stdinShown
+	}
+	return printable.Name(name)
+}
+
+// asUsage makes an error without a kind the user's: what a file that was named gives.
+func asUsage(err error) error {
+	if _, ok := errors.AsType[*pipeline.Fault](err); ok {
+		return err
+	}
+	return usagef("", "%w", err)
+}
+
 // picture reads an encoded picture and refuses what a server should not get to decode.
 func (in *input) picture(ctx context.Context, name string) (steps.Picture, picture.Info, error) {
 	limits := picture.DefaultLimits()
 	data, err := in.read(ctx, name, limits.MaxBytes)
-	shown := printable.Name(name)
-	if name == stdinName {
-		shown = "stdin"
-	}
+	shown := shownName(name)
 	var info picture.Info
 	switch {
 	case ctx.Err() != nil:
@@ -137,7 +180,7 @@ func (in *input) picture(ctx context.Context, name string) (steps.Picture, pictu
 	case errors.Is(err, errTooLong):
 		err = &picture.Error{Reason: picture.TooLarge, Detail: "more than " + bytesize.Format(limits.MaxBytes) + ", which is the limit"}
 	case err != nil:
-		return steps.Picture{}, info, usagef("", "read the picture: %s: %w", shown, err)
+		return steps.Picture{}, info, fmt.Errorf("read the picture: %s: %w", shown, asUsage(err))
 	default:
 		info, err = until(ctx, func() (picture.Info, error) { return picture.Check(data, limits) }) // it may take half a minute
 	}
@@ -145,7 +188,11 @@ func (in *input) picture(ctx context.Context, name string) (steps.Picture, pictu
 		return steps.Picture{}, info, err
 	}
 	if err != nil {
-		return steps.Picture{}, info, usagef("", "%s: %w", shown, err)
+		hint := ""
+		if refused, ok := errors.AsType[*picture.Error](err); ok {
+			hint = refused.Hint()
+		}
+		return steps.Picture{}, info, usagef(hint, "%s: %w", shown, err)
 	}
 	return steps.Picture{Name: shown, Data: data}, info, nil
 }

@@ -83,7 +83,7 @@ func TestInputLimit(t *testing.T) {
 	}
 	in = &input{stdin: &counting{}}
 	_, _, err := in.picture(t.Context(), stdinName)
-	if err == nil || !strings.Contains(err.Error(), "stdin: picture is too large: more than 64 MiB, which is the limit") {
+	if err == nil || !strings.Contains(err.Error(), "- (standard input): picture is too large: more than 64 MiB, which is the limit") {
 		t.Errorf("a picture without an end: %v", err)
 	}
 }

@@ -113,7 +113,7 @@ func (l *laned) take(ctx context.Context, w *wishes, info container.Info, on thi
 	l.chosen, err = gpus.Select(w.gpus)
 	if err != nil {
 		return &pipeline.Fault{
-			Kind: pipeline.Environment, Err: fmt.Errorf("--gpus %s: %w", w.gpus, err), Hint: "`nvidia-smi -L` lists what is there; name one, as in --gpus device=0",
+			Kind: pipeline.Environment, Err: fmt.Errorf("%s: %w", w.written("gpus", w.gpus), err), Hint: "`nvidia-smi -L` lists what is there; name one, as in --gpus device=0",
 		}
 	}
 	l.Lane, l.LaneReason = steps.GPU, nameGPUs(gpus, l.chosen)
@@ -129,7 +129,7 @@ func (l *laned) take(ctx context.Context, w *wishes, info container.Info, on thi
 // checkSource refuses images that the lane does not have, and flags that must not be dropped with them.
 func (l *laned) checkSource(w *wishes) error {
 	if l.Images == steps.Local && l.Lane == steps.GPU {
-		return usagef("use --images ngc, or --accel cpu", "--images local is not offered on the gpu lane, which this host has")
+		return usagef("use --images ngc, or --accel cpu", "%s is not offered on the gpu lane, which this host has", w.written("images", w.images.value))
 	}
 	_, err := w.situation(l.Lane, l.Images).unused()
 	return err

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -40,10 +42,36 @@ func (o *output) Write(text []byte) (int, error) {
 	case errors.Is(err, syscall.EPIPE):
 		o.gone = true
 	case err != nil:
-		o.err = pipeline.Faultf(pipeline.Environment, "", "write the result to stdout: %w", cause(err))
+		o.err = o.fault(cause(err))
 		return 0, o.err
 	}
 	return len(text), nil
+}
+
+// fault is why a result was lost. It holds no error of a disk: what is full may be a device, and no flag names it.
+func (o *output) fault(err error) error {
+	to := redirectedTo(o.to)
+	hint := "redirect the output to where it can be written"
+	switch {
+	case errors.Is(err, syscall.EBADF):
+		hint = "stdout is not open to be written to: redirect it to a file, or to /dev/null if nobody wants the result"
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		hint = "free space where it is redirected to, or redirect it to another place"
+	}
+	return pipeline.Faultf(pipeline.Environment, hint, "write the result to stdout%s: %v", to, err)
+}
+
+// redirectedTo names the file that a redirected stdout leads to, where the system says it.
+func redirectedTo(stdout io.Writer) string {
+	f, ok := stdout.(*os.File)
+	if !ok {
+		return ""
+	}
+	path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+	if err != nil || !strings.HasPrefix(path, "/") { // a pipe, or no /proc
+		return ""
+	}
+	return ", which is redirected to " + printable.Name(path)
 }
 
 // failure is the first error of writing, if there was one.

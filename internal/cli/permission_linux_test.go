@@ -143,3 +143,41 @@ func TestStopOfAnotherUser(t *testing.T) {
 		})
 	}
 }
+
+// A file that is there and may not be read is the machine's, whatever it is for; one that is not there is named wrongly, as scripts show.
+func TestFilesThatMayNotBeRead(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can start a process that may read less")
+	}
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	locked, closed := filepath.Join(dir, "locked"), filepath.Join(dir, "closed.jpg")
+	if err := errors.Join(os.Mkdir(locked, 0o700), os.WriteFile(closed, []byte("a picture"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	inside := filepath.Join(locked, "file")
+	const nobody = 65534
+	for _, args := range [][]string{
+		{"classify", closed},
+		{"classify", inside},
+		{"classify", "--labels", closed, "cat.jpg"},
+		{"plan", "--image", closed},
+		{"plan", "--weights", inside},
+		{"e2e", "--html", filepath.Join(dir, "report.html"), "--accel", "cpu", "--weights", "random:0"},
+	} {
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
+		cmd.Args[0], cmd.Dir = "dalirun", dir
+		cmd.Env = []string{"DOCKER_HOST=unix://" + filepath.Join(dir, "no.sock"), "HOME=" + dir, "GORACE=atexit_sleep_ms=0"}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+		out, err := cmd.CombinedOutput()
+		if exit, ok := errors.AsType[*exec.ExitError](err); !ok || ExitCode(exit.ExitCode()) != ExitEnvironment ||
+			!matches(`permission denied\n  hint: (let yourself read it: .ls -ld. of it and of its folders shows whose they are|name a file that you may write)`, string(out)) {
+			t.Errorf("%q: %v: %s", args, err, out)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/pipeline"
@@ -24,30 +25,33 @@ func (w *wishes) check() error {
 		return err
 	}
 	if w.optBatch.value > w.maxBatch.value {
-		return usagef(fmt.Sprintf("use --opt-batch %d", w.maxBatch.value), "--opt-batch %d is larger than --max-batch %d", w.optBatch.value, w.maxBatch.value)
+		return usagef(fmt.Sprintf("use --opt-batch %d", w.maxBatch.value), "%s is larger than %s",
+			w.written("opt-batch", w.optBatch.String()), w.written("max-batch", w.maxBatch.String()))
 	}
 	if w.requireGPU && w.accel.value == string(steps.CPU) {
-		return usagef("drop one of them", "--require-gpu and --accel cpu exclude each other")
+		return usagef("drop one of them", "%s and %s exclude each other", w.written("require-gpu", "true"), w.written("accel", w.accel.value))
 	}
 	if w.accel.value == string(steps.GPU) && w.images.value == string(steps.Local) {
-		return usagef("use --images ngc, or --accel cpu", "--images local is not offered on the gpu lane: PyPI has no TensorRT backend for tritonserver")
+		return usagef("use --images ngc, or --accel cpu", "%s is not offered on the gpu lane: PyPI has no TensorRT backend for tritonserver",
+			w.written("images", w.images.value))
 	}
 	if err := w.checkUnused(); err != nil {
 		return err
 	}
 	if w.readyTimeout <= 0 {
-		return usagef("", "--ready-timeout %s is out of range; the nearest is 1s", w.readyTimeout)
+		return usagef("", "%s is out of range; the nearest is 1s", w.written("ready-timeout", w.readyTimeout.String()))
 	}
 	if w.release != "" {
 		if _, err := release.Find(w.release); err != nil {
-			return usagef("", "--release: %w", err)
+			known := release.All()
+			return usagef("the known ones are from "+known[0].Tag+" to "+known[len(known)-1].Tag, "%s: %w", w.origin("release"), err)
 		}
 	}
 	if err := w.checkReferences(); err != nil {
 		return err
 	}
 	if _, _, err := host.ParseGPUs(w.gpus); err != nil {
-		return usagef("as in docker run --gpus", "--gpus: %w", err)
+		return usagef("as in docker run --gpus", "%s: %w", w.origin("gpus"), err)
 	}
 	if err := w.distinctPorts(); err != nil {
 		return err
@@ -58,7 +62,7 @@ func (w *wishes) check() error {
 	known := stepIDs()
 	for _, id := range w.force {
 		if id != "all" && !slices.Contains(known, id) {
-			return usagef(nearest(id, known), "--force: there is no step %q", id)
+			return usagef(strings.TrimPrefix(nearest(id, known)+"; ", "; ")+"the steps are "+strings.Join(known, ", ")+", and all", "%s: there is no step %q", w.origin("force"), id)
 		}
 	}
 	return nil
@@ -86,9 +90,9 @@ func (w *wishes) distinctPorts() error {
 	for _, p := range []struct {
 		flag string
 		port *number
-	}{{"--http-port", w.http}, {"--grpc-port", w.grpc}, {"--metrics-port", w.metrics}} {
+	}{{"http-port", w.http}, {"grpc-port", w.grpc}, {"metrics-port", w.metrics}} {
 		if other, twice := flags[p.port.value]; twice && p.port.value != 0 {
-			return usagef("name another port, or none", "%s and %s are both %d", other, p.flag, p.port.value)
+			return usagef("name another port, or none", "%s and %s are both %d", w.origin(other), w.origin(p.flag), p.port.value)
 		}
 		flags[p.port.value] = p.flag
 	}
@@ -127,27 +131,25 @@ func (w *wishes) weightsSource() (source steps.WeightsSource, auto bool, err err
 	case kind == "random" && seeded:
 		n, err := strconv.ParseUint(seed, 10, 32) // what NumPy's and PyTorch's generators take
 		if err != nil {
-			return source, false, usagef("as in random:0", "--weights: %q is not a seed, a whole number from 0 to 4294967295", seed)
+			return source, false, usagef("as in random:0", "%s: %q is not a seed, a whole number from 0 to 4294967295", w.origin("weights"), seed)
 		}
 		return steps.WeightsSource{Kind: steps.Random, Seed: int64(n)}, false, nil
 	}
 	path, err := filepath.Abs(w.weights)
 	if err != nil {
-		return source, false, usagef("", "--weights: %w", err)
+		return source, false, usagef("", "%s: %w", w.origin("weights"), err)
 	}
 	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a file", w.weights)
+		err = errors.New("it is not a file")
 	}
 	if errors.Is(err, os.ErrNotExist) && !strings.ContainsAny(w.weights, "./") {
 		return source, false, usagef(nearest(w.weights, []string{"pretrained", "auto", "random:0"}),
-			"--weights: %q is none of pretrained, auto, random:SEED or a file", w.weights)
-	}
-	if errors.Is(err, os.ErrPermission) {
-		return source, false, pipeline.Faultf(pipeline.Environment, "let yourself enter its folder: `ls -ld` shows whose it is", "--weights: %w", err)
+			"%s: %q is none of pretrained, auto, random:SEED or a file", w.origin("weights"), w.weights)
 	}
 	if err != nil {
-		return source, false, pipeline.Faultf(pipeline.Environment, "name a PyTorch state dict of ResNet50, or use --weights pretrained", "--weights: %w", err)
+		const name = "name a PyTorch state dict of ResNet50, or use --weights pretrained"
+		return source, false, fmt.Errorf("%s: %w", w.written("weights", printable.Name(w.weights)), fileFault(err, name))
 	}
 	return steps.WeightsSource{Kind: steps.File, Path: path}, false, nil
 }

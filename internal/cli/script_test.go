@@ -408,9 +408,9 @@ func inTerminal(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// stdoutTo runs a command whose stdout is on a full disk, or a pipe that nobody reads.
+// stdoutTo runs a command whose stdout is on a full disk, a pipe that nobody reads, not open to be written to, or closed by a shell.
 func stdoutTo(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "stdoutto full|nobody N command [args...]"
+	const usage = "stdoutto full|nobody|unwritable|closed N command [args...]"
 	arguments(ts, neg, args, 3, anyNumber, usage)
 	want, err := strconv.Atoi(args[1])
 	ts.Check(err)
@@ -421,6 +421,13 @@ func stdoutTo(ts *testscript.TestScript, neg bool, args []string) {
 	switch args[0] {
 	case "full":
 		to, err = os.OpenFile("/dev/full", os.O_WRONLY, 0)
+		ts.Check(err)
+	case "unwritable": // not open, as far as writing goes
+		to, err = os.Open(os.DevNull)
+		ts.Check(err)
+	case "closed":
+		cmd.Path, cmd.Args = "/bin/sh", append([]string{"sh", "-c", `exec "$@" >&-`, "sh", cmd.Path}, cmd.Args[1:]...)
+		to, err = os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 		ts.Check(err)
 	case "nobody":
 		var from *os.File
@@ -550,7 +557,8 @@ func changeServerFile(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(owner.ServerPath(workspace), changed, 0o600))
 }
 
-// makeLabels makes files of labels: one for each class, one that a person edited, and one with a label too many.
+// makeLabels makes files of labels: one for each class, one that a person edited, one with a label too many, and two whose labels
+// are as many as the classes but for empty lines at their ends.
 func makeLabels(dir string) error {
 	var whole, edited strings.Builder
 	for i := range classes {
@@ -563,7 +571,9 @@ func makeLabels(dir string) error {
 	}
 	return errors.Join(
 		os.WriteFile(filepath.Join(dir, "thousand.txt"), []byte(whole.String()), 0o600),
-		os.WriteFile(filepath.Join(dir, "edited.txt"), []byte("\ufeff"+edited.String()+"\r\n\r\n"), 0o600),
+		os.WriteFile(filepath.Join(dir, "edited.txt"), []byte("\ufeff"+edited.String()), 0o600),
+		os.WriteFile(filepath.Join(dir, "trailing.txt"), []byte(whole.String()+"\n"), 0o600),
+		os.WriteFile(filepath.Join(dir, "unended.txt"), []byte(strings.TrimSuffix(whole.String(), "\n")), 0o600),
 		os.WriteFile(filepath.Join(dir, "long.txt"), []byte(whole.String()+"one more\n"), 0o600),
 	)
 }

@@ -18,28 +18,28 @@ import (
 // checkReferences refuses names that no registry could have.
 func (w *wishes) checkReferences() error {
 	if _, err := reference.ParseNormalizedNamed(w.registry + "/nvidia/tritonserver:25.03-py3"); err != nil || w.registry == "" {
-		return usagef("as in --registry nvcr.io or --registry registry.example:5000/mirror", "--registry: %q is not of the form HOST or HOST/PREFIX", w.registry)
+		return usagef("as in --registry nvcr.io or --registry registry.example:5000/mirror", "%s: %q is not of the form HOST or HOST/PREFIX", w.origin("registry"), w.registry)
 	}
 	// Without a dot, a port or localhost it would be a name on Docker Hub.
 	if host, _, _ := strings.Cut(w.registry, "/"); host != "localhost" && !strings.ContainsAny(host, ".:") {
-		return usagef("as in --registry registry.example/mirror", "--registry: %q begins with no host", w.registry)
+		return usagef("as in --registry registry.example/mirror", "%s: %q begins with no host", w.origin("registry"), w.registry)
 	}
 	for _, r := range []struct{ flag, ref string }{
-		{"--exporter-image", w.exporterImage}, {"--server-image", w.serverImage}, {"--base-image", w.baseImage},
+		{"exporter-image", w.exporterImage}, {"server-image", w.serverImage}, {"base-image", w.baseImage},
 	} {
 		if r.ref == "" {
 			continue
 		}
 		if _, err := reference.ParseAnyReference(r.ref); err != nil {
-			return usagef("as in registry.example/team/image:tag", "%s: %q is no image reference: %w", r.flag, r.ref, err)
+			return usagef("as in registry.example/team/image:tag", "%s: %q is no image reference: %w", w.origin(r.flag), r.ref, err)
 		}
 	}
-	for _, r := range []struct{ flag, ref string }{{"--exporter-image", w.exporterImage}, {"--server-image", w.serverImage}} {
+	for _, r := range []struct{ flag, ref string }{{"exporter-image", w.exporterImage}, {"server-image", w.serverImage}} {
 		if r.ref == "" {
 			continue
 		}
 		if err := registry.CheckReference(r.ref); err != nil {
-			return usagef("as in registry.example/team/image:tag", "%s: %q is no image of a registry: %w", r.flag, r.ref, err)
+			return usagef("as in registry.example/team/image:tag", "%s: %q is no image of a registry: %w", w.origin(r.flag), r.ref, err)
 		}
 	}
 	return nil
@@ -100,11 +100,11 @@ func lookNGC(
 	if w.release != "" {
 		asked, err := release.Find(w.release)
 		if err != nil {
-			return looked{}, usagef("", "--release: %w", err)
+			return looked{}, usagef("", "%s: %w", w.origin("release"), err)
 		}
 		r.Release = asked
 		l := look(ctx, runtime, memo, lookup, r.Options, arch)
-		return l, l.contradicts(asked)
+		return l, l.contradicts(asked, w.written("release", asked.Tag))
 	}
 	if r.ExporterRef != "" {
 		l := look(ctx, runtime, memo, lookup, r.Options, arch)
@@ -121,18 +121,18 @@ func lookNGC(
 	}
 	r.Release = release.FromEnv(l.server.image.Env)
 	if r.Release.Tag == "" {
-		return l, usagef(say, "--server-image: %s does not say of which release it is (NVIDIA_TRITON_SERVER_VERSION)", r.ServerRef)
+		return l, usagef(say, "%s: %s does not say of which release it is (NVIDIA_TRITON_SERVER_VERSION)", w.origin("server-image"), r.ServerRef)
 	}
 	l.exporter = see(ctx, runtime, memo, lookup, r.ExporterImage(), arch).as("")
 	return l, nil
 }
 
 // contradicts refuses a release that is not the one that the server image says: its figures would be another image's.
-func (l looked) contradicts(asked release.Release) error {
+func (l looked) contradicts(asked release.Release, written string) error {
 	said := release.FromEnv(l.server.image.Env).Tag
 	if said == "" || said == asked.Tag {
 		return nil
 	}
 	return usagef("drop --release, or name an image of release "+asked.Tag,
-		"--release %s: the server image %s says that it is of release %s (NVIDIA_TRITON_SERVER_VERSION)", asked.Tag, l.server.ref, said)
+		"%s: the server image %s says that it is of release %s (NVIDIA_TRITON_SERVER_VERSION)", written, l.server.ref, said)
 }

@@ -191,12 +191,12 @@ const (
 	onCommandLine
 )
 
-// origin is the annotation of a flag whose value is not from the command line: the variable or the file that it is from.
+// origin is the annotation of a flag whose value was not written as the flag itself: the variable, the file or the alias that it is from.
 const origin = "origin"
 
 func nearness(f *pflag.Flag) int {
 	switch from := f.Annotations[origin]; {
-	case len(from) == 0:
+	case len(from) == 0, strings.HasPrefix(from[0], "--"):
 		return onCommandLine
 	case strings.HasPrefix(from[0], envPrefix):
 		return inEnvironment
@@ -214,9 +214,9 @@ func named(f *pflag.Flag, value string) string {
 		return fmt.Sprintf("%s: %s in %s", f.Name, value, f.Annotations[origin][0])
 	default:
 		if f.NoOptDefVal == value { // a switch
-			return "--" + f.Name
+			return originOf(f)
 		}
-		return "--" + f.Name + " " + value
+		return originOf(f) + " " + value
 	}
 }
 

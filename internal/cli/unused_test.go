@@ -22,6 +22,7 @@ func asked(t *testing.T, command string, line []string, environment map[string]s
 	root := app.Command()
 	i := slices.IndexFunc(root.Commands(), func(c *cobra.Command) bool { return c.Name() == command })
 	cmd := root.Commands()[i]
+	cmd.SetContext(t.Context())
 	if err := cmd.ParseFlags(line); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +77,7 @@ func TestUnusedFlags(t *testing.T) {
 			} {
 				for _, on := range []string{cpuLocal, cpuNGC, gpuNGC} {
 					lane, source, _ := strings.Cut(on, "/")
-					w := wishes{command: command, set: flags}
+					w := wishesOf(command, flags)
 					ids := w.stepsOf(steps.Options{Lane: steps.Lane(lane)})
 					told, err := w.situation(steps.Lane(lane), steps.Source(source)).of(ids).unused()
 					if err != nil {
@@ -151,7 +152,7 @@ func TestUnusedIsAnError(t *testing.T) {
 		if c.source == "" {
 			c.source = steps.Local
 		}
-		w := wishes{command: command, set: asked(t, command, c.line, c.environment, c.file)}
+		w := wishesOf(command, asked(t, command, c.line, c.environment, c.file))
 		warnings, err := w.situation(steps.CPU, c.source).of(w.stepsOf(steps.Options{Lane: steps.CPU})).unused()
 		told := strings.Join(warnings, "\n")
 		if (told == "") != (c.warning == "") || !strings.HasPrefix(told, c.warning) {
@@ -166,8 +167,15 @@ func TestUnusedIsAnError(t *testing.T) {
 // A forced step that the run has is no surprise on the gpu lane.
 func TestUnusedForceOnGPU(t *testing.T) {
 	t.Parallel()
-	w := wishes{command: "e2e", set: asked(t, "e2e", []string{"--force=build-engine,reference"}, nil, "")}
+	w := wishesOf("e2e", asked(t, "e2e", []string{"--force=build-engine,reference"}, nil, ""))
 	if warnings, err := w.situation(steps.GPU, steps.NGC).of([]pipeline.ID{steps.IDBuildEngine, steps.IDReference}).unused(); err != nil || len(warnings) > 0 {
 		t.Errorf("%q, %v", warnings, err)
 	}
+}
+
+// wishesOf are wishes of which the flags alone are known.
+func wishesOf(command string, set *pflag.FlagSet) *wishes {
+	w := wishes{command: command}
+	w.set = set
+	return &w
 }

@@ -30,9 +30,36 @@ const (
 )
 
 // workspaceFolder says which workspace a command is about.
-type workspaceFolder struct{ workspace string }
+type workspaceFolder struct {
+	workspace string
+	set       *pflag.FlagSet // all flags of the command
+}
+
+// origin names a flag by where its value was written: the command line, a variable or the configuration.
+func (f *workspaceFolder) origin(flag string) string {
+	if known := f.lookup(flag); known != nil {
+		return originOf(known)
+	}
+	return "--" + flag
+}
+
+// written returns a flag and its value as they were written.
+func (f *workspaceFolder) written(flag, value string) string {
+	if known := f.lookup(flag); known != nil {
+		return named(known, value)
+	}
+	return "--" + flag + " " + value
+}
+
+func (f *workspaceFolder) lookup(flag string) *pflag.Flag {
+	if f.set == nil { // of a test
+		return nil
+	}
+	return f.set.Lookup(flag)
+}
 
 func (f *workspaceFolder) flags(cmd *cobra.Command) {
+	f.set = cmd.Flags()
 	cmd.Flags().StringVar(&f.workspace, "workspace", owner.DefaultWorkspace, "folder of this project's runs, logs and server")
 }
 
@@ -46,11 +73,15 @@ func (f *workspaceFolder) resolve() error {
 	if err := f.checkWorkspace(); err != nil {
 		return err
 	}
-	return refuseFolder("--workspace", f.workspace, owner.DefaultWorkspace, owner.CheckWorkspace(f.workspace))
+	return f.refuseFolder("workspace", f.workspace, owner.DefaultWorkspace, owner.CheckWorkspace(f.workspace))
 }
 
 func (f *workspaceFolder) checkWorkspace() error {
-	if err := host.CheckOwn(f.workspace, writable); err != nil {
+	err := host.CheckOwn(f.workspace, writable)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return f.refuseFolder("workspace", f.workspace, owner.DefaultWorkspace, err)
+	}
+	if err != nil {
 		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --workspace", "the workspace %s is not safe: %w", f.workspace, err)
 	}
 	return nil
@@ -87,21 +118,21 @@ func (p *place) resolve() error {
 	}
 	p.cache = abs
 	if p.workspace == p.cache {
-		return usagef("name two folders", "--workspace and --cache-dir are both %s", p.cache)
+		return usagef("name two folders", "%s and %s are both %s", p.origin("workspace"), p.origin("cache-dir"), p.cache)
 	}
 	if err := p.settleCache(); err != nil {
 		return err
 	}
-	return refuseFolder("--cache-dir", p.cache, "dalirun", store.CheckFolder(p.cache))
+	return p.refuseFolder("cache-dir", p.cache, "dalirun", store.CheckFolder(p.cache))
 }
 
 // refuseFolder is err where the flag named the wrong thing. What the machine has against the folder is found out where it is used.
-func refuseFolder(flag, dir, own string, err error) error {
+func (f *workspaceFolder) refuseFolder(flag, dir, own string, err error) error {
 	switch {
 	case errors.Is(err, owner.ErrNotWorkspace), errors.Is(err, store.ErrNotCache):
-		return usagef("name a folder of its own, as in "+flag+" "+filepath.Join(dir, own), "%s: %w", flag, err)
+		return usagef("name a folder of its own, as in --"+flag+" "+filepath.Join(dir, own), "%s: %w", f.origin(flag), err)
 	case errors.Is(err, syscall.ENOTDIR):
-		return usagef("name a folder", "%s: %s is no folder", flag, dir)
+		return usagef("name a folder, or one that can be made", "%s: %s is no folder", f.origin(flag), dir)
 	default:
 		return nil
 	}
@@ -124,8 +155,7 @@ type wishes struct {
 	force                    []string
 	verify                   steps.Picture // what --image names, once it is read
 	command                  string        // that these are wishes of
-	set                      *pflag.FlagSet
-	serves                   bool // the run starts a server, which one on another host cannot: what the command is, not a flag
+	serves                   bool          // the run starts a server, which one on another host cannot: what the command is, not a flag
 }
 
 func (w *wishes) flags(a *App, cmd *cobra.Command) {
@@ -137,7 +167,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	w.memory = &memorySize{steps.DefaultMemory, leastMemory, mostMemory}
 	w.http, w.grpc, w.metrics = &number{0, 0, 65535}, &number{0, 0, 65535}, &number{0, 0, 65535}
 	f := cmd.Flags()
-	w.command, w.set = cmd.Name(), f
+	w.command = cmd.Name()
 	f.Var(w.accel, "accel", "hardware of the whole run; auto is the GPU if there is one")
 	f.BoolVar(&w.requireGPU, "require-gpu", false, "fail rather than run without a GPU")
 	f.Var(w.images, "images", "NVIDIA's images, or small ones built here; auto is ngc on the gpu lane, local on the cpu lane")
@@ -149,6 +179,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringVar(&w.buildNetwork, "build-network", "host", "network of local image builds; empty is the container engine's default")
 	f.StringVar(&w.weights, "weights", "pretrained", "pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
 	f.StringVar(&w.image, "image", "", "picture to verify with, no orientation applied (default a cup of coffee that dalirun carries)")
+	f.Lookup("build-network").Annotations = map[string][]string{mayBeEmpty: {"true"}}
 	f.Var(w.precision, "precision", "arithmetic of the engine (gpu lane)")
 	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for; 0 is 64 or the largest, and 1 with release 21.07, as in the tutorial")
 	f.Var(w.maxBatch, "max-batch", "largest batch size")

@@ -139,14 +139,64 @@ func undecoded(data []byte) string {
 	return ""
 }
 
-// guess names what bytes in no known format are, for an error.
+// guess says in words what bytes in no known format are, for an error.
 func guess(data []byte) string {
-	switch guessed := http.DetectContentType(data); guessed {
+	for _, known := range []struct{ magic, words string }{
+		{"\x00\x00\x01\x00", "an icon"},
+		{"8BPS", "a Photoshop document"},
+		{"7z\xbc\xaf\x27\x1c", "a 7z archive"},
+		{"BZh", "a bzip2 file"},
+		{"\xfd7zXZ\x00", "an xz file"},
+		{"\x28\xb5\x2f\xfd", "a Zstandard file"},
+		{"\x7fELF", "a program"},
+		{"\x93NUMPY", "a NumPy array"},
+		{"version https://git-lfs.github.com/spec/", "a Git LFS pointer, which stands for a file that `git lfs pull` fetches"},
+	} {
+		if bytes.HasPrefix(data, []byte(known.magic)) {
+			return known.words
+		}
+	}
+	if len(data) > 262 && string(data[257:262]) == "ustar" {
+		return "a tar archive"
+	}
+	media, _, _ := strings.Cut(http.DetectContentType(data), ";")
+	if (media == "text/plain" || media == "text/xml") && bytes.Contains(data[:min(len(data), 1024)], []byte("<svg")) {
+		return "an SVG drawing"
+	}
+	switch media {
+	case "text/plain":
+		return "text"
+	case "text/html":
+		return "an HTML page"
+	case "text/xml":
+		return "XML"
+	case "application/pdf":
+		return "a PDF"
+	case "application/postscript":
+		return "PostScript"
+	case "application/zip":
+		return "a ZIP archive"
+	case "application/x-gzip":
+		return "a gzip file"
+	case "application/x-rar-compressed":
+		return "a RAR archive"
+	case "application/wasm":
+		return "a WebAssembly program"
+	case "application/ogg":
+		return "a recording"
 	case "application/octet-stream":
 		return "arbitrary bytes"
 	case "image/bmp": // known by two letters only
 		return "something that starts with BM and is no BMP"
+	}
+	switch kind, _, _ := strings.Cut(media, "/"); kind {
+	case "video":
+		return "a video"
+	case "audio":
+		return "a recording"
+	case "font":
+		return "a font"
 	default:
-		return guessed
+		return "a file of another kind"
 	}
 }

@@ -69,23 +69,36 @@ type Error struct {
 	Detail string // what was found, with figures; no final period
 }
 
-// Error returns the reason, what was found and what to do, in one line.
+// Error returns the reason and what was found, in one line.
 func (e *Error) Error() string {
 	switch e.Reason {
-	case Empty:
-		return "picture is empty: " + e.Detail + "; check that it was written or downloaded"
+	case Empty, Truncated, Malformed, TooLarge:
+		return "picture is " + string(e.Reason) + ": " + e.Detail
 	case Unknown:
-		return "picture is in no known format: " + e.Detail + "; send a " + Formats("or")
-	case Truncated:
-		return "picture is truncated: " + e.Detail + "; copy or download it again"
-	case Malformed:
-		return "picture is malformed: " + e.Detail + "; save it again with another program"
+		return "picture is in no known format: " + e.Detail
 	case Unsupported:
-		return "picture is of a kind that is not served: " + e.Detail + "; save it as another kind, such as PNG"
-	case TooLarge:
-		return "picture is too large: " + e.Detail + "; scale it down before sending it"
+		return "picture is of a kind that is not served: " + e.Detail
 	}
 	return "picture is refused: " + e.Detail
+}
+
+// Hint returns what to do about it, in one line.
+func (e *Error) Hint() string {
+	switch e.Reason {
+	case Empty:
+		return "check that it was written or downloaded"
+	case Unknown:
+		return "send a " + Formats("or")
+	case Truncated:
+		return "copy or download it again"
+	case Malformed:
+		return "save it again with another program"
+	case Unsupported:
+		return "save it as another kind, such as PNG"
+	case TooLarge:
+		return "scale it down before sending it"
+	}
+	return ""
 }
 
 // refuse returns an *Error as an error, so that no caller can return a typed nil.

@@ -208,26 +208,58 @@ func TestThumbnailEnd(t *testing.T) {
 	refused(t, data[:bytes.LastIndex(data, end)], picture.DefaultLimits(), picture.Truncated)
 }
 
+// What to do is said apart from what is wrong: programs read the two apart.
+func TestHints(t *testing.T) {
+	t.Parallel()
+	for reason, want := range map[picture.Reason]string{
+		picture.Empty: "check that it was written or downloaded", picture.Unknown: "send a JPEG, PNG, BMP, TIFF, WebP, JPEG 2000 or PNM",
+		picture.Truncated: "copy or download it again", picture.Malformed: "save it again with another program",
+		picture.TooLarge: "scale it down before sending it", picture.Unsupported: "save it as another kind, such as PNG",
+	} {
+		err := picture.Error{Reason: reason, Detail: "it has seven ears"}
+		if err.Hint() != want || !strings.HasSuffix(err.Error(), ": it has seven ears") {
+			t.Errorf("%s: %q, hint %q", reason, err.Error(), err.Hint())
+		}
+	}
+}
+
 func TestNoPicture(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		data, says string
 	}{
-		"pdf":         {"%PDF-1.7\n%\xe2\xe3", "application/pdf"},
-		"html":        {"<!DOCTYPE html><html><body>404 Not Found", "text/html"},
-		"text":        {"a picture of a cat", "text/plain"},
-		"bm text":     {"BMW and Mercedes are two makers of cars", "is no BMP"},
-		"wave":        {"RIFF\x24\x00\x00\x00WAVEfmt ", "audio/wave"},
-		"zip":         {"PK\x03\x04\x14\x00", "application/zip"},
+		"pdf":         {"%PDF-1.7\n%\xe2\xe3", "a PDF"},
+		"html":        {"<!DOCTYPE html><html><body>404 Not Found", "an HTML page"},
+		"text":        {"a picture of a cat", "text"},
+		"utf-16":      {"\xff\xfea\x00b\x00", "text"},
+		"xml":         {"<?xml version=\"1.0\"?><cat/>", "XML"},
+		"svg":         {"<?xml version=\"1.0\"?>\n<svg xmlns=\"http://www.w3.org/2000/svg\"/>", "an SVG drawing"},
+		"svg alone":   {"<svg viewBox=\"0 0 1 1\"></svg>", "an SVG drawing"},
+		"page of svg": {"<!DOCTYPE html><html><svg></svg>", "an HTML page"},
+		"lfs":         {"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer, which stands for a file that `git lfs pull` fetches"},
+		"gzip":        {"\x1f\x8b\x08\x00", "a gzip file"},
+		"xz":          {"\xfd7zXZ\x00\x00", "an xz file"},
+		"tar":         {strings.Repeat("cat.jpg", 36) + "\x00\x00\x00\x00\x00ustar\x0000" + strings.Repeat("\x00", 200), "a tar archive"},
+		"rar":         {"Rar!\x1a\x07\x00", "a RAR archive"},
+		"postscript":  {"%!PS-Adobe-3.0", "PostScript"},
+		"mp4":         {"\x00\x00\x00\x18ftypmp42\x00\x00\x00\x00mp42isom", "a video"},
+		"font":        {"\x00\x01\x00\x00\x00\x0f", "a font"},
+		"icon":        {"\x00\x00\x01\x00\x01\x00", "an icon"},
+		"array":       {"\x93NUMPY\x01\x00", "a NumPy array"},
+		"program":     {"\x7fELF\x02\x01\x01", "a program"},
+		"wasm":        {"\x00asm\x01\x00\x00\x00", "a WebAssembly program"},
+		"bm text":     {"BMW and Mercedes are two makers of cars", "something that starts with BM and is no BMP"},
+		"wave":        {"RIFF\x24\x00\x00\x00WAVEfmt ", "a recording"},
+		"zip":         {"PK\x03\x04\x14\x00", "a ZIP archive"},
 		"zeros":       {strings.Repeat("\x00", 100), "arbitrary bytes"},
-		"pnm text":    {"P6 is a letter and a digit", "text/plain"},
+		"pnm text":    {"P6 is a letter and a digit", "text"},
 		"pixels only": {strings.Repeat("\x80\x81\x07", 100), "arbitrary bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			message := refused(t, []byte(tt.data), picture.DefaultLimits(), picture.Unknown)
-			if !strings.Contains(message, tt.says) || !strings.HasSuffix(message, "send a JPEG, PNG, BMP, TIFF, WebP, JPEG 2000 or PNM") {
-				t.Errorf("message %q, want one with %q and the formats", message, tt.says)
+			if want := "picture is in no known format: it looks like " + tt.says; message != want {
+				t.Errorf("message %q, want %q", message, want)
 			}
 		})
 	}
@@ -297,8 +329,8 @@ func TestTooLarge(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			message := refused(t, data, picture.DefaultLimits(), picture.TooLarge)
-			if !strings.Contains(message, " × ") || !strings.Contains(message, "limit") || !strings.Contains(message, "scale it down") {
-				t.Errorf("message %q, want one with the size, the limit and what to do", message)
+			if !strings.Contains(message, " × ") || !strings.Contains(message, "limit") {
+				t.Errorf("message %q, want one with the size and the limit", message)
 			}
 		})
 	}

@@ -55,10 +55,21 @@ func Name(s string) string {
 	return strconv.Quote(s)
 }
 
-// JSON returns a JSON text with \u escapes for what encoding/json leaves as it is although a terminal obeys it. It means the same.
+// JSON returns a JSON text as it is shown to people and programs. It means the same: what encoding/json leaves as it is although a terminal obeys
+// it has \u escapes, and what it escapes for the sake of pages in HTML, as the & of a command, has none, whichever marshaler wrote it.
 func JSON(text []byte) []byte {
 	var out bytes.Buffer
 	for rest := text; len(rest) > 0; {
+		if len(rest) > 1 && rest[0] == '\\' {
+			if c, ok := forPages()[string(rest[:min(len(rest), 6)])]; ok {
+				out.WriteByte(c)
+				rest = rest[6:]
+				continue
+			}
+			out.Write(rest[:2]) // of two backslashes the second begins no escape
+			rest = rest[2:]
+			continue
+		}
 		r, size := utf8.DecodeRune(rest)
 		// Line feeds and the like are between values here: in strings encoding/json has escaped them.
 		if r >= 0x7f && steers(r) {
@@ -69,6 +80,11 @@ func JSON(text []byte) []byte {
 		rest = rest[size:]
 	}
 	return out.Bytes()
+}
+
+// forPages are the escapes that encoding/json writes for pages in HTML alone.
+func forPages() map[string]byte {
+	return map[string]byte{`\u0026`: '&', `\u003c`: '<', `\u003e`: '>'}
 }
 
 // steers says whether a terminal or a reader's eye obeys r rather than shows it.

@@ -71,7 +71,7 @@ func TestLineOfOutput(t *testing.T) {
 // A JSON text means the same and holds nothing that a terminal obeys but its own line feeds.
 func TestJSON(t *testing.T) {
 	t.Parallel()
-	for _, in := range []string{"cat", "a\x1b[31mb", "a\u009b31mb", "\u202egpj", "del\x7f", "Gr\xfc\xdfe", "line\nfeed\ttab", `back\slash "quote"`} {
+	for _, in := range []string{"cat", "a\x1b[31mb", "a\u009b31mb", "\u202egpj", "del\x7f", "Gr\xfc\xdfe", "line\nfeed\ttab", `back\slash "quote"`, "a && b < c > d", `\u0026 \\u003c`, `ends in a \`} {
 		text, err := json.MarshalIndent(map[string]string{"name": in}, "", "  ")
 		if err != nil {
 			t.Fatal(err)
@@ -84,6 +84,9 @@ func TestJSON(t *testing.T) {
 			return r != '\n' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r))
 		}); i >= 0 {
 			t.Errorf("JSON of %q has a character that a terminal obeys at %d: %q", in, i, got)
+		}
+		if n := strings.Count(string(got), "&") - strings.Count(in, "&"); n != 0 {
+			t.Errorf("JSON of %q has %d & more: %s", in, n, got)
 		}
 		var back map[string]string
 		if err := json.Unmarshal(got, &back); err != nil || back["name"] != strings.ToValidUTF8(in, "\uFFFD\uFFFD") {

@@ -13,7 +13,6 @@ func (r Report) WriteJSON(w io.Writer) error {
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)
 	e.SetIndent("", "  ")
-	e.SetEscapeHTML(false) // it is no part of a page
 	if err := e.Encode(r); err != nil {
 		return err
 	}

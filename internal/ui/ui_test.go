@@ -210,6 +210,15 @@ func TestNoColor(t *testing.T) {
 	}
 }
 
+// An event reads as it was told, with no escapes for pages in HTML, also where the payload is its own marshaler.
+func TestJSONIsPlain(t *testing.T) {
+	t.Parallel()
+	text := string(line(pipeline.Event{Run: "r1", Time: began, Payload: pipeline.RunEnded{Err: errors.New("a <b> && c")}}))
+	if !strings.Contains(text, `"error":"a <b> && c"`) {
+		t.Errorf("the event is %s", text)
+	}
+}
+
 func TestJSONIsWhole(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
