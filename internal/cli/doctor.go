@@ -143,7 +143,7 @@ func (d *diagnosis) run() []finding {
 			}
 		}
 		if f.Status != "" {
-			f.Check = c.name
+			f.Check, f.Remedy = c.name, d.app.asCalled(f.Remedy)
 			findings = append(findings, f)
 		}
 	}

@@ -85,14 +85,14 @@ func (a *App) processes(ctx context.Context) ([]process, error) {
 		if addr, ok := c.Ports[steps.PortGRPC]; ok {
 			rows[i].GRPC = addr.String()
 		}
-		if !isServer(c) || state == owner.Foreign { // whose loopback address is another one
+		if !serves(c) || state == owner.Foreign { // whose loopback address is another one
 			continue
 		}
 		if record, err := recordOf(c); err == nil {
 			rows[i].served = servedBy(record)
 		}
 		judged.Go(func() {
-			h := orNotJudged(healthOf(ctx, c, state))
+			h := orNotJudged(a.healthOf(ctx, c, state))
 			rows[i].Health = &h
 		})
 	}
@@ -131,6 +131,9 @@ func writeProcesses(w io.Writer, rows []process, now time.Time) error {
 			continue
 		}
 		fmt.Fprintf(w, "\n%s is %s\n", r.Name, printable.Line(r.Health.String()))
+		if r.Health.MendNote != "" {
+			fmt.Fprintf(w, "  %s:\n", printable.Line(r.Health.MendNote))
+		}
 		if r.Health.Mend != "" {
 			fmt.Fprintf(w, "  %s\n", r.Health.Mend)
 		}

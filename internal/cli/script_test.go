@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -93,6 +94,7 @@ func TestScripts(t *testing.T) {
 			"unpack":     unpackBundle,
 			"allfiles":   allFiles,
 			"rot":        rot,
+			"paths":      showPaths,
 		},
 	})
 }
@@ -620,6 +622,21 @@ func showEntries(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// showPaths prints what is in a folder, a path a line. The IDs of runs, which change, are RUN.
+func showPaths(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 1, "paths FOLDER")
+	_ = ts.Stdout()
+	dir := ts.MkAbs(args[0])
+	ts.Check(filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		within, err := filepath.Rel(dir, path)
+		fmt.Fprintln(ts.Stdout(), regexp.MustCompile(`\d{8}T\d{6}Z-[0-9a-f]{6}`).ReplaceAllString(within, "RUN"))
+		return err
+	}))
+}
+
 // logPath sets LOG to the path of the log that the last error named.
 func logPath(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, 0, "logpath")
@@ -659,7 +676,7 @@ func isJSON(ts *testscript.TestScript, neg bool, args []string) {
 // appIn returns the program with an environment and buffers, for tests that need no process of its own.
 func appIn(env map[string]string, stdout, stderr io.Writer) *App {
 	return &App{
-		Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr, root: fstest.MapFS{},
+		Program: "dalirun", Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr, root: fstest.MapFS{},
 		LookupEnv: func(name string) (string, bool) { value, ok := env[name]; return value, ok },
 		Environ: func() []string {
 			var all []string

@@ -126,6 +126,7 @@ type wishes struct {
 	command                  string        // that these are wishes of
 	set                      *pflag.FlagSet
 	serves                   bool // the run starts a server, which one on another host cannot: what the command is, not a flag
+	stays                    bool // that server is the workspace's, of which there is one
 }
 
 func (w *wishes) flags(a *App, cmd *cobra.Command) {

@@ -37,6 +37,8 @@ type Health struct {
 	Model  string `json:"model,omitempty"`  // that was asked; empty where it is about no model
 	Reason string `json:"reason,omitempty"` // why it is not healthy, mostly in the server's words
 	Mend   string `json:"mend,omitempty"`   // the command that makes it healthy again, for a shell
+	// MendNote says what that command does not know of the server; empty where the server is started again as it was.
+	MendNote string `json:"mend_note,omitempty"`
 }
 
 // OK says whether nothing is wrong with the server.
