@@ -112,6 +112,7 @@ warnings and errors go to stderr.`,
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
+		hideUnused(c)
 		switch c.Name() {
 		case "help":
 			c.RunE = helpOf

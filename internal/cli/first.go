@@ -98,22 +98,10 @@ func (x *session) firstRun(plan []pipeline.Planned) string {
 	if len(does) == 0 {
 		return "it reuses what runs in other workspaces made"
 	}
-	last := len(does) - 1
-	if last > 0 {
-		does = []string{strings.Join(does[:last], ", "), does[last]}
-	}
-	return "it " + strings.Join(does, " and ") + "; the next one reuses what still holds"
+	return "it " + listed(does) + "; the next one reuses what still holds"
 }
 
 // absent says whether an image is not there, which is not the only reason to look at it again.
 func absent(image pipeline.Planned) bool {
 	return slices.ContainsFunc(image.Verdict.Because, func(c pipeline.Change) bool { return strings.HasPrefix(c.Fact, steps.NoLocalImage) })
-}
-
-// count is "1 image" or "2 images".
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

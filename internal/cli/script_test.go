@@ -259,7 +259,7 @@ func storePretrained(ts *testscript.TestScript, neg bool, args []string) {
 
 // leave adds a container to the engine, named after whose it is.
 func leave(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "leave alive|dead|server|failing-server|restarted-server|silent-server|ended-server|starting-server|foreign|foreign-server|expired|unknown"
+	const usage = "leave alive|dead|server|failing-server|restarted-server|silent-server|ended-server|starting-server|created-server|e2e-server|foreign|foreign-server|expired|unknown"
 	arguments(ts, neg, args, 1, 1, usage)
 	s := of(ts)
 	me, err := owner.Here(time.Now())
@@ -277,7 +277,7 @@ func leave(ts *testscript.TestScript, neg bool, args []string) {
 		s.lock, err = owner.Acquire(workspace, "r2")
 		ts.Check(err)
 		ts.Defer(func() { ts.Check(s.lock.Release()) })
-	case "server", "failing-server", "restarted-server", "silent-server", "ended-server", "starting-server":
+	case "server", "failing-server", "restarted-server", "silent-server", "ended-server", "starting-server", "created-server", "e2e-server":
 		leaveServer(ts, s, c)
 		return
 	case "foreign", "foreign-server":
@@ -312,19 +312,24 @@ func leaveServer(ts *testscript.TestScript, s *script, c container.Summary) {
 		addr = listener.Addr().String()
 	case "ended-server":
 		c.Running = false
-	case "starting-server":
+	case "starting-server", "e2e-server":
 		server.Restart() // as before the first model is loaded
+	case "created-server":
+		c.Running = false // yet
 	}
 	const run = "r3"
 	workspace := c.Labels[container.LabelWorkspace]
-	c.Labels[container.LabelRun], c.Labels[container.LabelRole] = run, string(container.RoleServer)
+	c.Labels[container.LabelRun] = run
+	if c.Name != "e2e-server" {
+		c.Labels[container.LabelRole] = string(container.RoleServer)
+	}
 	c.Labels[container.LabelStep] = string(steps.IDServe)
 	c.Ports = portsAt(ts, addr)
 	c.ID = s.engine.Leave(c)
 	_, port, err := net.SplitHostPort(addr)
 	ts.Check(err)
 	ts.Setenv("PORT", port)
-	if c.Name == "starting-server" {
+	if slices.Contains([]string{"starting-server", "created-server", "e2e-server"}, c.Name) {
 		lock, err := owner.Acquire(workspace, run)
 		ts.Check(err)
 		ts.Defer(func() { ts.Check(lock.Release()) })

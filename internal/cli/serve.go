@@ -31,7 +31,7 @@ func (a *App) serveCommand() *cobra.Command {
 		Short: "Serve the model repository with tritonserver until Ctrl-C",
 		Long: `serve does what setup does, starts tritonserver, loads every model, lets the ensemble answer once and says where the
 server is. It then follows the server's log. Ctrl-C lets requests in flight end, removes the server and ends with 0; a
-second Ctrl-C ends at once. A workspace has one server.
+second Ctrl-C ends at once. A workspace has one server: where there is one already, healthy or not, serve ends with 3.
 
 Every 10 s the server is sent a small picture. If it is found three times on end not to be healthy, serve says why, removes
 it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take 30 s.`,

@@ -182,8 +182,8 @@ func newRunID(now time.Time) string {
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
 func (x *session) sweep(ctx context.Context) {
 	swept, err := sweepContainers(ctx, x.runtime, x.me, x.wishes.workspace, false)
-	for _, s := range swept {
-		x.warn("removed container " + s.Name + ": " + s.Reason)
+	for _, s := range swept { // of other runs, perhaps of other workspaces: it is shown and logged, and no part of what this run reports
+		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+s.Name+": "+s.Reason)
 	}
 	if err == nil {
 		err = x.store.Unpin(ctx, needed)
@@ -199,8 +199,10 @@ func (x *session) sweep(ctx context.Context) {
 	}
 }
 
-func (x *session) warn(text string) {
-	x.sink.Emit(pipeline.Event{Run: x.runID, Time: time.Now().UTC(), Payload: pipeline.Warning{Text: x.app.asCalled(text)}})
+func (x *session) warn(text string) { warning(x.sink, x.runID, x.app.asCalled(text)) }
+
+func warning(to pipeline.Sink, run, text string) {
+	to.Emit(pipeline.Event{Run: run, Time: time.Now().UTC(), Payload: pipeline.Warning{Text: text}})
 }
 
 // machine is what the steps work with.

@@ -59,7 +59,6 @@ func (f *workspaceFolder) checkWorkspace() error {
 // noCacheFlag lets a command that opens no cache be given the one of the others, as a script gives it to all. It is told that it is not used.
 func noCacheFlag(cmd *cobra.Command) {
 	cmd.Flags().String("cache-dir", "", "not used")
-	cmd.Flags().Lookup("cache-dir").Hidden = true
 }
 
 // place says where things are kept.
@@ -151,7 +150,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringVar(&w.weights, "weights", "pretrained", "pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
 	f.StringVar(&w.image, "image", "", "picture to verify with, no orientation applied (default a cup of coffee that dalirun carries)")
 	f.Var(w.precision, "precision", "arithmetic of the engine (gpu lane)")
-	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for; 0 is 64 or the largest, and 1 with release 21.07, as in the tutorial")
+	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for; 0 is the default: 64, or --max-batch if that is smaller, and 1 with release 21.07, as in the tutorial")
 	f.Var(w.maxBatch, "max-batch", "largest batch size")
 	f.Var(w.memory, "memory", "memory limit of each container of a run, the server's too; image builds have none")
 	f.StringVar(&w.gpus, "gpus", "all", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")

@@ -23,6 +23,23 @@ const (
 	Unknown  State = "unknown"  // it cannot be told: leave it alone
 )
 
+// States are all states, each with what it means of a container, in the order in which people are told of them.
+func States() []struct {
+	State State
+	Means string
+} {
+	return []struct {
+		State State
+		Means string
+	}{
+		{Kept, "its run is at work, or it is the server of its workspace, whether it runs or not"},
+		{Orphaned, "its run is over: the next run, or gc, removes it"},
+		{Foreign, "another host made it, which alone knows: gc --foreign removes it unless it is a server"},
+		{Expired, "another host made it, and the time that it was given is over: the next run, or gc, removes it"},
+		{Unknown, "it cannot be told whose it is: it is left alone"},
+	}
+}
+
 // Verdict says whose the container with these labels is, and why in a clause such as "its run r7 lives".
 //
 // It looks at the lock before the server file, and a run that leaves a server behind writes the file before it ends: so

@@ -31,6 +31,27 @@ const (
 	Ended    State = "ended"    // its container has ended
 )
 
+// States are all states, each with what it means, in the order in which people are told of them.
+func States() []struct {
+	State State
+	Means string
+} {
+	return []struct {
+		State State
+		Means string
+	}{
+		{Healthy, "it answered"},
+		{Busy, "it answers others meanwhile"},
+		{Stopping, "it answers what it has, and takes nothing more"},
+		{Starting, "its run has not made it ready yet"},
+		{Failing, "it answers with errors"},
+		{Stuck, "it is live, and nobody gets an answer"},
+		{Unloaded, "the model is not loaded"},
+		{Silent, "it does not even say whether it is live"},
+		{Ended, "its container has ended"},
+	}
+}
+
 // Health is what was found of a server.
 type Health struct {
 	State  State  `json:"state"`
@@ -48,15 +69,24 @@ func (h Health) OK() bool { return h.State == Healthy || h.State == Busy || h.St
 // it works on may be a large batch.
 func (h Health) Drains() bool { return h.OK() || h.State == Stuck }
 
+// NotHealthy is the word for each state in which something is wrong.
+const NotHealthy = "not healthy"
+
+// Word is the state for people: [NotHealthy] where something is wrong, which the reason tells.
+func (s State) Word() string {
+	switch s {
+	case Failing, Stuck, Unloaded, Silent, Ended:
+		return NotHealthy
+	case Healthy, Busy, Stopping, Starting:
+	}
+	return string(s)
+}
+
 // String is the state in words, with the reason.
 func (h Health) String() string {
-	said := string(h.State)
-	switch h.State {
-	case Healthy:
+	said := h.State.Word()
+	if h.State == Healthy {
 		return said
-	case Busy, Stopping, Starting:
-	case Failing, Stuck, Unloaded, Silent, Ended:
-		said = "not healthy"
 	}
 	if h.Model != "" {
 		said += ": " + h.Model
