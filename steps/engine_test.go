@@ -465,6 +465,39 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 			if e.GPUBy != tt.proof || e.GPU == "" || e.GPUUUID == "" != !strings.Contains(tt.says, "UUID") || w.said("it is not proven that the engine was built on a GPU that was asked for: trtexec ") != (tt.proof == "") {
 				t.Errorf("%+v; payloads: %v", e, w.payloads)
 			}
+			if tt.proof == "" && len(e.Doubts) == 0 {
+				t.Error("the engine carries no doubt")
+			}
+			// Whoever uses the stored engine is told the same.
+			var made []pipeline.Payload
+			for _, p := range w.payloads {
+				switch p := p.(type) {
+				case pipeline.Warning:
+					if slices.Contains(e.Doubts, p.Text) {
+						made = append(made, p)
+					}
+				case pipeline.Result:
+					if p.Name == steps.ResultEngine {
+						made = append(made, p)
+					}
+				}
+			}
+			r, ok := w.step(steps.IDBuildEngine).(pipeline.Reminder)
+			if !ok {
+				t.Fatal("build-engine says nothing of a stored engine")
+			}
+			stored := pipeline.Values{}
+			for output, value := range w.values {
+				if output.Step == steps.IDBuildEngine {
+					stored[output.Name] = value
+				}
+			}
+			if diff := cmp.Diff(made, r.Remind(stored)); diff != "" {
+				t.Errorf("told of a stored engine (-made +stored):\n%s", diff)
+			}
+			if told := r.Remind(pipeline.Values{}); told != nil {
+				t.Errorf("of an engine that cannot be read: %v", told)
+			}
 		})
 	}
 }
