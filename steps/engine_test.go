@@ -279,7 +279,7 @@ func TestEngineDoesNotFit(t *testing.T) {
 		"output name":  {swap(`"output"`, `"logits"`), `the output "output" is configured, and the engine has "logits"`},
 		"output dims":  {swap(`[-1,1000], "Format/Datatype": "Float"`, `[-1,1001], "Format/Datatype": "Float"`), `the output "output" is configured as FP32[-1 1000], and the engine's is FP32[-1 1001]`},
 		"output type":  {swap(`[-1,1000], "Format/Datatype": "Float"`, `[-1,1000], "Format/Datatype": "Half"`), `the engine's is FP16[-1 1000]`},
-		"more outputs": {swap(`"Bindings": [`, `"Bindings": ["a", `), "1 outputs are configured, and the engine has 2"},
+		"more outputs": {swap(`"Bindings": [`, `"Bindings": ["a", `), "the configuration has 1 output, and the engine 2"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

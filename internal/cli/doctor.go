@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -205,7 +206,7 @@ func summary(findings []finding) string {
 		parts = append(parts, fmt.Sprintf("%d failed", n[statusFail]))
 	}
 	if n[statusWarn] > 0 {
-		parts = append(parts, count(n[statusWarn], "warning"))
+		parts = append(parts, printable.Count(n[statusWarn], "warning"))
 	}
 	return ready + ": " + strings.Join(append(parts, fmt.Sprintf("%d ok", n[statusOK])), ", ")
 }

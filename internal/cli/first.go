@@ -9,6 +9,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -82,18 +83,18 @@ func (x *session) firstRun(plan []pipeline.Planned) string {
 	switch {
 	case images == 0:
 	case x.options.Images == steps.Local:
-		does = append([]string{fmt.Sprintf("builds %s here (about %s)", count(images, "image"), bytesize.Format(about(local)))}, does...)
+		does = append([]string{fmt.Sprintf("builds %s here (about %s)", printable.Count(images, "image"), bytesize.Format(about(local)))}, does...)
 	case x.options.looked.compressed() > 0:
-		does = append([]string{fmt.Sprintf("downloads %s (%s)", count(images, "image"), bytesize.Format(x.options.looked.compressed()))}, does...)
+		does = append([]string{fmt.Sprintf("downloads %s (%s)", printable.Count(images, "image"), bytesize.Format(x.options.looked.compressed()))}, does...)
 	default: // what could not be looked at
-		does = append([]string{"downloads " + count(images, "image")}, does...)
+		does = append([]string{"downloads " + printable.Count(images, "image")}, does...)
 	}
 	switch {
 	case makes == 0:
 	case reuses == 0:
 		does = append(does, "makes each result")
 	default:
-		does = append(does, "makes "+count(makes, "result"))
+		does = append(does, "makes "+printable.Count(makes, "result"))
 	}
 	if len(does) == 0 {
 		return "it reuses what runs in other workspaces made"

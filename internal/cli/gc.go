@@ -27,14 +27,14 @@ type collected struct {
 func (c collected) String() string {
 	var parts []string
 	if n := len(c.Containers); n > 0 {
-		parts = append(parts, count(n, "container"))
+		parts = append(parts, printable.Count(n, "container"))
 	}
 	rest := c.Freed
 	for _, e := range c.Entries {
 		rest -= e.Bytes
 	}
 	if n := len(c.Entries); n > 0 {
-		parts = append(parts, count(n, "result"))
+		parts = append(parts, printable.Count(n, "result"))
 	}
 	if rest > 0 {
 		parts = append(parts, "what runs left half made")

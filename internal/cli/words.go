@@ -1,17 +1,6 @@
 package cli
 
-import (
-	"fmt"
-	"strings"
-)
-
-// count is "1 image" or "2 images".
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
+import "strings"
 
 // listed is "a", "a and b" or "a, b and c".
 func listed(parts []string) string {
