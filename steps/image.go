@@ -101,7 +101,7 @@ func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.S
 	}
 	packages, ok := s.machine.Memo.Recall(packagesKey(image))
 	if !ok {
-		return pipeline.State{Reason: "the image is here, and its package versions, on which results depend, are not known to this cache yet: they are read, and nothing is built"}, nil, nil
+		return pipeline.State{Reason: "this cache does not know its package versions yet: they are read, and the image, which is here, is not built"}, nil, nil
 	}
 	value, err := s.value(image, packages)
 	return pipeline.State{Present: true}, pipeline.Values{imageOutput: value}, err

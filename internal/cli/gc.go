@@ -19,7 +19,7 @@ import (
 type collected struct {
 	Containers []swept         `json:"containers"`
 	Entries    []store.Evicted `json:"entries"`
-	Freed      int64           `json:"freed_bytes"` // of the cache, with what runs left half made
+	Freed      int64           `json:"freed_bytes"` // of the cache, with what runs left half made or need no more
 	DryRun     bool            `json:"dry_run"`
 }
 
@@ -37,7 +37,7 @@ func (c collected) String() string {
 		parts = append(parts, printable.Count(n, "result"))
 	}
 	if rest > 0 {
-		parts = append(parts, "what runs left half made")
+		parts = append(parts, "leftovers of runs")
 	}
 	if len(parts) == 0 {
 		return "nothing is to be removed"

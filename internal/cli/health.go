@@ -111,7 +111,10 @@ func (a *App) healthOf(ctx context.Context, c container.Summary, state owner.Sta
 	start := record.Command
 	if len(start) == 0 {
 		start = a.usualStart(workspace, c)
-		h.MendNote = "nothing says with which flags it was started: this starts one on its ports, and otherwise with the usual flags"
+		h.MendNote = "nothing says with which flags it was started: this starts one with the usual flags"
+		if len(c.Ports) > 0 {
+			h.MendNote += ", on its ports"
+		}
 		if err != nil && !errors.Is(err, owner.ErrNoServer) {
 			h.MendNote += " (" + err.Error() + ")"
 		}

@@ -35,12 +35,12 @@ func TestCollected(t *testing.T) {
 	two := []swept{{Name: "a"}, {Name: "b"}}
 	entry := []store.Evicted{{Bytes: 2048}}
 	for want, c := range map[string]collected{
-		"nothing is to be removed":                                                 {},
-		"removed 2 containers: 0 B freed":                                          {Containers: two},
-		"removed 1 result: 2 KiB freed":                                            {Entries: entry, Freed: 2048},
-		"removed what runs left half made: 5 B freed":                              {Freed: 5},
-		"removed 2 containers, 1 result and what runs left half made: 3 KiB freed": {Containers: two, Entries: entry, Freed: 3072},
-		"would remove 1 container and 1 result: 2 KiB would be freed":              {Containers: two[:1], Entries: entry, Freed: 2048, DryRun: true},
+		"nothing is to be removed":                                          {},
+		"removed 2 containers: 0 B freed":                                   {Containers: two},
+		"removed 1 result: 2 KiB freed":                                     {Entries: entry, Freed: 2048},
+		"removed leftovers of runs: 5 B freed":                              {Freed: 5},
+		"removed 2 containers, 1 result and leftovers of runs: 3 KiB freed": {Containers: two, Entries: entry, Freed: 3072},
+		"would remove 1 container and 1 result: 2 KiB would be freed":       {Containers: two[:1], Entries: entry, Freed: 2048, DryRun: true},
 	} {
 		if got := c.String(); got != want {
 			t.Errorf("%s\nwant %s", got, want)

@@ -324,7 +324,9 @@ func leaveServer(ts *testscript.TestScript, s *script, c container.Summary) {
 		c.Labels[container.LabelRole] = string(container.RoleServer)
 	}
 	c.Labels[container.LabelStep] = string(steps.IDServe)
-	c.Ports = portsAt(ts, addr)
+	if c.Running {
+		c.Ports = portsAt(ts, addr)
+	}
 	c.ID = s.engine.Leave(c)
 	_, port, err := net.SplitHostPort(addr)
 	ts.Check(err)
