@@ -94,7 +94,7 @@ func TestExitCodesOfREADME(t *testing.T) {
 		made = row.ReplaceAllLiteralString(made, fmt.Sprintf("| %d | %s: %s |", c.Code, c.Means, c.Typical))
 	}
 	if *update {
-		if err := os.WriteFile(path, []byte(made), 0o644); err != nil { //nolint:gosec // a page for everybody
+		if err := os.WriteFile(path, []byte(made), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return

@@ -2,6 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -58,4 +61,39 @@ func TestServeBesideAnother(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A workspace that did not exist before is its serve's alone as well, and free again when that has ended.
+func TestServeInANewWorkspace(t *testing.T) {
+	t.Parallel()
+	w, _ := worlds(t, "stocked")
+	w.hangs, w.begun = "export_onnx.py", make(chan struct{})
+	engine := dockertest.New(t, w.fake())
+	workspace := filepath.Join(t.TempDir(), ".dalirun")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	held := make(chan error, 1)
+	go func() {
+		<-w.begun
+		other := flock.New(serveLock(workspace))
+		ok, err := other.TryLock()
+		if ok {
+			err = errors.New("another process could serve the workspace")
+		}
+		held <- err
+		cancel(&SignalError{Signal: os.Interrupt})
+	}()
+	var out bytes.Buffer
+	a := appIn(map[string]string{"DOCKER_HOST": engine.Host(), "XDG_CACHE_HOME": t.TempDir()}, &out, &out)
+	if code := a.Run(ctx, []string{"serve", "--accel", "cpu", "--weights", "random:0", "--workspace", workspace}); code != ExitSIGINT {
+		t.Fatalf("exit code %d\n%s", code, &out)
+	}
+	if err := <-held; err != nil {
+		t.Error(err)
+	}
+	after := flock.New(serveLock(workspace))
+	if ok, err := after.TryLock(); err != nil || !ok {
+		t.Errorf("it is locked after the end: %t, %v", ok, err)
+	}
+	_ = after.Close()
 }
