@@ -228,7 +228,7 @@ func (x *session) only(ctx context.Context) error {
 			return err
 		}
 		if i := slices.IndexFunc(servers, func(c container.Summary) bool { return c.Running }); i >= 0 {
-			return x.hasServer(ctx, servers[i])
+			return x.hasServer(ctx, servers[i], ", of another `dalirun serve`")
 		}
 		return pipeline.Faultf(pipeline.Environment, "wait until it serves, end it with Ctrl-C, or name another --workspace",
 			"another `dalirun serve` is at work in %s", workspace)
@@ -250,7 +250,7 @@ func (x *session) only(ctx context.Context) error {
 	}
 	for _, c := range all {
 		if c.ID == server.Container && c.Running {
-			return x.hasServer(ctx, c)
+			return x.hasServer(ctx, c, "")
 		}
 	}
 	return nil
@@ -264,8 +264,8 @@ func (x *session) free() error {
 	return x.alone.Unlock()
 }
 
-// hasServer is that a server cannot be started beside the one that the workspace has.
-func (x *session) hasServer(ctx context.Context, c container.Summary) error {
+// hasServer is that a server cannot be started beside the one that the workspace has; of says whose that is, where a process attends it.
+func (x *session) hasServer(ctx context.Context, c container.Summary, of string) error {
 	said, hint := "", "use it, or stop it with `"+commandIn(x.wishes.workspace, "stop")+"`"
 	if h, err := x.app.healthOf(ctx, c, owner.Kept); err == nil && !h.OK() {
 		said, hint = "; it is "+h.String(), mends(h)
@@ -274,7 +274,7 @@ func (x *session) hasServer(ctx context.Context, c container.Summary) error {
 	if addr, ok := c.Ports[steps.PortGRPC]; ok {
 		at = ", grpc " + addr.String()
 	}
-	return pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s%s%s", x.wishes.workspace, c.Name, at, said)
+	return pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s%s%s%s", x.wishes.workspace, c.Name, at, of, said)
 }
 
 // forgetServer removes what is left of a server that the server file names. [session.only] found that it does not run.

@@ -29,6 +29,7 @@ func TestServeBesideAnother(t *testing.T) {
 		serves     bool
 	}{
 		{"at work", "hint: wait until it serves, end it with Ctrl-C, or name another --workspace\n", false},
+		{"serving, and named", "has a server already: theirs, of another `dalirun serve`; it is not healthy: ", true},
 		{"serving", "hint: `dalirun stop --workspace WORKSPACE && dalirun serve", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
