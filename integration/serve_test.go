@@ -148,7 +148,7 @@ func TestServe(t *testing.T) {
 	if r = mustRun(t, 0, c.engine, o, "ps"); !strings.Contains(r.Stdout, workspace(o.Dir)) || !strings.Contains(r.Stdout, grpc) {
 		t.Errorf("ps does not list the server:\n%s", r.Stdout)
 	}
-	if r = mustRun(t, 3, c.engine, o, c.args("serve")...); !strings.Contains(r.Stderr, "another `dalirun serve`") {
+	if r = mustRun(t, 3, c.engine, o, c.args("serve")...); !strings.Contains(r.Stderr, "has a server already: ") || !strings.Contains(r.Stderr, "of another `dalirun serve`") {
 		t.Errorf("a second serve: %s", r.Stderr)
 	}
 

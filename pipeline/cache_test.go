@@ -452,3 +452,28 @@ func TestBuilderWithoutOutputs(t *testing.T) {
 		t.Errorf("warnings: %v", warnings(r.sink, "check"))
 	}
 }
+
+// reminder tells something of its stored result.
+type reminder struct{ *builder }
+
+func (r reminder) Remind(stored pipeline.Values) []pipeline.Payload {
+	return []pipeline.Payload{pipeline.Warning{Text: "it was made of " + stored["model.onnx"].Digest}}
+}
+
+// What comes with a stored result is told in each run that reuses it, though nothing reads it.
+func TestReminder(t *testing.T) {
+	t.Parallel()
+	r, w := newRig(t), newWorld()
+	list := w.steps()
+	at := slices.IndexFunc(list, func(s pipeline.Step) bool { return s.ID() == "export-onnx" })
+	list[at] = reminder{w.model}
+	r.mustRun(allDone, list...)
+	if told := warnings(r.sink, "export-onnx"); len(told) > 0 {
+		t.Errorf("of one that was just made: %q", told)
+	}
+	r.mustRun(allCached, list...)
+	told := warnings(r.sink, "export-onnx")
+	if len(told) != 1 || !strings.HasPrefix(told[0], "it was made of sha256:") {
+		t.Errorf("of a stored one: %q", told)
+	}
+}

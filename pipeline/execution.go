@@ -189,7 +189,17 @@ func (x *execution) standing(n *node) []*node {
 func (x *execution) cached(n *node) {
 	x.tell(n.step.ID(), Decided{n.stored.verdict})
 	x.note(n, n.stored.facts)
+	x.remind(n, n.stored.values)
 	x.end(n, Ended{State: Cached, Digests: n.stored.values.digests()})
+}
+
+// remind tells what comes with a stored result.
+func (x *execution) remind(n *node, stored Values) {
+	if r, ok := n.step.(Reminder); ok {
+		for _, p := range r.Remind(stored) {
+			x.tell(n.step.ID(), p)
+		}
+	}
 }
 
 // drop takes a damaged entry away with a warning, for its result to be made again. It returns any error that does not say that the entry is damaged.
@@ -216,6 +226,9 @@ func (x *execution) run(ctx context.Context, n *node, in Inputs) (Values, error)
 	}
 	if err != nil {
 		return nil, x.fail(ctx, n, err)
+	}
+	if state == Cached { // another process made it meanwhile
+		x.remind(n, values)
 	}
 	elapsed, _ := x.elapsed(n)
 	x.end(n, Ended{State: state, Elapsed: elapsed, Digests: values.digests()})

@@ -55,6 +55,13 @@ type Builder interface {
 	Facts(ctx context.Context, in Inputs) (Facts, error)
 }
 
+// Reminder is a step of whose stored result something is told in each run that uses it, not only in the one that made it.
+type Reminder interface {
+	Builder
+	// Remind returns results and warnings. Nobody has looked yet whether the stored values are whole: what cannot be read is left out.
+	Remind(stored Values) []Payload
+}
+
 // Observer is a step whose result is not stored because it lives elsewhere, such as an image in a container runtime.
 // It runs only if a step that will run reads it.
 type Observer interface {

@@ -136,9 +136,29 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	w.Emit(pipeline.Result{Name: ResultEngine, Value: engine})
+	for _, told := range engine.told() {
+		w.Emit(told)
+	}
 	w.Emit(pipeline.Line{Text: "engine: " + engine.String()})
 	return engine.write(w.Path(engineFile))
+}
+
+// Remind tells what was proven of a stored engine, and what was not.
+func (s *BuildEngine) Remind(stored pipeline.Values) []pipeline.Payload {
+	engine, err := readEngine(stored[engineFile].Path)
+	if err != nil {
+		return nil
+	}
+	return engine.told()
+}
+
+// told is what each run that uses the engine says of it.
+func (e Engine) told() []pipeline.Payload {
+	told := []pipeline.Payload{pipeline.Result{Name: ResultEngine, Value: e}}
+	for _, doubt := range e.Doubts {
+		told = append(told, pipeline.Warning{Text: doubt})
+	}
+	return told
 }
 
 // build runs trtexec and returns what was proven of the engine.
@@ -202,16 +222,16 @@ func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, said buildFac
 	if said.PlanVersion != "" {
 		e.TensorRT, e.ReadBack = said.PlanVersion, true
 	} else if release.PlanVersion(version, planFile) != nil {
-		w.Emit(pipeline.Warning{Text: "trtexec did not say which TensorRT the engine names: it is taken for that of the image, " + version.String()})
+		e.Doubts = append(e.Doubts, "trtexec did not say which TensorRT the engine names: it is taken for that of the image, "+version.String())
 	}
 	if release.DescribesLayers(version) && !told {
-		w.Emit(pipeline.Warning{Text: "trtexec did not describe the engine's layers: its precision is known by its size alone, its inputs and outputs are not"})
+		e.Doubts = append(e.Doubts, "trtexec did not describe the engine's layers: its precision is known by its size alone, its inputs and outputs are not")
 	}
 	if e.GPUBy, err = said.Device.check(s.options); err != nil {
 		return e, err
 	}
 	if e.GPUBy == "" {
-		w.Emit(pipeline.Warning{Text: "it is not proven that the engine was built on a GPU that was asked for: " + said.Device.took()})
+		e.Doubts = append(e.Doubts, "it is not proven that the engine was built on a GPU that was asked for: "+said.Device.took())
 	}
 	return e, cmp.Or(said.checkSize(bytes), said.checkProfile(s.options), checkVersion(said.PlanVersion, image), e.Precision.check())
 }

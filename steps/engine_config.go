@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/triton/pb"
 )
 
@@ -44,7 +45,7 @@ func (e Engine) fits(c *pb.ModelConfig) error {
 	}
 	errs = append(errs, same("input", in, e.Inputs), same("output", out, e.Outputs))
 	if p := e.Profile; p != nil && int64(c.GetMaxBatchSize()) > p.Max[0] {
-		errs = append(errs, fmt.Errorf("max_batch_size is %d, and the engine takes %d pictures at most", c.GetMaxBatchSize(), p.Max[0]))
+		errs = append(errs, fmt.Errorf("max_batch_size is %d, and the engine takes %s at most", c.GetMaxBatchSize(), printable.Count(p.Max[0], "picture")))
 	}
 	return errors.Join(errs...)
 }
@@ -60,7 +61,7 @@ func same(what string, configured, engine []Binding) error {
 		return nil
 	}
 	if len(configured) != len(engine) {
-		return fmt.Errorf("%d %ss are configured, and the engine has %d", len(configured), what, len(engine))
+		return fmt.Errorf("the configuration has %s, and the engine %d", printable.Count(len(configured), what), len(engine))
 	}
 	for _, c := range configured {
 		i := slices.IndexFunc(engine, func(e Binding) bool { return e.Name == c.Name })

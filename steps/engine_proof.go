@@ -31,7 +31,8 @@ type Engine struct {
 	Outputs   []Binding      `json:"outputs,omitempty"`
 	Profile   *Profile       `json:"profile,omitempty"`
 	Bytes     int64          `json:"bytes"`
-	SHA256    string         `json:"sha256"` // hexadecimal
+	SHA256    string         `json:"sha256"`           // hexadecimal
+	Doubts    []string       `json:"doubts,omitempty"` // what is not proven, each with why: a warning of every run that uses the engine
 }
 
 // Profile is the range of shapes that an engine takes, and the one that it is tuned for: the batch, then those of a picture.

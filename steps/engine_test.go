@@ -279,7 +279,7 @@ func TestEngineDoesNotFit(t *testing.T) {
 		"output name":  {swap(`"output"`, `"logits"`), `the output "output" is configured, and the engine has "logits"`},
 		"output dims":  {swap(`[-1,1000], "Format/Datatype": "Float"`, `[-1,1001], "Format/Datatype": "Float"`), `the output "output" is configured as FP32[-1 1000], and the engine's is FP32[-1 1001]`},
 		"output type":  {swap(`[-1,1000], "Format/Datatype": "Float"`, `[-1,1000], "Format/Datatype": "Half"`), `the engine's is FP16[-1 1000]`},
-		"more outputs": {swap(`"Bindings": [`, `"Bindings": ["a", `), "1 outputs are configured, and the engine has 2"},
+		"more outputs": {swap(`"Bindings": [`, `"Bindings": ["a", `), "the configuration has 1 output, and the engine 2"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -464,6 +464,39 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 			e, _ := w.result(steps.ResultEngine).(steps.Engine)
 			if e.GPUBy != tt.proof || e.GPU == "" || e.GPUUUID == "" != !strings.Contains(tt.says, "UUID") || w.said("it is not proven that the engine was built on a GPU that was asked for: trtexec ") != (tt.proof == "") {
 				t.Errorf("%+v; payloads: %v", e, w.payloads)
+			}
+			if tt.proof == "" && len(e.Doubts) == 0 {
+				t.Error("the engine carries no doubt")
+			}
+			// Whoever uses the stored engine is told the same.
+			var made []pipeline.Payload
+			for _, p := range w.payloads {
+				switch p := p.(type) {
+				case pipeline.Warning:
+					if slices.Contains(e.Doubts, p.Text) {
+						made = append(made, p)
+					}
+				case pipeline.Result:
+					if p.Name == steps.ResultEngine {
+						made = append(made, p)
+					}
+				}
+			}
+			r, ok := w.step(steps.IDBuildEngine).(pipeline.Reminder)
+			if !ok {
+				t.Fatal("build-engine says nothing of a stored engine")
+			}
+			stored := pipeline.Values{}
+			for output, value := range w.values {
+				if output.Step == steps.IDBuildEngine {
+					stored[output.Name] = value
+				}
+			}
+			if diff := cmp.Diff(made, r.Remind(stored)); diff != "" {
+				t.Errorf("told of a stored engine (-made +stored):\n%s", diff)
+			}
+			if told := r.Remind(pipeline.Values{}); told != nil {
+				t.Errorf("of an engine that cannot be read: %v", told)
 			}
 		})
 	}

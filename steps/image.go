@@ -101,7 +101,7 @@ func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.S
 	}
 	packages, ok := s.machine.Memo.Recall(packagesKey(image))
 	if !ok {
-		return pipeline.State{Reason: "its package versions have not been read"}, nil, nil
+		return pipeline.State{Reason: "this cache does not know its package versions yet: they are read, and the image, which is here, is not built"}, nil, nil
 	}
 	value, err := s.value(image, packages)
 	return pipeline.State{Present: true}, pipeline.Values{imageOutput: value}, err

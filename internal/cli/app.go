@@ -9,6 +9,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -21,10 +23,12 @@ import (
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/internal/ui"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // App is the program. All exported fields are required.
 type App struct {
+	Program        string // as it was called: os.Args[0]
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	LookupEnv      func(string) (string, bool)
@@ -55,7 +59,7 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	}
 	shown, ok := errors.AsType[*shownError](err)
 	if !ok {
-		err = onDisk(errors.Join(err, lost))
+		err = a.explained(errors.Join(err, lost))
 		ui.Error(a.Stderr, err, a.terminal(), nil)
 		return exitCode(err)
 	}
@@ -111,6 +115,7 @@ warnings and errors go to stderr.`,
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
+		hideUnused(c)
 		switch c.Name() {
 		case "help":
 			c.RunE = helpOf
@@ -226,6 +231,43 @@ func (a *App) input() *input { return &input{stdin: a.Stdin} }
 
 // warn writes a warning for people. Whatever others chose of it, such as the name of a variable, steers no terminal.
 func warn(w io.Writer, text string) { fmt.Fprintln(w, "warning: "+printable.Line(text)) }
+
+// asCalled writes the commands of dalirun in a text, which stand in backticks or are the whole of it, as this user can paste them: where dalirun
+// was called by a path, nobody knows whether it is on PATH too, and the path is the one thing that is sure to work, in any folder.
+func (a *App) asCalled(text string) string {
+	if !strings.ContainsRune(a.Program, filepath.Separator) {
+		return text
+	}
+	program, err := filepath.Abs(a.Program)
+	if err != nil {
+		return text
+	}
+	return regexp.MustCompile("(^|`|&& )dalirun ").ReplaceAllStringFunc(text, func(command string) string {
+		return strings.Replace(command, "dalirun", shell.Quote(program), 1)
+	})
+}
+
+// explained is err as people and programs get it: a disk is named where one is at fault, and the commands of the hints are [App.asCalled].
+func (a *App) explained(err error) error {
+	err = onDisk(err)
+	a.nameProgram(err)
+	return err
+}
+
+func (a *App) nameProgram(err error) {
+	switch e := err.(type) { //nolint:errorlint // of this very error; what it wraps comes by itself
+	case nil:
+		return
+	case *pipeline.Fault:
+		e.Hint = a.asCalled(e.Hint)
+	case interface{ Unwrap() []error }:
+		for _, part := range e.Unwrap() {
+			a.nameProgram(part)
+		}
+		return
+	}
+	a.nameProgram(errors.Unwrap(err))
+}
 
 // takeUnread returns the warnings that were not shown yet, to be shown.
 func (a *App) takeUnread() []string {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"syscall"
 
@@ -28,6 +29,14 @@ func (a *App) cacheDir() string {
 		return filepath.Join(home, ".cache", "dalirun")
 	}
 	return temporaryCache()
+}
+
+// cacheArgument names a cache on a command line, unless the user's plain environment, in any shell, comes to the same one.
+func cacheArgument(cache string) []string {
+	if me, err := user.Current(); err == nil && cache == filepath.Join(me.HomeDir, ".cache", "dalirun") {
+		return nil
+	}
+	return []string{"--cache-dir=" + cache}
 }
 
 // temporaryCache is a folder of the user among everybody's. Its name can be guessed, so that somebody else may have made it first.

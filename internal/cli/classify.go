@@ -105,7 +105,7 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 		}
 		told := c.stop != nil
 		record := classified{Image: name, Model: f.model}
-		err := c.one(ctx, name, &record)
+		err := a.explained(c.one(ctx, name, &record))
 		record.fail(err)
 		records = append(records, record)
 		switch {

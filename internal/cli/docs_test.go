@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-//go:generate go test . -count=1 -run ^TestDocs|^TestScripts$/^help$ -update
+//go:generate go test . -count=1 -run ^TestDocs|^TestExitCodesOfREADME$|^TestScripts$/^help$ -update
 
 const docsDir = "../../docs"
 
@@ -86,6 +86,36 @@ func TestDocsOfExitCodes(t *testing.T) {
 	}
 	if diff := cmp.Diff(string(got), b.String()); diff != "" {
 		t.Errorf("docs/exit-codes.md is not what `go generate ./internal/cli` writes (-kept +made):\n%s", diff)
+	}
+}
+
+// TestExitCodesOfREADME keeps the table of the README as ExitCodes says it. Those of signals share a row there.
+func TestExitCodesOfREADME(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(docsDir, "..", "README.md")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, made := string(data), string(data)
+	for _, c := range ExitCodes() {
+		if c.Code >= ExitSIGHUP {
+			continue
+		}
+		row := regexp.MustCompile(fmt.Sprintf(`(?m)^\| %d \| .*$`, c.Code))
+		if !row.MatchString(kept) {
+			t.Errorf("the README has no row for %d", c.Code)
+		}
+		made = row.ReplaceAllLiteralString(made, fmt.Sprintf("| %d | %s: %s |", c.Code, c.Means, c.Typical))
+	}
+	if *update {
+		if err := os.WriteFile(path, []byte(made), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(kept, made); diff != "" {
+		t.Errorf("the README's table is not what `go generate ./internal/cli` writes (-kept +made):\n%s", diff)
 	}
 }
 

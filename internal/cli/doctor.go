@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -69,7 +71,8 @@ func (a *App) doctorCommand() *cobra.Command {
 		Short: "Check whether a run with these flags would work here",
 		Long: `doctor looks at what a run needs: container engine, GPUs, driver, images, disk, ports and weights. Each check is ok, a
 warning or a failure, and says what it saw and what to do. It asks the registry for the images without pulling them, takes
-10 s at most, changes nothing but notes in the cache, and ends with 3 if a run with the same flags would fail. A container engine on
+10 s at most, changes nothing but notes in the cache, and ends with 3 if a run with the same flags would fail; the last
+line says so too. A container engine on
 another host is a warning: setup works there, and only what serves (e2e, serve) is refused.
 
 With --bundle it also writes one archive for a bug report. User names, home folders, credentials and serial numbers are
@@ -143,7 +146,7 @@ func (d *diagnosis) run() []finding {
 			}
 		}
 		if f.Status != "" {
-			f.Check = c.name
+			f.Check, f.Remedy = c.name, d.app.asCalled(f.Remedy)
 			findings = append(findings, f)
 		}
 	}
@@ -186,5 +189,24 @@ func writeFindings(w io.Writer, findings []finding, format string) error {
 			}
 		}
 	}
-	return nil
+	_, err := fmt.Fprintf(w, "\n%s\n", summary(findings))
+	return err
+}
+
+// summary says in one line whether a run with the same flags would begin, as the exit code does.
+func summary(findings []finding) string {
+	n := map[status]int{}
+	for _, f := range findings {
+		n[f.Status]++
+	}
+	ready := "ready"
+	var parts []string
+	if n[statusFail] > 0 {
+		ready = "not ready"
+		parts = append(parts, fmt.Sprintf("%d failed", n[statusFail]))
+	}
+	if n[statusWarn] > 0 {
+		parts = append(parts, printable.Count(n[statusWarn], "warning"))
+	}
+	return ready + ": " + strings.Join(append(parts, fmt.Sprintf("%d ok", n[statusOK])), ", ")
 }

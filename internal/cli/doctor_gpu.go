@@ -11,6 +11,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -158,7 +159,7 @@ func (d *diagnosis) memory(context.Context) finding {
 	}
 	least, all := steps.EngineMemory(l.Precision, l.MaxBatch)
 	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s of %s are free", bytesize.Format(free), bytesize.Format(total))}
-	switch building := fmt.Sprintf("building an engine for up to %d pictures", l.MaxBatch); {
+	switch building := "building an engine for up to " + printable.Count(l.MaxBatch, "picture"); {
 	case free < least: // a run whose engine is stored builds none
 		f.Saw += fmt.Sprintf(", and %s needs %s at least: build-engine would refuse, unless the engine is in the cache", building, bytesize.Format(least))
 	case free < all:

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime"
-	"strings"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
@@ -69,11 +68,7 @@ func (d *diagnosis) ports(ctx context.Context) finding {
 	if runtime, err := d.runtime(); err == nil && infoErr == nil {
 		nameHolders(ctx, runtime, taken)
 	}
-	said := make([]string, len(taken))
-	for i, p := range taken {
-		said[i] = p.String()
-	}
-	return finding{Status: statusOK, Saw: strings.Join(said, ", ") + ": a free one will be taken"}
+	return finding{Status: statusOK, Saw: portsTaken(taken)}
 }
 
 func (d *diagnosis) weights(ctx context.Context) finding {

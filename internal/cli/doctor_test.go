@@ -358,7 +358,7 @@ func TestDoctorGPUMemory(t *testing.T) {
 		{release.FP16, 256, 2700, statusWarn, "needs 2.757 GiB at least: build-engine would refuse, unless the engine is in the cache"},
 		{release.FP32, 256, 3584, statusWarn, "and building an engine for up to 256 pictures needs"}, // and twice that in fp32
 		{release.FP16, 8, 2000, statusOK, "1.953 GiB of"},
-		{release.FP16, 1, 1000, statusWarn, "needs 1.779 GiB at least"},
+		{release.FP16, 1, 1000, statusWarn, "building an engine for up to 1 picture needs 1.779 GiB at least"},
 	} {
 		d := &diagnosis{lane: func() (laned, error) {
 			o := steps.Options{Lane: steps.GPU, Precision: c.precision, MaxBatch: c.batch}

@@ -42,7 +42,7 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 			}
 			x, err := a.open(cmd.Context(), &w, s)
 			if err != nil {
-				return errors.Join(a.refused(err, s), files.write(notBegun(err)))
+				return errors.Join(a.refused(err, s), files.write(a.notBegun(err)))
 			}
 			err = x.runner(nil).Run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))
 			r := x.collector.Report()

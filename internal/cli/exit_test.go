@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -109,7 +110,7 @@ func TestOnDisk(t *testing.T) {
 // The steps of a run have it by then: their events and the reports say it too.
 func TestRunnerExplainsDisks(t *testing.T) {
 	t.Parallel()
-	x := session{wishes: &wishes{}}
+	x := session{app: &App{}, wishes: &wishes{}}
 	err := x.runner(nil).Explain(&os.PathError{Op: "rename", Path: "/cache/x", Err: syscall.EDQUOT})
 	if f, ok := errors.AsType[*pipeline.Fault](err); !ok || !strings.HasPrefix(f.Hint, "free space in your quota on the disk of /cache/x") {
 		t.Errorf("got %v", err)
@@ -127,6 +128,63 @@ func TestExitCodesArePinned(t *testing.T) {
 	for i, c := range codes {
 		if c.Code != want[i] || c.Means == "" || c.Typical == "" {
 			t.Errorf("exit code %d is %+v, want %d with a meaning", i, c, want[i])
+		}
+	}
+}
+
+// Each case that the table of exit codes names is run: in a section of exit.txtar with its words, or by a test that needs more than a script.
+func TestDocumentedExitsAreRun(t *testing.T) {
+	t.Parallel()
+	elsewhere := map[string]string{
+		"`serve`: the server drained, or had nothing to drain, after Ctrl-C, SIGTERM or SIGHUP": "TestServeUntilSignal",
+		"a file that was named may not be read":                                                 "TestFilesThatMayNotBeRead",
+		"the disk is full":                                                                      "TestOnSmallDisk",
+		"the terminal was closed":                                                               "TestSignal",
+		"Ctrl-C":                                                                                "TestSignal",
+	}
+	script, err := os.ReadFile(filepath.Join("testdata", "script", "exit.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tests strings.Builder
+	names, err := filepath.Glob("*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests.Write(text)
+	}
+	for _, c := range ExitCodes() {
+		if c.Code == ExitUnclassified || c.Code == ExitGate { // that nothing has, by their words
+			continue
+		}
+		cases := strings.Split(c.Typical, "; ")
+		switch c.Code {
+		case ExitUsage:
+			cases = strings.Split(c.Typical, ", ")
+		case ExitContainer:
+			cases = []string{c.Typical} // it is what to do
+		}
+		for _, what := range cases {
+			if test := elsewhere[what]; test != "" {
+				if !strings.Contains(tests.String(), "func "+test+"(") {
+					t.Errorf("%d, %s: there is no test %s", c.Code, what, test)
+				}
+				continue
+			}
+			_, section, found := strings.Cut(string(script), fmt.Sprintf("\n# %d: %s\n", c.Code, what))
+			section, _, _ = strings.Cut(section, "\n#")
+			runs := fmt.Sprintf(`(?m)^(exitcode|stdoutto full|interrupt) %d `, c.Code)
+			if c.Code == ExitOK {
+				runs = `(?m)^exec dalirun `
+			}
+			if !found || !regexp.MustCompile(runs).MatchString(section) {
+				t.Errorf("exit.txtar does not run %d: %s", c.Code, what)
+			}
 		}
 	}
 }

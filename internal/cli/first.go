@@ -9,6 +9,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -82,38 +83,26 @@ func (x *session) firstRun(plan []pipeline.Planned) string {
 	switch {
 	case images == 0:
 	case x.options.Images == steps.Local:
-		does = append([]string{fmt.Sprintf("builds %s here (about %s)", count(images, "image"), bytesize.Format(about(local)))}, does...)
+		does = append([]string{fmt.Sprintf("builds %s here (about %s)", printable.Count(images, "image"), bytesize.Format(about(local)))}, does...)
 	case x.options.looked.compressed() > 0:
-		does = append([]string{fmt.Sprintf("downloads %s (%s)", count(images, "image"), bytesize.Format(x.options.looked.compressed()))}, does...)
+		does = append([]string{fmt.Sprintf("downloads %s (%s)", printable.Count(images, "image"), bytesize.Format(x.options.looked.compressed()))}, does...)
 	default: // what could not be looked at
-		does = append([]string{"downloads " + count(images, "image")}, does...)
+		does = append([]string{"downloads " + printable.Count(images, "image")}, does...)
 	}
 	switch {
 	case makes == 0:
 	case reuses == 0:
 		does = append(does, "makes each result")
 	default:
-		does = append(does, "makes "+count(makes, "result"))
+		does = append(does, "makes "+printable.Count(makes, "result"))
 	}
 	if len(does) == 0 {
 		return "it reuses what runs in other workspaces made"
 	}
-	last := len(does) - 1
-	if last > 0 {
-		does = []string{strings.Join(does[:last], ", "), does[last]}
-	}
-	return "it " + strings.Join(does, " and ") + "; the next one reuses what still holds"
+	return "it " + listed(does) + "; the next one reuses what still holds"
 }
 
 // absent says whether an image is not there, which is not the only reason to look at it again.
 func absent(image pipeline.Planned) bool {
 	return slices.ContainsFunc(image.Verdict.Because, func(c pipeline.Change) bool { return strings.HasPrefix(c.Fact, steps.NoLocalImage) })
-}
-
-// count is "1 image" or "2 images".
-func count(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
 }

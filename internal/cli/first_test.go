@@ -15,7 +15,7 @@ import (
 func TestFirstRun(t *testing.T) {
 	t.Parallel()
 	missing := pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{{Fact: steps.NoLocalImage + " x"}}}
-	unread := pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{{Fact: "its package versions have not been read"}}}
+	unread := pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{{Fact: "this cache does not know its package versions yet: they are read, and the image, which is here, is not built"}}}
 	there, will := pipeline.Verdict{Kind: pipeline.WillReuse}, pipeline.Verdict{Kind: pipeline.Depends}
 	sized := looked{server: seen{image: registry.Image{Layers: []registry.Layer{{Digest: "a", Size: 3 << 30}}}}}
 	const rest = "; the next one reuses what still holds"

@@ -103,7 +103,7 @@ func takeAliases(flags *pflag.FlagSet) error {
 	return errors.Join(errs...)
 }
 
-// unread are warnings of settings that look like some of ours and are none: variables with our prefix that are no flag's, and files whose
+// unread are warnings of settings that look like some of ours and are none: variables with our prefix, or nearly so, that are no flag's, and files whose
 // names only resemble that of the configuration.
 func unread(root *cobra.Command, environ []string, file string) []string {
 	var texts []string
@@ -127,7 +127,7 @@ func unread(root *cobra.Command, environ []string, file string) []string {
 	slices.Sort(environ)
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
-		if !strings.HasPrefix(name, envPrefix) || value == "" || slices.Contains(known, name) || slices.Contains(scriptVariables(), name) {
+		if !regexp.MustCompile("(?i)^DALI_?RUN_").MatchString(name) || value == "" || slices.Contains(known, name) || slices.Contains(scriptVariables(), name) {
 			continue
 		}
 		text := name + " is not read: no flag has that name"

@@ -19,7 +19,38 @@ import (
 type collected struct {
 	Containers []swept         `json:"containers"`
 	Entries    []store.Evicted `json:"entries"`
+	Freed      int64           `json:"freed_bytes"` // of the cache, with what runs left half made or need no more
 	DryRun     bool            `json:"dry_run"`
+}
+
+// String is all of it in one line.
+func (c collected) String() string {
+	var parts []string
+	if n := len(c.Containers); n > 0 {
+		parts = append(parts, printable.Count(n, "container"))
+	}
+	rest := c.Freed
+	for _, e := range c.Entries {
+		rest -= e.Bytes
+	}
+	if n := len(c.Entries); n > 0 {
+		parts = append(parts, printable.Count(n, "result"))
+	}
+	if rest > 0 {
+		parts = append(parts, "leftovers of runs")
+	}
+	if len(parts) == 0 {
+		return "nothing is to be removed"
+	}
+	said := "removed "
+	if c.DryRun {
+		said = "would remove "
+	}
+	said += listed(parts)
+	if c.DryRun {
+		return fmt.Sprintf("%s: %s would be freed", said, bytesize.Format(c.Freed))
+	}
+	return fmt.Sprintf("%s: %s freed", said, bytesize.Format(c.Freed))
 }
 
 type gcFlags struct {
@@ -36,7 +67,10 @@ func (a *App) gcCommand() *cobra.Command {
 		Short: "Remove what dead runs left, and what the cache holds beyond its size",
 		Long: `gc removes the containers of runs that are gone and half-made results, as each run does when it starts, and then the
 least recently used results until the cache is small enough. It never touches a living run, a ready server, or the model
-repository that a workspace's link names.`,
+repository that a workspace's link names or its server serves. What that was made of goes: the next run makes weights, ONNX
+model, engine and DALI pipeline anew, although the model repository made of them is there.
+
+Each line says what went, and the last one how much was freed.`,
 		Example: `  # what would go
   dalirun gc --dry-run
 
@@ -65,6 +99,7 @@ repository that a workspace's link names.`,
 				}
 				fmt.Fprintf(a.Stdout, "%s %s of %s\n", verb, bytesize.Format(e.Bytes), what)
 			}
+			fmt.Fprintln(a.Stdout, got)
 			return err
 		},
 	}
@@ -100,11 +135,21 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 	var entries []store.Evicted
 	if f.dryRun {
 		entries, err = cache.Evictable(ctx, size, needed)
+		for _, e := range entries {
+			got.Freed += e.Bytes
+		}
 	} else {
+		var before, after int64
+		if before, err = cache.Size(ctx); err != nil {
+			return got, err
+		}
 		err = errors.Join(cache.Unpin(ctx, needed), cache.Sweep(ctx)) // in this order: a pin keeps what counts no longer
 		var evictErr error
 		entries, evictErr = cache.Evict(ctx, size)
-		err = errors.Join(err, evictErr)
+		var sizeErr error
+		after, sizeErr = cache.Size(ctx)
+		got.Freed = max(before-after, 0) // others may have filled it meanwhile
+		err = errors.Join(err, evictErr, sizeErr)
 	}
 	got.Entries = append(got.Entries, entries...)
 	return got, err

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -52,6 +53,11 @@ func probe(reply, within time.Duration) (serving.Probe, error) {
 	return serving.Probe{Model: steps.EnsembleModel, Picture: picture, Reply: reply, Within: within}, err
 }
 
+// serves says whether tritonserver runs in a container, for others or for its run alone.
+func serves(c container.Summary) bool {
+	return isServer(c) || c.Labels[container.LabelStep] == string(steps.IDServe)
+}
+
 // isServer says whether a container serves others.
 func isServer(c container.Summary) bool {
 	return c.Labels[container.LabelRole] == string(container.RoleServer)
@@ -84,28 +90,51 @@ func judgeAt(ctx context.Context, addr string, within time.Duration) (serving.He
 }
 
 // healthOf is judge with the command that mends what is wrong. state is whose the server is.
-func healthOf(ctx context.Context, c container.Summary, state owner.State) (serving.Health, error) {
+func (a *App) healthOf(ctx context.Context, c container.Summary, state owner.State) (serving.Health, error) {
 	h, err := judge(ctx, c, statusWithin)
 	if err != nil || h.OK() {
 		return h, err
 	}
 	workspace, run := c.Labels[container.LabelWorkspace], c.Labels[container.LabelRun]
 	record, err := recordOf(c)
-	if errors.Is(err, owner.ErrNoServer) && state == owner.Alive && c.Running {
+	if errors.Is(err, owner.ErrNoServer) && state == owner.Kept {
 		return serving.Health{State: serving.Starting, Reason: "its run " + run + " has not made it ready yet"}, nil
 	}
 	if user, err := owner.OtherUser(workspace, run); err == nil && user != "" {
 		h.Reason += "; it belongs to " + user + ", whose `dalirun ps` says what mends it"
 		return h, nil
 	}
-	h.Mend = serving.Mend(workspace, record)
-	if len(record.Command) == 0 {
-		h.Reason += "; nothing says how it was started, and the command that mends it has the usual flags"
+	if !isServer(c) { // of a run that verifies with it, and that is gone
+		h.Mend = a.asCalled(serving.Start([]string{"gc"}))
+		return h, nil
+	}
+	start := record.Command
+	if len(start) == 0 {
+		start = a.usualStart(workspace, c)
+		h.MendNote = "nothing says with which flags it was started: this starts one with the usual flags"
+		if len(c.Ports) > 0 {
+			h.MendNote += ", on its ports"
+		}
 		if err != nil && !errors.Is(err, owner.ErrNoServer) {
-			h.Reason += ": " + err.Error()
+			h.MendNote += " (" + err.Error() + ")"
 		}
 	}
+	h.Mend = a.asCalled(serving.Mend(workspace, start))
 	return h, nil
+}
+
+// usualStart are the arguments that start a server in the place of one of which only the container is known.
+func (a *App) usualStart(workspace string, c container.Summary) []string {
+	start := append([]string{"serve", "--detach", "--workspace=" + workspace}, cacheArgument(a.cacheDir())...)
+	for _, p := range []struct {
+		flag string
+		port uint16
+	}{{"http-port", steps.PortHTTP}, {"grpc-port", steps.PortGRPC}, {"metrics-port", steps.PortMetrics}} {
+		if at, ok := c.Ports[p.port]; ok {
+			start = append(start, fmt.Sprintf("--%s=%d", p.flag, at.Port()))
+		}
+	}
+	return start
 }
 
 // notJudged is the state of a server of which it could not be found out how it is.
@@ -130,7 +159,7 @@ func (a *App) withHealth(ctx context.Context, addr string, failed error) error {
 	if !found {
 		return failed
 	}
-	h, err := healthOf(ctx, c, state)
+	h, err := a.healthOf(ctx, c, state)
 	if err != nil || h.OK() || h.State == serving.Starting {
 		return failed
 	}
@@ -144,6 +173,9 @@ func (a *App) withHealth(ctx context.Context, addr string, failed error) error {
 func mends(h serving.Health) string {
 	if h.Mend == "" {
 		return ""
+	}
+	if h.MendNote != "" {
+		return "`" + h.Mend + "` mends it; " + h.MendNote
 	}
 	return "`" + h.Mend + "` mends it"
 }

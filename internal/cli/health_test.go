@@ -63,7 +63,7 @@ func TestStartAgain(t *testing.T) {
 			"paths",
 			[]string{"--weights", filepath.Join(relative, "w.pth"), "--image", filepath.Join(relative, "cat.jpg"), "--cache-dir", "c"},
 			nil, "", filepath.Join(here, ".dalirun"),
-			[]string{"--cache-dir=" + filepath.Join(here, "c"), "--image=" + picture, "--weights=" + weights},
+			[]string{"--image=" + picture, "--weights=" + weights},
 		},
 		{"a picture on stdin", []string{"--image", "-"}, nil, "", filepath.Join(here, ".dalirun"), nil},
 		{"a picture through a pipe", []string{"--image", "/dev/null"}, nil, "", filepath.Join(here, ".dalirun"), nil},
@@ -112,7 +112,7 @@ func TestStartAgain(t *testing.T) {
 			w := parse(tt.args, a.LookupEnv, config)
 			run := steps.Options{Lane: steps.CPU}
 			run.Images = imageSource(w, run.Lane)
-			want := append([]string{"serve", "--workspace=" + tt.workspace}, tt.want...)
+			want := append(append([]string{"serve", "--workspace=" + tt.workspace}, cacheArgument(w.cache)...), tt.want...)
 			got := startAgain(w, run)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
@@ -140,7 +140,7 @@ func (w warnings) Emit(e pipeline.Event) {
 func TestWatchThatEnds(t *testing.T) {
 	t.Parallel()
 	told := make(warnings, 1)
-	x := &session{sink: told}
+	x := &session{app: &App{}, sink: told}
 	sick := x.watch(t.Context(), serving.Watch{Every: time.Nanosecond, InARow: 1}, "no:such:address\x00")
 	select {
 	case text := <-told:

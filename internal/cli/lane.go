@@ -50,6 +50,9 @@ func (l *laned) refuse(check string, err error) {
 // refusal, and doctor shows all of them. The error is that of ctx.
 func (a *App) settleLane(ctx context.Context, w *wishes, info container.Info, on thisHost) (laned, error) {
 	l := laned{resolved: a.asked(w, info)}
+	if l.unserved = unserved(info); w.serves { // first: no other flag mends it
+		l.refuse(checkEngine, l.unserved)
+	}
 	l.err = l.take(ctx, w, info, on)
 	if ctx.Err() != nil {
 		return l, context.Cause(ctx)
@@ -58,9 +61,6 @@ func (a *App) settleLane(ctx context.Context, w *wishes, info container.Info, on
 	if l.err == nil {
 		l.Images = imageSource(w, l.Lane)
 		l.refuse(checkImages, l.checkSource(w))
-	}
-	if l.unserved = unserved(info); w.serves {
-		l.refuse(checkEngine, l.unserved)
 	}
 	if l.Lane == steps.GPU {
 		l.refuse(checkGPU, prohibited(l.chosen))

@@ -34,7 +34,7 @@ func runDalirun() {
 		cancel(&SignalError{Signal: first})
 	}()
 	app := App{
-		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, Environ: os.Environ,
+		Program: os.Args[0], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, Environ: os.Environ,
 		root: fstest.MapFS{}, // without what this machine has of a GPU
 		watch: serving.Watch{
 			Probe: serving.Probe{Reply: 5 * time.Second, Within: 5 * time.Second}, Every: 50 * time.Millisecond, Again: 10 * time.Millisecond, InARow: 3,

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
@@ -82,14 +84,44 @@ func publisher(all []container.Summary, port uint16) *container.Summary {
 }
 
 func (p takenPort) String() string {
+	return fmt.Sprintf("port %d is in use%s", p.Host, p.user())
+}
+
+// user says by whom the port is used, as far as it is known.
+func (p takenPort) user() string {
 	switch {
 	case p.holder == nil:
-		return fmt.Sprintf("port %d is in use%s", p.Host, p.by())
+		return p.by()
 	case isServer(*p.holder):
-		return fmt.Sprintf("port %d is in use by %s, the server of %s", p.Host, p.holder.Name, p.holder.Labels[container.LabelWorkspace])
+		return fmt.Sprintf(" by %s, the server of %s", p.holder.Name, p.holder.Labels[container.LabelWorkspace])
 	default:
-		return fmt.Sprintf("port %d is in use by %s, of a run in %s", p.Host, p.holder.Name, p.holder.Labels[container.LabelWorkspace])
+		return fmt.Sprintf(" by %s, of a run in %s", p.holder.Name, p.holder.Labels[container.LabelWorkspace])
 	}
+}
+
+// portsTaken says which ports are taken that nobody named. Whoever has several of them is named once.
+func portsTaken(taken []takenPort) string {
+	var users []string
+	ports := map[string][]string{}
+	for _, p := range taken {
+		user := p.user()
+		if ports[user] == nil {
+			users = append(users, user)
+		}
+		ports[user] = append(ports[user], strconv.Itoa(int(p.Host)))
+	}
+	for i, user := range users {
+		of := ports[user]
+		users[i] = "port " + of[0] + " is in use" + user
+		if len(of) > 1 {
+			users[i] = "ports " + listed(of) + " are in use" + user
+		}
+	}
+	free := "a free one will be taken"
+	if len(taken) > 1 {
+		free = "free ones will be taken"
+	}
+	return strings.Join(users, "; ") + ": " + free
 }
 
 // refusal is nil for a port that nobody named: a free one is taken.

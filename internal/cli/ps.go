@@ -25,7 +25,7 @@ type process struct {
 	Run       string    `json:"run"`
 	Workspace string    `json:"workspace"`
 	Running   bool      `json:"running"`
-	Owner     string    `json:"owner"` // alive, dead, foreign, expired or unknown
+	Owner     string    `json:"owner"` // an owner.State
 	Why       string    `json:"why"`
 	GRPC      string    `json:"grpc,omitempty"`
 	Created   time.Time `json:"created"`
@@ -41,8 +41,14 @@ func (a *App) psCommand() *cobra.Command {
 		Use:   "ps",
 		Short: "List the containers of dalirun, of all workspaces",
 		Long: `ps lists the containers of dalirun, whose they are, and whether servers are healthy: each one is sent a small picture,
-all at a time. A server is healthy if it answers within 10 s, and busy if it answers others meanwhile. Of one that is not healthy
-ps says why, and which command mends it.`,
+all at a time. Of one that is not healthy ps says why, and which command mends it. It ends with 0 whatever it finds.
+
+STATE is running, ended, or created where a server is about to run. OWNER says what becomes of a container, in JSON with the reason:
+
+` + psOwners() + `
+HEALTH is that of a server of this host, by whether it answers within 10 s; in JSON the state says what is not healthy:
+
+` + psHealth(),
 		Example: `  dalirun ps
   dalirun ps --format json`,
 		Args: cobra.NoArgs,
@@ -54,11 +60,40 @@ ps says why, and which command mends it.`,
 			if format.value == "json" {
 				return writeJSON(a.Stdout, rows)
 			}
+			if len(rows) == 0 {
+				fmt.Fprintln(a.Stderr, "no container of dalirun is there")
+				return nil
+			}
 			return writeProcesses(a.Stdout, rows, time.Now())
 		},
 	}
 	format = formatFlag(cmd)
 	return cmd
+}
+
+// psOwners are the words of OWNER, a line each.
+func psOwners() string {
+	var b strings.Builder
+	for _, s := range owner.States() {
+		fmt.Fprintf(&b, "  %-12s %s\n", s.State, s.Means)
+	}
+	return b.String()
+}
+
+// psHealth are the words of HEALTH, a line each, and after that of each state in which something is wrong its own.
+func psHealth() string {
+	var b strings.Builder
+	var wrong []string
+	for _, s := range serving.States() {
+		if s.State.Word() == serving.NotHealthy {
+			wrong = append(wrong, fmt.Sprintf("    %-10s %s\n", s.State, s.Means))
+			continue
+		}
+		fmt.Fprintf(&b, "  %-12s %s\n", s.State, s.Means)
+	}
+	fmt.Fprintf(&b, "  %-12s it could not be found out\n", notJudged)
+	fmt.Fprintf(&b, "  %-12s\n%s", serving.NotHealthy, strings.Join(wrong, ""))
+	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func (a *App) processes(ctx context.Context) ([]process, error) {
@@ -85,14 +120,14 @@ func (a *App) processes(ctx context.Context) ([]process, error) {
 		if addr, ok := c.Ports[steps.PortGRPC]; ok {
 			rows[i].GRPC = addr.String()
 		}
-		if !isServer(c) || state == owner.Foreign { // whose loopback address is another one
+		if !serves(c) || state == owner.Foreign { // whose loopback address is another one
 			continue
 		}
 		if record, err := recordOf(c); err == nil {
 			rows[i].served = servedBy(record)
 		}
 		judged.Go(func() {
-			h := orNotJudged(healthOf(ctx, c, state))
+			h := orNotJudged(a.healthOf(ctx, c, state))
 			rows[i].Health = &h
 		})
 	}
@@ -107,12 +142,15 @@ func writeProcesses(w io.Writer, rows []process, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tSTEP\tSTATE\tOWNER\tGRPC\tAGE\tHEALTH\tLANE\tIMAGES\tWEIGHTS\tWORKSPACE")
 	for _, r := range rows {
-		state, health := "ended", ""
-		if r.Running {
+		state, health := "ended", "" // of what is no server of this host
+		switch {
+		case r.Running:
 			state = "running"
+		case r.Health != nil && r.Health.State == serving.Starting:
+			state = "created"
 		}
 		if r.Health != nil {
-			health, _, _ = strings.Cut(r.Health.String(), ":")
+			health = r.Health.State.Word()
 		}
 		s := r.served
 		if s.LabelsMeanNothing != nil && *s.LabelsMeanNothing {
@@ -131,6 +169,9 @@ func writeProcesses(w io.Writer, rows []process, now time.Time) error {
 			continue
 		}
 		fmt.Fprintf(w, "\n%s is %s\n", r.Name, printable.Line(r.Health.String()))
+		if r.Health.MendNote != "" {
+			fmt.Fprintf(w, "  %s:\n", printable.Line(r.Health.MendNote))
+		}
 		if r.Health.Mend != "" {
 			fmt.Fprintf(w, "  %s\n", r.Health.Mend)
 		}

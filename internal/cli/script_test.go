@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -93,6 +94,7 @@ func TestScripts(t *testing.T) {
 			"unpack":     unpackBundle,
 			"allfiles":   allFiles,
 			"rot":        rot,
+			"paths":      showPaths,
 		},
 	})
 }
@@ -257,7 +259,7 @@ func storePretrained(ts *testscript.TestScript, neg bool, args []string) {
 
 // leave adds a container to the engine, named after whose it is.
 func leave(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "leave alive|dead|server|failing-server|restarted-server|silent-server|ended-server|starting-server|foreign|foreign-server|expired|unknown"
+	const usage = "leave alive|dead|server|failing-server|restarted-server|silent-server|ended-server|starting-server|created-server|e2e-server|foreign|foreign-server|expired|unknown"
 	arguments(ts, neg, args, 1, 1, usage)
 	s := of(ts)
 	me, err := owner.Here(time.Now())
@@ -275,7 +277,7 @@ func leave(ts *testscript.TestScript, neg bool, args []string) {
 		s.lock, err = owner.Acquire(workspace, "r2")
 		ts.Check(err)
 		ts.Defer(func() { ts.Check(s.lock.Release()) })
-	case "server", "failing-server", "restarted-server", "silent-server", "ended-server", "starting-server":
+	case "server", "failing-server", "restarted-server", "silent-server", "ended-server", "starting-server", "created-server", "e2e-server":
 		leaveServer(ts, s, c)
 		return
 	case "foreign", "foreign-server":
@@ -310,19 +312,26 @@ func leaveServer(ts *testscript.TestScript, s *script, c container.Summary) {
 		addr = listener.Addr().String()
 	case "ended-server":
 		c.Running = false
-	case "starting-server":
+	case "starting-server", "e2e-server":
 		server.Restart() // as before the first model is loaded
+	case "created-server":
+		c.Running = false // yet
 	}
 	const run = "r3"
 	workspace := c.Labels[container.LabelWorkspace]
-	c.Labels[container.LabelRun], c.Labels[container.LabelRole] = run, string(container.RoleServer)
+	c.Labels[container.LabelRun] = run
+	if c.Name != "e2e-server" {
+		c.Labels[container.LabelRole] = string(container.RoleServer)
+	}
 	c.Labels[container.LabelStep] = string(steps.IDServe)
-	c.Ports = portsAt(ts, addr)
+	if c.Running {
+		c.Ports = portsAt(ts, addr)
+	}
 	c.ID = s.engine.Leave(c)
 	_, port, err := net.SplitHostPort(addr)
 	ts.Check(err)
 	ts.Setenv("PORT", port)
-	if c.Name == "starting-server" {
+	if slices.Contains([]string{"starting-server", "created-server", "e2e-server"}, c.Name) {
 		lock, err := owner.Acquire(workspace, run)
 		ts.Check(err)
 		ts.Defer(func() { ts.Check(lock.Release()) })
@@ -630,6 +639,21 @@ func showEntries(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// showPaths prints what is in a folder, a path a line. The IDs of runs, which change, are RUN.
+func showPaths(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 1, "paths FOLDER")
+	_ = ts.Stdout()
+	dir := ts.MkAbs(args[0])
+	ts.Check(filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		within, err := filepath.Rel(dir, path)
+		fmt.Fprintln(ts.Stdout(), regexp.MustCompile(`\d{8}T\d{6}Z-[0-9a-f]{6}`).ReplaceAllString(within, "RUN"))
+		return err
+	}))
+}
+
 // logPath sets LOG to the path of the log that the last error named.
 func logPath(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, 0, "logpath")
@@ -669,7 +693,7 @@ func isJSON(ts *testscript.TestScript, neg bool, args []string) {
 // appIn returns the program with an environment and buffers, for tests that need no process of its own.
 func appIn(env map[string]string, stdout, stderr io.Writer) *App {
 	return &App{
-		Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr, root: fstest.MapFS{},
+		Program: "dalirun", Stdin: strings.NewReader(""), Stdout: stdout, Stderr: stderr, root: fstest.MapFS{},
 		LookupEnv: func(name string) (string, bool) { value, ok := env[name]; return value, ok },
 		Environ: func() []string {
 			var all []string

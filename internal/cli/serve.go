@@ -23,7 +23,7 @@ import (
 )
 
 func (a *App) serveCommand() *cobra.Command {
-	w := wishes{serves: true}
+	w := wishes{serves: true, stays: true}
 	var s shown
 	var detach bool
 	cmd := &cobra.Command{
@@ -31,7 +31,7 @@ func (a *App) serveCommand() *cobra.Command {
 		Short: "Serve the model repository with tritonserver until Ctrl-C",
 		Long: `serve does what setup does, starts tritonserver, loads every model, lets the ensemble answer once and says where the
 server is. It then follows the server's log. Ctrl-C lets requests in flight end, removes the server and ends with 0; a
-second Ctrl-C ends at once. A workspace has one server.
+second Ctrl-C ends at once. A workspace has one server: where there is one already, healthy or not, serve ends with 3.
 
 Every 10 s the server is sent a small picture. If it is found three times on end not to be healthy, serve says why, removes
 it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take 30 s.`,
@@ -61,18 +61,17 @@ it and ends with 5. A busy server is a healthy one: that others are answered cou
 }
 
 // startAgain are the arguments that start the same server from another folder. They have what the command line, the environment and the
-// configuration asked of the run with these options; what nobody asked for is left to the defaults there. What the run had no use for is not
+// configuration asked of the run with these options, and the cache wherever the environment put it; what nobody asked for is left to the
+// defaults there. What the run had no use for is not
 // among them: on a command line it may be an error. Nor is a picture to verify with that came through a pipe, and is gone.
 func startAgain(w *wishes, run steps.Options) []string {
-	args := []string{"serve", "--workspace=" + w.workspace}
+	args := append([]string{"serve", "--workspace=" + w.workspace}, cacheArgument(w.cache)...)
 	drop := w.situation(run.Lane, run.Images).of(w.stepsOf(run)).useless()
 	w.set.Visit(func(f *pflag.Flag) { // those of the environment and of the configuration are set too
 		value := f.Value.String()
 		switch f.Name {
-		case "workspace", "force", "format", "progress", "verbose": // of the one run, or there already
+		case "workspace", "cache-dir", "force", "format", "progress", "verbose": // of the one run, or there already
 			return
-		case "cache-dir":
-			value = w.cache
 		case "image":
 			path, err := filepath.Abs(value)
 			if info, statErr := os.Stat(path); err != nil || statErr != nil || !info.Mode().IsRegular() {
@@ -99,11 +98,9 @@ func startAgain(w *wishes, run steps.Options) []string {
 // serve runs until the server is ready and, unless it is detached, until it is asked to stop, ends by itself or is not
 // healthy. again are the arguments that start it again.
 func (x *session) serve(ctx context.Context, detach bool, format string, again []string) error {
-	alone, err := x.only(ctx)
-	if err != nil {
+	if err := x.forgetServer(ctx); err != nil {
 		return err
 	}
-	defer alone.Unlock() //nolint:errcheck // it ends with the process
 	x.options.Drain, x.options.Detach = true, detach
 	m := x.machine()
 	var server owner.ServerFile
@@ -214,57 +211,87 @@ func showServer(w io.Writer, s owner.ServerFile, format string) error {
 	return err
 }
 
-// only makes this process the workspace's one that serves, and finds a server that another one left.
-func (x *session) only(ctx context.Context) (*flock.Flock, error) {
-	alone := flock.New(serveLock(x.wishes.workspace))
+// only makes this process the one that serves the workspace, until [session.free]. It refuses that where the workspace has a server.
+func (x *session) only(ctx context.Context) error {
+	if x.alone != nil {
+		return nil
+	}
+	workspace := x.wishes.workspace
+	alone := flock.New(serveLock(workspace))
 	free, err := alone.TryLock()
 	if err != nil {
-		return nil, fmt.Errorf("lock the workspace: %w", err)
+		return fmt.Errorf("lock the workspace: %w", err)
 	}
 	if !free {
-		return nil, pipeline.Faultf(pipeline.Environment, "stop it with Ctrl-C or `dalirun stop`, or name another --workspace",
-			"another `dalirun serve` is at work in %s", x.wishes.workspace)
+		servers, err := serversOf(ctx, x.runtime, workspace)
+		if err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(servers, func(c container.Summary) bool { return c.Running }); i >= 0 {
+			return x.hasServer(ctx, servers[i], ", of another `dalirun serve`")
+		}
+		return pipeline.Faultf(pipeline.Environment, "wait until it serves, end it with Ctrl-C, or name another --workspace",
+			"another `dalirun serve` is at work in %s", workspace)
 	}
+	x.alone = alone
+	server, err := owner.ReadServer(workspace)
+	switch {
+	case errors.Is(err, owner.ErrNoServer):
+		return nil
+	case err != nil:
+		return err
+	case server.Host != x.me.Host:
+		return pipeline.Faultf(pipeline.Environment, "stop it there, or name another --workspace",
+			"%s has a server on another host, %s: %s", workspace, server.Host, server.Name)
+	}
+	all, err := x.runtime.List(ctx, ownLabels())
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		if c.ID == server.Container && c.Running {
+			return x.hasServer(ctx, c, "")
+		}
+	}
+	return nil
+}
+
+// free lets another process serve the workspace. It may be called twice.
+func (x *session) free() error {
+	if x.alone == nil {
+		return nil
+	}
+	return x.alone.Unlock()
+}
+
+// hasServer is that a server cannot be started beside the one that the workspace has; of says whose that is, where a process attends it.
+func (x *session) hasServer(ctx context.Context, c container.Summary, of string) error {
+	said, hint := "", "use it, or stop it with `"+commandIn(x.wishes.workspace, "stop")+"`"
+	if h, err := x.app.healthOf(ctx, c, owner.Kept); err == nil && !h.OK() {
+		said, hint = "; it is "+h.String(), mends(h)
+	}
+	at := ""
+	if addr, ok := c.Ports[steps.PortGRPC]; ok {
+		at = ", grpc " + addr.String()
+	}
+	return pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s%s%s%s", x.wishes.workspace, c.Name, at, of, said)
+}
+
+// forgetServer removes what is left of a server that the server file names. [session.only] found that it does not run.
+func (x *session) forgetServer(ctx context.Context) error {
 	server, err := owner.ReadServer(x.wishes.workspace)
 	if errors.Is(err, owner.ErrNoServer) {
-		return alone, nil
+		return nil
 	}
 	if err != nil {
-		return nil, errors.Join(err, alone.Unlock())
-	}
-	if server.Host != x.me.Host {
-		err := pipeline.Faultf(pipeline.Environment, "stop it there, or name another --workspace",
-			"%s has a server on another host, %s: %s", x.wishes.workspace, server.Host, server.Name)
-		return nil, errors.Join(err, alone.Unlock())
-	}
-	if running, err := x.alreadyServed(ctx, server); err != nil || running {
-		return nil, errors.Join(err, alone.Unlock())
+		return err
 	}
 	x.warn("the server " + server.Name + " is gone: it is forgotten")
-	return alone, errors.Join(x.runtime.Remove(ctx, server.Container), owner.RemoveServer(x.wishes.workspace))
+	return errors.Join(x.runtime.Remove(ctx, server.Container), owner.RemoveServer(x.wishes.workspace))
 }
 
 // serveLock is held by the process that serves a workspace.
 func serveLock(workspace string) string { return filepath.Join(workspace, "serve.lock") }
-
-// alreadyServed refuses to start a server beside the one that the server file names, if that runs.
-func (x *session) alreadyServed(ctx context.Context, server owner.ServerFile) (bool, error) {
-	all, err := x.runtime.List(ctx, ownLabels())
-	if err != nil {
-		return false, err
-	}
-	for _, c := range all {
-		if c.ID != server.Container || !c.Running {
-			continue
-		}
-		said, hint := "", "use it, or stop it with `dalirun stop`"
-		if h, err := healthOf(ctx, c, owner.Alive); err == nil && !h.OK() {
-			said, hint = "; it is "+h.String(), mends(h)
-		}
-		return true, pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s, grpc %s%s", x.wishes.workspace, server.Name, server.GRPC, said)
-	}
-	return false, nil
-}
 
 // waitForEnd returns nil when ctx ends or somebody stopped the server in good order.
 func waitForEnd(ctx context.Context, runtime container.Runtime, id string) error {

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -64,6 +65,7 @@ type session struct {
 	store   *store.Store
 	runtime container.Runtime
 	lock    *owner.Lock
+	alone   *flock.Flock // of the one process that serves the workspace; nil where it is not taken
 	runID   string
 	first   string // what the first run of a workspace gets and makes; empty for any other
 
@@ -94,6 +96,18 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	if err != nil {
 		return nil, err
 	}
+	begun := x
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, begun.free())
+		}
+	}()
+	// Before all that another flag could mend, as a port that the first server has: no flag lets a workspace have a second one.
+	if _, statErr := os.Stat(w.workspace); w.stays && statErr == nil && !info.Remote {
+		if err := x.only(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if x.store, err = w.open(); err != nil {
 		return nil, err
 	}
@@ -122,6 +136,11 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 	}
 	if err := w.checkWorkspace(); err != nil { // somebody may have made it just before
 		return nil, errors.Join(err, x.close())
+	}
+	if w.stays { // before the run has a folder: one that is refused leaves none
+		if err := x.only(ctx); err != nil {
+			return nil, errors.Join(err, x.close())
+		}
 	}
 	if x.lock, err = owner.Acquire(w.workspace, x.runID); err != nil {
 		return nil, errors.Join(err, x.close())
@@ -163,8 +182,8 @@ func newRunID(now time.Time) string {
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
 func (x *session) sweep(ctx context.Context) {
 	swept, err := sweepContainers(ctx, x.runtime, x.me, x.wishes.workspace, false)
-	for _, s := range swept {
-		x.warn("removed container " + s.Name + ": " + s.Reason)
+	for _, s := range swept { // of other runs, perhaps of other workspaces: it is shown and logged, and no part of what this run reports
+		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+s.Name+": "+s.Reason)
 	}
 	if err == nil {
 		err = x.store.Unpin(ctx, needed)
@@ -180,8 +199,10 @@ func (x *session) sweep(ctx context.Context) {
 	}
 }
 
-func (x *session) warn(text string) {
-	x.sink.Emit(pipeline.Event{Run: x.runID, Time: time.Now().UTC(), Payload: pipeline.Warning{Text: text}})
+func (x *session) warn(text string) { warning(x.sink, x.runID, x.app.asCalled(text)) }
+
+func warning(to pipeline.Sink, run, text string) {
+	to.Emit(pipeline.Event{Run: run, Time: time.Now().UTC(), Payload: pipeline.Warning{Text: text}})
 }
 
 // machine is what the steps work with.
@@ -224,13 +245,13 @@ func (x *session) facts() map[string]string {
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
 	return &pipeline.Runner{
 		RunID: x.runID, Workspace: x.wishes.workspace, Store: x.store, Sink: x.sink, First: x.first != "", Reasons: steps.Reasons,
-		Facts: x.facts(), Force: x.wishes.forced(), Cleanup: cleanup, Explain: onDisk, Then: then,
+		Facts: x.facts(), Force: x.wishes.forced(), Cleanup: cleanup, Explain: x.app.explained, Then: then,
 	}
 }
 
 // finish shows err, closes everything and returns the error for the exit code.
 func (x *session) finish(err error) error {
-	err = onDisk(errors.Join(err, x.close()))
+	err = x.app.explained(errors.Join(err, x.close()))
 	if err == nil {
 		return nil
 	}
@@ -256,7 +277,7 @@ func (x *session) close() error {
 	if x.lock != nil {
 		err = errors.Join(err, x.lock.Release())
 	}
-	return err
+	return errors.Join(err, x.free())
 }
 
 // runEnd notes whether the end of a run told of an error.

@@ -80,12 +80,12 @@ func (a *App) refused(err error, s shown) error {
 	if s.format.value != "json" {
 		return err
 	}
-	return errors.Join(err, notBegun(err).WriteJSON(a.Stdout))
+	return errors.Join(err, a.notBegun(err).WriteJSON(a.Stdout))
 }
 
 // notBegun is the report of a run that did not begin.
-func notBegun(err error) report.Report {
-	err = onDisk(err)
+func (a *App) notBegun(err error) report.Report {
+	err = a.explained(err)
 	c := newCollector()
 	now := time.Now().UTC()
 	c.Emit(pipeline.Event{Time: now, Payload: pipeline.RunStarted{}})

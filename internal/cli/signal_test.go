@@ -205,7 +205,7 @@ func TestListedLabels(t *testing.T) {
 	for _, c := range []struct {
 		args  []string
 		lines int
-	}{{[]string{"ps"}, 2}, {[]string{"gc", "--dry-run", "--foreign"}, 1}} {
+	}{{[]string{"ps"}, 2}, {[]string{"gc", "--dry-run", "--foreign"}, 2}} {
 		var stdout, stderr bytes.Buffer
 		code := appIn(env, &stdout, &stderr).Run(t.Context(), c.args)
 		isHarmless(t, "stdout", stdout.String())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -188,5 +189,13 @@ func runningServer(ctx context.Context, runtime container.Runtime, workspace str
 			return s, addr.String(), nil
 		}
 	}
-	return container.Summary{}, "", pipeline.Faultf(pipeline.NotReady, "start one with `dalirun serve`, or name one with --url HOST:PORT", "no server runs in %s", workspace)
+	return container.Summary{}, "", pipeline.Faultf(pipeline.NotReady, "start one with `"+commandIn(workspace, "serve")+"`, or name one with --url HOST:PORT", "no server runs in %s", workspace)
+}
+
+// commandIn is a command of dalirun for a workspace: for that of the current project without a flag.
+func commandIn(workspace, command string) string {
+	if usual, err := filepath.Abs(owner.DefaultWorkspace); err == nil && workspace == usual {
+		return serving.Start([]string{command})
+	}
+	return serving.Start([]string{command, "--workspace", workspace})
 }

@@ -105,7 +105,7 @@ func deadContainers(ctx context.Context, runtime container.Runtime, me owner.Ide
 	for _, c := range all {
 		state, reason := owner.Verdict(c.Labels, me)
 		batch := c.Labels[container.LabelRole] == string(container.RoleBatch)
-		if state == owner.Dead || state == owner.Expired || foreign && state == owner.Foreign && batch {
+		if state == owner.Orphaned || state == owner.Expired || foreign && state == owner.Foreign && batch {
 			dead = append(dead, deadContainer{c.ID, swept{c.Name, reason}})
 		}
 	}

@@ -87,6 +87,7 @@ func unusedFlags() []unusedFlag {
 			flag: "verbose", asks: is("true"), when: func(s situation) bool { return s.value("progress") == "quiet" }, excludedBy: "progress",
 			why: "quiet leaves the steps' output out", instead: "--progress plain shows it",
 		},
+		{flag: "verbose", asks: is("true"), when: of("plan"), commandLineOnly: true, why: "plan runs no step", instead: "setup, serve and e2e show the output of theirs"},
 		{
 			flag: "workspace", when: func(s situation) bool { return s.command == "classify" && s.names("url") }, commandLineOnly: true,
 			why: "--url says which server is asked", instead: "without it the workspace's is",
@@ -99,6 +100,17 @@ func unusedFlags() []unusedFlag {
 			flag: "cache-dir", when: of("stop"), commandLineOnly: true,
 			why: "stop ends a server, and reads nothing that steps made", instead: "gc removes what the cache need not hold",
 		},
+	}
+}
+
+// hideUnused leaves the flags out of a command's help that it never has a use for. A script may still give them to all commands; that they are
+// not used is told.
+func hideUnused(cmd *cobra.Command) {
+	never := situation{command: cmd.Name(), flags: cmd.Flags()} // where nothing is asked for
+	for _, u := range unusedFlags() {
+		if f := cmd.Flags().Lookup(u.flag); f != nil && u.when(never) {
+			f.Hidden = true
+		}
 	}
 }
 

@@ -85,7 +85,10 @@ func TestUnusedFlags(t *testing.T) {
 					}
 					onLine := strings.HasPrefix(shown, "--")
 					want := slices.Contains(unused[f.Name], on) && (onLine || !slices.Contains(configured, f.Name)) ||
-						command == "setup" && onLine && slices.Contains(unusedBySetup, f.Name)
+						command == "setup" && onLine && slices.Contains(unusedBySetup, f.Name) || command == "plan" && onLine && f.Name == "verbose"
+					if f.Hidden != (command == "setup" && slices.Contains(unusedBySetup, f.Name) || command == "plan" && f.Name == "verbose") {
+						t.Errorf("--%s of %s: its help has it is %t", f.Name, command, !f.Hidden)
+					}
 					if want && (len(told) != 1 || !strings.HasPrefix(told[0], shown) || !strings.Contains(told[0], " is not used: ")) || !want && len(told) > 0 {
 						t.Errorf("%s, %s: a run of %s has a use for it is %t, and %q is told", command, shown, on, !want, told)
 					}

@@ -90,7 +90,6 @@ func (f *workspaceFolder) checkWorkspace() error {
 // noCacheFlag lets a command that opens no cache be given the one of the others, as a script gives it to all. It is told that it is not used.
 func noCacheFlag(cmd *cobra.Command) {
 	cmd.Flags().String("cache-dir", "", "not used")
-	cmd.Flags().Lookup("cache-dir").Hidden = true
 }
 
 // place says where things are kept.
@@ -156,6 +155,7 @@ type wishes struct {
 	verify                   steps.Picture // what --image names, once it is read
 	command                  string        // that these are wishes of
 	serves                   bool          // the run starts a server, which one on another host cannot: what the command is, not a flag
+	stays                    bool          // that server is the workspace's, of which there is one
 }
 
 func (w *wishes) flags(a *App, cmd *cobra.Command) {
@@ -181,7 +181,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.StringVar(&w.image, "image", "", "picture to verify with, no orientation applied (default a cup of coffee that dalirun carries)")
 	f.Lookup("build-network").Annotations = map[string][]string{mayBeEmpty: {"true"}}
 	f.Var(w.precision, "precision", "arithmetic of the engine (gpu lane)")
-	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for; 0 is 64 or the largest, and 1 with release 21.07, as in the tutorial")
+	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for; 0 is the default: 64, or --max-batch if that is smaller, and 1 with release 21.07, as in the tutorial")
 	f.Var(w.maxBatch, "max-batch", "largest batch size")
 	f.Var(w.memory, "memory", "memory limit of each container of a run, the server's too; image builds have none")
 	f.StringVar(&w.gpus, "gpus", "all", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")

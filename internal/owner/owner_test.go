@@ -82,12 +82,12 @@ func TestVerdictByLabels(t *testing.T) {
 		want    owner.State
 		words   string
 	}{
-		{"the run is gone", container.RoleBatch, nil, owner.Dead, "r1 is gone"},
-		{"a server's run is gone", container.RoleServer, nil, owner.Dead, "r1 is gone"},
-		{"no role", "", nil, owner.Dead, "r1 is gone"},
-		{"older boot", container.RoleBatch, []string{container.LabelBoot, "boot-1"}, owner.Dead, "restarted"},
-		{"no boot", container.RoleBatch, []string{container.LabelBoot, ""}, owner.Dead, "r1 is gone"},
-		{"unknown boot", container.RoleBatch, []string{container.LabelBoot, owner.NoBoot}, owner.Dead, "r1 is gone"},
+		{"the run is gone", container.RoleBatch, nil, owner.Orphaned, "r1 is gone"},
+		{"a server's run is gone", container.RoleServer, nil, owner.Orphaned, "r1 is gone"},
+		{"no role", "", nil, owner.Orphaned, "r1 is gone"},
+		{"older boot", container.RoleBatch, []string{container.LabelBoot, "boot-1"}, owner.Orphaned, "restarted"},
+		{"no boot", container.RoleBatch, []string{container.LabelBoot, ""}, owner.Orphaned, "r1 is gone"},
+		{"unknown boot", container.RoleBatch, []string{container.LabelBoot, owner.NoBoot}, owner.Orphaned, "r1 is gone"},
 		{"another host", container.RoleBatch, []string{container.LabelHost, "box-2"}, owner.Foreign, "box-2"},
 		{"another host's old one", container.RoleBatch, []string{container.LabelHost, "box-2", container.LabelExpires, "2026-08-23T11:59:59Z"}, owner.Expired, "2026-08-23T11:59:59Z"},
 		{"at that second", container.RoleBatch, []string{container.LabelHost, "box-2", container.LabelExpires, "2026-08-23T14:00:00+02:00"}, owner.Expired, "expired"},
@@ -95,7 +95,7 @@ func TestVerdictByLabels(t *testing.T) {
 		{"another host's, no role", "", []string{container.LabelHost, "box-2", container.LabelExpires, "2020-01-01T00:00:00Z"}, owner.Foreign, "box-2"},
 		{"expiry is no time", container.RoleBatch, []string{container.LabelHost, "box-2", container.LabelExpires, "yesterday"}, owner.Foreign, "box-2"},
 		{"no expiry", container.RoleBatch, []string{container.LabelHost, "box-2", container.LabelExpires, ""}, owner.Foreign, "box-2"},
-		{"own host's old one is judged by its lock", container.RoleBatch, []string{container.LabelExpires, "2020-01-01T00:00:00Z"}, owner.Dead, "r1 is gone"},
+		{"own host's old one is judged by its lock", container.RoleBatch, []string{container.LabelExpires, "2020-01-01T00:00:00Z"}, owner.Orphaned, "r1 is gone"},
 		{"no host", container.RoleBatch, []string{container.LabelHost, ""}, owner.Unknown, "no host"},
 		{"no run", container.RoleBatch, []string{container.LabelRun, ""}, owner.Unknown, "run label"},
 		{"run leads elsewhere", container.RoleBatch, []string{container.LabelRun, "../../x"}, owner.Unknown, "run label"},
@@ -115,12 +115,12 @@ func TestVerdictByLock(t *testing.T) {
 	w := workspace(t)
 	lock := acquire(t, w, "r1")
 	for _, role := range []container.Role{container.RoleBatch, container.RoleServer} {
-		wantVerdict(t, labels(w, role), here(), owner.Alive, "r1 lives")
-		wantVerdict(t, labels(w, role, container.LabelRun, "r0"), here(), owner.Dead, "r0 is gone")
+		wantVerdict(t, labels(w, role), here(), owner.Kept, "r1 lives")
+		wantVerdict(t, labels(w, role, container.LabelRun, "r0"), here(), owner.Orphaned, "r0 is gone")
 	}
 	must(t, lock.Release())
 	must(t, lock.Release())
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Orphaned, "r1 is gone")
 	if _, err := os.Stat(lock.Dir()); err != nil {
 		t.Errorf("the run's folder is gone: %v", err)
 	}
@@ -133,18 +133,18 @@ func TestVerdictByServerFile(t *testing.T) {
 	lock := acquire(t, w, "r1")
 	must(t, owner.WriteServer(w, server()))
 	must(t, lock.Release())
-	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Alive, "detached server")
+	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Kept, "detached server")
 	// A restart of this host need not be one of the container engine's.
-	wantVerdict(t, labels(w, container.RoleServer, container.LabelBoot, "boot-1"), here(), owner.Alive, "detached server")
+	wantVerdict(t, labels(w, container.RoleServer, container.LabelBoot, "boot-1"), here(), owner.Kept, "detached server")
 	// What else that run made is not the server.
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 is gone")
-	wantVerdict(t, labels(w, container.RoleServer, container.LabelRun, "r0"), here(), owner.Dead, "r0 is gone")
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Orphaned, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleServer, container.LabelRun, "r0"), here(), owner.Orphaned, "r0 is gone")
 
 	must(t, os.Truncate(owner.ServerPath(w), 10))
 	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Unknown, "damaged")
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Orphaned, "r1 is gone")
 	must(t, owner.RemoveServer(w))
-	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Dead, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Orphaned, "r1 is gone")
 }
 
 func TestVerdictOfWhatIsNoFile(t *testing.T) {
@@ -184,15 +184,15 @@ func TestCheckersDisturbNobody(t *testing.T) {
 				default:
 				}
 				// Two who look at one free lock both see it free.
-				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "free"), here(), owner.Dead, "was killed")
-				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "held"), here(), owner.Alive, "lives")
+				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "free"), here(), owner.Orphaned, "was killed")
+				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "held"), here(), owner.Kept, "lives")
 				owner.Verdict(labels(w, container.RoleBatch), here())
 			}
 		})
 	}
 	for range 200 {
 		l := acquire(t, w, "r1")
-		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Alive, "r1 lives")
+		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Kept, "r1 lives")
 		must(t, l.Release())
 	}
 	close(stop)
@@ -258,7 +258,7 @@ func TestAcquireWhileOthersForget(t *testing.T) {
 			continue
 		}
 		must(t, err)
-		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Alive, "r1 lives")
+		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Kept, "r1 lives")
 		must(t, l.Release())
 	}
 	close(stop)
@@ -324,7 +324,7 @@ func TestServerOf(t *testing.T) {
 	if _, err := owner.ReadServer(w); !errors.Is(err, owner.ErrNoServer) {
 		t.Errorf("a server that was noted is the workspace's: %v", err)
 	}
-	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Dead, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Orphaned, "r1 is gone")
 	detached := owner.ServerFile{Container: "1", Run: "r2"}
 	must(t, owner.WriteServer(w, detached))
 	find("r2", detached)

@@ -85,17 +85,17 @@ func TestKilledRun(t *testing.T) {
 		t.Fatalf("it said %q, %v", line, err)
 	}
 	for range 3 {
-		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Alive, "r1 lives")
+		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Kept, "r1 lives")
 	}
 	wantKilled(t, w)
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait() // says that it was killed
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 was killed")
-	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Dead, "r1 was killed")
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Orphaned, "r1 was killed")
+	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Orphaned, "r1 was killed")
 	wantKilled(t, w, "r1")
 	must(t, acquire(t, w, "r1").Release())
 	wantKilled(t, w)
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Dead, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Orphaned, "r1 is gone")
 }
 
 // TestAnotherUser sees that a user who may not look does not judge. Root may look anywhere, so only root can start this test.
@@ -145,11 +145,11 @@ func TestAnotherUser(t *testing.T) {
 	file := folder("shut server file", 0o755)
 	must(t, owner.WriteServer(file, server()))
 	must(t, os.RemoveAll(filepath.Join(file, "runs")))
-	add(file, owner.Dead, owner.Unknown)
+	add(file, owner.Orphaned, owner.Unknown)
 	// Their own workspace, in which nothing is root's.
 	own := folder("own 模型", 0o700)
 	must(t, os.Chown(own, 10001, 10001))
-	add(own, owner.Dead, owner.Dead)
+	add(own, owner.Orphaned, owner.Orphaned)
 	whose[len(whose)-1] = `"", <nil>`
 
 	for mode, lines := range map[string][]string{"judge": want, "whose": whose} {

@@ -14,14 +14,31 @@ import (
 // State is what may become of a container.
 type State string
 
-// The states. Only what is Dead may be removed without being asked for, and what is Expired by its label.
+// The states. Only what is Orphaned may be removed without being asked for, and what is Expired by its label.
 const (
-	Alive   State = "alive"   // its run lives, or its workspace's server file names it
-	Dead    State = "dead"    // nobody's any more
-	Foreign State = "foreign" // another host's, which alone could tell
-	Expired State = "expired" // another host's batch container after the time that it was given
-	Unknown State = "unknown" // it cannot be told: leave it alone
+	Kept     State = "kept"     // its run lives, or its workspace's server file names it
+	Orphaned State = "orphaned" // nobody's any more
+	Foreign  State = "foreign"  // another host's, which alone could tell
+	Expired  State = "expired"  // another host's batch container after the time that it was given
+	Unknown  State = "unknown"  // it cannot be told: leave it alone
 )
+
+// States are all states, each with what it means of a container, in the order in which people are told of them.
+func States() []struct {
+	State State
+	Means string
+} {
+	return []struct {
+		State State
+		Means string
+	}{
+		{Kept, "its run is at work, or it is the server of its workspace, whether it runs or not"},
+		{Orphaned, "its run is over: the next run, or gc, removes it"},
+		{Foreign, "another host made it, which alone knows: gc --foreign removes it unless it is a server"},
+		{Expired, "another host made it, and the time that it was given is over: the next run, or gc, removes it"},
+		{Unknown, "it cannot be told whose it is: it is left alone"},
+	}
+}
 
 // Verdict says whose the container with these labels is, and why in a clause such as "its run r7 lives".
 //
@@ -44,7 +61,7 @@ func Verdict(labels map[string]string, me Identity) (State, string) {
 		return Unknown, fmt.Sprintf("its workspace label %q is not a path", workspace)
 	}
 	state, why := ofRun(workspace, run, labels[container.LabelBoot], me.Boot)
-	if state != Dead || labels[container.LabelRole] == string(container.RoleBatch) {
+	if state != Orphaned || labels[container.LabelRole] == string(container.RoleBatch) {
 		return state, why
 	}
 	return ofServer(workspace, run, why)
@@ -66,18 +83,18 @@ func foreign(labels map[string]string, now time.Time) (State, string) {
 // ofRun says whether the run of a container lives.
 func ofRun(workspace, run, boot, now string) (State, string) {
 	if boot != "" && boot != NoBoot && now != NoBoot && boot != now {
-		return Dead, "this host was restarted since its run " + run
+		return Orphaned, "this host was restarted since its run " + run
 	}
 	state, err := look(workspace, run)
 	switch {
 	case err != nil:
 		return Unknown, fmt.Sprintf("the lock of its run %s cannot be looked at: %v", run, err)
 	case state == lockHeld:
-		return Alive, fmt.Sprintf("its run %s lives", run)
+		return Kept, fmt.Sprintf("its run %s lives", run)
 	case state == lockGone:
-		return Dead, fmt.Sprintf("its run %s is gone", run)
+		return Orphaned, fmt.Sprintf("its run %s is gone", run)
 	default:
-		return Dead, fmt.Sprintf("its run %s was killed", run)
+		return Orphaned, fmt.Sprintf("its run %s was killed", run)
 	}
 }
 
@@ -86,12 +103,12 @@ func ofServer(workspace, run, why string) (State, string) {
 	s, err := ReadServer(workspace)
 	switch {
 	case errors.Is(err, ErrNoServer):
-		return Dead, why
+		return Orphaned, why
 	case err != nil:
 		return Unknown, err.Error()
 	case s.Run == run:
-		return Alive, "it is the detached server of " + workspace
+		return Kept, "it is the detached server of " + workspace
 	default:
-		return Dead, why
+		return Orphaned, why
 	}
 }

@@ -1,5 +1,5 @@
 // Package printable makes text that others chose harmless for a terminal, a log and a reader: the names of files, labels, what a server or a
-// container says.
+// container says. It also has what numbers of things are called.
 package printable
 
 import (
@@ -97,4 +97,12 @@ func isPlain(s string) bool {
 		}
 	}
 	return true
+}
+
+// Count is "1 image" or "2 images".
+func Count[N int | int64](n N, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

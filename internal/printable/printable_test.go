@@ -106,3 +106,12 @@ func FuzzLine(f *testing.F) {
 		}
 	})
 }
+
+func TestCount(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]string{0: "0 images", 1: "1 image", 2: "2 images"} {
+		if got := printable.Count(n, "image"); got != want {
+			t.Errorf("%d: %q", n, got)
+		}
+	}
+}

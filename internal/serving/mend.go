@@ -1,21 +1,14 @@
 package serving
 
-import (
-	"github.com/dalirun/dalirun/internal/owner"
-	"github.com/dalirun/dalirun/internal/shell"
-)
+import "github.com/dalirun/dalirun/internal/shell"
 
 // StopCommand is what stops the server of a workspace, from any folder.
 func StopCommand(workspace string) string {
 	return shell.Line("dalirun", "stop", "--workspace", workspace)
 }
 
-// Mend is the command that makes a server of a workspace healthy again: it is stopped, and started as it was.
-func Mend(workspace string, s owner.ServerFile) string {
-	start := s.Command
-	if len(start) == 0 { // nothing says how it was started
-		start = []string{"serve", "--detach", "--workspace", workspace}
-	}
+// Mend is the command that makes a server of a workspace healthy again: it is stopped, and started with the arguments of dalirun that start it.
+func Mend(workspace string, start []string) string {
 	return StopCommand(workspace) + " && " + Start(start)
 }
 

@@ -31,12 +31,35 @@ const (
 	Ended    State = "ended"    // its container has ended
 )
 
+// States are all states, each with what it means, in the order in which people are told of them.
+func States() []struct {
+	State State
+	Means string
+} {
+	return []struct {
+		State State
+		Means string
+	}{
+		{Healthy, "it answered"},
+		{Busy, "it answers others meanwhile"},
+		{Stopping, "it answers what it has, and takes nothing more"},
+		{Starting, "its run has not made it ready yet"},
+		{Failing, "it answers with errors"},
+		{Stuck, "it is live, and nobody gets an answer"},
+		{Unloaded, "the model is not loaded"},
+		{Silent, "it does not even say whether it is live"},
+		{Ended, "its container has ended"},
+	}
+}
+
 // Health is what was found of a server.
 type Health struct {
 	State  State  `json:"state"`
 	Model  string `json:"model,omitempty"`  // that was asked; empty where it is about no model
 	Reason string `json:"reason,omitempty"` // why it is not healthy, mostly in the server's words
 	Mend   string `json:"mend,omitempty"`   // the command that makes it healthy again, for a shell
+	// MendNote says what that command does not know of the server; empty where the server is started again as it was.
+	MendNote string `json:"mend_note,omitempty"`
 }
 
 // OK says whether nothing is wrong with the server.
@@ -46,15 +69,24 @@ func (h Health) OK() bool { return h.State == Healthy || h.State == Busy || h.St
 // it works on may be a large batch.
 func (h Health) Drains() bool { return h.OK() || h.State == Stuck }
 
+// NotHealthy is the word for each state in which something is wrong.
+const NotHealthy = "not healthy"
+
+// Word is the state for people: [NotHealthy] where something is wrong, which the reason tells.
+func (s State) Word() string {
+	switch s {
+	case Failing, Stuck, Unloaded, Silent, Ended:
+		return NotHealthy
+	case Healthy, Busy, Stopping, Starting:
+	}
+	return string(s)
+}
+
 // String is the state in words, with the reason.
 func (h Health) String() string {
-	said := string(h.State)
-	switch h.State {
-	case Healthy:
+	said := h.State.Word()
+	if h.State == Healthy {
 		return said
-	case Busy, Stopping, Starting:
-	case Failing, Stuck, Unloaded, Silent, Ended:
-		said = "not healthy"
 	}
 	if h.Model != "" {
 		said += ": " + h.Model

@@ -14,7 +14,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/triton"
 	"github.com/dalirun/dalirun/triton/tritontest"
@@ -276,21 +275,10 @@ func TestPicture(t *testing.T) {
 
 func TestMend(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct {
-		name    string
-		command []string
-		want    string
-	}{
-		{
-			"as it was started",
-			[]string{"serve", "--detach", "--workspace", "/a b/.dalirun", "--cache-dir=/c d", "--weights=random:7"},
-			"dalirun stop --workspace '/a b/.dalirun' && dalirun serve --detach --workspace '/a b/.dalirun' '--cache-dir=/c d' --weights=random:7",
-		},
-		{"nobody knows how", nil, "dalirun stop --workspace '/a b/.dalirun' && dalirun serve --detach --workspace '/a b/.dalirun'"},
-	} {
-		if got := serving.Mend("/a b/.dalirun", owner.ServerFile{Command: tt.command}); got != tt.want {
-			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
-		}
+	start := []string{"serve", "--detach", "--workspace", "/a b/.dalirun", "--cache-dir=/c d", "--weights=random:7"}
+	const want = "dalirun stop --workspace '/a b/.dalirun' && dalirun serve --detach --workspace '/a b/.dalirun' '--cache-dir=/c d' --weights=random:7"
+	if got := serving.Mend("/a b/.dalirun", start); got != want {
+		t.Errorf("%s\nwant %s", got, want)
 	}
 	if got, want := serving.StopCommand("/x"), "dalirun stop --workspace /x"; got != want {
 		t.Errorf("%s; want %s", got, want)

@@ -123,3 +123,23 @@ func (s *Store) candidate(fp pipeline.Fingerprint, gen string) (candidate, error
 	})
 	return c, err
 }
+
+// Size returns how many bytes the files of the store hold. What others delete meanwhile counts or does not.
+func (s *Store) Size(ctx context.Context) (bytes int64, err error) {
+	err = filepath.WalkDir(s.path(), func(_ string, d fs.DirEntry, err error) error {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err == nil && d.Type().IsRegular() {
+			var info fs.FileInfo
+			if info, err = d.Info(); err == nil {
+				bytes += info.Size()
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	})
+	return bytes, err
+}

@@ -47,19 +47,38 @@ func clock(d time.Duration) string {
 	}
 }
 
-// facts returns "lane cpu, weights random:1" in name order.
+// reasonOf ends the name of a fact that is the reason for another one: lane_reason is that for lane.
+const reasonOf = "_reason"
+
+// factFirst is the fact that is a sentence of its own.
+const factFirst = "first_run"
+
+// facts returns "lane cpu (asked for), weights random:1; first run: it makes each result" in name order, with a reason behind what it is for.
 func facts(m map[string]string) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		if m[name] != "" {
-			words := strings.ReplaceAll(name, "_", " ")
-			if words != name { // of several words, which would run into the value
-				words += ":"
-			}
-			parts = append(parts, printable.Line(words+" "+m[name]))
+		of, isReason := strings.CutSuffix(name, reasonOf)
+		if m[name] == "" || name == factFirst || isReason && m[of] != "" {
+			continue
 		}
+		words := strings.ReplaceAll(name, "_", " ")
+		if words != name { // of several words, which would run into the value
+			words += ":"
+		}
+		part := words + " " + m[name]
+		if why := m[name+reasonOf]; why != "" {
+			part += " (" + why + ")"
+		}
+		parts = append(parts, printable.Line(part))
 	}
-	return strings.Join(parts, ", ")
+	said := strings.Join(parts, ", ")
+	if first := m[factFirst]; first != "" {
+		if said != "" {
+			said += "; "
+		}
+		said += "first run: " + printable.Line(first)
+	}
+	return said
 }
 
 // ending returns how a step ended, without the error: that is told once, by [Error].

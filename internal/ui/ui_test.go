@@ -422,3 +422,21 @@ func BenchmarkEmit(b *testing.B) {
 		}
 	})
 }
+
+// A reason stands behind what it is for, and the sentence of a first run at the end.
+func TestFacts(t *testing.T) {
+	t.Parallel()
+	for want, of := range map[string]map[string]string{
+		"": {},
+		"images ngc, lane cpu (asked for), server image: a/b:1; first run: it makes each result; the next one reuses what still holds": {
+			"lane_reason": "asked for", "lane": "cpu", "images": "ngc", "server_image": "a/b:1", "release": "",
+			"first_run": "it makes each result; the next one reuses what still holds",
+		},
+		"lane reason: x":           {"lane_reason": "x"},
+		"first run: it makes both": {"first_run": "it makes both"},
+	} {
+		if got := facts(of); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+}
