@@ -11,7 +11,6 @@ import (
 	"os/user"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -80,7 +79,7 @@ func (d *diagnosis) collect(ctx context.Context, a *bundle.Archive, findings []f
 	info, infoErr := d.info()
 	return errors.Join(
 		addJSON(a, "doctor.json", findings, nil),
-		addJSON(a, "version.json", map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH}, nil),
+		addJSON(a, "version.json", thisBuild(), nil),
 		addJSON(a, "container-engine.json", info, infoErr),
 		a.Add("flags.txt", strings.Join(flags, "\n")+"\n", ""),
 		a.Add("environment.txt", environment(os.Environ()), ""),

@@ -161,14 +161,14 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 }
 
 func newCollector() *report.Collector {
-	return &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }, Program: version()}
+	return &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }, Program: thisBuild().Version}
 }
 
 // labels mark everything that this run makes.
 func (x *session) labels() container.Labels {
 	return container.Labels{
 		container.LabelRun: x.runID, container.LabelHost: x.me.Host, container.LabelBoot: x.me.Boot,
-		container.LabelWorkspace: x.wishes.workspace, container.LabelVersion: version(),
+		container.LabelWorkspace: x.wishes.workspace, container.LabelVersion: thisBuild().Version,
 		container.LabelExpires: x.me.Now.Add(batchExpiry).UTC().Format(time.RFC3339),
 	}
 }
