@@ -153,7 +153,7 @@ func (f *classifyFlags) countLabels(labels []string, classes int64) error {
 	if labels[len(labels)-1] == "" {
 		hint += "; empty lines at its end count too"
 	}
-	return usagef(hint, "%s has %d labels, and %s has %d classes", f.written("labels", shownName(f.labels)), len(labels), f.model, classes)
+	return usagef(hint, "%s has %s, and %s has %d classes", f.written("labels", shownName(f.labels)), printable.Count(len(labels), "label"), f.model, classes)
 }
 
 // label gives all classes of an answer the labels of the user's file.
