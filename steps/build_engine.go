@@ -146,7 +146,7 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 // Remind tells what was proven of a stored engine, and what was not.
 func (s *BuildEngine) Remind(stored pipeline.Values) []pipeline.Payload {
 	engine, err := readEngine(stored[engineFile].Path)
-	if err != nil {
+	if err != nil || engine.SHA256 == "" {
 		return nil
 	}
 	return engine.told()

@@ -52,7 +52,7 @@ END_WITHIN = 2.0  # seconds
 # A picture that ends each decoder at once must not keep the machine busy with starting them.
 START_EVERY = 1.0  # seconds
 
-# How long a batch is tried. One bad picture of 256 costs ten tries, and one that hangs costs two of 20 s; a batch
+# How long a batch is tried in vain. One bad picture of 256 costs ten tries, and one that hangs costs two of 20 s; a batch
 # full of them must not hold up others for so long that the server is taken for dead (internal/cli/health.go: after 90
 # s).
 BATCH_WITHIN = 50.0  # seconds
@@ -239,14 +239,16 @@ class Batch:
         Raises:
             RuntimeError: no decoder starts.
         """
-        end = time.monotonic() + BATCH_WITHIN
-        while self._parts and time.monotonic() < end:
+        left = BATCH_WITHIN
+        while self._parts and left > 0:
             part = [picture for picture in self._parts.pop() if self._owners[picture[2]] not in self._refused]
             if not part:
                 continue
+            began = time.monotonic()
             try:
                 self._settle(part, self._decoder.decode(part))
             except Failure as failure:
+                left -= time.monotonic() - began
                 self._retry(part, failure)
         for tensor, content in self._done.items():
             self._decoder.tensors[tensor] = content

@@ -204,9 +204,11 @@ func (a *App) flagFault(cmd *cobra.Command, err error) error {
 		if near := nearest(word, commandFlags(cmd)); near != "" && len(word) > 1 {
 			hint = strings.Replace(near, `"`, `"--`, 1)
 		}
-		i := slices.IndexFunc(a.args, func(arg string) bool { return strings.HasPrefix(arg, "-") && strings.HasSuffix(arg, word) })
-		if i >= 0 && cmd.Args != nil && cmd.Args(cmd, a.args[i:i+1]) == nil {
-			hint += "; a file of that name is " + shell.Quote("./"+a.args[i]) + ", or stands after --"
+		i := slices.IndexFunc(a.args, func(arg string) bool {
+			return strings.HasPrefix(arg, "-") && strings.HasSuffix(arg, word)
+		})
+		if i >= 0 && cmd.HasParent() && cmd.Args != nil && cmd.Args(cmd, a.args[i:i+1]) == nil {
+			hint = "a file of that name is " + shell.Quote("./"+a.args[i]) + ", or stands after --; " + hint
 		}
 	}
 	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {

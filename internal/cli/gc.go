@@ -19,7 +19,7 @@ import (
 type collected struct {
 	Containers []swept         `json:"containers"`
 	Entries    []store.Evicted `json:"entries"`
-	Freed      int64           `json:"freed_bytes"` // of the cache, with what runs left half made or need no more
+	Freed      int64           `json:"freed_bytes"` // of the cache; unless DryRun with what runs left half made
 	DryRun     bool            `json:"dry_run"`
 }
 
@@ -38,6 +38,9 @@ func (c collected) String() string {
 	}
 	if rest > 0 {
 		parts = append(parts, "leftovers of runs")
+	}
+	if len(parts) == 0 && c.DryRun {
+		return "no container and no result would be removed"
 	}
 	if len(parts) == 0 {
 		return "nothing is to be removed"
@@ -67,10 +70,10 @@ func (a *App) gcCommand() *cobra.Command {
 		Short: "Remove what dead runs left, and what the cache holds beyond its size",
 		Long: `gc removes the containers of runs that are gone and half-made results, as each run does when it starts, and then the
 least recently used results until the cache is small enough. It never touches a living run, a ready server, or the model
-repository that a workspace's link names or its server serves. What that was made of goes: the next run makes weights, ONNX
-model, engine and DALI pipeline anew, although the model repository made of them is there.
+repository that a workspace's link names or its server serves. What that was made of may go: the next run then makes weights,
+ONNX model, engine and DALI pipeline anew, although the model repository made of them is there.
 
-Each line says what went, and the last one how much was freed.`,
+Each line says what went, and the last one how much was freed. --dry-run does not count half-made results.`,
 		Example: `  # what would go
   dalirun gc --dry-run
 
@@ -99,8 +102,11 @@ Each line says what went, and the last one how much was freed.`,
 				}
 				fmt.Fprintf(a.Stdout, "%s %s of %s\n", verb, bytesize.Format(e.Bytes), what)
 			}
-			fmt.Fprintln(a.Stdout, got)
-			return err
+			if err != nil && len(got.Containers)+len(got.Entries) == 0 {
+				return err // nobody knows that there was nothing
+			}
+			_, lost := fmt.Fprintln(a.Stdout, got)
+			return errors.Join(err, lost)
 		},
 	}
 	f.flags(a, cmd)
@@ -139,17 +145,13 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 			got.Freed += e.Bytes
 		}
 	} else {
-		var before, after int64
-		if before, err = cache.Size(ctx); err != nil {
-			return got, err
-		}
+		before, beforeErr := cache.Size(ctx)
 		err = errors.Join(cache.Unpin(ctx, needed), cache.Sweep(ctx)) // in this order: a pin keeps what counts no longer
 		var evictErr error
 		entries, evictErr = cache.Evict(ctx, size)
-		var sizeErr error
-		after, sizeErr = cache.Size(ctx)
+		after, afterErr := cache.Size(ctx)
 		got.Freed = max(before-after, 0) // others may have filled it meanwhile
-		err = errors.Join(err, evictErr, sizeErr)
+		err = errors.Join(beforeErr, err, evictErr, afterErr)
 	}
 	got.Entries = append(got.Entries, entries...)
 	return got, err

@@ -98,7 +98,11 @@ func (a *App) healthOf(ctx context.Context, c container.Summary, state owner.Sta
 	workspace, run := c.Labels[container.LabelWorkspace], c.Labels[container.LabelRun]
 	record, err := recordOf(c)
 	if errors.Is(err, owner.ErrNoServer) && state == owner.Kept {
-		return serving.Health{State: serving.Starting, Reason: "its run " + run + " has not made it ready yet"}, nil
+		reason := "its run " + run + " has not made it ready yet"
+		if !c.Running { // created, or it ended and the run has not said so
+			reason = "it does not run, and its run " + run + " has not ended"
+		}
+		return serving.Health{State: serving.Starting, Reason: reason}, nil
 	}
 	if user, err := owner.OtherUser(workspace, run); err == nil && user != "" {
 		h.Reason += "; it belongs to " + user + ", whose `dalirun ps` says what mends it"

@@ -63,7 +63,7 @@ func TestStartAgain(t *testing.T) {
 			"paths",
 			[]string{"--weights", filepath.Join(relative, "w.pth"), "--image", filepath.Join(relative, "cat.jpg"), "--cache-dir", "c"},
 			nil, "", filepath.Join(here, ".dalirun"),
-			[]string{"--image=" + picture, "--weights=" + weights},
+			[]string{"--cache-dir=" + filepath.Join(here, "c"), "--image=" + picture, "--weights=" + weights},
 		},
 		{"a picture on stdin", []string{"--image", "-"}, nil, "", filepath.Join(here, ".dalirun"), nil},
 		{"a picture through a pipe", []string{"--image", "/dev/null"}, nil, "", filepath.Join(here, ".dalirun"), nil},
@@ -112,7 +112,7 @@ func TestStartAgain(t *testing.T) {
 			w := parse(tt.args, a.LookupEnv, config)
 			run := steps.Options{Lane: steps.CPU}
 			run.Images = imageSource(w, run.Lane)
-			want := append(append([]string{"serve", "--workspace=" + tt.workspace}, cacheArgument(w.cache)...), tt.want...)
+			want := append([]string{"serve", "--workspace=" + tt.workspace}, tt.want...)
 			got := startAgain(w, run)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)

@@ -92,7 +92,11 @@ func openFile(name string) (io.ReadCloser, error) {
 	}
 	switch mode := about.Mode(); {
 	case mode.IsDir():
-		return nil, usagef("name a file in it, or all of them as in "+shell.Quote(filepath.Clean(name))+"/*", "it is a directory")
+		hint := "name a file in it"
+		if printable.Name(name) == name { // what is shown otherwise names another folder
+			hint += ", or all of them as in " + shell.Quote(filepath.Clean(name)) + "/*"
+		}
+		return nil, usagef(hint, "it is a directory")
 	case mode.IsRegular(), mode&fs.ModeNamedPipe != 0:
 		f, err := os.Open(name)
 		if err != nil {

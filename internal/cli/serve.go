@@ -220,7 +220,7 @@ func (x *session) only(ctx context.Context) error {
 	alone := flock.New(serveLock(workspace))
 	free, err := alone.TryLock()
 	if err != nil {
-		return fmt.Errorf("lock the workspace: %w", err)
+		return pipeline.Faultf(pipeline.Environment, "name another --workspace, or look what is in the way of that file", "lock the workspace: %w", err)
 	}
 	if !free {
 		servers, err := serversOf(ctx, x.runtime, workspace)
@@ -230,7 +230,7 @@ func (x *session) only(ctx context.Context) error {
 		if i := slices.IndexFunc(servers, func(c container.Summary) bool { return c.Running }); i >= 0 {
 			return x.hasServer(ctx, servers[i], ", of another `dalirun serve`")
 		}
-		return pipeline.Faultf(pipeline.Environment, "wait until it serves, end it with Ctrl-C, or name another --workspace",
+		return pipeline.Faultf(pipeline.Environment, untilItServes,
 			"another `dalirun serve` is at work in %s", workspace)
 	}
 	x.alone = alone
@@ -256,6 +256,9 @@ func (x *session) only(ctx context.Context) error {
 	return nil
 }
 
+// untilItServes is what to do about another `dalirun serve` that is at work in the workspace.
+const untilItServes = "wait until it serves, end it with Ctrl-C, or name another --workspace"
+
 // free lets another process serve the workspace. It may be called twice.
 func (x *session) free() error {
 	if x.alone == nil {
@@ -269,6 +272,9 @@ func (x *session) hasServer(ctx context.Context, c container.Summary, of string)
 	said, hint := "", "use it, or stop it with `"+commandIn(x.wishes.workspace, "stop")+"`"
 	if h, err := x.app.healthOf(ctx, c, owner.Kept); err == nil && !h.OK() {
 		said, hint = "; it is "+h.String(), mends(h)
+		if h.State == serving.Starting {
+			hint = untilItServes
+		}
 	}
 	at := ""
 	if addr, ok := c.Ports[steps.PortGRPC]; ok {

@@ -27,10 +27,13 @@ func TestServeBesideAnother(t *testing.T) {
 	for _, tt := range []struct {
 		name, want string
 		serves     bool
+		noted      bool
 	}{
-		{"at work", "hint: wait until it serves, end it with Ctrl-C, or name another --workspace\n", false},
-		{"serving, and named", "has a server already: theirs, of another `dalirun serve`; it is not healthy: ", true},
-		{"serving", "hint: `dalirun stop --workspace WORKSPACE && dalirun serve", true},
+		{"at work", "hint: " + untilItServes + "\n", false, false},
+		{"starting, and named", "has a server already: theirs, of another `dalirun serve`; it is starting: ", true, false},
+		{"starting", "hint: " + untilItServes + "\n", true, false},
+		{"serving, and named", "has a server already: theirs, of another `dalirun serve`; it is not healthy: ", true, true},
+		{"serving", "hint: `dalirun stop --workspace WORKSPACE && dalirun serve", true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -50,6 +53,13 @@ func TestServeBesideAnother(t *testing.T) {
 					container.LabelRun: "r1", container.LabelHost: me.Host, container.LabelBoot: me.Boot, container.LabelWorkspace: workspace,
 					container.LabelRole: string(container.RoleServer),
 				}})
+				live, err := owner.Acquire(workspace, "r1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = live.Release() })
+			}
+			if tt.noted {
 				if err := owner.NoteServer(workspace, owner.ServerFile{Container: "c", Run: "r1", Command: []string{"serve"}}); err != nil {
 					t.Fatal(err)
 				}
