@@ -26,6 +26,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -62,6 +63,26 @@ BMP_CORE_BITS = struct.Struct("<14xI6xH")
 BMP_BITS_AND_METHOD = struct.Struct("<14xI10xHI")
 BMP_MASKS = (3, 6)  # BI_BITFIELDS and BI_ALPHABITFIELDS
 BMP_NO_PALETTE_NOR_BYTES = 16
+
+# The extended header of a WebP (RFC 9649, section 2.7) is its first chunk; flags are its first byte.
+WEBP_EXTENDED = re.compile(rb"RIFF.{4}WEBPVP8X.{4}(.)", re.DOTALL)
+WEBP_EXIF = 8
+
+# Width, height and the highest sample of a PGM or PPM, with white space and comments between them (netpbm's pgm(5)).
+PNM_HEADER = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3)
+PNM_HEADER_BYTES = 4096  # more is taken for comments without end
+PNM_TEXT = (b"2", b"3")
+PNM_HIGHEST = (255, 65535)
+
+# TIFF tags and values (TIFF 6.0). The methods are none, CCITT (three), LZW, JPEG, Deflate (two), PackBits, Zstandard.
+TIFF_COMPRESSION, TIFF_PLANAR = 259, 284
+TIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50000)
+TIFF_APART = 2
+TIFF_ONE_SHORT = (3, 1)  # type and count
+
+JPEG2000_BITS = (8, 16)
+FOUR_INKS = 4
+GREY_AND_ALPHA = 2
 
 
 class Failed(Exception):  # noqa: N818 - the word of the message
@@ -113,7 +134,7 @@ class Decoder:
             return Refusal("is empty")
         encoded = self._read(place, size)
         try:
-            header = nvimgcodec.CodeStream(encoded)
+            header = nvimgcodec.CodeStream(np.frombuffer(encoded, dtype=np.uint8))
             picture = Picture(place, size, tensor, header.codec_name, header.width, header.height)
         except RuntimeError:
             return Refusal(f"is in no format that DALI reads, or its header is damaged ({size} bytes)")
@@ -121,9 +142,8 @@ class Decoder:
             return Refusal(f"has a damaged header: it says {picture.width}x{picture.height} pixels")
         if picture.pixels > self._max_pixels:
             return Refusal(f"is too large: {picture.width}x{picture.height}, want at most {self._max_pixels} pixels")
-        if picture.codec == "bmp" and has_colour_masks(encoded[: BMP_BITS_AND_METHOD.size].tobytes()):
-            return Refusal("is a BMP with colour masks or 16 bits a pixel, whose colours DALI exchanges or darkens")
-        return picture
+        wrong = misread(header, encoded)
+        return Refusal(wrong) if wrong else picture
 
     def groups(self, pictures: list[Picture]) -> Iterator[list[Picture]]:
         """Yields the pictures in groups that keep to the limits of memory and of the pipeline."""
@@ -145,7 +165,7 @@ class Decoder:
             Failed: one of the pictures cannot be decoded.
         """
         try:
-            self._pipeline.feed_input(INPUT, [self._read(picture.place, picture.size) for picture in group])
+            self._pipeline.feed_input(INPUT, [self._picture(picture) for picture in group])
             (tensors,) = self._pipeline.run()
             array = tensors.as_array()
         except RuntimeError as error:
@@ -161,8 +181,11 @@ class Decoder:
             )
         return array
 
-    def _read(self, place: int, size: int) -> np.ndarray:
-        return np.frombuffer(os.pread(self._encoded, size, place), dtype=np.uint8)
+    def _picture(self, picture: Picture) -> np.ndarray:
+        return np.frombuffer(self._read(picture.place, picture.size), dtype=np.uint8)
+
+    def _read(self, place: int, size: int) -> bytes:
+        return without_exif(os.pread(self._encoded, size, place))
 
     def _build(self) -> Pipeline:
         # No prefetch and no second thread: a batch comes when a client sends it, not before.
@@ -174,6 +197,73 @@ class Decoder:
             exec_async=False,
             exec_pipelined=False,
         )
+
+
+def without_exif(content: bytes) -> bytes:
+    """Returns a picture; a WebP without the flag that it has EXIF data, of which nothing is applied.
+
+    nvImageCodec would look for them without regard to the padding of chunks of odd length, and fail behind one.
+    """
+    extended = WEBP_EXTENDED.match(content)
+    if extended is None:
+        return content
+    return content[: extended.start(1)] + bytes([extended[1][0] & ~WEBP_EXIF]) + content[extended.end(1) :]
+
+
+def misread(header: nvimgcodec.CodeStream, content: bytes) -> str | None:
+    """Returns why DALI would answer a picture with wrong pixels, or with memory that it did not write; None if not.
+
+    It is what a header tells easily. docs/pictures.md has more of such kinds, which clients are to check for.
+    """
+    codec = header.codec_name
+    if codec == "bmp" and has_colour_masks(content[: BMP_BITS_AND_METHOD.size]):
+        return "is a BMP with colour masks or 16 bits a pixel, whose colours DALI exchanges or darkens"
+    if codec == "jpeg" and header.num_channels == FOUR_INKS and b"Adobe" not in content:
+        return "is a JPEG of four components and no segment of Adobe's, by which DALI takes black for white"
+    if codec == "jpeg2k" and (header.precision not in JPEG2000_BITS or header.color_spec == nvimgcodec.ColorSpec.SYCC):
+        return "is a JPEG 2000 in YCbCr or of other than 8 or 16 bits, which DALI does not decode right"
+    if codec == "pnm" and (highest := highest_sample(content)):
+        return f"is a PNM with samples up to {highest}, which DALI decodes right for 255 and 65535 alone"
+    return misread_tiff(header, content) if codec == "tiff" else None
+
+
+def misread_tiff(header: nvimgcodec.CodeStream, content: bytes) -> str | None:
+    """Returns for a TIFF what misread returns."""
+    if header.num_channels == GREY_AND_ALPHA or header.color_spec == nvimgcodec.ColorSpec.UNSUPPORTED:
+        return "is a TIFF in a colour space, or with an alpha channel, that DALI does not decode right"
+    tags = tiff_tags(content)
+    if tags.get(TIFF_COMPRESSION, 1) not in TIFF_COMPRESSIONS:
+        return f"is a TIFF of compression method {tags[TIFF_COMPRESSION]}, which DALI does not decode right"
+    apart = tags.get(TIFF_PLANAR) == TIFF_APART and header.num_channels > 1
+    if apart and (header.num_channels, header.precision) != (3, 8):
+        return "is a TIFF with its channels apart, of which DALI decodes those in RGB of 8 bits alone right"
+    return None
+
+
+def tiff_tags(tiff: bytes) -> dict[int, int]:
+    """Returns the values of the first directory's tags that are one number of 16 bits."""
+    order = ">" if tiff.startswith(b"M") else "<"
+    big = tiff[2:4] in (b"+\0", b"\0+")
+    start, count, entry = ("8xQ", "Q", "HHQH6x") if big else ("4xI", "H", "HHIH2x")
+    try:
+        (place,) = struct.unpack_from(order + start, tiff)
+        (entries,) = struct.unpack_from(order + count, tiff, place)
+        first = place + struct.calcsize(order + count)
+        last = first + entries * struct.calcsize(order + entry)
+        found = list(struct.iter_unpack(order + entry, tiff[first:last]))
+    except struct.error:
+        return {}  # it ends in its directory: nvImageCodec had read enough, and libtiff will not
+    return {tag: value for tag, form, values, value in found if (form, values) == TIFF_ONE_SHORT}
+
+
+def highest_sample(pnm: bytes) -> int | None:
+    """Returns how far the samples of a PNM go, None where OpenCV, which decodes it for DALI, scales them right."""
+    numbers = PNM_HEADER.match(pnm[:PNM_HEADER_BYTES])
+    if numbers is None:
+        return None  # a bitmap, or damaged, which the decoder says
+    highest = int(numbers[4])
+    right = highest in PNM_HIGHEST or (highest < PNM_HIGHEST[0] and numbers[1] in PNM_TEXT)
+    return None if right else highest
 
 
 def has_colour_masks(bmp: bytes) -> bool:

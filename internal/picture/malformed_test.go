@@ -200,39 +200,49 @@ func TestTolerates(t *testing.T) {
 	}
 }
 
-// TestRunLengthCodes cuts the codes where each kind of them is.
+// TestRunLengthCodes ends the codes where each kind of them is. Rows of the first 40 are whole.
 func TestRunLengthCodes(t *testing.T) {
 	t.Parallel()
 	header := slices.Clone(samples(t)["rle8.bmp"].data)
 	header = header[:binary.LittleEndian.Uint32(header[10:])]
 	header = patch(patch(header, 2, 0, 0, 0, 0), 34, 0, 0, 0, 0)
+	rows := strings.Repeat("\x39\x05\x00\x00", 40)
 	for name, tt := range map[string]struct {
-		codes string
-		whole bool
+		codes  string
+		reason picture.Reason // "" is none
 	}{
-		"end":                   {"\x00\x01", true},
-		"run, end":              {"\x39\x05\x00\x01", true},
-		"a move, end":           {"\x00\x02\x03\x04\x00\x01", true},
-		"a move over the top":   {"\x00\x02\x00\x29", true},
-		"pixels, padded, end":   {"\x00\x03abc\x00\x00\x01", true},
-		"the last row complete": {"\x00\x02\x00\x28\x39\x05", true},
-		"nothing":               {"", false},
-		"one byte":              {"\x39", false},
-		"a run":                 {"\x39\x05", false},
-		"half a move":           {"\x00\x02\x03", false},
-		"pixels cut":            {"\x00\x02\x00\x28\x00\x39abc", false},
-		"pixels without an end": {"\x00\x03abc", false},
+		"whole":                     {rows + "\x39\x05\x00\x01", ""},
+		"without an end":            {rows + "\x39\x05", ""},
+		"rows that end early":       {strings.Repeat("\x01\x05\x00\x00", 41), ""},
+		"the last row as it is":     {rows + "\x00\x39" + strings.Repeat("\x01", 57) + "\x00", ""},
+		"end only":                  {"\x00\x01", picture.Unsupported},
+		"run, end":                  {"\x39\x05\x00\x01", picture.Unsupported},
+		"a pixel less, end":         {rows + "\x38\x05\x00\x01", picture.Unsupported},
+		"pixels, padded, end":       {"\x00\x03abc\x00\x00\x01", picture.Unsupported},
+		"a move, then whole":        {"\x00\x02\x00\x00" + rows + "\x39\x05\x00\x01", picture.Unsupported},
+		"a move over the top":       {"\x00\x02\x00\x29", picture.Unsupported},
+		"nothing":                   {"", picture.Truncated},
+		"one byte":                  {"\x39", picture.Truncated},
+		"a run":                     {"\x39\x05", picture.Truncated},
+		"pixels cut":                {rows + "\x00\x39abc", picture.Truncated},
+		"pixels without an end":     {"\x00\x03abc", picture.Truncated},
+		"a run over its row":        {"\x3a\x05", picture.Malformed},
+		"two runs over a row":       {"\x39\x05\x01\x05", picture.Malformed},
+		"pixels over their row":     {"\x37\x05\x00\x03abc\x00", picture.Malformed},
+		"run of an unknown colour":  {"\x39\xff", picture.Malformed},
+		"pixel of unknown a colour": {"\x00\x03a\xffb\x00", picture.Malformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			data := append(slices.Clone(header), tt.codes...)
-			if tt.whole {
+			data = patch(data, 46, 255, 0, 0, 0) // colours that the palette has
+			if tt.reason == "" {
 				if _, err := picture.Check(data, picture.DefaultLimits()); err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			refused(t, data, picture.DefaultLimits(), picture.Truncated)
+			refused(t, data, picture.DefaultLimits(), tt.reason)
 		})
 	}
 }
