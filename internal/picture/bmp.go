@@ -1,6 +1,7 @@
 package picture
 
 import (
+	"bytes"
 	"encoding/binary"
 	"slices"
 )
@@ -184,42 +185,47 @@ func (h bmpHeader) checkBits() error {
 // walkRLE follows run-length codes until every row is complete. The codes may skip pixels and end early; decoders make up
 // for those in ways of their own, but all give the rest of a row that ends early the first colour of the palette.
 func walkRLE(codes []byte, h bmpHeader) error {
-	var x, y uint64
-	for at := 0; ; {
-		if y == h.height || y == h.height-1 && x == h.width { // OpenCV, which decodes them for DALI, waits for no end code
+	for x, y := uint64(0), uint64(0); y < h.height; {
+		if y == h.height-1 && x == h.width { // OpenCV, which decodes them for DALI, waits for no end code
 			return nil
 		}
-		if len(codes)-at < 2 {
-			return refuse(Truncated, "BMP ends in its run-length codes, at row %d of %d", y+1, h.height)
+		pixels, length, err := h.readRLE(codes, y)
+		if err != nil {
+			return err
 		}
-		count, code := codes[at], codes[at+1]
-		at += 2
-		switch {
-		case count > 0: // a run of one colour
-			if err := h.checkNumber(code); err != nil {
-				return err
-			}
-			x += uint64(count)
-		case code == 0: // end of the row
-			x, y = 0, y+1
-		case code == 1: // end of the picture
-			return refuse(Unsupported, "BMP ends its run-length codes in row %d of %d, and decoders make up for the rest differently", y+1, h.height)
-		case code == 2: // move right and up
-			return refuse(Unsupported, "BMP skips pixels in row %d of %d, which decoders make up for differently", y+1, h.height)
-		default: // that many pixels as they are, padded to two bytes
-			if len(codes)-at < int(code) {
-				return refuse(Truncated, "BMP ends in its run-length codes, at row %d of %d", y+1, h.height)
-			}
-			for _, number := range codes[at : at+int(code)] {
-				if err := h.checkNumber(number); err != nil {
-					return err
-				}
-			}
-			at = min(at+int(code)+int(code&1), len(codes))
-			x += uint64(code)
-		}
-		if x > h.width {
+		if x += uint64(len(pixels)); x > h.width {
 			return refuse(Malformed, "BMP has run-length codes of more than %d pixels in row %d", h.width, y+1)
 		}
+		for _, number := range pixels {
+			if err := h.checkNumber(number); err != nil {
+				return err
+			}
+		}
+		if codes = codes[length:]; len(pixels) == 0 {
+			x, y = 0, y+1
+		}
+	}
+	return nil
+}
+
+// readRLE returns the pixels of the first code, which is in a row, and its bytes. The end of the row has no pixels.
+func (h bmpHeader) readRLE(codes []byte, row uint64) (pixels []byte, length int, err error) {
+	short := refuse(Truncated, "BMP ends in its run-length codes, at row %d of %d", row+1, h.height)
+	if len(codes) < 2 {
+		return nil, 0, short
+	}
+	switch count, code := int(codes[0]), int(codes[1]); {
+	case count > 0: // a run of one colour
+		return bytes.Repeat(codes[1:2], count), 2, nil
+	case code == 0: // end of the row
+		return nil, 2, nil
+	case code == 1: // end of the picture
+		return nil, 0, refuse(Unsupported, "BMP ends its run-length codes in row %d of %d, and decoders make up for the rest differently", row+1, h.height)
+	case code == 2: // move right and up
+		return nil, 0, refuse(Unsupported, "BMP skips pixels in row %d of %d, which decoders make up for differently", row+1, h.height)
+	case len(codes)-2 < code:
+		return nil, 0, short
+	default: // that many pixels as they are, padded to two bytes
+		return codes[2 : 2+code], min(2+code+code&1, len(codes)), nil
 	}
 }

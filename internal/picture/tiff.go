@@ -89,14 +89,8 @@ func walkTIFF(data []byte) (h header, err error) {
 			return h, err
 		}
 		if first {
-			if h.width, h.height, err = t.size(); err != nil {
-				return header{}, err
-			}
-			h.unverifiable, undecoded = t.kind()
-			if undecoded == nil {
-				if h.decode, err = t.decoder(); err != nil {
-					return h, err
-				}
+			if h, undecoded, err = t.first(); err != nil {
+				return h, err
 			}
 		}
 		if err := t.pixels(first); err != nil {
@@ -113,6 +107,17 @@ func walkTIFF(data []byte) (h header, err error) {
 		}
 	}
 	return h, undecoded
+}
+
+// first returns what the directory that was read says, which is the picture's, and why that is not served.
+func (t *tiffWalk) first() (h header, undecoded, err error) {
+	if h.width, h.height, err = t.size(); err != nil {
+		return header{}, nil, err
+	}
+	if h.unverifiable, undecoded = t.kind(); undecoded == nil {
+		h.decode, err = t.decoder()
+	}
+	return h, undecoded, err
 }
 
 // placeSize is the number of bytes of a place in the file, and of a value that

@@ -108,9 +108,7 @@ func (p tiffPixels) unpack(packed []byte, row, rows uint64) error {
 		if len(packed) > 1 && packed[0] == 0 && packed[1]&1 == 1 {
 			return nil // of before TIFF 6.0, with its bits in another order: libtiff knows it by this
 		}
-		reader := lzw.NewReader(pixels, lzw.MSB, 8)
-		defer reader.Close()
-		pixels = reader
+		pixels = lzw.NewReader(pixels, lzw.MSB, 8) // of nothing that has to be closed
 	case tiffDeflate, tiffDeflate2:
 		reader, err := zlib.NewReader(pixels)
 		if err != nil {
@@ -142,8 +140,8 @@ func (p tiffPixels) unpackBits(packed []byte, row, rows uint64) error {
 			if len(packed) < 2 {
 				return io.ErrUnexpectedEOF
 			}
-			code := int8(packed[0]) //nolint:gosec // a signed number by the format
-			length, run := 2, uint64(1-int(code))
+			code := int8(packed[0])               //nolint:gosec // a signed number by the format
+			length, run := 2, uint64(1-int(code)) //nolint:gosec // overwritten where it is negative
 			switch {
 			case code >= 0: // that many bytes as they are, and one more
 				length, run = 2+int(code), 1+uint64(code)
