@@ -75,13 +75,13 @@ PNM_TEXT = (b"2", b"3")
 PNM_HIGHEST = (255, 65535)
 
 # TIFF tags and values (TIFF 6.0). The methods are none, CCITT (three), LZW, JPEG, Deflate (two), PackBits, Zstandard.
-TIFF_BITS, TIFF_COMPRESSION, TIFF_PHOTOMETRIC, TIFF_FILL_ORDER, TIFF_ORIENTATION = 258, 259, 262, 266, 274
+TIFF_COMPRESSION, TIFF_PHOTOMETRIC, TIFF_FILL_ORDER, TIFF_ORIENTATION = 259, 262, 266, 274
 TIFF_PLANAR, TIFF_TILE_WIDTH, TIFF_TILE_LENGTH = 284, 322, 323
 TIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50000)
 TIFF_APART = 2
 TIFF_NOT_ITS_OWN = (0, 5)  # white is zero; CMYK
 TIFF_TILE_SIDE = 16  # a side of a tile is a multiple of it
-TIFF_TILE_BITS = (8, 16, 32)
+TIFF_STRIP_BITS, TIFF_TILE_BITS = (1, 8, 16, 32), (8, 16, 32)
 TIFF_WHOLE = {3: 2, 4: 4, 16: 8}  # types of whole numbers, and their bytes
 
 JPEG2000_BITS = (8, 16)
@@ -241,16 +241,16 @@ def misread_tiff(header: nvimgcodec.CodeStream, content: bytes) -> str | None:
     apart = tags.get(TIFF_PLANAR) == TIFF_APART and header.num_channels > 1
     if apart and (header.num_channels, header.precision) != (3, 8):
         return "is a TIFF with its channels apart, of which DALI decodes those in RGB of 8 bits alone right"
-    if tags.get(TIFF_ORIENTATION, 1) != 1 and (apart or left_to_opencv(tags)):
+    if tags.get(TIFF_ORIENTATION, 1) != 1 and (apart or left_to_opencv(tags, header.precision)):
         return "is a TIFF with an orientation, which DALI applies in part to this kind of it"
     return None
 
 
-def left_to_opencv(tags: dict[int, int]) -> bool:
-    """Reports whether nvImageCodec's own decoder refuses a TIFF by its colours, the order of its bits, or its tiles."""
+def left_to_opencv(tags: dict[int, int], bits: int) -> bool:
+    """Reports whether nvImageCodec's own decoder refuses a TIFF by its samples, the order of its bits, or its tiles."""
     sides = tags.get(TIFF_TILE_WIDTH, 0), tags.get(TIFF_TILE_LENGTH, 0)
     whole = all(side % TIFF_TILE_SIDE == 0 for side in sides)
-    odd = sides != (0, 0) and tags.get(TIFF_BITS, 8) not in TIFF_TILE_BITS
+    odd = bits not in (TIFF_STRIP_BITS if sides == (0, 0) else TIFF_TILE_BITS)
     return tags.get(TIFF_PHOTOMETRIC) in TIFF_NOT_ITS_OWN or tags.get(TIFF_FILL_ORDER, 1) != 1 or not whole or odd
 
 

@@ -307,6 +307,8 @@ class DecoderTest(unittest.TestCase):
             "tif-rgba-planar.tif": "channels apart",
             "tif-cmyk-orientation-6.tif": "orientation",
             "tif-planar-orientation-6.tif": "orientation",
+            "tif-12-orientation-6.tif": "orientation",
+            "tif-rgb12-orientation-6.tif": "orientation",
             "tif-white-is-zero8-orientation-2.tif": "orientation",
         }
         for name, says in kinds.items():

@@ -54,6 +54,10 @@ func (t *tiffWalk) kind() (unverifiable string, err error) {
 	if deep && (k.samples > 1 || k.format == tiffUnsigned && k.bits != 12) {
 		return "Pillow, which decodes for PyTorch, reads no such TIFF: it has " + k.name(), nil
 	}
+	if k.fill == tiffLowestFirst && (deep || k.samples > 1 && k.bits > 8 || k.photometric == tiffSeparated ||
+		k.photometric == tiffWhiteIsZero && k.bits == 8 || k.planar == 2) {
+		return "Pillow, which decodes for PyTorch, does not read every TIFF of the other fill order right", nil
+	}
 	if k.bigEndian && k.format == tiffFloat && k.compression != tiffUncompressed {
 		return "Pillow, which decodes for PyTorch, swaps the bytes of a TIFF of compressed floats in big-endian order", nil
 	}
@@ -222,8 +226,8 @@ func (k tiffKind) checkColours() error {
 // such kind (extensions/libtiff/libtiff_decoder.cpp of its source).
 func (k tiffKind) byOpenCV() bool {
 	const side = 16 // of tiles, by TIFF 6.0
-	whole := k.across%side == 0 && k.down%side == 0 && (k.bits == 8 || k.bits == 16 || k.bits == 32)
-	return k.photometric == tiffWhiteIsZero || k.photometric == tiffSeparated || k.planar == 2 && k.samples > 1 ||
+	whole := k.across%side == 0 && k.down%side == 0 && k.bits > 1
+	return !slices.Contains([]uint64{1, 8, 16, 32}, k.bits) || k.photometric == tiffWhiteIsZero || k.photometric == tiffSeparated || k.planar == 2 && k.samples > 1 ||
 		k.fill == tiffLowestFirst || k.tiled && !whole
 }
 
@@ -231,6 +235,8 @@ func (k tiffKind) byOpenCV() bool {
 func (k tiffKind) checkOpenCV() error {
 	switch {
 	case !k.byOpenCV():
+	case k.format == tiffFloat:
+		return refuse(Unsupported, "TIFF has floats in this kind of tiles or fill order, which DALI does not decode")
 	case k.orientation != 1:
 		return refuse(Unsupported, "TIFF has orientation %d, which DALI applies in part to this kind of it", k.orientation)
 	case k.tiled && k.compression == tiffUncompressed:

@@ -91,6 +91,8 @@ func TestUnsupported(t *testing.T) {
 		"tiff, PackBits across rows":  {kind("tif-packbits-across.tif"), "PackBits codes that go across rows"},
 		"tiff, CMYK turned":           {kind("tif-cmyk-orientation-6.tif"), "TIFF has orientation 6"},
 		"tiff, white zero turned":     {kind("tif-white-is-zero8-orientation-2.tif"), "TIFF has orientation 2"},
+		"tiff, 12 bits turned":        {kind("tif-12-orientation-6.tif"), "TIFF has orientation 6"},
+		"tiff, floats turned round":   {kind("tif-fill-order-2-float.tif"), "floats in this kind of tiles or fill order"},
 		"tiff, planes turned":         {kind("tif-planar-orientation-6.tif"), "TIFF has orientation 6"},
 		"tiff, tiles of 24":           {kind("tif-rgb-tiles-24.tif"), "uncompressed tiles"},
 		"tiff, strips and tiles":      {kind("tif-strips-and-tiles.tif"), "the tags of strips and those of tiles"},
