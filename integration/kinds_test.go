@@ -3,11 +3,14 @@
 package integration
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,7 +31,8 @@ const (
 )
 
 // TestPicturesAgree compares the real server with PyTorch on each picture that is sent: each kind of docs/pictures.md, and
-// those that broke something. What Pillow does not decode rightly is compared with nothing, and must be said to be so.
+// those that broke something. What Pillow does not decode rightly is compared with nothing, and must be said to be so. What
+// the client refuses shows nothing of others.
 func TestPicturesAgree(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
@@ -48,6 +52,7 @@ func TestPicturesAgree(t *testing.T) {
 			for name, data := range readDir(t, dir) {
 				info, err := picture.Check(data, picture.DefaultLimits())
 				if err != nil {
+					notOthers(ctx, t, client, name, data)
 					continue
 				}
 				got, err := preprocess(ctx, client, data)
@@ -83,6 +88,44 @@ func TestPicturesAgree(t *testing.T) {
 	if compared < 100 {
 		t.Errorf("only %d pictures were compared", compared)
 	}
+}
+
+// refusedByServer has kinds that the server refuses as well, which would answer them with wrong pixels, or with memory of others.
+func refusedByServer() []string {
+	return []string{
+		"bmp-16.bmp", "bmp-32-masks-bgr.bmp", "jpg-cmyk-no-adobe.jpg", "j2k-grey12.jp2", "j2k-sycc.jp2", "pnm-p2-1023.pgm", "pnm-p5-100.pgm", "pnm-p6-1023.ppm",
+		"tif-cielab.tif", "tif-grey-alpha.tif", "tif-rgb-jpeg2000.tif", "tif-rgb16-planar.tif", "tif-rgba-planar.tif",
+		"tif-cmyk-orientation-6.tif", "tif-planar-orientation-6.tif", "tif-white-is-zero8-orientation-2.tif",
+		"tif-12-orientation-6.tif", "tif-rgb12-orientation-6.tif",
+	}
+}
+
+// notOthers checks that what the server answers to a picture that the client refuses, if anything, has nothing of the picture
+// that was asked for before: that is dark once and bright once.
+func notOthers(ctx context.Context, t *testing.T, client *triton.Client, name string, data []byte) {
+	t.Helper()
+	var answers [][]float32
+	for _, shade := range []uint8{10, 240, 90} {
+		for range 3 { // its pool has more than one piece of memory
+			if _, err := preprocess(ctx, client, plainPNM(shade)); err != nil {
+				t.Errorf("%s: between: %v", name, err)
+			}
+		}
+		answer, err := preprocess(ctx, client, data)
+		if err == nil && slices.Contains(refusedByServer(), name) {
+			t.Errorf("%s: the server answers it", name)
+		}
+		answers = append(answers, answer)
+	}
+	if !slices.Equal(answers[0], answers[1]) || !slices.Equal(answers[0], answers[2]) {
+		t.Errorf("%s: what is answered depends on the picture before", name)
+	}
+}
+
+// plainPNM returns a picture of one shade, of the size that the pictures of kinds have.
+func plainPNM(shade uint8) []byte {
+	const width, height = 24, 16
+	return append(fmt.Appendf(nil, "P6 %d %d 255\n", width, height), bytes.Repeat([]byte{shade}, 3*width*height)...)
 }
 
 // preprocess asks the DALI model.

@@ -35,7 +35,7 @@ func TestPicture(t *testing.T) {
 // TestBackendDALI runs the tests of backend_dali.py and decoder.py where the real DALI is: in the local server image.
 func TestBackendDALI(t *testing.T) {
 	t.Parallel()
-	testPython(t, steps.IDServerImage, "backend_dali_test.py", map[string]string{"/pictures": "../internal/picture/picturetest/testdata"})
+	testPython(t, steps.IDServerImage, "backend_dali_test.py", map[string]string{"/pictures": brokenPictures, "/kinds": pictureKinds})
 }
 
 // testPython runs a program of integration/python in an image of the first run, with folders of this repository by where it finds them.

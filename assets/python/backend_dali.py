@@ -52,9 +52,9 @@ END_WITHIN = 2.0  # seconds
 # A picture that ends each decoder at once must not keep the machine busy with starting them.
 START_EVERY = 1.0  # seconds
 
-# How long a batch is tried in vain. One bad picture of 256 costs ten tries, and one that hangs costs two of 20 s; a batch
-# full of them must not hold up others for so long that the server is taken for dead (internal/cli/health.go: after 90
-# s).
+# How long a batch is tried in vain. One bad picture of 256 costs ten tries, and one that hangs costs two of 20 s; a
+# batch full of them must not hold up others for so long that the server is taken for dead (internal/cli/health.go:
+# after 90 s).
 BATCH_WITHIN = 50.0  # seconds
 
 # What is said of a picture that was not reached in that time. Nobody knows whether it is good.

@@ -30,6 +30,7 @@ import ctypes
 import json
 import mmap
 import os
+import re
 import resource
 import signal
 import socket
@@ -66,6 +67,30 @@ BMP_CORE_BITS = struct.Struct("<14xI6xH")
 BMP_BITS_AND_METHOD = struct.Struct("<14xI10xHI")
 BMP_MASKS = (3, 6)  # BI_BITFIELDS and BI_ALPHABITFIELDS
 BMP_NO_PALETTE_NOR_BYTES = 16
+
+# The extended header of a WebP (RFC 9649, section 2.7) is its first chunk; flags are its first byte.
+WEBP_EXTENDED = re.compile(rb"RIFF.{4}WEBPVP8X.{4}(.)", re.DOTALL)
+WEBP_EXIF = 8
+
+# Width, height and the highest sample of a PGM or PPM, with white space and comments between them (netpbm's pgm(5)).
+PNM_HEADER = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3)
+PNM_HEADER_BYTES = 4096  # more is taken for comments without end
+PNM_TEXT = (b"2", b"3")
+PNM_HIGHEST = (255, 65535)
+
+# TIFF tags and values (TIFF 6.0). The methods are none, CCITT (three), LZW, JPEG, Deflate (two), PackBits, Zstandard.
+TIFF_COMPRESSION, TIFF_PHOTOMETRIC, TIFF_FILL_ORDER, TIFF_ORIENTATION = 259, 262, 266, 274
+TIFF_PLANAR, TIFF_TILE_WIDTH, TIFF_TILE_LENGTH = 284, 322, 323
+TIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50000)
+TIFF_APART = 2
+TIFF_NOT_ITS_OWN = (0, 5)  # white is zero; CMYK
+TIFF_TILE_SIDE = 16  # a side of a tile is a multiple of it
+TIFF_STRIP_BITS, TIFF_TILE_BITS = (1, 8, 16, 32), (8, 16, 32)
+TIFF_WHOLE = {3: 2, 4: 4, 16: 8}  # types of whole numbers, and their bytes
+
+JPEG2000_BITS = (8, 16)
+FOUR_INKS = 4
+GREY_AND_ALPHA = 2
 
 
 class Failed(Exception):  # noqa: N818 - the word of the message
@@ -116,7 +141,8 @@ class Decoder:
         """Reads the header: most bad input ends here, and costs neither a pipeline nor memory."""
         if size == 0:
             return Refusal("is empty")
-        encoded = np.frombuffer(os.pread(self._encoded, size, place), dtype=np.uint8)
+        content = without_exif(os.pread(self._encoded, size, place))
+        encoded = np.frombuffer(content, dtype=np.uint8)
         try:
             header = nvimgcodec.CodeStream(encoded)
             picture = Picture(encoded, tensor, header.codec_name, header.width, header.height)
@@ -126,9 +152,8 @@ class Decoder:
             return Refusal(f"has a damaged header: it says {picture.width}x{picture.height} pixels")
         if picture.pixels > self._max_pixels:
             return Refusal(f"is too large: {picture.width}x{picture.height}, want at most {self._max_pixels} pixels")
-        if picture.codec == "bmp" and has_colour_masks(encoded[: BMP_BITS_AND_METHOD.size].tobytes()):
-            return Refusal("is a BMP with colour masks or 16 bits a pixel, whose colours DALI exchanges or darkens")
-        return picture
+        wrong = misread(header, content)
+        return Refusal(wrong) if wrong else picture
 
     def group(self, pictures: list[list[int]]) -> list[Picture | Refusal]:
         """Reads the first of the pictures, as many as keep to the limits of memory and of the pipeline."""
@@ -189,6 +214,87 @@ class Decoder:
             exec_async=False,
             exec_pipelined=False,
         )
+
+
+def without_exif(content: bytes) -> bytes:
+    """Returns a picture; a WebP without the flag that it has EXIF data, of which nothing is applied.
+
+    nvImageCodec would look for them without regard to the padding of chunks of odd length, and fail behind one.
+    """
+    extended = WEBP_EXTENDED.match(content)
+    if extended is None:
+        return content
+    return content[: extended.start(1)] + bytes([extended[1][0] & ~WEBP_EXIF]) + content[extended.end(1) :]
+
+
+def misread(header: nvimgcodec.CodeStream, content: bytes) -> str | None:
+    """Returns why DALI would answer a picture with wrong pixels, or with memory that it did not write; None if not.
+
+    It is what a header tells easily. docs/pictures.md has more of such kinds, which clients are to check for.
+    """
+    codec = header.codec_name
+    if codec == "bmp" and has_colour_masks(content[: BMP_BITS_AND_METHOD.size]):
+        return "is a BMP with colour masks or 16 bits a pixel, whose colours DALI exchanges or darkens"
+    if codec == "jpeg" and header.num_channels == FOUR_INKS and b"Adobe" not in content:
+        return "is a JPEG of four components and no segment of Adobe's, by which DALI takes black for white"
+    if codec == "jpeg2k" and (header.precision not in JPEG2000_BITS or header.color_spec == nvimgcodec.ColorSpec.SYCC):
+        return "is a JPEG 2000 in YCbCr or of other than 8 or 16 bits, which DALI does not decode right"
+    if codec == "pnm" and (highest := highest_sample(content)):
+        return f"is a PNM with samples up to {highest}, which DALI decodes right for 255 and 65535 alone"
+    return misread_tiff(header, content) if codec == "tiff" else None
+
+
+def misread_tiff(header: nvimgcodec.CodeStream, content: bytes) -> str | None:
+    """Returns for a TIFF what misread returns."""
+    if header.num_channels == GREY_AND_ALPHA or header.color_spec == nvimgcodec.ColorSpec.UNSUPPORTED:
+        return "is a TIFF in a colour space, or with an alpha channel, that DALI does not decode right"
+    tags = tiff_tags(content)
+    if tags.get(TIFF_COMPRESSION, 1) not in TIFF_COMPRESSIONS:
+        return f"is a TIFF of compression method {tags[TIFF_COMPRESSION]}, which DALI does not decode right"
+    apart = tags.get(TIFF_PLANAR) == TIFF_APART and header.num_channels > 1
+    if apart and (header.num_channels, header.precision) != (3, 8):
+        return "is a TIFF with its channels apart, of which DALI decodes those in RGB of 8 bits alone right"
+    if tags.get(TIFF_ORIENTATION, 1) != 1 and (apart or left_to_opencv(tags, header.precision)):
+        return "is a TIFF with an orientation, which DALI applies in part to this kind of it"
+    return None
+
+
+def left_to_opencv(tags: dict[int, int], bits: int) -> bool:
+    """Reports whether nvImageCodec's own decoder refuses a TIFF by its samples, the order of its bits, or its tiles."""
+    sides = tags.get(TIFF_TILE_WIDTH, 0), tags.get(TIFF_TILE_LENGTH, 0)
+    whole = all(side % TIFF_TILE_SIDE == 0 for side in sides)
+    odd = bits not in (TIFF_STRIP_BITS if sides == (0, 0) else TIFF_TILE_BITS)
+    return tags.get(TIFF_PHOTOMETRIC) in TIFF_NOT_ITS_OWN or tags.get(TIFF_FILL_ORDER, 1) != 1 or not whole or odd
+
+
+def tiff_tags(tiff: bytes) -> dict[int, int]:
+    """Returns the values of the first directory's tags that are one whole number."""
+    order, endian = (">", "big") if tiff.startswith(b"M") else ("<", "little")
+    big = tiff[2:4] in (b"+\0", b"\0+")
+    start, count, entry = ("8xQ", "Q", "HHQ8s") if big else ("4xI", "H", "HHI4s")
+    try:
+        (place,) = struct.unpack_from(order + start, tiff)
+        (entries,) = struct.unpack_from(order + count, tiff, place)
+        first = place + struct.calcsize(order + count)
+        last = first + entries * struct.calcsize(order + entry)
+        found = list(struct.iter_unpack(order + entry, tiff[first:last]))
+    except struct.error:
+        return {}  # it ends in its directory: nvImageCodec had read enough, and libtiff will not
+    return {
+        tag: int.from_bytes(value[: TIFF_WHOLE[form]], endian)
+        for tag, form, values, value in found
+        if form in TIFF_WHOLE and values == 1
+    }
+
+
+def highest_sample(pnm: bytes) -> int | None:
+    """Returns how far the samples of a PNM go, None where OpenCV, which decodes it for DALI, scales them right."""
+    numbers = PNM_HEADER.match(pnm[:PNM_HEADER_BYTES])
+    if numbers is None:
+        return None  # a bitmap, or damaged, which the decoder says
+    highest = int(numbers[4])
+    right = highest in PNM_HIGHEST or (highest < PNM_HIGHEST[0] and numbers[1] in PNM_TEXT)
+    return None if right else highest
 
 
 def has_colour_masks(bmp: bytes) -> bool:

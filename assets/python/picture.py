@@ -22,7 +22,9 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 DEEP = 16  # the most bits of a whole number that DALI decodes
 
 # TIFF tags.
-BITS, ORIENTATION = 258, 274
+BITS, ORIENTATION, PALETTE = 258, 274, 320
+
+PALETTE_WHITE = 65535  # TIFF 6.0, section 5
 
 # What undoes the transposition that Pillow gives a TIFF of an orientation as it loads it. The others undo themselves.
 UNDONE = {6: 8, 8: 6}
@@ -94,6 +96,10 @@ def critical_chunks(content: bytes) -> bytes:
 def in_rgb(picture: Image.Image) -> Image.Image:
     """Returns the picture in RGB of 8 bits: numbers are scaled as DALI does it, where Pillow would clip them to 255."""
     mode = picture.mode
+    if mode == "P" and picture.format == "TIFF":
+        # Pillow leaves out the low bits of the reds, then greens, then blues, instead of scaling the numbers.
+        colours = np.asarray(picture.tag_v2[PALETTE], dtype=np.float64).reshape(3, -1).T
+        picture.putpalette(np.rint(colours * 255 / PALETTE_WHITE).astype(np.uint8).tobytes())
     if mode != "F" and not mode.startswith("I"):
         return picture.convert("RGB")
     numbers = np.asarray(picture).astype(np.float64)

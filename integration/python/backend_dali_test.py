@@ -310,6 +310,51 @@ class DecoderTest(unittest.TestCase):
         np.testing.assert_array_equal(self.decoder.tensors[0], self.decoder.tensors[2])
         self.assertGreater(np.abs(self.decoder.tensors[0]).max(), 0)
 
+    def test_kinds_that_dali_misreads_are_refused(self) -> None:
+        kinds = {
+            "jpg-cmyk-no-adobe.jpg": "Adobe",
+            "j2k-grey12.jp2": "JPEG 2000",
+            "j2k-sycc.jp2": "JPEG 2000",
+            "pnm-p5-100.pgm": "samples up to 100",
+            "pnm-p2-1023.pgm": "samples up to 1023",
+            "tif-cielab.tif": "colour space",
+            "tif-grey-alpha.tif": "alpha channel",
+            "tif-rgb-jpeg2000.tif": "compression method 34712",
+            "tif-rgb16-planar.tif": "channels apart",
+            "tif-rgba-planar.tif": "channels apart",
+            "tif-cmyk-orientation-6.tif": "orientation",
+            "tif-planar-orientation-6.tif": "orientation",
+            "tif-12-orientation-6.tif": "orientation",
+            "tif-rgb12-orientation-6.tif": "orientation",
+            "tif-white-is-zero8-orientation-2.tif": "orientation",
+        }
+        for name, says in kinds.items():
+            with self.subTest(name):
+                (refused,) = self.decoder.decode(self.decoder.put([self.kind(name)]))
+                self.assertIn(says, refused)
+
+    def test_their_neighbours_are_decoded(self) -> None:
+        names = [
+            "j2k-rgb16.jp2",
+            "jpg-cmyk.jpg",
+            "pnm-p2-100.pgm",
+            "pnm-p5-65535.pgm",
+            "tif-rgb-planar.tif",
+            "tif-rgb-bigtiff.tif",
+            "tif-rgb-orientation-6.tif",
+        ]
+        pictures = [self.kind(name) for name in names]
+        self.assertEqual(self.decoder.decode(self.decoder.put(pictures)), [None] * len(names))
+
+    def test_exif_behind_a_chunk_of_odd_length_is_left_out(self) -> None:
+        pictures = [self.kind(name) for name in ("webp-lossless-exif.webp", "webp-alpha-exif.webp")]
+        self.assertEqual(self.decoder.decode(self.decoder.put(pictures)), [None, None])
+        self.assertGreater(np.abs(self.decoder.tensors[0]).max(), 0)
+
+    @staticmethod
+    def kind(name: str) -> np.ndarray:
+        return np.frombuffer((Path("/kinds") / name).read_bytes(), dtype=np.uint8)
+
     def test_memory_is_limited(self) -> None:
         pid = self.pid()
         limits = Path(f"/proc/{pid}/limits").read_text(encoding="ascii")

@@ -45,6 +45,14 @@ class DecodeTest(unittest.TestCase):
         self.assertEqual(picture.critical_chunks(content + chunk * 3), picture.critical_chunks(content))
         self.assertEqual(self.decoded(content + chunk).pixels.getpixel((0, 0)), (200, 30, 60))
 
+    def test_a_palette_of_tiff_is_scaled(self) -> None:
+        # Encoders that shift colours of 8 bits to the left write 0xff00, which is not white.
+        file = io.BytesIO()
+        palettes = Image.new("P", (5, 3), 1)
+        palettes.putpalette([0, 0, 0, 255, 128, 7])
+        palettes.save(file, "TIFF")
+        self.assertEqual(self.decoded(file.getvalue()).pixels.getpixel((0, 0)), (254, 128, 7))
+
     def test_libjpegs_warnings_are_looked_for_in_a_jpeg_of_several_pictures(self) -> None:
         file = io.BytesIO()
         pictures = [Image.new("RGB", (16, 8), colour) for colour in ("red", "blue")]

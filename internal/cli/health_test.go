@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,7 +65,7 @@ func TestStartAgain(t *testing.T) {
 			"paths",
 			[]string{"--weights", filepath.Join(relative, "w.pth"), "--image", filepath.Join(relative, "cat.jpg"), "--cache-dir", "c"},
 			nil, "", filepath.Join(here, ".dalirun"),
-			[]string{"--cache-dir=" + filepath.Join(here, "c"), "--image=" + picture, "--weights=" + weights},
+			[]string{"--image=" + picture, "--weights=" + weights},
 		},
 		{"a picture on stdin", []string{"--image", "-"}, nil, "", filepath.Join(here, ".dalirun"), nil},
 		{"a picture through a pipe", []string{"--image", "/dev/null"}, nil, "", filepath.Join(here, ".dalirun"), nil},
@@ -84,7 +86,9 @@ func TestStartAgain(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			a := appIn(tt.env, &bytes.Buffer{}, &bytes.Buffer{})
+			env := map[string]string{"XDG_CACHE_HOME": "/xdg"}
+			maps.Copy(env, tt.env)
+			a := appIn(env, &bytes.Buffer{}, &bytes.Buffer{})
 			config := filepath.Join(t.TempDir(), configFile)
 			if err := os.WriteFile(config, []byte(tt.config), 0o600); err != nil {
 				t.Fatal(err)
@@ -112,7 +116,11 @@ func TestStartAgain(t *testing.T) {
 			w := parse(tt.args, a.LookupEnv, config)
 			run := steps.Options{Lane: steps.CPU}
 			run.Images = imageSource(w, run.Lane)
-			want := append([]string{"serve", "--workspace=" + tt.workspace}, tt.want...)
+			cache := "/xdg/dalirun"
+			if slices.Contains(tt.args, "--cache-dir") {
+				cache = filepath.Join(here, "c")
+			}
+			want := append([]string{"serve", "--workspace=" + tt.workspace, "--cache-dir=" + cache}, tt.want...)
 			got := startAgain(w, run)
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)

@@ -35,7 +35,7 @@ func walkers() []walker {
 		{TIFF, walkTIFF},
 		{WebP, sized(walkWebP)},
 		{JPEG2000, walkJPEG2000},
-		{PNM, sized(walkPNM)},
+		{PNM, walkPNM},
 	}
 }
 

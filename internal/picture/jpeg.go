@@ -18,6 +18,8 @@ const (
 	jpegSOI  = 0xd8
 	jpegEOI  = 0xd9
 	jpegSOS  = 0xda
+	jpegDRI  = 0xdd
+	jpegAPPE = 0xee // APP14
 )
 
 // walkJPEG follows the markers from SOI to EOI. Segments are skipped by their
@@ -46,6 +48,8 @@ func walkJPEGFrame(data []byte) (frame jpegFrame, err error) {
 			return frame, refuse(Malformed, "JPEG ends at byte %d without any picture data", next)
 		case marker == jpegEOI:
 			return frame, nil
+		case marker >= jpegRST0 && marker <= jpegRST7 && frame.scans == 0:
+			return frame, refuse(Malformed, "JPEG has a restart marker at byte %d, before any picture data", next-2)
 		case marker == jpegTEM || marker >= jpegRST0 && marker <= jpegRST7:
 			at = next // these have no length
 			continue
@@ -66,13 +70,19 @@ func walkJPEGFrame(data []byte) (frame jpegFrame, err error) {
 }
 
 // read notes what a segment says whose marker is at a place.
-func (f *jpegFrame) read(marker byte, segment []byte, at int) (err error) {
+func (f *jpegFrame) read(marker byte, segment []byte, at int) error {
 	switch {
 	case isSOF(marker) && f.marker != 0:
 		return refuse(Malformed, "JPEG has a second frame header at byte %d", at)
 	case isSOF(marker):
-		*f, err = readJPEGFrame(marker, segment)
+		frame, err := readJPEGFrame(marker, segment)
+		frame.restarts, frame.adobe = f.restarts, f.adobe
+		*f = frame
 		return err
+	case marker == jpegDRI:
+		f.restarts = f.restarts || len(segment) >= 2 && binary.BigEndian.Uint16(segment) > 0
+	case marker == jpegAPPE && f.scans == 0:
+		f.adobe = f.adobe || len(segment) >= jpegAdobe && bytes.HasPrefix(segment, []byte("Adobe"))
 	case marker == jpegSOS && f.marker == 0:
 		return refuse(Malformed, "JPEG has picture data at byte %d, before any frame header", at)
 	case marker == jpegSOS:

@@ -9,6 +9,9 @@ import (
 	"slices"
 )
 
+// jpegAdobe is the bytes of Adobe's APP14 segment, from which on libjpeg knows it.
+const jpegAdobe = 12
+
 // jpegBlock is the number of coefficients of a block.
 const jpegBlock = 64
 
@@ -26,6 +29,10 @@ type jpegFrame struct {
 	width, height uint64
 	components    []jpegComponent
 	scans         uint64
+	restarts      bool // there may be restart markers in the scans
+	adobe         bool // there is Adobe's APP14 segment
+	// undecodable says that Go's decoder takes a scan for something else than it is.
+	undecodable bool
 }
 
 type jpegComponent struct {
@@ -72,6 +79,9 @@ func (f *jpegFrame) check() error {
 	}
 	if n := len(f.components); n == 2 || n > 4 {
 		return refuse(Unsupported, "JPEG has %d components, which DALI does not decode", n)
+	}
+	if len(f.components) == 4 && !f.adobe {
+		return refuse(Unsupported, "JPEG has four components and no segment of Adobe's, by which DALI takes black for white")
 	}
 	if f.scans*f.width*f.height > jpegMaxScanned() { // below 2⁵⁸: each scan has bytes
 		return refuse(Unsupported, "JPEG has %d scans of %d × %d pixels, which keep a decoder busy for long", f.scans, f.width, f.height)
@@ -124,6 +134,11 @@ func (f *jpegFrame) scan(segment []byte) error {
 		if c == nil {
 			return refuse(Malformed, "JPEG has a scan of a component %d, which its frame does not have, or not there", ids[2*i])
 		}
+		// Restarts are counted in blocks where a scan has one component (T.81, A.2.2). Go's decoder counts as many blocks as
+		// the component has in a scan with the others.
+		if f.restarts && segment[0] == 1 && len(f.components) > 1 && c.across*c.down > 1 {
+			f.undecodable = true
+		}
 		for k := first; k <= last; k++ {
 			c.lacks[k] = lacks + 1
 		}
@@ -133,7 +148,7 @@ func (f *jpegFrame) scan(segment []byte) error {
 
 // decodable reports whether Go's decoder has what the frame needs. Of a frame that it has not, it says that it is wrong.
 func (f *jpegFrame) decodable() bool {
-	if f.marker-jpegSOF0 > 2 { // arithmetic coding
+	if f.undecodable || f.marker-jpegSOF0 > 2 { // arithmetic coding
 		return false
 	}
 	ids := map[byte]bool{}

@@ -102,10 +102,23 @@ func TestMalformed(t *testing.T) {
 		"png, no palette":      {slices.Concat(palette[:plte], palette[plteEnd:]), "no PLTE"},
 		"png, IHDR of 0 bytes": {[]byte("\x89PNG\r\n\x1a\n\x00\x00\x00\x00IHDR\xa8\xa1\xae\x0a"), "IHDR chunk of 0 bytes"},
 
-		"bmp, header of 41": {patch(bm, 14, 41), "information header of 41 bytes"},
-		"bmp, two planes":   {patch(bm, 26, 2), "2 colour planes"},
-		"bmp, data at 3":    {patch(bm, 10, 3, 0, 0, 0), "at byte 3"},
-		"bmp, width 0":      {patch(bm, 18, 0), "0 × 41"},
+		"png, filter 7":           {readFile(t, "testdata/kinds/png-wrong-filter.png"), "filter 7"},
+		"png, colours":            {readFile(t, "testdata/kinds/png-wrong-colours.png"), "its palette has 100"},
+		"png, palette of 257":     {readFile(t, "testdata/kinds/png-wrong-palette.png"), "PLTE chunk of 771 bytes"},
+		"png, two palettes":       {readFile(t, "testdata/kinds/png-wrong-palette-twice.png"), "or several"},
+		"bmp, colours":            {readFile(t, "testdata/kinds/bmp-8-palette-100.bmp"), "its palette has 100"},
+		"bmp, palette of 300":     {readFile(t, "testdata/kinds/bmp-8-palette-300.bmp"), "a palette of 300 colours"},
+		"bmp, palette cut":        {readFile(t, "testdata/kinds/bmp-8-palette-cut.bmp"), "before the 256 colours of its palette"},
+		"bmp, run over its row":   {readFile(t, "testdata/kinds/bmp-8-rle-over.bmp"), "more than 24 pixels in row 1"},
+		"jpeg, restart before it": {readFile(t, "testdata/kinds/jpg-restart-outside.jpg"), "a restart marker at byte"},
+		"pnm, 22 digits":          {readFile(t, "testdata/kinds/pnm-digits.pgm"), "a number of 22 digits"},
+		"tiff, Group 4 cut":       {readFile(t, "testdata/kinds/tif-lacks-group4.tif"), "do not decompress: ccitt"},
+		"tiff, corrupt Deflate":   {readFile(t, "testdata/kinds/tif-wrong-deflate.tif"), "do not decompress: flate"},
+		"tiff, palette of 300":    {readFile(t, "testdata/kinds/tif-palette8-short.tif"), "300 values in its palette"},
+		"bmp, header of 41":       {patch(bm, 14, 41), "information header of 41 bytes"},
+		"bmp, two planes":         {patch(bm, 26, 2), "2 colour planes"},
+		"bmp, data at 3":          {patch(bm, 10, 3, 0, 0, 0), "at byte 3"},
+		"bmp, width 0":            {patch(bm, 18, 0), "0 × 41"},
 		"bmp, width below 0": {
 			patch(bm, 18, 0xff, 0xff, 0xff, 0xff), "4294967295 × 41",
 		},
@@ -150,15 +163,23 @@ func TestMalformed(t *testing.T) {
 		"pnm, sample over": {[]byte("P2 1 1 100\n101\n"), "sample 101 in row 1"},
 		"pnm, -4 wide":     {[]byte("P2 1 -1 100\n1\n"), "no number at byte 5"},
 
-		"webp, no picture":       {webpOf("VP8X", strings.Repeat("\x00", 10)), "no picture data"},
-		"webp, nothing":          {webpOf(), "no picture data"},
-		"webp, size of 2":        {[]byte("RIFF\x02\x00\x00\x00WEBPVP8 "), "2 bytes"},
-		"webp, starts with EXIF": {webpOf("EXIF", "abcd", "VP8L", lossless), `chunk "EXIF"`},
-		"webp, no key frame":     {patch(all["lossy.webp"].data, 20, 1), "no picture header"},
-		"webp, no signature":     {patch(all["lossless.webp"].data, 20, 0), "no picture header"},
-		"webp, width 0":          {patch(all["lossy.webp"].data, 26, 0, 0), "no picture header"},
-		"webp, other canvas":     {webpOf("VP8X", strings.Repeat("\x00", 10), "VP8L", lossless), "on a canvas of 1 × 1"},
-		"webp, second VP8X":      {webpOf("VP8L", lossless, "VP8X", strings.Repeat("\x00", 10)), "not its first"},
+		"webp, no picture":        {webpOf("VP8X", strings.Repeat("\x00", 10)), "no picture data"},
+		"webp, nothing":           {webpOf(), "no picture data"},
+		"webp, size of 2":         {[]byte("RIFF\x02\x00\x00\x00WEBPVP8 "), "2 bytes"},
+		"webp, starts with EXIF":  {webpOf("EXIF", "abcd", "VP8L", lossless), `chunk "EXIF"`},
+		"webp, no key frame":      {patch(all["lossy.webp"].data, 20, 1), "no picture header"},
+		"webp, no signature":      {patch(all["lossless.webp"].data, 20, 0), "no picture header"},
+		"webp, width 0":           {patch(all["lossy.webp"].data, 26, 0, 0), "no picture header"},
+		"webp, other canvas":      {webpOf("VP8X", strings.Repeat("\x00", 10), "VP8L", lossless), "on a canvas of 1 × 1"},
+		"webp, still animation":   {readFile(t, "testdata/kinds/webp-wrong-still.webp"), "outside a frame"},
+		"webp, two pictures":      {readFile(t, "testdata/kinds/webp-wrong-two.webp"), "behind another picture"},
+		"webp, alpha of lossless": {readFile(t, "testdata/kinds/webp-wrong-alpha.webp"), "behind an ALPH chunk"},
+		"webp, alpha after":       {readFile(t, "testdata/kinds/webp-wrong-alpha-after.webp"), "ALPH chunk behind its picture data"},
+		"webp, frame of nothing":  {readFile(t, "testdata/kinds/webp-wrong-frame.webp"), "a frame of 16 bytes"},
+		"webp, frame beside":      {readFile(t, "testdata/kinds/webp-wrong-frame-beside.webp"), "beyond its canvas of 24 × 16"},
+		"webp, frame cut":         {readFile(t, "testdata/kinds/webp-wrong-frame-cut.webp"), "without the whole of a picture"},
+		"webp, not announced":     {readFile(t, "testdata/kinds/webp-wrong-animation.webp"), "does not announce"},
+		"webp, second VP8X":       {webpOf("VP8L", lossless, "VP8X", strings.Repeat("\x00", 10)), "not its first"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -200,39 +221,49 @@ func TestTolerates(t *testing.T) {
 	}
 }
 
-// TestRunLengthCodes cuts the codes where each kind of them is.
+// TestRunLengthCodes ends the codes where each kind of them is. Rows of the first 40 are whole.
 func TestRunLengthCodes(t *testing.T) {
 	t.Parallel()
 	header := slices.Clone(samples(t)["rle8.bmp"].data)
 	header = header[:binary.LittleEndian.Uint32(header[10:])]
 	header = patch(patch(header, 2, 0, 0, 0, 0), 34, 0, 0, 0, 0)
+	rows := strings.Repeat("\x39\x05\x00\x00", 40)
 	for name, tt := range map[string]struct {
-		codes string
-		whole bool
+		codes  string
+		reason picture.Reason // "" is none
 	}{
-		"end":                   {"\x00\x01", true},
-		"run, end":              {"\x39\x05\x00\x01", true},
-		"a move, end":           {"\x00\x02\x03\x04\x00\x01", true},
-		"a move over the top":   {"\x00\x02\x00\x29", true},
-		"pixels, padded, end":   {"\x00\x03abc\x00\x00\x01", true},
-		"the last row complete": {"\x00\x02\x00\x28\x39\x05", true},
-		"nothing":               {"", false},
-		"one byte":              {"\x39", false},
-		"a run":                 {"\x39\x05", false},
-		"half a move":           {"\x00\x02\x03", false},
-		"pixels cut":            {"\x00\x02\x00\x28\x00\x39abc", false},
-		"pixels without an end": {"\x00\x03abc", false},
+		"whole":                     {rows + "\x39\x05\x00\x01", ""},
+		"without an end":            {rows + "\x39\x05", ""},
+		"rows that end early":       {strings.Repeat("\x01\x05\x00\x00", 41), ""},
+		"the last row as it is":     {rows + "\x00\x39" + strings.Repeat("\x01", 57) + "\x00", ""},
+		"end only":                  {"\x00\x01", picture.Unsupported},
+		"run, end":                  {"\x39\x05\x00\x01", picture.Unsupported},
+		"a pixel less, end":         {rows + "\x38\x05\x00\x01", picture.Unsupported},
+		"pixels, padded, end":       {"\x00\x03abc\x00\x00\x01", picture.Unsupported},
+		"a move, then whole":        {"\x00\x02\x00\x00" + rows + "\x39\x05\x00\x01", picture.Unsupported},
+		"a move over the top":       {"\x00\x02\x00\x29", picture.Unsupported},
+		"nothing":                   {"", picture.Truncated},
+		"one byte":                  {"\x39", picture.Truncated},
+		"a run":                     {"\x39\x05", picture.Truncated},
+		"pixels cut":                {rows + "\x00\x39abc", picture.Truncated},
+		"pixels without an end":     {"\x00\x03abc", picture.Truncated},
+		"a run over its row":        {"\x3a\x05", picture.Malformed},
+		"two runs over a row":       {"\x39\x05\x01\x05", picture.Malformed},
+		"pixels over their row":     {"\x37\x05\x00\x03abc\x00", picture.Malformed},
+		"run of an unknown colour":  {"\x39\xff", picture.Malformed},
+		"pixel of unknown a colour": {"\x00\x03a\xffb\x00", picture.Malformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			data := append(slices.Clone(header), tt.codes...)
-			if tt.whole {
+			data = patch(data, 46, 255, 0, 0, 0) // colours that the palette has
+			if tt.reason == "" {
 				if _, err := picture.Check(data, picture.DefaultLimits()); err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			refused(t, data, picture.DefaultLimits(), picture.Truncated)
+			refused(t, data, picture.DefaultLimits(), tt.reason)
 		})
 	}
 }

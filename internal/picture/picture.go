@@ -5,9 +5,10 @@
 //
 // It reads headers and walks segments. What costs a server dearly is visible
 // there: a picture of 30,000 × 30,000 pixels takes DALI 13 s or all of 4 GB, and
-// some sizes that cannot be end its process. Pixels are decoded for JPEG, of which
-// DALI answers what is missing as grey, without any error, and inflated for PNG;
-// damage inside those of other formats is left to the server's decoder.
+// some sizes that cannot be end its process. Pixels are decoded for JPEG and
+// decompressed for PNG and TIFF, of which DALI answers what is missing as grey or
+// black, without any error; damage inside those of other formats is left to the
+// server's decoder.
 package picture
 
 import (
@@ -109,7 +110,7 @@ func refuse(reason Reason, format string, args ...any) error {
 // Check returns what the header of an encoded picture says, or an *Error if the
 // picture must not be sent. Bytes after the picture's end are accepted: clients
 // pad the pictures of a batch with zeros to one length. But for the pixels of a
-// JPEG or PNG, the work is at most linear in len(data), the memory at most some kilobytes.
+// JPEG, PNG or TIFF, the work is at most linear in len(data), the memory at most some kilobytes.
 func Check(data []byte, limits Limits) (Info, error) {
 	if len(data) == 0 {
 		return Info{}, refuse(Empty, "it has 0 bytes")

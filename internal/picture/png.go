@@ -8,50 +8,83 @@ import (
 
 const pngSignature = 8 // bytes
 
+// pngWalk is what the chunks said so far.
+type pngWalk struct {
+	head    *pngHead // nil before IHDR
+	palette int      // colours of PLTE
+	idat    [][]byte // bodies with bytes in them
+}
+
 // walkPNG follows the chunks from IHDR to IEND.
 func walkPNG(data []byte) (header, error) {
-	var head *pngHead
-	var palette bool
-	var idat [][]byte // bodies with bytes in them
-	size := func() header {
-		if head == nil {
-			return header{}
-		}
-		return header{
-			width: head.width, height: head.height,
-			decode: func() error { return inflatePNG(idat, *head) },
-		}
-	}
+	var w pngWalk
 	for at := pngSignature; ; {
 		name, body, err := pngChunk(data, at)
-		if err != nil {
-			return size(), err
+		if err == nil {
+			err = w.read(name, body)
+		}
+		if err != nil || name == "IEND" {
+			return w.header(data), err
 		}
 		at += 12 + len(body)
-		switch {
-		case head == nil && name != "IHDR":
-			return size(), refuse(Malformed, "PNG starts with chunk %q, not IHDR", name)
-		case head == nil:
-			if head, err = readIHDR(body); err != nil {
-				return size(), err
-			}
-		case name == "IHDR":
-			return size(), refuse(Malformed, "PNG has a second IHDR chunk")
-		case name == "PLTE":
-			palette = true
-		case name == "IDAT":
-			if head.colour == pngPalette && !palette {
-				return size(), refuse(Malformed, "PNG has colours by number but no PLTE chunk before its IDAT")
-			}
-			if len(body) > 0 {
-				idat = append(idat, body)
-			}
-		case name == "IEND" && len(idat) == 0:
-			return size(), refuse(Malformed, "PNG has no picture data: no IDAT chunk with bytes in it")
-		case name == "IEND":
-			return size(), nil
+	}
+}
+
+func (w *pngWalk) header(data []byte) header {
+	if w.head == nil {
+		return header{}
+	}
+	return header{
+		width: w.head.width, height: w.head.height,
+		decode: func() error { return decodePNG(data, *w) },
+	}
+}
+
+// read notes what a chunk says.
+func (w *pngWalk) read(name string, body []byte) (err error) {
+	switch {
+	case w.head == nil && name != "IHDR":
+		return refuse(Malformed, "PNG starts with chunk %q, not IHDR", name)
+	case w.head == nil:
+		w.head, err = readIHDR(body)
+		return err
+	}
+	switch name {
+	case "IHDR":
+		return refuse(Malformed, "PNG has a second IHDR chunk")
+	case "PLTE":
+		return w.readPalette(body)
+	case "IDAT":
+		if w.head.colour == pngPalette && w.palette == 0 {
+			return refuse(Malformed, "PNG has colours by number but no PLTE chunk before its IDAT")
+		}
+		if len(body) > 0 {
+			w.idat = append(w.idat, body)
+		}
+	case "IEND":
+		if len(w.idat) == 0 {
+			return refuse(Malformed, "PNG has no picture data: no IDAT chunk with bytes in it")
+		}
+	default:
+		if name[0]&0x20 == 0 { // a capital: no decoder may leave it out
+			return refuse(Unsupported, "PNG has a critical chunk %q, which DALI does not decode", name)
 		}
 	}
+	return nil
+}
+
+// readPalette reads PLTE. Where colours are no numbers into it, it is a suggestion.
+func (w *pngWalk) readPalette(body []byte) error {
+	const colour, most = 3, 256 // bytes; colours
+	allowed := most
+	if w.head.colour == pngPalette {
+		allowed = 1 << w.head.depth
+	}
+	if len(body) == 0 || len(body)%colour != 0 || len(body)/colour > allowed || w.palette > 0 {
+		return refuse(Malformed, "PNG has a PLTE chunk of %d bytes, or several, want one of up to %d colours of 3 bytes", len(body), allowed)
+	}
+	w.palette = len(body) / colour
+	return nil
 }
 
 // pngChunk returns the name and the body of the chunk at a place.

@@ -9,11 +9,14 @@ const (
 	tiffBits            = 258
 	tiffCompression     = 259
 	tiffPhotometric     = 262
+	tiffFillOrder       = 266
 	tiffStripOffsets    = 273
+	tiffOrientation     = 274
 	tiffSamplesPerPixel = 277
 	tiffRowsPerStrip    = 278
 	tiffStripByteCounts = 279
 	tiffPlanar          = 284
+	tiffColorMap        = 320
 	tiffTileWidth       = 322
 	tiffTileLength      = 323
 	tiffTileOffsets     = 324
@@ -21,6 +24,7 @@ const (
 	tiffSubIFDs         = 330
 	tiffExtraSamples    = 338
 	tiffSampleFormat    = 339
+	tiffJPEGTables      = 347
 	tiffEXIF            = 34665
 	tiffGPS             = 34853
 )
@@ -37,6 +41,7 @@ const tiffMaxDirectories = 1 << 12
 
 // tiffField is one entry of a directory.
 type tiffField struct {
+	form  uint16 // of a value: BYTE, SHORT and so on
 	size  uint64 // of one value, in bytes
 	count uint64
 	at    uint64 // place of the first value; all values are inside the file
@@ -84,10 +89,9 @@ func walkTIFF(data []byte) (h header, err error) {
 			return h, err
 		}
 		if first {
-			if h.width, h.height, err = t.size(); err != nil {
-				return header{}, err
+			if h, undecoded, err = t.first(); err != nil {
+				return h, err
 			}
-			h.unverifiable, undecoded = t.kind()
 		}
 		if err := t.pixels(first); err != nil {
 			return h, err
@@ -103,6 +107,17 @@ func walkTIFF(data []byte) (h header, err error) {
 		}
 	}
 	return h, undecoded
+}
+
+// first returns what the directory that was read says, which is the picture's, and why that is not served.
+func (t *tiffWalk) first() (h header, undecoded, err error) {
+	if h.width, h.height, err = t.size(); err != nil {
+		return header{}, nil, err
+	}
+	if h.unverifiable, undecoded = t.kind(); undecoded == nil {
+		h.decode, err = t.decoder()
+	}
+	return h, undecoded, err
 }
 
 // placeSize is the number of bytes of a place in the file, and of a value that
@@ -176,7 +191,8 @@ func (t *tiffWalk) directory(at uint64) (next uint64, err error) {
 // entry reads the entry at a place, which is inside the file, into t.dir.
 func (t *tiffWalk) entry(at uint64) error {
 	tag := t.order.Uint16(t.data[at:])
-	field := tiffField{size: tiffTypeSize(t.order.Uint16(t.data[at+2:]))}
+	form := t.order.Uint16(t.data[at+2:])
+	field := tiffField{form: form, size: tiffTypeSize(form)}
 	if field.size == 0 {
 		return nil // TIFF 6.0: readers should skip fields of a type that they do not know
 	}
@@ -198,7 +214,7 @@ func (t *tiffWalk) entry(at uint64) error {
 	switch tag {
 	case tiffWidth, tiffLength, tiffBits, tiffCompression, tiffPhotometric, tiffStripOffsets, tiffSamplesPerPixel, tiffRowsPerStrip,
 		tiffStripByteCounts, tiffPlanar, tiffTileWidth, tiffTileLength, tiffTileOffsets, tiffTileByteCounts, tiffSubIFDs,
-		tiffExtraSamples, tiffSampleFormat, tiffEXIF, tiffGPS:
+		tiffFillOrder, tiffOrientation, tiffColorMap, tiffExtraSamples, tiffSampleFormat, tiffJPEGTables, tiffEXIF, tiffGPS:
 		if _, twice := t.dir[tag]; twice { // decoders take the first or the last
 			return refuse(Malformed, "TIFF has tag %d twice", tag)
 		}
@@ -207,16 +223,23 @@ func (t *tiffWalk) entry(at uint64) error {
 	return nil
 }
 
+// TIFF types of values (TIFF 6.0, section 2; LONG8 of BigTIFF).
+const (
+	tiffShort = 3
+	tiffLong  = 4
+	tiffLong8 = 16
+)
+
 // tiffTypeSize returns the bytes of one value of a field type, 0 if unknown.
 func tiffTypeSize(fieldType uint16) uint64 {
 	switch fieldType {
 	case 1, 2, 6, 7: // BYTE, ASCII, SBYTE, UNDEFINED
 		return 1
-	case 3, 8: // SHORT, SSHORT
+	case tiffShort, 8: // SSHORT
 		return 2
-	case 4, 9, 11, 13: // LONG, SLONG, FLOAT, IFD
+	case tiffLong, 9, 11, 13: // SLONG, FLOAT, IFD
 		return 4
-	case 5, 10, 12, 16, 17, 18: // RATIONAL, SRATIONAL, DOUBLE, LONG8, SLONG8, IFD8
+	case 5, 10, 12, tiffLong8, 17, 18: // RATIONAL, SRATIONAL, DOUBLE, SLONG8, IFD8
 		return 8
 	}
 	return 0
@@ -298,21 +321,30 @@ func (t *tiffWalk) extents(offsets, counts tiffField, required bool) error {
 	return nil
 }
 
+// segmentSize returns the pixels of a strip or tile, as the directory says them: a strip may have more rows than the picture.
+func (t *tiffWalk) segmentSize(tiled bool) (across, down uint64, err error) {
+	width, height, err := t.size()
+	if err != nil {
+		return 0, 0, err
+	}
+	acrossTag, downTag := uint16(0), uint16(tiffRowsPerStrip)
+	if tiled {
+		acrossTag, downTag = tiffTileWidth, tiffTileLength
+	}
+	if across, err = t.scalar(acrossTag, width); err != nil {
+		return 0, 0, err
+	}
+	down, err = t.scalar(downTag, height)
+	return across, down, err
+}
+
 // segments returns how many strips or tiles a picture has by its size.
 func (t *tiffWalk) segments(tiled bool) (uint64, error) {
 	width, height, err := t.size()
 	if err != nil {
 		return 0, err
 	}
-	acrossTag, downTag := uint16(0), uint16(tiffRowsPerStrip)
-	if tiled {
-		acrossTag, downTag = tiffTileWidth, tiffTileLength
-	}
-	across, err := t.scalar(acrossTag, width)
-	if err != nil {
-		return 0, err
-	}
-	down, err := t.scalar(downTag, height)
+	across, down, err := t.segmentSize(tiled)
 	if err != nil {
 		return 0, err
 	}

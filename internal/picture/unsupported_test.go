@@ -80,6 +80,26 @@ func TestUnsupported(t *testing.T) {
 		"jp2, long box":               {kind("j2k-length-64.jp2"), "length of 64 bits"},
 		"pnm, up to 1023":             {kind("pnm-p6-1023.ppm"), "samples up to 1023"},
 		"pnm, no spaces":              {kind("pnm-p1-tight.pbm"), "without white space"},
+		"jpeg, CMYK not of Adobe":     {kind("jpg-cmyk-no-adobe.jpg"), "no segment of Adobe's"},
+		"bmp, codes that skip":        {kind("bmp-8-rle-skips.bmp"), "skips pixels in row 5 of 16"},
+		"bmp, codes that end":         {kind("bmp-8-rle-ends.bmp"), "ends its run-length codes in row 9 of 16"},
+		"png, critical chunk":         {kind("png-critical-chunk.png"), `critical chunk "QUUX"`},
+		"pnm, no space":               {kind("pnm-no-space.pgm"), "no white space behind its first two bytes"},
+		"pnm, return":                 {kind("pnm-comment-return.pgm"), "a comment that a carriage return ends"},
+		"pnm, touching comment":       {kind("pnm-comment-tight.pgm"), "a comment directly behind a number"},
+		"pnm, 8 bytes":                {kind("pnm-8-bytes.pbm"), "PNM has 8 bytes, and DALI decodes none of less than 10"},
+		"tiff, PackBits across rows":  {kind("tif-packbits-across.tif"), "PackBits codes that go across rows"},
+		"tiff, CMYK turned":           {kind("tif-cmyk-orientation-6.tif"), "TIFF has orientation 6"},
+		"tiff, white zero turned":     {kind("tif-white-is-zero8-orientation-2.tif"), "TIFF has orientation 2"},
+		"tiff, 12 bits turned":        {kind("tif-12-orientation-6.tif"), "TIFF has orientation 6"},
+		"tiff, floats turned round":   {kind("tif-fill-order-2-float.tif"), "floats in this kind of tiles or fill order"},
+		"tiff, planes turned":         {kind("tif-planar-orientation-6.tif"), "TIFF has orientation 6"},
+		"tiff, tiles of 24":           {kind("tif-rgb-tiles-24.tif"), "uncompressed tiles"},
+		"tiff, strips and tiles":      {kind("tif-strips-and-tiles.tif"), "the tags of strips and those of tiles"},
+		"tiff, orientation in a byte": {kind("tif-orientation-byte.tif"), "1 values of type 1 in its tag 274"},
+		"tiff, long bits":             {kind("tif-bits-long.tif"), "values of type 4 in its tag 258"},
+		"tiff, palette up to 255":     {kind("tif-palette8-low.tif"), "a palette of 8 bits or all black"},
+		"tiff, bits of 2 of 3":        {fewerBits(t), "how many bits 2 of its 3 samples have"},
 		"jxl":                         {picturetest.Data(t, "jxl.jxl"), "it is JPEG XL, which DALI does not decode"},
 		"jxl, container":              {kind("jxl-container.jxl"), "it is JPEG XL, which DALI does not decode"},
 		"avif":                        {kind("avif-rgb.avif"), "it is AVIF"},
@@ -130,6 +150,12 @@ func TestTruncated(t *testing.T) {
 		"png, rows":          {readFile(t, "testdata/kinds/png-lacks-rows.png"), "before its 24 × 16 are complete"},
 		"png, bytes":         {readFile(t, "testdata/kinds/png-lacks-bytes.png"), "before its 24 × 16 are complete"},
 		"png, one byte":      {withPixels(t, readFile(t, "testdata/kinds/png-interlaced.png"), func(p []byte) []byte { return p[:len(p)-1] }), "before its 24 × 16"},
+		"tiff, LZW":          {readFile(t, "testdata/kinds/tif-lacks-lzw.tif"), "strip or tile 1 of 1 before their 16 rows"},
+		"tiff, Deflate":      {readFile(t, "testdata/kinds/tif-lacks-deflate.tif"), "strip or tile 3 of 4 before their 4 rows"},
+		"tiff, Zstandard":    {readFile(t, "testdata/kinds/tif-lacks-zstd.tif"), "strip or tile 2 of 2 before their 16 rows"},
+		"tiff, PackBits":     {readFile(t, "testdata/kinds/tif-lacks-packbits.tif"), "strip or tile 2 of 2 before"},
+		"tiff, uncompressed": {readFile(t, "testdata/kinds/tif-lacks-bytes.tif"), "strip or tile 3 of 4 before their 4 rows"},
+		"tiff, JPEG":         {readFile(t, "testdata/kinds/tif-lacks-jpeg.tif"), "strip or tile 1 of 1, a fault: JPEG of"},
 		"jpeg 2000, a tile":  {slices.Concat(tiles[:last], []byte("\xff\xd9")), "has 3 of its 4 tiles"},
 		"jpeg 2000, the end": {readFile(t, "testdata/kinds/j2k-lacks-end.j2k"), "without its end marker"},
 	} {
@@ -167,6 +193,14 @@ func bitsDiffer(t *testing.T) []byte {
 	data := readFile(t, "testdata/kinds/tif-rgb8.tif")
 	at := binary.LittleEndian.Uint32(data[tiffEntry(t, data, 258):])
 	return patch(data, int(at)+2, 16)
+}
+
+// fewerBits returns a TIFF in RGB that says the bits of two samples.
+func fewerBits(t *testing.T) []byte {
+	t.Helper()
+	data := readFile(t, "testdata/kinds/tif-rgb8.tif")
+	entry := tiffEntry(t, data, 258)
+	return patch(data, entry-4, 2, 0, 0, 0, 8, 0, 8, 0)
 }
 
 // sampleFormat returns a TIFF with another sample format.

@@ -38,6 +38,10 @@ func walkWebP(data []byte) (width, height uint64, err error) {
 type webpWalk struct {
 	first         bool // no chunk was seen yet
 	pixels        bool // a chunk with picture data was seen
+	canvas        bool // there is a VP8X chunk
+	animated      bool // which says that there are frames
+	announced     bool // by an ANIM chunk, before the first of them
+	alpha         bool // an ALPH chunk was seen
 	width, height uint64
 }
 
@@ -70,13 +74,44 @@ func (w *webpWalk) read(name string, content []byte, length uint64) error {
 		return w.still(name, content, length, 10, webpLossy)
 	case "VP8L":
 		return w.still(name, content, length, 5, webpLossless)
+	case "ALPH":
+		if w.alpha = true; w.pixels {
+			return refuse(Malformed, "WebP has an ALPH chunk behind its picture data")
+		}
+	case "ANIM":
+		w.announced = true
 	case "ANMF":
-		// DALI decodes the first frame of an animation.
-		w.pixels = w.pixels || length > 0
+		// DALI decodes the first frame of an animation, and none if another one is wrong.
+		return w.frame(content)
 	}
 	if w.first {
 		return refuse(Malformed, "WebP starts with chunk %q, not VP8, VP8L or VP8X", name)
 	}
+	return nil
+}
+
+// frame reads an ANMF chunk: its place on the canvas, halved, and its sides less one, in 24 bits each, time and flags, then
+// the chunks of a picture.
+func (w *webpWalk) frame(content []byte) error {
+	const header = 16
+	if !w.animated || !w.announced {
+		return refuse(Malformed, "WebP has a frame of an animation, which its VP8X chunk or an ANIM chunk does not announce")
+	}
+	if len(content) < header+webpChunkHeader {
+		return refuse(Malformed, "WebP has a frame of %d bytes", len(content))
+	}
+	number := func(at int) uint64 {
+		return uint64(content[at]) | uint64(content[at+1])<<8 | uint64(content[at+2])<<16
+	}
+	if 2*number(0)+number(6)+1 > w.width || 2*number(3)+number(9)+1 > w.height {
+		return refuse(Malformed, "WebP has a frame that goes beyond its canvas of %d × %d pixels", w.width, w.height)
+	}
+	name, picture := string(content[header:header+4]), content[header+webpChunkHeader:]
+	known := name == "VP8 " || name == "VP8L" || name == "ALPH"
+	if length := uint64(binary.LittleEndian.Uint32(content[header+4:])); !known || length > uint64(len(picture)) {
+		return refuse(Malformed, "WebP has a frame without the whole of a picture in it")
+	}
+	w.pixels = true
 	return nil
 }
 
@@ -88,6 +123,8 @@ func (w *webpWalk) extended(content []byte) error {
 	if !w.first {
 		return refuse(Malformed, "WebP has a VP8X chunk that is not its first")
 	}
+	const animation = 2
+	w.canvas, w.animated = true, content[0]&animation != 0
 	w.width = uint64(binary.LittleEndian.Uint32(content[4:])&0xffffff) + 1
 	w.height = uint64(binary.LittleEndian.Uint32(content[6:])>>8) + 1
 	return nil
@@ -104,6 +141,9 @@ func (w *webpWalk) still(name string, content []byte, length uint64, header int,
 	}
 	if !w.first && w.width != 0 && (width != w.width || height != w.height) {
 		return refuse(Malformed, "WebP has a picture of %d × %d pixels on a canvas of %d × %d", width, height, w.width, w.height)
+	}
+	if w.animated || w.canvas && w.pixels || w.alpha && name == "VP8L" {
+		return refuse(Malformed, "WebP has chunk %q outside a frame, behind another picture or behind an ALPH chunk, where none may be", name)
 	}
 	w.width, w.height, w.pixels = width, height, true
 	return nil

@@ -1,0 +1,176 @@
+package picture
+
+import (
+	"bytes"
+	"compress/zlib"
+	"errors"
+	"io"
+	"math/bits"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/image/ccitt"
+	"golang.org/x/image/tiff/lzw"
+)
+
+// TIFF compression methods whose pixels are looked at (TIFF 6.0; 8 and 34925 of Adobe, 50000 of libtiff), besides those of
+// tiff_kind.go.
+const (
+	tiffGroup4   = 4
+	tiffLZW      = 5
+	tiffDeflate  = 8
+	tiffPackBits = 32773
+	tiffDeflate2 = 32946
+	tiffZstd     = 50000
+)
+
+// tiffZstdWindow is the bytes that libzstd keeps at most to refer back to, unless it is told otherwise (ZSTD_WINDOWLOG_LIMIT_DEFAULT).
+const tiffZstdWindow = 128 << 20
+
+// tiffPixels is where the pixels of a directory are, and how they are stored.
+type tiffPixels struct {
+	kind            tiffKind
+	width, height   uint64 // of the picture
+	across, down    uint64 // pixels of a strip or tile
+	offsets, counts tiffField
+	tables          []byte // of JPEG, for all strips and tiles; may be empty
+}
+
+// decode checks that each strip and tile has all of its pixels. libtiff gives those that are missing the value 0, and
+// DALI answers such a picture without an error. Strips or tiles of more pixels than two pictures of DefaultLimits are not
+// looked at: the tiles of a picture may be larger than it is.
+func (p tiffPixels) decode(t *tiffWalk) error {
+	columns, rows := (p.width-1)/p.across+1, (p.height-1)/p.down+1
+	samples, planes := p.kind.samples, uint64(1)
+	if p.kind.planar == 2 {
+		samples, planes = 1, samples
+	}
+	row := (p.across*samples*p.kind.bits + 7) / 8
+	if p.across*columns > 2*maxDecoded()/(p.down*rows) {
+		return nil
+	}
+	for i := range columns * rows * planes {
+		down := p.down
+		if !p.kind.tiled {
+			down = min(down, p.height-i%rows*p.down)
+		}
+		packed, err := p.segment(t, i)
+		if err != nil {
+			return err
+		}
+		err = p.unpack(packed, row, down)
+		var refused *Error
+		switch {
+		case errors.As(err, &refused):
+			return refuse(refused.Reason, "TIFF with, in strip or tile %d of %d, a fault: %s", i+1, columns*rows*planes, refused.Detail)
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return refuse(Truncated, "TIFF ends the pixels of strip or tile %d of %d before their %d rows are complete", i+1, columns*rows*planes, down)
+		case err != nil:
+			return refuse(Malformed, "TIFF has pixels in strip or tile %d of %d that do not decompress: %v", i+1, columns*rows*planes, err)
+		}
+	}
+	return nil
+}
+
+// segment returns the bytes of a strip or tile, which are in the file, each with its highest bit first.
+func (p tiffPixels) segment(t *tiffWalk, index uint64) ([]byte, error) {
+	at, err := t.value(p.offsets, index)
+	if err != nil {
+		return nil, err
+	}
+	length, err := t.value(p.counts, index)
+	if err != nil {
+		return nil, err
+	}
+	packed := t.data[at : at+length]
+	if p.kind.fill != tiffLowestFirst {
+		return packed, nil
+	}
+	turned := make([]byte, len(packed))
+	for i, b := range packed {
+		turned[i] = bits.Reverse8(b)
+	}
+	return turned, nil
+}
+
+// unpack decompresses a strip or tile of so many rows of bytes, and keeps none of them. It returns io.EOF or
+// io.ErrUnexpectedEOF if there are too few, nil where nothing here can tell.
+func (p tiffPixels) unpack(packed []byte, row, rows uint64) error {
+	var pixels io.Reader = bytes.NewReader(packed)
+	switch p.kind.compression {
+	case tiffUncompressed:
+	case tiffPackBits:
+		return p.unpackBits(packed, row, rows)
+	case tiffJPEG:
+		return p.unpackJPEG(packed)
+	case tiffGroup4:
+		pixels = ccitt.NewReader(pixels, ccitt.MSB, ccitt.Group4, int(p.across), int(rows), nil) //nolint:gosec // at most 2²⁶ pixels
+	case tiffLZW:
+		if len(packed) > 1 && packed[0] == 0 && packed[1]&1 == 1 {
+			return nil // of before TIFF 6.0, with its bits in another order: libtiff knows it by this
+		}
+		pixels = lzw.NewReader(pixels, lzw.MSB, 8) // of nothing that has to be closed
+	case tiffDeflate, tiffDeflate2:
+		reader, err := zlib.NewReader(pixels)
+		if err != nil {
+			return err
+		}
+		pixels = reader
+	case tiffZstd:
+		reader, err := zstd.NewReader(pixels, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(tiffZstdWindow))
+		if err != nil {
+			return err
+		}
+		defer reader.Close()
+		pixels = reader
+	default:
+		return nil
+	}
+	_, err := io.CopyN(io.Discard, pixels, int64(row*rows)) //nolint:gosec // see decode
+	return err
+}
+
+// unpackBits follows the codes of PackBits (TIFF 6.0, section 9), which end with each row. DALI reads by rows, and loses
+// what is left of a code that goes on behind the end of one.
+func (p tiffPixels) unpackBits(packed []byte, row, rows uint64) error {
+	if p.kind.tiled || p.kind.byOpenCV() { // not by rows
+		row, rows = row*rows, 1
+	}
+	for range rows {
+		for have := uint64(0); have < row; {
+			if len(packed) < 2 {
+				return io.ErrUnexpectedEOF
+			}
+			code := int8(packed[0])               //nolint:gosec // a signed number by the format
+			length, run := 2, uint64(1-int(code)) //nolint:gosec // overwritten where it is negative
+			switch {
+			case code >= 0: // that many bytes as they are, and one more
+				length, run = 2+int(code), 1+uint64(code)
+			case code == -128: // nothing
+				length, run = 1, 0
+			}
+			if length > len(packed) {
+				return io.ErrUnexpectedEOF
+			}
+			if packed, have = packed[length:], have+run; have > row && rows > 1 {
+				return refuse(Unsupported, "TIFF has PackBits codes that go across rows, which DALI does not decode right")
+			}
+		}
+	}
+	return nil
+}
+
+// unpackJPEG decodes a strip or tile that is a JPEG, or needs the tables to be one (Adobe's TIFF Technical Note 2).
+func (p tiffPixels) unpackJPEG(packed []byte) error {
+	const marker = 2 // bytes of SOI and of EOI, which stand at both ends of each part
+	if len(p.tables) > 2*marker && len(packed) > marker {
+		packed = append(bytes.Clone(p.tables[:len(p.tables)-marker]), packed[marker:]...)
+	}
+	if !bytes.HasPrefix(packed, []byte{0xff, jpegSOI}) {
+		return errors.New("it is no JPEG")
+	}
+	frame, err := walkJPEGFrame(packed)
+	if err != nil {
+		return err
+	}
+	return frame.decode(packed)
+}
