@@ -366,7 +366,7 @@ class DecoderTest(unittest.TestCase):
         large = self.bmp(2000, 2000)
         self.decoder.decode(self.decoder.put([large]))
         first = self.pid()
-        program = Path("/dalirun/python/decoder.py").read_text(encoding="utf-8").replace("MEMORY // 2", "1")
+        program = Path("/dalirun/python/decoder.py").read_text(encoding="utf-8").replace("MEMORY // 2", "(1 << 20)")
         (self.root / "decoder.py").write_text(program, encoding="utf-8")
         self.decoder._program = self.root / "decoder.py"  # noqa: SLF001
         self.decoder.stop()
