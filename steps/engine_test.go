@@ -15,6 +15,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/tooltest"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -24,12 +25,12 @@ func says(t *testing.T, bytes int64, layers string, logs ...string) containertes
 	t.Helper()
 	var out []byte
 	for _, log := range logs {
-		out = append(out, read(t, filepath.Join("testdata", "trtexec", log))...)
+		out = append(out, tooltest.Output(log)...)
 	}
 	return func(_ context.Context, spec container.Spec, streams container.Streams) int {
 		host, _, err := containertest.HostPath(spec, "/out")
 		if err == nil && layers != "" {
-			err = os.WriteFile(filepath.Join(host, "layers.json"), read(t, filepath.Join("testdata", "trtexec", layers)), 0o600)
+			err = os.WriteFile(filepath.Join(host, "layers.json"), []byte(tooltest.Output(layers)), 0o600)
 		}
 		if err == nil && bytes > 0 {
 			err = os.WriteFile(filepath.Join(host, "model.plan"), nil, 0o600)
@@ -143,7 +144,7 @@ func TestEngineOfRealLogs(t *testing.T) {
 			if diff := cmp.Diff(e, stored); diff != "" {
 				t.Errorf("the result and what is stored:\n%s", diff)
 			}
-			golden(t, "trtexec/engine-"+tt.precision+".json", read(t, file))
+			golden(t, "engine/"+tt.precision+".json", read(t, file))
 			if err := w.run(t, t.Context(), steps.IDAssembleRepository); err != nil {
 				t.Error(err)
 			}

@@ -3,8 +3,6 @@ package release_test
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,10 +10,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/tooltest"
 )
 
 // Each golden command and what it may hold is written out here from a table of trtexec's options; it is not made from the package's own data.
-// Sources: S counted in NVIDIA/TensorRT's sampleOptions.cpp on each release branch; H in the help of a real trtexec 10.6 (testdata);
+// Sources: S counted in NVIDIA/TensorRT's sampleOptions.cpp on each release branch; H in the help of a real trtexec 10.6 (internal/tooltest);
 // M not in the list of what 11 removed, in NVIDIA's guide to it; I inferred: --exportLayerInfo came with --profilingVerbosity and
 // --dumpLayerInfo, which are counted; the first release with --noTF32 is one of TensorRT 7, and that of --loadEngine older than all here.
 //
@@ -145,10 +144,6 @@ func checkOptionsExist(t *testing.T, tensorRT string, args []string) {
 // The help of a real trtexec 10.6 has every option that the package gives it.
 func TestTrtexecAgainstRealHelp(t *testing.T) {
 	t.Parallel()
-	help, err := os.ReadFile(filepath.Join("testdata", "trtexec-10.6-help.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	b := build()
 	b.TimingCache, b.LayerInfo = "c", "l"
 	args, err := release.Trtexec(version(t, "10.6.0.26"), b)
@@ -160,7 +155,7 @@ func TestTrtexecAgainstRealHelp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	options := strings.Fields(string(help))
+	options := strings.Fields(tooltest.TrtexecHelp())
 	for _, arg := range slices.Concat(args, exact, release.PlanVersion(version(t, "10.6.0.26"), "p")) {
 		flag, _, value := strings.Cut(arg, "=")
 		if !slices.ContainsFunc(options, func(o string) bool {
