@@ -6,12 +6,12 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -48,9 +48,6 @@ func (s *BuildEngine) engine() pipeline.Output {
 	return pipeline.Output{Step: IDBuildEngine, Name: engineFile}
 }
 
-// findTrtexec is where NVIDIA's images have trtexec: on PATH in the PyTorch images, aside in the Triton images.
-const findTrtexec = `PATH="$PATH:/usr/src/tensorrt/bin:/opt/tensorrt/bin"`
-
 // command is trtexec's argv in the dialect of the image's own TensorRT, or the release's where the image does not say.
 func (s *BuildEngine) command(env map[string]string) ([]string, release.Version, error) {
 	text := env["TRT_VERSION"]
@@ -62,16 +59,16 @@ func (s *BuildEngine) command(env map[string]string) ([]string, release.Version,
 		return nil, version, pipeline.Faultf(pipeline.Environment, "name a release with --release YY.MM, for NVIDIA's plain -py3 image",
 			"the image does not say which TensorRT it holds (TRT_VERSION=%q)", text)
 	}
-	build := release.EngineBuild{
+	build := trtexec.Build{
 		ONNX: onnxTarget, Plan: outDir + "/" + planFile, Input: modelInput,
 		MinBatch: 1, OptBatch: s.options.OptBatch, MaxBatch: s.options.MaxBatch,
 		Precision: s.options.Precision, Cast: s.onnx.Step == IDCastONNX, TimingCache: outDir + "/" + timingFile,
 	}
-	if release.DescribesLayers(version) {
+	if trtexec.DescribesLayers(version) {
 		build.LayerInfo = outDir + "/" + layersFile
 	}
-	args, err := release.Trtexec(version, build)
-	if errors.Is(err, release.ErrNeedsCast) {
+	command, err := trtexec.Command(version, build)
+	if errors.Is(err, trtexec.ErrNeedsCast) {
 		return nil, version, &pipeline.Fault{
 			Kind: pipeline.Environment, Err: err, Hint: "--precision fp32 builds without a cast; so does an older release, which --release names",
 		}
@@ -79,16 +76,7 @@ func (s *BuildEngine) command(env map[string]string) ([]string, release.Version,
 	if err != nil {
 		return nil, version, &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: "choose another release with --release"}
 	}
-	return append([]string{"sh", "-c", shellScript(version), "trtexec"}, args...), version, nil
-}
-
-// shellScript runs trtexec with the shell's arguments and then, where it can, has it say which TensorRT the plan names.
-func shellScript(version release.Version) string {
-	asks := release.PlanVersion(version, outDir+"/"+planFile)
-	if asks == nil {
-		return findTrtexec + ` exec trtexec "$@"`
-	}
-	return findTrtexec + `; trtexec "$@" && { trtexec ` + strings.Join(asks, " ") + ` || true; }` // the engine is built, whatever it says
+	return command, version, nil
 }
 
 // Facts are trtexec's arguments, TensorRT's version and the GPU: an engine runs only on what it was built for.
@@ -221,10 +209,10 @@ func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, said buildFac
 	said.fillTypes(&e)
 	if said.PlanVersion != "" {
 		e.TensorRT, e.ReadBack = said.PlanVersion, true
-	} else if release.PlanVersion(version, planFile) != nil {
+	} else if trtexec.PlanVersionArgs(version, planFile) != nil {
 		e.Doubts = append(e.Doubts, "trtexec did not say which TensorRT the engine names: it is taken for that of the image, "+version.String())
 	}
-	if release.DescribesLayers(version) && !told {
+	if trtexec.DescribesLayers(version) && !told {
 		e.Doubts = append(e.Doubts, "trtexec did not describe the engine's layers: its precision is known by its size alone, its inputs and outputs are not")
 	}
 	if e.GPUBy, err = said.Device.check(s.options); err != nil {

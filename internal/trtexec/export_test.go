@@ -1,7 +1,9 @@
-package release
+package trtexec
+
+import "github.com/dalirun/dalirun/internal/release"
 
 // DialectFrom returns the first TensorRT whose trtexec is spoken to as that of tensorRT is.
-func DialectFrom(tensorRT Version) (Version, error) {
+func DialectFrom(tensorRT release.Version) (release.Version, error) {
 	d, err := dialectOf(tensorRT)
 	return d.From, err
 }

@@ -1,4 +1,4 @@
-package release_test
+package trtexec_test
 
 import (
 	"errors"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/tooltest"
+	"github.com/dalirun/dalirun/internal/trtexec"
 )
 
 // Each golden command and what it may hold is written out here from a table of trtexec's options; it is not made from the package's own data.
@@ -31,7 +32,7 @@ import (
 //	--loadEngine                all          I H M; S from 9.0 on, with --getPlanVersionOnly
 //	--onnx --saveEngine         all          S H
 //	--minShapes --optShapes --maxShapes  all S H
-func TestTrtexecGolden(t *testing.T) {
+func TestArgsGolden(t *testing.T) {
 	t.Parallel()
 	const (
 		cache  = " --timingCacheFile=/cache/timing"
@@ -81,23 +82,23 @@ func TestTrtexecGolden(t *testing.T) {
 			if v.Compare(release.Version{Major: 8, Minor: 2}) < 0 {
 				b.LayerInfo = ""
 			}
-			got, err := release.Trtexec(v, b)
+			got, err := trtexec.Args(v, b)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(strings.Fields(head+tt.want), got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			asks := release.PlanVersion(v, "/out/model.plan")
+			asks := trtexec.PlanVersionArgs(v, "/out/model.plan")
 			if diff := cmp.Diff(strings.Fields(tt.version), asks); diff != "" && len(asks)+len(tt.version) > 0 {
 				t.Errorf("reading the version back (-want +got):\n%s", diff)
 			}
 			checkOptionsExist(t, tt.tensorRT, append(got, asks...))
-			if old := v.Compare(version(t, "8.2")) < 0; release.DescribesLayers(v) == old {
+			if old := v.Compare(version(t, "8.2")) < 0; trtexec.DescribesLayers(v) == old {
 				t.Errorf("TensorRT %s describes layers: %t", v, !old)
 			}
-			if release.NeedsCast(v) != (v.Major >= 11) {
-				t.Errorf("TensorRT %s needs a cast: %t", v, release.NeedsCast(v))
+			if trtexec.NeedsCast(v) != (v.Major >= 11) {
+				t.Errorf("TensorRT %s needs a cast: %t", v, trtexec.NeedsCast(v))
 			}
 		})
 	}
@@ -109,7 +110,7 @@ func TestDialectFrom(t *testing.T) {
 	for tensorRT, from := range map[string]string{
 		"8.0.1.6": "8.0", "8.2.0": "8.2", "8.4.2.4": "8.2", "8.5.3": "8.2", "8.6.1": "8.6", "9.3.0": "9.0", "10.0": "9.0", "10.16.1": "9.0", "11.0": "11.0", "12.0": "11.0",
 	} {
-		if got, err := release.DialectFrom(version(t, tensorRT)); err != nil || got != version(t, from) {
+		if got, err := trtexec.DialectFrom(version(t, tensorRT)); err != nil || got != version(t, from) {
 			t.Errorf("TensorRT %s is spoken to as %s, %v; want %s", tensorRT, got, err, from)
 		}
 	}
@@ -142,21 +143,21 @@ func checkOptionsExist(t *testing.T, tensorRT string, args []string) {
 }
 
 // The help of a real trtexec 10.6 has every option that the package gives it.
-func TestTrtexecAgainstRealHelp(t *testing.T) {
+func TestArgsAgainstRealHelp(t *testing.T) {
 	t.Parallel()
 	b := build()
 	b.TimingCache, b.LayerInfo = "c", "l"
-	args, err := release.Trtexec(version(t, "10.6.0.26"), b)
+	args, err := trtexec.Args(version(t, "10.6.0.26"), b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b.Precision = release.FP32
-	exact, err := release.Trtexec(version(t, "10.6.0.26"), b)
+	exact, err := trtexec.Args(version(t, "10.6.0.26"), b)
 	if err != nil {
 		t.Fatal(err)
 	}
 	options := strings.Fields(tooltest.TrtexecHelp())
-	for _, arg := range slices.Concat(args, exact, release.PlanVersion(version(t, "10.6.0.26"), "p")) {
+	for _, arg := range slices.Concat(args, exact, trtexec.PlanVersionArgs(version(t, "10.6.0.26"), "p")) {
 		flag, _, value := strings.Cut(arg, "=")
 		if !slices.ContainsFunc(options, func(o string) bool {
 			name, _, hasValue := strings.Cut(strings.TrimSuffix(o, ","), "=")
@@ -167,9 +168,9 @@ func TestTrtexecAgainstRealHelp(t *testing.T) {
 	}
 }
 
-func TestTrtexecLeavesOutWhatIsNotAsked(t *testing.T) {
+func TestArgsLeaveOutWhatIsNotAsked(t *testing.T) {
 	t.Parallel()
-	got, err := release.Trtexec(version(t, "10.9.0.34"), build())
+	got, err := trtexec.Args(version(t, "10.9.0.34"), build())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,48 +184,57 @@ func TestTrtexecLeavesOutWhatIsNotAsked(t *testing.T) {
 	}
 }
 
-func TestTrtexecRefuses(t *testing.T) {
+func TestArgsRefuse(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		tensorRT string
-		change   func(*release.EngineBuild)
+		change   func(*trtexec.Build)
 		want     string
 	}{
-		"fp16 on 11":             {"11.0", func(*release.EngineBuild) {}, "TensorRT 11.0: trtexec of this TensorRT does not cast"},
-		"fp16 on 11.1":           {"11.1.0.106", func(*release.EngineBuild) {}, "TensorRT 11.1.0.106: trtexec of this TensorRT does not cast"},
-		"layers on 8.0":          {"8.0.1.6", func(b *release.EngineBuild) { b.LayerInfo = "l" }, "cannot describe layers"},
-		"TensorRT 7":             {"7.2.3.4", func(*release.EngineBuild) {}, "older than 8.0"},
-		"TensorRT not known":     {"0.0", func(*release.EngineBuild) {}, "TRT_VERSION"},
-		"no model":               {"10.9", func(b *release.EngineBuild) { b.ONNX = "" }, "needs a model"},
-		"no plan":                {"10.9", func(b *release.EngineBuild) { b.Plan = "" }, "needs a model"},
-		"no input":               {"10.9", func(b *release.EngineBuild) { b.Input = "" }, "needs a model"},
-		"input with a colon":     {"10.9", func(b *release.EngineBuild) { b.Input = "input:0" }, "character"},
-		"min of zero":            {"10.9", func(b *release.EngineBuild) { b.MinBatch = 0 }, "1 ≤ min ≤ opt ≤ max"},
-		"opt under min":          {"10.9", func(b *release.EngineBuild) { b.MinBatch, b.OptBatch = 8, 4 }, "1 ≤ min ≤ opt ≤ max"},
-		"opt over max":           {"10.9", func(b *release.EngineBuild) { b.OptBatch = 512 }, "1 ≤ min ≤ opt ≤ max"},
-		"precision not known":    {"10.9", func(b *release.EngineBuild) { b.Precision = "int8" }, "neither fp16 nor fp32"},
-		"fp32 from a cast model": {"11.0", func(b *release.EngineBuild) { b.Precision, b.Cast = "fp32", true }, "cast to fp16"},
-		"precision left to luck": {"10.9", func(b *release.EngineBuild) { b.Precision = "" }, "neither fp16 nor fp32"},
+		"fp16 on 11":             {"11.0", func(*trtexec.Build) {}, "TensorRT 11.0: trtexec of this TensorRT does not cast"},
+		"fp16 on 11.1":           {"11.1.0.106", func(*trtexec.Build) {}, "TensorRT 11.1.0.106: trtexec of this TensorRT does not cast"},
+		"layers on 8.0":          {"8.0.1.6", func(b *trtexec.Build) { b.LayerInfo = "l" }, "cannot describe layers"},
+		"TensorRT 7":             {"7.2.3.4", func(*trtexec.Build) {}, "older than 8.0"},
+		"TensorRT not known":     {"0.0", func(*trtexec.Build) {}, "TRT_VERSION"},
+		"no model":               {"10.9", func(b *trtexec.Build) { b.ONNX = "" }, "needs a model"},
+		"no plan":                {"10.9", func(b *trtexec.Build) { b.Plan = "" }, "needs a model"},
+		"no input":               {"10.9", func(b *trtexec.Build) { b.Input = "" }, "needs a model"},
+		"input with a colon":     {"10.9", func(b *trtexec.Build) { b.Input = "input:0" }, "character"},
+		"min of zero":            {"10.9", func(b *trtexec.Build) { b.MinBatch = 0 }, "1 ≤ min ≤ opt ≤ max"},
+		"opt under min":          {"10.9", func(b *trtexec.Build) { b.MinBatch, b.OptBatch = 8, 4 }, "1 ≤ min ≤ opt ≤ max"},
+		"opt over max":           {"10.9", func(b *trtexec.Build) { b.OptBatch = 512 }, "1 ≤ min ≤ opt ≤ max"},
+		"precision not known":    {"10.9", func(b *trtexec.Build) { b.Precision = "int8" }, "neither fp16 nor fp32"},
+		"fp32 from a cast model": {"11.0", func(b *trtexec.Build) { b.Precision, b.Cast = "fp32", true }, "cast to fp16"},
+		"precision left to luck": {"10.9", func(b *trtexec.Build) { b.Precision = "" }, "neither fp16 nor fp32"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := build()
 			tt.change(&b)
-			args, err := release.Trtexec(version(t, tt.tensorRT), b)
+			args, err := trtexec.Args(version(t, tt.tensorRT), b)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Fatalf("got %v, %v; want an error with %q", args, err, tt.want)
 			}
-			if strings.HasPrefix(name, "fp16 on 11") && !errors.Is(err, release.ErrNeedsCast) {
+			if strings.HasPrefix(name, "fp16 on 11") && !errors.Is(err, trtexec.ErrNeedsCast) {
 				t.Errorf("%v is not ErrNeedsCast", err)
 			}
 		})
 	}
 }
 
-func build() release.EngineBuild {
-	return release.EngineBuild{
+func build() trtexec.Build {
+	return trtexec.Build{
 		ONNX: "model.onnx", Plan: "/out/model.plan", Input: "input",
 		MinBatch: 1, OptBatch: 64, MaxBatch: 256, Precision: release.FP16,
 	}
+}
+
+func version(t *testing.T, s string) release.Version {
+	t.Helper()
+	v, err := release.ParseVersion(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
 }
