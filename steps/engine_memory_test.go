@@ -12,6 +12,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -20,8 +21,8 @@ const mib = 1 << 20
 
 // has makes the host tell of a GPU's memory, in MiB.
 func (w *world) has(free, total int64) {
-	w.machine.GPUMemory = func(context.Context) (steps.GPUMemory, error) {
-		return steps.GPUMemory{Free: free * mib, Total: total * mib}, nil
+	w.machine.GPUMemory = func(context.Context) (trtexec.GPUMemory, error) {
+		return trtexec.GPUMemory{Free: free * mib, Total: total * mib}, nil
 	}
 }
 
@@ -183,8 +184,8 @@ func TestNotTheGPUsMemory(t *testing.T) {
 func TestGPUMemoryIsNotKnown(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	w.machine.GPUMemory = func(context.Context) (steps.GPUMemory, error) {
-		return steps.GPUMemory{}, errors.New("nvidia-smi gave no answer")
+	w.machine.GPUMemory = func(context.Context) (trtexec.GPUMemory, error) {
+		return trtexec.GPUMemory{}, errors.New("nvidia-smi gave no answer")
 	}
 	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 		t.Fatal(err)

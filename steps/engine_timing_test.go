@@ -27,7 +27,7 @@ const (
 func TestTimings(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, gpuNGC(t))
-	p.machine.Timings = p.store
+	p.machine.TimingCache = p.store
 	runs := []struct {
 		name   string
 		change func()
@@ -64,7 +64,7 @@ func TestTimingsAreNoFact(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, gpuNGC(t))
 	before := p.facts(t, steps.IDBuildEngine)["argv"]
-	p.machine.Timings = p.store
+	p.machine.TimingCache = p.store
 	if after := p.facts(t, steps.IDBuildEngine)["argv"]; before != after || !strings.Contains(after, "--timingCacheFile=/out/timing.cache") {
 		t.Errorf("with a timing cache the command is %s, without %s", after, before)
 	}
@@ -85,7 +85,7 @@ func (broken) Keep(context.Context, string, string) error { return errors.New("t
 func TestTimingsFailNothing(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	w.machine.Timings = broken{}
+	w.machine.TimingCache = broken{}
 	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestTimingsFailNothing(t *testing.T) {
 	}
 
 	p := newProject(t, gpuNGC(t))
-	p.machine.Timings = p.store
+	p.machine.TimingCache = p.store
 	p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{noTiming: true}))
 	if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil || p.said("timed anew") || p.said("times its kernels") {
 		t.Errorf("a trtexec that wrote none: %v", err)
@@ -113,7 +113,7 @@ func TestTimingsOfFailedProof(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newProject(t, gpuNGC(t))
-			p.machine.Timings = p.store
+			p.machine.TimingCache = p.store
 			p.instead(steps.IDBuildEngine, p.trtexec(build))
 			wantFault(t, p.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
 			p.instead(steps.IDBuildEngine, nil)
@@ -171,7 +171,7 @@ func TestTimingsOfFailedBuild(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newProject(t, gpuNGC(t))
-			p.machine.Timings = p.store
+			p.machine.TimingCache = p.store
 			build := func() {
 				p.instead(steps.IDBuildEngine, nil)
 				if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
@@ -208,7 +208,7 @@ func TestTimingsAreNotTaken(t *testing.T) {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			p := newProject(t, gpuNGC(t))
-			p.machine.Timings = p.store
+			p.machine.TimingCache = p.store
 			if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 				t.Fatal(err)
 			}
@@ -256,7 +256,7 @@ func TestTimingsAreOfAnEarlierBuild(t *testing.T) {
 func TestTimingsWithoutEntries(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, gpuNGC(t))
-	p.machine.Timings = p.store
+	p.machine.TimingCache = p.store
 	p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{entries: "0"}))
 	for range 2 {
 		before := len(p.progress())

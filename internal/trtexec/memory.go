@@ -1,8 +1,7 @@
-package steps
+package trtexec
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 
@@ -24,10 +23,13 @@ const (
 	timingMemory = 1765 * mib / 256
 )
 
-// EngineMemory returns how much of a GPU's memory the build of an engine for a batch takes, in bytes: least is what it cannot do
+// GPUMemory is that of one GPU, in bytes. The zero value is that of a GPU of which it is not known.
+type GPUMemory struct{ Free, Total int64 }
+
+// BuildMemory returns how much of a GPU's memory the build of an engine for a batch takes, in bytes: least is what it cannot do
 // without and is refused below, all is with every kernel tried. A run whose engine is stored takes none. Both are whole MiB, since nvidia-smi
 // tells whole ones: what is too little must not read like what is needed.
-func EngineMemory(p release.Precision, batch int) (least, all int64) {
+func BuildMemory(p release.Precision, batch int) (least, all int64) {
 	pictures := int64(batch)
 	if p == release.FP32 {
 		pictures *= 2 // each number is as wide as two of fp16
@@ -41,7 +43,7 @@ func EngineMemory(p release.Precision, batch int) (least, all int64) {
 func fittingBatch(p release.Precision, free int64, most int) int {
 	tried, built := 0, 0
 	for batch := 1; batch <= most; batch++ {
-		least, all := EngineMemory(p, batch)
+		least, all := BuildMemory(p, batch)
 		if all <= free {
 			tried = batch
 		}
@@ -52,53 +54,36 @@ func fittingBatch(p release.Precision, free int64, most int) int {
 	return cmp.Or(tried, built)
 }
 
-// memory asks for the GPU's memory. Where the host does not tell it, it is zero.
-func (s *BuildEngine) memory(ctx context.Context, w *pipeline.Work) (GPUMemory, error) {
-	if s.machine.GPUMemory == nil {
-		return GPUMemory{}, nil
-	}
-	have, err := s.machine.GPUMemory(ctx)
-	if ctx.Err() != nil {
-		return GPUMemory{}, context.Cause(ctx)
-	}
-	if err != nil {
-		w.Emit(pipeline.Warning{Text: "the GPU's free memory is not known: " + err.Error()})
-		have = GPUMemory{}
-	}
-	return have, nil
-}
-
-// checkMemory refuses a build that the GPU has no room for, before a minute is spent on it.
-func (s *BuildEngine) checkMemory(have GPUMemory) error {
-	o := s.options
-	need, _ := EngineMemory(o.Precision, o.MaxBatch)
-	if have.Total == 0 || have.Free >= need {
+// CheckMemory refuses a build for batches of up to maxBatch that the GPU has no room for, before a minute is spent on it: a [pipeline.Fault] of
+// kind Environment.
+func CheckMemory(p release.Precision, maxBatch int, gpu GPUMemory) error {
+	need, _ := BuildMemory(p, maxBatch)
+	if gpu.Total == 0 || gpu.Free >= need {
 		return nil
 	}
-	return pipeline.Faultf(pipeline.Environment, memoryHint(fittingBatch(o.Precision, have.Free, o.MaxBatch-1), "fits"),
+	return pipeline.Faultf(pipeline.Environment, memoryHint(fittingBatch(p, gpu.Free, maxBatch-1), "fits"),
 		"the GPU has too little free memory: %s of %s are free, and an engine for batches of up to %d needs %s at least to be built",
-		bytesize.Format(have.Free), bytesize.Format(have.Total), o.MaxBatch, bytesize.Format(need))
+		bytesize.Format(gpu.Free), bytesize.Format(gpu.Total), maxBatch, bytesize.Format(need))
 }
 
-// outOfMemory adds to the fault of a build that ran out of the GPU's memory what there was when it began.
-func (s *BuildEngine) outOfMemory(fault *pipeline.Fault, have GPUMemory) {
-	o := s.options
-	if have.Total == 0 {
+// ExplainOutOfMemory makes the fault of a build that ran out of the GPU's memory an [ErrGPUMemory], and adds to it what there was when the build began.
+func ExplainOutOfMemory(fault *pipeline.Fault, p release.Precision, maxBatch int, gpu GPUMemory) {
+	if gpu.Total == 0 {
 		fault.Err = gpuMemoryError{fault.Err}
 		return
 	}
-	fault.Err = gpuMemoryError{fmt.Errorf("%w: %s of %s were free when the build began", fault.Err, bytesize.Format(have.Free), bytesize.Format(have.Total))}
+	fault.Err = gpuMemoryError{fmt.Errorf("%w: %s of %s were free when the build began", fault.Err, bytesize.Format(gpu.Free), bytesize.Format(gpu.Total))}
 	// It did not fit: another process came, or this TensorRT needs more than the one that was measured.
-	fault.Hint = memoryHint(fittingBatch(o.Precision, have.Free, o.MaxBatch/2), "may fit")
+	fault.Hint = memoryHint(fittingBatch(p, gpu.Free, maxBatch/2), "may fit")
 }
 
-// errGPUMemory is of a build that ran out of GPU memory.
-var errGPUMemory = errors.New("out of GPU memory")
+// ErrGPUMemory is of a build that ran out of GPU memory.
+var ErrGPUMemory = errors.New("out of GPU memory")
 
-// gpuMemoryError is an error that is an errGPUMemory, in its own words.
+// gpuMemoryError is an error that is an ErrGPUMemory, in its own words.
 type gpuMemoryError struct{ error }
 
-func (e gpuMemoryError) Is(target error) bool { return target == errGPUMemory }
+func (e gpuMemoryError) Is(target error) bool { return target == ErrGPUMemory }
 func (e gpuMemoryError) Unwrap() error        { return e.error }
 
 // memoryHint says what to do, with a batch that does what verb says.
