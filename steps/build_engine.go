@@ -217,7 +217,7 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 	return engine, err
 }
 
-// prove holds what was built against what was asked for.
+// prove compares what was built with what was asked for.
 func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, build engineBuild, facts trtexec.LogFacts) (trtexec.Engine, error) {
 	bytes, sum, err := fileSum(ctx, w.Path(planFile))
 	if err != nil {

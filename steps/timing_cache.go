@@ -40,7 +40,7 @@ func (s *BuildEngine) keepTimingCache(ctx context.Context, w *pipeline.Work) {
 	}
 }
 
-// timingCacheMayBeWhy says whether a build may have failed for the timing cache that it was begun with. Neither the host nor its GPU's memory is of that.
+// timingCacheMayBeWhy is whether a timing cache may be why a build failed that began with it. It is not where the host or its GPU's memory is why.
 func timingCacheMayBeWhy(err error) bool {
 	fault, ok := errors.AsType[*pipeline.Fault](err)
 	return ok && fault.Kind == pipeline.ContainerFailed && !errors.Is(err, trtexec.ErrGPUMemory)

@@ -11,14 +11,14 @@ import (
 )
 
 // Engine is what was proven of a TensorRT engine: the content of engine.json, beside the plan. What the TensorRT that built it does not
-// tell is left out.
+// print or export is left out.
 type Engine struct {
 	TensorRT string `json:"tensorrt"`
 	// ReadBack says that the plan itself names this TensorRT; else it is what the image says of itself.
 	ReadBack  bool           `json:"tensorrt_read_back"`
 	GPU       string         `json:"gpu"`                // that was asked for: its model, or where it is
-	GPUUUID   string         `json:"gpu_uuid,omitempty"` // that trtexec says it took
-	GPUBy     GPUProof       `json:"gpu_by,omitempty"`
+	GPUUUID   string         `json:"gpu_uuid,omitempty"` // that trtexec took
+	GPUBy     GPUProof       `json:"gpu_by,omitempty"`   // empty where it is not proven
 	Compute   string         `json:"compute,omitempty"`
 	Precision PrecisionProof `json:"precision"`
 	Inputs    []Binding      `json:"inputs,omitempty"`

@@ -26,7 +26,7 @@ const (
 type AskedGPU struct {
 	Flag    string   // the value of --gpus
 	Model   string   // the name of their model; empty where it is not known
-	Where   string   // says which they are where their model is not known
+	Where   string   // which they are, in words, where their model is not known
 	Compute string   // compute capability, such as 9.0; empty where it is not known
 	UUIDs   []string // of the GPUs or MIG instances; nil where they are not known
 }
@@ -79,9 +79,9 @@ func (e *OtherGPUError) Error() string {
 		e.Asked.Flag, nameAndUUIDs(e.Asked.Model, e.Asked.UUIDs...), e.Taken)
 }
 
-// Check holds the GPU that trtexec took against those that were asked for: an engine runs only on the model that it was built on, and whoever
-// named a GPU may have left others to others. There is no proof, and no error, where nothing that is known of the one is printed of the other.
-// Another GPU is an [OtherGPUError]. A trtexec that prints nothing of its GPU is a fault where anything is known of those asked for.
+// Check compares the GPU that trtexec took with those that were asked for: an engine runs only on the model that it was built on, and a user who
+// names a GPU may have left the others to someone else. There is no proof, and no error, where nothing that trtexec prints is known of those asked
+// for. Another GPU is an [OtherGPUError]. A trtexec that prints no GPU is a fault where anything is known of those asked for.
 func (g TakenGPU) Check(asked AskedGPU) (GPUProof, error) {
 	if g == (TakenGPU{}) && (asked.Model != "" || len(asked.UUIDs) > 0) { // every trtexec from TensorRT 8.0 on prints it
 		return "", pipeline.Faultf(pipeline.ContainerFailed, "its log has no line \"Selected Device\"; if --server-image names an image of your own, try NVIDIA's",

@@ -114,6 +114,9 @@ func TestTimingCacheKey(t *testing.T) {
 	if got := trtexec.TimingCacheKey(gpu, "sha256:1"); got != want {
 		t.Errorf("the key is %q", got)
 	}
+	if got := trtexec.TimingCacheKey(trtexec.AskedGPU{Where: "GPU 0 at tcp://far:2375"}, "sha256:1"); !strings.HasPrefix(got, "GPU 0 at tcp://far:2375, ") {
+		t.Errorf("of a GPU whose model is not known the key is %q", got)
+	}
 	for name, tt := range map[string]struct {
 		change func(*trtexec.AskedGPU)
 		digest string

@@ -32,7 +32,7 @@ func (c TypeCount) Float() int { return c[typeFP32] + c[typeFP16] + c[typeBF16] 
 // Binding is a tensor that a caller of an engine sees.
 type Binding struct {
 	Name string  `json:"name"`
-	Type string  `json:"type,omitempty"` // FP32, FP16, …; empty where the TensorRT does not tell
+	Type string  `json:"type,omitempty"` // FP32, FP16, …; empty where TensorRT hides it
 	Dims []int64 `json:"dims,omitempty"` // the batch first, -1 where it can vary
 }
 

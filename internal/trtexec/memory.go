@@ -28,7 +28,7 @@ type GPUMemory struct{ Free, Total int64 }
 
 // BuildMemory returns how much of a GPU's memory the build of an engine for a batch takes, in bytes: least is what it cannot do
 // without and is refused below, all is with every kernel tried. A run whose engine is stored takes none. Both are whole MiB, since nvidia-smi
-// tells whole ones: what is too little must not read like what is needed.
+// prints whole ones: an error must not print the same figure for what is free and for what is needed.
 func BuildMemory(p release.Precision, batch int) (least, all int64) {
 	pictures := int64(batch)
 	if p == release.FP32 {
@@ -86,7 +86,7 @@ type gpuMemoryError struct{ error }
 func (e gpuMemoryError) Is(target error) bool { return target == ErrGPUMemory }
 func (e gpuMemoryError) Unwrap() error        { return e.error }
 
-// memoryHint says what to do, with a batch that does what verb says.
+// memoryHint is what to do: verb is "fits" or "may fit", and is said of the batch. Below 1 no batch does.
 func memoryHint(batch int, verb string) string {
 	const others = "stop what else uses the GPU (`nvidia-smi` lists it), or "
 	if batch < 1 {

@@ -20,7 +20,7 @@ type Evidence struct {
 	ImageTensorRT string          // what the image says of its TensorRT; empty where it says nothing
 }
 
-// Prove holds what was built against what was asked for. What is not as asked for is an error: an [OtherGPUError], or a [pipeline.Fault] of kind
+// Prove compares what was built with what was asked for. What is not as asked for is an error: an [OtherGPUError], or a [pipeline.Fault] of kind
 // ContainerFailed. What can neither be proven nor refuted is among the engine's doubts.
 func Prove(b Build, gpu AskedGPU, found Evidence) (Engine, error) {
 	onnx := found.ONNXBytes
