@@ -60,7 +60,9 @@ func TestParseLayers(t *testing.T) {
 		"TensorRT 10": {file(layer("Float", "Half", "Half")), true, count{"FP32": 1, "FP16": 1}, count{"FP16": 1}, "FP32", "FP16"},
 		"TensorRT 8": {
 			file(layer("Row major linear FP32", "Two wide channel vectorized row major FP16 format", "Float")), true,
-			count{"FP32": 1, "FP16": 1}, count{"FP32": 1}, "FP32", "FP16",
+			count{"FP32": 1, "FP16": 1},
+			count{"FP32": 1},
+			"FP32", "FP16",
 		},
 		"channels":       {file(layer("Channel major FP16 format where channel % 8 == 0", "Row major linear FP32 format", "Half")), true, count{"FP32": 1, "FP16": 1}, count{"FP16": 1}, "FP16", "FP32"},
 		"hidden":         {file(layer("N/A due to dynamic shapes", "N/A due to dynamic shapes", "Half")), true, count{"": 2}, count{"FP16": 1}, "", ""},

@@ -80,13 +80,17 @@ func TestProve(t *testing.T) {
 		},
 		"no layers": {
 			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) { e.LayerInfo = nil },
-			func(e *trtexec.Engine) { e.Precision, e.Outputs = bySize, nil }, []string{"trtexec did not describe the engine's layers"}, "fp16 by the plan's size",
+			func(e *trtexec.Engine) { e.Precision, e.Outputs = bySize, nil },
+			[]string{"trtexec did not describe the engine's layers"},
+			"fp16 by the plan's size",
 		},
 		"no layers, from a model that was cast": {
 			func(b *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) {
 				b.Cast, e.LayerInfo, e.ONNXBytes = true, nil, onnxBytes/2
 			},
-			func(e *trtexec.Engine) { e.Precision, e.Outputs = bySize, nil }, []string{"trtexec did not describe the engine's layers"}, "fp16 by the plan's size",
+			func(e *trtexec.Engine) { e.Precision, e.Outputs = bySize, nil },
+			[]string{"trtexec did not describe the engine's layers"},
+			"fp16 by the plan's size",
 		},
 		"TensorRT 8.0, which neither describes layers nor reads a plan back": {
 			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) {
@@ -99,7 +103,8 @@ func TestProve(t *testing.T) {
 		"the plan is not read back": {
 			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) { e.Log.PlanVersion = "" },
 			func(e *trtexec.Engine) { e.ReadBack = false },
-			[]string{"trtexec did not say which TensorRT the engine names: it is taken for that of the image, 10.6.0.26"}, "TensorRT 10.6.0.26",
+			[]string{"trtexec did not say which TensorRT the engine names: it is taken for that of the image, 10.6.0.26"},
+			"TensorRT 10.6.0.26",
 		},
 		"a version without its last part": {
 			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) { e.Log.PlanVersion = "10.6.0" },
@@ -113,7 +118,8 @@ func TestProve(t *testing.T) {
 				*g = trtexec.AskedGPU{Flag: "all", Where: "GPU 0 at tcp://far:2375"}
 			},
 			func(e *trtexec.Engine) { e.GPU, e.GPUBy, e.Compute = "GPU 0 at tcp://far:2375", "", "" },
-			[]string{"it is not proven that the engine was built on a GPU that was asked for: trtexec took NVIDIA H100 80GB HBM3, GPU-b2b1"}, "50.26 MiB",
+			[]string{"it is not proven that the engine was built on a GPU that was asked for: trtexec took NVIDIA H100 80GB HBM3, GPU-b2b1"},
+			"50.26 MiB",
 		},
 		"no profile": {
 			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) { e.Log.Profile = nil },
