@@ -40,6 +40,8 @@ type Binding struct {
 type exportedLayer struct {
 	Inputs, Outputs []exportedTensor
 	Weights         struct{ Type string }
+	// A constant has "weights", which encoding/json takes for Weights unless they have a field of their own.
+	Constant struct{ Type string } `json:"weights"`
 }
 
 type exportedTensor struct {
