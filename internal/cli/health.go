@@ -14,6 +14,7 @@ import (
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
 )
 
 const (
@@ -55,12 +56,7 @@ func probe(reply, within time.Duration) (serving.Probe, error) {
 
 // serves says whether tritonserver runs in a container, for others or for its run alone.
 func serves(c container.Summary) bool {
-	return isServer(c) || c.Labels[container.LabelStep] == string(steps.IDServe)
-}
-
-// isServer says whether a container serves others.
-func isServer(c container.Summary) bool {
-	return c.Labels[container.LabelRole] == string(container.RoleServer)
+	return owner.IsServer(c.Labels) || c.Labels[container.LabelStep] == string(steps.IDServe)
 }
 
 // recordOf is what is known of a server beside its container; [owner.ErrNoServer] of one that is not ready yet.
@@ -70,7 +66,7 @@ func recordOf(c container.Summary) (owner.ServerFile, error) {
 
 // judge asks a server for an inference. The error is the cause of a ctx that ended.
 func judge(ctx context.Context, c container.Summary, within time.Duration) (serving.Health, error) {
-	addr, published := c.Ports[steps.PortGRPC]
+	addr, published := c.Ports[triton.PortGRPC]
 	switch {
 	case !c.Running:
 		return serving.Health{State: serving.Ended, Reason: "its container has ended"}, nil
@@ -108,7 +104,7 @@ func (a *App) healthOf(ctx context.Context, c container.Summary, state owner.Sta
 		h.Reason += "; it belongs to " + user + ", whose `dalirun ps` says what mends it"
 		return h, nil
 	}
-	if !isServer(c) { // of a run that verifies with it, and that is gone
+	if !owner.IsServer(c.Labels) { // of a run that verifies with it, and that is gone
 		h.Mend = a.asCalled(serving.Start([]string{"gc"}))
 		return h, nil
 	}
@@ -133,7 +129,7 @@ func (a *App) usualStart(workspace string, c container.Summary) []string {
 	for _, p := range []struct {
 		flag string
 		port uint16
-	}{{"http-port", steps.PortHTTP}, {"grpc-port", steps.PortGRPC}, {"metrics-port", steps.PortMetrics}} {
+	}{{"http-port", triton.PortHTTP}, {"grpc-port", triton.PortGRPC}, {"metrics-port", triton.PortMetrics}} {
 		if at, ok := c.Ports[p.port]; ok {
 			start = append(start, fmt.Sprintf("--%s=%d", p.flag, at.Port()))
 		}
@@ -201,12 +197,12 @@ func (a *App) serverAt(ctx context.Context, addr string) (c container.Summary, s
 	if err != nil {
 		return c, "", false
 	}
-	all, err := runtime.List(ctx, ownLabels())
+	all, err := runtime.List(ctx, owner.Labels())
 	if err != nil {
 		return c, "", false
 	}
 	for _, c := range all {
-		if at, ok := c.Ports[steps.PortGRPC]; ok && isServer(c) && strconv.Itoa(int(at.Port())) == port {
+		if at, ok := c.Ports[triton.PortGRPC]; ok && owner.IsServer(c.Labels) && strconv.Itoa(int(at.Port())) == port {
 			state, _ := owner.Verdict(c.Labels, me)
 			return c, state, true
 		}

@@ -15,7 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/serving"
-	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
 )
 
 // process is a row of ps.
@@ -105,7 +105,7 @@ func (a *App) processes(ctx context.Context) ([]process, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := runtime.List(ctx, ownLabels())
+	all, err := runtime.List(ctx, owner.Labels())
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func (a *App) processes(ctx context.Context) ([]process, error) {
 			Name: c.Name, Step: c.Labels[container.LabelStep], Run: c.Labels[container.LabelRun],
 			Workspace: c.Labels[container.LabelWorkspace], Running: c.Running, Owner: string(state), Why: why, Created: c.Created,
 		}
-		if addr, ok := c.Ports[steps.PortGRPC]; ok {
+		if addr, ok := c.Ports[triton.PortGRPC]; ok {
 			rows[i].GRPC = addr.String()
 		}
 		if !serves(c) || state == owner.Foreign { // whose loopback address is another one

@@ -20,6 +20,7 @@ import (
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
 )
 
 func (a *App) serveCommand() *cobra.Command {
@@ -161,7 +162,7 @@ func (x *session) attend(ctx context.Context, server owner.ServerFile) error {
 
 // stands says whether a container is there and runs.
 func (x *session) stands(ctx context.Context, id string) bool {
-	all, err := x.runtime.List(ctx, ownLabels())
+	all, err := x.runtime.List(ctx, owner.Labels())
 	return err != nil || slices.ContainsFunc(all, func(c container.Summary) bool { return c.ID == id && c.Running })
 }
 
@@ -244,7 +245,7 @@ func (x *session) only(ctx context.Context) error {
 		return pipeline.Faultf(pipeline.Environment, "stop it there, or name another --workspace",
 			"%s has a server on another host, %s: %s", workspace, server.Host, server.Name)
 	}
-	all, err := x.runtime.List(ctx, ownLabels())
+	all, err := x.runtime.List(ctx, owner.Labels())
 	if err != nil {
 		return err
 	}
@@ -277,7 +278,7 @@ func (x *session) hasServer(ctx context.Context, c container.Summary, of string)
 		}
 	}
 	at := ""
-	if addr, ok := c.Ports[steps.PortGRPC]; ok {
+	if addr, ok := c.Ports[triton.PortGRPC]; ok {
 		at = ", grpc " + addr.String()
 	}
 	return pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s%s%s%s", x.wishes.workspace, c.Name, at, of, said)

@@ -18,6 +18,7 @@ import (
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
 )
 
 func (a *App) stopCommand() *cobra.Command {
@@ -185,7 +186,7 @@ func runningServer(ctx context.Context, runtime container.Runtime, workspace str
 		return container.Summary{}, "", err
 	}
 	for _, s := range servers {
-		if addr, ok := s.Ports[steps.PortGRPC]; ok && s.Running {
+		if addr, ok := s.Ports[triton.PortGRPC]; ok && s.Running {
 			return s, addr.String(), nil
 		}
 	}

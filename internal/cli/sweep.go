@@ -97,7 +97,7 @@ func deadContainers(ctx context.Context, runtime container.Runtime, me owner.Ide
 	const limit = 30 * time.Second
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("list containers: no answer within %s", limit))
 	defer cancel()
-	all, err := runtime.List(ctx, ownLabels())
+	all, err := runtime.List(ctx, owner.Labels())
 	if err != nil {
 		return nil, err
 	}
@@ -111,9 +111,6 @@ func deadContainers(ctx context.Context, runtime container.Runtime, me owner.Ide
 	}
 	return dead, nil
 }
-
-// ownLabels are on everything that dalirun makes.
-func ownLabels() container.Labels { return container.Labels{container.LabelRun: ""} }
 
 // needed says whether a workspace still needs an entry that it pinned: setup's link leads there, or its server, which may be of an earlier
 // run, serves from there. Where its server file cannot be read, nobody knows.
