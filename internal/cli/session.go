@@ -17,6 +17,7 @@ import (
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/ui"
 	"github.com/dalirun/dalirun/pipeline"
@@ -181,9 +182,9 @@ func newRunID(now time.Time) string {
 
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
 func (x *session) sweep(ctx context.Context) {
-	swept, err := sweepContainers(ctx, x.runtime, x.me, x.wishes.workspace, false)
-	for _, s := range swept { // of other runs, perhaps of other workspaces: it is shown and logged, and no part of what this run reports
-		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+s.Name+": "+s.Reason)
+	removed, err := serving.Sweep(ctx, x.runtime, x.me, x.wishes.workspace, false)
+	for _, c := range removed { // of other runs, perhaps of other workspaces: it is shown and logged, and no part of what this run reports
+		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+c.Name+": "+c.Reason)
 	}
 	if err == nil {
 		err = x.store.Unpin(ctx, needed)
@@ -192,7 +193,7 @@ func (x *session) sweep(ctx context.Context) {
 		err = x.store.Sweep(ctx) // after the containers, which may still write, and after the pins
 	}
 	if err == nil {
-		err = dropRuns(x.wishes.workspace, keptRuns)
+		err = owner.DropRuns(x.wishes.workspace, keptRuns)
 	}
 	if err != nil && ctx.Err() == nil {
 		x.warn(err.Error())
@@ -288,25 +289,4 @@ func (r *runEnd) Emit(e pipeline.Event) {
 	if end, ok := e.Payload.(pipeline.RunEnded); ok && end.Err != nil {
 		r.err.Store(true)
 	}
-}
-
-// dropRuns removes the folders of all but the newest runs that are over.
-func dropRuns(workspace string, keep int) error {
-	entries, err := os.ReadDir(owner.RunsDir(workspace)) // sorted, and an ID begins with its time
-	if err != nil || len(entries) <= keep {
-		return err
-	}
-	for _, run := range entries[:len(entries)-keep] {
-		lock, err := owner.Acquire(workspace, run.Name())
-		if errors.Is(err, owner.ErrRunHeld) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(os.RemoveAll(lock.Dir()), lock.Release()); err != nil {
-			return err
-		}
-	}
-	return nil
 }
