@@ -160,18 +160,14 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 }
 
 func (a *App) collectContainers(ctx context.Context, f gcFlags) ([]serving.Leftover, error) {
-	runtime, err := a.answering(ctx)
-	if err != nil {
-		return nil, err
-	}
-	me, err := owner.Here(time.Now())
+	servers, err := a.servers(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if f.dryRun {
-		return serving.Leftovers(ctx, runtime, me, f.foreign)
+		return servers.Leftovers(ctx, f.foreign)
 	}
-	return serving.Sweep(ctx, runtime, me, f.workspace, f.foreign)
+	return servers.Sweep(ctx, f.workspace, f.foreign)
 }
 
 // needed says whether a workspace still needs an entry that it pinned: setup's link leads there, or its server, which may be of an earlier

@@ -1,8 +1,10 @@
-// Package serving says whether a workspace's server does what it is there for, and what to do if not.
+// Package serving is about a workspace's server, which a run started: to find it, to be the one process that serves the
+// workspace, to say whether the server does what it is there for and what to do if not, to attend it until it ends and to
+// stop it. It also sweeps what dead runs left.
 //
-// Only an inference counts. Triton calls a server live when its process answers, and ready when no model is being loaded
-// and none has failed to: a model whose Python process is dead stays ready, and with explicit model control so does a
-// server without any model, as after a restart.
+// A server is healthy if it answers an inference. Triton calls it live when its process answers, and ready when no model is
+// being loaded and none has failed to: a model whose Python process is dead stays ready, and with explicit model control
+// so does a server without any model, as after a restart.
 package serving
 
 import (
@@ -84,17 +86,17 @@ func (s State) Word() string {
 
 // String is the state in words, with the reason.
 func (h Health) String() string {
-	said := h.State.Word()
+	text := h.State.Word()
 	if h.State == Healthy {
-		return said
+		return text
 	}
 	if h.Model != "" {
-		said += ": " + h.Model
+		text += ": " + h.Model
 	}
 	if h.Reason != "" {
-		said += ": " + h.Reason
+		text += ": " + h.Reason
 	}
-	return said
+	return text
 }
 
 // A Probe is an inference that a healthy server answers.

@@ -17,12 +17,6 @@ type Leftover struct {
 	Reason string `json:"reason"` // why it is nobody's, in a clause
 }
 
-// sweeper is what [Sweep] and [Leftovers] need of a container runtime.
-type sweeper interface {
-	List(ctx context.Context, labels container.Labels) ([]container.Summary, error)
-	Remove(ctx context.Context, id string) error
-}
-
 const (
 	// inFlight is how long a container engine may go on creating a container for a client that was killed: 144 ms were the
 	// most in 200 creations that were abandoned on two cores with six busy loops. A slow disk takes longer.
@@ -36,7 +30,7 @@ const (
 //
 // If a run of the workspace was killed, however long ago, the first sweep after it goes on looking for 2 s: what the
 // container engine still creates for that run is in no list yet.
-func Sweep(ctx context.Context, runtime sweeper, me owner.Identity, workspace string, foreign bool) ([]Leftover, error) {
+func (s Servers) Sweep(ctx context.Context, workspace string, foreign bool) ([]Leftover, error) {
 	end := time.Now()
 	killed := owner.Killed(workspace)
 	if len(killed) > 0 {
@@ -47,7 +41,7 @@ func Sweep(ctx context.Context, runtime sweeper, me owner.Identity, workspace st
 	var removed []Leftover
 	for {
 		last := !time.Now().Before(end)
-		now, err := sweepOnce(ctx, runtime, me, foreign)
+		now, err := s.sweepOnce(ctx, foreign)
 		removed = append(removed, now...)
 		if err != nil {
 			return removed, err
@@ -64,15 +58,15 @@ func Sweep(ctx context.Context, runtime sweeper, me owner.Identity, workspace st
 }
 
 // sweepOnce removes what is nobody's of the containers that the container engine lists now.
-func sweepOnce(ctx context.Context, runtime sweeper, me owner.Identity, foreign bool) ([]Leftover, error) {
-	found, err := Leftovers(ctx, runtime, me, foreign)
+func (s Servers) sweepOnce(ctx context.Context, foreign bool) ([]Leftover, error) {
+	found, err := s.Leftovers(ctx, foreign)
 	if err != nil {
 		return nil, err
 	}
 	var removed []Leftover
 	var errs []error
 	for _, l := range found {
-		if err := runtime.Remove(ctx, l.ID); err != nil {
+		if err := s.Runtime.Remove(ctx, l.ID); err != nil {
 			errs = append(errs, fmt.Errorf("remove container %s: %w", l.Name, err))
 			continue
 		}
@@ -81,20 +75,19 @@ func sweepOnce(ctx context.Context, runtime sweeper, me owner.Identity, foreign 
 	return removed, errors.Join(errs...)
 }
 
-// Leftovers returns what [Sweep] would remove now. It waits up to 30 s for the list of containers.
-func Leftovers(ctx context.Context, runtime sweeper, me owner.Identity, foreign bool) ([]Leftover, error) {
+// Leftovers returns what [Servers.Sweep] would remove now. It waits up to 30 s for the list of containers.
+func (s Servers) Leftovers(ctx context.Context, foreign bool) ([]Leftover, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, listWithin, fmt.Errorf("list containers: no answer within %s", listWithin))
 	defer cancel()
-	all, err := runtime.List(ctx, owner.Labels())
+	all, err := s.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	var found []Leftover
 	for _, c := range all {
-		state, reason := owner.Verdict(c.Labels, me)
 		batch := c.Labels[container.LabelRole] == string(container.RoleBatch)
-		if state == owner.Orphaned || state == owner.Expired || foreign && state == owner.Foreign && batch {
-			found = append(found, Leftover{c.ID, c.Name, reason})
+		if c.Owner == owner.Orphaned || c.Owner == owner.Expired || foreign && c.Owner == owner.Foreign && batch {
+			found = append(found, Leftover{c.ID, c.Name, c.Why})
 		}
 	}
 	return found, nil

@@ -132,7 +132,7 @@ func TestSweepAfterAKill(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				sweep := func(waits bool) {
 					start := time.Now()
-					_, err := Sweep(t.Context(), r, me, workspace, false)
+					_, err := Servers{Runtime: r, Me: me}.Sweep(t.Context(), workspace, false)
 					if took := time.Since(start); err != nil || (took >= inFlight) != waits || took > inFlight+time.Second {
 						t.Errorf("after %s: %v", took, err)
 					}
@@ -168,7 +168,7 @@ func TestSweepCutOff(t *testing.T) {
 		defer cancel()
 		r := &slowRuntime{}
 		r.gone.Store(true)
-		_, err := Sweep(ctx, r, owner.Identity{Host: "here"}, workspace, false)
+		_, err := Servers{Runtime: r, Me: owner.Identity{Host: "here"}}.Sweep(ctx, workspace, false)
 		if !errors.Is(err, context.DeadlineExceeded) || len(owner.Killed(workspace)) != 1 {
 			t.Errorf("%v, and killed were %v", err, owner.Killed(workspace))
 		}
