@@ -52,7 +52,7 @@ func TestHelpOfPSHasItsWords(t *testing.T) {
 			help = c.Long
 		}
 	}
-	owners, healths := statesIn(t, "../owner/verdict.go"), statesIn(t, "../serving/serving.go")
+	owners, healths := statesIn(t, "../owner/verdict.go"), statesIn(t, "../serving/health.go")
 	if len(owners) != len(owner.States()) || len(healths) != len(serving.States()) {
 		t.Errorf("%d and %d states are told of, and there are %q and %q", len(owner.States()), len(serving.States()), owners, healths)
 	}

@@ -44,10 +44,24 @@ func TestAttend(t *testing.T) {
 			t.Error(diff)
 		}
 	})
+	outOfMemory := map[string]container.Exit{"id": {Code: 137, OOM: true}}
+	t.Run("it ended", func(t *testing.T) {
+		t.Parallel()
+		e := &engine{all: []container.Summary{serverIn("/w", "")}, exit: outOfMemory}
+		err := serversOn(e).Attend(t.Context(), server(closed(t)), idle(), noWarning(t))
+		wantFault(t, err, pipeline.NotReady, "tritonserver was killed for memory", "")
+	})
 	t.Run("it ended, which the watch sees first", func(t *testing.T) {
 		t.Parallel()
-		e := &engine{}
-		if err := serversOn(e).Attend(t.Context(), server(closed(t)), quick(), noWarning(t)); err != nil {
+		ended, listed := serverIn("/w", ""), make(chan struct{})
+		ended.Running = false
+		e := &engine{all: []container.Summary{ended}, exit: outOfMemory, ends: listed, onList: func() { close(listed) }}
+		err := serversOn(e).Attend(t.Context(), server(closed(t)), quick(), noWarning(t))
+		wantFault(t, err, pipeline.NotReady, "tritonserver was killed for memory", "")
+	})
+	t.Run("it is stopped", func(t *testing.T) {
+		t.Parallel()
+		if err := serversOn(&engine{}).Attend(t.Context(), server(closed(t)), idle(), noWarning(t)); err != nil {
 			t.Error(err)
 		}
 	})

@@ -34,9 +34,10 @@ type engine struct {
 	mu   sync.Mutex
 	all  []container.Summary
 	exit map[string]container.Exit // of those that end by themselves, by ID
+	ends <-chan struct{}           // when they end; nil is at once
 	done []string
-	// onStop is called when a container was asked to stop.
-	onStop func()
+	// onStop is called when a container was asked to stop, onList when the containers are listed.
+	onStop, onList func()
 }
 
 func (e *engine) note(format string, args ...any) {
@@ -52,6 +53,9 @@ func (e *engine) noted() []string {
 }
 
 func (e *engine) List(_ context.Context, labels container.Labels) ([]container.Summary, error) {
+	if e.onList != nil {
+		e.onList()
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.DeleteFunc(slices.Clone(e.all), func(c container.Summary) bool {
@@ -102,11 +106,16 @@ func (c *opened) Stop(_ context.Context, grace time.Duration) error {
 }
 
 func (c *opened) Wait(ctx context.Context) (container.Exit, error) {
-	if exit, ok := c.engine.exit[c.id]; ok {
+	exit, ends := c.engine.exit[c.id]
+	if ends && c.engine.ends == nil {
 		return exit, nil
 	}
-	<-ctx.Done()
-	return container.Exit{}, context.Cause(ctx)
+	select {
+	case <-c.engine.ends:
+		return exit, nil
+	case <-ctx.Done():
+		return container.Exit{}, context.Cause(ctx)
+	}
 }
 
 // me is who looks in these tests.

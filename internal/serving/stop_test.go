@@ -119,7 +119,34 @@ func TestStopCutOff(t *testing.T) {
 	}
 }
 
-// stop waits for the serve whose server it took away, so that the next serve finds the workspace free, but not for ever.
+// A stop is over when the serve whose server it took away has ended.
+func TestStopOfAServeInTheForeground(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		const ends = 3 * time.Second
+		ended := serverIn(w, "")
+		ended.Running = false
+		s := serversOn(&engine{all: []container.Summary{ended}})
+		lock, err := serversOn(&engine{}).Lock(t.Context(), w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		stopped, err := s.Stop(t.Context(), w, StopObserver{Stopped: func(string) {
+			time.AfterFunc(ends, func() {
+				if err := lock.Release(); err != nil {
+					t.Error(err)
+				}
+			})
+		}})
+		if took := time.Since(began); stopped != 1 || err != nil || took < ends || took > ends+time.Second {
+			t.Errorf("%d, %v, after %s", stopped, err, took)
+		}
+	})
+}
+
+// awaitServe waits for the serve whose server it took away, so that the next serve finds the workspace free, but not for ever.
 func TestAwaitServe(t *testing.T) {
 	t.Parallel()
 	workspace := t.TempDir()

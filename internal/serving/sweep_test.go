@@ -9,11 +9,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
@@ -173,4 +176,51 @@ func TestSweepCutOff(t *testing.T) {
 			t.Errorf("%v, and killed were %v", err, owner.Killed(workspace))
 		}
 	})
+}
+
+// Only what is nobody's is swept: of other hosts what has expired and, if that is asked for, all but the servers.
+func TestLeftovers(t *testing.T) {
+	t.Parallel()
+	alive, dead := t.TempDir(), t.TempDir()
+	attended(t, alive)
+	const role, batch = container.LabelRole, string(container.RoleBatch)
+	past, future := me().Now.Add(-time.Hour).Format(time.RFC3339), me().Now.Add(time.Hour).Format(time.RFC3339)
+	e := &engine{}
+	for name, c := range map[string]container.Summary{
+		"alive": serverIn(alive, "", role, batch), "dead": serverIn(dead, "", role, batch), "dead server": serverIn(dead, ""),
+		"foreign":        serverIn(dead, "", role, batch, container.LabelHost, "there", container.LabelExpires, future),
+		"foreign server": serverIn(dead, "", container.LabelHost, "there", container.LabelExpires, past),
+		"expired":        serverIn(dead, "", role, batch, container.LabelHost, "there", container.LabelExpires, past),
+		"unknown":        serverIn("relative", "", role, batch),
+	} {
+		c.ID, c.Name = name, name
+		e.all = append(e.all, c)
+	}
+	s := serversOn(e)
+	for foreign, want := range map[bool][]string{
+		false: {"dead", "dead server", "expired"},
+		true:  {"dead", "dead server", "expired", "foreign"},
+	} {
+		found, err := s.Leftovers(t.Context(), foreign)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, l := range found {
+			if names = append(names, l.Name); l.ID != l.Name || l.Name == "dead" && l.Reason != "its run r1 is gone" {
+				t.Errorf("%+v", l)
+			}
+		}
+		slices.Sort(names)
+		if diff := cmp.Diff(want, names); diff != "" {
+			t.Errorf("foreign %t (-want +got):\n%s", foreign, diff)
+		}
+	}
+	if done := e.noted(); len(done) > 0 {
+		t.Errorf("a look changes something: %q", done)
+	}
+	removed, err := s.Sweep(t.Context(), alive, false)
+	if done := e.noted(); err != nil || len(removed) != 3 || len(done) != 3 {
+		t.Errorf("removed are %+v, %v, %q", removed, err, done)
+	}
 }
