@@ -160,9 +160,15 @@ func attended(t *testing.T, workspace string) {
 }
 
 // answering is the address of a server whose ensemble works; broken, of one whose ensemble has a dead process.
-func answering(t *testing.T) string { return tritonThat(t, nil) }
+func answering(t *testing.T) string {
+	t.Helper()
+	return tritonThat(t, nil)
+}
 
-func broken(t *testing.T) string { return tritonThat(t, errors.New(deadStub)) }
+func broken(t *testing.T) string {
+	t.Helper()
+	return tritonThat(t, errors.New(deadStub))
+}
 
 func tritonThat(t *testing.T, fails error) string {
 	t.Helper()
