@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -109,12 +110,12 @@ func (o outcome) checkAny(t *testing.T, r result) {
 	if _, cast := o.states()[steps.IDCastONNX]; cast {
 		t.Error("the model was cast, as TensorRT 11 needs it")
 	}
-	var engine steps.Engine
+	var engine trtexec.Engine
 	if err := json.Unmarshal(o.Engine, &engine); err != nil || engine.TensorRT != "10.6.0.26" {
 		t.Errorf("the engine is of TensorRT %q, %v", engine.TensorRT, err)
 	}
 	build := o.record(t, steps.IDBuildEngine)
-	if diff := cmp.Diff(trtexec(64), build.Args); diff != "" {
+	if diff := cmp.Diff(trtexecArgs(64), build.Args); diff != "" {
 		t.Errorf("trtexec's arguments (-want +got):\n%s", diff)
 	}
 	if got := build.Env["TRT_VERSION"]; got != "10.6.0.26" {

@@ -45,8 +45,8 @@ func every(state pipeline.EndState) map[pipeline.ID]pipeline.EndState {
 	return all
 }
 
-// trtexec are the arguments of a build by TensorRT 10.
-func trtexec(optBatch int) []string {
+// trtexecArgs are the arguments of a build by TensorRT 10.
+func trtexecArgs(optBatch int) []string {
 	return []string{
 		"/usr/src/tensorrt/bin/trtexec", "--onnx=/in/model.onnx", "--saveEngine=/out/model.plan",
 		"--minShapes=input:1x3x224x224", fmt.Sprintf("--optShapes=input:%dx3x224x224", optBatch), "--maxShapes=input:256x3x224x224",
@@ -95,7 +95,7 @@ func (l lane) testE2E(t *testing.T) {
 		t.Errorf("the figures are not those of the stubs, whose DALI is off by 0.0048: %+v", c)
 	}
 	first.checkSandboxes(t, os.Getuid(), os.Getgid())
-	if diff := cmp.Diff(trtexec(64), first.record(t, steps.IDBuildEngine).Args); diff != "" {
+	if diff := cmp.Diff(trtexecArgs(64), first.record(t, steps.IDBuildEngine).Args); diff != "" {
 		t.Errorf("trtexec's arguments (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(serializeDALI(), first.record(t, steps.IDSerializeDALI).Args); diff != "" {
@@ -146,7 +146,7 @@ func (l lane) checkOptBatch(t *testing.T, o opts) {
 		t.Errorf("the steps of a run with another batch (-want +got):\n%s\n%s", diff, r.Stderr)
 	}
 	build := third.record(t, steps.IDBuildEngine)
-	if diff := cmp.Diff(trtexec(128), build.Args); diff != "" {
+	if diff := cmp.Diff(trtexecArgs(128), build.Args); diff != "" {
 		t.Errorf("trtexec's arguments (-want +got):\n%s", diff)
 	}
 	if got := build.Env["NVIDIA_VISIBLE_DEVICES"]; got != "0" {

@@ -304,15 +304,17 @@ func mirrored(data []byte) []byte {
 func TestModelsThatDoNotLoad(t *testing.T) {
 	t.Parallel()
 	const hang = "import time\n\n\nclass TritonPythonModel:\n    def initialize(self, args):\n        time.sleep(3600)\n"
+	const soon, late = 10 * time.Second, 2 * time.Minute // no machine is so slow that a failure comes late
 	for _, test := range []struct {
 		name, file string
 		text       string // of the file; empty cuts it short
+		ready      time.Duration
 		says       []string
 	}{
-		{"cut short", "resnet50_onnx/1/model.onnx", "", []string{"resnet50_onnx", "model.onnx"}},
-		{"hangs", "dali/1/model.py", hang, []string{"model dali is still loading after 5s"}},
-		{"raises", "dali/1/model.py", "raise RuntimeError('no luck')\n", []string{"dali", "no luck"}},
-		{"no configuration", "resnet50_onnx/config.pbtxt", "nonsense {", []string{"resnet50_onnx"}},
+		{"cut short", "resnet50_onnx/1/model.onnx", "", late, []string{"resnet50_onnx", "model.onnx"}},
+		{"hangs", "dali/1/model.py", hang, soon, []string{"model dali is still loading after 10s"}},
+		{"raises", "dali/1/model.py", "raise RuntimeError('no luck')\n", late, []string{"dali", "no luck"}},
+		{"no configuration", "resnet50_onnx/config.pbtxt", "nonsense {", late, []string{"resnet50_onnx"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -326,7 +328,7 @@ func TestModelsThatDoNotLoad(t *testing.T) {
 				write(t, filepath.Dir(file), path.Base(test.file), []byte(test.text))
 			}
 			began := time.Now()
-			err := b.verify(t, repository, func(o *steps.Options) { o.ReadyTimeout = 5 * time.Second })
+			err := b.verify(t, repository, func(o *steps.Options) { o.ReadyTimeout = test.ready })
 			fault, ok := errors.AsType[*pipeline.Fault](err)
 			if !ok || fault.Kind != pipeline.NotReady {
 				t.Fatalf("%v is no server that is not ready", err)

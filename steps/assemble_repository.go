@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 
 	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton/pb"
 )
@@ -84,7 +85,7 @@ func (s *AssembleRepository) Facts(context.Context, pipeline.Inputs) (pipeline.F
 // checkEngine holds the stored plan and the configuration that it is served with against what was proven of the engine.
 func (s *AssembleRepository) checkEngine(ctx context.Context, w *pipeline.Work, config []byte) error {
 	const hint = "--force build-engine builds it anew"
-	e, err := readEngine(w.Input(s.engine).Path)
+	e, err := trtexec.ReadEngine(w.Input(s.engine).Path)
 	if err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (s *AssembleRepository) checkEngine(ctx context.Context, w *pipeline.Work, 
 	if err := prototext.Unmarshal(config, &c); err != nil {
 		return err
 	}
-	if err := e.fits(&c); err != nil {
+	if err := checkConfiguration(&c, e); err != nil {
 		return pipeline.Faultf(pipeline.ContainerFailed, hint, "the configuration of %s does not fit the engine: %w", c.GetName(), err)
 	}
 	return nil

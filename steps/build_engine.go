@@ -6,12 +6,12 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -29,8 +29,13 @@ const (
 	onnxTarget = "/in/" + onnxFile
 	modelInput = "input" // as export_onnx.py names it
 	// What the build writes beside the engine, and nobody keeps from there.
-	layersFile = "layers.json"
-	timingFile = "timing.cache"
+	layersFile      = "layers.json"
+	timingCacheFile = "timing.cache"
+
+	// ResultEngine is the result of build-engine: what was proven of the engine, a [trtexec.Engine].
+	ResultEngine = "engine"
+	// gpuProofFact is the fact that engines which were kept without a proof of their GPU lack.
+	gpuProofFact = "gpu proof"
 )
 
 // ID returns build-engine.
@@ -48,47 +53,47 @@ func (s *BuildEngine) engine() pipeline.Output {
 	return pipeline.Output{Step: IDBuildEngine, Name: engineFile}
 }
 
-// findTrtexec is where NVIDIA's images have trtexec: on PATH in the PyTorch images, aside in the Triton images.
-const findTrtexec = `PATH="$PATH:/usr/src/tensorrt/bin:/opt/tensorrt/bin"`
+// engineBuild is how trtexec is asked for an engine.
+type engineBuild struct {
+	trtexec.Build
+	tensorRT release.Version // whose dialect the command is in: the image's own, or the release's where the image does not say
+	image    string          // what the image says of its TensorRT; empty where it says nothing
+	command  []string
+}
 
-// command is trtexec's argv in the dialect of the image's own TensorRT, or the release's where the image does not say.
-func (s *BuildEngine) command(env map[string]string) ([]string, release.Version, error) {
-	text := env["TRT_VERSION"]
-	if text == "" {
-		text = s.options.Release.TensorRT
-	}
-	version, err := release.ParseVersion(text)
-	if err != nil {
-		return nil, version, pipeline.Faultf(pipeline.Environment, "name a release with --release YY.MM, for NVIDIA's plain -py3 image",
+// newBuild is the build in an image of an environment.
+func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
+	b := engineBuild{image: env["TRT_VERSION"]}
+	text := cmp.Or(b.image, s.options.Release.TensorRT)
+	var err error
+	if b.tensorRT, err = release.ParseVersion(text); err != nil {
+		return b, pipeline.Faultf(pipeline.Environment, "name a release with --release YY.MM, for NVIDIA's plain -py3 image",
 			"the image does not say which TensorRT it holds (TRT_VERSION=%q)", text)
 	}
-	build := release.EngineBuild{
+	b.Build = trtexec.Build{
 		ONNX: onnxTarget, Plan: outDir + "/" + planFile, Input: modelInput,
 		MinBatch: 1, OptBatch: s.options.OptBatch, MaxBatch: s.options.MaxBatch,
-		Precision: s.options.Precision, Cast: s.onnx.Step == IDCastONNX, TimingCache: outDir + "/" + timingFile,
+		Precision: s.options.Precision, Cast: s.onnx.Step == IDCastONNX, TimingCache: outDir + "/" + timingCacheFile,
 	}
-	if release.DescribesLayers(version) {
-		build.LayerInfo = outDir + "/" + layersFile
+	if trtexec.DescribesLayers(b.tensorRT) {
+		b.LayerInfo = outDir + "/" + layersFile
 	}
-	args, err := release.Trtexec(version, build)
-	if errors.Is(err, release.ErrNeedsCast) {
-		return nil, version, &pipeline.Fault{
+	b.command, err = trtexec.Command(b.tensorRT, b.Build)
+	if errors.Is(err, trtexec.ErrNeedsCast) {
+		return b, &pipeline.Fault{
 			Kind: pipeline.Environment, Err: err, Hint: "--precision fp32 builds without a cast; so does an older release, which --release names",
 		}
 	}
 	if err != nil {
-		return nil, version, &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: "choose another release with --release"}
+		return b, &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: "choose another release with --release"}
 	}
-	return append([]string{"sh", "-c", shellScript(version), "trtexec"}, args...), version, nil
+	return b, nil
 }
 
-// shellScript runs trtexec with the shell's arguments and then, where it can, has it say which TensorRT the plan names.
-func shellScript(version release.Version) string {
-	asks := release.PlanVersion(version, outDir+"/"+planFile)
-	if asks == nil {
-		return findTrtexec + ` exec trtexec "$@"`
-	}
-	return findTrtexec + `; trtexec "$@" && { trtexec ` + strings.Join(asks, " ") + ` || true; }` // the engine is built, whatever it says
+// askedGPU is what is known of the GPU that the engine is for.
+func (s *BuildEngine) askedGPU() trtexec.AskedGPU {
+	o := s.options
+	return trtexec.AskedGPU{Flag: o.GPUs, Model: o.Device.Name, Where: o.Device.Where, Compute: o.Device.Compute, UUIDs: o.GPUUUIDs}
 }
 
 // Facts are trtexec's arguments, TensorRT's version and the GPU: an engine runs only on what it was built for.
@@ -97,12 +102,12 @@ func (s *BuildEngine) Facts(_ context.Context, in pipeline.Inputs) (pipeline.Fac
 	if err != nil {
 		return nil, err
 	}
-	command, version, err := s.command(env)
+	build, err := s.newBuild(env)
 	if err != nil {
 		return nil, err
 	}
 	return pipeline.Facts{
-		"argv": argv(command), "tensorrt": version.String(),
+		"argv": argv(build.command), "tensorrt": build.tensorRT.String(),
 		"gpu": s.options.Device.key(), gpuProofFact: "what trtexec says that it took", "compute": s.options.Device.Compute, "driver": s.options.Device.Driver,
 	}, nil
 }
@@ -113,65 +118,81 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	command, version, err := s.command(env)
+	build, err := s.newBuild(env)
 	if err != nil {
 		return err
 	}
-	spec := s.machine.batchSpec(IDBuildEngine, w.Input(s.image).Ref, command...)
-	spec.GPUs = s.options.GPUs
-	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
-	spec.Outputs = []container.Mount{{Source: w.Dir, Target: outDir}}
-	have, err := s.memory(ctx, w)
+	memory, err := s.gpuMemory(ctx, w)
 	if err == nil {
-		err = s.checkMemory(have)
+		err = trtexec.CheckMemory(build.Precision, build.MaxBatch, memory)
 	}
 	if err != nil {
 		return err
 	}
-	timed := s.loadTimings(ctx, w)
-	engine, err := s.build(ctx, w, spec, have, env["TRT_VERSION"], version)
-	if timed && s.blamesTimings(err) {
-		s.forgetTimings(ctx, w)
+	loaded := s.loadTimingCache(ctx, w)
+	engine, err := s.build(ctx, w, build, memory)
+	if loaded && timingCacheMayBeWhy(err) {
+		s.forgetTimingCache(ctx, w)
 	}
 	if err != nil {
 		return err
 	}
-	for _, told := range engine.told() {
-		w.Emit(told)
+	for _, payload := range engineReport(engine) {
+		w.Emit(payload)
 	}
 	w.Emit(pipeline.Line{Text: "engine: " + engine.String()})
-	return engine.write(w.Path(engineFile))
+	return engine.WriteFile(w.Path(engineFile))
 }
 
-// Remind tells what was proven of a stored engine, and what was not.
+// Remind reports what was proven of a stored engine, and what was not.
 func (s *BuildEngine) Remind(stored pipeline.Values) []pipeline.Payload {
-	engine, err := readEngine(stored[engineFile].Path)
+	engine, err := trtexec.ReadEngine(stored[engineFile].Path)
 	if err != nil || engine.SHA256 == "" {
 		return nil
 	}
-	return engine.told()
+	return engineReport(engine)
 }
 
-// told is what each run that uses the engine says of it.
-func (e Engine) told() []pipeline.Payload {
-	told := []pipeline.Payload{pipeline.Result{Name: ResultEngine, Value: e}}
+// engineReport is what each run that uses an engine reports of it.
+func engineReport(e trtexec.Engine) []pipeline.Payload {
+	report := []pipeline.Payload{pipeline.Result{Name: ResultEngine, Value: e}}
 	for _, doubt := range e.Doubts {
-		told = append(told, pipeline.Warning{Text: doubt})
+		report = append(report, pipeline.Warning{Text: doubt})
 	}
-	return told
+	return report
 }
 
-// build runs trtexec and returns what was proven of the engine.
-func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, spec container.Spec, have GPUMemory, image string, version release.Version) (Engine, error) {
-	log := newBuildLog(w.Emit)
-	last := &tail{read: log.read}
+// gpuMemory asks for the GPU's memory. Where the host does not know it, it is zero.
+func (s *BuildEngine) gpuMemory(ctx context.Context, w *pipeline.Work) (trtexec.GPUMemory, error) {
+	if s.machine.GPUMemory == nil {
+		return trtexec.GPUMemory{}, nil
+	}
+	memory, err := s.machine.GPUMemory(ctx)
+	if ctx.Err() != nil {
+		return trtexec.GPUMemory{}, context.Cause(ctx)
+	}
+	if err != nil {
+		w.Emit(pipeline.Warning{Text: "the GPU's free memory is not known: " + err.Error()})
+		memory = trtexec.GPUMemory{}
+	}
+	return memory, nil
+}
+
+// build runs trtexec and returns what was proven of the engine. memory is that of the GPU before.
+func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineBuild, memory trtexec.GPUMemory) (trtexec.Engine, error) {
+	spec := s.machine.batchSpec(IDBuildEngine, w.Input(s.image).Ref, build.command...)
+	spec.GPUs = s.options.GPUs
+	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
+	spec.Outputs = []container.Mount{{Source: w.Dir, Target: outDir}}
+	log := trtexec.NewLog(func(text string) { w.Emit(pipeline.Progress{Text: text}) })
+	last := &tail{read: log.Read}
 	const limit = time.Hour // seen: 78 s on an H100; small GPUs take many minutes
 	err := s.machine.runBatch(ctx, w, spec, last, limit)
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok && last.told == remedy.GPUOutOfMemory {
-		s.outOfMemory(fault, have)
+		trtexec.ExplainOutOfMemory(fault, build.Precision, build.MaxBatch, memory)
 	}
 	if err != nil {
-		return Engine{}, err
+		return trtexec.Engine{}, err
 	}
 	plan, err := os.Stat(w.Path(planFile))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && plan.Size() == 0 { // trtexec has been seen to end well after it could not save
@@ -180,58 +201,41 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, spec containe
 			Tail: last.lines(), Repeat: s.machine.Runtime.CommandLine(spec),
 		}
 		last.explain(fault)
-		return Engine{}, fault
+		return trtexec.Engine{}, fault
 	}
 	if err != nil {
-		return Engine{}, err
+		return trtexec.Engine{}, err
 	}
-	engine, err := s.prove(ctx, w, log.facts, image, version)
+	facts := log.Facts()
+	engine, err := s.prove(ctx, w, build, facts)
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
 		fault.Tail, fault.Repeat = last.lines(), s.machine.Runtime.CommandLine(spec)
 	}
-	if err == nil && !log.facts.NoTimings {
-		s.keepTimings(ctx, w)
+	if err == nil && !facts.EmptyTimingCache {
+		s.keepTimingCache(ctx, w)
 	}
 	return engine, err
 }
 
-// prove holds what was built against what was asked for. said is what trtexec told, image the version that the image says it has.
-func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, said buildFacts, image string, version release.Version) (Engine, error) {
+// prove compares what was built with what was asked for.
+func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, build engineBuild, facts trtexec.LogFacts) (trtexec.Engine, error) {
 	bytes, sum, err := fileSum(ctx, w.Path(planFile))
 	if err != nil {
-		return Engine{}, err
+		return trtexec.Engine{}, err
 	}
 	onnx, err := os.Stat(w.Input(s.onnx).Path)
 	if err != nil {
-		return Engine{}, err
+		return trtexec.Engine{}, err
 	}
-	full := onnx.Size()
-	if s.onnx.Step == IDCastONNX {
-		full *= 2
+	layers, err := os.ReadFile(w.Path(layersFile))
+	if err != nil {
+		layers = nil // trtexec exported none, which the proof finds
 	}
-	described, told := layers{}, false
-	if data, err := os.ReadFile(w.Path(layersFile)); err == nil {
-		described, told = parseLayers(data)
+	engine, err := trtexec.Prove(build.Build, s.askedGPU(), trtexec.Evidence{
+		Log: facts, LayerInfo: layers, PlanBytes: bytes, PlanSHA256: sum, ONNXBytes: onnx.Size(), TensorRT: build.tensorRT, ImageTensorRT: build.image,
+	})
+	if _, other := errors.AsType[*trtexec.OtherGPUError](err); other {
+		err = &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: otherGPUsHint}
 	}
-	e := Engine{
-		TensorRT: version.String(), GPU: s.options.Device.key(), GPUUUID: said.Device.UUID, Compute: s.options.Device.Compute, Bytes: bytes, SHA256: sum,
-		Precision: provePrecision(s.options.Precision, described, bytes, full), Profile: said.Profile,
-	}
-	e.Inputs, e.Outputs = described.io()
-	said.fillTypes(&e)
-	if said.PlanVersion != "" {
-		e.TensorRT, e.ReadBack = said.PlanVersion, true
-	} else if release.PlanVersion(version, planFile) != nil {
-		e.Doubts = append(e.Doubts, "trtexec did not say which TensorRT the engine names: it is taken for that of the image, "+version.String())
-	}
-	if release.DescribesLayers(version) && !told {
-		e.Doubts = append(e.Doubts, "trtexec did not describe the engine's layers: its precision is known by its size alone, its inputs and outputs are not")
-	}
-	if e.GPUBy, err = said.Device.check(s.options); err != nil {
-		return e, err
-	}
-	if e.GPUBy == "" {
-		e.Doubts = append(e.Doubts, "it is not proven that the engine was built on a GPU that was asked for: "+said.Device.took())
-	}
-	return e, cmp.Or(said.checkSize(bytes), said.checkProfile(s.options), checkVersion(said.PlanVersion, image), e.Precision.check())
+	return engine, err
 }

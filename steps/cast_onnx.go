@@ -6,6 +6,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -21,7 +22,7 @@ type CastONNX struct {
 // casts says whether the engine needs a model that was cast. Where the TensorRT is not known before the image is here, it is not cast, and
 // build-engine refuses what would silently be fp32.
 func casts(o Options) bool {
-	return o.Lane == GPU && o.Precision == release.FP16 && release.NeedsCast(o.Release.TensorRTVersion())
+	return o.Lane == GPU && o.Precision == release.FP16 && trtexec.NeedsCast(o.Release.TensorRTVersion())
 }
 
 // ID returns cast-onnx.

@@ -21,7 +21,6 @@ type fakeBuild struct {
 	layers   string            // in place of the description of the layers; "-" is none
 	shapes   map[string]string // by option, in place of those that are asked for
 	noTiming bool
-	cache    string // what TensorRT says of a timing cache that it does not take
 	entries  string // how many a timing cache has when it is saved; empty is some
 	unread   bool   // the second trtexec fails
 	gpu      string // what trtexec says of the GPU that it took, in place of what that of TensorRT 8.0 said; "-" is nothing
@@ -96,10 +95,6 @@ func (b fakeBuild) timing(in inside, out container.Streams) {
 	old, err := in.read(name)
 	if err == nil {
 		fmt.Fprintf(out.Stdout, "[I] [TRT] Loaded %d bytes of timing cache from %s\n", len(old), name)
-		if b.cache != "" {
-			fmt.Fprintf(out.Stdout, "[E] [TRT] %s\n", b.cache)
-			old = ""
-		}
 	} else {
 		fmt.Fprintf(out.Stdout, "[W] [TRT] Could not read timing cache from: %s. A new timing cache will be generated and written.\n", name)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -20,8 +21,8 @@ const mib = 1 << 20
 
 // has makes the host tell of a GPU's memory, in MiB.
 func (w *world) has(free, total int64) {
-	w.machine.GPUMemory = func(context.Context) (steps.GPUMemory, error) {
-		return steps.GPUMemory{Free: free * mib, Total: total * mib}, nil
+	w.machine.GPUMemory = func(context.Context) (trtexec.GPUMemory, error) {
+		return trtexec.GPUMemory{Free: free * mib, Total: total * mib}, nil
 	}
 }
 
@@ -38,12 +39,7 @@ func TestGPUMemory(t *testing.T) {
 	}{
 		"fp16":             {"fp16", 256, 2823, "", ""},
 		"fp16, too little": {"fp16", 256, 2822, "2.756 GiB of 16 GiB are free, and an engine for batches of up to 256 needs 2.757 GiB at least to be built", "--max-batch 145, which fits"},
-		"fp32":             {"fp32", 256, 3828, "", ""},
-		"fp32, too little": {"fp32", 256, 3827, "3.737 GiB of 16 GiB are free", "--max-batch 145, which fits"},
-		"one picture":      {"fp16", 1, 1823, "", ""},
-		"few pictures":     {"fp16", 256, 1823, "1.78 GiB of 16 GiB are free", "--max-batch 1, which fits"},
 		"none":             {"fp16", 256, 1000, "1000 MiB of 16 GiB are free", "--gpus device=1"},
-		"none, fp32":       {"fp32", 1, 1820, "needs 1.783 GiB at least", "--gpus device=1"},
 		"not told":         {"fp16", 256, -1, "", ""},
 	}
 	for name, tt := range tests {
@@ -183,8 +179,8 @@ func TestNotTheGPUsMemory(t *testing.T) {
 func TestGPUMemoryIsNotKnown(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	w.machine.GPUMemory = func(context.Context) (steps.GPUMemory, error) {
-		return steps.GPUMemory{}, errors.New("nvidia-smi gave no answer")
+	w.machine.GPUMemory = func(context.Context) (trtexec.GPUMemory, error) {
+		return trtexec.GPUMemory{}, errors.New("nvidia-smi gave no answer")
 	}
 	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 		t.Fatal(err)

@@ -15,6 +15,8 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/tooltest"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -24,12 +26,12 @@ func says(t *testing.T, bytes int64, layers string, logs ...string) containertes
 	t.Helper()
 	var out []byte
 	for _, log := range logs {
-		out = append(out, read(t, filepath.Join("testdata", "trtexec", log))...)
+		out = append(out, tooltest.Output(log)...)
 	}
 	return func(_ context.Context, spec container.Spec, streams container.Streams) int {
 		host, _, err := containertest.HostPath(spec, "/out")
 		if err == nil && layers != "" {
-			err = os.WriteFile(filepath.Join(host, "layers.json"), read(t, filepath.Join("testdata", "trtexec", layers)), 0o600)
+			err = os.WriteFile(filepath.Join(host, "layers.json"), []byte(tooltest.Output(layers)), 0o600)
 		}
 		if err == nil && bytes > 0 {
 			err = os.WriteFile(filepath.Join(host, "model.plan"), nil, 0o600)
@@ -131,19 +133,19 @@ func TestEngineOfRealLogs(t *testing.T) {
 			if !w.said(tt.said) {
 				t.Errorf("it does not say %q: %v", tt.said, w.payloads[len(w.payloads)-2:])
 			}
-			e, ok := w.result(steps.ResultEngine).(steps.Engine)
-			if !ok || e.Precision.Half != tt.half || e.Precision.All != tt.all || e.Precision.By != steps.ProofTensors || !e.ReadBack {
+			e, ok := w.result(steps.ResultEngine).(trtexec.Engine)
+			if !ok || e.Precision.Half != tt.half || e.Precision.All != tt.all || e.Precision.By != trtexec.ProofTensors || !e.ReadBack {
 				t.Errorf("the result is %+v", e)
 			}
 			file := filepath.Join(w.dir, "build-engine", "engine.json")
-			var stored steps.Engine
+			var stored trtexec.Engine
 			if err := json.Unmarshal(read(t, file), &stored); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(e, stored); diff != "" {
 				t.Errorf("the result and what is stored:\n%s", diff)
 			}
-			golden(t, "trtexec/engine-"+tt.precision+".json", read(t, file))
+			golden(t, "engine/"+tt.precision+".json", read(t, file))
 			if err := w.run(t, t.Context(), steps.IDAssembleRepository); err != nil {
 				t.Error(err)
 			}
@@ -222,25 +224,25 @@ func TestEngineIsProven(t *testing.T) {
 	tests := map[string]struct {
 		world   func(*testing.T) *world
 		build   fakeBuild
-		by      steps.Proof
+		by      trtexec.Proof
 		said    string
 		warns   bool
 		outputs int
 	}{
-		"TensorRT 10":             {gpuNGC, fakeBuild{}, steps.ProofTensors, "fp16 in 60.0 % of 5 tensors", false, 1},
-		"TensorRT 8 and 9":        {gpuNGC, fakeBuild{layers: old.Replace(layersOf("Half"))}, steps.ProofTensors, "fp16 in 60.0 % of 5 tensors", false, 1},
-		"channels last":           {gpuNGC, fakeBuild{layers: channels.Replace(layersOf("Half"))}, steps.ProofTensors, "fp16 in 60.0 % of 5 tensors", false, 1},
-		"types hidden by shapes":  {gpuNGC, fakeBuild{layers: hidden(layersOf("Half"))}, steps.ProofWeights, "fp16 in 100.0 % of 1 layers with weights", false, 1},
-		"types of most hidden":    {gpuNGC, fakeBuild{layers: strings.ReplaceAll(layersOf("Half"), `"Format/Datatype": "Half"`, `"Format/Datatype": "N/A due to dynamic shapes"`)}, steps.ProofWeights, "fp16 in 100.0 % of 1 layers with weights", false, 1},
-		"names alone":             {gpuNGC, fakeBuild{layers: `{"Layers": ["conv", "fc"], "Bindings": ["input", "output"]}`}, steps.ProofSize, "fp16 by the plan's size", true, 0},
-		"no JSON":                 {gpuNGC, fakeBuild{layers: `{"Layers": [{"Scale": -inf}]}`}, steps.ProofSize, "fp16 by the plan's size", true, 0},
-		"not exported":            {gpuNGC, fakeBuild{layers: "-"}, steps.ProofSize, "fp16 by the plan's size, 3.906 KiB for a model of 7.812 KiB", true, 0},
-		"TensorRT 8.0":            {tutorial, fakeBuild{}, steps.ProofSize, "fp16 by the plan's size, 3.906 KiB for a model of 7.812 KiB, TensorRT 8.0.1.6, batch 1/1/256", false, 0},
-		"TensorRT 11, cast":       {tensorRT11, fakeBuild{}, steps.ProofTensors, "fp16 in 60.0 % of 5 tensors, TensorRT 11", false, 1},
-		"TensorRT 11, no layers":  {tensorRT11, fakeBuild{layers: "-"}, steps.ProofSize, "fp16 by the plan's size, 3.906 KiB for a model of 7.812 KiB", true, 0},
-		"batch told as a number":  {gpuNGC, fakeBuild{layers: strings.ReplaceAll(layersOf("Half"), "[-1,", "[256,")}, steps.ProofTensors, "fp16 in 60.0 %", false, 1},
-		"fp32":                    {exact, fakeBuild{}, steps.ProofTensors, "fp32 in all of 5 tensors", false, 1},
-		"version without a build": {gpuNGC, fakeBuild{version: "10.9.0"}, steps.ProofTensors, "TensorRT 10.9.0, batch 1/64/256", false, 1},
+		"TensorRT 10":             {gpuNGC, fakeBuild{}, trtexec.ProofTensors, "fp16 in 60.0 % of 5 tensors", false, 1},
+		"TensorRT 8 and 9":        {gpuNGC, fakeBuild{layers: old.Replace(layersOf("Half"))}, trtexec.ProofTensors, "fp16 in 60.0 % of 5 tensors", false, 1},
+		"channels last":           {gpuNGC, fakeBuild{layers: channels.Replace(layersOf("Half"))}, trtexec.ProofTensors, "fp16 in 60.0 % of 5 tensors", false, 1},
+		"types hidden by shapes":  {gpuNGC, fakeBuild{layers: hidden(layersOf("Half"))}, trtexec.ProofWeights, "fp16 in 100.0 % of 1 layers with weights", false, 1},
+		"types of most hidden":    {gpuNGC, fakeBuild{layers: strings.ReplaceAll(layersOf("Half"), `"Format/Datatype": "Half"`, `"Format/Datatype": "N/A due to dynamic shapes"`)}, trtexec.ProofWeights, "fp16 in 100.0 % of 1 layers with weights", false, 1},
+		"names alone":             {gpuNGC, fakeBuild{layers: `{"Layers": ["conv", "fc"], "Bindings": ["input", "output"]}`}, trtexec.ProofSize, "fp16 by the plan's size", true, 0},
+		"no JSON":                 {gpuNGC, fakeBuild{layers: `{"Layers": [{"Scale": -inf}]}`}, trtexec.ProofSize, "fp16 by the plan's size", true, 0},
+		"not exported":            {gpuNGC, fakeBuild{layers: "-"}, trtexec.ProofSize, "fp16 by the plan's size, 3.906 KiB for a model of 7.812 KiB", true, 0},
+		"TensorRT 8.0":            {tutorial, fakeBuild{}, trtexec.ProofSize, "fp16 by the plan's size, 3.906 KiB for a model of 7.812 KiB, TensorRT 8.0.1.6, batch 1/1/256", false, 0},
+		"TensorRT 11, cast":       {tensorRT11, fakeBuild{}, trtexec.ProofTensors, "fp16 in 60.0 % of 5 tensors, TensorRT 11", false, 1},
+		"TensorRT 11, no layers":  {tensorRT11, fakeBuild{layers: "-"}, trtexec.ProofSize, "fp16 by the plan's size, 3.906 KiB for a model of 7.812 KiB", true, 0},
+		"batch told as a number":  {gpuNGC, fakeBuild{layers: strings.ReplaceAll(layersOf("Half"), "[-1,", "[256,")}, trtexec.ProofTensors, "fp16 in 60.0 %", false, 1},
+		"fp32":                    {exact, fakeBuild{}, trtexec.ProofTensors, "fp32 in all of 5 tensors", false, 1},
+		"version without a build": {gpuNGC, fakeBuild{version: "10.9.0"}, trtexec.ProofTensors, "TensorRT 10.9.0, batch 1/64/256", false, 1},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -250,7 +252,7 @@ func TestEngineIsProven(t *testing.T) {
 			if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 				t.Fatal(err)
 			}
-			e, _ := w.result(steps.ResultEngine).(steps.Engine)
+			e, _ := w.result(steps.ResultEngine).(trtexec.Engine)
 			if e.Precision.By != tt.by || !strings.Contains(e.String(), tt.said) || w.said("did not describe") != tt.warns {
 				t.Errorf("proven by %q: %s; warned: %t", e.Precision.By, e, w.said("did not describe"))
 			}
@@ -322,32 +324,9 @@ func TestEngineWithoutVersion(t *testing.T) {
 			if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 				t.Fatal(err)
 			}
-			e, _ := w.result(steps.ResultEngine).(steps.Engine)
+			e, _ := w.result(steps.ResultEngine).(trtexec.Engine)
 			if want := w.options.Release.TensorRT; e.ReadBack || e.TensorRT != want || w.said("it is taken for that of the image, "+want) != tt.warns {
 				t.Errorf("the result is %+v; warned: %t", e, w.said("it is taken for that of the image"))
-			}
-		})
-	}
-}
-
-// TestOldEngineSize checks what is made of a size by a TensorRT that does not say the plan's: "MB" may be either.
-func TestOldEngineSize(t *testing.T) {
-	t.Parallel()
-	for said, cut := range map[string]bool{
-		"53 MB": false, "50 MB": false, "50 MiB": false, "51 MiB": false, "53 MiB": true, "57 MB": true, "40 MB": true,
-	} {
-		t.Run(said, func(t *testing.T) {
-			t.Parallel()
-			w := on106(t, "fp16")
-			w.make(t, steps.IDBuildEngine)
-			build := says(t, planFP16, "trtexec-10.6-layers-fp16.json")
-			w.instead(steps.IDBuildEngine, func(ctx context.Context, spec container.Spec, out container.Streams) int {
-				fmt.Fprintf(out.Stdout, "[I] Selected Device: %s\n[I] [TRT] Loaded engine size: %s\n", h100.Name, said)
-				return build(ctx, spec, out)
-			})
-			err := w.run(t, t.Context(), steps.IDBuildEngine)
-			if got := err != nil && strings.Contains(err.Error(), "the engine was cut"); got != cut || !cut && err != nil {
-				t.Errorf("a plan of 50.26 MiB: %v", err)
 			}
 		})
 	}
@@ -392,7 +371,8 @@ func TestEngineBuildMixesNoLines(t *testing.T) {
 	}
 }
 
-// TestEngineOfAnotherGPU checks that an engine is kept only if trtexec took a GPU that was asked for, and that it is said how that is known.
+// TestEngineOfAnotherGPU checks that an engine is kept only if trtexec took a GPU that was asked for, and that it is said how that is known. Which
+// GPU is one is decided by internal/trtexec.
 func TestEngineOfAnotherGPU(t *testing.T) {
 	t.Parallel()
 	const (
@@ -406,31 +386,16 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 		says  string
 		asked []string
 		model string // in place of the H100
-		proof steps.GPUProof
+		proof trtexec.GPUProof
 		wrong string // what trtexec took
 	}{
-		"asked for":                  {says: isA, asked: []string{a}, proof: steps.ProofUUID},
-		"one of those asked for":     {says: isA, asked: []string{b, a}, proof: steps.ProofUUID},
-		"another of the model":       {says: isA, asked: []string{b}, wrong: "NVIDIA H100 80GB HBM3, " + a},
-		"another model":              {says: "[I] Selected Device: NVIDIA L4\n[I] Selected Device UUID: " + a, asked: []string{a}, wrong: "NVIDIA L4, " + a},
-		"another model, no UUID":     {says: "[I] Selected Device: Tesla T4", asked: []string{a}, wrong: "Tesla T4"},
-		"a name that begins so":      {says: "[I] Selected Device: NVIDIA H100 80GB HBM3e", asked: []string{a}, wrong: "NVIDIA H100 80GB HBM3e"},
-		"no UUID":                    {says: name, asked: []string{a}, proof: steps.ProofName},
-		"older library's name":       {says: "[I] Selected Device: H100 80GB HBM3", asked: []string{a}, proof: steps.ProofName},
-		"UUIDs are not known":        {says: isA, proof: steps.ProofName},
-		"model is not known":         {says: isA, asked: []string{a}, model: "-", proof: steps.ProofUUID},
-		"model and UUID as written":  {says: isA, asked: []string{"GPU-aaaaaaaa"}, model: "-", proof: steps.ProofUUID},
-		"model is not known, other":  {says: isA, asked: []string{b}, model: "-", wrong: "NVIDIA H100 80GB HBM3, " + a},
-		"nothing is known":           {says: isA, model: "-"},
-		"MIG, its UUID":              {says: isMIG, asked: []string{mig}, model: "NVIDIA H100 80GB HBM3 MIG 1g.10gb", proof: steps.ProofUUID},
-		"MIG, the GPU's UUID":        {says: isA, asked: []string{mig}, model: "NVIDIA H100 80GB HBM3 MIG 1g.10gb", proof: steps.ProofName},
-		"MIG of another model":       {says: isMIG, asked: []string{mig}, model: "NVIDIA A100-SXM4-80GB MIG 1g.10gb", wrong: "NVIDIA H100 80GB HBM3 MIG 1g.10gb, GPU-1111"},
-		"MIG and a GPU, another":     {says: isA, asked: []string{mig, b}, wrong: "NVIDIA H100 80GB HBM3, " + a},
-		"MIG of an unknown model":    {says: isA, asked: []string{mig}, model: "-"},
-		"only a UUID is known":       {says: name, asked: []string{a}, model: "-"},
-		"neither says anything":      {says: "-", model: "-"},
-		"a second one says another":  {says: isA + "\n[I] Selected Device UUID: " + b, asked: []string{a}, proof: steps.ProofUUID},
-		"only the list says another": {says: "[I] Available Devices: \n[I]   Device 0: \"NVIDIA L4\" UUID: " + b + "\n" + isA, asked: []string{a}, proof: steps.ProofUUID},
+		"asked for":             {says: isA, asked: []string{a}, proof: trtexec.ProofUUID},
+		"another of the model":  {says: isA, asked: []string{b}, wrong: "NVIDIA H100 80GB HBM3, " + a},
+		"another model":         {says: "[I] Selected Device: NVIDIA L4\n[I] Selected Device UUID: " + a, asked: []string{a}, wrong: "NVIDIA L4, " + a},
+		"no UUID":               {says: name, asked: []string{a}, proof: trtexec.ProofName},
+		"nothing is known":      {says: isA, model: "-"},
+		"MIG, its UUID":         {says: isMIG, asked: []string{mig}, model: "NVIDIA H100 80GB HBM3 MIG 1g.10gb", proof: trtexec.ProofUUID},
+		"neither says anything": {says: "-", model: "-"},
 	}
 	for test, tt := range tests {
 		t.Run(test, func(t *testing.T) {
@@ -461,7 +426,7 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e, _ := w.result(steps.ResultEngine).(steps.Engine)
+			e, _ := w.result(steps.ResultEngine).(trtexec.Engine)
 			if e.GPUBy != tt.proof || e.GPU == "" || e.GPUUUID == "" != !strings.Contains(tt.says, "UUID") || w.said("it is not proven that the engine was built on a GPU that was asked for: trtexec ") != (tt.proof == "") {
 				t.Errorf("%+v; payloads: %v", e, w.payloads)
 			}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +12,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/tooltest"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -170,9 +171,9 @@ func TestServerSays(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
 			w.make(t, steps.IDServe)
-			log := read(t, filepath.Join("..", "internal", "remedy", "testdata", tt.log))
+			log := tooltest.Output(tt.log)
 			w.instead(steps.IDServe, func(_ context.Context, _ container.Spec, out container.Streams) int {
-				_, _ = out.Stderr.Write(log)
+				_, _ = io.WriteString(out.Stderr, log)
 				return 1
 			})
 			f := fault(t, w.run(t, t.Context(), steps.IDServe), tt.kind)

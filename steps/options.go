@@ -9,6 +9,7 @@ import (
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/trtexec"
 )
 
 // Lane is the hardware that a whole run uses.
@@ -103,14 +104,14 @@ func Sample() (Picture, error) {
 
 // Machine is what steps work with.
 type Machine struct {
-	Runtime container.Runtime
-	Memo    Memo
-	Fetch   Fetcher
-	Timings Timings
+	Runtime     container.Runtime
+	Memo        Memo
+	Fetch       Fetcher
+	TimingCache TimingCache
 	// Memory is the memory limit of each container, the server's among them, in bytes; 0 is DefaultMemory. No result depends on it.
 	Memory int64
-	// GPUMemory asks the host for the memory of the GPUs that the run uses. Nil where the host cannot tell.
-	GPUMemory func(context.Context) (GPUMemory, error)
+	// GPUMemory asks the host for the memory of the GPU with the least free among those that the run uses. Nil where the host cannot tell.
+	GPUMemory func(context.Context) (trtexec.GPUMemory, error)
 	// Ready, if set, is told of a server that is ready to outlive the run, before the step ends.
 	Ready func(context.Context, Server) error
 }
@@ -122,8 +123,8 @@ type Memo interface {
 	Remember(key, value string) error
 }
 
-// Timings keeps TensorRT's timing caches, each under the name of what it was measured on. They only save time: what is lost is measured again.
-type Timings interface {
+// TimingCache keeps TensorRT's timing caches, each under the name of what it was measured on. They only save time: what is lost is measured again.
+type TimingCache interface {
 	// Load copies the cache of a name to the new file path, and says whether there was one.
 	Load(ctx context.Context, name, path string) (bool, error)
 	// Keep replaces the cache of a name by the file path.
@@ -131,9 +132,6 @@ type Timings interface {
 	// Forget drops the cache of a name, if there is one.
 	Forget(ctx context.Context, name string) error
 }
-
-// GPUMemory is that of the GPU with the least free memory among those of a run, in bytes.
-type GPUMemory struct{ Free, Total int64 }
 
 // Fetcher downloads files.
 type Fetcher interface {

@@ -13,6 +13,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -133,7 +134,7 @@ func trtexecOf(t *testing.T, version string, cast bool) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	args, err := release.Trtexec(v, release.EngineBuild{
+	args, err := trtexec.Args(v, trtexec.Build{
 		ONNX: "/in/model.onnx", Plan: "/out/model.plan", Input: "input", MinBatch: 1, OptBatch: 64, MaxBatch: 256,
 		Precision: release.FP16, Cast: cast,
 	})
@@ -171,7 +172,7 @@ func painTensorRT11(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if args, err := release.Trtexec(v, release.EngineBuild{
+	if args, err := trtexec.Args(v, trtexec.Build{
 		ONNX: "m", Plan: "p", Input: "input", MinBatch: 1, OptBatch: 1, MaxBatch: 1, Precision: release.FP16,
 	}); err == nil {
 		t.Errorf("an engine in fp32 would be built as fp16: %v", args)

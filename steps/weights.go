@@ -2,6 +2,8 @@ package steps
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -202,6 +204,18 @@ func copyFile(ctx context.Context, from, to string) (err error) {
 	defer func() { err = errors.Join(err, out.Close()) }()
 	_, err = io.Copy(out, &contextReader{ctx, in})
 	return err
+}
+
+// fileSum returns the size of a file and the SHA-256 of its content, in hexadecimal.
+func fileSum(ctx context.Context, name string) (size int64, sum string, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return 0, "", err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	h := sha256.New()
+	size, err = io.Copy(h, &contextReader{ctx, f})
+	return size, hex.EncodeToString(h.Sum(nil)), err
 }
 
 // contextReader ends a long copy when its context does.

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/prototext"
 
+	"github.com/dalirun/dalirun/internal/tooltest"
 	"github.com/dalirun/dalirun/triton"
 	"github.com/dalirun/dalirun/triton/pb"
 	"github.com/dalirun/dalirun/triton/tritontest"
@@ -105,14 +106,14 @@ func (r *models) dali(m *tritontest.Model, dir string) {
 			return fmt.Errorf("failed to load DALI pipeline from file %s: %w", name, err)
 		}
 		if a.Device == "gpu" && !r.process.hasGPU() {
-			fmt.Fprint(r.log, grep(logWithoutGPUs, `dali_backend|dali_model|'dali' version`))
+			fmt.Fprint(r.log, grep(tooltest.Output("tritonserver-without-gpus.log"), `dali_backend|dali_model|'dali' version`))
 			return errors.New("error while instantiating DALI pipeline: Assert on \"!params.device_id.has_value() || cuInitChecked()\" failed: " +
 				"You are trying to create a GPU DALI pipeline while CUDA is not available")
 		}
 		if a.Device == "gpu" {
 			difference = daliError
 		}
-		fmt.Fprint(r.log, grep(logReady, `dali_backend|dali_model|'dali'`))
+		fmt.Fprint(r.log, grep(tooltest.Output("tritonserver-gpu-ready.log"), `dali_backend|dali_model|'dali'`))
 		return nil
 	}
 	m.Infer = func(_ context.Context, in []triton.Tensor) ([]triton.Tensor, error) {
@@ -132,7 +133,7 @@ func (r *models) plan(m *tritontest.Model, dir string) {
 	m.Load = func(ctx context.Context) error {
 		switch {
 		case !r.process.hasGPU():
-			fmt.Fprint(r.log, grep(logWithoutGPUs, `tensorrt.cc|'resnet50_trt'`))
+			fmt.Fprint(r.log, grep(tooltest.Output("tritonserver-without-gpus.log"), `tensorrt.cc|'resnet50_trt'`))
 			return fmt.Errorf("unable to load model '%s', TensorRT backend supports only GPU device", m.Name)
 		case r.process.fails("hang"):
 			<-ctx.Done()
@@ -144,10 +145,10 @@ func (r *models) plan(m *tritontest.Model, dir string) {
 		name := filepath.Join(dir, "1", "model.plan")
 		var err error
 		if engine, err = readArtifact(name, kindPlan); err != nil || engine.TensorRT != r.process.env("TRT_VERSION") || r.process.fails("unreadable-plan") {
-			fmt.Fprint(r.log, grep(logCutPlan, `tensorrt.cc|logging.cc|'resnet50_trt'`))
+			fmt.Fprint(r.log, grep(tooltest.Output("tritonserver-truncated-plan.log"), `tensorrt.cc|logging.cc|'resnet50_trt'`))
 			return fmt.Errorf("unable to load plan file to auto complete config: %s", name)
 		}
-		fmt.Fprint(r.log, grep(logReady, `tensorrt.cc|logging.cc|instance_state|'resnet50_trt'`))
+		fmt.Fprint(r.log, grep(tooltest.Output("tritonserver-gpu-ready.log"), `tensorrt.cc|logging.cc|instance_state|'resnet50_trt'`))
 		return nil
 	}
 	m.Infer = func(_ context.Context, in []triton.Tensor) ([]triton.Tensor, error) {

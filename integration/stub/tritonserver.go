@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"io"
 	"net"
@@ -13,19 +12,8 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/integration/stub/record"
+	"github.com/dalirun/dalirun/internal/tooltest"
 	"github.com/dalirun/dalirun/triton/tritontest"
-)
-
-// What tritonserver printed; see testdata/README.md.
-var (
-	//go:embed testdata/tritonserver-gpu-ready.log
-	logReady string
-	//go:embed testdata/tritonserver-gpu-stop.log
-	logStop string
-	//go:embed testdata/tritonserver-without-gpus.log
-	logWithoutGPUs string
-	//go:embed testdata/tritonserver-truncated-plan.log
-	logCutPlan string
 )
 
 // serverOptions are those of tritonserver 2.51, src/command_line_parser.cc, without those of single protocols and traces.
@@ -57,7 +45,7 @@ func (p *process) tritonserver(ctx context.Context) int {
 	}
 	switch {
 	case given["model-control-mode"] != "explicit" && !p.hasGPU():
-		fmt.Fprint(p.stderr, logWithoutGPUs)
+		fmt.Fprint(p.stderr, tooltest.Output("tritonserver-without-gpus.log"))
 		return 1
 	case given["model-control-mode"] != "explicit":
 		fmt.Fprintln(p.stderr, "stub: only --model-control-mode=explicit is served")
@@ -84,13 +72,13 @@ func (p *process) serve(ctx context.Context, repository string) int {
 		return 1
 	}
 	go forward(listener, server.Addr())
-	head := logWithoutGPUs
+	head := tooltest.Output("tritonserver-without-gpus.log")
 	if p.hasGPU() {
-		head = logReady
+		head = tooltest.Output("tritonserver-gpu-ready.log")
 	}
-	fmt.Fprint(log, grep(head, `pinned_memory_manager|cuda_memory_manager|server.cc:241`), grep(logReady, `Started `))
+	fmt.Fprint(log, grep(head, `pinned_memory_manager|cuda_memory_manager|server.cc:241`), grep(tooltest.Output("tritonserver-gpu-ready.log"), `Started `))
 	<-ctx.Done()
-	fmt.Fprint(log, logStop)
+	fmt.Fprint(log, tooltest.Output("tritonserver-gpu-stop.log"))
 	_ = listener.Close() // nothing is left that could fail
 	return 0
 }

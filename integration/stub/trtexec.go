@@ -1,7 +1,6 @@
 package main
 
 import (
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,30 +11,7 @@ import (
 	"strings"
 
 	"github.com/dalirun/dalirun/integration/stub/record"
-)
-
-// What trtexec printed; see testdata/README.md.
-var (
-	//go:embed testdata/trtexec-10.6-build-fp16.log
-	logFP16 string
-	//go:embed testdata/trtexec-10.6-build-fp32.log
-	logFP32 string
-	//go:embed testdata/trtexec-10.6-no-gpu.log
-	logNoGPU string
-	//go:embed testdata/trtexec-10.6-oom-build.log
-	logOOM string
-	//go:embed testdata/trtexec-10.6-missing-onnx.log
-	logNoONNX string
-	//go:embed testdata/trtexec-10.6-unwritable-output.log
-	logUnwritable string
-	//go:embed testdata/trtexec-10.6-unknown--buildOnly.log
-	logUnknown string
-	//go:embed testdata/trtexec-10.6-getPlanVersionOnly.log
-	logPlanVersion string
-	//go:embed testdata/trtexec-10.6-layers-fp16.json
-	layersFP16 []byte
-	//go:embed testdata/trtexec-10.6-layers-fp32.json
-	layersFP32 []byte
+	"github.com/dalirun/dalirun/internal/tooltest"
 )
 
 // option is one of trtexec's, and the TensorRT that have it: from … to, the latter without; 0 is no bound.
@@ -112,7 +88,7 @@ func (p *process) trtexec() int {
 	for _, arg := range p.args[1:] {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
 		if !strings.HasPrefix(arg, "--") || !slices.ContainsFunc(options(), func(o option) bool { return o.name == name && o.in(v) }) {
-			p.print(strings.ReplaceAll(logUnknown, "Unknown option: --buildOnly", "Unknown option: "+arg), nil)
+			p.print(strings.ReplaceAll(tooltest.Output("trtexec-10.6-unknown--buildOnly.log"), "Unknown option: --buildOnly", "Unknown option: "+arg), nil)
 			return 1
 		}
 		given[name] = value
@@ -138,7 +114,7 @@ func (p *process) planVersion(name string) int {
 		fmt.Fprintf(p.stderr, "stub: %s is no plan (%v)\n", name, err)
 		return 1
 	}
-	p.print(strings.ReplaceAll(logPlanVersion, "with TensorRT version 10.6.0.26", "with TensorRT version "+plan.TensorRT), nil)
+	p.print(strings.ReplaceAll(tooltest.Output("trtexec-10.6-getPlanVersionOnly.log"), "with TensorRT version 10.6.0.26", "with TensorRT version "+plan.TensorRT), nil)
 	return 0
 }
 
@@ -148,19 +124,19 @@ const skippedTactic = "[E] Error[2]: [virtualMemoryBuffer.cpp::resizePhysical::1
 func (p *process) build(v version, given map[string]string) int {
 	switch {
 	case !p.hasGPU():
-		p.print(logNoGPU, given)
+		p.print(tooltest.Output("trtexec-10.6-no-gpu.log"), given)
 		return 1
 	case p.fails("oom"):
-		p.print(logOOM, given)
+		p.print(tooltest.Output("trtexec-10.6-oom-build.log"), given)
 		return 1
 	}
 	onnx, err := readArtifact(given["onnx"], kindONNX)
 	if err != nil {
-		p.print(logNoONNX, given)
+		p.print(tooltest.Output("trtexec-10.6-missing-onnx.log"), given)
 		return 1
 	}
 	if p.fails("unsaved") { // seen in the field: the sample's exit status does not always tell
-		p.print(logUnwritable, given)
+		p.print(tooltest.Output("trtexec-10.6-unwritable-output.log"), given)
 		return 0
 	}
 	_, skip := given["skipInference"]
@@ -171,17 +147,17 @@ func (p *process) build(v version, given map[string]string) int {
 	}
 	plan := p.plan(v, onnx, given)
 	if p.fails("disk-full") { // a kernel was passed over before: memory is not why
-		fmt.Fprint(p.stdout, strings.Replace(logFP16, "[I] Created engine", skippedTactic+"[11/22/2026-14:05:57] [I] Created engine", 1)+
+		fmt.Fprint(p.stdout, strings.Replace(tooltest.Output("trtexec-10.6-build-fp16.log"), "[I] Created engine", skippedTactic+"[11/22/2026-14:05:57] [I] Created engine", 1)+
 			"[11/22/2026-14:05:57] [E] Saving engine to file failed.\nwrite /out/model.plan: No space left on device\n&&&& FAILED TensorRT.trtexec\n")
 		return 1
 	}
 	if err := plan.write(given["saveEngine"]); err != nil {
-		p.print(logUnwritable, given)
+		p.print(tooltest.Output("trtexec-10.6-unwritable-output.log"), given)
 		return 1
 	}
-	log, layers := logFP32, layersFP32
+	log, layers := tooltest.Output("trtexec-10.6-build-fp32.log"), []byte(tooltest.Output("trtexec-10.6-layers-fp32.json"))
 	if plan.FP16 {
-		log, layers = logFP16, layersFP16
+		log, layers = tooltest.Output("trtexec-10.6-build-fp16.log"), []byte(tooltest.Output("trtexec-10.6-layers-fp16.json"))
 	}
 	log, err = timings(given["timingCacheFile"], plan.TensorRT, log)
 	if errors.Is(err, errForeign) {

@@ -13,6 +13,7 @@ import (
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -157,7 +158,7 @@ func (d *diagnosis) memory(context.Context) finding {
 	if total == 0 {
 		return finding{}
 	}
-	least, all := steps.EngineMemory(l.Precision, l.MaxBatch)
+	least, all := trtexec.BuildMemory(l.Precision, l.MaxBatch)
 	f := finding{Status: statusOK, Saw: fmt.Sprintf("%s of %s are free", bytesize.Format(free), bytesize.Format(total))}
 	switch building := "building an engine for up to " + printable.Count(l.MaxBatch, "picture"); {
 	case free < least: // a run whose engine is stored builds none

@@ -18,6 +18,7 @@ import (
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/internal/ui"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -209,7 +210,7 @@ func warning(to pipeline.Sink, run, text string) {
 
 // machine is what the steps work with.
 func (x *session) machine() steps.Machine {
-	m := steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}, Timings: x.store, Memory: x.wishes.memory.value}
+	m := steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}, TimingCache: x.store, Memory: x.wishes.memory.value}
 	if x.options.Lane == steps.GPU {
 		m.GPUMemory = x.gpuMemory
 	}
@@ -217,21 +218,21 @@ func (x *session) machine() steps.Machine {
 }
 
 // gpuMemory is that of the GPUs of the run as it is now: others take and free it while images arrive.
-func (x *session) gpuMemory(ctx context.Context) (steps.GPUMemory, error) {
+func (x *session) gpuMemory(ctx context.Context) (trtexec.GPUMemory, error) {
 	info, err := x.runtime.Info(ctx)
 	if err != nil {
-		return steps.GPUMemory{}, err
+		return trtexec.GPUMemory{}, err
 	}
 	gpus, err := x.app.here().gpus(ctx, info, x.options.GPUs)
 	if err != nil {
-		return steps.GPUMemory{}, err
+		return trtexec.GPUMemory{}, err
 	}
 	chosen, err := gpus.Select(x.options.GPUs)
 	if err != nil {
-		return steps.GPUMemory{}, err
+		return trtexec.GPUMemory{}, err
 	}
 	free, total := host.Memory(chosen)
-	return steps.GPUMemory{Free: free, Total: total}, nil
+	return trtexec.GPUMemory{Free: free, Total: total}, nil
 }
 
 // facts are those of the options, and what a first run does.

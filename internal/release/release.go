@@ -1,5 +1,5 @@
-// Package release knows what each NGC release of the PyTorch and Triton images holds and needs, how the trtexec of each
-// TensorRT is spoken to, and which release fits a host.
+// Package release knows what each NGC release of the PyTorch and Triton images holds and needs, and which
+// release fits a host.
 //
 // The figures come from NVIDIA's release notes, from the release branches of Triton's repositories (build.py,
 // compatibility.md, DALI_VERSION) and from the layer histories of images; none was measured here. A figure that only others have is

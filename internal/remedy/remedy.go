@@ -17,7 +17,7 @@ type Remedy struct {
 	Text    string        // one sentence without a full stop
 	Hint    string        // what to do, a command where there is one
 	Kind    pipeline.Kind // Environment where the host is to be mended, else ContainerFailed
-	Source  string        // where the message is from: a file of testdata, or an issue
+	Source  string        // where the message is from: a file of internal/tooltest, or an issue
 	Pain    []int         // rows of the list of known pains that it is of
 }
 

@@ -1,8 +1,6 @@
 package remedy
 
 import (
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -11,10 +9,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/dalirun/dalirun/internal/tooltest"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// message is what a tool said: a file of testdata, or a line that an issue quotes.
+// message is what a tool said: a file of internal/tooltest, or a line that an issue quotes.
 type message struct{ file, line string }
 
 // messages are those of every row, written out.
@@ -124,16 +123,11 @@ func messages() map[string][]message {
 	}
 }
 
-func (m message) text(t *testing.T) string {
-	t.Helper()
+func (m message) text() string {
 	if m.file == "" {
 		return m.line
 	}
-	text, err := os.ReadFile(filepath.Join("testdata", m.file))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
+	return tooltest.Output(m.file)
 }
 
 // TestRows checks each row against what the tool printed, whole logs first of all.
@@ -147,7 +141,7 @@ func TestRows(t *testing.T) {
 				t.Error("no message")
 			}
 			for _, m := range all[row.ID] {
-				got, _, ok := Find(m.text(t))
+				got, _, ok := Find(m.text())
 				if !ok || got.ID != row.ID {
 					t.Errorf("%s%s: got %q", m.file, m.line, got.ID)
 				}
@@ -168,13 +162,15 @@ func TestHarmless(t *testing.T) {
 	files := []string{
 		"trtexec-10.6-build-fp16.log", "trtexec-10.6-build-fp32.log", "trtexec-10.6-getPlanVersionOnly.log", "trtexec-10.6-truncated-plan-version.log",
 		"trtexec-10.6-perf-b256.log", "tritonserver-gpu-ready.log", "tritonserver-gpu-stop.log", "tritonserver-gpu-after-bad-jpeg.log",
-		"tritonserver-wrong-dims.log", "tritonserver-altered-plan.log", "tritonserver-cpu-lane.log", "serialize-dali.log",
-		"../../release/testdata/trtexec-10.6-help.txt", // which an unknown option comes with
+		"tritonserver-cpu-lane.log", "serialize-dali.log",
 	}
+	texts := map[string]string{"trtexec's help": tooltest.TrtexecHelp()} // which an unknown option comes with
 	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
+		texts[file] = tooltest.Output(file)
+	}
+	for name, text := range texts {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			text := message{file: file}.text(t)
 			if text == "" {
 				t.Error("it is empty")
 			}
@@ -197,7 +193,7 @@ func TestBanner(t *testing.T) {
 	}
 	for id, all := range messages() {
 		for _, m := range all {
-			if got, _, _ := Find(banner + m.text(t)); got.ID != id {
+			if got, _, _ := Find(banner + m.text()); got.ID != id {
 				t.Errorf("after the banner, %s%s is told as %q", m.file, m.line, got.ID)
 			}
 		}
