@@ -383,6 +383,9 @@ func TestDropRuns(t *testing.T) {
 	if err := owner.DropRuns(workspace, 3); err != nil {
 		t.Errorf("few runs: %v", err)
 	}
+	if err := owner.DropRuns(t.TempDir(), 3); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no runs: %v", err)
+	}
 }
 
 // What is known of a killed run is forgotten, but not of one that somebody holds.
@@ -404,5 +407,18 @@ func TestReleaseKilled(t *testing.T) {
 	must(t, held.Release())
 	if left := owner.Killed(w); len(left) > 0 {
 		t.Errorf("%q are killed still", left)
+	}
+}
+
+// Servers are told by their role, and everything of dalirun by its run, whichever that is.
+func TestLabels(t *testing.T) {
+	t.Parallel()
+	for role, want := range map[container.Role]bool{container.RoleServer: true, container.RoleBatch: false, "": false} {
+		if owner.IsServer(labels("/w", role)) != want {
+			t.Errorf("%q: %t, want %t", role, !want, want)
+		}
+	}
+	if diff := cmp.Diff(container.Labels{container.LabelRun: ""}, owner.Labels()); diff != "" {
+		t.Error(diff)
 	}
 }

@@ -65,6 +65,15 @@ func TestAttend(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("a signal, watched as usual", func(t *testing.T) {
+		t.Parallel()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		e := &engine{all: []container.Summary{serverIn("/w", "")}}
+		if err := serversOn(e).Attend(ctx, server(answering(t)), Watch{}, noWarning(t)); err != nil || len(e.noted()) > 0 {
+			t.Errorf("%v, %q", err, e.noted())
+		}
+	})
 	t.Run("a signal, and it works", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())

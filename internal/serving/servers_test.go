@@ -35,6 +35,7 @@ type engine struct {
 	all  []container.Summary
 	exit map[string]container.Exit // of those that end by themselves, by ID
 	ends <-chan struct{}           // when they end; nil is at once
+	fail error                     // of everything
 	done []string
 	// onStop is called when a container was asked to stop, onList when the containers are listed.
 	onStop, onList func()
@@ -58,6 +59,9 @@ func (e *engine) List(_ context.Context, labels container.Labels) ([]container.S
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.fail != nil {
+		return nil, e.fail
+	}
 	return slices.DeleteFunc(slices.Clone(e.all), func(c container.Summary) bool {
 		for key, want := range labels {
 			if got, ok := c.Labels[key]; !ok || want != "" && got != want {
@@ -411,5 +415,41 @@ func TestCommandIn(t *testing.T) {
 		if got := CommandIn(workspace, "stop"); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
+	}
+}
+
+// What the container engine says is told by whatever asks it something, and nothing is thought to be gone for it.
+func TestEngineThatFails(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	detached(t, w)
+	e := &engine{all: []container.Summary{serverIn(w, "")}, fail: errors.New("the engine is ill")}
+	s := serversOn(e)
+	beside := t.TempDir()
+	other, err := serversOn(&engine{}).Lock(t.Context(), beside)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Release() //nolint:errcheck // it ends with the test
+	for name, ask := range map[string]func(context.Context) error{
+		"List":                func(ctx context.Context) error { _, err := s.List(ctx); return err },
+		"Find":                func(ctx context.Context) error { _, err := s.Find(ctx, w); return err },
+		"Running":             func(ctx context.Context) error { _, err := s.Running(ctx, w); return err },
+		"At":                  func(ctx context.Context) error { _, _, err := s.At(ctx, "1"); return err },
+		"Lock":                func(ctx context.Context) error { _, err := s.Lock(ctx, w); return err },
+		"Lock beside a serve": func(ctx context.Context) error { _, err := s.Lock(ctx, beside); return err },
+		"Stop":                func(ctx context.Context) error { _, err := s.Stop(ctx, w, StopObserver{}); return err },
+		"Leftovers":           func(ctx context.Context) error { _, err := s.Leftovers(ctx, false); return err },
+		"Sweep":               func(ctx context.Context) error { _, err := s.Sweep(ctx, w, false); return err },
+	} {
+		if err := ask(t.Context()); !errors.Is(err, e.fail) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if !s.runs(t.Context(), "id") {
+		t.Error("a server of which nothing can be found out is thought to have ended")
+	}
+	if _, err := owner.ReadServer(w); err != nil || len(e.noted()) > 0 {
+		t.Errorf("%v, %q", err, e.noted())
 	}
 }
