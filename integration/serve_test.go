@@ -112,7 +112,7 @@ func TestServe(t *testing.T) {
 	t.Parallel()
 	c := cpuLane(t)
 	// The usual ports are in use: by us, or by somebody else, which is as good.
-	for _, port := range []int{steps.PortHTTP, steps.PortGRPC, steps.PortMetrics} {
+	for _, port := range []int{triton.PortHTTP, triton.PortGRPC, triton.PortMetrics} {
 		if l, err := net.Listen("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))); err == nil {
 			t.Cleanup(func() { _ = l.Close() })
 		}

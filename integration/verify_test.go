@@ -23,6 +23,7 @@ import (
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
 )
 
 // bench runs the real steps with some of them replaced.
@@ -55,7 +56,7 @@ func newBench(t *testing.T) *bench {
 	b.options = steps.Options{
 		Lane: steps.CPU, Images: steps.Local, BaseImage: b.base(t), BuildNet: "host", Weights: steps.WeightsSource{Kind: steps.Random},
 		Picture: steps.Picture{Data: sample(t)}, Precision: "fp32", OptBatch: 64, MaxBatch: 256,
-		HTTP: container.Port{Container: steps.PortHTTP}, GRPC: container.Port{Container: steps.PortGRPC}, Metrics: container.Port{Container: steps.PortMetrics},
+		HTTP: container.Port{Container: triton.PortHTTP}, GRPC: container.Port{Container: triton.PortGRPC}, Metrics: container.Port{Container: triton.PortMetrics},
 		ReadyTimeout: 2 * time.Minute,
 	}
 	return b

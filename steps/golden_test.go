@@ -20,6 +20,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -63,7 +64,7 @@ var errRecorded = errors.New("the spec is recorded")
 func specs(t *testing.T, w *world) []container.Spec {
 	t.Helper()
 	// The server asks for the usual ports; the test does not take them.
-	w.options.HTTP.Host, w.options.GRPC.Host, w.options.Metrics.Host = steps.PortHTTP, steps.PortGRPC, steps.PortMetrics
+	w.options.HTTP.Host, w.options.GRPC.Host, w.options.Metrics.Host = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
 	w.options.GRPC.Required = true
 	w.fake.OnCreate = func(_ context.Context, spec container.Spec) error {
 		if spec.Step == string(steps.IDServe) {

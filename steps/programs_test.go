@@ -20,6 +20,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
 )
 
 // main is the entrypoint of every fake image. It knows the programs that the real images hold by their command, and what
@@ -189,7 +190,7 @@ func (w *world) tritonserver(ctx context.Context, spec container.Spec, out conta
 
 // relay carries the bytes of the gRPC port to addr until the container is stopped.
 func (w *world) relay(ctx context.Context, addr string) int {
-	listener, err := containertest.Listen(ctx, steps.PortGRPC)
+	listener, err := containertest.Listen(ctx, triton.PortGRPC)
 	if err != nil {
 		return 1
 	}

@@ -22,13 +22,6 @@ type Serve struct {
 	repository pipeline.Output
 }
 
-// The ports that tritonserver listens on inside its container.
-const (
-	PortHTTP    = 8000
-	PortGRPC    = 8001
-	PortMetrics = 8002
-)
-
 const (
 	serverOutput     = "server"
 	repositoryTarget = "/models"

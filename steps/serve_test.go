@@ -65,7 +65,7 @@ func checkServer(t *testing.T, w *world, models []string) {
 	in := w.make(t, steps.IDServe)
 	want := steps.Server{
 		Container: left[0].ID, Name: left[0].Name, Models: models,
-		HTTP: left[0].Ports[steps.PortHTTP], GRPC: left[0].Ports[steps.PortGRPC], Metrics: left[0].Ports[steps.PortMetrics],
+		HTTP: left[0].Ports[triton.PortHTTP], GRPC: left[0].Ports[triton.PortGRPC], Metrics: left[0].Ports[triton.PortMetrics],
 		Repository: in[w.step(steps.IDServe).Inputs()[1]].Path,
 	}
 	if diff := cmp.Diff(want, w.result(steps.ResultServer), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
@@ -75,7 +75,7 @@ func checkServer(t *testing.T, w *world, models []string) {
 		t.Errorf("the time to ready is %v", w.result(steps.ResultTimeToReady))
 	}
 	output := w.step(steps.IDServe).Outputs()[0]
-	if v := w.values[output]; v.Ref != left[0].Ports[steps.PortGRPC].String() || v.Digest != left[0].ID {
+	if v := w.values[output]; v.Ref != left[0].Ports[triton.PortGRPC].String() || v.Digest != left[0].ID {
 		t.Errorf("%s is %+v", output, v)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
 	"github.com/dalirun/dalirun/triton/tritontest"
 )
 
@@ -141,7 +142,7 @@ func newWorld(t *testing.T, o steps.Options) *world {
 		o.OptBatch = 64
 	}
 	o.GPUs = "all"
-	o.HTTP.Container, o.GRPC.Container, o.Metrics.Container = steps.PortHTTP, steps.PortGRPC, steps.PortMetrics
+	o.HTTP.Container, o.GRPC.Container, o.Metrics.Container = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
 	o.ReadyTimeout = 20 * time.Second
 	w := &world{
 		memo: &memo{}, options: o, dir: t.TempDir(), ends: make(chan string, 10), values: pipeline.Inputs{}, packages: "python3 3.11\n",

@@ -16,6 +16,14 @@ import (
 	"github.com/dalirun/dalirun/triton/pb"
 )
 
+// The ports that tritonserver listens on unless --http-port, --grpc-port and
+// --metrics-port say otherwise.
+const (
+	PortHTTP    = 8000
+	PortGRPC    = 8001
+	PortMetrics = 8002
+)
+
 // A Client is a connection to one server. It connects when first used, and
 // again whenever the connection is lost. Use [Dial] to make one.
 type Client struct {
@@ -25,8 +33,8 @@ type Client struct {
 }
 
 // Dial makes a client for the server at addr, "host:port" or
-// "grpc://host:port", where port is Triton's gRPC port, 8001 by default. It
-// does not touch the network: whether a server is there shows in the first
+// "grpc://host:port", where port is Triton's gRPC port, [PortGRPC] by default.
+// It does not touch the network: whether a server is there shows in the first
 // call. The connection is neither encrypted nor authenticated, as Triton
 // serves it by default; opts come after Dial's own and can change that with
 // [grpc.WithTransportCredentials].

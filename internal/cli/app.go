@@ -36,7 +36,7 @@ type App struct {
 	args   []string      // of the command line
 	root   fs.FS         // of this host's file system, as far as GPUs and the kernel go; nil is the real one
 	unread []string      // warnings of settings that are not read, until they are shown
-	watch  serving.Watch // how a foreground serve watches its server; zero is the usual way
+	watch  serving.Watch // how a foreground serve watches its server; zero is [serving.UsualWatch]
 }
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/pipeline"
@@ -246,16 +245,16 @@ func (c *classification) findServer(ctx context.Context) error {
 	if err := c.flags.resolve(); err != nil {
 		return err
 	}
-	runtime, err := c.app.answering(ctx)
+	servers, err := c.app.servers(ctx)
 	if err != nil {
 		return err
 	}
-	server, addr, err := runningServer(ctx, runtime, c.flags.workspace)
+	server, err := servers.Running(ctx, c.flags.workspace)
 	if err != nil {
 		return err
 	}
-	c.flags.url = addr
-	c.source = sourceOf(c.flags.workspace, server.Labels[container.LabelRun])
+	c.flags.url = server.GRPC()
+	c.source = sourceOf(c.flags.workspace, server.Run())
 	return nil
 }
 

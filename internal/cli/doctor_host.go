@@ -10,6 +10,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
 )
 
 // engine asks the container engine what it is.
@@ -58,7 +59,7 @@ func (d *diagnosis) ports(ctx context.Context) finding {
 		return finding{}
 	}
 	taken, err := takenPorts(ctx, info,
-		port(d.wishes.http, steps.PortHTTP), port(d.wishes.grpc, steps.PortGRPC), port(d.wishes.metrics, steps.PortMetrics))
+		port(d.wishes.http, triton.PortHTTP), port(d.wishes.grpc, triton.PortGRPC), port(d.wishes.metrics, triton.PortMetrics))
 	switch {
 	case err != nil:
 		return finding{Status: statusWarn, Saw: err.Error(), Remedy: "name another port, or none and a free one is taken"}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/docker/go-units"
@@ -12,15 +13,16 @@ import (
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/store"
 )
 
 // collected is what gc removed, or would.
 type collected struct {
-	Containers []swept         `json:"containers"`
-	Entries    []store.Evicted `json:"entries"`
-	Freed      int64           `json:"freed_bytes"` // of the cache; unless DryRun with what runs left half made
-	DryRun     bool            `json:"dry_run"`
+	Containers []serving.Leftover `json:"containers"`
+	Entries    []store.Evicted    `json:"entries"`
+	Freed      int64              `json:"freed_bytes"` // of the cache; unless DryRun with what runs left half made
+	DryRun     bool               `json:"dry_run"`
 }
 
 // String is all of it in one line.
@@ -118,7 +120,7 @@ Each line says what went, and the last one how much was freed. --dry-run does no
 }
 
 func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
-	got := collected{Containers: []swept{}, Entries: []store.Evicted{}, DryRun: f.dryRun}
+	got := collected{Containers: []serving.Leftover{}, Entries: []store.Evicted{}, DryRun: f.dryRun}
 	size, err := units.RAMInBytes(f.size)
 	if err != nil {
 		return got, usagef("as in 20GiB", "%s: %q is no size", f.origin("cache-size"), f.size)
@@ -157,22 +159,26 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 	return got, err
 }
 
-func (a *App) collectContainers(ctx context.Context, f gcFlags) ([]swept, error) {
-	runtime, err := a.answering(ctx)
+func (a *App) collectContainers(ctx context.Context, f gcFlags) ([]serving.Leftover, error) {
+	servers, err := a.servers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	me, err := owner.Here(time.Now())
+	if f.dryRun {
+		return servers.Leftovers(ctx, f.foreign)
+	}
+	return servers.Sweep(ctx, f.workspace, f.foreign)
+}
+
+// needed says whether a workspace still needs an entry that it pinned: setup's link leads there, or its server, which may be of an earlier
+// run, serves from there. Where its server file cannot be read, nobody knows.
+func needed(p store.Pin) bool {
+	if p.Holds(filepath.Join(p.Name, repositoryLink)) {
+		return true
+	}
+	server, err := owner.ReadServer(p.Name)
 	if err != nil {
-		return nil, err
+		return !errors.Is(err, owner.ErrNoServer)
 	}
-	if !f.dryRun {
-		return sweepContainers(ctx, runtime, me, f.workspace, f.foreign)
-	}
-	dead, err := deadContainers(ctx, runtime, me, f.foreign)
-	var would []swept
-	for _, d := range dead {
-		would = append(would, d.swept)
-	}
-	return would, err
+	return p.Holds(server.Repository)
 }

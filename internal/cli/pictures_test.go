@@ -14,7 +14,7 @@ import (
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/picture/picturetest"
-	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
 )
 
 // makePictures makes a folder with a good picture and those that must be refused.
@@ -72,5 +72,5 @@ func withSize(t *testing.T, jpeg []byte, side uint16) []byte {
 func portsAt(ts *testscript.TestScript, addr string) map[uint16]netip.AddrPort {
 	parsed, err := netip.ParseAddrPort(addr)
 	ts.Check(err)
-	return map[uint16]netip.AddrPort{steps.PortGRPC: parsed}
+	return map[uint16]netip.AddrPort{triton.PortGRPC: parsed}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -62,7 +63,7 @@ func nameHolders(ctx context.Context, containers lister, taken []takenPort) {
 	if len(taken) == 0 || containers == nil {
 		return
 	}
-	all, err := containers.List(ctx, ownLabels())
+	all, err := containers.List(ctx, owner.Labels())
 	if err != nil {
 		return // it only adds to what is said
 	}
@@ -92,7 +93,7 @@ func (p takenPort) user() string {
 	switch {
 	case p.holder == nil:
 		return p.by()
-	case isServer(*p.holder):
+	case owner.IsServer(p.holder.Labels):
 		return fmt.Sprintf(" by %s, the server of %s", p.holder.Name, p.holder.Labels[container.LabelWorkspace])
 	default:
 		return fmt.Sprintf(" by %s, of a run in %s", p.holder.Name, p.holder.Labels[container.LabelWorkspace])
@@ -132,7 +133,7 @@ func (p takenPort) refusal() error {
 	hint := "stop what uses it"
 	switch {
 	case p.holder == nil:
-	case isServer(*p.holder):
+	case owner.IsServer(p.holder.Labels):
 		hint = "stop it with `" + serving.StopCommand(p.holder.Labels[container.LabelWorkspace]) + "`"
 	default:
 		hint = "wait for that run to end"

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/store"
 )
 
@@ -32,7 +33,7 @@ func TestPortsTaken(t *testing.T) {
 
 func TestCollected(t *testing.T) {
 	t.Parallel()
-	two := []swept{{Name: "a"}, {Name: "b"}}
+	two := []serving.Leftover{{Name: "a"}, {Name: "b"}}
 	entry := []store.Evicted{{Bytes: 2048}}
 	for want, c := range map[string]collected{
 		"nothing is to be removed":                                          {},

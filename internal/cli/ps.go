@@ -15,7 +15,6 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/serving"
-	"github.com/dalirun/dalirun/steps"
 )
 
 // process is a row of ps.
@@ -91,43 +90,36 @@ func psHealth() string {
 		}
 		fmt.Fprintf(&b, "  %-12s %s\n", s.State, s.Means)
 	}
-	fmt.Fprintf(&b, "  %-12s it could not be found out\n", notJudged)
+	fmt.Fprintf(&b, "  %-12s it could not be found out\n", serving.NotJudged)
 	fmt.Fprintf(&b, "  %-12s\n%s", serving.NotHealthy, strings.Join(wrong, ""))
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
 func (a *App) processes(ctx context.Context) ([]process, error) {
-	runtime, err := a.answering(ctx)
+	servers, err := a.servers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	me, err := owner.Here(time.Now())
-	if err != nil {
-		return nil, err
-	}
-	all, err := runtime.List(ctx, ownLabels())
+	all, err := servers.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	rows := make([]process, len(all))
 	var judged sync.WaitGroup
 	for i, c := range all {
-		state, why := owner.Verdict(c.Labels, me)
 		rows[i] = process{
-			Name: c.Name, Step: c.Labels[container.LabelStep], Run: c.Labels[container.LabelRun],
-			Workspace: c.Labels[container.LabelWorkspace], Running: c.Running, Owner: string(state), Why: why, Created: c.Created,
+			Name: c.Name, Step: c.Labels[container.LabelStep], Run: c.Run(), Workspace: c.Workspace(), Running: c.Running,
+			Owner: string(c.Owner), Why: c.Why, GRPC: c.GRPC(), Created: c.Created,
 		}
-		if addr, ok := c.Ports[steps.PortGRPC]; ok {
-			rows[i].GRPC = addr.String()
-		}
-		if !serves(c) || state == owner.Foreign { // whose loopback address is another one
+		if !servers.RunsTriton(c) || c.Owner == owner.Foreign { // whose loopback address is another one
 			continue
 		}
-		if record, err := recordOf(c); err == nil {
-			rows[i].served = servedBy(record)
+		if file, err := c.File(); err == nil {
+			rows[i].served = servedBy(file)
 		}
 		judged.Go(func() {
-			h := orNotJudged(a.healthOf(ctx, c, state))
+			h := judgedOrWhyNot(servers.Judge(ctx, c))
+			h.Mend = a.asCalled(h.Mend)
 			rows[i].Health = &h
 		})
 	}
@@ -136,6 +128,14 @@ func (a *App) processes(ctx context.Context) ([]process, error) {
 		return nil, context.Cause(ctx)
 	}
 	return rows, nil
+}
+
+// judgedOrWhyNot is the health of a server, or why it is not known.
+func judgedOrWhyNot(h serving.Health, err error) serving.Health {
+	if err != nil {
+		return serving.Health{State: serving.NotJudged, Reason: err.Error()}
+	}
+	return h
 }
 
 func writeProcesses(w io.Writer, rows []process, now time.Time) error {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -51,11 +52,11 @@ func TestHelpOfPSHasItsWords(t *testing.T) {
 			help = c.Long
 		}
 	}
-	owners, healths := statesIn(t, "../owner/verdict.go"), statesIn(t, "../serving/serving.go")
+	owners, healths := statesIn(t, "../owner/verdict.go"), statesIn(t, "../serving/health.go")
 	if len(owners) != len(owner.States()) || len(healths) != len(serving.States()) {
 		t.Errorf("%d and %d states are told of, and there are %q and %q", len(owner.States()), len(serving.States()), owners, healths)
 	}
-	for _, word := range slices.Concat(owners, healths, []string{string(notJudged)}) {
+	for _, word := range slices.Concat(owners, healths, []string{string(serving.NotJudged)}) {
 		if !regexp.MustCompile(`(?m)^ +` + word + ` +\S`).MatchString(help) {
 			t.Errorf("OWNER or HEALTH can be %q, and the help does not say what that is", word)
 		}
@@ -71,5 +72,18 @@ func TestHelpOfPSHasItsWords(t *testing.T) {
 				t.Errorf("%q is printed, and the help does not have it", printed)
 			}
 		}
+	}
+}
+
+// The list of ps says why a server's health is not known.
+func TestNotJudged(t *testing.T) {
+	t.Parallel()
+	h := judgedOrWhyNot(serving.Health{}, errors.New("no picture"))
+	var b bytes.Buffer
+	if err := writeProcesses(&b, []process{{Name: "s", Running: true, Health: &h}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "  unknown  ") || !strings.Contains(b.String(), "s is unknown: no picture\n") {
+		t.Error(b.String())
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
 )
 
 // check finds what is wrong with the wishes by themselves, before anything is asked of the machine.
@@ -197,7 +198,7 @@ func (a *App) asked(w *wishes, info container.Info) resolved {
 	return resolved{Options: steps.Options{
 		Registry: w.registry, ExporterRef: w.exporterImage, ServerRef: w.serverImage, BaseImage: w.baseImage, BuildNet: w.buildNetwork, BuildArgs: a.buildArgs(), CABundle: a.caBundle(),
 		Picture: w.verify, Precision: release.Precision(w.precision.value), MaxBatch: w.maxBatch.value, GPUs: w.gpus,
-		HTTP: port(w.http, steps.PortHTTP), GRPC: port(w.grpc, steps.PortGRPC), Metrics: port(w.metrics, steps.PortMetrics), ReadyTimeout: w.readyTimeout,
+		HTTP: port(w.http, triton.PortHTTP), GRPC: port(w.grpc, triton.PortGRPC), Metrics: port(w.metrics, triton.PortMetrics), ReadyTimeout: w.readyTimeout,
 		NoNVML: !info.Remote && host.OnWSL(os.DirFS("/proc")),
 	}}
 }

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,14 +9,11 @@ import (
 	"slices"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
-	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -98,7 +94,11 @@ func startAgain(w *wishes, run steps.Options) []string {
 // serve runs until the server is ready and, unless it is detached, until it is asked to stop, ends by itself or is not
 // healthy. again are the arguments that start it again.
 func (x *session) serve(ctx context.Context, detach bool, format string, again []string) error {
-	if err := x.forgetServer(ctx); err != nil {
+	name, found, err := x.servers.Forget(ctx, x.wishes.workspace)
+	if found {
+		x.warn("the server " + name + " is gone: it is forgotten")
+	}
+	if err != nil {
 		return err
 	}
 	x.options.Drain, x.options.Detach = true, detach
@@ -120,76 +120,8 @@ func (x *session) serve(ctx context.Context, detach bool, format string, again [
 		if err := showServer(x.app.Stdout, server, format); err != nil || detach {
 			return err
 		}
-		return x.attend(ctx, server)
+		return x.servers.Attend(ctx, server, x.app.watch, x.warn)
 	}).Run(ctx, list)
-}
-
-// attend returns nil when ctx ends or somebody stopped the server in good order, and why the server is of no use any more. It
-// kills one that has nothing to drain, which the end of the run would wait for.
-func (x *session) attend(ctx context.Context, server owner.ServerFile) error {
-	watch, err := x.app.watchFor()
-	if err != nil {
-		return err
-	}
-	inner, cancel := context.WithCancel(ctx)
-	defer cancel()
-	sick := x.watch(inner, watch, server.GRPC)
-	ended := make(chan error, 1)
-	go func() { ended <- waitForEnd(inner, x.runtime, server.Container) }()
-	select {
-	case h := <-sick:
-		if ctx.Err() != nil {
-			break
-		}
-		if h.State == serving.Silent && !x.stands(ctx, server.Container) {
-			return <-ended // of a server that is gone, how it ended says more
-		}
-		fault := pipeline.Faultf(pipeline.NotReady, "`"+serving.Start(server.Command)+"` starts it again", "the server %s is %s", server.Name, h)
-		return errors.Join(fault, x.kill(ctx, server.Container))
-	case err := <-ended:
-		if ctx.Err() == nil {
-			return err
-		}
-	case <-ctx.Done():
-	}
-	last := context.WithoutCancel(ctx) // it was asked to stop; how the server is decides how that is done
-	if h, err := judgeAt(last, server.GRPC, stopWithin); err != nil || h.Drains() {
-		return err
-	}
-	return x.kill(last, server.Container)
-}
-
-// stands says whether a container is there and runs.
-func (x *session) stands(ctx context.Context, id string) bool {
-	all, err := x.runtime.List(ctx, ownLabels())
-	return err != nil || slices.ContainsFunc(all, func(c container.Summary) bool { return c.ID == id && c.Running })
-}
-
-// watch gets the health of a server that is found not to work, until ctx ends. That nobody can look any more is a warning: the server may be well.
-func (x *session) watch(ctx context.Context, watch serving.Watch, addr string) <-chan serving.Health {
-	sick := make(chan serving.Health, 1)
-	go func() {
-		h, err := watch.Wait(ctx, addr)
-		switch {
-		case err == nil:
-			sick <- h
-		case ctx.Err() == nil:
-			x.warn("whether the server is healthy is not watched any more: " + err.Error())
-		}
-	}()
-	return sick
-}
-
-// kill ends a container at once. Its removal is left to the end of the run.
-func (x *session) kill(ctx context.Context, id string) error {
-	c, err := x.runtime.Open(ctx, id)
-	if errors.Is(err, container.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return c.Stop(ctx, 0)
 }
 
 func (x *session) serverFile(s steps.Server) owner.ServerFile {
@@ -211,135 +143,18 @@ func showServer(w io.Writer, s owner.ServerFile, format string) error {
 	return err
 }
 
-// only makes this process the one that serves the workspace, until [session.free]. It refuses that where the workspace has a server.
-func (x *session) only(ctx context.Context) error {
-	if x.alone != nil {
-		return nil
+// lockWorkspace makes this process the one that serves the workspace, until [session.close].
+func (x *session) lockWorkspace(ctx context.Context) (err error) {
+	if x.serveLock == nil {
+		x.serveLock, err = x.servers.Lock(ctx, x.wishes.workspace)
 	}
-	workspace := x.wishes.workspace
-	alone := flock.New(serveLock(workspace))
-	free, err := alone.TryLock()
-	if err != nil {
-		return pipeline.Faultf(pipeline.Environment, "name another --workspace, or look what is in the way of that file", "lock the workspace: %w", err)
-	}
-	if !free {
-		servers, err := serversOf(ctx, x.runtime, workspace)
-		if err != nil {
-			return err
-		}
-		if i := slices.IndexFunc(servers, func(c container.Summary) bool { return c.Running }); i >= 0 {
-			return x.hasServer(ctx, servers[i], ", of another `dalirun serve`")
-		}
-		return pipeline.Faultf(pipeline.Environment, untilItServes,
-			"another `dalirun serve` is at work in %s", workspace)
-	}
-	x.alone = alone
-	server, err := owner.ReadServer(workspace)
-	switch {
-	case errors.Is(err, owner.ErrNoServer):
-		return nil
-	case err != nil:
-		return err
-	case server.Host != x.me.Host:
-		return pipeline.Faultf(pipeline.Environment, "stop it there, or name another --workspace",
-			"%s has a server on another host, %s: %s", workspace, server.Host, server.Name)
-	}
-	all, err := x.runtime.List(ctx, ownLabels())
-	if err != nil {
-		return err
-	}
-	for _, c := range all {
-		if c.ID == server.Container && c.Running {
-			return x.hasServer(ctx, c, "")
-		}
-	}
-	return nil
+	return err
 }
 
-// untilItServes is what to do about another `dalirun serve` that is at work in the workspace.
-const untilItServes = "wait until it serves, end it with Ctrl-C, or name another --workspace"
-
-// free lets another process serve the workspace. It may be called twice.
-func (x *session) free() error {
-	if x.alone == nil {
+// unlockWorkspace lets another process serve the workspace. It may be called twice.
+func (x *session) unlockWorkspace() error {
+	if x.serveLock == nil {
 		return nil
 	}
-	return x.alone.Unlock()
-}
-
-// hasServer is that a server cannot be started beside the one that the workspace has; of says whose that is, where a process attends it.
-func (x *session) hasServer(ctx context.Context, c container.Summary, of string) error {
-	said, hint := "", "use it, or stop it with `"+commandIn(x.wishes.workspace, "stop")+"`"
-	if h, err := x.app.healthOf(ctx, c, owner.Kept); err == nil && !h.OK() {
-		said, hint = "; it is "+h.String(), mends(h)
-		if h.State == serving.Starting {
-			hint = untilItServes
-		}
-	}
-	at := ""
-	if addr, ok := c.Ports[steps.PortGRPC]; ok {
-		at = ", grpc " + addr.String()
-	}
-	return pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s%s%s%s", x.wishes.workspace, c.Name, at, of, said)
-}
-
-// forgetServer removes what is left of a server that the server file names. [session.only] found that it does not run.
-func (x *session) forgetServer(ctx context.Context) error {
-	server, err := owner.ReadServer(x.wishes.workspace)
-	if errors.Is(err, owner.ErrNoServer) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	x.warn("the server " + server.Name + " is gone: it is forgotten")
-	return errors.Join(x.runtime.Remove(ctx, server.Container), owner.RemoveServer(x.wishes.workspace))
-}
-
-// serveLock is held by the process that serves a workspace.
-func serveLock(workspace string) string { return filepath.Join(workspace, "serve.lock") }
-
-// waitForEnd returns nil when ctx ends or somebody stopped the server in good order.
-func waitForEnd(ctx context.Context, runtime container.Runtime, id string) error {
-	var exit container.Exit
-	c, err := runtime.Open(ctx, id)
-	if err == nil {
-		exit, err = c.Wait(ctx)
-	}
-	switch {
-	case ctx.Err() != nil:
-		return nil //nolint:nilerr // that it was asked to stop is no failure
-	case errors.Is(err, container.ErrNotFound): // `dalirun stop` removes it
-		return nil
-	case err != nil:
-		return err
-	case exit.OOM:
-		return pipeline.Faultf(pipeline.NotReady, "", "tritonserver was killed for memory")
-	case exit.Code != 0 && removedSoon(ctx, runtime, id):
-		return nil
-	case exit.Code != 0:
-		return pipeline.Faultf(pipeline.NotReady, "its log says why", "tritonserver exited with status %d", exit.Code)
-	default:
-		return nil
-	}
-}
-
-// removedSoon says whether somebody is about to remove a container that ended, as `dalirun stop` does: tritonserver exits
-// with 1 if a client kept its connection while it drained.
-func removedSoon(ctx context.Context, runtime container.Runtime, id string) bool {
-	const soon = 2 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, soon)
-	defer cancel()
-	tick := time.NewTicker(soon / 20)
-	defer tick.Stop()
-	for {
-		if _, err := runtime.Open(ctx, id); errors.Is(err, container.ErrNotFound) {
-			return true
-		}
-		select {
-		case <-ctx.Done():
-			return false
-		case <-tick.C:
-		}
-	}
+	return x.serveLock.Release()
 }

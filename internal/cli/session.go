@@ -10,13 +10,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/gofrs/flock"
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/internal/ui"
@@ -59,16 +59,17 @@ func formatFlag(cmd *cobra.Command) *choice {
 
 // session is one run of a list of steps.
 type session struct {
-	app     *App
-	wishes  *wishes
-	options resolved
-	me      owner.Identity
-	store   *store.Store
-	runtime container.Runtime
-	lock    *owner.Lock
-	alone   *flock.Flock // of the one process that serves the workspace; nil where it is not taken
-	runID   string
-	first   string // what the first run of a workspace gets and makes; empty for any other
+	app       *App
+	wishes    *wishes
+	options   resolved
+	me        owner.Identity
+	store     *store.Store
+	runtime   container.Runtime
+	servers   serving.Servers
+	lock      *owner.Lock
+	serveLock *serving.Lock // nil where the run does not serve the workspace
+	runID     string
+	first     string // what the first run of a workspace gets and makes; empty for any other
 
 	sink      pipeline.Sink
 	renderer  ui.Renderer
@@ -93,6 +94,7 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	if x.runtime, err = a.runtime(x.labels()); err != nil {
 		return nil, err
 	}
+	x.servers = a.serversOn(x.runtime, x.me)
 	info, err := x.runtime.Info(ctx)
 	if err != nil {
 		return nil, err
@@ -100,12 +102,12 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	begun := x
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, begun.free())
+			err = errors.Join(err, begun.unlockWorkspace())
 		}
 	}()
 	// Before all that another flag could mend, as a port that the first server has: no flag lets a workspace have a second one.
 	if _, statErr := os.Stat(w.workspace); w.stays && statErr == nil && !info.Remote {
-		if err := x.only(ctx); err != nil {
+		if err := x.lockWorkspace(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -139,7 +141,7 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 		return nil, errors.Join(err, x.close())
 	}
 	if w.stays { // before the run has a folder: one that is refused leaves none
-		if err := x.only(ctx); err != nil {
+		if err := x.lockWorkspace(ctx); err != nil {
 			return nil, errors.Join(err, x.close())
 		}
 	}
@@ -182,9 +184,9 @@ func newRunID(now time.Time) string {
 
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
 func (x *session) sweep(ctx context.Context) {
-	swept, err := sweepContainers(ctx, x.runtime, x.me, x.wishes.workspace, false)
-	for _, s := range swept { // of other runs, perhaps of other workspaces: it is shown and logged, and no part of what this run reports
-		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+s.Name+": "+s.Reason)
+	removed, err := x.servers.Sweep(ctx, x.wishes.workspace, false)
+	for _, c := range removed { // of other runs, perhaps of other workspaces: it is shown and logged, and no part of what this run reports
+		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+c.Name+": "+c.Reason)
 	}
 	if err == nil {
 		err = x.store.Unpin(ctx, needed)
@@ -193,7 +195,7 @@ func (x *session) sweep(ctx context.Context) {
 		err = x.store.Sweep(ctx) // after the containers, which may still write, and after the pins
 	}
 	if err == nil {
-		err = dropRuns(x.wishes.workspace, keptRuns)
+		err = owner.DropRuns(x.wishes.workspace, keptRuns)
 	}
 	if err != nil && ctx.Err() == nil {
 		x.warn(err.Error())
@@ -278,7 +280,7 @@ func (x *session) close() error {
 	if x.lock != nil {
 		err = errors.Join(err, x.lock.Release())
 	}
-	return errors.Join(err, x.free())
+	return errors.Join(err, x.unlockWorkspace())
 }
 
 // runEnd notes whether the end of a run told of an error.
@@ -289,25 +291,4 @@ func (r *runEnd) Emit(e pipeline.Event) {
 	if end, ok := e.Payload.(pipeline.RunEnded); ok && end.Err != nil {
 		r.err.Store(true)
 	}
-}
-
-// dropRuns removes the folders of all but the newest runs that are over.
-func dropRuns(workspace string, keep int) error {
-	entries, err := os.ReadDir(owner.RunsDir(workspace)) // sorted, and an ID begins with its time
-	if err != nil || len(entries) <= keep {
-		return err
-	}
-	for _, run := range entries[:len(entries)-keep] {
-		lock, err := owner.Acquire(workspace, run.Name())
-		if errors.Is(err, owner.ErrRunHeld) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(os.RemoveAll(lock.Dir()), lock.Release()); err != nil {
-			return err
-		}
-	}
-	return nil
 }

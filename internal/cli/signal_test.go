@@ -2,9 +2,7 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/container"
@@ -113,45 +109,6 @@ func TestServeOfADeadModelUntilSignal(t *testing.T) {
 	ended := slices.DeleteFunc(engine.Requests(), func(r string) bool { return !strings.Contains(r, "/kill?") && !strings.Contains(r, "/stop?") })
 	if len(ended) == 0 || !strings.HasSuffix(ended[0], "/kill?signal=KILL") {
 		t.Errorf("it was not ended at once: %q", ended)
-	}
-}
-
-// stop waits for the serve whose server it took away, so that the next serve finds the workspace free.
-func TestAwaitServe(t *testing.T) {
-	t.Parallel()
-	workspace := t.TempDir()
-	if err := awaitServe(t.Context(), workspace); err != nil {
-		t.Errorf("where none ever was: %v", err)
-	}
-	if _, err := os.Stat(serveLock(workspace)); !os.IsNotExist(err) {
-		t.Errorf("the lock: %v, want none", err)
-	}
-	serve := flock.New(serveLock(workspace))
-	if err := serve.Lock(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancelCause(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- awaitServe(ctx, workspace) }()
-	select {
-	case err := <-done:
-		t.Fatalf("it did not wait: %v", err)
-	case <-time.After(150 * time.Millisecond): // three looks at the lock
-	}
-	if err := serve.Unlock(); err != nil {
-		t.Fatal(err)
-	}
-	if err := <-done; err != nil {
-		t.Errorf("after it ended: %v", err)
-	}
-	if err := serve.Lock(); err != nil {
-		t.Fatalf("the lock is still held: %v", err)
-	}
-	defer serve.Unlock() //nolint:errcheck // it ends with the test
-	want := errors.New("Ctrl-C")
-	cancel(want)
-	if err := awaitServe(ctx, workspace); !errors.Is(err, want) {
-		t.Errorf("%v; want %v", err, want)
 	}
 }
 

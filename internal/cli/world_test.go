@@ -125,7 +125,7 @@ func (w world) work(ctx context.Context, program string, spec container.Spec, ou
 // serve is tritonserver until SIGTERM. What arrives at its published port goes to a server for tests.
 func (w world) serve(ctx context.Context) error {
 	terminated := containertest.Terminated(ctx)
-	listener, err := containertest.Listen(ctx, steps.PortGRPC)
+	listener, err := containertest.Listen(ctx, triton.PortGRPC)
 	if err != nil {
 		return err
 	}

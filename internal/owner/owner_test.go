@@ -357,3 +357,68 @@ func TestHere(t *testing.T) {
 		t.Error("the machine ID itself is shown")
 	}
 }
+
+// The oldest runs go, unless one still lives.
+func TestDropRuns(t *testing.T) {
+	t.Parallel()
+	workspace := t.TempDir()
+	for _, id := range []string{"20260103T000000Z-c", "20260101T000000Z-a", "20260104T000000Z-d", "20260102T000000Z-b"} {
+		lock, err := owner.Acquire(workspace, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id == "20260101T000000Z-a" {
+			defer lock.Release() //nolint:errcheck // of a run that lives
+		} else if err := lock.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := owner.DropRuns(workspace, 2); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(owner.RunsDir(workspace), "*"))
+	if err != nil || len(left) != 3 || owner.RunDir(workspace, "20260101T000000Z-a") != left[0] || filepath.Base(left[1]) != "20260103T000000Z-c" {
+		t.Errorf("left are %q, %v", left, err)
+	}
+	if err := owner.DropRuns(workspace, 3); err != nil {
+		t.Errorf("few runs: %v", err)
+	}
+	if err := owner.DropRuns(t.TempDir(), 3); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no runs: %v", err)
+	}
+}
+
+// What is known of a killed run is forgotten, but not of one that somebody holds.
+func TestReleaseKilled(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	for _, run := range []string{"killed", "held"} {
+		must(t, os.MkdirAll(owner.RunDir(w, run), 0o700))
+		must(t, os.WriteFile(filepath.Join(owner.RunDir(w, run), "lock"), nil, 0o600))
+	}
+	killed := owner.Killed(w)
+	if diff := cmp.Diff([]string{"held", "killed"}, killed); diff != "" {
+		t.Fatal(diff)
+	}
+	held := acquire(t, w, "held")
+	must(t, owner.ReleaseKilled(w, killed))
+	wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "killed"), here(), owner.Orphaned, "killed is gone")
+	wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "held"), here(), owner.Kept, "held lives")
+	must(t, held.Release())
+	if left := owner.Killed(w); len(left) > 0 {
+		t.Errorf("%q are killed still", left)
+	}
+}
+
+// Servers are told by their role, and everything of dalirun by its run, whichever that is.
+func TestLabels(t *testing.T) {
+	t.Parallel()
+	for role, want := range map[container.Role]bool{container.RoleServer: true, container.RoleBatch: false, "": false} {
+		if owner.IsServer(labels("/w", role)) != want {
+			t.Errorf("%q: %t, want %t", role, !want, want)
+		}
+	}
+	if diff := cmp.Diff(container.Labels{container.LabelRun: ""}, owner.Labels()); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -148,3 +148,42 @@ func look(workspace, runID string) (lockState, error) {
 	}
 	return state, file.Unlock()
 }
+
+// ReleaseKilled removes the locks of runs that were killed, as [Killed] returned them, once nothing of them is left. One
+// that another process holds now is being removed by that one.
+func ReleaseKilled(workspace string, runs []string) error {
+	for _, run := range runs {
+		lock, err := Acquire(workspace, run)
+		if errors.Is(err, ErrRunHeld) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := lock.Release(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// DropRuns removes the folders, with the logs, of all but the newest keep runs. A run that lives keeps its own.
+func DropRuns(workspace string, keep int) error {
+	entries, err := os.ReadDir(RunsDir(workspace)) // sorted, and an ID begins with its time
+	if err != nil || len(entries) <= keep {
+		return err
+	}
+	for _, run := range entries[:len(entries)-keep] {
+		lock, err := Acquire(workspace, run.Name())
+		if errors.Is(err, ErrRunHeld) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(os.RemoveAll(lock.Dir()), lock.Release()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

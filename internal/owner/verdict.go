@@ -40,6 +40,14 @@ func States() []struct {
 	}
 }
 
+// Labels are on everything that dalirun makes, on every host and for every run.
+func Labels() container.Labels { return container.Labels{container.LabelRun: ""} }
+
+// IsServer says whether a container with these labels serves others, perhaps for longer than its run.
+func IsServer(labels map[string]string) bool {
+	return labels[container.LabelRole] == string(container.RoleServer)
+}
+
 // Verdict says whose the container with these labels is, and why in a clause such as "its run r7 lives".
 //
 // It looks at the lock before the server file, and a run that leaves a server behind writes the file before it ends: so

@@ -1,6 +1,11 @@
 package serving
 
-import "github.com/dalirun/dalirun/internal/shell"
+import (
+	"path/filepath"
+
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/shell"
+)
 
 // StopCommand is what stops the server of a workspace, from any folder.
 func StopCommand(workspace string) string {
@@ -14,3 +19,11 @@ func Mend(workspace string, start []string) string {
 
 // Start is a command of dalirun for a shell.
 func Start(args []string) string { return shell.Line(append([]string{"dalirun"}, args...)...) }
+
+// CommandIn is a command of dalirun for a workspace: for that of the current project without a flag.
+func CommandIn(workspace, command string) string {
+	if usual, err := filepath.Abs(owner.DefaultWorkspace); err == nil && workspace == usual {
+		return Start([]string{command})
+	}
+	return Start([]string{command, "--workspace", workspace})
+}

@@ -1,8 +1,3 @@
-// Package serving says whether a workspace's server does what it is there for, and what to do if not.
-//
-// Only an inference counts. Triton calls a server live when its process answers, and ready when no model is being loaded
-// and none has failed to: a model whose Python process is dead stays ready, and with explicit model control so does a
-// server without any model, as after a restart.
 package serving
 
 import (
@@ -84,17 +79,17 @@ func (s State) Word() string {
 
 // String is the state in words, with the reason.
 func (h Health) String() string {
-	said := h.State.Word()
+	text := h.State.Word()
 	if h.State == Healthy {
-		return said
+		return text
 	}
 	if h.Model != "" {
-		said += ": " + h.Model
+		text += ": " + h.Model
 	}
 	if h.Reason != "" {
-		said += ": " + h.Reason
+		text += ": " + h.Reason
 	}
-	return said
+	return text
 }
 
 // A Probe is an inference that a healthy server answers.

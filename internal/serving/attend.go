@@ -1,0 +1,145 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// removedWithin is how long after the end of its container a server's removal may follow if somebody stopped it.
+const removedWithin = 2 * time.Second
+
+// UsualWatch is how a foreground serve watches its server. An inference costs a tenth of a second of one core on the CPU
+// lane. A deadline that is missed three times on end is one and a half minutes: longer than a full batch takes on two cores.
+func UsualWatch() Watch {
+	return Watch{
+		Probe: Probe{Reply: 5 * time.Second, Within: 30 * time.Second},
+		Every: 10 * time.Second, Again: time.Second, InARow: 3,
+	}
+}
+
+// Attend returns nil when ctx ends or somebody stopped the server in good order, and why the server is of no use any more:
+// a fault of [pipeline.NotReady]. It kills one that has nothing to drain, which the end of the run would wait for. A
+// zero watch is [UsualWatch]; of its probe only the times count. If nobody can watch the server any more, warn is called and the server stays: it may
+// be well.
+func (s Servers) Attend(ctx context.Context, server owner.ServerFile, watch Watch, warn func(text string)) error {
+	if watch.Every == 0 {
+		watch = UsualWatch()
+	}
+	var err error
+	if watch.Probe, err = s.probe(watch.Probe.Reply, watch.Probe.Within); err != nil {
+		return err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	defer cancel()
+	sick := watchServer(inner, watch, server.GRPC, warn)
+	ended := make(chan error, 1)
+	go func() { ended <- waitForEnd(inner, s.Runtime, server.Container) }()
+	select {
+	case h := <-sick:
+		if ctx.Err() != nil {
+			break
+		}
+		if h.State == Silent && !s.runs(ctx, server.Container) {
+			return <-ended // of a server that is gone, how it ended says more
+		}
+		fault := pipeline.Faultf(pipeline.NotReady, "`"+Start(server.Command)+"` starts it again", "the server %s is %s", server.Name, h)
+		return errors.Join(fault, s.kill(ctx, server.Container))
+	case err := <-ended:
+		if ctx.Err() == nil {
+			return err
+		}
+	case <-ctx.Done():
+	}
+	last := context.WithoutCancel(ctx) // it was asked to stop; how the server is decides how that is done
+	p, err := s.probe(ReplyWithin, StopWithin)
+	if err != nil {
+		return err
+	}
+	if h, err := p.Judge(last, server.GRPC); err != nil || h.Drains() {
+		return err
+	}
+	return s.kill(last, server.Container)
+}
+
+// watchServer gets the health of a server that is found not to work, until ctx ends.
+func watchServer(ctx context.Context, watch Watch, addr string, warn func(string)) <-chan Health {
+	sick := make(chan Health, 1)
+	go func() {
+		h, err := watch.Wait(ctx, addr)
+		switch {
+		case err == nil:
+			sick <- h
+		case ctx.Err() == nil:
+			warn("whether the server is healthy is not watched any more: " + err.Error())
+		}
+	}()
+	return sick
+}
+
+// runs says whether a container is there and runs, and says so too where that cannot be found out.
+func (s Servers) runs(ctx context.Context, id string) bool {
+	all, err := s.Runtime.List(ctx, owner.Labels())
+	return err != nil || slices.ContainsFunc(all, func(c container.Summary) bool { return c.ID == id && c.Running })
+}
+
+// kill ends a container at once. Its removal is left to the end of the run.
+func (s Servers) kill(ctx context.Context, id string) error {
+	c, err := s.Runtime.Open(ctx, id)
+	if errors.Is(err, container.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return c.Stop(ctx, 0)
+}
+
+// waitForEnd returns nil when ctx ends or somebody stopped the server in good order.
+func waitForEnd(ctx context.Context, runtime Runtime, id string) error {
+	var exit container.Exit
+	c, err := runtime.Open(ctx, id)
+	if err == nil {
+		exit, err = c.Wait(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+		return nil //nolint:nilerr // that it was asked to stop is no failure
+	case errors.Is(err, container.ErrNotFound): // `dalirun stop` removes it
+		return nil
+	case err != nil:
+		return err
+	case exit.OOM:
+		return pipeline.Faultf(pipeline.NotReady, "", "tritonserver was killed for memory")
+	case exit.Code != 0 && removedSoon(ctx, runtime, id):
+		return nil
+	case exit.Code != 0:
+		return pipeline.Faultf(pipeline.NotReady, "its log says why", "tritonserver exited with status %d", exit.Code)
+	default:
+		return nil
+	}
+}
+
+// removedSoon says whether somebody is about to remove a container that ended, as `dalirun stop` does: tritonserver exits
+// with 1 if a client kept its connection while it drained.
+func removedSoon(ctx context.Context, runtime Runtime, id string) bool {
+	ctx, cancel := context.WithTimeout(ctx, removedWithin)
+	defer cancel()
+	tick := time.NewTicker(removedWithin / 20)
+	defer tick.Stop()
+	for {
+		if _, err := runtime.Open(ctx, id); errors.Is(err, container.ErrNotFound) {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+}

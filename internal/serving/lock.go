@@ -1,0 +1,109 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"slices"
+
+	"github.com/gofrs/flock"
+
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// Lock is held by the one process that serves a workspace.
+type Lock struct{ file *flock.Flock }
+
+// LockPath is the file of a workspace whose lock the process has that serves it.
+func LockPath(workspace string) string { return filepath.Join(workspace, "serve.lock") }
+
+// untilItServes is what to do about another `dalirun serve` that is at work in the workspace.
+const untilItServes = "wait until it serves, end it with Ctrl-C, or name another --workspace"
+
+// Lock makes this process the one that serves a workspace, whose folder exists, until [Lock.Release]. If the workspace has
+// a server, healthy or not, or another process is about to start one, it returns a fault of [pipeline.Environment].
+func (s Servers) Lock(ctx context.Context, workspace string) (*Lock, error) {
+	lock := &Lock{flock.New(LockPath(workspace))}
+	free, err := lock.file.TryLock()
+	if err != nil {
+		return nil, pipeline.Faultf(pipeline.Environment, "name another --workspace, or look what is in the way of that file", "lock the workspace: %w", err)
+	}
+	if !free {
+		return nil, s.refuseBeside(ctx, workspace)
+	}
+	if err := s.refuseSecond(ctx, workspace); err != nil {
+		return nil, errors.Join(err, lock.Release())
+	}
+	return lock, nil
+}
+
+// Release lets another process serve the workspace. It may be called twice.
+func (l *Lock) Release() error { return l.file.Unlock() }
+
+// refuseBeside is why a workspace cannot be served beside the process that has its lock.
+func (s Servers) refuseBeside(ctx context.Context, workspace string) error {
+	servers, err := s.Find(ctx, workspace)
+	if err != nil {
+		return err
+	}
+	if i := slices.IndexFunc(servers, func(c Container) bool { return c.Running }); i >= 0 {
+		return s.hasServer(ctx, workspace, servers[i], ", of another `dalirun serve`")
+	}
+	return pipeline.Faultf(pipeline.Environment, untilItServes, "another `dalirun serve` is at work in %s", workspace)
+}
+
+// refuseSecond is why a workspace that no process serves has a server nevertheless: a detached one.
+func (s Servers) refuseSecond(ctx context.Context, workspace string) error {
+	server, err := owner.ReadServer(workspace)
+	switch {
+	case errors.Is(err, owner.ErrNoServer):
+		return nil
+	case err != nil:
+		return err
+	case server.Host != s.Me.Host:
+		return pipeline.Faultf(pipeline.Environment, "stop it there, or name another --workspace",
+			"%s has a server on another host, %s: %s", workspace, server.Host, server.Name)
+	}
+	all, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		if c.ID == server.Container && c.Running {
+			return s.hasServer(ctx, workspace, c, "")
+		}
+	}
+	return nil
+}
+
+// hasServer is that a server cannot be started beside the one that the workspace has; attended says by whom, if a process
+// attends it.
+func (s Servers) hasServer(ctx context.Context, workspace string, c Container, attended string) error {
+	c.Owner = owner.Kept // by the process that has the lock, or by the server file
+	health, hint := "", "use it, or stop it with `"+CommandIn(workspace, "stop")+"`"
+	if h, err := s.Judge(ctx, c); err == nil && !h.OK() {
+		health, hint = "; it is "+h.String(), h.Hint()
+		if h.State == Starting {
+			hint = untilItServes
+		}
+	}
+	at := ""
+	if addr := c.GRPC(); addr != "" {
+		at = ", grpc " + addr
+	}
+	return pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s%s%s%s", workspace, c.Name, at, attended, health)
+}
+
+// Forget removes what is left of the server that a workspace's server file names, and returns its name; found is false if
+// there is no such file. Whoever calls it has the [Lock], so that the server does not run.
+func (s Servers) Forget(ctx context.Context, workspace string) (name string, found bool, err error) {
+	server, err := owner.ReadServer(workspace)
+	if errors.Is(err, owner.ErrNoServer) {
+		return "", false, nil
+	}
+	if err != nil {
+		return "", false, err
+	}
+	return server.Name, true, errors.Join(s.Runtime.Remove(ctx, server.Container), owner.RemoveServer(workspace))
+}

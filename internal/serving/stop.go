@@ -1,0 +1,143 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+const (
+	// removeWithin is how long a container engine may take to end a container, beyond the time that the server has to drain.
+	removeWithin = 5 * time.Second
+	// serveEndsWithin is how long a `dalirun serve` in the foreground may take to end after its server was stopped.
+	serveEndsWithin = 10 * time.Second
+)
+
+// StopObserver is told what [Servers.Stop] does as it is done. Both functions are required.
+type StopObserver struct {
+	Dead    func(name string, h Health) // the server that is about to be ended at once, since it has nothing to drain
+	Stopped func(name string)           // a server that is gone
+}
+
+// Stop lets the requests in flight of a workspace's servers end and removes the servers and the server file. One that is
+// not healthy has nothing to drain, and Triton would wait for it: it is ended at once. Stop then waits up to 10 s until the
+// `dalirun serve` that lost its server has ended, so that the next one finds the workspace free. It returns how many
+// servers were stopped.
+//
+// The servers of another user or host are left alone: a fault of [pipeline.Environment] says whose they are.
+func (s Servers) Stop(ctx context.Context, workspace string, observer StopObserver) (stopped int, err error) {
+	servers, err := s.Find(ctx, workspace)
+	if err != nil {
+		return 0, err
+	}
+	// Whatever could keep it from being done whole is asked before anything is done.
+	if err := s.refuseStop(ctx, workspace, servers); err != nil {
+		return 0, err
+	}
+	for i, c := range servers {
+		if err := s.stop(ctx, c, observer.Dead); err != nil {
+			return i, fmt.Errorf("stop %s: %w", c.Name, err)
+		}
+		observer.Stopped(c.Name)
+	}
+	if err := owner.RemoveServer(workspace); err != nil || len(servers) == 0 {
+		return len(servers), err
+	}
+	return len(servers), awaitServe(ctx, workspace)
+}
+
+// refuseStop refuses to stop a server of another host or user. Of another user this one could remove the container and not
+// what belongs to it.
+func (s Servers) refuseStop(ctx context.Context, workspace string, own []Container) error {
+	var runs []string
+	for _, c := range own {
+		runs = append(runs, c.Run())
+	}
+	command := StopCommand(workspace)
+	user, err := owner.OtherUser(workspace, runs...)
+	switch {
+	case err != nil:
+		return pipeline.Faultf(pipeline.Environment, "", "find out whose the server of %s is: %w", workspace, err)
+	case user != "":
+		return pipeline.Faultf(pipeline.Environment, "ask "+user+" to run `"+command+"`, or run it with sudo",
+			"the server of %s belongs to %s: nothing is stopped", workspace, user)
+	}
+	file, err := owner.ReadServer(workspace)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return err
+	case err == nil && file.Host != "" && file.Host != s.Me.Host:
+		return pipeline.Faultf(pipeline.Environment, "run `"+command+"` there",
+			"the server of %s, %s, was started on another host, %s: nothing is stopped", workspace, file.Name, file.Host)
+	}
+	if len(own) > 0 {
+		return nil
+	}
+	all, err := s.Runtime.List(ctx, container.Labels{container.LabelWorkspace: workspace, container.LabelRole: string(container.RoleServer)})
+	if err != nil {
+		return err
+	}
+	for _, c := range all {
+		if c.Running {
+			return pipeline.Faultf(pipeline.Environment, "run `"+command+"` there",
+				"%s serves a workspace of this path, %s, for another host, %s: nothing is stopped", c.Name, workspace, c.Labels[container.LabelHost])
+		}
+	}
+	return nil
+}
+
+// stop drains and removes a server. It calls dead before it ends one that runs and has nothing to drain.
+func (s Servers) stop(ctx context.Context, server Container, dead func(string, Health)) error {
+	c, err := s.Runtime.Open(ctx, server.ID)
+	if errors.Is(err, container.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	grace := s.Grace
+	h, err := s.ask(ctx, server, StopWithin)
+	if err != nil {
+		return err
+	}
+	if !h.Drains() {
+		grace = 0
+		if server.Running {
+			dead(server.Name, h)
+		}
+	}
+	limit, cancel := context.WithTimeout(ctx, grace+removeWithin)
+	defer cancel()
+	stopErr := c.Stop(limit, grace)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // it is still the workspace's server
+	}
+	return errors.Join(stopErr, s.Runtime.Remove(ctx, server.ID))
+}
+
+// awaitServe waits until a `dalirun serve` in the foreground, whose server is stopped, has ended.
+func awaitServe(ctx context.Context, workspace string) error {
+	if _, err := os.Stat(LockPath(workspace)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, serveEndsWithin, pipeline.Faultf(pipeline.Environment, "end it with Ctrl-C",
+		"the server is stopped, and a `dalirun serve` of %s has not ended after %s", workspace, serveEndsWithin))
+	defer cancel()
+	lock := flock.New(LockPath(workspace))
+	if _, err := lock.TryLockContext(ctx, serveEndsWithin/200); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("wait for `dalirun serve` to end: %w", err)
+	}
+	return lock.Unlock()
+}

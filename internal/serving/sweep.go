@@ -1,0 +1,94 @@
+package serving
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/owner"
+)
+
+// Leftover is a container that is nobody's any more.
+type Leftover struct {
+	ID     string `json:"-"`
+	Name   string `json:"name"`
+	Reason string `json:"reason"` // why it is nobody's, in a clause
+}
+
+const (
+	// inFlight is how long a container engine may go on creating a container for a client that was killed: 144 ms were the
+	// most in 200 creations that were abandoned on two cores with six busy loops. A slow disk takes longer.
+	inFlight = 2 * time.Second
+	// listWithin bounds the list of all containers, which a busy container engine may take its time for.
+	listWithin = 30 * time.Second
+)
+
+// Sweep removes the containers that are nobody's, of all workspaces, and returns them. With foreign it also removes the
+// batch containers of other hosts. On an error it returns what it removed before.
+//
+// If a run of the workspace was killed, however long ago, the first sweep after it goes on looking for 2 s: what the
+// container engine still creates for that run is in no list yet.
+func (s Servers) Sweep(ctx context.Context, workspace string, foreign bool) ([]Leftover, error) {
+	end := time.Now()
+	killed := owner.Killed(workspace)
+	if len(killed) > 0 {
+		end = end.Add(inFlight)
+	}
+	tick := time.NewTicker(inFlight / 20)
+	defer tick.Stop()
+	var removed []Leftover
+	for {
+		last := !time.Now().Before(end)
+		now, err := s.sweepOnce(ctx, foreign)
+		removed = append(removed, now...)
+		if err != nil {
+			return removed, err
+		}
+		if last {
+			return removed, owner.ReleaseKilled(workspace, killed)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return removed, fmt.Errorf("look for what the container engine creates for a run that was killed: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// sweepOnce removes what is nobody's of the containers that the container engine lists now.
+func (s Servers) sweepOnce(ctx context.Context, foreign bool) ([]Leftover, error) {
+	found, err := s.Leftovers(ctx, foreign)
+	if err != nil {
+		return nil, err
+	}
+	var removed []Leftover
+	var errs []error
+	for _, l := range found {
+		if err := s.Runtime.Remove(ctx, l.ID); err != nil {
+			errs = append(errs, fmt.Errorf("remove container %s: %w", l.Name, err))
+			continue
+		}
+		removed = append(removed, l)
+	}
+	return removed, errors.Join(errs...)
+}
+
+// Leftovers returns what [Servers.Sweep] would remove now. It waits up to 30 s for the list of containers.
+func (s Servers) Leftovers(ctx context.Context, foreign bool) ([]Leftover, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, listWithin, fmt.Errorf("list containers: no answer within %s", listWithin))
+	defer cancel()
+	all, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var found []Leftover
+	for _, c := range all {
+		batch := c.Labels[container.LabelRole] == string(container.RoleBatch)
+		if c.Owner == owner.Orphaned || c.Owner == owner.Expired || foreign && c.Owner == owner.Foreign && batch {
+			found = append(found, Leftover{c.ID, c.Name, c.Why})
+		}
+	}
+	return found, nil
+}
