@@ -17,6 +17,7 @@ import (
 	"time"
 
 	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/client"
 
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -204,6 +205,40 @@ func TestDeadModelInForeground(t *testing.T) {
 	}
 	mustRun(t, 0, c.engine, o, "stop")
 	c.none(t, o.Dir)
+}
+
+// TestServerTakenAway takes the server of a foreground serve away behind dalirun's back.
+func TestServerTakenAway(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		take  func(ctx context.Context, api *client.Client, id string) error
+		words string
+	}{
+		"removed": {func(ctx context.Context, api *client.Client, id string) error {
+			return api.ContainerRemove(ctx, id, dcontainer.RemoveOptions{Force: true})
+		}, "was removed, and not by dalirun"},
+		"stopped": {func(ctx context.Context, api *client.Client, id string) error {
+			return api.ContainerStop(ctx, id, dcontainer.StopOptions{})
+		}, "was stopped, and not by dalirun"},
+		"restarted": {func(ctx context.Context, api *client.Client, id string) error {
+			return api.ContainerRestart(ctx, id, dcontainer.StopOptions{})
+		}, "was restarted, and not by dalirun"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := cpuLane(t)
+			o := opts{Dir: t.TempDir()}
+			p := start(t, c.engine, o, c.args("serve")...)
+			p.ready(t)
+			if err := tt.take(t.Context(), c.engine.client(t), c.server(t, o)); err != nil {
+				t.Fatal(err)
+			}
+			if r := p.wait(t); r.Code != 5 || !strings.Contains(r.Stderr, tt.words) || !strings.Contains(r.Stderr, "starts it again") {
+				t.Errorf("exit code %d, want 5 and %q\n%s", r.Code, tt.words, r.Stderr)
+			}
+			c.none(t, o.Dir)
+		})
+	}
 }
 
 // TestRestartedServer kills a server and starts it again behind dalirun's back: it is live and ready, and has no models.

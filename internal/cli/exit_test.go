@@ -136,7 +136,7 @@ func TestExitCodesArePinned(t *testing.T) {
 func TestDocumentedExitsAreRun(t *testing.T) {
 	t.Parallel()
 	elsewhere := map[string]string{
-		"`serve`: the server drained, or had nothing to drain, after Ctrl-C, SIGTERM or SIGHUP": "TestServeUntilSignal",
+		"`serve`: the server drained, or had nothing to drain, after Ctrl-C, SIGTERM, SIGHUP or `dalirun stop`": "TestServeUntilSignal",
 		"a file that was named may not be read":                                                 "TestFilesThatMayNotBeRead",
 		"the disk is full":                                                                      "TestOnSmallDisk",
 		"the terminal was closed":                                                               "TestSignal",

@@ -120,7 +120,7 @@ func (x *session) serve(ctx context.Context, detach bool, format string, again [
 		if err := showServer(x.app.Stdout, server, format); err != nil || detach {
 			return err
 		}
-		return x.servers.Attend(ctx, server, x.app.watch, x.warn)
+		return x.servers.Attend(ctx, x.wishes.workspace, server, x.app.watch, x.warn)
 	}).Run(ctx, list)
 }
 

@@ -73,6 +73,26 @@ func notePath(workspace, run string) string {
 	return filepath.Join(RunDir(workspace, run), "served.json")
 }
 
+// NoteStop notes that the server of a run is stopped in good order, for the `dalirun serve` that attends it. A run whose folder is gone has none.
+func NoteStop(workspace, run string) error {
+	if !isRunID(run) {
+		return nil
+	}
+	err := os.WriteFile(stopPath(workspace, run), nil, 0o600)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("note that the server is stopped: %w", err)
+	}
+	return nil
+}
+
+// StopNoted says whether [NoteStop] was called for a run.
+func StopNoted(workspace, run string) bool {
+	_, err := os.Stat(stopPath(workspace, run))
+	return isRunID(run) && err == nil
+}
+
+func stopPath(workspace, run string) string { return filepath.Join(RunDir(workspace, run), "stopped") }
+
 // replaceFile writes s to temporary, in the folder of its run, and renames that to path. What a kill leaves there is deleted
 // with the run's logs, and no other run writes there.
 func replaceFile(s ServerFile, temporary, path string) error {

@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -11,8 +12,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// removedWithin is how long after the end of its container a server's removal may follow if somebody stopped it.
-const removedWithin = 2 * time.Second
+// takenWithin is how long after the end of a container its removal or its start may follow, if somebody removes or restarts it.
+const takenWithin = 2 * time.Second
 
 // UsualWatch is how a foreground serve watches its server. An inference costs a tenth of a second of one core on the CPU
 // lane. A deadline that is missed three times on end is one and a half minutes: longer than a full batch takes on two cores.
@@ -23,11 +24,11 @@ func UsualWatch() Watch {
 	}
 }
 
-// Attend returns nil when ctx ends or somebody stopped the server in good order, and why the server is of no use any more:
+// Attend returns nil when ctx ends or somebody stopped the server by [Servers.Stop], and why the server is of no use any more:
 // a fault of [pipeline.NotReady]. It kills one that has nothing to drain, which the end of the run would wait for. A
 // zero watch is [UsualWatch]; of its probe only the times count. If nobody can watch the server any more, warn is called and the server stays: it may
 // be well.
-func (s Servers) Attend(ctx context.Context, server owner.ServerFile, watch Watch, warn func(text string)) error {
+func (s Servers) Attend(ctx context.Context, workspace string, server owner.ServerFile, watch Watch, warn func(text string)) error {
 	if watch.Every == 0 {
 		watch = UsualWatch()
 	}
@@ -39,7 +40,7 @@ func (s Servers) Attend(ctx context.Context, server owner.ServerFile, watch Watc
 	defer cancel()
 	sick := watchServer(inner, watch, server.GRPC, warn)
 	ended := make(chan error, 1)
-	go func() { ended <- waitForEnd(inner, s.Runtime, server.Container) }()
+	go func() { ended <- s.ended(inner, workspace, server) }()
 	select {
 	case h := <-sick:
 		if ctx.Err() != nil {
@@ -100,45 +101,57 @@ func (s Servers) kill(ctx context.Context, id string) error {
 	return c.Stop(ctx, 0)
 }
 
-// waitForEnd returns nil when ctx ends or somebody stopped the server in good order.
-func waitForEnd(ctx context.Context, runtime Runtime, id string) error {
+// ended waits until a server has ended. It returns nil if ctx ended first or somebody stopped it by [Servers.Stop], and else how it ended.
+func (s Servers) ended(ctx context.Context, workspace string, server owner.ServerFile) error {
 	var exit container.Exit
-	c, err := runtime.Open(ctx, id)
+	c, err := s.Runtime.Open(ctx, server.Container)
 	if err == nil {
 		exit, err = c.Wait(ctx)
 	}
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil || owner.StopNoted(workspace, server.Run) {
 		return nil //nolint:nilerr // that it was asked to stop is no failure
-	case errors.Is(err, container.ErrNotFound): // `dalirun stop` removes it
-		return nil
+	}
+	again := "`" + Start(server.Command) + "` starts it again"
+	taken := "" // what others did to the container
+	switch {
+	case errors.Is(err, container.ErrNotFound):
+		taken = "removed"
 	case err != nil:
 		return err
 	case exit.OOM:
 		return pipeline.Faultf(pipeline.NotReady, "", "tritonserver was killed for memory")
-	case exit.Code != 0 && removedSoon(ctx, runtime, id):
-		return nil
-	case exit.Code != 0:
-		return pipeline.Faultf(pipeline.NotReady, "its log says why", "tritonserver exited with status %d", exit.Code)
 	default:
-		return nil
+		taken = s.taken(ctx, server.Container)
 	}
+	if taken == "" && exit.Code == 0 {
+		taken = "stopped"
+	}
+	if taken != "" {
+		return pipeline.Faultf(pipeline.NotReady, again, "the server %s was %s, and not by dalirun", server.Name, taken)
+	}
+	log := filepath.Join(owner.RunDir(workspace, server.Run), s.Step+".log")
+	return pipeline.Faultf(pipeline.NotReady, again+"; if it ended by itself, "+log+" says why", "tritonserver exited with status %d", exit.Code)
 }
 
-// removedSoon says whether somebody is about to remove a container that ended, as `dalirun stop` does: tritonserver exits
-// with 1 if a client kept its connection while it drained.
-func removedSoon(ctx context.Context, runtime Runtime, id string) bool {
-	ctx, cancel := context.WithTimeout(ctx, removedWithin)
+// taken returns what somebody does to a container within a second or two of its end: it is removed or restarted, or nothing.
+func (s Servers) taken(ctx context.Context, id string) string {
+	ctx, cancel := context.WithTimeout(ctx, takenWithin)
 	defer cancel()
-	tick := time.NewTicker(removedWithin / 20)
+	tick := time.NewTicker(takenWithin / 20)
 	defer tick.Stop()
 	for {
-		if _, err := runtime.Open(ctx, id); errors.Is(err, container.ErrNotFound) {
-			return true
+		if all, err := s.Runtime.List(ctx, owner.Labels()); err == nil {
+			i := slices.IndexFunc(all, func(c container.Summary) bool { return c.ID == id })
+			switch {
+			case i < 0:
+				return "removed"
+			case all[i].Running:
+				return "restarted"
+			}
 		}
 		select {
 		case <-ctx.Done():
-			return false
+			return ""
 		case <-tick.C:
 		}
 	}

@@ -3,6 +3,8 @@ package serving
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -37,7 +39,7 @@ func TestAttend(t *testing.T) {
 	t.Run("failing", func(t *testing.T) {
 		t.Parallel()
 		e := &engine{all: []container.Summary{serverIn("/w", "")}}
-		err := serversOn(e).Attend(t.Context(), server(broken(t)), quick(), noWarning(t))
+		err := serversOn(e).Attend(t.Context(), "/w", server(broken(t)), quick(), noWarning(t))
 		wantFault(t, err, pipeline.NotReady, "the server server is not healthy: "+ensemble+": "+deadStub,
 			"`dalirun serve --accel=cpu` starts it again")
 		if diff := cmp.Diff([]string{"stop id within 0s"}, e.noted()); diff != "" {
@@ -48,7 +50,7 @@ func TestAttend(t *testing.T) {
 	t.Run("it ended", func(t *testing.T) {
 		t.Parallel()
 		e := &engine{all: []container.Summary{serverIn("/w", "")}, exit: outOfMemory}
-		err := serversOn(e).Attend(t.Context(), server(closed(t)), idle(), noWarning(t))
+		err := serversOn(e).Attend(t.Context(), "/w", server(closed(t)), idle(), noWarning(t))
 		wantFault(t, err, pipeline.NotReady, "tritonserver was killed for memory", "")
 	})
 	t.Run("it ended, which the watch sees first", func(t *testing.T) {
@@ -56,21 +58,15 @@ func TestAttend(t *testing.T) {
 		ended, listed := serverIn("/w", ""), make(chan struct{})
 		ended.Running = false
 		e := &engine{all: []container.Summary{ended}, exit: outOfMemory, ends: listed, onList: func() { close(listed) }}
-		err := serversOn(e).Attend(t.Context(), server(closed(t)), quick(), noWarning(t))
+		err := serversOn(e).Attend(t.Context(), "/w", server(closed(t)), quick(), noWarning(t))
 		wantFault(t, err, pipeline.NotReady, "tritonserver was killed for memory", "")
-	})
-	t.Run("it is stopped", func(t *testing.T) {
-		t.Parallel()
-		if err := serversOn(&engine{}).Attend(t.Context(), server(closed(t)), idle(), noWarning(t)); err != nil {
-			t.Error(err)
-		}
 	})
 	t.Run("a signal, watched as usual", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		e := &engine{all: []container.Summary{serverIn("/w", "")}}
-		if err := serversOn(e).Attend(ctx, server(answering(t)), Watch{}, noWarning(t)); err != nil || len(e.noted()) > 0 {
+		if err := serversOn(e).Attend(ctx, "/w", server(answering(t)), Watch{}, noWarning(t)); err != nil || len(e.noted()) > 0 {
 			t.Errorf("%v, %q", err, e.noted())
 		}
 	})
@@ -79,7 +75,7 @@ func TestAttend(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		e := &engine{all: []container.Summary{serverIn("/w", "")}}
-		if err := serversOn(e).Attend(ctx, server(answering(t)), idle(), noWarning(t)); err != nil || len(e.noted()) > 0 {
+		if err := serversOn(e).Attend(ctx, "/w", server(answering(t)), idle(), noWarning(t)); err != nil || len(e.noted()) > 0 {
 			t.Errorf("%v, %q", err, e.noted())
 		}
 	})
@@ -88,7 +84,7 @@ func TestAttend(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		e := &engine{all: []container.Summary{serverIn("/w", "")}}
-		err := serversOn(e).Attend(ctx, server(broken(t)), idle(), noWarning(t))
+		err := serversOn(e).Attend(ctx, "/w", server(broken(t)), idle(), noWarning(t))
 		if diff := cmp.Diff([]string{"stop id within 0s"}, e.noted()); err != nil || diff != "" {
 			t.Error(err, diff)
 		}
@@ -102,7 +98,7 @@ func TestAttendWithoutWatch(t *testing.T) {
 	defer cancel()
 	e := &engine{all: []container.Summary{serverIn("/w", "")}}
 	var told string
-	err := serversOn(e).Attend(ctx, owner.ServerFile{Container: "id", GRPC: "no:such:address\x00"}, quick(), func(text string) {
+	err := serversOn(e).Attend(ctx, "/w", owner.ServerFile{Container: "id", GRPC: "no:such:address\x00"}, quick(), func(text string) {
 		told = text
 		cancel()
 	})
@@ -111,46 +107,67 @@ func TestAttendWithoutWatch(t *testing.T) {
 	}
 }
 
-// How a server ended says whether that was in good order.
-func TestWaitForEnd(t *testing.T) {
+// How a server ended says what to do; one that `dalirun stop` stopped ended in good order, whatever its exit status.
+func TestEnded(t *testing.T) {
 	t.Parallel()
+	const again = "`dalirun serve` starts it again"
 	for name, tt := range map[string]struct {
-		exit    container.Exit
-		removed time.Duration // after it ended; 0 is never
-		gone    bool          // before anybody waits
-		words   string
+		exit        container.Exit
+		started     time.Duration // again, after it ended; 0 is never
+		removed     time.Duration // after it ended; 0 is never
+		gone        bool
+		words, hint string
 	}{
-		"it is gone":                      {gone: true},
-		"it drained":                      {},
-		"for memory":                      {exit: container.Exit{Code: 137, OOM: true}, words: "tritonserver was killed for memory"},
-		"with 1":                          {exit: container.Exit{Code: 1}, words: "tritonserver exited with status 1"},
-		"with 1, and somebody removes it": {exit: container.Exit{Code: 1}, removed: removedWithin - time.Second/2},
-		"with 1, and it is removed later": {exit: container.Exit{Code: 1}, removed: removedWithin + time.Second/2, words: "exited with status 1"},
+		"it is removed":       {gone: true, words: "the server s was removed, and not by dalirun", hint: again},
+		"it is stopped":       {words: "the server s was stopped, and not by dalirun", hint: again},
+		"for memory":          {exit: container.Exit{Code: 137, OOM: true}, words: "tritonserver was killed for memory"},
+		"with 1":              {exit: container.Exit{Code: 1}, words: "tritonserver exited with status 1", hint: again + "; if it ended by itself, WORKSPACE/runs/r1/serve.log says why"},
+		"it is restarted":     {exit: container.Exit{Code: 137}, started: takenWithin - time.Second/2, words: "the server s was restarted, and not by dalirun", hint: again},
+		"it is being removed": {exit: container.Exit{Code: 137}, removed: takenWithin - time.Second/2, words: "the server s was removed, and not by dalirun", hint: again},
+		"it is started later": {exit: container.Exit{Code: 137}, started: takenWithin + time.Second/2, words: "exited with status 137", hint: again},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				e := &engine{all: []container.Summary{serverIn("/w", "")}, exit: map[string]container.Exit{"id": tt.exit}}
-				if tt.gone {
-					e.drop("id")
+		for _, stopped := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, stopped %t", name, stopped), func(t *testing.T) {
+				t.Parallel()
+				workspace := t.TempDir()
+				if err := os.MkdirAll(owner.RunDir(workspace, "r1"), 0o700); err != nil {
+					t.Fatal(err)
 				}
-				if tt.removed > 0 {
-					defer time.AfterFunc(tt.removed, func() { e.drop("id") }).Stop()
-				}
-				err := waitForEnd(t.Context(), e, "id")
-				if tt.words == "" {
-					if err != nil {
-						t.Error(err)
+				synctest.Test(t, func(t *testing.T) {
+					c := serverIn(workspace, "")
+					c.Running = false
+					e := &engine{all: []container.Summary{c}, exit: map[string]container.Exit{"id": tt.exit}}
+					if tt.gone {
+						e.drop("id")
 					}
-					return
-				}
-				wantFault(t, err, pipeline.NotReady, tt.words, "")
+					if tt.started > 0 {
+						defer time.AfterFunc(tt.started, func() { e.start("id") }).Stop()
+					}
+					if tt.removed > 0 {
+						defer time.AfterFunc(tt.removed, func() { e.drop("id") }).Stop()
+					}
+					if stopped {
+						if err := owner.NoteStop(workspace, "r1"); err != nil {
+							t.Fatal(err)
+						}
+					}
+					s := serversOn(e)
+					s.Step = "serve"
+					err := s.ended(t.Context(), workspace, owner.ServerFile{Container: "id", Name: "s", Run: "r1", Command: []string{"serve"}})
+					if stopped {
+						if err != nil {
+							t.Error(err)
+						}
+						return
+					}
+					wantFault(t, err, pipeline.NotReady, tt.words, strings.ReplaceAll(tt.hint, "WORKSPACE", workspace))
+				})
 			})
-		})
+		}
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errors.New("Ctrl-C"))
-	if err := waitForEnd(ctx, &engine{all: []container.Summary{serverIn("/w", "")}}, "id"); err != nil {
+	if err := serversOn(&engine{all: []container.Summary{serverIn("/w", "")}}).ended(ctx, "/w", owner.ServerFile{Container: "id"}); err != nil {
 		t.Errorf("it was asked to stop: %v", err)
 	}
 }

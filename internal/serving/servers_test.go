@@ -87,6 +87,15 @@ func (e *engine) Remove(_ context.Context, id string) error {
 	return nil
 }
 
+// start lets a container run.
+func (e *engine) start(id string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range e.all {
+		e.all[i].Running = e.all[i].Running || e.all[i].ID == id
+	}
+}
+
 func (e *engine) drop(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -115,6 +115,9 @@ func (s Servers) stop(ctx context.Context, server Container, dead func(string, H
 			dead(server.Name, h)
 		}
 	}
+	if err := owner.NoteStop(server.Labels[container.LabelWorkspace], server.Run()); err != nil {
+		return err
+	}
 	limit, cancel := context.WithTimeout(ctx, grace+removeWithin)
 	defer cancel()
 	stopErr := c.Stop(limit, grace)
