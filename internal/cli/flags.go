@@ -194,8 +194,11 @@ func readConfig(ctx context.Context, file string, root *cobra.Command) (map[stri
 	if err != nil {
 		return nil, usagef("", "read the configuration: %w", err)
 	}
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // nobody wrote one, wherever this is
+	}
 	if err := host.CheckOwn(path, writable); err != nil {
-		return nil, pipeline.Faultf(pipeline.Environment, "run dalirun in a folder of your own, or remove the file", "the configuration %s is not safe: %w", path, err)
+		return nil, unsafeFault(err, "the configuration "+path, "run dalirun in a folder of your own")
 	}
 	data, err := (&input{}).read(ctx, file, maxConfig)
 	switch {

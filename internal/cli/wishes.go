@@ -15,7 +15,6 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/store"
-	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -82,7 +81,7 @@ func (f *workspaceFolder) checkWorkspace() error {
 		return f.refuseFolder("workspace", f.workspace, owner.DefaultWorkspace, err)
 	}
 	if err != nil {
-		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --workspace", "the workspace %s is not safe: %w", f.workspace, err)
+		return unsafeFault(err, "the workspace "+f.workspace, "name a folder of your own with --workspace")
 	}
 	return nil
 }
