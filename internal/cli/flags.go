@@ -327,6 +327,9 @@ func nearest(word string, known []string) string {
 	return fmt.Sprintf("did you mean %q?", best)
 }
 
+// longerThanNothing is what a duration that bounds a wait must be, as a hint.
+const longerThanNothing = "name a duration above 0, as in 30s"
+
 func usagef(hint, format string, args ...any) error {
 	return pipeline.Faultf(pipeline.Usage, hint, format, args...)
 }

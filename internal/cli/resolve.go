@@ -39,7 +39,7 @@ func (w *wishes) check() error {
 		return err
 	}
 	if w.readyTimeout <= 0 {
-		return usagef("", "%s is out of range; the nearest is 1s", w.written("ready-timeout", w.readyTimeout.String()))
+		return usagef(longerThanNothing, "%s is out of range", w.written("ready-timeout", w.readyTimeout.String()))
 	}
 	if w.release != "" {
 		if _, err := release.Find(w.release); err != nil {
