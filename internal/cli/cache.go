@@ -88,7 +88,7 @@ func ownTemporary() (string, error) {
 func (p *place) open() (*store.Store, error) {
 	s, err := store.Open(p.cache)
 	if err != nil {
-		return nil, err
+		return nil, pipeline.Faultf(pipeline.Environment, "name another with --cache-dir", "%w", err)
 	}
 	if err := host.CheckOwn(p.cache, writable); err != nil {
 		return nil, unsafeFault(err, "the cache "+p.cache, "name a folder of your own with --cache-dir")
