@@ -38,7 +38,7 @@ func TestInSmallDisk(t *testing.T) {
 		t.Skip("TestOnSmallDisk runs it")
 	}
 	own := filepath.Join(t.TempDir(), "own.pth")
-	if err := os.WriteFile(own, make([]byte, 4<<20), 0o600); err != nil {
+	if err := os.WriteFile(own, append([]byte(checkpoint), make([]byte, 4<<20)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {

@@ -120,7 +120,7 @@ func TestDoctorDiskTooSmall(t *testing.T) {
 func TestDoctorCacheDisk(t *testing.T) {
 	t.Parallel()
 	own := filepath.Join(t.TempDir(), "own.pth")
-	if err := os.WriteFile(own, make([]byte, 3<<20), 0o600); err != nil {
+	if err := os.WriteFile(own, append([]byte(checkpoint), make([]byte, 3<<20)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	const mib = 1 << 20

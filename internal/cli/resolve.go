@@ -145,6 +145,9 @@ func (w *wishes) weightsSource() (source steps.WeightsSource, auto bool, err err
 	if err == nil && !info.Mode().IsRegular() {
 		err = errors.New("it is not a file")
 	}
+	if err == nil {
+		err = steps.CheckCheckpoint(path)
+	}
 	if errors.Is(err, os.ErrNotExist) && !strings.ContainsAny(w.weights, "./") {
 		return source, false, usagef(cmp.Or(nearest(w.weights, []string{"pretrained", "auto", "random:0"}), name),
 			"%s: %q is none of pretrained, auto, random:SEED or a file", w.origin("weights"), w.weights)
