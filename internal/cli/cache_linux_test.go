@@ -192,6 +192,10 @@ func TestCacheBelowEverybodys(t *testing.T) {
 // TestOpenFolder checks that a folder that others may write is told of with the command that mends it, and only where there is something to alter.
 func TestOpenFolder(t *testing.T) {
 	t.Parallel()
+	const rule = "Below a folder where everybody may make files, such as `/tmp`, a `dalirun.yaml`, a cache or a workspace that others could alter is refused (3), with what mends it.\n"
+	if readme, err := os.ReadFile(filepath.Join(docsDir, "..", "README.md")); err != nil || !strings.Contains(string(readme), rule) {
+		t.Errorf("the README lacks the rule that this test is of: %v", err)
+	}
 	e := newEverybodys(t)
 	open := filepath.Join(e.tmp, "open ed")
 	e.home = filepath.Join(open, "own")
