@@ -226,7 +226,7 @@ func TestOpenFolder(t *testing.T) {
 		!strings.Contains(stderr, "✗ the configuration "+config+" is not safe: other users have rights to "+open+": its mode is 0777") {
 		t.Errorf("with a configuration: %d; stderr:\n%s", code, stderr)
 	}
-	if err := os.Chmod(open, 0o775); err != nil { //nolint:gosec // what the hint does
+	if err := os.Chmod(open, 0o775); err != nil {
 		t.Fatal(err)
 	}
 	if code, stderr := run("version"); code != ExitOK {

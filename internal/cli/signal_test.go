@@ -31,7 +31,8 @@ func TestSignal(t *testing.T) {
 		want   ExitCode
 		says   string
 	}{
-		{os.Interrupt, ExitSIGINT, "✗ stopped by Ctrl-C (SIGINT)\n"}, {syscall.SIGTERM, ExitSIGTERM, "✗ stopped by SIGTERM\n"},
+		{os.Interrupt, ExitSIGINT, "✗ stopped by Ctrl-C (SIGINT)\n"},
+		{syscall.SIGTERM, ExitSIGTERM, "✗ stopped by SIGTERM\n"},
 		{syscall.SIGHUP, ExitSIGHUP, "✗ stopped by SIGHUP\n"},
 	} {
 		t.Run(tt.signal.String(), func(t *testing.T) {
