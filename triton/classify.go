@@ -76,7 +76,7 @@ func (c *Client) Classify(ctx context.Context, model string, picture []byte, k i
 	}
 	input, output, err := pictureTensors(meta)
 	if err != nil {
-		return nil, &Error{Op: op, Model: model, Code: codes.InvalidArgument, Message: err.Error(), noClassifier: true}
+		return nil, &Error{Op: op, Model: model, Code: codes.InvalidArgument, Message: err.Error(), NoClassifier: true}
 	}
 	tensor, err := pictureTensor(input, picture)
 	if err != nil {

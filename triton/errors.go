@@ -55,7 +55,9 @@ type Error struct {
 	// traceback.
 	Message string
 
-	noClassifier bool // [ErrNoClassifier]
+	// NoClassifier is true for a request that [Client.Classify] did not send,
+	// as the model is none for it: an [ErrNoClassifier].
+	NoClassifier bool
 }
 
 func (e *Error) Error() string {
@@ -68,7 +70,7 @@ func (e *Error) Error() string {
 
 // Is tells whether target is the class that e's code belongs to.
 func (e *Error) Is(target error) bool {
-	if e.noClassifier && target == ErrNoClassifier {
+	if e.NoClassifier && target == ErrNoClassifier {
 		return true
 	}
 	switch e.Code {
