@@ -48,7 +48,7 @@ func TestNoCheckpoint(t *testing.T) {
 	t.Parallel()
 	c := cpuLane(t)
 	o := opts{Dir: t.TempDir()}
-	file := write(t, o.Dir, "my weights.pth", []byte("these are no weights\n"))
+	file := write(t, o.Dir, "my weights.pth", []byte("PK\x03\x04these are no weights\n")) // what begins otherwise is refused before
 	r := mustRun(t, 4, c.engine, o, c.args("setup", "--weights", file, "--cache-dir", t.TempDir())...)
 	for _, part := range []string{"export_onnx.py", "is not a PyTorch checkpoint", "docker run", ".log"} {
 		if !strings.Contains(r.Stderr, part) {

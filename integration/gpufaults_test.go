@@ -97,7 +97,7 @@ func (l lane) testStepFails(t *testing.T) {
 			out, r := l.e2e(t, o, test.exit, flags(l.variant(t, fail), "25.03", "--cache-dir", l.cache)...)
 			r.says(t, append(test.says, "build-engine failed after", "full log: "+filepath.Join(out.dir, "build-engine.log"))...)
 			if test.repeat {
-				r.says(t, "last output:", "repeat it by hand: docker run --rm", "--gpus=all", "/in/model.onnx", "trtexec --onnx=")
+				r.says(t, "last output:", "repeat it by hand, until the next run: docker run --rm", "--gpus=all", "/in/model.onnx", "trtexec --onnx=")
 				if step := out.step(t, steps.IDBuildEngine); len(step.LastOutput) < 5 {
 					t.Errorf("the report has %d last lines of %s", len(step.LastOutput), step.ID)
 				}

@@ -55,7 +55,7 @@ func (l lane) painNoTerminal(t *testing.T) {
 	if out.record(t, steps.IDBuildEngine).Terminal {
 		t.Error("trtexec has a terminal")
 	}
-	_, line, _ := strings.Cut(r.Stderr, "repeat it by hand: docker run ")
+	_, line, _ := strings.Cut(r.Stderr, "repeat it by hand, until the next run: docker run ")
 	line, _, _ = strings.Cut(line, "\n")
 	if !strings.Contains(line, "trtexec") {
 		t.Errorf("there is no line to repeat it:\n%s", r.Stderr)
@@ -199,5 +199,5 @@ func painRequirement(t *testing.T) {
 func (l lane) painCrash(t *testing.T) {
 	t.Parallel()
 	_, r := l.e2e(t, l.opts(t), 5, flags(l.variant(t, "die"), "25.03", "--cache-dir", l.cache)...)
-	r.says(t, "tritonserver exited with status 139: the server crashed", "Signal (11) received.", "dalirun doctor --bundle", "repeat it by hand: docker run")
+	r.says(t, "tritonserver exited with status 139: the server crashed", "Signal (11) received.", "dalirun doctor --bundle", "repeat it by hand, until the next run: docker run")
 }

@@ -105,6 +105,30 @@ func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	return nil
 }
 
+// ErrNoCheckpoint is the cause of weights that PyTorch could not read, whatever is in them.
+var ErrNoCheckpoint = errors.New("it is no PyTorch checkpoint")
+
+// CheckCheckpoint looks at how a file begins: what torch.save writes is a ZIP archive from PyTorch 1.6 on and a pickle before. Of pickles torch.load
+// reads tensors alone from those of protocol 2, torch.save's own, and later ones, which begin with their protocol. What else a checkpoint must be is
+// found when PyTorch reads it. The error is ErrNoCheckpoint, or that of reading the file.
+func CheckCheckpoint(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // only read
+	head := make([]byte, 4)
+	n, err := io.ReadFull(f, head)
+	switch {
+	case err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
+		return err
+	case n == 4 && string(head) == "PK\x03\x04", n >= 2 && head[0] == 0x80 && head[1] >= 2:
+		return nil
+	default:
+		return ErrNoCheckpoint
+	}
+}
+
 // FileWeights takes a user's state dict.
 type FileWeights struct {
 	path string

@@ -216,3 +216,34 @@ func TestTrusted(t *testing.T) {
 		})
 	}
 }
+
+// What torch.save wrote, by PyTorch 1.6 and by older ones, is told from other files by how it begins.
+func TestCheckCheckpoint(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		content string
+		want    error
+	}{
+		"a ZIP archive":               {"PK\x03\x04\x00\x00", nil},
+		"a pickle as torch.save does": {"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", nil},
+		"a pickle of protocol 4":      {"\x80\x04\x95", nil},
+		"text":                        {"root:x:0:0:root:/root:/bin/bash\n", steps.ErrNoCheckpoint},
+		"an empty file":               {"", steps.ErrNoCheckpoint},
+		"one byte":                    {"\x80", steps.ErrNoCheckpoint},
+		"half a magic number":         {"PK\x03", steps.ErrNoCheckpoint},
+		"an empty ZIP archive":        {"PK\x05\x06", steps.ErrNoCheckpoint},
+		"an ONNX model":               {"\x08\x07\x12\x07pytorch", steps.ErrNoCheckpoint},
+		"safetensors":                 {"\x40\x00\x00\x00\x00\x00\x00\x00{}", steps.ErrNoCheckpoint},
+	} {
+		path := filepath.Join(t.TempDir(), "w.pth")
+		if err := os.WriteFile(path, []byte(c.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := steps.CheckCheckpoint(path); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	if err := steps.CheckCheckpoint(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("none: %v", err)
+	}
+}

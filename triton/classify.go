@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"google.golang.org/grpc/codes"
 )
 
 // A Class is one entry of a classification.
@@ -56,7 +58,8 @@ func parseValue(s string) (float32, error) {
 
 // Classify sends one encoded picture to a model that takes pictures, such as
 // an ensemble with DALI in front, and returns its k largest classes, largest
-// first. The model must have one UINT8 input and one FP32 output; their names
+// first. The model must have one UINT8 input with a row of bytes and one FP32
+// output with a vector of classes, else it is an [ErrNoClassifier]; their names
 // are looked up in its metadata. k is at least 1 and capped at the number of
 // classes. For other models, other shapes and batches use [Client.Infer].
 func (c *Client) Classify(ctx context.Context, model string, picture []byte, k int) ([]Class, error) {
@@ -73,7 +76,7 @@ func (c *Client) Classify(ctx context.Context, model string, picture []byte, k i
 	}
 	input, output, err := pictureTensors(meta)
 	if err != nil {
-		return nil, refuse(op, model, err)
+		return nil, &Error{Op: op, Model: model, Code: codes.InvalidArgument, Message: err.Error(), NoClassifier: true}
 	}
 	tensor, err := pictureTensor(input, picture)
 	if err != nil {
@@ -122,8 +125,27 @@ func pictureTensors(meta ModelMetadata) (input, output TensorMetadata, err error
 	if len(meta.Inputs) > 1 {
 		return TensorMetadata{}, TensorMetadata{}, fmt.Errorf("the model has %d inputs, not the picture alone", len(meta.Inputs))
 	}
+	if n := len(input.Shape); n != 1 && n != 2 {
+		return TensorMetadata{}, TensorMetadata{}, fmt.Errorf("input %s has shape %v, not one row of bytes for each picture", input.Name, input.Shape)
+	}
 	output, err = only(meta.Outputs, FP32, "output")
+	if err == nil && !isVector(output.Shape) {
+		err = fmt.Errorf("output %s has shape %v, not one vector of classes for each picture", output.Name, output.Shape)
+	}
 	return input, output, err
+}
+
+// isVector tells whether an output of this shape has one vector for each
+// picture. Metadata do not say whether the first dimension is the batch. Those
+// of size 1 behind the classes are left by networks that pool.
+func isVector(shape []int64) bool {
+	long := 0
+	for i, dim := range shape {
+		if i > 0 && dim != 1 {
+			long++
+		}
+	}
+	return len(shape) > 0 && long <= 1
 }
 
 func only(tensors []TensorMetadata, datatype Datatype, kind string) (TensorMetadata, error) {
@@ -144,14 +166,9 @@ func only(tensors []TensorMetadata, datatype Datatype, kind string) (TensorMetad
 // dimension, else as it is.
 func pictureTensor(input TensorMetadata, picture []byte) (Tensor, error) {
 	size := int64(len(picture))
-	var shape []int64
-	switch len(input.Shape) {
-	case 1:
-		shape = []int64{size}
-	case 2:
+	shape := []int64{size}
+	if len(input.Shape) == 2 {
 		shape = []int64{1, size}
-	default:
-		return Tensor{}, fmt.Errorf("input %s has shape %v, not one row of bytes for each picture", input.Name, input.Shape)
 	}
 	for i, dim := range input.Shape {
 		if dim >= 0 && dim != shape[i] {

@@ -34,6 +34,10 @@ var (
 	// was to be loaded is faulty, or the server was not started to load and
 	// unload models on request.
 	ErrInvalid = errors.New("request is invalid")
+	// ErrNoClassifier means that the model, by its metadata, takes no encoded
+	// picture or answers with no vector of classes, so that [Client.Classify]
+	// sent nothing. It is an ErrInvalid too.
+	ErrNoClassifier = errors.New("model classifies no pictures")
 )
 
 // An Error is a call that failed. Every error of a [Client]'s methods is one.
@@ -50,6 +54,10 @@ type Error struct {
 	// repeat Op and Model. It may have several lines, such as a Python
 	// traceback.
 	Message string
+
+	// NoClassifier is true for a request that [Client.Classify] did not send,
+	// as the model is none for it: an [ErrNoClassifier].
+	NoClassifier bool
 }
 
 func (e *Error) Error() string {
@@ -62,6 +70,9 @@ func (e *Error) Error() string {
 
 // Is tells whether target is the class that e's code belongs to.
 func (e *Error) Is(target error) bool {
+	if e.NoClassifier && target == ErrNoClassifier {
+		return true
+	}
 	switch e.Code {
 	case codes.Unavailable, codes.ResourceExhausted:
 		return target == ErrUnavailable

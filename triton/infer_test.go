@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -146,6 +147,7 @@ func TestClassifyRefuses(t *testing.T) {
 		"image":         {list{image}, list{score}, "x", 1, "not one row of bytes"},
 		"fixed":         {list{fixed}, list{score}, "x", 1, "does not fit"},
 		"two inputs":    {list{picture, pixels}, list{score}, "x", 1, "2 inputs"},
+		"a tensor":      {list{picture}, list{pixels}, "x", 1, "output input has shape [-1 3 224 224], not one vector of classes"},
 		"two outputs":   {list{picture}, list{score, score}, "x", 1, "2 outputs of type FP32"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -155,6 +157,10 @@ func TestClassifyRefuses(t *testing.T) {
 			_, err := server.Client(t).Classify(within(t, deadline), "m", []byte(test.picture), test.k)
 			if !errors.Is(err, triton.ErrInvalid) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("error %v; want ErrInvalid with %q", err, test.want)
+			}
+			ofRequest := slices.Contains([]string{"empty picture", "no classes", "fixed"}, name)
+			if errors.Is(err, triton.ErrNoClassifier) == ofRequest {
+				t.Errorf("error %v is an ErrNoClassifier: %t", err, ofRequest)
 			}
 			for _, call := range server.Calls() {
 				if strings.HasPrefix(call, "ModelInfer") {

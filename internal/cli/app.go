@@ -19,6 +19,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/internal/ui"
@@ -33,10 +34,11 @@ type App struct {
 	LookupEnv      func(string) (string, bool)
 	Environ        func() []string // all variables, as NAME=value
 
-	args   []string      // of the command line
-	root   fs.FS         // of this host's file system, as far as GPUs and the kernel go; nil is the real one
-	unread []string      // warnings of settings that are not read, until they are shown
-	watch  serving.Watch // how a foreground serve watches its server; zero is [serving.UsualWatch]
+	args    []string        // of the command line
+	root    fs.FS           // of this host's file system, as far as GPUs and the kernel go; nil is the real one
+	unread  []string        // warnings of settings that are not read, until they are shown
+	folders []remedy.Folder // that the command keeps things in, once they are settled
+	watch   serving.Watch   // how a foreground serve watches its server; zero is [serving.UsualWatch]
 }
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
@@ -250,7 +252,7 @@ func (a *App) asCalled(text string) string {
 
 // explained is err as people and programs get it: a disk is named where one is at fault, and the commands of the hints are [App.asCalled].
 func (a *App) explained(err error) error {
-	err = onDisk(err)
+	err = onDisk(err, a.folders...)
 	a.nameProgram(err)
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -58,7 +59,7 @@ func (p *place) settleCache() error {
 		return p.refuseFolder("cache-dir", p.cache, "dalirun", why)
 	}
 	if p.cache != p.usual {
-		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --cache-dir", "the cache %s is not safe: %w", p.cache, why)
+		return unsafeFault(why, "the cache "+p.cache, "name a folder of your own with --cache-dir")
 	}
 	fresh, err := ownTemporary()
 	if err != nil {
@@ -87,10 +88,27 @@ func ownTemporary() (string, error) {
 func (p *place) open() (*store.Store, error) {
 	s, err := store.Open(p.cache)
 	if err != nil {
-		return nil, err
+		return nil, pipeline.Faultf(pipeline.Environment, "name another with --cache-dir", "%w", err)
 	}
 	if err := host.CheckOwn(p.cache, writable); err != nil {
-		return nil, pipeline.Faultf(pipeline.Environment, "name a folder of your own with --cache-dir", "the cache %s is not safe: %w", p.cache, err)
+		return nil, unsafeFault(err, "the cache "+p.cache, "name a folder of your own with --cache-dir")
 	}
 	return s, nil
+}
+
+// unsafeFault refuses what others of this host could alter, as [host.CheckOwn] found. Rights that are too many can be taken back where they were
+// given; of all else instead says what to do.
+func unsafeFault(why error, what, instead string) error {
+	if unsafe, ok := errors.AsType[*host.UnsafeError](why); ok && unsafe.Close != 0 {
+		who := "go"
+		if unsafe.Close&0o070 == 0 {
+			who = "o"
+		}
+		rights := "w"
+		if unsafe.Close&0o007 != 0o002 {
+			rights = "rwx"
+		}
+		instead = "`chmod " + who + "-" + rights + " " + shell.Quote(unsafe.Path) + "`, or " + instead
+	}
+	return pipeline.Faultf(pipeline.Environment, instead, "%s is not safe: %w", what, why)
 }

@@ -188,3 +188,48 @@ func TestCacheBelowEverybodys(t *testing.T) {
 		t.Errorf("it ended with %d; stderr:\n%s", code, stderr)
 	}
 }
+
+// TestOpenFolder checks that a folder that others may write is told of with the command that mends it, and only where there is something to alter.
+func TestOpenFolder(t *testing.T) {
+	t.Parallel()
+	const rule = "Below a folder where everybody may make files, such as `/tmp`, a `dalirun.yaml`, a cache or a workspace that others could alter is refused (3), with what mends it.\n"
+	if readme, err := os.ReadFile(filepath.Join(docsDir, "..", "README.md")); err != nil || !strings.Contains(string(readme), rule) {
+		t.Errorf("the README lacks the rule that this test is of: %v", err)
+	}
+	e := newEverybodys(t)
+	open := filepath.Join(e.tmp, "open ed")
+	e.home = filepath.Join(open, "own")
+	if err := errors.Join(os.MkdirAll(e.home, 0o755), os.Chmod(open, 0o777), os.Chown(open, e.uid, e.uid), os.Chown(e.home, e.uid, e.uid)); err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) (ExitCode, string) {
+		cmd := e.command(t, []string{"HOME=" + filepath.Dir(e.tmp)}, args...)
+		var said bytes.Buffer
+		cmd.Stderr = &said
+		_ = cmd.Run() // the exit code says it
+		return ExitCode(cmd.ProcessState.ExitCode()), said.String()
+	}
+	if code, stderr := run("version"); code != ExitOK || stderr != "" {
+		t.Errorf("without a configuration: %d; stderr:\n%s", code, stderr)
+	}
+	mend := "hint: `chmod o-w '" + open + "'`, or "
+	for _, args := range [][]string{{"plan"}, {"gc", "--workspace", filepath.Dir(open) + "/w", "--cache-dir", "cache"}} {
+		if code, stderr := run(args...); code != ExitEnvironment || !strings.Contains(stderr, mend+"name a folder of your own with --") {
+			t.Errorf("%v: %d; stderr:\n%s", args, code, stderr)
+		}
+	}
+	config := filepath.Join(e.home, configFile)
+	if err := errors.Join(os.WriteFile(config, []byte("accel: cpu\n"), 0o644), os.Chown(config, e.uid, e.uid)); err != nil {
+		t.Fatal(err)
+	}
+	if code, stderr := run("version"); code != ExitEnvironment || !strings.Contains(stderr, mend+"run dalirun in a folder of your own") ||
+		!strings.Contains(stderr, "✗ the configuration "+config+" is not safe: other users have rights to "+open+": its mode is 0777") {
+		t.Errorf("with a configuration: %d; stderr:\n%s", code, stderr)
+	}
+	if err := os.Chmod(open, 0o775); err != nil {
+		t.Fatal(err)
+	}
+	if code, stderr := run("version"); code != ExitOK {
+		t.Errorf("after the hint: %d; stderr:\n%s", code, stderr)
+	}
+}

@@ -143,7 +143,7 @@ func (c *classification) begin(ctx context.Context, images []string) {
 	case len(images) == 0:
 		c.stop = usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
 	case c.flags.timeout <= 0:
-		c.stop = usagef("", "%s is out of range; the nearest is 1s", c.flags.written("timeout", c.flags.timeout.String()))
+		c.stop = usagef(longerThanNothing, "%s is out of range", c.flags.written("timeout", c.flags.timeout.String()))
 	case c.flags.labels != "":
 		c.labels, c.stop = c.in.labels(ctx, c.flags)
 	}
@@ -185,6 +185,10 @@ func (c *classification) ask(ctx context.Context, name string, data []byte, reco
 			kind = pipeline.Usage
 		}
 		failed := &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", shownName(name), err), Hint: serverHint(err, f.url)}
+		if errors.Is(err, triton.ErrNoClassifier) { // nor any other picture
+			failed.Err, c.stop = err, failed
+			return failed
+		}
 		return c.app.withHealth(ctx, f.url, failed)
 	}
 	record.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
@@ -208,8 +212,12 @@ func serverHint(err error, url string) string {
 		return "is a server at " + url + "? `dalirun ps` lists those of dalirun"
 	case errors.Is(err, triton.ErrNotFound):
 		return "--model names a model that the server has loaded"
+	case errors.Is(err, triton.ErrNoClassifier):
+		return "name with --model a model that takes pictures and answers with classes, as " + steps.EnsembleModel + " does"
 	case errors.Is(err, triton.ErrInvalid): // the picture may be at fault, or the model
 		return "save the picture again as another kind, such as PNG, or name with --model a model that takes pictures"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "give it longer with --timeout"
 	default:
 		return ""
 	}

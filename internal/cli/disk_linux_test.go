@@ -38,7 +38,7 @@ func TestInSmallDisk(t *testing.T) {
 		t.Skip("TestOnSmallDisk runs it")
 	}
 	own := filepath.Join(t.TempDir(), "own.pth")
-	if err := os.WriteFile(own, make([]byte, 4<<20), 0o600); err != nil {
+	if err := os.WriteFile(own, append([]byte(checkpoint), make([]byte, 4<<20)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, c := range map[string]struct {
@@ -58,7 +58,8 @@ func TestInSmallDisk(t *testing.T) {
 		"full before a result is begun": {
 			"size=2m", "--cache-dir", true,
 			[]string{"--weights", "random:0"},
-			"no space left on device\n  hint: free space on the disk of ", "fail  cache disk .*: 0 B are free, and the results",
+			"no space left on device\n  hint: free space on the disk of the cache, /.*/folder .*, or name another with --cache-dir",
+			"fail  cache disk .*: 0 B are free, and the results.*\n +free space there: `dalirun gc --dry-run --cache-dir=/.*/folder` says what of the cache could go; or name",
 		},
 		"no more files": {
 			"nr_inodes=40", "--cache-dir", true,
@@ -68,7 +69,7 @@ func TestInSmallDisk(t *testing.T) {
 		"a workspace on a full disk": {
 			"size=1m", "--workspace", true,
 			[]string{"--weights", "random:0"},
-			"no space left on device\n  hint: free space on the disk of ", "fail  workspace disk .*: 0 B are free, and the logs of a run take at least 64 KiB",
+			"no space left on device\n  hint: free space on the disk of ", "fail  workspace disk .*: 0 B are free, and the logs of runs may take 16 MiB\n +free space there; or name a folder on another disk with --workspace",
 		},
 		"a cache on a read-only disk": {
 			"ro", "--cache-dir", false,

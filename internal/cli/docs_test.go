@@ -56,7 +56,7 @@ func TestDocsOfExitCodes(t *testing.T) {
 		"The numbers never change. An error is printed once, on stderr: what failed after how long, the last output, a hint,\n" +
 		"the path of the full log. Stdout has the result alone: a reader that goes away\n" +
 		"early, as `head` does, is no error; a full disk under it, or a stdout that is not open to be written to, is 3,\n" +
-		"unless the work failed. One that a shell closed (`>&-`) is as `>/dev/null`: Go opens that in its place.\n\n| code | means | typically |\n|---:|---|---|\n")
+		"unless the work failed. A report of `e2e` that cannot be written is that too, and keeps nothing from stdout. One that a shell closed (`>&-`) is as `>/dev/null`: Go opens that in its place.\n\n| code | means | typically |\n|---:|---|---|\n")
 	for _, c := range ExitCodes() {
 		fmt.Fprintf(&b, "| %d | %s | %s |\n", c.Code, c.Means, c.Typical)
 	}

@@ -14,14 +14,13 @@ import (
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
 const (
-	// leastLogs is what the logs and the lock of a quiet run on the CPU were seen to take. That much is sure; usualLogs has room for the output
-	// of image builds, a server's log, and the runs before.
-	leastLogs = 64 * units.KiB
+	// usualLogs has room for the output of image builds, a server's log, and the runs before. A quiet run on the CPU was seen to pass with 20 KiB.
 	usualLogs = 16 * units.MiB
 )
 
@@ -85,7 +84,7 @@ func (d *diagnosis) cacheRoom() finding {
 	}
 	plan, err := d.planned()
 	if _, full := remedy.Disk(err); full || err != nil && free == 0 { // not even a note could be written
-		return finding{Status: statusFail, Saw: fmt.Sprintf("%s: %s are free", d.wishes.cache, bytesize.Format(free)), Remedy: whatCouldGo}
+		return finding{Status: statusFail, Saw: fmt.Sprintf("%s: %s are free", d.wishes.cache, bytesize.Format(free)), Remedy: d.spare() + "; or name a folder on another disk with --cache-dir"}
 	}
 	if err != nil { // another check says why it is not known what would run
 		f.Saw = fmt.Sprintf("%s: %s are free", d.wishes.cache, bytesize.Format(free))
@@ -97,7 +96,12 @@ func (d *diagnosis) cacheRoom() finding {
 			need += plan.Bytes(p.Step)
 		}
 	}
-	return enough(f, d.wishes.cache, free, need, 2*need, "the results that are not there yet take", "--cache-dir")
+	return enough(f, d.wishes.cache, free, need, 2*need, "the results that are not there yet take", d.spare()+"; or name a folder on another disk with --cache-dir")
+}
+
+// spare says how to find out what of the cache could go. Its disk may be another one than the container engine's.
+func (d *diagnosis) spare() string {
+	return "free space there: `" + shell.Line(append([]string{"dalirun", "gc", "--dry-run"}, cacheArgument(d.wishes.cache)...)...) + "` says what of the cache could go"
 }
 
 // workspaceDisk says the same of the workspace, which keeps the logs of runs.
@@ -110,16 +114,19 @@ func (d *diagnosis) workspaceDisk(context.Context) finding {
 	if err != nil {
 		return finding{Status: statusWarn, Saw: err.Error()}
 	}
-	return enough(f, d.wishes.workspace, free, leastLogs, usualLogs, "the logs of a run take at least", "--workspace")
+	f = enough(f, d.wishes.workspace, free, usualLogs, usualLogs, "the logs of runs may take", "free space there; or name a folder on another disk with --workspace")
+	if f.Status == statusFail && free > 0 {
+		f.Status = statusWarn // a quiet run takes little
+	}
+	return f
 }
 
 // enough adds to f how many bytes are free: fewer than need are a failure, fewer than comfortable a warning.
-func enough(f finding, dir string, free uint64, need, comfortable int64, what, flag string) finding {
+func enough(f finding, dir string, free uint64, need, comfortable int64, what, remedies string) finding {
 	saw := fmt.Sprintf("%s: %s are free, and %s %s", dir, bytesize.Format(free), what, bytesize.Format(need))
 	if need == 0 {
 		saw = fmt.Sprintf("%s: %s are free, and all results are there", dir, bytesize.Format(free))
 	}
-	remedies := whatCouldGo + "; or name a folder on another disk with " + flag
 	switch {
 	case float64(free) < float64(need):
 		return finding{Status: statusFail, Saw: saw, Remedy: remedies}

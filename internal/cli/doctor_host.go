@@ -19,6 +19,12 @@ func (d *diagnosis) engine(context.Context) finding {
 	if errors.Is(err, container.ErrSettings) {
 		return failed(err, "correct or unset "+d.app.dockerSettings())
 	}
+	if errors.Is(err, container.ErrPermission) {
+		return failed(err, "") // it says what to do, and it runs
+	}
+	if name := d.namedBy(); err != nil && name != "" {
+		return failed(err, "start the one there, or name another one: this one is named by "+name)
+	}
 	if err != nil {
 		return failed(err, "start it: `sudo systemctl start docker`, or `sudo dockerd` where there is no systemd; on Debian and Ubuntu `sudo apt-get install docker.io` installs one")
 	}
@@ -30,6 +36,18 @@ func (d *diagnosis) engine(context.Context) finding {
 		negotiated = ", by DOCKER_API_VERSION"
 	}
 	return finding{Status: statusOK, Saw: fmt.Sprintf("%s %s (API %s%s) at %s", info.Name, info.Version, info.APIVersion, negotiated, info.Endpoint)}
+}
+
+// namedBy is what names the container engine that is talked to; empty for the usual one.
+func (d *diagnosis) namedBy() string {
+	runtime, err := d.runtime()
+	if err != nil {
+		return ""
+	}
+	if named, ok := runtime.(interface{ NamedBy() string }); ok {
+		return named.NamedBy()
+	}
+	return ""
 }
 
 // platform says which system this is. WSL needs care, which a run takes by itself.

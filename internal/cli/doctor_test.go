@@ -120,7 +120,7 @@ func TestDoctorDiskTooSmall(t *testing.T) {
 func TestDoctorCacheDisk(t *testing.T) {
 	t.Parallel()
 	own := filepath.Join(t.TempDir(), "own.pth")
-	if err := os.WriteFile(own, make([]byte, 3<<20), 0o600); err != nil {
+	if err := os.WriteFile(own, append([]byte(checkpoint), make([]byte, 3<<20)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	const mib = 1 << 20
@@ -168,6 +168,20 @@ func TestDoctorCacheDisk(t *testing.T) {
 				t.Errorf("got %+v, want %s with %q", f, c.want, c.says)
 			}
 		})
+	}
+}
+
+// The logs of a quiet run take little: what is free is a warning while it is more than nothing.
+func TestDoctorWorkspaceDisk(t *testing.T) {
+	t.Parallel()
+	for free, want := range map[uint64]status{0: statusFail, 20 << 10: statusWarn, 16<<20 - 1: statusWarn, 16 << 20: statusOK} {
+		d := diagnose(t, container.Info{}, "--weights=random:0")
+		d.diskFree = func(string) (uint64, error) { return free, nil }
+		f := d.workspaceDisk(t.Context())
+		if f.Status != want || !strings.HasSuffix(f.Saw, " are free, and the logs of runs may take 16 MiB") || (f.Status == statusOK) != (f.Remedy == "") ||
+			strings.Contains(f.Remedy, "docker") {
+			t.Errorf("%d bytes: got %+v, want %s", free, f, want)
+		}
 	}
 }
 

@@ -46,7 +46,7 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 			}
 			err = x.runner(nil).Run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))
 			r := x.collector.Report()
-			return x.result(errors.Join(err, files.write(r)), s, r.WriteText)
+			return x.finish(errors.Join(err, x.print(err, s, r.WriteText), files.write(r))) // first what the work came to
 		},
 	}
 	w.flags(a, cmd)

@@ -44,8 +44,8 @@ func ExitCodes() []struct {
 		{ExitOK, "all that was asked for was done", "`e2e`: the served answer is PyTorch's; `serve`: the server drained, or had nothing to drain, after Ctrl-C, SIGTERM, SIGHUP or `dalirun stop`; `ps`: whatever it says of servers; `stop` and `gc`: also where there was nothing to do"},
 		{ExitUnclassified, "an error that fits no other code", "please report it"},
 		{ExitUsage, "usage or configuration", "an unknown flag or key, a value out of range or empty, a file that was named and is not there or is none, a picture that is refused"},
-		{ExitEnvironment, "the environment lacks something, or something is in the way", "no container engine; no GPU; an image or the pretrained weights cannot be had; a file that was named may not be read; a named port is taken; `serve`: the workspace has a server already, healthy or not; `stop`: the server is another user's or host's; `doctor`: a run would fail; the disk is full; stdout cannot be written to"},
-		{ExitContainer, "a step's container failed", "read its last lines and its log; the error has the line to repeat it by hand"},
+		{ExitEnvironment, "the environment lacks something, or something is in the way", "no container engine; no GPU; an image or the pretrained weights cannot be had; a file that was named may not be read; a named port is taken; `serve`: the workspace has a server already, healthy or not; `stop`: the server is another user's or host's; `doctor`: a run would fail; the cache or the workspace cannot be used; the disk is full; stdout cannot be written to"},
+		{ExitContainer, "a step's container failed", "read its last lines and its log; the error has the line to repeat it by hand, until the next run with the same cache, which removes what was half made"},
 		{ExitNotReady, "there is no server, or it is not ready, or not healthy any more", "`classify`: none runs; it exited, or others than dalirun stopped or removed it; a model did not load, hung or does not answer; it was restarted without its models"},
 		{ExitNotVerified, "verification failed", "the served answer is not PyTorch's: the error says which of the three comparisons is off"},
 		{ExitGate, "a performance or accuracy gate failed", "reserved: no command has a gate yet"},
@@ -80,11 +80,23 @@ func (c ExitCode) class() string {
 // SignalError is the cause of a context that a signal ended.
 type SignalError struct{ Signal os.Signal }
 
-// Error names the signal.
-func (e *SignalError) Error() string { return "stopped by " + e.Signal.String() }
+// Error names the signal as people do, and not as the system words what it does.
+func (e *SignalError) Error() string {
+	switch e.Signal {
+	case os.Interrupt:
+		return "stopped by Ctrl-C (SIGINT)"
+	case syscall.SIGTERM:
+		return "stopped by SIGTERM"
+	case syscall.SIGHUP:
+		return "stopped by SIGHUP"
+	default:
+		return "stopped by " + e.Signal.String()
+	}
+}
 
-// onDisk gives each error of a disk of this host the hint that is about the disk, whatever was said of a flag that it was met with.
-func onDisk(err error) error {
+// onDisk gives each error of a disk of this host the hint that is about the disk, whatever was said of a flag that it was met with. Any other error of
+// a file or folder of this host that nobody made a fault is the environment's too: what a user named wrongly was refused where it was named.
+func onDisk(err error, folders ...remedy.Folder) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok { // of this very error: each of several has its own cause
 		parts := joined.Unwrap()
 		var texts []string
@@ -94,18 +106,23 @@ func onDisk(err error) error {
 		if strings.Join(texts, "\n") == err.Error() { // those of errors.Join, and of nobody who words them otherwise
 			explained := make([]error, len(parts))
 			for i, part := range parts {
-				explained[i] = onDisk(part)
+				explained[i] = onDisk(part, folders...)
 			}
 			return errors.Join(explained...)
 		}
 	}
-	hint, ok := remedy.Disk(err)
-	if !ok {
-		return err
-	}
-	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
+	fault, isFault := errors.AsType[*pipeline.Fault](err)
+	hint, ok := remedy.Disk(err, folders...)
+	switch {
+	case ok && isFault:
 		fault.Kind, fault.Hint = pipeline.Environment, hint
 		return err
+	case isFault:
+		return err
+	case !ok:
+		if hint, ok = remedy.File(err); !ok {
+			return err
+		}
 	}
 	return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: err}
 }
@@ -143,6 +160,9 @@ func exitCode(err error) ExitCode {
 		}
 	}
 	if _, disk := remedy.Disk(err); disk {
+		return ExitEnvironment
+	}
+	if _, file := remedy.File(err); file {
 		return ExitEnvironment
 	}
 	for _, environment := range []error{

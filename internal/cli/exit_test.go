@@ -48,6 +48,8 @@ func TestExitCode(t *testing.T) {
 		{"registry", container.ErrRegistry, ExitEnvironment},
 		{"disk full", &os.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}, ExitEnvironment},
 		{"broken disk", &os.PathError{Op: "read", Path: "x", Err: syscall.EIO}, ExitEnvironment},
+		{"a file that is gone", fmt.Errorf("read: %w", &os.PathError{Op: "open", Path: "x", Err: syscall.ENOENT}), ExitEnvironment},
+		{"a link that cannot be", &os.LinkError{Op: "symlink", Old: "a", New: "x", Err: syscall.EEXIST}, ExitEnvironment},
 		{"read-only disk", &os.PathError{Op: "mkdir", Path: "x", Err: syscall.EROFS}, ExitEnvironment},
 
 		{"Ctrl-C", signal(os.Interrupt), ExitSIGINT},
@@ -76,13 +78,15 @@ func TestOnDisk(t *testing.T) {
 		hints []string // of each fault
 		text  string
 	}{
-		"none":             {nil, nil, ""},
-		"another":          {pipeline.Faultf(pipeline.Usage, "use a flag", "x"), []string{"use a flag"}, "x"},
-		"by itself":        {full, []string{hint}, full.Error()},
-		"of a step":        {&pipeline.StepError{Step: "weights", Err: full}, []string{hint}, "weights: " + full.Error()},
-		"met with a flag":  {&pipeline.StepError{Step: "weights", Err: pipeline.Faultf(pipeline.Usage, "use a flag", "read: %w", full)}, []string{hint}, "weights: read: " + full.Error()},
-		"beside another":   {errors.Join(pipeline.Faultf(pipeline.Environment, "use a flag", "x"), full), []string{"use a flag", hint}, "x\n" + full.Error()},
-		"worded by itself": {fmt.Errorf("a: %w, b: %w", full, errors.New("y")), []string{hint}, "a: " + full.Error() + ", b: y"},
+		"none":              {nil, nil, ""},
+		"another":           {pipeline.Faultf(pipeline.Usage, "use a flag", "x"), []string{"use a flag"}, "x"},
+		"by itself":         {full, []string{hint}, full.Error()},
+		"of a file":         {&os.PathError{Op: "open", Path: "/w/a b", Err: syscall.ELOOP}, []string{"`ls -ld '/w/a b'` shows whether it is there and whose it is; or name other folders"}, "open /w/a b: " + syscall.ELOOP.Error()},
+		"of a file, hinted": {pipeline.Faultf(pipeline.Usage, "use a flag", "x: %w", &os.PathError{Op: "open", Path: "/w", Err: syscall.ELOOP}), []string{"use a flag"}, "x: open /w: " + syscall.ELOOP.Error()},
+		"of a step":         {&pipeline.StepError{Step: "weights", Err: full}, []string{hint}, "weights: " + full.Error()},
+		"met with a flag":   {&pipeline.StepError{Step: "weights", Err: pipeline.Faultf(pipeline.Usage, "use a flag", "read: %w", full)}, []string{hint}, "weights: read: " + full.Error()},
+		"beside another":    {errors.Join(pipeline.Faultf(pipeline.Environment, "use a flag", "x"), full), []string{"use a flag", hint}, "x\n" + full.Error()},
+		"worded by itself":  {fmt.Errorf("a: %w, b: %w", full, errors.New("y")), []string{hint}, "a: " + full.Error() + ", b: y"},
 	} {
 		got := onDisk(c.err)
 		if got == nil || c.err == nil {

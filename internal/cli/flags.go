@@ -53,8 +53,8 @@ func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file stri
 		}
 		if value, ok := lookup(envName(f.Name)); ok && value != "" { // CI systems export empty variables
 			errs = append(errs, set(cmd, f, value, envName(f.Name)))
-		} else if value, ok := config[f.Name]; ok {
-			errs = append(errs, set(cmd, f, value, file))
+		} else if entry, ok := config[f.Name]; ok {
+			errs = append(errs, set(cmd, f, entry.value, fmt.Sprintf("%s:%d", file, entry.line)))
 		}
 	})
 	cmd.Flags().Visit(func(f *pflag.Flag) {
@@ -131,6 +131,10 @@ func unread(root *cobra.Command, environ []string, file string) []string {
 			continue
 		}
 		text := name + " is not read: no flag has that name"
+		if strings.EqualFold(name, envName("help")) {
+			texts = append(texts, name+" is not read: --help is no setting")
+			continue
+		}
 		if near := nearest(name, known); near != "" {
 			text += "; " + near
 		}
@@ -188,14 +192,23 @@ func cause(err error) error {
 	}
 }
 
+// configEntry is the value of a key of the configuration, and the line that it stands in.
+type configEntry struct {
+	value string
+	line  int
+}
+
 // readConfig reads a flat file of flag names and values. A key that is no flag of any command is an error.
-func readConfig(ctx context.Context, file string, root *cobra.Command) (map[string]string, error) {
+func readConfig(ctx context.Context, file string, root *cobra.Command) (map[string]configEntry, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
 		return nil, usagef("", "read the configuration: %w", err)
 	}
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // nobody wrote one, wherever this is
+	}
 	if err := host.CheckOwn(path, writable); err != nil {
-		return nil, pipeline.Faultf(pipeline.Environment, "run dalirun in a folder of your own, or remove the file", "the configuration %s is not safe: %w", path, err)
+		return nil, unsafeFault(err, "the configuration "+path, "run dalirun in a folder of your own")
 	}
 	data, err := (&input{}).read(ctx, file, maxConfig)
 	switch {
@@ -215,15 +228,15 @@ func readConfig(ctx context.Context, file string, root *cobra.Command) (map[stri
 		return nil, err
 	}
 	known := flagNames(root)
-	config, lines := map[string]string{}, map[string]int{}
+	config := map[string]configEntry{}
 	for i := 0; i+1 < len(top.Content); i += 2 {
 		key, value := top.Content[i], top.Content[i+1]
 		if !slices.Contains(known, key.Value) {
 			return nil, usagef(cmp.Or(nearest(key.Value, known), "keys are the flags that `dalirun COMMAND --help` lists, without the dashes"),
 				"%s:%d: unknown key %q", file, key.Line, key.Value)
 		}
-		if first, twice := lines[key.Value]; twice {
-			return nil, usagef("keep one of them", "%s:%d: key %q stands twice, first in line %d", file, key.Line, key.Value, first)
+		if first, twice := config[key.Value]; twice {
+			return nil, usagef("keep one of them", "%s:%d: key %q stands twice, first in line %d", file, key.Line, key.Value, first.line)
 		}
 		if value.Kind != yaml.ScalarNode {
 			return nil, usagef("write `"+key.Value+": VALUE`, and several values as in `force: weights,reference`", "%s:%d: %s takes one value", file, value.Line, key.Value)
@@ -231,7 +244,7 @@ func readConfig(ctx context.Context, file string, root *cobra.Command) (map[stri
 		if value.Tag == "!!null" {
 			return nil, usagef("write `"+key.Value+": VALUE`, or remove the line for the default", "%s:%d: %s has no value", file, key.Line, key.Value)
 		}
-		config[key.Value], lines[key.Value] = value.Value, key.Line
+		config[key.Value] = configEntry{value.Value, key.Line}
 	}
 	return config, nil
 }
@@ -323,6 +336,9 @@ func nearest(word string, known []string) string {
 	}
 	return fmt.Sprintf("did you mean %q?", best)
 }
+
+// longerThanNothing is what a duration that bounds a wait must be, as a hint.
+const longerThanNothing = "name a duration above 0, as in 30s"
 
 func usagef(hint, format string, args ...any) error {
 	return pipeline.Faultf(pipeline.Usage, hint, format, args...)

@@ -128,6 +128,7 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 	if err := f.resolve(); err != nil {
 		return got, err
 	}
+	a.folders = f.folders()
 	if f.doubt != "" {
 		warn(a.Stderr, f.doubt)
 	}

@@ -63,6 +63,16 @@ func TestPermissionDenied(t *testing.T) {
 	if strings.Contains(stderr.String(), "install") {
 		t.Errorf("stderr speaks of installing:\n%s", stderr.String())
 	}
+
+	doctor := exec.CommandContext(t.Context(), "/proc/self/exe", "doctor", "--accel", "cpu", "--weights", "random:0")
+	doctor.Args[0], doctor.Dir, doctor.Env, doctor.SysProcAttr = "dalirun", cmd.Dir, cmd.Env, cmd.SysProcAttr
+	said, err := doctor.Output()
+	if doctor.ProcessState == nil {
+		t.Fatal(err)
+	}
+	if !matches(`^fail  container engine  permission denied .*usermod -aG docker`, string(said)) || matches(`systemctl|install docker|this one is named by`, string(said)) {
+		t.Errorf("doctor says:\n%s", said)
+	}
 }
 
 // Who may talk to the container engine could remove another user's container, and not what belongs to it: nothing is done.

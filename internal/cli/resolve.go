@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,7 +41,7 @@ func (w *wishes) check() error {
 		return err
 	}
 	if w.readyTimeout <= 0 {
-		return usagef("", "%s is out of range; the nearest is 1s", w.written("ready-timeout", w.readyTimeout.String()))
+		return usagef(longerThanNothing, "%s is out of range", w.written("ready-timeout", w.readyTimeout.String()))
 	}
 	if w.release != "" {
 		if _, err := release.Find(w.release); err != nil {
@@ -136,6 +137,7 @@ func (w *wishes) weightsSource() (source steps.WeightsSource, auto bool, err err
 		}
 		return steps.WeightsSource{Kind: steps.Random, Seed: int64(n)}, false, nil
 	}
+	const name = "name a PyTorch state dict of ResNet50, or use --weights pretrained"
 	path, err := filepath.Abs(w.weights)
 	if err != nil {
 		return source, false, usagef("", "%s: %w", w.origin("weights"), err)
@@ -144,12 +146,14 @@ func (w *wishes) weightsSource() (source steps.WeightsSource, auto bool, err err
 	if err == nil && !info.Mode().IsRegular() {
 		err = errors.New("it is not a file")
 	}
+	if err == nil {
+		err = steps.CheckCheckpoint(path)
+	}
 	if errors.Is(err, os.ErrNotExist) && !strings.ContainsAny(w.weights, "./") {
-		return source, false, usagef(nearest(w.weights, []string{"pretrained", "auto", "random:0"}),
+		return source, false, usagef(cmp.Or(nearest(w.weights, []string{"pretrained", "auto", "random:0"}), name),
 			"%s: %q is none of pretrained, auto, random:SEED or a file", w.origin("weights"), w.weights)
 	}
 	if err != nil {
-		const name = "name a PyTorch state dict of ResNet50, or use --weights pretrained"
 		return source, false, fmt.Errorf("%s: %w", w.written("weights", printable.Name(w.weights)), fileFault(err, name))
 	}
 	return steps.WeightsSource{Kind: steps.File, Path: path}, false, nil

@@ -83,6 +83,7 @@ func TestScripts(t *testing.T) {
 			"stdoutto":   stdoutTo,
 			"fifo":       makeFIFO,
 			"sparse":     makeSparse,
+			"checkpoint": makeCheckpoint,
 			"frompipe":   fromPipe,
 			"interrupt":  interrupt,
 			"records":    showRecords,
@@ -466,6 +467,15 @@ func makeSparse(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 1, 1, "sparse NAME")
 	ts.Check(errors.Join(os.WriteFile(ts.MkAbs(args[0]), nil, 0o600), os.Truncate(ts.MkAbs(args[0]), 1<<40)))
 }
+
+// makeCheckpoint makes a file that begins as a checkpoint of PyTorch.
+func makeCheckpoint(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 1, "checkpoint NAME")
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(checkpoint), 0o600))
+}
+
+// checkpoint is how a checkpoint of PyTorch begins.
+const checkpoint = "PK\x03\x04"
 
 // fromPipe runs a command to which a shell gives a file through a pipe, as in `command <(cat FILE)`.
 func fromPipe(ts *testscript.TestScript, neg bool, args []string) {

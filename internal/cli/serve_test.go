@@ -123,7 +123,7 @@ func TestStartAgain(t *testing.T) {
 	dir := t.TempDir()
 	weights, picture := filepath.Join(dir, "w.pth"), filepath.Join(dir, "cat.jpg")
 	for _, file := range []string{weights, picture} {
-		if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(checkpoint), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -84,6 +84,7 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	if err := w.check(); err != nil {
 		return nil, err
 	}
+	a.folders = w.folders()
 	if err := w.readPicture(ctx, a.input()); err != nil {
 		return nil, err
 	}

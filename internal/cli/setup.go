@@ -43,10 +43,10 @@ repository out. What was made before and still holds is reused. It prints where 
 				return a.refused(err, s)
 			}
 			err = x.runner(x.link).Run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDAssembleRepository))
-			return x.result(err, s, func(out io.Writer) error {
+			return x.finish(errors.Join(err, x.print(err, s, func(out io.Writer) error {
 				_, err := fmt.Fprintln(out, filepath.Join(w.workspace, repositoryLink))
 				return err
-			})
+			})))
 		},
 	}
 	w.flags(a, cmd)
@@ -93,14 +93,14 @@ func (a *App) notBegun(err error) report.Report {
 	return c.Report()
 }
 
-// result ends a run: what came of it goes to stdout, in text only if it went well, and errors to stderr.
-func (x *session) result(err error, s shown, text func(io.Writer) error) error {
-	var write error
+// print writes to stdout what came of a run that ended with err, in text only if it went well.
+func (x *session) print(err error, s shown, text func(io.Writer) error) error {
 	switch {
 	case s.format.value == "json":
-		write = x.collector.Report().WriteJSON(x.app.Stdout)
+		return x.collector.Report().WriteJSON(x.app.Stdout)
 	case err == nil || errors.Is(err, parity.ErrOff): // figures that are off are worth a look
-		write = text(x.app.Stdout)
+		return text(x.app.Stdout)
+	default:
+		return nil
 	}
-	return x.finish(errors.Join(err, write))
 }

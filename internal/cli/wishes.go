@@ -14,8 +14,8 @@ import (
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/store"
-	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -82,7 +82,7 @@ func (f *workspaceFolder) checkWorkspace() error {
 		return f.refuseFolder("workspace", f.workspace, owner.DefaultWorkspace, err)
 	}
 	if err != nil {
-		return pipeline.Faultf(pipeline.Environment, "name a folder of your own with --workspace", "the workspace %s is not safe: %w", f.workspace, err)
+		return unsafeFault(err, "the workspace "+f.workspace, "name a folder of your own with --workspace")
 	}
 	return nil
 }
@@ -123,6 +123,11 @@ func (p *place) resolve() error {
 		return err
 	}
 	return p.refuseFolder("cache-dir", p.cache, "dalirun", store.CheckFolder(p.cache))
+}
+
+// folders are both, for who explains what failed in one.
+func (p *place) folders() []remedy.Folder {
+	return []remedy.Folder{{Path: p.workspace, What: "the workspace", Flag: "--workspace"}, {Path: p.cache, What: "the cache", Flag: "--cache-dir"}}
 }
 
 // refuseFolder is err where the flag named the wrong thing. What the machine has against the folder is found out where it is used.

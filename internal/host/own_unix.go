@@ -80,11 +80,11 @@ func own(part string, info fs.FileInfo, last bool, refused fs.FileMode) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case info.Mode()&fs.ModeSymlink != 0:
-		return fmt.Errorf("%s is a symbolic link in a folder where everybody may make one", part)
+		return &UnsafeError{Path: part, why: part + " is a symbolic link in a folder where everybody may make one"}
 	case ok && int(stat.Uid) != os.Getuid() && (last || stat.Uid != 0):
-		return fmt.Errorf("%s belongs to another user, %d, in a folder where everybody may make one", part, stat.Uid)
+		return &UnsafeError{Path: part, why: fmt.Sprintf("%s belongs to another user, %d, in a folder where everybody may make one", part, stat.Uid)}
 	case info.Mode()&refused != 0:
-		return fmt.Errorf("other users have rights to %s: its mode is %04o", part, info.Mode().Perm())
+		return &UnsafeError{Path: part, Close: refused, why: fmt.Sprintf("other users have rights to %s: its mode is %04o", part, info.Mode().Perm())}
 	}
 	return nil
 }

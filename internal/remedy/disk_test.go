@@ -32,8 +32,21 @@ func TestDisk(t *testing.T) {
 		"none":             {nil, ""},
 	} {
 		hint, ok := remedy.Disk(c.err)
+		_, file := remedy.File(c.err)
+		if _, named := errors.AsType[*fs.PathError](c.err); !ok && file != named {
+			t.Errorf("%s: it is an error of a file: %t", name, file)
+		}
 		if ok != (c.want != "") || !strings.HasPrefix(hint, c.want) {
 			t.Errorf("%s: got %q, %t; want %q", name, hint, ok, c.want)
 		}
+	}
+
+	folders := []remedy.Folder{{Path: "/work", What: "the workspace", Flag: "--workspace"}, {Path: "/cache", What: "the cache", Flag: "--cache-dir"}}
+	const want = "free space on the disk of the cache, /cache (`df -h` shows it, `df -i` whether it can have no more files), then run again, or name another with --cache-dir"
+	if hint, ok := remedy.Disk(write(syscall.ENOSPC), folders...); !ok || hint != want {
+		t.Errorf("in the cache: got %q, %t; want %q", hint, ok, want)
+	}
+	if hint, ok := remedy.Disk(&fs.PathError{Op: "write", Path: "/workers/x", Err: syscall.ENOSPC}, folders...); !ok || !strings.HasPrefix(hint, "free space on the disk of /workers/x (") {
+		t.Errorf("in no folder: got %q, %t", hint, ok)
 	}
 }

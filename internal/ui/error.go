@@ -104,7 +104,7 @@ func block(err error, t Terminal, logPath func(pipeline.ID) string) string {
 			b.WriteString("    " + l + "\n")
 		}
 	}
-	field(&b, "repeat it by hand", fault.Repeat)
+	field(&b, "repeat it by hand, until the next run", fault.Repeat) // which sweeps what the line mounts
 	if !t.GitHubActions {
 		field(&b, "hint", fault.Hint)
 	}

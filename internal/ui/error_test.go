@@ -30,7 +30,7 @@ func TestError(t *testing.T) {
   last output:
     parsing network
     [E] Could not find any implementation for node …
-  repeat it by hand: docker run --rm example \
+  repeat it by hand, until the next run: docker run --rm example \
       trtexec
   hint: the image's TensorRT needs driver ≥ 570; this host has 535
   full log: /logs/build-engine.log
@@ -61,7 +61,7 @@ func TestError(t *testing.T) {
   last output:
     | parsing network
     | [E] Could not find any implementation for node …
-  repeat it by hand: docker run --rm example \
+  repeat it by hand, until the next run: docker run --rm example \
       trtexec
   full log: /logs/build-engine.log
 `},

@@ -118,6 +118,9 @@ func New(options Options) (*Runtime, error) {
 // Remote says whether the container engine is on another host, without asking it.
 func (r *Runtime) Remote() bool { return r.remote }
 
+// NamedBy is the variable or the context that names the container engine; empty for Docker's default.
+func (r *Runtime) NamedBy() string { return r.namedBy }
+
 // Close closes idle connections.
 func (r *Runtime) Close() error { return r.api.Close() }
 
