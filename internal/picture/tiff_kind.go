@@ -66,9 +66,13 @@ func (t *tiffWalk) kind() (unverifiable string, err error) {
 
 // checkForms checks that the entries have the types and counts that nvImageCodec 0.9.0, which reads them for DALI, wants.
 func (t *tiffWalk) checkForms() error {
-	whole := []uint16{tiffShort, tiffLong, tiffLong8}
+	whole := []uint16{tiffShort, tiffLong}
+	if t.big {
+		whole = append(whole, tiffLong8)
+	}
 	for _, tag := range []uint16{
 		tiffWidth, tiffLength, tiffCompression, tiffPhotometric, tiffOrientation, tiffSamplesPerPixel, tiffRowsPerStrip, tiffTileWidth, tiffTileLength,
+		tiffFillOrder, tiffPlanar,
 	} {
 		if field, ok := t.dir[tag]; ok && (field.count != 1 || !slices.Contains(whole, field.form)) {
 			return refuse(Unsupported, "TIFF has %d values of type %d in its tag %d, which DALI does not read", field.count, field.form, tag)
