@@ -50,6 +50,10 @@ INPUT = "DALI_INPUT_0"
 # of DALI.
 MEMORY = 2 << 30
 
+# The most bytes of one encoded picture, with the zeros that pad it: a row of 300 MB would keep others waiting for 20 s.
+# Clients know the same figure: internal/picture/picture.go.
+MAX_PICTURE = 64 << 20
+
 # The most bytes of encoded pictures that are decoded together: they are here twice, once for DALI.
 MAX_ENCODED = 256 << 20
 
@@ -158,6 +162,8 @@ class Decoder:
         """Reads the header: most bad input ends here, and costs neither a pipeline nor memory."""
         if size == 0:
             return Refusal("is empty")
+        if size > MAX_PICTURE:
+            return Refusal(f"is too large: {size} bytes, want at most {MAX_PICTURE}")
         content = without_exif(os.pread(self._encoded, size, place))
         encoded = np.frombuffer(content, dtype=np.uint8)
         try:

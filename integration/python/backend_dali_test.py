@@ -497,6 +497,14 @@ class DecoderTest(unittest.TestCase):
         (refused,) = self.decoder.decode(self.decoder.put([self.bmp(4000, 4000)]))
         self.assertIn("is too large: 4000x4000", refused)
 
+    def test_too_many_bytes_are_not_read(self) -> None:
+        good = self.read("00-good.jpg")
+        padded = np.zeros((64 << 20) + 1, np.uint8)
+        padded[: good.size] = good
+        (refused,) = self.decoder.decode(self.decoder.put([padded]))
+        self.assertEqual(refused, "is too large: 67108865 bytes, want at most 67108864")
+        self.assertEqual(self.decoder.decode(self.decoder.put([padded[:-1]])), [None])
+
     @staticmethod
     def bmp(width: int, height: int) -> np.ndarray:
         """Returns a grey BMP of 24 bits a pixel; width divides by four."""

@@ -132,6 +132,7 @@ func TestMalformed(t *testing.T) {
 		"tiff, no directory":      {[]byte("II*\x00\x00\x00\x00\x00"), "no directory"},
 		"tiff, itself as next":    {loopingTIFF(), "names itself"},
 		"tiff, two widths":        {patch(tif, tiffEntry(t, tif, 258)-8, 0, 1), "tag 256 twice"},
+		"tiff, tiles of 1":        {tiffOf(0, [][3]uint32{{256, 1, 1}, {257, 1, 1}, {322, 1, 16}, {323, 1, 1}, {324, 1, 0}, {325, 1, 1}}), "tiles of 16 × 1 pixels, want sides of at least 16"},
 		"tiff, two artists":       {tiffOf(0, append(tiffEntries(1, 1, 1), [3]uint32{315, 1, 0}, [3]uint32{315, 1, 0})), "tag 315 twice"},
 		"tiff, two of no type":    {twoOfNoType(), "tag 279 twice"},
 		"tiff, width 0":           {patch(tif, tiffEntry(t, tif, 256), 0), "0 × 41"},

@@ -39,6 +39,9 @@ const tiffMaxItems = 1 << 22
 // exist, in microscopy; DALI decodes the first page only.
 const tiffMaxDirectories = 1 << 12
 
+// tiffTileSide is what the sides of a tile are multiples of (TIFF 6.0, section 15).
+const tiffTileSide = 16
+
 // tiffField is one entry of a directory.
 type tiffField struct {
 	form  uint16 // of a value: BYTE, SHORT and so on
@@ -90,9 +93,6 @@ func walkTIFF(data []byte) (h header, err error) {
 			return h, err
 		}
 		if first {
-			if len(t.twice) > 0 { // decoders take the first or the last
-				return h, refuse(Malformed, "TIFF has tag %d twice", t.twice[0])
-			}
 			if h, undecoded, err = t.first(); err != nil {
 				return h, err
 			}
@@ -115,6 +115,9 @@ func walkTIFF(data []byte) (h header, err error) {
 
 // first returns what the directory that was read says, which is the picture's, and why that is not served.
 func (t *tiffWalk) first() (h header, undecoded, err error) {
+	if len(t.twice) > 0 { // decoders take the first or the last
+		return header{}, nil, refuse(Malformed, "TIFF has tag %d twice", t.twice[0])
+	}
 	if h.width, h.height, err = t.size(); err != nil {
 		return header{}, nil, err
 	}
@@ -354,6 +357,10 @@ func (t *tiffWalk) segments(tiled bool) (uint64, error) {
 	across, down, err := t.segmentSize(tiled)
 	if err != nil {
 		return 0, err
+	}
+	if tiled && min(across, down) < tiffTileSide {
+		// Tiles of a pixel are valid to libtiff; what looks at millions of them takes half a minute.
+		return 0, refuse(Malformed, "TIFF has tiles of %d × %d pixels, want sides of at least %d", across, down, tiffTileSide)
 	}
 	planar, err := t.scalar(tiffPlanar, 1)
 	if err != nil {

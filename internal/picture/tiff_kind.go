@@ -229,8 +229,7 @@ func (k tiffKind) checkColours() error {
 // byOpenCV reports whether nvImageCodec 0.9.0 leaves a TIFF that it has read the tags of to OpenCV: its own decoder has no
 // such kind (extensions/libtiff/libtiff_decoder.cpp of its source).
 func (k tiffKind) byOpenCV() bool {
-	const side = 16 // of tiles, by TIFF 6.0
-	whole := k.across%side == 0 && k.down%side == 0 && k.bits > 1
+	whole := k.across%tiffTileSide == 0 && k.down%tiffTileSide == 0 && k.bits > 1
 	return !slices.Contains([]uint64{1, 8, 16, 32}, k.bits) || k.photometric == tiffWhiteIsZero || k.photometric == tiffSeparated || k.planar == 2 && k.samples > 1 ||
 		k.fill == tiffLowestFirst || k.tiled && !whole
 }

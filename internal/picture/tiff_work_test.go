@@ -72,7 +72,7 @@ func zstdWindow(tb testing.TB, size int) []byte {
 // TestStripsShareMemory holds what the strips of a TIFF make a decoder allocate: its time went there.
 func TestStripsShareMemory(t *testing.T) { //nolint:paralleltest // it counts what the process allocates
 	const count, width = 1000, 1000
-	for name, tt := range map[string]struct {
+	for name, tt := range map[string]struct { //nolint:paralleltest // see above
 		compression uint32
 		fill        uint32
 		strip       func(i uint32) []byte
@@ -83,7 +83,7 @@ func TestStripsShareMemory(t *testing.T) { //nolint:paralleltest // it counts wh
 		"zstd, growing":           {50000, 1, func(i uint32) []byte { return zstdSaying(width+i*(100<<10), width) }, 300 << 20},
 		"the other order of bits": {1, 2, func(uint32) []byte { return make([]byte, width) }, 1 << 20},
 	} {
-		t.Run(name, func(t *testing.T) { //nolint:paralleltest // see above
+		t.Run(name, func(t *testing.T) {
 			strips := make([][]byte, count)
 			for i := range strips {
 				strips[i] = tt.strip(uint32(i))
