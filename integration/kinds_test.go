@@ -96,7 +96,8 @@ func refusedByServer() []string {
 		"bmp-16.bmp", "bmp-32-masks-bgr.bmp", "jpg-cmyk-no-adobe.jpg", "j2k-grey12.jp2", "j2k-sycc.jp2", "pnm-p2-1023.pgm", "pnm-p5-100.pgm", "pnm-p6-1023.ppm",
 		"tif-cielab.tif", "tif-grey-alpha.tif", "tif-rgb-jpeg2000.tif", "tif-rgb16-planar.tif", "tif-rgba-planar.tif",
 		"tif-cmyk-orientation-6.tif", "tif-planar-orientation-6.tif", "tif-white-is-zero8-orientation-2.tif",
-		"tif-12-orientation-6.tif", "tif-rgb12-orientation-6.tif",
+		"tif-12-orientation-6.tif", "tif-rgb12-orientation-6.tif", "tif-twice-orientation.tif", "tif-twice-bits.tif", "tif-twice-colours.tif",
+		"jpg-cmyk-comment.jpg", "pnm-long-comment.pgm",
 	}
 }
 

@@ -50,6 +50,10 @@ INPUT = "DALI_INPUT_0"
 # of DALI.
 MEMORY = 2 << 30
 
+# The most bytes of one encoded picture, with the zeros that pad it: a row of 300 MB would keep others waiting for 20 s.
+# Clients know the same figure: internal/picture/picture.go.
+MAX_PICTURE = 64 << 20
+
 # The most bytes of encoded pictures that are decoded together: they are here twice, once for DALI.
 MAX_ENCODED = 256 << 20
 
@@ -72,15 +76,28 @@ BMP_NO_PALETTE_NOR_BYTES = 16
 WEBP_EXTENDED = re.compile(rb"RIFF.{4}WEBPVP8X.{4}(.)", re.DOTALL)
 WEBP_EXIF = 8
 
-# Width, height and the highest sample of a PGM or PPM, with white space and comments between them (netpbm's pgm(5)).
-PNM_HEADER = re.compile(rb"P([2356])" + rb"(?:\s|#[^\n]*\n)+(\d+)" * 3)
-PNM_HEADER_BYTES = 4096  # more is taken for comments without end
+# Width, height and the highest sample of a PGM or PPM, with white space and comments between them (netpbm's pgm(5)). A
+# comment that touches a number, or that a carriage return ends, ends elsewhere for OpenCV, which decodes them for DALI.
+PNM_SAMPLES = re.compile(rb"P[2356]")
+PNM_HEADER = re.compile(rb"P(.)" + rb"\s(?:\s|#[^\r\n]*\r?\n)*(\d{1,10})" * 3 + rb"\s")
+PNM_HEADER_BYTES = 4096  # a decoder would go on for as long as comments do
 PNM_TEXT = (b"2", b"3")
 PNM_HIGHEST = (255, 65535)
 
+# Markers of a JPEG (ITU-T T.81, table B.1), and the bytes of Adobe's segment from which on libjpeg knows it.
+JPEG_MARKER = re.compile(rb"\xff+([^\0\xff])", re.DOTALL)
+JPEG_ALONE = (0x01, *range(0xD0, 0xD9))  # without a segment: TEM, RSTn, SOI
+JPEG_END, JPEG_SCAN, JPEG_APP14 = 0xD9, 0xDA, 0xEE
+JPEG_ADOBE = 12
+JPEG_SEGMENTS = 4096  # a profile and EXIF data need 300 at most
+
 # TIFF tags and values (TIFF 6.0). The methods are none, CCITT (three), LZW, JPEG, Deflate (two), PackBits, Zstandard.
 TIFF_COMPRESSION, TIFF_PHOTOMETRIC, TIFF_FILL_ORDER, TIFF_ORIENTATION = 259, 262, 266, 274
-TIFF_PLANAR, TIFF_TILE_WIDTH, TIFF_TILE_LENGTH = 284, 322, 323
+TIFF_SAMPLES, TIFF_PLANAR, TIFF_TILE_WIDTH, TIFF_TILE_LENGTH = 277, 284, 322, 323
+TIFF_READ = frozenset((TIFF_COMPRESSION, TIFF_PHOTOMETRIC, TIFF_FILL_ORDER, TIFF_ORIENTATION))
+TIFF_READ |= {TIFF_SAMPLES, TIFF_PLANAR, TIFF_TILE_WIDTH, TIFF_TILE_LENGTH}
+TIFF_BITS, TIFF_FORMAT = 258, 339  # a value for each sample
+TIFF_SHORT = 3
 TIFF_COMPRESSIONS = (1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50000)
 TIFF_APART = 2
 TIFF_NOT_ITS_OWN = (0, 5)  # white is zero; CMYK
@@ -101,6 +118,10 @@ class Refusal(NamedTuple):
     """What takes the place of a picture: why it is not decoded, as the client shall read it."""
 
     reason: str
+
+
+class Misread(Exception):  # noqa: N818 - not of this program
+    """A header cannot be told from one that a decoder takes for another; the text is why the picture is refused."""
 
 
 class Picture(NamedTuple):
@@ -141,6 +162,8 @@ class Decoder:
         """Reads the header: most bad input ends here, and costs neither a pipeline nor memory."""
         if size == 0:
             return Refusal("is empty")
+        if size > MAX_PICTURE:
+            return Refusal(f"is too large: {size} bytes, want at most {MAX_PICTURE}")
         content = without_exif(os.pread(self._encoded, size, place))
         encoded = np.frombuffer(content, dtype=np.uint8)
         try:
@@ -152,7 +175,10 @@ class Decoder:
             return Refusal(f"has a damaged header: it says {picture.width}x{picture.height} pixels")
         if picture.pixels > self._max_pixels:
             return Refusal(f"is too large: {picture.width}x{picture.height}, want at most {self._max_pixels} pixels")
-        wrong = misread(header, content)
+        try:
+            wrong = misread(header, content)
+        except Misread as error:
+            wrong = str(error)
         return Refusal(wrong) if wrong else picture
 
     def group(self, pictures: list[list[int]]) -> list[Picture | Refusal]:
@@ -231,11 +257,14 @@ def misread(header: nvimgcodec.CodeStream, content: bytes) -> str | None:
     """Returns why DALI would answer a picture with wrong pixels, or with memory that it did not write; None if not.
 
     It is what a header tells easily. docs/pictures.md has more of such kinds, which clients are to check for.
+
+    Raises:
+        Misread: as if it were returned.
     """
     codec = header.codec_name
     if codec == "bmp" and has_colour_masks(content[: BMP_BITS_AND_METHOD.size]):
         return "is a BMP with colour masks or 16 bits a pixel, whose colours DALI exchanges or darkens"
-    if codec == "jpeg" and header.num_channels == FOUR_INKS and b"Adobe" not in content:
+    if codec == "jpeg" and header.num_channels == FOUR_INKS and not has_adobe_segment(content):
         return "is a JPEG of four components and no segment of Adobe's, by which DALI takes black for white"
     if codec == "jpeg2k" and (header.precision not in JPEG2000_BITS or header.color_spec == nvimgcodec.ColorSpec.SYCC):
         return "is a JPEG 2000 in YCbCr or of other than 8 or 16 bits, which DALI does not decode right"
@@ -268,30 +297,72 @@ def left_to_opencv(tags: dict[int, int], bits: int) -> bool:
 
 
 def tiff_tags(tiff: bytes) -> dict[int, int]:
-    """Returns the values of the first directory's tags that are one whole number."""
+    """Returns the values of those tags of the first directory, which is the one that is decoded, that matter here.
+
+    Raises:
+        Misread: one of them is not what every reader takes it for. libtiff takes the first of a tag that is there twice
+            and many types for numbers, and nvImageCodec does not.
+    """
     order, endian = (">", "big") if tiff.startswith(b"M") else ("<", "little")
     big = tiff[2:4] in (b"+\0", b"\0+")
     start, count, entry = ("8xQ", "Q", "HHQ8s") if big else ("4xI", "H", "HHI4s")
     try:
         (place,) = struct.unpack_from(order + start, tiff)
         (entries,) = struct.unpack_from(order + count, tiff, place)
-        first = place + struct.calcsize(order + count)
-        last = first + entries * struct.calcsize(order + entry)
-        found = list(struct.iter_unpack(order + entry, tiff[first:last]))
-    except struct.error:
-        return {}  # it ends in its directory: nvImageCodec had read enough, and libtiff will not
-    return {
-        tag: int.from_bytes(value[: TIFF_WHOLE[form]], endian)
-        for tag, form, values, value in found
-        if form in TIFF_WHOLE and values == 1
-    }
+    except (OverflowError, struct.error) as error:
+        raise Misread("is a TIFF without a directory") from error
+    first = place + struct.calcsize(order + count)
+    last = first + entries * struct.calcsize(order + entry)
+    if last > len(tiff):
+        raise Misread(f"is a TIFF that ends in a directory of {entries} entries")
+    seen: set[int] = set()
+    found: dict[int, int] = {}
+    for tag, form, values, value in struct.iter_unpack(order + entry, memoryview(tiff)[first:last]):
+        if tag in seen:  # so there are at most as many as numbers for tags, whatever the directory says
+            raise Misread(f"is a TIFF that has tag {tag} twice")
+        seen.add(tag)
+        if tag in TIFF_READ:
+            size = TIFF_WHOLE.get(form, len(value) + 1)  # of eight bytes, one is elsewhere but in a BigTIFF
+            if size > len(value) or values != 1:
+                raise Misread(
+                    f"is a TIFF with {values} values of type {form} in its tag {tag}, which DALI does not read"
+                )
+            found[tag] = int.from_bytes(value[:size], endian)
+        elif tag in (TIFF_BITS, TIFF_FORMAT) and form != TIFF_SHORT:
+            raise Misread(f"is a TIFF with values of type {form} in its tag {tag}, which DALI does not read")
+    return found
+
+
+def has_adobe_segment(jpeg: bytes) -> bool:
+    """Reports whether a JPEG has a segment of Adobe's before its first scan, where libjpeg looks for it."""
+    place = 0
+    for _ in range(JPEG_SEGMENTS):
+        marker = JPEG_MARKER.match(jpeg, place)
+        if marker is None or marker[1][0] in (JPEG_END, JPEG_SCAN):
+            return False
+        place = marker.end()
+        if marker[1][0] in JPEG_ALONE:
+            continue
+        size = int.from_bytes(jpeg[place : place + 2], "big")  # its own two bytes among them
+        if marker[1][0] == JPEG_APP14 and size >= 2 + JPEG_ADOBE and jpeg.startswith(b"Adobe", place + 2):
+            return True
+        if size < 2:  # noqa: PLR2004 - see above
+            return False
+        place += size
+    return False
 
 
 def highest_sample(pnm: bytes) -> int | None:
-    """Returns how far the samples of a PNM go, None where OpenCV, which decodes it for DALI, scales them right."""
+    """Returns how far the samples of a PNM go, None where OpenCV, which decodes it for DALI, scales them right.
+
+    Raises:
+        Misread: nobody can tell, or OpenCV takes another number for it.
+    """
+    if PNM_SAMPLES.match(pnm) is None:
+        return None  # a bitmap
     numbers = PNM_HEADER.match(pnm[:PNM_HEADER_BYTES])
     if numbers is None:
-        return None  # a bitmap, or damaged, which the decoder says
+        raise Misread(f"is a PNM with another header than one of three numbers in its first {PNM_HEADER_BYTES} bytes")
     highest = int(numbers[4])
     right = highest in PNM_HIGHEST or (highest < PNM_HIGHEST[0] and numbers[1] in PNM_TEXT)
     return None if right else highest

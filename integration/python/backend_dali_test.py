@@ -40,6 +40,7 @@ def made_up_triton() -> types.ModuleType:
 
 sys.modules["triton_python_backend_utils"] = made_up_triton()
 import backend_dali  # noqa: E402 - it imports what was made up
+import decoder  # noqa: E402
 
 # What a decoder that is damaged may say.
 NONSENSE = {
@@ -313,6 +314,11 @@ class DecoderTest(unittest.TestCase):
     def test_kinds_that_dali_misreads_are_refused(self) -> None:
         kinds = {
             "jpg-cmyk-no-adobe.jpg": "Adobe",
+            "jpg-cmyk-comment.jpg": "Adobe",
+            "pnm-long-comment.pgm": "another header",
+            "tif-twice-orientation.tif": "has tag 274 twice",
+            "tif-twice-bits.tif": "has tag 258 twice",
+            "tif-twice-colours.tif": "has tag 262 twice",
             "j2k-grey12.jp2": "JPEG 2000",
             "j2k-sycc.jp2": "JPEG 2000",
             "pnm-p5-100.pgm": "samples up to 100",
@@ -333,6 +339,112 @@ class DecoderTest(unittest.TestCase):
                 (refused,) = self.decoder.decode(self.decoder.put([self.kind(name)]))
                 self.assertIn(says, refused)
 
+    def test_tiff_tags_that_decoders_take_for_different_things_are_refused(self) -> None:
+        turned, planes, fill = "tif-planar-orientation-6.tif", "tif-rgba-planar.tif", "tif-fill-order-2.tif"
+        upright, no_type = (274, 3, 1, 1), (274, 99, 1, 1)
+        cases = {
+            "twice": (turned, [(274, 3, 1, 6), upright], "has tag 274 twice"),
+            "twice, the other first": (turned, [upright, (274, 3, 1, 6)], "has tag 274 twice"),
+            "twice, of no type": (turned, [(274, 3, 1, 6), no_type], "has tag 274 twice"),
+            "twice, of no type first": (turned, [no_type, upright], "1 values of type 99 in its tag 274"),
+            "colours": ("tif-cmyk-orientation-6.tif", [(262, 3, 1, 5), (262, 3, 1, 2)], "has tag 262 twice"),
+            "bits": ("tif-12-orientation-6.tif", [(258, 3, 1, 12), (258, 3, 1, 16)], "has tag 258 twice"),
+            "grey bits": ("tif-grey4.tif", [(258, 3, 1, 4), (258, 3, 1, 8)], "has tag 258 twice"),
+            "channels": ("tif-grey-uint32.tif", [(277, 3, 1, 1), (277, 3, 1, 3)], "has tag 277 twice"),
+            "what means nothing": ("tif-rgb8.tif", [(65000, 3, 1, 1), (65000, 3, 1, 1)], "has tag 65000 twice"),
+            "a byte": (turned, [(274, 1, 1, 6)], "1 values of type 1 in its tag 274"),
+            "signed": (turned, [(274, 9, 1, 6)], "1 values of type 9 in its tag 274"),
+            "no type": (turned, [no_type], "1 values of type 99 in its tag 274"),
+            "two": (turned, [(274, 3, 2, 6)], "2 values of type 3 in its tag 274"),
+            "none": (turned, [(274, 3, 0, 6)], "0 values of type 3 in its tag 274"),
+            "64 bits elsewhere": (turned, [(274, 16, 1, 8)], "1 values of type 16 in its tag 274"),
+            "planes in a byte": (planes, [(284, 1, 1, 2)], "1 values of type 1 in its tag 284"),
+            "fill order in a byte": (fill, [(266, 1, 1, 2)], "1 values of type 1 in its tag 266"),
+        }
+        for name, (file, entries, says) in cases.items():
+            with self.subTest(name):
+                picture = np.frombuffer(self.with_entries(self.kind(file).tobytes(), entries), dtype=np.uint8)
+                (refused,) = self.decoder.decode(self.decoder.put([picture]))
+                # nvImageCodec reads some of them itself, and then does not know the format.
+                self.assertRegex(refused or "", f"{says}|in no format that DALI reads")
+                with self.assertRaisesRegex(decoder.Misread, says):
+                    decoder.tiff_tags(picture.tobytes())
+
+    @staticmethod
+    def with_entries(tiff: bytes, new: list[tuple[int, int, int, int]]) -> bytes:
+        """Returns a TIFF with other entries (tag, type, count, value) of a tag in the place of those that it has."""
+        (place,) = struct.unpack_from("<I", tiff, 4)
+        (count,) = struct.unpack_from("<H", tiff, place)
+        entries = list(struct.iter_unpack("<HHII", tiff[place + 2 : place + 2 + 12 * count]))
+        entries = sorted([entry for entry in entries if entry[0] != new[0][0]] + new, key=lambda entry: entry[0])
+        tiff += b"\0" * (len(tiff) % 2)
+        directory = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+        head = tiff[:4] + struct.pack("<I", len(tiff))
+        return head + tiff[8:] + struct.pack("<H", len(entries)) + directory + bytes(4)
+
+    def test_tiff_tags_are_those_of_the_first_directory(self) -> None:
+        small, large = struct.pack("<HHII", 274, 3, 1, 6), struct.pack("<HHQQ", 274, 16, 1, 6)
+        big = b"II+\0\x08\0\0\0"
+        for name, tiff in {
+            "small": b"II*\0\x08\0\0\0\x01\0" + small,
+            "its order": b"MM\0*\0\0\0\x08\0\x01" + struct.pack(">HHIHH", 274, 3, 1, 6, 0),
+            "big": big + struct.pack("<QQ", 16, 1) + large,
+            "big, its order": b"MM\0+\0\x08\0\0" + struct.pack(">QQHHQQ", 16, 1, 274, 16, 1, 6),
+        }.items():
+            with self.subTest(name):
+                self.assertEqual(decoder.tiff_tags(tiff), {274: 6})
+                self.assertEqual(decoder.tiff_tags(tiff + tiff), {274: 6})
+        for name, tiff in {
+            "no directory": b"II*\0\x08\0\0\0",
+            "a place behind it": b"II*\0\xff\0\0\0\x01\0" + small,
+            "a place that no file has": big + struct.pack("<QQ", 2**64 - 1, 1) + large,
+            "fewer entries": b"II*\0\x08\0\0\0\x02\0" + small,
+            "half of one": b"II*\0\x08\0\0\0\x01\0" + small[:6],
+            "entries that no file has": big + struct.pack("<QQ", 16, 2**64 - 1) + large,
+            "millions of entries": big + struct.pack("<QQ", 16, 3_000_000) + large * 3_000_000,
+        }.items():
+            with self.subTest(name), self.assertRaisesRegex(decoder.Misread, "directory|twice"):
+                decoder.tiff_tags(tiff)
+
+    def test_adobe_segment_is_one_before_the_first_scan(self) -> None:
+        segment = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\x02"
+        start, scan = b"\xff\xd8", b"\xff\xda\0\x02"
+        for name, (jpeg, has) in {
+            "at once": (start + segment, True),
+            "behind others": (start + b"\xff\xfe\0\x05abc\xff\xff\xdb\0\x02" + segment, True),
+            "a comment": (start + b"\xff\xfe\0\x07Adobe" + scan, False),
+            "in a comment": (start + b"\xff\xfe\0\x12" + segment + scan, False),
+            "behind a scan": (start + scan + segment, False),
+            "behind the end": (start + b"\xff\xd9" + segment, False),
+            "short": (start + b"\xff\xee\0\x0dAdobe\0\x64\0\0\0\0" + scan, False),
+            "another's": (start + segment.replace(b"Adobe", b"Adobo") + scan, False),
+            "not where a marker is": (start + b"\0" + segment, False),
+            "behind no marker": (start + b"\xff\0\0\x02" + segment, False),
+            "behind a segment of no length": (start + b"\xff\xfe\0\0" + segment, False),
+            "cut": (start + segment[:3], False),
+            "behind thousands": (start + b"\xff\xfe\0\x02" * 5000 + segment, False),
+        }.items():
+            with self.subTest(name):
+                self.assertEqual(decoder.has_adobe_segment(jpeg), has)
+        for name, has in {"jpg-cmyk.jpg": True, "jpg-ycck.jpg": True, "jpg-cmyk-no-adobe.jpg": False}.items():
+            with self.subTest(name):
+                self.assertEqual(decoder.has_adobe_segment(self.kind(name).tobytes()), has)
+
+    def test_what_hides_in_comments_is_found(self) -> None:
+        ink = self.kind("jpg-cmyk-no-adobe.jpg").tobytes()
+        samples = bytes([100]) * 16
+        for name, picture, says in (
+            ("Adobe", ink[:2] + b"\xff\xfe\0\x07Adobe" + ink[2:], "no segment of Adobe's"),
+            ("far", b"P5\n#" + b"x" * 5000 + b"\n4 4\n100\n" + samples, "another header"),
+            ("return", b"P5\n#x\r4 4 100 \n4 4 255\n" + samples, "another header"),
+            ("touching", b"P5\n4 4#100 \n255\n" + samples, "another header"),
+            ("digits", b"P5\n4 4 00000000100\n" + samples, "another header"),
+            ("seen", b"P5\n#x\r\n4 4\n#y\n100\n" + samples, "samples up to 100"),
+        ):
+            with self.subTest(name):
+                (refused,) = self.decoder.decode(self.decoder.put([np.frombuffer(picture, dtype=np.uint8)]))
+                self.assertRegex(refused or "", f"{says}|in no format that DALI reads")
+
     def test_their_neighbours_are_decoded(self) -> None:
         names = [
             "j2k-rgb16.jp2",
@@ -342,6 +454,7 @@ class DecoderTest(unittest.TestCase):
             "tif-rgb-planar.tif",
             "tif-rgb-bigtiff.tif",
             "tif-rgb-orientation-6.tif",
+            "pnm-p6-comment.ppm",
         ]
         pictures = [self.kind(name) for name in names]
         self.assertEqual(self.decoder.decode(self.decoder.put(pictures)), [None] * len(names))
@@ -383,6 +496,14 @@ class DecoderTest(unittest.TestCase):
         np.testing.assert_array_equal(self.decoder.tensors[0], self.decoder.tensors[2])
         (refused,) = self.decoder.decode(self.decoder.put([self.bmp(4000, 4000)]))
         self.assertIn("is too large: 4000x4000", refused)
+
+    def test_too_many_bytes_are_not_read(self) -> None:
+        good = self.read("00-good.jpg")
+        padded = np.zeros((64 << 20) + 1, np.uint8)
+        padded[: good.size] = good
+        (refused,) = self.decoder.decode(self.decoder.put([padded]))
+        self.assertEqual(refused, "is too large: 67108865 bytes, want at most 67108864")
+        self.assertEqual(self.decoder.decode(self.decoder.put([padded[:-1]])), [None])
 
     @staticmethod
     def bmp(width: int, height: int) -> np.ndarray:

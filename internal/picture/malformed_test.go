@@ -35,6 +35,12 @@ func tiffOf(next uint32, entries [][3]uint32) []byte {
 	return le.AppendUint32(out, next)
 }
 
+// twoOfNoType returns a TIFF with a tag twice, once of a type that does not exist: libtiff takes the first one all the same.
+func twoOfNoType() []byte {
+	entries := tiffEntries(1, 1, 1)
+	return patch(tiffOf(0, append(entries, entries[len(entries)-1])), 8+2+12*len(entries)+2, 99)
+}
+
 // webpOf returns a WebP of chunks: a name and a body by turns.
 func webpOf(chunks ...string) []byte {
 	var body []byte
@@ -126,6 +132,9 @@ func TestMalformed(t *testing.T) {
 		"tiff, no directory":      {[]byte("II*\x00\x00\x00\x00\x00"), "no directory"},
 		"tiff, itself as next":    {loopingTIFF(), "names itself"},
 		"tiff, two widths":        {patch(tif, tiffEntry(t, tif, 258)-8, 0, 1), "tag 256 twice"},
+		"tiff, tiles of 1":        {tiffOf(0, [][3]uint32{{256, 1, 1}, {257, 1, 1}, {322, 1, 16}, {323, 1, 1}, {324, 1, 0}, {325, 1, 1}}), "tiles of 16 × 1 pixels, want sides of at least 16"},
+		"tiff, two artists":       {tiffOf(0, append(tiffEntries(1, 1, 1), [3]uint32{315, 1, 0}, [3]uint32{315, 1, 0})), "tag 315 twice"},
+		"tiff, two of no type":    {twoOfNoType(), "tag 279 twice"},
 		"tiff, width 0":           {patch(tif, tiffEntry(t, tif, 256), 0), "0 × 41"},
 		"tiff, too few strips":    {patch(tif, tiffEntry(t, tif, 278), 1, 0), "its size needs 41"},
 		"tiff, 0 rows in a strip": {patch(tif, tiffEntry(t, tif, 278), 0, 0), "57 × 0"},

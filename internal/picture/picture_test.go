@@ -400,19 +400,43 @@ func TestDefaultLimitsFitOneAnother(t *testing.T) {
 	}
 }
 
-// TestOneLimit holds the pixels that are sent against those that the local server's DALI backend takes.
+// TestOneLimit holds what is sent against what the local server's DALI backend takes.
 func TestOneLimit(t *testing.T) {
 	t.Parallel()
-	backend, err := dalirun.Assets.ReadFile("assets/python/backend_dali.py")
-	if err != nil {
-		t.Fatal(err)
+	limits := picture.DefaultLimits()
+	for _, tt := range []struct {
+		file, pattern string
+		unit, want    int64
+	}{
+		{"backend_dali.py", `(?m)^MAX_PIXELS = ([\d_]+)$`, 1, limits.MaxPixels},
+		{"decoder.py", `(?m)^MAX_PICTURE = (\d+) << 20$`, 1 << 20, limits.MaxBytes},
+		{"decoder.py", `(?m)^PNM_HEADER_BYTES = (\d+) `, 1, pnmHeader(t)},
+	} {
+		program, err := dalirun.Assets.ReadFile("assets/python/" + tt.file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		match := regexp.MustCompile(tt.pattern).FindSubmatch(program)
+		if match == nil {
+			t.Errorf("%s has no %s", tt.file, tt.pattern)
+			continue
+		}
+		takes, err := strconv.ParseInt(strings.ReplaceAll(string(match[1]), "_", ""), 10, 64)
+		if err != nil || takes*tt.unit != tt.want {
+			t.Errorf("%d are sent, and the server takes %d by %s (%v)", tt.want, takes*tt.unit, tt.pattern, err)
+		}
 	}
-	match := regexp.MustCompile(`(?m)^MAX_PIXELS = ([\d_]+)$`).FindSubmatch(backend)
-	if match == nil {
-		t.Fatal("the backend has no MAX_PIXELS")
+}
+
+// pnmHeader returns the bytes of the longest header of a PNM that is sent.
+func pnmHeader(t *testing.T) int64 {
+	t.Helper()
+	for size := 20; size < 1<<16; size++ {
+		head := []byte("P5\n#" + strings.Repeat("x", size-len("P5\n#\n1 1\n255\n")) + "\n1 1\n255\n")
+		if _, err := picture.Check(append(head, 0), picture.DefaultLimits()); err != nil {
+			return int64(len(head)) - 1
+		}
 	}
-	want, err := strconv.ParseInt(strings.ReplaceAll(string(match[1]), "_", ""), 10, 64)
-	if got := picture.DefaultLimits().MaxPixels; err != nil || got != want {
-		t.Errorf("%d pixels are sent, and the backend takes %d (%v)", got, want, err)
-	}
+	t.Fatal("no header is too long")
+	return 0
 }

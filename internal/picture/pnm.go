@@ -9,6 +9,10 @@ import (
 // pnmShortest is the bytes that nvImageCodec 0.9.0 needs to know a picture of any format; one pixel in a PBM has 8.
 const pnmShortest = 10
 
+// pnmMaxHeader is the bytes of a header, comments and all, that the local server's DALI backend reads: PNM_HEADER_BYTES of
+// assets/python/decoder.py.
+const pnmMaxHeader = 4096
+
 // pnmHeader is the header of a PBM, PGM or PPM (netpbm's pbm(5), pgm(5), ppm(5)).
 type pnmHeader struct {
 	kind          byte // '1' to '6'
@@ -92,6 +96,9 @@ func readPNM(data []byte) (pnmHeader, error) {
 		*field = number
 	}
 	h.raster = scan.at + 1 // one byte of white space, whichever, ends the header
+	if h.raster > pnmMaxHeader {
+		return h, refuse(Unsupported, "PNM has a header of %d bytes, the server reads at most %d", h.raster, pnmMaxHeader)
+	}
 	if h.width == 0 || h.height == 0 || h.width > 1<<31-1 || h.height > 1<<31-1 {
 		return pnmHeader{}, refuse(Malformed, "PNM says that it is %d × %d pixels", h.width, h.height)
 	}

@@ -39,6 +39,9 @@ const tiffMaxItems = 1 << 22
 // exist, in microscopy; DALI decodes the first page only.
 const tiffMaxDirectories = 1 << 12
 
+// tiffTileSide is what the sides of a tile are multiples of (TIFF 6.0, section 15).
+const tiffTileSide = 16
+
 // tiffField is one entry of a directory.
 type tiffField struct {
 	form  uint16 // of a value: BYTE, SHORT and so on
@@ -47,7 +50,7 @@ type tiffField struct {
 	at    uint64 // place of the first value; all values are inside the file
 }
 
-// tiffDirectory holds the entries of one directory that are needed here.
+// tiffDirectory holds the entries of one directory by tag. One of an unknown type has no values.
 type tiffDirectory map[uint16]tiffField
 
 type tiffWalk struct {
@@ -55,6 +58,7 @@ type tiffWalk struct {
 	order binary.ByteOrder
 	big   bool          // BigTIFF: counts and places have 8 bytes
 	dir   tiffDirectory // the one being read: one map serves all directories
+	twice []uint16      // tags that it has again
 	found uint64        // directories, read or pending
 	items uint64        // see tiffMaxItems
 }
@@ -111,6 +115,9 @@ func walkTIFF(data []byte) (h header, err error) {
 
 // first returns what the directory that was read says, which is the picture's, and why that is not served.
 func (t *tiffWalk) first() (h header, undecoded, err error) {
+	if len(t.twice) > 0 { // decoders take the first or the last
+		return header{}, nil, refuse(Malformed, "TIFF has tag %d twice", t.twice[0])
+	}
 	if h.width, h.height, err = t.size(); err != nil {
 		return header{}, nil, err
 	}
@@ -179,6 +186,7 @@ func (t *tiffWalk) directory(at uint64) (next uint64, err error) {
 		return 0, refuse(Truncated, "TIFF of %d bytes ends in a directory of %d entries", len(t.data), count)
 	}
 	clear(t.dir)
+	t.twice = t.twice[:0]
 	for range count {
 		if err := t.entry(at); err != nil {
 			return 0, err
@@ -193,7 +201,11 @@ func (t *tiffWalk) entry(at uint64) error {
 	tag := t.order.Uint16(t.data[at:])
 	form := t.order.Uint16(t.data[at+2:])
 	field := tiffField{form: form, size: tiffTypeSize(form)}
+	if _, twice := t.dir[tag]; twice {
+		t.twice = append(t.twice, tag)
+	}
 	if field.size == 0 {
+		t.dir[tag] = field
 		return nil // TIFF 6.0: readers should skip fields of a type that they do not know
 	}
 	at += 4
@@ -211,15 +223,7 @@ func (t *tiffWalk) entry(at uint64) error {
 	if field.count > uint64(len(t.data)) || !t.inside(field.at, field.count*field.size) {
 		return refuse(Truncated, "TIFF of %d bytes ends before the %d values of tag %d at byte %d do", len(t.data), field.count, tag, field.at)
 	}
-	switch tag {
-	case tiffWidth, tiffLength, tiffBits, tiffCompression, tiffPhotometric, tiffStripOffsets, tiffSamplesPerPixel, tiffRowsPerStrip,
-		tiffStripByteCounts, tiffPlanar, tiffTileWidth, tiffTileLength, tiffTileOffsets, tiffTileByteCounts, tiffSubIFDs,
-		tiffFillOrder, tiffOrientation, tiffColorMap, tiffExtraSamples, tiffSampleFormat, tiffJPEGTables, tiffEXIF, tiffGPS:
-		if _, twice := t.dir[tag]; twice { // decoders take the first or the last
-			return refuse(Malformed, "TIFF has tag %d twice", tag)
-		}
-		t.dir[tag] = field
-	}
+	t.dir[tag] = field
 	return nil
 }
 
@@ -297,11 +301,13 @@ func (t *tiffWalk) pixels(required bool) error {
 	return t.extents(offsets, counts, required)
 }
 
-// extents checks that each strip or tile is in the file and, if required, has bytes.
+// extents checks that each strip or tile is in the file and, if required, has bytes of its own: thousands that are the same
+// megabytes would keep a decoder busy for hours.
 func (t *tiffWalk) extents(offsets, counts tiffField, required bool) error {
 	if err := t.spend(offsets.count); err != nil {
 		return err
 	}
+	together := uint64(0) // at most tiffMaxItems times the file
 	for i := range offsets.count {
 		at, err := t.value(offsets, i)
 		if err != nil {
@@ -317,6 +323,10 @@ func (t *tiffWalk) extents(offsets, counts tiffField, required bool) error {
 		if length == 0 && required {
 			return refuse(Malformed, "TIFF has no bytes for strip or tile %d of %d", i+1, offsets.count)
 		}
+		together += length
+	}
+	if required && together > uint64(len(t.data)) {
+		return refuse(Malformed, "TIFF of %d bytes has strips or tiles of %d bytes together: they overlap", len(t.data), together)
 	}
 	return nil
 }
@@ -347,6 +357,10 @@ func (t *tiffWalk) segments(tiled bool) (uint64, error) {
 	across, down, err := t.segmentSize(tiled)
 	if err != nil {
 		return 0, err
+	}
+	if tiled && min(across, down) < tiffTileSide {
+		// Tiles of a pixel are valid to libtiff; what looks at millions of them takes half a minute.
+		return 0, refuse(Malformed, "TIFF has tiles of %d × %d pixels, want sides of at least %d", across, down, tiffTileSide)
 	}
 	planar, err := t.scalar(tiffPlanar, 1)
 	if err != nil {

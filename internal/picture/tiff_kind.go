@@ -66,9 +66,13 @@ func (t *tiffWalk) kind() (unverifiable string, err error) {
 
 // checkForms checks that the entries have the types and counts that nvImageCodec 0.9.0, which reads them for DALI, wants.
 func (t *tiffWalk) checkForms() error {
-	whole := []uint16{tiffShort, tiffLong, tiffLong8}
+	whole := []uint16{tiffShort, tiffLong}
+	if t.big {
+		whole = append(whole, tiffLong8)
+	}
 	for _, tag := range []uint16{
 		tiffWidth, tiffLength, tiffCompression, tiffPhotometric, tiffOrientation, tiffSamplesPerPixel, tiffRowsPerStrip, tiffTileWidth, tiffTileLength,
+		tiffFillOrder, tiffPlanar,
 	} {
 		if field, ok := t.dir[tag]; ok && (field.count != 1 || !slices.Contains(whole, field.form)) {
 			return refuse(Unsupported, "TIFF has %d values of type %d in its tag %d, which DALI does not read", field.count, field.form, tag)
@@ -225,8 +229,7 @@ func (k tiffKind) checkColours() error {
 // byOpenCV reports whether nvImageCodec 0.9.0 leaves a TIFF that it has read the tags of to OpenCV: its own decoder has no
 // such kind (extensions/libtiff/libtiff_decoder.cpp of its source).
 func (k tiffKind) byOpenCV() bool {
-	const side = 16 // of tiles, by TIFF 6.0
-	whole := k.across%side == 0 && k.down%side == 0 && k.bits > 1
+	whole := k.across%tiffTileSide == 0 && k.down%tiffTileSide == 0 && k.bits > 1
 	return !slices.Contains([]uint64{1, 8, 16, 32}, k.bits) || k.photometric == tiffWhiteIsZero || k.photometric == tiffSeparated || k.planar == 2 && k.samples > 1 ||
 		k.fill == tiffLowestFirst || k.tiled && !whole
 }

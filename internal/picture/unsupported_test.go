@@ -87,6 +87,10 @@ func TestUnsupported(t *testing.T) {
 		"pnm, no space":               {kind("pnm-no-space.pgm"), "no white space behind its first two bytes"},
 		"pnm, return":                 {kind("pnm-comment-return.pgm"), "a comment that a carriage return ends"},
 		"pnm, touching comment":       {kind("pnm-comment-tight.pgm"), "a comment directly behind a number"},
+		"pnm, a long comment":         {slices.Concat([]byte("P5\n#"), bytes.Repeat([]byte("x"), 4096), []byte("\n1 1\n255\n0")), "PNM has a header of 4109 bytes, the server reads at most 4096"},
+		"tiff, fill order in a byte":  {patch(kind("tif-fill-order-2.tif"), tiffEntry(t, kind("tif-fill-order-2.tif"), 266)-6, 1), "1 values of type 1 in its tag 266"},
+		"tiff, planes of no type":     {patch(kind("tif-rgb-planar.tif"), tiffEntry(t, kind("tif-rgb-planar.tif"), 284)-6, 99), "0 values of type 99 in its tag 284"},
+		"tiff, 64 bits in a small":    {longOrientation(t), "1 values of type 16 in its tag 274"},
 		"pnm, 8 bytes":                {kind("pnm-8-bytes.pbm"), "PNM has 8 bytes, and DALI decodes none of less than 10"},
 		"tiff, PackBits across rows":  {kind("tif-packbits-across.tif"), "PackBits codes that go across rows"},
 		"tiff, CMYK turned":           {kind("tif-cmyk-orientation-6.tif"), "TIFF has orientation 6"},
@@ -185,6 +189,16 @@ func fiveComponents(data []byte, frame int) []byte {
 	out := slices.Concat(data[:frame+19], []byte{4, 0x11, 0, 5, 0x11, 0}, data[frame+19:])
 	out[frame+3], out[frame+9] = 23, 5
 	return out
+}
+
+// longOrientation returns a TIFF whose orientation has 64 bits, which are elsewhere in the file: those of a BigTIFF are not.
+func longOrientation(t *testing.T) []byte {
+	t.Helper()
+	data := readFile(t, "testdata/kinds/tif-rgb-orientation-6.tif")
+	entry := tiffEntry(t, data, 274)
+	out := patch(data, entry-6, 16, 0)
+	binary.LittleEndian.PutUint32(out[entry:], uint32(len(out)))
+	return append(out, 6, 0, 0, 0, 0, 0, 0, 0)
 }
 
 // bitsDiffer returns a TIFF in RGB whose samples have different numbers of bits.
