@@ -154,7 +154,11 @@ func (p *prober) query(ctx context.Context) (out []byte, fields []string, err er
 	}
 }
 
-// call returns at the context's end even if the runner does not: a process in the kernel's hands cannot be killed.
+// killedWithin is how long a program may take to be gone once it is killed.
+const killedWithin = time.Second / 2
+
+// call returns soon after the context's end even if the runner does not: a process in the kernel's hands cannot be killed.
+// It waits for one that can, since a dalirun that ends before it has killed it would leave it behind.
 func call(ctx context.Context, run Runner, argv ...string) ([]byte, error) {
 	type result struct {
 		out []byte
@@ -172,6 +176,10 @@ func call(ctx context.Context, run Runner, argv ...string) ([]byte, error) {
 		}
 		return r.out, r.err
 	case <-ctx.Done():
+		select {
+		case <-done:
+		case <-time.After(killedWithin):
+		}
 		return nil, ctx.Err()
 	}
 }

@@ -202,7 +202,8 @@ func TestProbeBadOutput(t *testing.T) {
 // A driver that hangs leaves nvidia-smi where no signal reaches it.
 func TestProbeHangs(t *testing.T) {
 	t.Parallel()
-	for name, obeys := range map[string]bool{"killed in time": true, "cannot be killed": false} {
+	for name, want := range map[string]time.Duration{"killed in time": 5 * time.Second, "cannot be killed": 5500 * time.Millisecond} {
+		obeys := name == "killed in time"
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
@@ -217,7 +218,7 @@ func TestProbeHangs(t *testing.T) {
 					<-end
 					return nil, errors.New("too late")
 				})
-				if took := time.Since(start); took != 5*time.Second {
+				if took := time.Since(start); took != want {
 					t.Errorf("took %v", took)
 				}
 				if !errors.Is(err, host.ErrNoGPU) || !strings.Contains(err.Error(), "gave no answer in 5s") || !strings.Contains(err.Error(), "nvidia-smi -pm 1") {
@@ -345,6 +346,23 @@ func TestCommand(t *testing.T) {
 	// The child of the shell keeps the pipe open after the shell is killed.
 	if _, err := host.Command(ctx, "sh", "-c", "sleep 30 & wait"); err == nil || time.Since(start) > 10*time.Second {
 		t.Errorf("ended after %v with %v", time.Since(start), err)
+	}
+}
+
+// A program that hangs is gone when the probe returns: the process may end right after.
+func TestProbeLeavesNoProgram(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := host.Probe(ctx, func(ctx context.Context, _ ...string) ([]byte, error) {
+		defer close(ended)
+		return host.Command(ctx, "sh", "-c", "while :; do :; done")
+	})
+	select {
+	case <-ended:
+	default:
+		t.Errorf("it is still there when the probe has returned: %v", err)
 	}
 }
 
