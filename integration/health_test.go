@@ -228,7 +228,7 @@ func TestServerTakenAway(t *testing.T) {
 			t.Parallel()
 			c := cpuLane(t)
 			o := opts{Dir: t.TempDir()}
-			p := start(t, c.engine, o, c.args("serve")...)
+			p := start(t, c.engine, o, c.args("serve", ownPorts(t)...)...)
 			p.ready(t)
 			if err := tt.take(t.Context(), c.engine.client(t), c.server(t, o)); err != nil {
 				t.Fatal(err)
