@@ -178,6 +178,7 @@ func TestFilesThatMayNotBeRead(t *testing.T) {
 		{"classify", "--labels", closed, "cat.jpg"},
 		{"plan", "--image", closed},
 		{"plan", "--weights", inside},
+		{"plan", "--weights", closed},
 		{"e2e", "--html", filepath.Join(dir, "report.html"), "--accel", "cpu", "--weights", "random:0"},
 	} {
 		cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)

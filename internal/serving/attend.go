@@ -46,7 +46,7 @@ func (s Servers) Attend(ctx context.Context, workspace string, server owner.Serv
 		if ctx.Err() != nil {
 			break
 		}
-		if h.State == Silent && !s.runs(ctx, server.Container) {
+		if h.State == Silent && s.gone(ctx, server.Container) {
 			return <-ended // of a server that is gone, how it ended says more
 		}
 		fault := pipeline.Faultf(pipeline.NotReady, "`"+Start(server.Command)+"` starts it again", "the server %s is %s", server.Name, h)
@@ -83,10 +83,17 @@ func watchServer(ctx context.Context, watch Watch, addr string, warn func(string
 	return sick
 }
 
-// runs says whether a container is there and runs, and says so too where that cannot be found out.
-func (s Servers) runs(ctx context.Context, id string) bool {
+// whereabouts says whether a container is there, and whether it runs.
+func (s Servers) whereabouts(ctx context.Context, id string) (there, running bool, err error) {
 	all, err := s.Runtime.List(ctx, owner.Labels())
-	return err != nil || slices.ContainsFunc(all, func(c container.Summary) bool { return c.ID == id && c.Running })
+	i := slices.IndexFunc(all, func(c container.Summary) bool { return c.ID == id })
+	return i >= 0, i >= 0 && all[i].Running, err
+}
+
+// gone says whether a container has ended or was removed. It does not where that cannot be found out.
+func (s Servers) gone(ctx context.Context, id string) bool {
+	_, running, err := s.whereabouts(ctx, id)
+	return err == nil && !running
 }
 
 // kill ends a container at once. Its removal is left to the end of the run.
@@ -140,14 +147,12 @@ func (s Servers) taken(ctx context.Context, id string) string {
 	tick := time.NewTicker(takenWithin / 20)
 	defer tick.Stop()
 	for {
-		if all, err := s.Runtime.List(ctx, owner.Labels()); err == nil {
-			i := slices.IndexFunc(all, func(c container.Summary) bool { return c.ID == id })
-			switch {
-			case i < 0:
-				return "removed"
-			case all[i].Running:
-				return "restarted"
-			}
+		switch there, running, err := s.whereabouts(ctx, id); {
+		case err != nil: // it is asked again
+		case !there:
+			return "removed"
+		case running:
+			return "restarted"
 		}
 		select {
 		case <-ctx.Done():

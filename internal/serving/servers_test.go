@@ -455,7 +455,7 @@ func TestEngineThatFails(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if !s.runs(t.Context(), "id") {
+	if s.gone(t.Context(), "id") {
 		t.Error("a server of which nothing can be found out is thought to have ended")
 	}
 	if _, err := owner.ReadServer(w); err != nil || len(e.noted()) > 0 {

@@ -57,6 +57,11 @@ func TestStop(t *testing.T) {
 			w := t.TempDir()
 			detached(t, w)
 			e := &engine{all: tt.server(t, w)}
+			e.onStop = func() {
+				if !owner.StopNoted(w, "r1") {
+					t.Error("a serve that attends it would take the stop for a failure: it is not noted before")
+				}
+			}
 			want := len(e.all)
 			var told []string
 			stopped, err := serversOn(e).Stop(t.Context(), w, StopObserver{
