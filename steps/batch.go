@@ -169,7 +169,7 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 	defer m.remove(ctx, w, c)
 	exit, err := c.Wait(ctx)
 	if err != nil {
-		fault := &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: m.Runtime.CommandLine(spec)}
+		fault := &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: m.Runtime.Repeat(spec)}
 		if errors.Is(fault.Err, container.ErrUnreachable) { // the container engine died, and the container with it
 			fault.Kind, fault.Hint = pipeline.Environment, "start the container engine and run again"
 		}
@@ -183,7 +183,7 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 		Err:    exitError(spec, exit, last.lines()),
 		Hint:   exitHint(exit, spec.Memory),
 		Tail:   last.lines(),
-		Repeat: m.Runtime.CommandLine(spec),
+		Repeat: m.Runtime.Repeat(spec),
 	}
 	if !exit.OOM {
 		last.explain(fault)

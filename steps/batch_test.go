@@ -47,7 +47,7 @@ func TestContainerFails(t *testing.T) {
 			if diff := cmp.Diff([]string{"it begins", "it breaks"}, f.Tail); diff != "" {
 				t.Errorf("tail (-want +got):\n%s", diff)
 			}
-			if specs := w.fake.Specs(); f.Repeat != w.fake.CommandLine(specs[len(specs)-1]) {
+			if specs := w.fake.Specs(); f.Repeat != w.fake.Repeat(specs[len(specs)-1]) {
 				t.Errorf("the line to repeat it is %q", f.Repeat)
 			}
 			w.wantNoContainer(t)

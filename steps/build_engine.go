@@ -198,7 +198,7 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 	if errors.Is(err, fs.ErrNotExist) || err == nil && plan.Size() == 0 { // trtexec has been seen to end well after it could not save
 		fault := &pipeline.Fault{
 			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Hint: "its log says why; a full disk is the usual reason",
-			Tail: last.lines(), Repeat: s.machine.Runtime.CommandLine(spec),
+			Tail: last.lines(), Repeat: s.machine.Runtime.Repeat(spec),
 		}
 		last.explain(fault)
 		return trtexec.Engine{}, fault
@@ -209,7 +209,7 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 	facts := log.Facts()
 	engine, err := s.prove(ctx, w, build, facts)
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
-		fault.Tail, fault.Repeat = last.lines(), s.machine.Runtime.CommandLine(spec)
+		fault.Tail, fault.Repeat = last.lines(), s.machine.Runtime.Repeat(spec)
 	}
 	if err == nil && !facts.EmptyTimingCache {
 		s.keepTimingCache(ctx, w)

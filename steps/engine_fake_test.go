@@ -30,7 +30,7 @@ type fakeBuild struct {
 func (w *world) trtexec(b fakeBuild) containertest.Program {
 	return func(ctx context.Context, spec container.Spec, out container.Streams) int {
 		in := inside(spec)
-		image, err := w.fake.Image(ctx, spec.Image)
+		image, err := w.fake.Resolve(ctx, spec.Image)
 		onnx := ""
 		if err == nil {
 			onnx, err = in.read(in.arg("--onnx"))

@@ -52,7 +52,7 @@ type PullImage struct {
 
 // Observe looks for the image here. If it is gone, the digest that it had still finds what was made with it.
 func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
-	image, err := s.machine.Runtime.Image(ctx, s.ref)
+	image, err := s.machine.Runtime.Resolve(ctx, s.ref)
 	if errors.Is(err, container.ErrNotFound) {
 		return absent(s.machine.Memo, s.ref)
 	}
@@ -92,7 +92,7 @@ type BuildImage struct {
 // Observe looks for the image here. It is identified by its recipe and the package versions that were resolved when it
 // was built, since each build has another ID. If it is gone, the identity that it had still finds what was made with it.
 func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
-	image, err := s.machine.Runtime.Image(ctx, s.recipe.tag())
+	image, err := s.machine.Runtime.Resolve(ctx, s.recipe.tag())
 	if errors.Is(err, container.ErrNotFound) {
 		return absent(s.machine.Memo, s.recipe.tag())
 	}
@@ -109,7 +109,7 @@ func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.S
 
 // Run builds the image if it is not there, and reads which package versions it got.
 func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
-	image, err := s.machine.Runtime.Image(ctx, s.recipe.tag())
+	image, err := s.machine.Runtime.Resolve(ctx, s.recipe.tag())
 	if errors.Is(err, container.ErrNotFound) {
 		image, err = s.build(ctx, w)
 	}
@@ -134,7 +134,7 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 		buildHint,
 		"build %s: it did not end within %s", s.recipe.tag(), limit))
 	defer cancel()
-	if _, err := s.machine.Runtime.Image(ctx, s.recipe.base); errors.Is(err, container.ErrNotFound) {
+	if _, err := s.machine.Runtime.Resolve(ctx, s.recipe.base); errors.Is(err, container.ErrNotFound) {
 		if _, err := pull(ctx, s.machine.Runtime, w, s.recipe.base, baseHint); err != nil {
 			return container.Image{}, err
 		}
@@ -250,7 +250,7 @@ func pull(ctx context.Context, runtime container.Runtime, w *pipeline.Work, ref,
 	ctx, cancel := context.WithTimeoutCause(ctx, limit,
 		pipeline.Faultf(pipeline.Environment, hint, "pull %s: it did not end within %s", ref, limit))
 	defer cancel()
-	image, err := runtime.Pull(ctx, ref, func(p container.Progress) {
+	image, err := runtime.Ensure(ctx, ref, func(p container.Progress) {
 		w.Emit(pipeline.Progress{Text: p.Text, Current: p.Current, Total: p.Total, Unit: "B"})
 	})
 	if err == nil {

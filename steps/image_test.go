@@ -385,7 +385,7 @@ func TestRuntimeIsGone(t *testing.T) {
 
 type unreachable struct{ container.Runtime }
 
-func (unreachable) Image(context.Context, string) (container.Image, error) {
+func (unreachable) Resolve(context.Context, string) (container.Image, error) {
 	return container.Image{}, fmt.Errorf("unix:///gone.sock: %w", container.ErrUnreachable)
 }
 

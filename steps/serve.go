@@ -184,7 +184,7 @@ func (s *Serve) explain(ctx context.Context, p *process, spec container.Spec, cl
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Repeat: s.machine.Runtime.CommandLine(spec)}
+	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Repeat: s.machine.Runtime.Repeat(spec)}
 	if late, ok := errors.AsType[*pipeline.Fault](err); ok {
 		if late.Kind == pipeline.Usage { // the server is well
 			return late

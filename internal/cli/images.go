@@ -66,7 +66,7 @@ func look(ctx context.Context, runtime container.Runtime, memo steps.Memo, looku
 // see finds an image: in the container engine, in what the cache remembers of it, or in its registry. So what is here, or was here
 // and left its results, costs no request.
 func see(ctx context.Context, runtime container.Runtime, memo steps.Memo, lookup registry.Lookup, ref, arch string) seen {
-	here, err := runtime.Image(ctx, ref)
+	here, err := runtime.Resolve(ctx, ref)
 	if err == nil {
 		image := registry.Image{Ref: ref, Digest: here.Digest, Arch: here.Arch, Env: here.Env}
 		return seen{ref: ref, from: fromEngine, image: image, here: here.Layers}

@@ -284,7 +284,7 @@ func pickBase(ctx context.Context, runtime container.Runtime, asked string) (str
 		return asked, nil
 	}
 	for _, ref := range []string{baseImage, steps.MadeBaseImage} {
-		_, err := runtime.Image(ctx, ref)
+		_, err := runtime.Resolve(ctx, ref)
 		if err == nil || !errors.Is(err, container.ErrNotFound) {
 			return ref, err
 		}

@@ -38,20 +38,11 @@ var (
 	ErrNoSpace = errors.New("no space left on device")
 )
 
-// A Runtime runs containers and holds their images. All methods are safe for concurrent use.
-type Runtime interface {
+// A Runner runs containers. All methods are safe for concurrent use.
+type Runner interface {
 	// Info asks the runtime what it is. It answers within 2 s (10 s where the endpoint is another host) or returns
 	// ErrUnreachable or ErrPermission, naming the endpoint.
 	Info(ctx context.Context) (Info, error)
-	// Image describes a local image by reference or ID, or returns ErrNotFound. It never asks a registry.
-	Image(ctx context.Context, ref string) (Image, error)
-	// Login returns the credentials that are stored for a registry, HOST or HOST:PORT, and that Pull would use; the zero Login if there are
-	// none. A program may be asked for them; when ctx ends first, its cause is returned.
-	Login(ctx context.Context, registry string) (Login, error)
-	// Pull fetches ref from its registry. Errors: ErrNotFound, ErrDenied, ErrRegistry, ErrNoSpace.
-	Pull(ctx context.Context, ref string, onProgress func(Progress)) (Image, error)
-	// Build makes an image from spec and tags it. A failed build returns a *BuildError.
-	Build(ctx context.Context, spec BuildSpec, onProgress func(Progress)) (Image, error)
 	// Run creates, starts and follows a container. When it returns an error nothing is left behind; otherwise the
 	// caller removes the container. Output arrives at out from the first byte; a nil writer discards. ctx bounds the
 	// start alone: output is followed until the container ends, so that a drained server's last words are heard.
@@ -62,8 +53,32 @@ type Runtime interface {
 	List(ctx context.Context, labels Labels) ([]Summary, error)
 	// Remove kills and removes a container and its anonymous volumes. Removing what is not there is no error.
 	Remove(ctx context.Context, id string) error
-	// CommandLine returns the shell line that repeats spec by hand.
-	CommandLine(spec Spec) string
+	// Repeat returns the shell line that repeats spec by hand.
+	Repeat(spec Spec) string
+}
+
+// Images are those that a Runner can run. All methods are safe for concurrent use.
+type Images interface {
+	// Resolve describes an image that is here, by reference or ID, or returns ErrNotFound. It never asks a registry.
+	Resolve(ctx context.Context, ref string) (Image, error)
+	// Login returns the credentials that are stored for a registry, HOST or HOST:PORT, and that Ensure would use; the zero Login if there are
+	// none. A program may be asked for them; when ctx ends first, its cause is returned.
+	Login(ctx context.Context, registry string) (Login, error)
+	// Ensure fetches ref from its registry. Errors: ErrNotFound, ErrDenied, ErrRegistry, ErrNoSpace.
+	Ensure(ctx context.Context, ref string, onProgress func(Progress)) (Image, error)
+}
+
+// A Builder builds images where a Runner can run them. Not every place can.
+type Builder interface {
+	// Build makes an image from spec and tags it. A failed build returns a *BuildError.
+	Build(ctx context.Context, spec BuildSpec, onProgress func(Progress)) (Image, error)
+}
+
+// A Runtime does all three, as a container engine does.
+type Runtime interface {
+	Runner
+	Images
+	Builder
 }
 
 // A Container is one that was started.

@@ -77,7 +77,7 @@ func TestPullFails(t *testing.T) {
 		return errors.New(`Get "https://registry.example/v2/": dial tcp: lookup registry.example: no such host`)
 	}}
 	e := dockertest.New(t, fake)
-	_, err := runtimeOf(t, e).Pull(t.Context(), "registry.example/nvidia/pytorch:25.03-py3", nil)
+	_, err := runtimeOf(t, e).Ensure(t.Context(), "registry.example/nvidia/pytorch:25.03-py3", nil)
 	if !errors.Is(err, container.ErrRegistry) {
 		t.Errorf("Pull = %v, want %v", err, container.ErrRegistry)
 	}

@@ -108,7 +108,7 @@ func (e *Engine) image(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, errors.New("page not found"))
 		return
 	}
-	img, err := e.fake.Image(r.Context(), ref)
+	img, err := e.fake.Resolve(r.Context(), ref)
 	if err != nil {
 		fail(w, http.StatusNotFound, fmt.Errorf("No such image: %s", ref)) //nolint:staticcheck // the engine's words
 		return
@@ -134,7 +134,7 @@ func (e *Engine) pull(w http.ResponseWriter, r *http.Request) {
 		ref += ":" + tag
 	}
 	out := &stream{w: w}
-	_, err := e.fake.Pull(r.Context(), ref, func(p container.Progress) {
+	_, err := e.fake.Ensure(r.Context(), ref, func(p container.Progress) {
 		out.send(map[string]any{
 			"id": "layer", "status": "Downloading", "progressDetail": map[string]any{"current": p.Current, "total": p.Total},
 		})
@@ -213,7 +213,7 @@ func (e *Engine) create(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusBadRequest, err)
 		return
 	}
-	if _, err := e.fake.Image(r.Context(), spec.Image); err != nil {
+	if _, err := e.fake.Resolve(r.Context(), spec.Image); err != nil {
 		fail(w, http.StatusNotFound, fmt.Errorf("No such image: %s", spec.Image)) //nolint:staticcheck // the engine's words
 		return
 	}

@@ -181,7 +181,7 @@ func testUnknownImage(t *testing.T, s *suite) {
 	} else if !strings.Contains(err.Error(), spec.Image) {
 		t.Errorf("run: the message does not name the image: %v", err)
 	}
-	if _, err := s.Runtime.Image(t.Context(), spec.Image); !errors.Is(err, container.ErrNotFound) {
+	if _, err := s.Runtime.Resolve(t.Context(), spec.Image); !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("image: got %v", err)
 	}
 	s.wantNothingLeft(t)

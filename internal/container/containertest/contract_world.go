@@ -31,14 +31,14 @@ func testInfo(t *testing.T, s *suite) {
 
 func testImage(t *testing.T, s *suite) {
 	t.Helper()
-	img, err := s.Runtime.Image(t.Context(), s.Image)
+	img, err := s.Runtime.Resolve(t.Context(), s.Image)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(img.ID, "sha256:") || img.Env["PROBE"] != "image" || img.Created.IsZero() {
 		t.Errorf("incomplete: %+v", img)
 	}
-	byID, err := s.Runtime.Image(t.Context(), img.ID)
+	byID, err := s.Runtime.Resolve(t.Context(), img.ID)
 	if err != nil || byID.ID != img.ID {
 		t.Errorf("by ID: %+v, %v", byID, err)
 	}
@@ -293,7 +293,7 @@ func testBuild(t *testing.T, s *suite) {
 	if img.Labels[container.LabelRecipe] != "sha256:0" || img.Env["BUILT"] != "yes" {
 		t.Errorf("got %+v", img)
 	}
-	local, err := s.Runtime.Image(t.Context(), s.Image+"-built")
+	local, err := s.Runtime.Resolve(t.Context(), s.Image+"-built")
 	if err != nil || local.ID != img.ID {
 		t.Errorf("the tag names %s (%v), not %s", local.ID, err, img.ID)
 	}
@@ -310,14 +310,14 @@ func testBuild(t *testing.T, s *suite) {
 	if !strings.Contains(strings.Join(failed.Tail, "\n"), "said before it failed") || failed.Reason == "" {
 		t.Errorf("reason %q, tail %q", failed.Reason, failed.Tail)
 	}
-	if _, err := s.Runtime.Image(t.Context(), s.Image+"-broken"); !errors.Is(err, container.ErrNotFound) {
+	if _, err := s.Runtime.Resolve(t.Context(), s.Image+"-broken"); !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("the failed build made an image: %v", err)
 	}
 }
 
 func testCommandLine(t *testing.T, s *suite) {
 	t.Helper()
-	line := s.Runtime.CommandLine(s.spec("exit", "0"))
+	line := s.Runtime.Repeat(s.spec("exit", "0"))
 	if !strings.Contains(line, s.Image) || strings.Contains(line, "\n") {
 		t.Errorf("got %q", line)
 	}

@@ -111,8 +111,8 @@ func (f *Fake) Info(ctx context.Context) (container.Info, error) {
 	return f.About, f.InfoErr
 }
 
-// Image returns a local image by reference or ID.
-func (f *Fake) Image(ctx context.Context, ref string) (container.Image, error) {
+// Resolve returns a local image by reference or ID.
+func (f *Fake) Resolve(ctx context.Context, ref string) (container.Image, error) {
 	if err := context.Cause(ctx); err != nil {
 		return container.Image{}, err
 	}
@@ -128,8 +128,8 @@ func (f *Fake) Login(ctx context.Context, registry string) (container.Login, err
 	return f.OnLogin(ctx, registry)
 }
 
-// Pull makes an image that AddRemote gave local.
-func (f *Fake) Pull(ctx context.Context, ref string, onProgress func(container.Progress)) (container.Image, error) {
+// Ensure makes an image that AddRemote gave local.
+func (f *Fake) Ensure(ctx context.Context, ref string, onProgress func(container.Progress)) (container.Image, error) {
 	if err := context.Cause(ctx); err != nil {
 		return container.Image{}, err
 	}
@@ -173,7 +173,7 @@ func (f *Fake) Build(ctx context.Context, spec container.BuildSpec, onProgress f
 		}
 	}
 	f.AddLocal(spec.Tag, img)
-	return f.Image(ctx, spec.Tag)
+	return f.Resolve(ctx, spec.Tag)
 }
 
 // Run starts the image's Main.
@@ -299,8 +299,8 @@ func (f *Fake) Remove(ctx context.Context, id string) error {
 	return nil
 }
 
-// CommandLine returns a line that names the image and its command.
-func (f *Fake) CommandLine(spec container.Spec) string {
+// Repeat returns a line that names the image and its command.
+func (f *Fake) Repeat(spec container.Spec) string {
 	return strings.Join(append([]string{"fake", "run", spec.Image}, spec.Command...), " ")
 }
 

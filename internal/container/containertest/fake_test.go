@@ -77,22 +77,22 @@ func TestFakePull(t *testing.T) {
 	t.Parallel()
 	f := &containertest.Fake{}
 	f.AddRemote("registry/there:1", containertest.Image{Image: container.Image{Digest: "sha256:1", Size: 7}})
-	if _, err := f.Image(t.Context(), "registry/there:1"); !errors.Is(err, container.ErrNotFound) {
+	if _, err := f.Resolve(t.Context(), "registry/there:1"); !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("before the pull: %v", err)
 	}
 	var last container.Progress
-	img, err := f.Pull(t.Context(), "registry/there:1", func(p container.Progress) { last = p })
+	img, err := f.Ensure(t.Context(), "registry/there:1", func(p container.Progress) { last = p })
 	if err != nil || img.Digest != "sha256:1" || last.Current != 7 {
 		t.Errorf("got %+v, %v, %+v", img, err, last)
 	}
-	if _, err := f.Pull(t.Context(), "registry/missing:1", nil); !errors.Is(err, container.ErrNotFound) {
+	if _, err := f.Ensure(t.Context(), "registry/missing:1", nil); !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("missing: %v", err)
 	}
 	if diff := cmp.Diff([]string{"registry/there:1", "registry/missing:1"}, f.Pulls()); diff != "" {
 		t.Error(diff)
 	}
 	f.RemoveImage("registry/there:1")
-	if _, err := f.Image(t.Context(), "registry/there:1"); !errors.Is(err, container.ErrNotFound) {
+	if _, err := f.Resolve(t.Context(), "registry/there:1"); !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("after the prune: %v", err)
 	}
 }

@@ -192,7 +192,7 @@ func TestPullWithStaleLogin(t *testing.T) {
 		say(`{"status":"Pulling fs layer","id":"a"}{"status":"Pull complete","id":"a"}`)(w, r)
 	}
 	r := a.serve(t, Options{Home: home})
-	img, err := r.Pull(t.Context(), "registry.example/public:1", nil)
+	img, err := r.Ensure(t.Context(), "registry.example/public:1", nil)
 	if err != nil || img.Digest != "sha256:"+strings.Repeat("a", 64) || len(img.Layers) != 1 || img.Layers[0] != "sha256:l" {
 		t.Errorf("got %+v, %v", img, err)
 	}
@@ -248,7 +248,7 @@ func TestPullErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := &api{answers: map[string]http.HandlerFunc{"POST /images/create": tt.answer}}
-			_, err := a.serve(t, Options{}).Pull(t.Context(), "a.example/b:1", nil)
+			_, err := a.serve(t, Options{}).Ensure(t.Context(), "a.example/b:1", nil)
 			if !errors.Is(err, tt.want) || !strings.Contains(err.Error(), "a.example/b:1") {
 				t.Errorf("got %v, want %v", err, tt.want)
 			}

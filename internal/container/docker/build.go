@@ -38,7 +38,7 @@ func (r *Runtime) Build(ctx context.Context, spec container.BuildSpec, onProgres
 	if output.id == "" {
 		return container.Image{}, r.buildError(ctx, spec, errors.New("the container engine named no image"), output.tail)
 	}
-	return r.Image(ctx, spec.Tag)
+	return r.Resolve(ctx, spec.Tag)
 }
 
 func (r *Runtime) buildOptions(spec container.BuildSpec) build.ImageBuildOptions {

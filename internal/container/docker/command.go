@@ -11,10 +11,10 @@ import (
 	"github.com/dalirun/dalirun/internal/shell"
 )
 
-// CommandLine returns the docker run line that does what Run does with spec. It has --rm and neither name nor labels,
+// Repeat returns the docker run line that does what Run does with spec. It has --rm and neither name nor labels,
 // because such a container is the user's own; and it binds folders, also where Run would copy them.
-func (r *Runtime) CommandLine(spec container.Spec) string {
-	f, _ := r.remembered() // what is known without asking: CommandLine explains failures, also of the engine
+func (r *Runtime) Repeat(spec container.Spec) string {
+	f, _ := r.remembered() // what is known without asking: Repeat explains failures, also of the engine
 	args := []string{"docker"}
 	if r.options.Host != "" {
 		args = append(args, "--host", r.options.Host)

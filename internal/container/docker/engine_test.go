@@ -240,7 +240,7 @@ func testCommandLineRuns(t *testing.T, e engine) {
 	spec.Tmpfs = map[string]int64{"/tmp": 1 << 20}
 	spec.Env = map[string]string{"A": "b c"}
 	spec.Memory, spec.Pids, spec.Shm, spec.Grace = 64<<20, 64, 1<<20, time.Second
-	shell(t, r.CommandLine(spec))
+	shell(t, r.Repeat(spec))
 	if data, err := os.ReadFile(filepath.Join(out, "it's")); err != nil || string(data) != "$made\t'here'" {
 		t.Errorf("got %q, %v", data, err)
 	}

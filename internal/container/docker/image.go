@@ -18,8 +18,8 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// Image describes a local image.
-func (r *Runtime) Image(ctx context.Context, ref string) (container.Image, error) {
+// Resolve describes a local image.
+func (r *Runtime) Resolve(ctx context.Context, ref string) (container.Image, error) {
 	ctx, cancel := r.limit(ctx)
 	defer cancel()
 	found, err := r.api.ImageInspect(ctx, ref)
@@ -65,9 +65,9 @@ func digestOf(ref string, repoDigests []string) string {
 	return other
 }
 
-// Pull fetches ref from its registry, with the credentials that docker login stored. Stale ones do not keep a public
+// Ensure fetches ref from its registry, with the credentials that docker login stored. Stale ones do not keep a public
 // image away: what they are refused is asked for once more without them.
-func (r *Runtime) Pull(ctx context.Context, ref string, onProgress func(container.Progress)) (container.Image, error) {
+func (r *Runtime) Ensure(ctx context.Context, ref string, onProgress func(container.Progress)) (container.Image, error) {
 	what := "pull " + ref
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
@@ -87,7 +87,7 @@ func (r *Runtime) Pull(ctx context.Context, ref string, onProgress func(containe
 	if err != nil {
 		return container.Image{}, err
 	}
-	return r.Image(ctx, ref)
+	return r.Resolve(ctx, ref)
 }
 
 // Login returns the credentials that docker login stored for a registry.

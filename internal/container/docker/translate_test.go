@@ -94,7 +94,7 @@ func TestCommandLine(t *testing.T) {
 	var got []byte
 	all := specs()
 	for _, name := range slices.Sorted(maps.Keys(all)) {
-		got = append(got, testRuntime(t).CommandLine(all[name])+"\n"...)
+		got = append(got, testRuntime(t).Repeat(all[name])+"\n"...)
 	}
 	golden(t, "commands.txt", got)
 }
