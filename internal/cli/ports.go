@@ -10,7 +10,6 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
-	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -134,7 +133,7 @@ func (p takenPort) refusal() error {
 	switch {
 	case p.holder == nil:
 	case owner.IsServer(p.holder.Labels):
-		hint = "stop it with `" + serving.StopCommand(p.holder.Labels[container.LabelWorkspace]) + "`"
+		hint = "stop it with `" + owner.StopCommand(p.holder.Labels[container.LabelWorkspace]) + "`"
 	default:
 		hint = "wait for that run to end"
 	}

@@ -280,7 +280,7 @@ func TestMend(t *testing.T) {
 	if got := serving.Mend("/a b/.dalirun", start); got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
-	if got, want := serving.StopCommand("/x"), "dalirun stop --workspace /x"; got != want {
+	if got, want := owner.StopCommand("/x"), "dalirun stop --workspace /x"; got != want {
 		t.Errorf("%s; want %s", got, want)
 	}
 }

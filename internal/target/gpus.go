@@ -1,0 +1,118 @@
+package target
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// ToolkitHook is the program that a container engine runs for --gpus where it has neither CDI devices nor an nvidia
+// runtime.
+const ToolkitHook = "nvidia-container-runtime-hook"
+
+// decideGPUAccess refuses GPUs that no program may use, and a container engine that has no way to give them to
+// containers: the first one would fail, after 20 GB of images were pulled. Only a container proves that it gets them;
+// serve looks into its own.
+func (x *resolution) decideGPUAccess(context.Context) {
+	t := &x.target
+	if t.Lane != GPU {
+		return
+	}
+	for _, g := range t.Chosen {
+		if g.ComputeMode == "Prohibited" {
+			x.refuse(CheckGPU, pipeline.Faultf(pipeline.Environment, fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", g.Index),
+				"GPU %d is in compute mode Prohibited: no program may use it", g.Index))
+			break
+		}
+	}
+	if x.engineErr != nil {
+		return // it does not say what it has
+	}
+	count, names, err := host.ParseGPUs(t.GPUs)
+	if err != nil {
+		x.refuse(CheckContainerGPU, err)
+		return
+	}
+	_, missing := x.info.CDIRequest(count, names)
+	hook := ""
+	if !x.info.Remote && !x.info.Podman() {
+		hook = x.probes.Host.ToolkitHook()
+	}
+	switch {
+	case slices.Contains(x.info.Runtimes, container.NVIDIARuntime) && !x.info.Podman():
+		t.GPUAccess = "the container engine has the nvidia runtime"
+	case len(x.info.CDIDevices) > 0 && missing == "":
+		t.GPUAccess = "the container engine lists " + strings.Join(x.info.CDIDevices, ", ")
+	case x.info.Podman() && len(x.info.CDIDevices) == 0:
+		if spec := x.cdiSpec(); spec != "" {
+			t.GPUAccess = spec + " has NVIDIA's devices"
+			return
+		}
+		x.doubt(CheckContainerGPU,
+			"Podman does not list its devices, and no CDI specification in /etc/cdi or /var/run/cdi has NVIDIA's", remedy.PodmanCDI)
+	case hook != "":
+		t.GPUAccess = hook + " is there, which the container engine runs for --gpus if it was started after it was installed"
+	case missing != "":
+		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.RenewCDI,
+			"the container engine lists %s and not %s", strings.Join(x.info.CDIDevices, ", "), missing))
+	default:
+		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.InstallToolkit,
+			"the container engine offers no GPU: it has no nvidia runtime, lists no CDI device of kind %s, and there is no %s",
+			container.CDIKind, ToolkitHook))
+	}
+}
+
+// cdiSpec is the CDI specification of a container engine of this host; one elsewhere reads others.
+func (x *resolution) cdiSpec() string {
+	if x.info.Remote {
+		return ""
+	}
+	return x.probes.Host.CDISpec()
+}
+
+// asListed is gpus, in the grammar of docker run --gpus, with the names of the chosen GPUs as the container engine has
+// them: a CDI specification may list indexes alone, or UUIDs alone, and the first letters of a UUID name nothing there.
+// "all" stays, and so does a count where the container engine counts.
+func asListed(info container.Info, gpus string, chosen []host.GPU) string {
+	count, names, err := host.ParseGPUs(gpus)
+	if err != nil || count < 0 || count > 0 && !info.ByCDI() {
+		return gpus
+	}
+	if info.ByCDI() {
+		names = nil
+		for _, g := range chosen {
+			name := g.Address() // what nvidia-ctk writes, for an engine that does not list what it has
+			if listed := host.CDIName(info.CDIDevices, g); listed != "" {
+				name = strings.TrimPrefix(listed, container.CDIKind+"=")
+			}
+			names = append(names, name)
+		}
+	} else {
+		for i, name := range names {
+			if c := slices.IndexFunc(chosen, func(g host.GPU) bool { return strings.HasPrefix(g.UUID, name) }); c >= 0 {
+				names[i] = chosen[c].UUID
+			}
+		}
+	}
+	// What else the grammar has, such as capabilities, goes along.
+	fields, _ := csv.NewReader(strings.NewReader(gpus)).Read() // it was read before
+	fields = slices.DeleteFunc(fields, func(f string) bool {
+		return strings.HasPrefix(f, "device=") || strings.HasPrefix(f, "count=") || !strings.Contains(f, "=")
+	})
+	devices := "device=" + strings.Join(names, ",")
+	if len(fields) == 0 {
+		return devices
+	}
+	var line strings.Builder
+	out := csv.NewWriter(&line)
+	_ = out.Write(append([]string{devices}, fields...)) // a builder takes everything
+	out.Flush()
+	return strings.TrimSuffix(line.String(), "\n")
+}
