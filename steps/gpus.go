@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
-	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -96,10 +95,6 @@ func parseSMIList(said []string) []seenGPU {
 // checkGPUs refuses a container that sees fewer GPUs than were asked for, others or more: an engine is for one model of GPU, and others may use
 // those that were left out.
 func checkGPUs(o Options, seen []seenGPU, said []string) error {
-	count, names, err := host.ParseGPUs(o.GPUs)
-	if err != nil {
-		return nil //nolint:nilerr // the container engine understood it
-	}
 	var listed, used []string // used are those that a program can use, each by the one of its UUIDs that was asked for
 	for _, gpu := range seen {
 		listed = append(append(listed, gpu.uuid), gpu.instances...)
@@ -116,8 +111,8 @@ func checkGPUs(o Options, seen []seenGPU, said []string) error {
 	var wrong bool
 	if o.GPUUUIDs != nil {
 		asked += " is " + strings.Join(o.GPUUUIDs, ", ")
-		wrong = slices.ContainsFunc(o.GPUUUIDs, lacks(listed)) || count >= 0 && slices.ContainsFunc(used, lacks(o.GPUUUIDs))
-	} else if n := max(count, len(names)); n > 0 { // a count may be one of GPUs or of their instances
+		wrong = slices.ContainsFunc(o.GPUUUIDs, lacks(listed)) || o.GPUs.Count != container.AllGPUs && slices.ContainsFunc(used, lacks(o.GPUUUIDs))
+	} else if n := max(o.GPUs.Count, len(o.GPUs.Devices)); n > 0 { // a count may be one of GPUs or of their instances
 		wrong = len(used) != n && len(seen) != n
 	}
 	if !wrong {

@@ -140,7 +140,7 @@ func TestSelectInstances(t *testing.T) {
 	} {
 		t.Run(c.gpus, func(t *testing.T) {
 			t.Parallel()
-			chosen, err := c.of.Select(c.gpus)
+			chosen, err := c.of.Select(asked(t, c.gpus))
 			if c.says != "" {
 				if err == nil || !strings.Contains(err.Error(), c.says) {
 					t.Fatalf("got %v, want an error that says %q", err, c.says)
@@ -211,7 +211,7 @@ func TestFromCDI(t *testing.T) {
 		if diff := cmp.Diff(c.want, got.Devices); err != nil || diff != "" {
 			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
 		}
-		if chosen, err := got.Select("all"); name == "by index and UUID" && (err != nil || len(chosen) != 2) {
+		if chosen, err := got.Select(asked(t, "all")); name == "by index and UUID" && (err != nil || len(chosen) != 2) {
 			t.Errorf("%s: all is %+v, %v", name, chosen, err)
 		}
 	}
@@ -253,7 +253,7 @@ func TestSelectFromCDI(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			chosen, err := offered.Select(c.gpus)
+			chosen, err := offered.Select(asked(t, c.gpus))
 			if c.says != "" {
 				if err == nil || !strings.Contains(err.Error(), c.says) {
 					t.Fatalf("got %+v, %v; want an error that says %q", chosen, err, c.says)
@@ -300,7 +300,7 @@ func TestCDIName(t *testing.T) {
 		"an instance is not its GPU":   {split, "device=0:1", []string{"nvidia.com/gpu=0", "nvidia.com/gpu=GPU-aaaa1111"}, ""},
 		"one that nobody knows better": {host.GPUs{Devices: []host.GPU{{}}}, "all", []string{"nvidia.com/gpu="}, ""},
 	} {
-		chosen, err := c.of.Select(c.gpus)
+		chosen, err := c.of.Select(asked(t, c.gpus))
 		if err != nil || len(chosen) != 1 {
 			t.Fatalf("%s: %+v, %v", name, chosen, err)
 		}
