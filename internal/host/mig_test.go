@@ -87,6 +87,31 @@ func TestInstancesOfOldDriver(t *testing.T) {
 	}
 }
 
+func TestParseList(t *testing.T) {
+	t.Parallel()
+	for list, want := range map[string][]host.GPU{
+		"":                        nil,
+		"No devices were found\n": nil,
+		"  MIG 1g.5gb Device 0: (UUID: MIG-of-no-GPU)": nil,
+		migList: {
+			{Name: "NVIDIA A100-SXM4-80GB", UUID: "GPU-b614723c-e261-4605-066e-79daab4c00ff", MIG: true, Instances: []host.Instance{
+				{Index: 0, UUID: "MIG-ec4c3916-65fa-5948-b9b5-9f21a2ddfcc0", Profile: "2g.20gb"},
+				{Index: 1, UUID: "MIG-000d40d3-5924-5906-9879-8b69bf58689b", Profile: "1c.3g.40gb"},
+			}},
+			{Index: 1, Name: "NVIDIA A100-SXM4-80GB", UUID: "GPU-e52dfcc4-406d-a3d4-f787-4402b535877a"},
+		},
+		"GPU 0: A (UUID: GPU-x)\r\nMIG 1g.5gb Device 0: (UUID: MIG-GPU-x/9/0)\r\n": {
+			{Name: "A", UUID: "GPU-x", MIG: true, Instances: []host.Instance{{UUID: "MIG-GPU-x/9/0", Profile: "1g.5gb"}}},
+		},
+		"GPU 3: B": {{Index: 3, Name: "B"}},
+		"GPU 99999999999999999999: C (UUID: GPU-y)": {{Index: -1, Name: "C", UUID: "GPU-y"}},
+	} {
+		if diff := cmp.Diff(want, host.ParseList(list)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", list, diff)
+		}
+	}
+}
+
 func TestSelectInstances(t *testing.T) {
 	t.Parallel()
 	gpu := func(index int, instances ...host.Instance) host.GPU {
