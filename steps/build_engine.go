@@ -93,7 +93,7 @@ func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 // askedGPU is what is known of the GPU that the engine is for.
 func (s *BuildEngine) askedGPU() trtexec.AskedGPU {
 	o := s.options
-	return trtexec.AskedGPU{Flag: o.GPUs, Model: o.Device.Name, Where: o.Device.Where, Compute: o.Device.Compute, UUIDs: o.GPUUUIDs}
+	return trtexec.AskedGPU{Flag: o.GPUs.String(), Model: o.Device.Name, Where: o.Device.Where, Compute: o.Device.Compute, UUIDs: o.GPUUUIDs}
 }
 
 // Facts are trtexec's arguments, TensorRT's version and the GPU: an engine runs only on what it was built for.

@@ -23,7 +23,7 @@ func TestCast(t *testing.T) {
 	for _, spec := range w.fake.Specs() {
 		switch pipeline.ID(spec.Step) {
 		case steps.IDCastONNX:
-			if spec.Image != w.options.Release.ExporterRef("") || spec.GPUs != "" {
+			if spec.Image != w.options.Release.ExporterRef("") || !spec.GPUs.IsZero() {
 				t.Errorf("it is cast in %s with the GPUs %q", spec.Image, spec.GPUs)
 			}
 		case steps.IDBuildEngine:

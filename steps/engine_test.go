@@ -401,7 +401,7 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 		t.Run(test, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.options.GPUs, w.options.GPUUUIDs = "device=0", tt.asked
+			w.options.GPUs, w.options.GPUUUIDs = container.GPUs{Devices: []string{"0"}}, tt.asked
 			switch tt.model {
 			case "":
 			case "-":
@@ -478,7 +478,7 @@ func TestEngineOfAnUnknownGPU(t *testing.T) {
 		t.Run(test, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.options.GPUs, w.options.GPUUUIDs = "device=0", []string{"GPU-aaaaaaaa-0000-0000-0000-000000000000"}
+			w.options.GPUs, w.options.GPUUUIDs = container.GPUs{Devices: []string{"0"}}, []string{"GPU-aaaaaaaa-0000-0000-0000-000000000000"}
 			unknown(&w.options)
 			w.instead(steps.IDBuildEngine, w.trtexec(fakeBuild{gpu: "-"}))
 			f := fault(t, w.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)

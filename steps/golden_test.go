@@ -125,7 +125,7 @@ func TestSpecsAreConfined(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.options.GPUs = "device=1"
+			w.options.GPUs = container.GPUs{Devices: []string{"1"}}
 			for _, spec := range specs(t, w) {
 				for _, problem := range confinement(w, spec) {
 					t.Errorf("%s: %s", spec.Step, problem)
@@ -157,11 +157,11 @@ func confinement(w *world, spec container.Spec) []string {
 		check(m.Target == "/out", "writes to "+m.Target)
 	}
 	gpu := slices.Contains([]pipeline.ID{steps.IDBuildEngine, steps.IDSerializeDALI, steps.IDServe}, pipeline.ID(spec.Step))
-	want := ""
+	var want container.GPUs
 	if gpu && w.options.Lane == steps.GPU {
 		want = w.options.GPUs
 	}
-	check(spec.GPUs == want, fmt.Sprintf("has the GPUs %q, not %q", spec.GPUs, want))
+	check(cmp.Equal(spec.GPUs, want), fmt.Sprintf("has the GPUs %q, not %q", spec.GPUs, want))
 	return problems
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -48,7 +47,7 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, o Options, im
 		return fmt.Errorf("list the GPUs of the server's container: %w", err)
 	}
 	said := lines(out.String())
-	if seen := parseSMIList(said); code == 0 && len(seen) > 0 {
+	if seen := host.ParseList(out.String()); code == 0 && len(seen) > 0 {
 		for _, gpu := range said {
 			w.Emit(pipeline.Line{Text: "the container sees " + gpu})
 		}
@@ -70,43 +69,20 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, o Options, im
 	return fault
 }
 
-// seenGPU is a GPU that a container sees, with the UUIDs of the instances that it is split into.
-type seenGPU struct {
-	uuid      string
-	instances []string
-}
-
-// parseSMIList reads the lines of nvidia-smi -L: "GPU 0: NAME (UUID: GPU-…)", and below it "MIG 1g.10gb Device 0: (UUID: MIG-…)".
-func parseSMIList(said []string) []seenGPU {
-	line := regexp.MustCompile(`^(GPU \d+:|MIG )(?:.*\(UUID: ([\w/-]+)\))?`)
-	var seen []seenGPU
-	for _, text := range said {
-		switch m := line.FindStringSubmatch(text); {
-		case m == nil:
-		case m[1] != "MIG ":
-			seen = append(seen, seenGPU{uuid: m[2]})
-		case len(seen) > 0:
-			last := &seen[len(seen)-1]
-			last.instances = append(last.instances, m[2])
-		}
-	}
-	return seen
-}
-
 // checkGPUs refuses a container that sees fewer GPUs than were asked for, others or more: an engine is for one model of GPU, and others may use
 // those that were left out.
-func checkGPUs(o Options, seen []seenGPU, said []string) error {
-	count, names, err := host.ParseGPUs(o.GPUs)
-	if err != nil {
-		return nil //nolint:nilerr // the container engine understood it
-	}
+func checkGPUs(o Options, seen []host.GPU, said []string) error {
 	var listed, used []string // used are those that a program can use, each by the one of its UUIDs that was asked for
 	for _, gpu := range seen {
-		listed = append(append(listed, gpu.uuid), gpu.instances...)
-		if len(gpu.instances) == 0 || slices.Contains(o.GPUUUIDs, gpu.uuid) {
-			used = append(used, gpu.uuid)
+		var parts []string
+		for _, instance := range gpu.Instances {
+			parts = append(parts, instance.UUID)
+		}
+		listed = append(append(listed, gpu.UUID), parts...)
+		if len(parts) == 0 || slices.Contains(o.GPUUUIDs, gpu.UUID) {
+			used = append(used, gpu.UUID)
 		} else {
-			used = append(used, gpu.instances...)
+			used = append(used, parts...)
 		}
 	}
 	lacks := func(all []string) func(string) bool {
@@ -116,8 +92,8 @@ func checkGPUs(o Options, seen []seenGPU, said []string) error {
 	var wrong bool
 	if o.GPUUUIDs != nil {
 		asked += " is " + strings.Join(o.GPUUUIDs, ", ")
-		wrong = slices.ContainsFunc(o.GPUUUIDs, lacks(listed)) || count >= 0 && slices.ContainsFunc(used, lacks(o.GPUUUIDs))
-	} else if n := max(count, len(names)); n > 0 { // a count may be one of GPUs or of their instances
+		wrong = slices.ContainsFunc(o.GPUUUIDs, lacks(listed)) || o.GPUs.Count != container.AllGPUs && slices.ContainsFunc(used, lacks(o.GPUUUIDs))
+	} else if n := max(o.GPUs.Count, len(o.GPUs.Devices)); n > 0 { // a count may be one of GPUs or of their instances
 		wrong = len(used) != n && len(seen) != n
 	}
 	if !wrong {

@@ -23,7 +23,7 @@ const gpuLine = "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123-4567-89ab-cdef
 
 // listsGPU is nvidia-smi -L in a container with one GPU.
 func listsGPU(_ context.Context, spec container.Spec, out container.Streams) int {
-	if spec.GPUs == "" || !slices.Equal(spec.Command, []string{"-L"}) {
+	if spec.GPUs.IsZero() || !slices.Equal(spec.Command, []string{"-L"}) {
 		return 9
 	}
 	fmt.Fprintln(out.Stdout, gpuLine)
@@ -134,13 +134,17 @@ func TestGPUsThatWereAskedFor(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			gpus, err := container.ParseGPUs(tt.gpus)
+			if err != nil {
+				t.Fatal(err)
+			}
 			w := gpuNGC(t)
-			w.options.GPUs, w.options.GPUUUIDs = tt.gpus, tt.uuids
+			w.options.GPUs, w.options.GPUUUIDs = gpus, tt.uuids
 			w.smi = func(_ context.Context, _ container.Spec, out container.Streams) int {
 				fmt.Fprintln(out.Stdout, strings.Join(tt.lists, "\n"))
 				return 0
 			}
-			err := w.run(t, t.Context(), steps.IDServe)
+			err = w.run(t, t.Context(), steps.IDServe)
 			if tt.want == "" {
 				if err != nil {
 					t.Error(err)

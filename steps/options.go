@@ -48,7 +48,7 @@ type Options struct {
 	Precision release.Precision // of the engine
 	OptBatch  int               // batch size that the engine is tuned for, 1 to MaxBatch
 	MaxBatch  int               // 1 to 256
-	GPUs      string            // docker run --gpus grammar, for build and serving alike
+	GPUs      container.GPUs    // for build and serving alike
 	GPUUUIDs  []string          // UUIDs of the GPUs, or MIG instances, that a container must see; nil if not known
 	Device    Device            // what the GPU is, for the engine's fingerprint
 	NoNVML    bool              // the driver has no whole NVML, as on WSL 2: DALI must not ask it

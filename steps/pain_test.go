@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/host"
@@ -267,17 +269,18 @@ func painUnlikeGPUs(t *testing.T) {
 		{Index: 0, UUID: "GPU-aaaaaaaa-0000-0000-0000-000000000000", Name: "NVIDIA A100-SXM4-80GB", Compute: "8.0"},
 		{Index: 1, UUID: "GPU-bbbbbbbb-0000-0000-0000-000000000000", Name: "NVIDIA L4", Compute: "8.9"},
 	}}
-	if chosen, err := gpus.Select("all"); err == nil || !strings.Contains(err.Error(), "NVIDIA L4") {
+	if chosen, err := gpus.Select(container.GPUs{Count: container.AllGPUs}); err == nil || !strings.Contains(err.Error(), "NVIDIA L4") {
 		t.Errorf("unlike GPUs are taken together: %v, %v", chosen, err)
 	}
-	if chosen, err := gpus.Select("device=GPU-bbbbbbbb"); err != nil || len(chosen) != 1 || chosen[0].Index != 1 {
+	second := container.GPUs{Devices: []string{"GPU-bbbbbbbb"}}
+	if chosen, err := gpus.Select(second); err != nil || len(chosen) != 1 || chosen[0].Index != 1 {
 		t.Errorf("one by its UUID is %v, %v", chosen, err)
 	}
 	w := gpuNGC(t)
-	w.options.GPUs = "device=GPU-bbbbbbbb"
+	w.options.GPUs = second
 	all := specs(t, w)
 	for _, id := range []pipeline.ID{steps.IDBuildEngine, steps.IDServe} {
-		if got := specOf(t, all, id).GPUs; got != w.options.GPUs {
+		if got := specOf(t, all, id).GPUs; !cmp.Equal(got, second) {
 			t.Errorf("%s gets the GPUs %q", id, got)
 		}
 	}
@@ -299,7 +302,7 @@ func painNoGPU(t *testing.T) {
 		t.Errorf("DALI is serialized by %v", command)
 	}
 	for _, spec := range all {
-		if spec.GPUs != "" {
+		if !spec.GPUs.IsZero() {
 			t.Errorf("%s asks for the GPUs %s", spec.Step, spec.GPUs)
 		}
 	}

@@ -89,7 +89,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return err
 	}
 	server, err := p.server(ctx, s.options)
-	if err == nil && spec.GPUs != "" {
+	if err == nil && !spec.GPUs.IsZero() {
 		err = p.proveGPUs(ctx, w, s.options, spec.Image)
 	}
 	if errors.Is(err, errServerExited) {

@@ -141,7 +141,7 @@ func newWorld(t *testing.T, o steps.Options) *world {
 	if o.OptBatch == 0 {
 		o.OptBatch = 64
 	}
-	o.GPUs = "all"
+	o.GPUs = container.GPUs{Count: container.AllGPUs}
 	o.HTTP.Container, o.GRPC.Container, o.Metrics.Container = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
 	o.ReadyTimeout = 20 * time.Second
 	w := &world{

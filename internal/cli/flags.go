@@ -22,6 +22,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -412,6 +413,18 @@ func (m *memorySize) Set(s string) error {
 	m.value = v
 	return nil
 }
+
+// gpusFlag is a flag with GPUs, as in docker run --gpus.
+type gpusFlag struct{ value container.GPUs }
+
+// String returns the value as it is written.
+func (g *gpusFlag) String() string { return g.value.String() }
+
+// Type names the grammar in the help; the flag's usage shows it.
+func (g *gpusFlag) Type() string { return "string" }
+
+// Set takes GPUs. No text is none, which no flag may be left with.
+func (g *gpusFlag) Set(s string) error { return g.value.UnmarshalText([]byte(s)) }
 
 // writtenBytes is n in the largest unit that shows it whole.
 func writtenBytes(n int64) string {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/csv"
 	"fmt"
 	"io/fs"
 	"os"
@@ -39,12 +38,12 @@ func (a *App) here() thisHost {
 
 // gpus finds those that containers can get. Of a container engine on another host only that engine can say what it has: this host's GPUs
 // are others. None is a [host.ErrNoGPU].
-func (h thisHost) gpus(ctx context.Context, info container.Info, wish string) (host.GPUs, error) {
+func (h thisHost) gpus(ctx context.Context, info container.Info, asked container.GPUs) (host.GPUs, error) {
 	switch {
 	case !info.Remote:
 		return h.smi(ctx)
 	case len(info.CDIDevices) == 0 && slices.Contains(info.Runtimes, container.NVIDIARuntime):
-		return host.Assumed(wish)
+		return host.Assumed(asked)
 	default:
 		return host.FromCDI(info.CDIDevices)
 	}
@@ -83,16 +82,14 @@ func uuids(chosen []host.GPU) []string {
 	return all
 }
 
-// asListed is gpus, in the grammar of docker run --gpus, with the names of the chosen GPUs as the container engine has them: a CDI
-// specification may list indexes alone, or UUIDs alone, and the first letters of a UUID name nothing there. "all" stays, and so does a count where
-// the container engine counts.
-func asListed(info container.Info, gpus string, chosen []host.GPU) string {
-	count, names, err := host.ParseGPUs(gpus)
-	if err != nil || count < 0 || count > 0 && !info.ByCDI() {
+// asListed is gpus with the names of the chosen GPUs as the container engine has them: a CDI specification may list indexes alone, or UUIDs
+// alone, and the first letters of a UUID name nothing there. All stay all, and so does a count where the container engine counts.
+func asListed(info container.Info, gpus container.GPUs, chosen []host.GPU) container.GPUs {
+	if gpus.Count == container.AllGPUs || gpus.Count > 0 && !info.ByCDI() {
 		return gpus
 	}
+	var names []string
 	if info.ByCDI() {
-		names = nil
 		for _, g := range chosen {
 			name := g.Address() // what nvidia-ctk writes, for an engine that does not list what it has
 			if listed := host.CDIName(info.CDIDevices, g); listed != "" {
@@ -101,26 +98,15 @@ func asListed(info container.Info, gpus string, chosen []host.GPU) string {
 			names = append(names, name)
 		}
 	} else {
-		for i, name := range names {
+		for _, name := range gpus.Devices {
 			if c := slices.IndexFunc(chosen, func(g host.GPU) bool { return strings.HasPrefix(g.UUID, name) }); c >= 0 {
-				names[i] = chosen[c].UUID
+				name = chosen[c].UUID
 			}
+			names = append(names, name)
 		}
 	}
-	// What else the grammar has, such as capabilities, goes along.
-	fields, _ := csv.NewReader(strings.NewReader(gpus)).Read() // it was read before
-	fields = slices.DeleteFunc(fields, func(f string) bool {
-		return strings.HasPrefix(f, "device=") || strings.HasPrefix(f, "count=") || !strings.Contains(f, "=")
-	})
-	devices := "device=" + strings.Join(names, ",")
-	if len(fields) == 0 {
-		return devices
-	}
-	var line strings.Builder
-	out := csv.NewWriter(&line)
-	_ = out.Write(append([]string{devices}, fields...)) // a builder takes everything
-	out.Flush()
-	return strings.TrimSuffix(line.String(), "\n")
+	gpus.Count, gpus.Devices = 0, names
+	return gpus
 }
 
 // prohibited refuses GPUs that no program may use.
@@ -150,14 +136,10 @@ type access struct {
 	doubt bool // the container engine does not say
 }
 
-// access says how the container engine gives the GPUs that --gpus names to containers, or refuses: without a way, the first container would
+// access says how the container engine gives gpus to containers, or refuses: without a way, the first container would
 // fail, after 20 GB of images were pulled. Only a container proves that it gets them; serve looks into its own.
-func (h thisHost) access(info container.Info, gpus string) (access, error) {
-	count, names, err := host.ParseGPUs(gpus)
-	if err != nil {
-		return access{}, err
-	}
-	_, missing := info.CDIRequest(count, names)
+func (h thisHost) access(info container.Info, gpus container.GPUs) (access, error) {
+	_, missing := info.CDIRequest(gpus)
 	hook := h.hook(info)
 	switch {
 	case slices.Contains(info.Runtimes, container.NVIDIARuntime) && !info.Podman():

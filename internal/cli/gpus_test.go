@@ -22,6 +22,16 @@ func without(root fs.FS) thisHost {
 	}}
 }
 
+// parseGPUs reads what --gpus says.
+func parseGPUs(t *testing.T, text string) container.GPUs {
+	t.Helper()
+	gpus, err := container.ParseGPUs(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return gpus
+}
+
 func TestAccess(t *testing.T) {
 	t.Parallel()
 	spec := fstest.MapFS{"etc/cdi/nvidia.yaml": {Data: []byte("cdiVersion: 0.5.0\nkind: nvidia.com/gpu\n")}, "etc/cdi/other.yaml": {Data: []byte("kind: x")}}
@@ -50,7 +60,7 @@ func TestAccess(t *testing.T) {
 		"Podman":                   {podman, "all", without(spec), "/etc/cdi/nvidia.yaml has NVIDIA's devices", false, ""},
 		"Podman without CDI":       {podman, "all", onPath, "Podman does not list its devices", true, ""},
 	} {
-		got, err := c.on.access(c.info, c.gpus)
+		got, err := c.on.access(c.info, parseGPUs(t, c.gpus))
 		saw := got.saw
 		if err != nil {
 			saw = err.Error()
@@ -91,11 +101,12 @@ func TestAsListed(t *testing.T) {
 		"and UUIDs, which are whole":   {container.Info{Runtimes: []string{"nvidia"}}, "device=GPU-c3c20234,0", "device=" + second + ",0"},
 		"what else is said goes along": {indexes, `"device=GPU-c3c20234,0","capabilities=compute,utility"`, `"device=1,0","capabilities=compute,utility"`},
 	} {
-		chosen, err := gpus.Select(c.gpus)
+		asked := parseGPUs(t, c.gpus)
+		chosen, err := gpus.Select(asked)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if got := asListed(c.info, c.gpus, chosen); got != c.want {
+		if got := asListed(c.info, asked, chosen); got.String() != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
@@ -147,7 +158,7 @@ func TestSettleLane(t *testing.T) {
 			for _, o := range l.refused {
 				got = append(got, o.check)
 			}
-			if diff := cmp.Diff(c.want, got) + cmp.Diff(c.uuids, l.GPUUUIDs); diff != "" || l.GPUs != c.gpus {
+			if diff := cmp.Diff(c.want, got) + cmp.Diff(c.uuids, l.GPUUUIDs); diff != "" || l.GPUs.String() != c.gpus {
 				t.Errorf("--gpus %s, (-want +got):\n%s", l.GPUs, diff)
 			}
 			// The nvidia runtime compares it with what an image requires; for a CDI device nothing does.
@@ -178,8 +189,9 @@ func TestAsListedInstance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	chosen, err := gpus.Select("1")
-	if got := asListed(info, "1", chosen); err != nil || got != "device=0:0" {
+	asked := container.GPUs{Count: 1}
+	chosen, err := gpus.Select(asked)
+	if got := asListed(info, asked, chosen); err != nil || got.String() != "device=0:0" {
 		t.Errorf("%s, %v", got, err)
 	}
 }
@@ -230,14 +242,15 @@ func TestProbeRemote(t *testing.T) {
 		"nothing":                 {container.Info{Runtimes: []string{"runc"}}, "all", nil},
 	} {
 		c.info.Remote, c.info.Endpoint = true, "tcp://gpus:2376"
-		gpus, err := thisHost{}.gpus(t.Context(), c.info, c.gpus)
+		asked := parseGPUs(t, c.gpus)
+		gpus, err := thisHost{}.gpus(t.Context(), c.info, asked)
 		if c.want == nil {
 			if !errors.Is(err, host.ErrNoGPU) || !strings.Contains(err.Error(), "on another host") {
 				t.Errorf("%s: %+v, %v", name, gpus, err)
 			}
 			continue
 		}
-		chosen, selectErr := gpus.Select(c.gpus)
+		chosen, selectErr := gpus.Select(asked)
 		if err := errors.Join(err, selectErr); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

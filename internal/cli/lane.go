@@ -95,7 +95,7 @@ func (l *laned) take(ctx context.Context, w *wishes, info container.Info, on thi
 		return nil
 	}
 	required := w.requireGPU || w.accel.value == string(steps.GPU)
-	gpus, err := on.gpus(ctx, info, w.gpus)
+	gpus, err := on.gpus(ctx, info, w.gpus.value)
 	if err != nil {
 		if required {
 			fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: "--accel cpu runs the same without a GPU"}
@@ -110,15 +110,15 @@ func (l *laned) take(ctx context.Context, w *wishes, info container.Info, on thi
 		}
 		return nil
 	}
-	l.chosen, err = gpus.Select(w.gpus)
+	l.chosen, err = gpus.Select(w.gpus.value)
 	if err != nil {
 		return &pipeline.Fault{
-			Kind: pipeline.Environment, Err: fmt.Errorf("%s: %w", w.written("gpus", w.gpus), err), Hint: "`nvidia-smi -L` lists what is there; name one, as in --gpus device=0",
+			Kind: pipeline.Environment, Err: fmt.Errorf("%s: %w", w.written("gpus", w.gpus.String()), err), Hint: "`nvidia-smi -L` lists what is there; name one, as in --gpus device=0",
 		}
 	}
 	l.Lane, l.LaneReason = steps.GPU, nameGPUs(gpus, l.chosen)
 	l.Device, l.GPUUUIDs = device(info, gpus, l.chosen), uuids(l.chosen)
-	l.GPUs = asListed(info, w.gpus, l.chosen)
+	l.GPUs = asListed(info, w.gpus.value, l.chosen)
 	l.host = release.Host{Driver: gpus.Driver, Compute: []string{l.chosen[0].Compute}, DataCenter: l.chosen[0].DataCenter()}
 	if !info.ByCDI() { // nothing compares what an image requires with the driver of a CDI device
 		l.host.CUDA = gpus.CUDA

@@ -52,9 +52,6 @@ func (w *wishes) check() error {
 	if err := w.checkReferences(); err != nil {
 		return err
 	}
-	if _, _, err := host.ParseGPUs(w.gpus); err != nil {
-		return usagef("as in docker run --gpus", "%s: %w", w.origin("gpus"), err)
-	}
 	if err := w.distinctPorts(); err != nil {
 		return err
 	}
@@ -201,7 +198,7 @@ func weightsName(s steps.WeightsSource) string {
 func (a *App) asked(w *wishes, info container.Info) resolved {
 	return resolved{Options: steps.Options{
 		Registry: w.registry, ExporterRef: w.exporterImage, ServerRef: w.serverImage, BaseImage: w.baseImage, BuildNet: w.buildNetwork, BuildArgs: a.buildArgs(), CABundle: a.caBundle(),
-		Picture: w.verify, Precision: release.Precision(w.precision.value), MaxBatch: w.maxBatch.value, GPUs: w.gpus,
+		Picture: w.verify, Precision: release.Precision(w.precision.value), MaxBatch: w.maxBatch.value, GPUs: w.gpus.value,
 		HTTP: port(w.http, triton.PortHTTP), GRPC: port(w.grpc, triton.PortGRPC), Metrics: port(w.metrics, triton.PortMetrics), ReadyTimeout: w.readyTimeout,
 		NoNVML: !info.Remote && host.OnWSL(os.DirFS("/proc")),
 	}}

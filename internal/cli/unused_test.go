@@ -56,7 +56,7 @@ func TestUnusedFlags(t *testing.T) {
 	values := map[string]string{
 		"accel": "auto", "images": "auto", "precision": "fp16", "opt-batch": "8", "max-batch": "16", "http-port": "9000", "grpc-port": "9001",
 		"metrics-port": "9002", "ready-timeout": "1m", "require-gpu": "true", "verbose": "true", "detach": "true", "progress": "plain", "format": "json",
-		"force": "build-engine", "memory": "8g",
+		"force": "build-engine", "memory": "8g", "gpus": "device=1",
 	}
 	for _, command := range []string{"setup", "serve", "e2e", "plan", "doctor"} {
 		asked(t, command, nil, nil, "").VisitAll(func(f *pflag.Flag) {

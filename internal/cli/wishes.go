@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/release"
@@ -151,7 +152,8 @@ type wishes struct {
 	exporterImage            string
 	serverImage              string
 	baseImage, buildNetwork  string
-	weights, image, gpus     string
+	weights, image           string
+	gpus                     *gpusFlag
 	optBatch, maxBatch       *number
 	memory                   *memorySize
 	http, grpc, metrics      *number
@@ -171,6 +173,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	w.optBatch, w.maxBatch = &number{0, 0, 256}, &number{256, 1, 256}
 	w.memory = &memorySize{steps.DefaultMemory, leastMemory, mostMemory}
 	w.http, w.grpc, w.metrics = &number{0, 0, 65535}, &number{0, 0, 65535}, &number{0, 0, 65535}
+	w.gpus = &gpusFlag{container.GPUs{Count: container.AllGPUs}}
 	f := cmd.Flags()
 	w.command = cmd.Name()
 	f.Var(w.accel, "accel", "hardware of the whole run; auto is the GPU if there is one")
@@ -189,7 +192,7 @@ func (w *wishes) flags(a *App, cmd *cobra.Command) {
 	f.Var(w.optBatch, "opt-batch", "batch size that the engine is tuned for; 0 is the default: 64, or --max-batch if that is smaller, and 1 with release 21.07, as in the tutorial")
 	f.Var(w.maxBatch, "max-batch", "largest batch size")
 	f.Var(w.memory, "memory", "memory limit of each container of a run, the server's too; image builds have none")
-	f.StringVar(&w.gpus, "gpus", "all", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")
+	f.Var(w.gpus, "gpus", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")
 	f.Var(w.http, "http-port", "host port for HTTP; 0 is 8000 if it is free, else a free one")
 	f.Var(w.grpc, "grpc-port", "host port for gRPC; 0 is 8001 if it is free, else a free one")
 	f.Var(w.metrics, "metrics-port", "host port for metrics; 0 is 8002 if it is free, else a free one")

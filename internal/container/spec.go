@@ -24,8 +24,8 @@ type Spec struct {
 	Init     bool             `json:"init"`             // a PID 1 that forwards signals and reaps
 	Memory   int64            `json:"memory,omitempty"` // bytes; 0 is no limit
 	Pids     int64            `json:"pids,omitempty"`   // 0 is no limit
-	GPUs     string           `json:"gpus,omitempty"`   // the grammar of docker run --gpus: all, 2, device=0,1, device=UUID
-	Grace    time.Duration    `json:"grace,omitempty"`  // between the stop signal and the kill, when somebody else stops it
+	GPUs     GPUs             `json:"gpus,omitzero"`
+	Grace    time.Duration    `json:"grace,omitempty"` // between the stop signal and the kill, when somebody else stops it
 	Role     Role             `json:"role"`
 }
 

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/dalirun/dalirun/internal/container"
 )
 
 // FromCDI returns the GPUs that a container engine on another host offers, by the names of its CDI devices: nvidia.com/gpu=0,
@@ -77,19 +79,15 @@ func (g *GPUs) index(of int) int {
 	return slices.IndexFunc(g.Devices, func(d GPU) bool { return d.Index == of })
 }
 
-// Assumed returns the GPUs that gpus names, as in docker run --gpus, without knowing whether they are there: for a container engine on
+// Assumed returns the GPUs that gpus names, without knowing whether they are there: for a container engine on
 // another host that offers GPUs and does not list them. "all" is one at least.
-func Assumed(gpus string) (GPUs, error) {
-	count, names, err := ParseGPUs(gpus)
-	if err != nil {
-		return GPUs{}, err
-	}
-	if len(names) > 0 {
-		devices := make([]string, len(names))
-		for i, name := range names {
+func Assumed(gpus container.GPUs) (GPUs, error) {
+	if len(gpus.Devices) > 0 {
+		devices := make([]string, len(gpus.Devices))
+		for i, name := range gpus.Devices {
 			devices[i] = "=" + name
 		}
 		return FromCDI(devices)
 	}
-	return GPUs{Devices: make([]GPU, max(count, 1))}, nil
+	return GPUs{Devices: make([]GPU, max(gpus.Count, 1))}, nil
 }

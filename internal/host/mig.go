@@ -38,36 +38,44 @@ func (p *prober) instances(ctx context.Context, gpus *GPUs) error {
 	if err != nil {
 		return noGPU(list, err, callLimit)
 	}
-	parseInstances(string(list), gpus.Devices)
+	for _, listed := range ParseList(string(list)) {
+		if i := gpus.index(listed.Index); i >= 0 && gpus.Devices[i].MIG {
+			gpus.Devices[i].Instances = listed.Instances
+		}
+	}
 	if query, err := p.ask(ctx, "-q", "-x"); err == nil {
 		gpus.CUDA = parseInstanceMemory(strings.NewReader(string(query)), gpus.Devices)
 	}
 	return nil
 }
 
-// parseInstances reads nvidia-smi -L, which prints the instances of a GPU under its line.
-func parseInstances(list string, devices []GPU) {
-	ofGPU := regexp.MustCompile(`^GPU (\d+): `)
-	instance := regexp.MustCompile(`^\s+MIG (\S+)\s+Device\s+(\d+):\s+\(UUID: (MIG-\S+)\)`)
-	var current *GPU
+// ParseList reads what nvidia-smi -L prints, of this host or inside a container: each GPU in a line, "GPU 0: NAME (UUID: GPU-…)", and below it
+// the instances that it is split into, "MIG 1g.10gb Device 0: (UUID: MIG-…)". Nothing else is told of them. A line that is neither is passed
+// over.
+func ParseList(list string) []GPU {
+	ofGPU := regexp.MustCompile(`^\s*GPU (\d+):\s*(.*?)(?:\s*\(UUID: (\S+)\))?\s*$`)
+	ofInstance := regexp.MustCompile(`^\s*MIG (\S+)\s+Device\s+(\d+):\s+\(UUID: (MIG-\S+)\)`)
+	var gpus []GPU
 	for line := range strings.Lines(list) {
 		if m := ofGPU.FindStringSubmatch(line); m != nil {
-			current = nil
-			for i := range devices {
-				if strconv.Itoa(devices[i].Index) == m[1] {
-					current = &devices[i]
-				}
+			index, err := strconv.Atoi(m[1])
+			if err != nil {
+				index = -1 // it is there, and nobody can name it by its index
 			}
+			gpus = append(gpus, GPU{Index: index, Name: m[2], UUID: m[3]})
 			continue
 		}
-		m := instance.FindStringSubmatch(line)
-		if m == nil || current == nil || !current.MIG {
+		m := ofInstance.FindStringSubmatch(line)
+		if m == nil || len(gpus) == 0 {
 			continue
 		}
 		if index, err := strconv.Atoi(m[2]); err == nil {
-			current.Instances = append(current.Instances, Instance{Index: index, UUID: m[3], Profile: m[1]})
+			of := &gpus[len(gpus)-1]
+			of.MIG = true
+			of.Instances = append(of.Instances, Instance{Index: index, UUID: m[3], Profile: m[1]})
 		}
 	}
+	return gpus
 }
 
 // parseInstanceMemory reads nvidia-smi -q -x up to where it is none any more, and returns the CUDA version.

@@ -87,6 +87,31 @@ func TestInstancesOfOldDriver(t *testing.T) {
 	}
 }
 
+func TestParseList(t *testing.T) {
+	t.Parallel()
+	for list, want := range map[string][]host.GPU{
+		"":                        nil,
+		"No devices were found\n": nil,
+		"  MIG 1g.5gb Device 0: (UUID: MIG-of-no-GPU)": nil,
+		migList: {
+			{Name: "NVIDIA A100-SXM4-80GB", UUID: "GPU-b614723c-e261-4605-066e-79daab4c00ff", MIG: true, Instances: []host.Instance{
+				{Index: 0, UUID: "MIG-ec4c3916-65fa-5948-b9b5-9f21a2ddfcc0", Profile: "2g.20gb"},
+				{Index: 1, UUID: "MIG-000d40d3-5924-5906-9879-8b69bf58689b", Profile: "1c.3g.40gb"},
+			}},
+			{Index: 1, Name: "NVIDIA A100-SXM4-80GB", UUID: "GPU-e52dfcc4-406d-a3d4-f787-4402b535877a"},
+		},
+		"GPU 0: A (UUID: GPU-x)\r\nMIG 1g.5gb Device 0: (UUID: MIG-GPU-x/9/0)\r\n": {
+			{Name: "A", UUID: "GPU-x", MIG: true, Instances: []host.Instance{{UUID: "MIG-GPU-x/9/0", Profile: "1g.5gb"}}},
+		},
+		"GPU 3: B": {{Index: 3, Name: "B"}},
+		"GPU 99999999999999999999: C (UUID: GPU-y)": {{Index: -1, Name: "C", UUID: "GPU-y"}},
+	} {
+		if diff := cmp.Diff(want, host.ParseList(list)); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", list, diff)
+		}
+	}
+}
+
 func TestSelectInstances(t *testing.T) {
 	t.Parallel()
 	gpu := func(index int, instances ...host.Instance) host.GPU {
@@ -140,7 +165,7 @@ func TestSelectInstances(t *testing.T) {
 	} {
 		t.Run(c.gpus, func(t *testing.T) {
 			t.Parallel()
-			chosen, err := c.of.Select(c.gpus)
+			chosen, err := c.of.Select(asked(t, c.gpus))
 			if c.says != "" {
 				if err == nil || !strings.Contains(err.Error(), c.says) {
 					t.Fatalf("got %v, want an error that says %q", err, c.says)
@@ -211,7 +236,7 @@ func TestFromCDI(t *testing.T) {
 		if diff := cmp.Diff(c.want, got.Devices); err != nil || diff != "" {
 			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
 		}
-		if chosen, err := got.Select("all"); name == "by index and UUID" && (err != nil || len(chosen) != 2) {
+		if chosen, err := got.Select(asked(t, "all")); name == "by index and UUID" && (err != nil || len(chosen) != 2) {
 			t.Errorf("%s: all is %+v, %v", name, chosen, err)
 		}
 	}
@@ -253,7 +278,7 @@ func TestSelectFromCDI(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			chosen, err := offered.Select(c.gpus)
+			chosen, err := offered.Select(asked(t, c.gpus))
 			if c.says != "" {
 				if err == nil || !strings.Contains(err.Error(), c.says) {
 					t.Fatalf("got %+v, %v; want an error that says %q", chosen, err, c.says)
@@ -300,7 +325,7 @@ func TestCDIName(t *testing.T) {
 		"an instance is not its GPU":   {split, "device=0:1", []string{"nvidia.com/gpu=0", "nvidia.com/gpu=GPU-aaaa1111"}, ""},
 		"one that nobody knows better": {host.GPUs{Devices: []host.GPU{{}}}, "all", []string{"nvidia.com/gpu="}, ""},
 	} {
-		chosen, err := c.of.Select(c.gpus)
+		chosen, err := c.of.Select(asked(t, c.gpus))
 		if err != nil || len(chosen) != 1 {
 			t.Fatalf("%s: %+v, %v", name, chosen, err)
 		}

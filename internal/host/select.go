@@ -1,73 +1,33 @@
 package host
 
 import (
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/dalirun/dalirun/internal/container"
 )
-
-// ParseGPUs reads the grammar of docker run --gpus as far as it says which devices: "all", a count such as "2", or
-// "device=0,1" with indexes (0:1 is a MIG instance) or UUIDs. Further CSV fields (capabilities, driver, options) are left to the container
-// engine. It returns a count (-1 is all) or the named devices.
-func ParseGPUs(gpus string) (count int, devices []string, err error) {
-	fields, err := csv.NewReader(strings.NewReader(gpus)).Read()
-	if err != nil || gpus != strings.TrimSpace(gpus) {
-		return 0, nil, errNotGPUs(gpus)
-	}
-	// Unquoted, device=0,1 is two CSV fields; Docker's own CLI wants quotes there. Both are understood here.
-	for i, field := range fields {
-		key, value, named := strings.Cut(field, "=")
-		switch {
-		case named && key == "device":
-			devices = append(devices, strings.Split(value, ",")...)
-		case named && key == "count":
-			field = value
-			fallthrough
-		case i == 0 && !named:
-			if field == "all" || field == "-1" {
-				count = -1
-			} else if count, err = strconv.Atoi(field); err != nil || count < 1 {
-				return 0, nil, errNotGPUs(gpus)
-			}
-		case !named && len(devices) > 0:
-			devices = append(devices, field)
-		case named && (key == "capabilities" || key == "driver" || key == "options"):
-		default:
-			return 0, nil, errNotGPUs(gpus)
-		}
-	}
-	if (count == 0) == (len(devices) == 0) || slices.Contains(devices, "") {
-		return 0, nil, errNotGPUs(gpus)
-	}
-	return count, devices, nil
-}
-
-func errNotGPUs(gpus string) error {
-	return fmt.Errorf("%q is none of all, a count, device=0,1 or device=UUID", gpus)
-}
 
 // Select returns the GPUs, or the MIG instances, that gpus names: an index (0), an instance of one (0:1), a UUID or its first letters.
 // A GPU that is split stands for its instances, since that is what containers get. Naming one that is not there is an error that
 // lists those that are, and so is naming GPUs of different models or profiles: one engine serves all of them, and runs only on the
 // model it was built on. Where a program sees one MIG instance alone, all of them are the first, and naming several is an error.
-func (g GPUs) Select(gpus string) ([]GPU, error) {
-	count, names, err := ParseGPUs(gpus)
-	if err != nil {
-		return nil, err
-	}
+func (g GPUs) Select(gpus container.GPUs) ([]GPU, error) {
 	var chosen []GPU
+	var err error
 	switch {
-	case count > len(g.Devices):
-		return nil, fmt.Errorf("%s asked for: %s", are(count, "GPU"), g.list())
-	case len(names) > 0:
-		chosen, err = g.named(names)
+	case gpus.IsZero():
+		return nil, errors.New("no GPU is asked for")
+	case gpus.Count > len(g.Devices):
+		return nil, fmt.Errorf("%s asked for: %s", are(gpus.Count, "GPU"), g.list())
+	case len(gpus.Devices) > 0:
+		chosen, err = g.named(gpus.Devices)
 	default:
 		devices := g.Devices
-		if count > 0 {
-			devices = devices[:count]
+		if gpus.Count != container.AllGPUs {
+			devices = devices[:gpus.Count]
 		}
 		for _, d := range devices {
 			parts, noParts := d.parts()
@@ -89,7 +49,7 @@ func (g GPUs) Select(gpus string) ([]GPU, error) {
 	switch {
 	case err == nil:
 		return chosen, nil
-	case count < 0: // all: nobody named them: what a program sees of all of them is the first
+	case gpus.Count == container.AllGPUs: // nobody named them: what a program sees of all of them is the first
 		return chosen[:1], nil
 	default:
 		return nil, err

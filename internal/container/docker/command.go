@@ -38,8 +38,8 @@ func (r *Runtime) Repeat(spec container.Spec) string {
 		flag("tmpfs", target+":"+tmpfsOptions(spec.Tmpfs[target]))
 	}
 	limits(spec, flag)
-	if spec.GPUs != "" {
-		flag("gpus", quoteGPUs(spec.GPUs))
+	if !spec.GPUs.IsZero() {
+		flag("gpus", spec.GPUs.CSV())
 	}
 	network(spec, flag)
 	for _, m := range spec.Inputs {

@@ -1,44 +1,32 @@
 package docker
 
 import (
-	"fmt"
-	"strings"
+	"slices"
 
-	"github.com/docker/cli/opts"
 	dcontainer "github.com/docker/docker/api/types/container"
+
+	"github.com/dalirun/dalirun/internal/container"
 )
 
-// gpus translates the grammar of docker run --gpus.
+// deviceRequests asks the engine for GPUs, by the words of its API.
 //
 // CDI devices are asked for by name, see Info.ByCDI, unless one is not among those that the engine lists. An
 // engine older than 28.2 does not list its CDI devices, and is asked as --gpus does.
-func gpus(value string, f facts) ([]dcontainer.DeviceRequest, error) {
-	if value == "" {
-		return nil, nil
+func deviceRequests(gpus container.GPUs, info container.Info) []dcontainer.DeviceRequest {
+	if gpus.IsZero() {
+		return nil
 	}
-	var parsed opts.GpuOpts
-	if err := parsed.Set(quoteGPUs(value)); err != nil {
-		return nil, fmt.Errorf("gpus %q: %w", value, err)
-	}
-	requests := parsed.Value()
-	for i, request := range requests {
-		if request.Count != 0 && len(request.DeviceIDs) > 0 {
-			return nil, fmt.Errorf("gpus %q: either a count or devices, not both", value)
-		}
-		if !f.info.ByCDI() || request.Driver != "" && request.Driver != "cdi" && !f.info.Podman() {
-			continue
-		}
-		if ids, missing := f.info.CDIRequest(request.Count, request.DeviceIDs); missing == "" || f.info.Podman() {
-			requests[i] = dcontainer.DeviceRequest{Driver: "cdi", DeviceIDs: ids}
+	if info.ByCDI() && (gpus.Driver == "" || gpus.Driver == "cdi" || info.Podman()) {
+		if ids, missing := info.CDIRequest(gpus); missing == "" || info.Podman() {
+			return []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: ids}}
 		}
 	}
-	return requests, nil
-}
-
-// quoteGPUs lets device=0,1 mean what it says. To Docker's CLI it is a list of two settings unless it is quoted.
-func quoteGPUs(value string) string {
-	if strings.HasPrefix(value, "device=") && strings.Count(value, "=") == 1 {
-		return `"` + value + `"`
+	options := gpus.Options
+	if options == nil {
+		options = map[string]string{} // as Docker's own CLI sends it
 	}
-	return value
+	return []dcontainer.DeviceRequest{{
+		Driver: gpus.Driver, Count: gpus.Count, DeviceIDs: gpus.Devices,
+		Capabilities: [][]string{append(slices.Clone(gpus.Capabilities), "gpu")}, Options: options,
+	}}
 }

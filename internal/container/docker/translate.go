@@ -37,10 +37,6 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 		return request{}, err
 	}
 	var q request
-	devices, err := gpus(spec.GPUs, f)
-	if err != nil {
-		return q, err
-	}
 	q.config = dcontainer.Config{
 		Image: spec.Image, Cmd: spec.Command, Env: environment(spec.Env), User: r.user(spec.User, f),
 		Labels: r.labels(spec),
@@ -53,7 +49,7 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 		Init: &init, CapDrop: []string{"ALL"}, SecurityOpt: securityOptions(f),
 		ReadonlyRootfs: spec.ReadOnly, ShmSize: spec.Shm, Tmpfs: map[string]string{},
 		LogConfig: dcontainer.LogConfig{Type: "json-file", Config: map[string]string{"max-size": logSize, "max-file": logFiles}},
-		Resources: dcontainer.Resources{Memory: spec.Memory, MemorySwap: spec.Memory, DeviceRequests: devices},
+		Resources: dcontainer.Resources{Memory: spec.Memory, MemorySwap: spec.Memory, DeviceRequests: deviceRequests(spec.GPUs, f.info)},
 	}
 	for target, size := range spec.Tmpfs {
 		q.host.Tmpfs[target] = tmpfsOptions(size)
@@ -63,9 +59,11 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 	}
 	q.network(spec)
 	if r.copies() {
-		if q.volumes, err = volumes(spec); err != nil {
+		copied, err := volumes(spec)
+		if err != nil {
 			return q, err
 		}
+		q.volumes = copied
 		q.host.Mounts = volumeMounts(q.volumes, q.config.Labels)
 		return q, nil
 	}

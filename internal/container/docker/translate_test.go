@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/cli/opts"
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/google/go-cmp/cmp"
 
@@ -51,7 +52,7 @@ func specs() map[string]container.Spec {
 	server.Outputs, server.Env = nil, nil
 	server.Command = []string{"tritonserver", "--model-repository=/models"}
 	server.Publish = []container.Port{{Container: 8000, Host: 8000}, {Container: 8001}}
-	server.GPUs, server.Grace = "all", 35*time.Second
+	server.GPUs, server.Grace = container.GPUs{Count: container.AllGPUs}, 35*time.Second
 	plain := container.Spec{Step: "versions", Image: "debian:bookworm", User: container.UserImage, Network: container.NetworkNone}
 	return map[string]container.Spec{"batch": batch, "server": server, "plain": plain}
 }
@@ -132,7 +133,6 @@ func TestTranslateRefuses(t *testing.T) {
 		"ports without a network": func(s *container.Spec) { s.Network = container.NetworkNone },
 		"a relative source":       func(s *container.Spec) { s.Inputs = []container.Mount{{Source: "a", Target: "/a"}} },
 		"a relative target":       func(s *container.Spec) { s.Outputs = []container.Mount{{Source: "/a", Target: "a"}} },
-		"gpus":                    func(s *container.Spec) { s.GPUs = "some" },
 	} {
 		spec := specs()["server"]
 		change(&spec)
@@ -142,53 +142,60 @@ func TestTranslateRefuses(t *testing.T) {
 	}
 }
 
-func TestGPUs(t *testing.T) {
+func TestDeviceRequests(t *testing.T) {
 	t.Parallel()
-	cdi := facts{info: container.Info{CDIDevices: []string{
+	cdi := container.Info{CDIDevices: []string{
 		"nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=GPU-1-2", "nvidia.com/gpu=all",
-	}}}
+	}}
 	both := cdi
-	both.info.Runtimes = []string{"nvidia", "runc"}
+	both.Runtimes = []string{"nvidia", "runc"}
 	capability := [][]string{{"gpu"}}
 	none := map[string]string{}
 	for _, tt := range []struct {
-		name, value string
-		facts       facts
-		want        []dcontainer.DeviceRequest
+		name, gpus string
+		info       container.Info
+		want       []dcontainer.DeviceRequest
 	}{
 		{"none", "", cdi, nil},
-		{"all", "all", facts{}, []dcontainer.DeviceRequest{{Count: -1, Capabilities: capability, Options: none}}},
-		{"count", "2", facts{}, []dcontainer.DeviceRequest{{Count: 2, Capabilities: capability, Options: none}}},
-		{"list", "device=0,1", facts{}, []dcontainer.DeviceRequest{{DeviceIDs: []string{"0", "1"}, Capabilities: capability, Options: none}}},
-		{"quoted list", `"device=0,1"`, facts{}, []dcontainer.DeviceRequest{{DeviceIDs: []string{"0", "1"}, Capabilities: capability, Options: none}}},
+		{"all", "all", container.Info{}, []dcontainer.DeviceRequest{{Count: -1, Capabilities: capability, Options: none}}},
+		{"count", "2", container.Info{}, []dcontainer.DeviceRequest{{Count: 2, Capabilities: capability, Options: none}}},
+		{"list", "device=0,1", container.Info{}, []dcontainer.DeviceRequest{{DeviceIDs: []string{"0", "1"}, Capabilities: capability, Options: none}}},
 		{"all by cdi", "all", cdi, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=all"}}}},
 		{"count by cdi", "2", cdi, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1"}}}},
 		{"uuid by cdi", "device=GPU-1-2", cdi, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=GPU-1-2"}}}},
 		{"not listed", "device=7", cdi, []dcontainer.DeviceRequest{{DeviceIDs: []string{"7"}, Capabilities: capability, Options: none}}},
 		{"another driver", "driver=x,device=0", cdi, []dcontainer.DeviceRequest{{Driver: "x", DeviceIDs: []string{"0"}, Capabilities: capability, Options: none}}},
 		{"nvidia runtime", "all", both, []dcontainer.DeviceRequest{{Count: -1, Capabilities: capability, Options: none}}},
-		{"podman", "all", facts{info: container.Info{Name: container.PodmanEngine}}, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=all"}}}},
+		{"podman", "all", container.Info{Name: container.PodmanEngine}, []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: []string{"nvidia.com/gpu=all"}}}},
 	} {
-		got, err := gpus(tt.value, tt.facts)
-		if diff := cmp.Diff(tt.want, got); err != nil || diff != "" {
-			t.Errorf("%s: %v (-want +got):\n%s", tt.name, err, diff)
+		var gpus container.GPUs
+		if err := gpus.UnmarshalText([]byte(tt.gpus)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(tt.want, deviceRequests(gpus, tt.info)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}
 }
 
-func FuzzGPUs(f *testing.F) {
-	for _, seed := range []string{"all", "2", "device=0,1", `"device=0,1",capabilities=utility`, "count=1,device=0", "", "=", `"`} {
+// Docker's own CLI reads what Repeat writes, and asks the engine for the same.
+func FuzzDeviceRequests(f *testing.F) {
+	for _, seed := range []string{
+		"all", "2", "device=0,1", `"device=0,1",capabilities=utility`, "count=1,device=0", "", "=", `"`, `1,driver=x,"options=a=1,b"`,
+	} {
 		f.Add(seed)
 	}
-	f.Fuzz(func(t *testing.T, value string) {
-		requests, err := gpus(value, facts{})
-		if err == nil && value != "" && len(requests) != 1 {
-			t.Errorf("%q: %d requests", value, len(requests))
+	f.Fuzz(func(t *testing.T, text string) {
+		gpus, err := container.ParseGPUs(text)
+		if err != nil {
+			return
 		}
-		for _, request := range requests {
-			if request.Count != 0 && len(request.DeviceIDs) > 0 {
-				t.Errorf("%q asks for a count and for devices: the engine refuses that", value)
-			}
+		var docker opts.GpuOpts
+		if err := docker.Set(gpus.CSV()); err != nil {
+			t.Fatalf("%q, written as %q: %v", text, gpus.CSV(), err)
+		}
+		if diff := cmp.Diff(docker.Value(), deviceRequests(gpus, container.Info{})); diff != "" {
+			t.Errorf("%q, written as %q (-docker +got):\n%s", text, gpus.CSV(), diff)
 		}
 	})
 }

@@ -22,13 +22,13 @@ func (i Info) ByCDI() bool {
 	return i.Podman() || len(i.CDIDevices) > 0 && !slices.Contains(i.Runtimes, NVIDIARuntime)
 }
 
-// CDIRequest names the CDI devices for a request: all of them (a count below 0), the first count by index, or those that are named, with or
-// without [CDIKind]. missing is the first that the runtime does not list; empty if it lists them all, or lists nothing at all.
-func (i Info) CDIRequest(count int, names []string) (ids []string, missing string) {
-	if count < 0 {
+// CDIRequest names the CDI devices of gpus: all of them, the first of a count by index, or those that are named, with or without [CDIKind]. missing is the first that the runtime does not list; empty if it lists them all, or lists nothing at all.
+func (i Info) CDIRequest(gpus GPUs) (ids []string, missing string) {
+	names := slices.Clone(gpus.Devices)
+	if gpus.Count == AllGPUs {
 		names = []string{"all"}
 	}
-	for index := range max(count, 0) {
+	for index := range max(gpus.Count, 0) {
 		names = append(names, strconv.Itoa(index))
 	}
 	for _, name := range names {

@@ -30,20 +30,19 @@ func TestCDIRequest(t *testing.T) {
 	docker := Info{CDIDevices: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=0:1", "nvidia.com/gpu=GPU-1", "nvidia.com/gpu=all"}}
 	for name, c := range map[string]struct {
 		info    Info
-		count   int
-		names   []string
+		gpus    GPUs
 		ids     []string
 		missing string
 	}{
-		"all":                   {docker, -1, nil, []string{"nvidia.com/gpu=all"}, ""},
-		"a count":               {docker, 1, nil, []string{"nvidia.com/gpu=0"}, ""},
-		"more than are listed":  {docker, 3, nil, []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=2"}, "nvidia.com/gpu=1"},
-		"names":                 {docker, 0, []string{"GPU-1", "0:1"}, []string{"nvidia.com/gpu=GPU-1", "nvidia.com/gpu=0:1"}, ""},
-		"a whole name":          {docker, 0, []string{"nvidia.com/gpu=0"}, []string{"nvidia.com/gpu=0"}, ""},
-		"a name that is not":    {docker, 0, []string{"0", "7"}, []string{"nvidia.com/gpu=0", "nvidia.com/gpu=7"}, "nvidia.com/gpu=7"},
-		"of one that says none": {Info{Name: PodmanEngine}, 0, []string{"7"}, []string{"nvidia.com/gpu=7"}, ""},
+		"all":                   {docker, GPUs{Count: AllGPUs}, []string{"nvidia.com/gpu=all"}, ""},
+		"a count":               {docker, GPUs{Count: 1}, []string{"nvidia.com/gpu=0"}, ""},
+		"more than are listed":  {docker, GPUs{Count: 3}, []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=2"}, "nvidia.com/gpu=1"},
+		"names":                 {docker, GPUs{Devices: []string{"GPU-1", "0:1"}}, []string{"nvidia.com/gpu=GPU-1", "nvidia.com/gpu=0:1"}, ""},
+		"a whole name":          {docker, GPUs{Devices: []string{"nvidia.com/gpu=0"}}, []string{"nvidia.com/gpu=0"}, ""},
+		"a name that is not":    {docker, GPUs{Devices: []string{"0", "7"}}, []string{"nvidia.com/gpu=0", "nvidia.com/gpu=7"}, "nvidia.com/gpu=7"},
+		"of one that says none": {Info{Name: PodmanEngine}, GPUs{Devices: []string{"7"}}, []string{"nvidia.com/gpu=7"}, ""},
 	} {
-		ids, missing := c.info.CDIRequest(c.count, c.names)
+		ids, missing := c.info.CDIRequest(c.gpus)
 		if diff := cmp.Diff(c.ids, ids); diff != "" || missing != c.missing {
 			t.Errorf("%s: %q is missing, want %q (-want +got):\n%s", name, missing, c.missing, diff)
 		}
