@@ -51,7 +51,7 @@ func (c *classified) fail(err error) {
 		return
 	}
 	err = onDisk(err) // as the exit code takes it
-	c.Error, c.ErrorClass, c.Hint = err.Error(), exitCode(err).class(), hintOf(err, "")
+	c.Error, c.ErrorClass, c.Hint = err.Error(), exitCode(err).class(), hintOf(err)
 }
 
 func writeClasses(w io.Writer, c classified) {

@@ -22,14 +22,14 @@ type classifyFlags struct {
 	workspaceFolder
 	url, model, labels string
 	images             []string
-	top                *number
-	format             *choice
+	top                int
+	format             format
 	verbose            bool
 	timeout            time.Duration
 }
 
 func (a *App) classifyCommand() *cobra.Command {
-	f := classifyFlags{top: &number{5, 1, 1000}}
+	f := classifyFlags{top: 5}
 	cmd := &cobra.Command{
 		Use:   "classify IMAGE...",
 		Short: "Classify pictures with a running server",
@@ -79,12 +79,12 @@ The exit code is that of the first picture that failed.`,
 	}
 	f.flags(cmd)
 	noCacheFlag(cmd)
-	f.format = formatFlag(cmd)
+	formatFlag(cmd, &f.format)
 	cmd.Flags().StringVar(&f.url, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
 	cmd.Flags().StringVar(&f.model, "model", steps.EnsembleModel, "model to ask")
 	cmd.Flags().StringVar(&f.labels, "labels", "", "file with one label a line, instead of the server's")
 	cmd.Flags().StringArrayVar(&f.images, "image", nil, "picture, as an argument is")
-	cmd.Flags().Var(f.top, "top", "how many classes to show")
+	numberVar(cmd.Flags(), &f.top, "top", 1, 1000, "how many classes to show")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "tell about the server and the model")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long one answer may take")
 	addAlias(cmd.Flags(), "model_name", "model") // of the tutorial's client.py
@@ -99,7 +99,7 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 	errs := []error{c.stop}
 	records := []classified{}
 	for _, name := range images {
-		if f.format.value == "text" && a.stdoutGone() {
+		if f.format == asText && a.stdoutGone() {
 			break
 		}
 		told := c.stop != nil
@@ -110,11 +110,11 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 		switch {
 		case err != nil && !told:
 			errs = append(errs, err)
-		case err == nil && f.format.value == "text":
+		case err == nil && f.format == asText:
 			writeClasses(a.Stdout, record)
 		}
 	}
-	if f.format.value == "json" {
+	if f.format == asJSON {
 		errs = append(errs, writeJSON(a.Stdout, records))
 	}
 	return errors.Join(errs...)
@@ -143,7 +143,7 @@ func (c *classification) begin(ctx context.Context, images []string) {
 	case len(images) == 0:
 		c.stop = usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
 	case c.flags.timeout <= 0:
-		c.stop = usagef(longerThanNothing, "%s is out of range", c.flags.written("timeout", c.flags.timeout.String()))
+		c.stop = usagef("name a duration above 0, as in 30s", "%s is out of range", c.flags.written("timeout", c.flags.timeout.String()))
 	case c.flags.labels != "":
 		c.labels, c.stop = c.in.labels(ctx, c.flags)
 	}
@@ -200,7 +200,7 @@ func (c *classification) ask(ctx context.Context, name string, data []byte, reco
 			return c.stop
 		}
 	}
-	for _, class := range triton.Score(all)[:min(f.top.value, len(all))] {
+	for _, class := range triton.Score(all)[:min(f.top, len(all))] {
 		record.Classes = append(record.Classes, newClass(class))
 	}
 	return nil
@@ -239,7 +239,7 @@ func (c *classification) connect(ctx context.Context) error {
 	if c.stop = c.countLabels(ctx); c.stop != nil {
 		return c.stop
 	}
-	if c.flags.format.value == "text" {
+	if c.flags.format == asText {
 		c.source.write(c.app.Stderr)
 	}
 	if c.flags.verbose {

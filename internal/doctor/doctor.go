@@ -75,13 +75,10 @@ func Checks() []Check {
 		{checkCacheDisk, nil, (*Examination).cacheDisk},                            // what steps make can be kept there, and fits
 		{checkWorkspaceDisk, nil, (*Examination).workspaceDisk},                    // so do the logs of runs
 		{target.CheckPorts, nil, (*Examination).ports},                             // the usual ones are free, or those named
-		{target.CheckWeights, nil, (*Examination).weights},              // they can be had
-		{target.CheckFlags, nil, nothing},                                          // a run has a use for each that is named
+		{target.CheckWeights, nil, (*Examination).weights},                         // they can be had
+		{target.CheckFlags, nil, (*Examination).flags},                             // a run has a use for each that is named
 	}
 }
-
-// nothing is of a check that shows obstacles alone.
-func nothing(*Examination) Finding { return Finding{} }
 
 // Within bounds all checks together. The longest way through them is nvidia-smi's SMIWithin, or the container engine's
 // EngineWithin, and then the registry's 3 s.

@@ -3,9 +3,11 @@ package doctor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -21,7 +23,9 @@ type Patient struct {
 	// Cache and Workspace are folders; OpenCache is what a run does with the former.
 	Cache, Workspace string
 	OpenCache        func() error
-	CacheDoubt       string // why the cache is not the one that a user would expect; may be empty
+	CacheFlags       []string                     // that name the cache on a command line, unless a plain environment comes to the same one
+	UnusedSteps      func(target.Target) []string // warnings of steps of --force that the run does not have
+	CacheDoubt       string                       // why the cache is not the one that a user would expect; may be empty
 	EngineSettings   EngineSettings
 }
 
@@ -67,8 +71,14 @@ type resolved struct {
 func newExamination(ctx context.Context, p Patient) *Examination {
 	x := &Examination{Patient: p, ctx: ctx}
 	x.cache = sync.OnceValue(p.OpenCache)
-	x.info = sync.OnceValues(func() (container.Info, error) { return p.Probes.Runtime.Info(ctx) })
-	x.Probes.Runtime = oneInfo{p.Probes.Runtime, x.info}
+	x.info = sync.OnceValues(func() (container.Info, error) {
+		cause := fmt.Errorf("the container engine gave no answer within %s", EngineWithin)
+		limited, cancel := context.WithTimeoutCause(ctx, EngineWithin, cause)
+		defer cancel()
+		return p.Probes.Runtime.Info(limited)
+	})
+	x.Probes.Runtime = boundedRuntime{p.Probes.Runtime, x.info}
+	x.Probes.Host = boundedHost{p.Probes.Host}
 	x.resolved = sync.OnceValue(func() resolved {
 		t, obstacles, err := target.Resolve(ctx, p.Request, x.Probes)
 		return resolved{t, obstacles, err}
@@ -77,15 +87,26 @@ func newExamination(ctx context.Context, p Patient) *Examination {
 	return x
 }
 
-// oneInfo is asked what it is once, by checks and resolution alike.
-type oneInfo struct {
+// boundedRuntime is asked once what it is, for as long as doctor can wait.
+type boundedRuntime struct {
 	target.RuntimeProbe
 
 	info func() (container.Info, error)
 }
 
 // Info is of [target.RuntimeProbe].
-func (o oneInfo) Info(context.Context) (container.Info, error) { return o.info() }
+func (b boundedRuntime) Info(context.Context) (container.Info, error) { return b.info() }
+
+// boundedHost waits for nvidia-smi as long as doctor can.
+type boundedHost struct{ target.HostProbe }
+
+// GPUs is of [target.HostProbe].
+func (b boundedHost) GPUs(ctx context.Context) (host.GPUs, error) {
+	cause := fmt.Errorf("nvidia-smi gave no whole answer within %s; %w", SMIWithin, target.ErrSlow)
+	ctx, cancel := context.WithTimeoutCause(ctx, SMIWithin, cause)
+	defer cancel()
+	return b.HostProbe.GPUs(ctx)
+}
 
 // Target is what the run would be, as far as it is decided.
 func (x *Examination) Target() target.Target { return x.resolved().target }

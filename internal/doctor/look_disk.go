@@ -64,7 +64,7 @@ func (x *Examination) imageDisk() Finding {
 	}
 	info, _ := x.info()
 	dir := cmp.Or(info.ImageDir, info.RootDir)
-	if _, err := os.Stat(dir); err != nil || info.Remote {
+	if _, err := os.Stat(dir); err != nil || x.Probes.Runtime.Remote() {
 		return Finding{}
 	}
 	return x.localImagesRoom(dir)
@@ -126,7 +126,7 @@ func (x *Examination) cacheRoom() Finding {
 		return Finding{Status: Warn, Saw: err.Error()}
 	}
 	saw := fmt.Sprintf("%s: %s are free", x.Cache, bytesize.Format(free))
-	spare := "free space there: `" + shell.Line("dalirun", "gc", "--dry-run", "--cache-dir", x.Cache) +
+	spare := "free space there: `" + shell.Line(append([]string{"dalirun", "gc", "--dry-run"}, x.CacheFlags...)...) +
 		"` says what of the cache could go; or name a folder on another disk with --cache-dir"
 	plan, err := x.planned()
 	if _, full := remedy.Disk(err); full || err != nil && free == 0 { // not even a note could be written

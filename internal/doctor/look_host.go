@@ -57,10 +57,9 @@ func (x *Examination) platform() Finding {
 
 // ports tells of those that are taken.
 func (x *Examination) ports() Finding {
-	info, _ := x.info()
 	ports := x.Target().Ports
 	switch {
-	case info.Remote:
+	case x.Probes.Runtime.Remote():
 		return Finding{} // they are another host's
 	case ports.Untried != "":
 		return Finding{Status: Warn, Saw: ports.Untried, Remedy: "name another port, or none and a free one is taken"}
@@ -102,4 +101,17 @@ func (x *Examination) weights() Finding {
 		return Finding{Status: OK, Saw: "the pretrained weights can be had"}
 	}
 	return Finding{Status: OK, Saw: weights.String()}
+}
+
+// flags tells of forced steps that the run does not have.
+func (x *Examination) flags() Finding {
+	t := x.Target()
+	if t.Source == "" {
+		return Finding{}
+	}
+	unused := x.UnusedSteps(t)
+	if len(unused) == 0 {
+		return Finding{}
+	}
+	return Finding{Status: Warn, Saw: strings.Join(unused, "; "), Remedy: "drop what is not used"}
 }

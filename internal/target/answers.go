@@ -29,7 +29,7 @@ func (a *Answers) Missing() []string {
 	return slices.Clone(a.missing)
 }
 
-// answer is one of them. A probe may give a value with an error, as of a container engine that is known to be elsewhere.
+// answer is one of them.
 type answer struct {
 	Value   json.RawMessage `json:"value,omitempty"`
 	Failure *failure        `json:"failure,omitempty"`
@@ -213,6 +213,12 @@ func (i hostInterview) PortUser(port uint16) string {
 // DiskFree is of [HostProbe].
 func (i hostInterview) DiskFree(folder string) (uint64, error) {
 	return ask(i.interview, "host: bytes free in "+folder, func(p Probes) (uint64, error) { return p.Host.DiskFree(folder) })
+}
+
+// Remote is of [RuntimeProbe].
+func (i runtimeInterview) Remote() bool {
+	remote, _ := ask(i.interview, "runtime: is remote", func(p Probes) (bool, error) { return p.Runtime.Remote(), nil })
+	return remote
 }
 
 // Info is of [RuntimeProbe].

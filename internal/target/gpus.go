@@ -2,7 +2,6 @@ package target
 
 import (
 	"context"
-	"encoding/csv"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,14 +34,9 @@ func (x *resolution) decideGPUAccess(context.Context) {
 	if x.engineErr != nil {
 		return // it does not say what it has
 	}
-	count, names, err := host.ParseGPUs(t.GPUs)
-	if err != nil {
-		x.refuse(CheckContainerGPU, err)
-		return
-	}
-	_, missing := x.info.CDIRequest(count, names)
+	_, missing := x.info.CDIRequest(t.GPUs)
 	hook := ""
-	if !x.info.Remote && !x.info.Podman() {
+	if !x.remote && !x.info.Podman() {
 		hook = x.probes.Host.ToolkitHook()
 	}
 	switch {
@@ -71,22 +65,21 @@ func (x *resolution) decideGPUAccess(context.Context) {
 
 // cdiSpec is the CDI specification of a container engine of this host; one elsewhere reads others.
 func (x *resolution) cdiSpec() string {
-	if x.info.Remote {
+	if x.remote {
 		return ""
 	}
 	return x.probes.Host.CDISpec()
 }
 
-// asListed is gpus, in the grammar of docker run --gpus, with the names of the chosen GPUs as the container engine has
-// them: a CDI specification may list indexes alone, or UUIDs alone, and the first letters of a UUID name nothing there.
-// "all" stays, and so does a count where the container engine counts.
-func asListed(info container.Info, gpus string, chosen []host.GPU) string {
-	count, names, err := host.ParseGPUs(gpus)
-	if err != nil || count < 0 || count > 0 && !info.ByCDI() {
+// asListed is gpus with the names of the chosen GPUs as the container engine has them: a CDI specification may list
+// indexes alone, or UUIDs alone, and the first letters of a UUID name nothing there. All stay all, and so does a count
+// where the container engine counts.
+func asListed(info container.Info, gpus container.GPUs, chosen []host.GPU) container.GPUs {
+	if gpus.Count == container.AllGPUs || gpus.Count > 0 && !info.ByCDI() {
 		return gpus
 	}
+	var names []string
 	if info.ByCDI() {
-		names = nil
 		for _, g := range chosen {
 			name := g.Address() // what nvidia-ctk writes, for an engine that does not list what it has
 			if listed := host.CDIName(info.CDIDevices, g); listed != "" {
@@ -95,24 +88,13 @@ func asListed(info container.Info, gpus string, chosen []host.GPU) string {
 			names = append(names, name)
 		}
 	} else {
-		for i, name := range names {
+		for _, name := range gpus.Devices {
 			if c := slices.IndexFunc(chosen, func(g host.GPU) bool { return strings.HasPrefix(g.UUID, name) }); c >= 0 {
-				names[i] = chosen[c].UUID
+				name = chosen[c].UUID
 			}
+			names = append(names, name)
 		}
 	}
-	// What else the grammar has, such as capabilities, goes along.
-	fields, _ := csv.NewReader(strings.NewReader(gpus)).Read() // it was read before
-	fields = slices.DeleteFunc(fields, func(f string) bool {
-		return strings.HasPrefix(f, "device=") || strings.HasPrefix(f, "count=") || !strings.Contains(f, "=")
-	})
-	devices := "device=" + strings.Join(names, ",")
-	if len(fields) == 0 {
-		return devices
-	}
-	var line strings.Builder
-	out := csv.NewWriter(&line)
-	_ = out.Write(append([]string{devices}, fields...)) // a builder takes everything
-	out.Flush()
-	return strings.TrimSuffix(line.String(), "\n")
+	gpus.Count, gpus.Devices = 0, names
+	return gpus
 }

@@ -21,14 +21,14 @@ func (x *resolution) decideLane(context.Context) {
 		t.Lane, t.LaneReason = CPU, "asked for"
 		return
 	}
-	if x.engineErr != nil && x.info.Remote {
+	if x.engineErr != nil && x.remote {
 		return // nothing is known of its GPUs
 	}
 	gpus, err := x.containerGPUs()
 	switch {
 	case err == nil:
 		x.take(gpus)
-	case errors.Is(err, ErrSlow):
+	case errors.Is(err, ErrSlow) && x.request.Exhaustive:
 		x.doubt(CheckGPU, err.Error(), "`sudo nvidia-smi -pm 1` keeps the driver loaded, so that it answers at once")
 	case x.request.RequireGPU || x.request.Accel == string(GPU):
 		hint := "--accel cpu runs the same without a GPU"
@@ -39,7 +39,7 @@ func (x *resolution) decideLane(context.Context) {
 	default:
 		t.Lane, t.LaneReason = CPU, err.Error()
 		none, isNone := errors.AsType[*host.NoGPUError](err)
-		if x.info.Remote || isNone && none.NotInstalled {
+		if x.remote || isNone && none.NotInstalled {
 			return // no GPU was meant to be there
 		}
 		advice := "look at `nvidia-smi`"
@@ -53,14 +53,31 @@ func (x *resolution) decideLane(context.Context) {
 // containerGPUs are those that containers can get. Of a container engine on another host only that engine can say what
 // it has: this host's GPUs are others. None is a [host.ErrNoGPU].
 func (x *resolution) containerGPUs() (host.GPUs, error) {
-	switch {
-	case !x.info.Remote:
+	if !x.remote {
 		return x.gpus()
-	case len(x.info.CDIDevices) == 0 && slices.Contains(x.info.Runtimes, container.NVIDIARuntime):
-		return host.Assumed(x.request.GPUs)
-	default:
-		return host.FromCDI(x.info.CDIDevices)
 	}
+	return remoteGPUs(x.info, x.request.GPUs)
+}
+
+// remoteGPUs are those of a container engine on another host, as far as it tells.
+func remoteGPUs(info container.Info, asked container.GPUs) (host.GPUs, error) {
+	if len(info.CDIDevices) == 0 && slices.Contains(info.Runtimes, container.NVIDIARuntime) {
+		return host.Assumed(asked)
+	}
+	return host.FromCDI(info.CDIDevices)
+}
+
+// ChosenGPUs asks anew for the GPUs of a target: others take and free their memory while images arrive. Those of a
+// container engine on another host are not known: none.
+func ChosenGPUs(ctx context.Context, p Probes, gpus container.GPUs) ([]host.GPU, error) {
+	if p.Runtime.Remote() {
+		return nil, nil // how much they have free it does not tell
+	}
+	all, err := p.Host.GPUs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return all.Select(gpus)
 }
 
 // take takes the GPUs that --gpus names.
@@ -69,7 +86,7 @@ func (x *resolution) take(gpus host.GPUs) {
 	chosen, err := gpus.Select(x.request.GPUs)
 	if err != nil {
 		x.refuse(CheckGPU, &pipeline.Fault{
-			Kind: pipeline.Environment, Err: fmt.Errorf("%s: %w", x.request.Settings.Written("gpus", x.request.GPUs), err),
+			Kind: pipeline.Environment, Err: fmt.Errorf("%s: %w", x.request.Settings.Written("gpus", x.request.GPUs.String()), err),
 			Hint: "`nvidia-smi -L` lists what is there; name one, as in --gpus device=0",
 		})
 		return
@@ -78,7 +95,7 @@ func (x *resolution) take(gpus host.GPUs) {
 	t.Lane, t.LaneReason, t.Chosen = GPU, nameGPUs(gpus, chosen), chosen
 	t.GPUs = asListed(x.info, x.request.GPUs, chosen)
 	t.Device = device(x.info, gpus, chosen)
-	t.NoNVML = !x.info.Remote && host.WSL(x.probes.Host.Kernel())
+	t.NoNVML = !x.remote && host.WSL(x.probes.Host.Kernel())
 	t.Fits = release.Host{Driver: gpus.Driver, Compute: []string{first.Compute}, DataCenter: first.DataCenter()}
 	if !x.info.ByCDI() { // nothing compares what an image requires with the driver of a CDI device
 		t.Fits.CUDA = gpus.CUDA

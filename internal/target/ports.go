@@ -13,7 +13,7 @@ import (
 // cannot be tried the container engine, which has other rights, will say; ports of an engine on another host cannot be
 // seen from here.
 func (x *resolution) decidePorts(ctx context.Context) {
-	if x.info.Remote {
+	if x.remote {
 		return
 	}
 	ports := &x.target.Ports

@@ -39,9 +39,10 @@ type HostProbe interface {
 	DiskFree(folder string) (uint64, error)
 }
 
-// RuntimeProbe asks what runs containers. [container.Runtime] has these methods.
+// RuntimeProbe asks what runs containers.
 type RuntimeProbe interface {
-	// Info is what it says of itself. With an error, Remote is all that is known of it.
+	// Remote says whether it is on another host, whose GPUs, ports and disks are not this one's. It is known without asking.
+	Remote() bool
 	Info(ctx context.Context) (container.Info, error)
 	Resolve(ctx context.Context, ref string) (container.Image, error)
 	List(ctx context.Context, labels container.Labels) ([]container.Summary, error)
@@ -71,4 +72,4 @@ type WeightsProbe interface {
 }
 
 // ErrSlow is the cause of an answer that a run would have waited for, and whoever asked did not.
-var ErrSlow = errors.New("no whole answer in time; a run waits longer")
+var ErrSlow = errors.New("a run waits longer")

@@ -8,7 +8,6 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/dalirun/dalirun/internal/container"
-	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/triton"
@@ -20,10 +19,10 @@ type Request struct {
 	// Exhaustive looks on after the first obstacle, and asks beforehand what a run finds out by running, as doctor does.
 	Exhaustive bool `json:"exhaustive,omitempty"`
 
-	Accel      string `json:"accel"` // auto, gpu or cpu
-	RequireGPU bool   `json:"require_gpu,omitempty"`
-	GPUs       string `json:"gpus"`   // the grammar of docker run --gpus
-	Images     string `json:"images"` // auto, ngc or local
+	Accel      string         `json:"accel"` // auto, gpu or cpu
+	RequireGPU bool           `json:"require_gpu,omitempty"`
+	GPUs       container.GPUs `json:"gpus"`
+	Images     string         `json:"images"` // auto, ngc or local
 
 	Release       string `json:"release,omitempty"` // YY.MM; empty is the newest that this host can run
 	Registry      string `json:"registry"`          // HOST or HOST/PREFIX of NVIDIA's images
@@ -77,9 +76,6 @@ func (r Request) Check() error {
 	}
 	if err := r.checkReferences(); err != nil {
 		return err
-	}
-	if _, _, err := host.ParseGPUs(r.GPUs); err != nil {
-		return usagef("as in docker run --gpus", "%s: %w", s.Origin("gpus"), err)
 	}
 	return r.distinctPorts()
 }

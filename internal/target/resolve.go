@@ -20,7 +20,8 @@ type resolution struct {
 	obstacles []Obstacle
 	pair      inspectedPair
 	info      container.Info // what the container engine says of itself
-	engineErr error          // why it does not answer; of info Remote alone may be known then
+	engineErr error          // why it does not answer
+	remote    bool           // it is on another host
 
 	gpus    func() (host.GPUs, error)      // of this host
 	engine  func() (container.Info, error) // the container engine
@@ -31,7 +32,7 @@ type resolution struct {
 // obstacle that refuses it, or all of an exhaustive request. The error is the cause of ctx's end; a Target with a
 // refusal, see [Refusal], is decided as far as it could be.
 func Resolve(ctx context.Context, r Request, p Probes) (Target, []Obstacle, error) {
-	x := resolution{request: r, probes: p, target: r.target()}
+	x := resolution{request: r, probes: p, target: r.target(), remote: p.Runtime.Remote()}
 	x.ask(ctx)
 	for _, decide := range []func(context.Context){
 		x.decideEngine,     // it answers, and can serve what is to be served
@@ -73,7 +74,7 @@ func (x *resolution) ask(ctx context.Context) {
 	x.gpus = sync.OnceValues(func() (host.GPUs, error) { return x.probes.Host.GPUs(ctx) })
 	x.weights = sync.OnceValue(func() pretrainedAnswer { return x.askPretrained(ctx) })
 	go x.engine() //nolint:errcheck // whoever needs it gets the error
-	if x.request.Accel != string(CPU) {
+	if x.request.Accel != string(CPU) && !x.remote {
 		go x.gpus() //nolint:errcheck // whoever needs it gets the error
 	}
 	if x.asksForPretrained() {
@@ -111,7 +112,7 @@ func (x *resolution) decideEngine(context.Context) {
 		x.refuse(CheckEngine, err)
 		return
 	}
-	if !info.Remote {
+	if !x.remote {
 		return
 	}
 	err = pipeline.Faultf(pipeline.Environment, "run dalirun on that host; `dalirun setup` works from here",
@@ -121,7 +122,7 @@ func (x *resolution) decideEngine(context.Context) {
 		return
 	}
 	if x.request.Command != "setup" {
-		x.doubt(CheckEngine, err.Error(), hintOf(err))
+		x.doubt(CheckEngine, "e2e and serve would refuse: "+err.Error()+"; "+hintOf(err), hintOf(err))
 	}
 }
 

@@ -53,7 +53,7 @@ func (x *resolution) decideImageRoom(context.Context) {
 		dir, sure = x.info.RootDir, false
 		what = "the container engine's root folder, which need not be where it stores images"
 	}
-	if t.Source != NGC || x.info.Remote || dir == "" || x.refused(CheckImages) || x.refused(CheckRelease) {
+	if t.Source != NGC || x.remote || dir == "" || x.refused(CheckImages) || x.refused(CheckRelease) {
 		return
 	}
 	free, err := x.probes.Host.DiskFree(dir)

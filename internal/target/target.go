@@ -56,12 +56,12 @@ type Target struct {
 	MaxBatch  int               `json:"max_batch"` // 1 to 256
 
 	// GPUs are those of build and serving alike, by the names that the container engine has for them.
-	GPUs      string       `json:"gpus,omitempty"`
-	GPUAccess string       `json:"gpu_access,omitempty"` // for people: how the container engine gives them to containers
-	Device    Device       `json:"device,omitzero"`      // what the engine is for
-	Chosen    []host.GPU   `json:"chosen,omitempty"`     // the GPUs themselves, as far as they are known
-	Fits      release.Host `json:"fits,omitzero"`        // what of this host decides which release fits
-	NoNVML    bool         `json:"no_nvml,omitempty"`    // the driver has no whole NVML, as on WSL 2: DALI must not ask it
+	GPUs      container.GPUs `json:"gpus,omitzero"`
+	GPUAccess string         `json:"gpu_access,omitempty"` // for people: how the container engine gives them to containers
+	Device    Device         `json:"device,omitzero"`      // what the engine is for
+	Chosen    []host.GPU     `json:"chosen,omitempty"`     // the GPUs themselves, as far as they are known
+	Fits      release.Host   `json:"fits,omitzero"`        // what of this host decides which release fits
+	NoNVML    bool           `json:"no_nvml,omitempty"`    // the driver has no whole NVML, as on WSL 2: DALI must not ask it
 
 	Ports        Ports         `json:"ports"`
 	ReadyTimeout time.Duration `json:"ready_timeout"` // for each wait of a server: live, and every model
