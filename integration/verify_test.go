@@ -52,7 +52,7 @@ func newBench(t *testing.T) *bench {
 	if b.store, err = store.Open(c.cache); err != nil {
 		t.Fatal(err)
 	}
-	b.machine = steps.Machine{Runtime: b.runtime, Memo: b.store}
+	b.machine = steps.Machine{Runtime: b.runtime, KV: b.store}
 	b.options = steps.Options{
 		Lane: steps.CPU, Images: steps.Local, BaseImage: b.base(t), BuildNet: "host", Weights: steps.WeightsSource{Kind: steps.Random},
 		Picture: steps.Picture{Data: sample(t)}, Precision: "fp32", OptBatch: 64, MaxBatch: 256,

@@ -54,7 +54,7 @@ type PullImage struct {
 func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
 	image, err := s.machine.Runtime.Resolve(ctx, s.ref)
 	if errors.Is(err, container.ErrNotFound) {
-		return absent(s.machine.Memo, s.ref)
+		return absent(s.machine.KV, s.ref)
 	}
 	if err != nil {
 		return pipeline.State{}, nil, runtimeFault(err)
@@ -79,7 +79,7 @@ func (s *PullImage) value(image container.Image) (pipeline.Value, error) {
 	if id == "" { // loaded from a file, or built here
 		id = image.ID
 	}
-	return remember(s.machine.Memo, s.ref, id, image)
+	return remember(s.machine.KV, s.ref, id, image)
 }
 
 // BuildImage makes a small local image from an embedded Dockerfile.
@@ -94,12 +94,12 @@ type BuildImage struct {
 func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
 	image, err := s.machine.Runtime.Resolve(ctx, s.recipe.tag())
 	if errors.Is(err, container.ErrNotFound) {
-		return absent(s.machine.Memo, s.recipe.tag())
+		return absent(s.machine.KV, s.recipe.tag())
 	}
 	if err != nil {
 		return pipeline.State{}, nil, runtimeFault(err)
 	}
-	packages, ok := s.machine.Memo.Recall(packagesKey(image))
+	packages, ok := s.machine.KV.Recall(packagesKey(image))
 	if !ok {
 		return pipeline.State{Reason: "this cache does not know its package versions yet: they are read, and the image, which is here, is not built"}, nil, nil
 	}
@@ -120,7 +120,7 @@ func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	if err := s.machine.Memo.Remember(packagesKey(image), packages); err != nil {
+	if err := s.machine.KV.Remember(packagesKey(image), packages); err != nil {
 		return err
 	}
 	value, err := s.value(image, packages)
@@ -187,19 +187,19 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 }
 
 func (s *BuildImage) value(image container.Image, packages string) (pipeline.Value, error) {
-	return remember(s.machine.Memo, s.recipe.tag(), digest([]byte(s.recipe.hash()+" "+packages)), image)
+	return remember(s.machine.KV, s.recipe.tag(), digest([]byte(s.recipe.hash()+" "+packages)), image)
 }
 
 func packagesKey(image container.Image) string { return "packages of " + image.ID }
 
 // remember notes what ref was when it was last here, and the environment that steps read facts from.
-func remember(memo Memo, ref, id string, image container.Image) (pipeline.Value, error) {
+func remember(kv KV, ref, id string, image container.Image) (pipeline.Value, error) {
 	env, err := json.Marshal(image.Env)
 	if err != nil {
 		return pipeline.Value{}, err
 	}
 	for key, value := range map[string]string{identityKey(ref): id, envKey(id): string(env)} {
-		if err := memo.Remember(key, value); err != nil {
+		if err := kv.Remember(key, value); err != nil {
 			return pipeline.Value{}, err
 		}
 	}
@@ -209,9 +209,9 @@ func remember(memo Memo, ref, id string, image container.Image) (pipeline.Value,
 // NoLocalImage begins the reason for which an image is to be pulled or built.
 const NoLocalImage = "there is no local image"
 
-func absent(memo Memo, ref string) (pipeline.State, pipeline.Values, error) {
+func absent(kv KV, ref string) (pipeline.State, pipeline.Values, error) {
 	state := pipeline.State{Reason: NoLocalImage + " " + ref}
-	if id, ok := memo.Recall(identityKey(ref)); ok {
+	if id, ok := kv.Recall(identityKey(ref)); ok {
 		return state, pipeline.Values{imageOutput: {Ref: ref, Digest: id}}, nil
 	}
 	return state, nil, nil
@@ -219,12 +219,12 @@ func absent(memo Memo, ref string) (pipeline.State, pipeline.Values, error) {
 
 // RecallImage returns what is remembered of an image that was here: what identifies it, and its environment. An image that
 // is gone needs no registry to say what it held.
-func RecallImage(memo Memo, ref string) (id string, env map[string]string, ok bool) {
-	id, ok = memo.Recall(identityKey(ref))
+func RecallImage(kv KV, ref string) (id string, env map[string]string, ok bool) {
+	id, ok = kv.Recall(identityKey(ref))
 	if !ok {
 		return "", nil, false
 	}
-	text, ok := memo.Recall(envKey(id))
+	text, ok := kv.Recall(envKey(id))
 	if !ok || json.Unmarshal([]byte(text), &env) != nil {
 		return "", nil, false
 	}
@@ -237,7 +237,7 @@ func envKey(id string) string       { return "environment of " + id }
 // imageEnv returns the environment of an image, which may be gone, by its digest.
 func (m Machine) imageEnv(image pipeline.Value) (map[string]string, error) {
 	var env map[string]string
-	text, ok := m.Memo.Recall(envKey(image.Digest))
+	text, ok := m.KV.Recall(envKey(image.Digest))
 	if !ok {
 		return env, nil
 	}

@@ -156,7 +156,7 @@ func TestPackagesAreNotRead(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
 	first := localImage(t, w)
-	w.memo.said = nil
+	w.kv.said = nil
 	if state, values := w.observe(t, steps.IDServerImage); state.Present || values != nil || !strings.Contains(state.Reason, "package versions") {
 		t.Errorf("observed %+v, %v", state, values)
 	}
@@ -398,7 +398,7 @@ func TestNamedImages(t *testing.T) {
 	if w.options.ServerImage() != server || w.options.ExporterImage() != exporter {
 		t.Errorf("%s and %s", w.options.ServerImage(), w.options.ExporterImage())
 	}
-	if id, env, ok := steps.RecallImage(w.memo, server); ok {
+	if id, env, ok := steps.RecallImage(w.kv, server); ok {
 		t.Errorf("remembered before: %s, %v", id, env)
 	}
 	env := map[string]string{"TRT_VERSION": "10.6.0.26"}
@@ -413,7 +413,7 @@ func TestNamedImages(t *testing.T) {
 		t.Errorf("pulled (-want +got):\n%s", diff)
 	}
 	w.fake.RemoveImage(server)
-	id, got, ok := steps.RecallImage(w.memo, server)
+	id, got, ok := steps.RecallImage(w.kv, server)
 	if made := w.values[w.step(steps.IDServerImage).Outputs()[0]]; !ok || id != made.Digest || cmp.Diff(env, got) != "" {
 		t.Errorf("remembered %s, %v, %v; made %v", id, got, ok, made)
 	}

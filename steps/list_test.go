@@ -33,7 +33,7 @@ func newProject(t *testing.T, w *world) *project {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.machine.Memo = s
+	w.machine.KV = s
 	return &project{w, s}
 }
 

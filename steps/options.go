@@ -105,7 +105,7 @@ func Sample() (Picture, error) {
 // Machine is what steps work with.
 type Machine struct {
 	Runtime     container.Runtime
-	Memo        Memo
+	KV          KV
 	Fetch       Fetcher
 	TimingCache TimingCache
 	// Memory is the memory limit of each container, the server's among them, in bytes; 0 is DefaultMemory. No result depends on it.
@@ -116,8 +116,8 @@ type Machine struct {
 	Ready func(context.Context, Server) error
 }
 
-// Memo remembers small facts across runs, such as the digest that an image had when it was last here.
-type Memo interface {
+// KV remembers small facts across runs, such as the digest that an image had when it was last here.
+type KV interface {
 	Recall(key string) (string, bool)
 	// Remember keeps value under key. It writes nothing where that is there already.
 	Remember(key, value string) error

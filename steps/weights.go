@@ -41,7 +41,7 @@ func newWeights(o Options, m Machine, exporter pipeline.Step) pipeline.Step {
 	case Random:
 		return &SeededWeights{o.Weights.Seed, m, output(exporter)}
 	case File:
-		return &FileWeights{o.Weights.Path, m.Memo}
+		return &FileWeights{o.Weights.Path, m.KV}
 	default:
 		return NewPretrainedWeights(m.Fetch, o.Weights.Remote)
 	}
@@ -132,7 +132,7 @@ func CheckCheckpoint(path string) error {
 // FileWeights takes a user's state dict.
 type FileWeights struct {
 	path string
-	memo Memo
+	kv   KV
 }
 
 // ID returns weights.
@@ -154,14 +154,14 @@ func (s *FileWeights) Facts(ctx context.Context, _ pipeline.Inputs) (pipeline.Fa
 		return nil, weightsFault("read", err)
 	}
 	key := fmt.Sprintf("content of %q %d %d", s.path, info.Size(), info.ModTime().UnixNano())
-	if sum, ok := s.memo.Recall(key); ok {
+	if sum, ok := s.kv.Recall(key); ok {
 		return pipeline.Facts{"sha256": sum}, nil
 	}
 	_, sum, err := fileSum(ctx, s.path)
 	if err != nil {
 		return nil, weightsFault("read", err)
 	}
-	return pipeline.Facts{"sha256": sum}, s.memo.Remember(key, sum)
+	return pipeline.Facts{"sha256": sum}, s.kv.Remember(key, sum)
 }
 
 // Run copies the file, so that nobody alters it between the export and the reference.

@@ -114,12 +114,12 @@ func TestFileWeights(t *testing.T) {
 	if want := strings.TrimPrefix(sum("a user's weights"), "sha256:"); first["sha256"] != want {
 		t.Errorf("facts %v, want the digest %s", first, want)
 	}
-	wrote := w.memo.wrote
-	if again := w.facts(t, steps.IDWeights); !maps.Equal(again, first) || w.memo.wrote != wrote {
-		t.Errorf("asked again: %v, %d values more remembered", again, w.memo.wrote-wrote)
+	wrote := w.kv.wrote
+	if again := w.facts(t, steps.IDWeights); !maps.Equal(again, first) || w.kv.wrote != wrote {
+		t.Errorf("asked again: %v, %d values more remembered", again, w.kv.wrote-wrote)
 	}
-	w.memo.plant(t, "known to the memo")
-	if got := w.facts(t, steps.IDWeights)["sha256"]; got != "known to the memo" {
+	w.kv.plant(t, "known to the KV")
+	if got := w.facts(t, steps.IDWeights)["sha256"]; got != "known to the KV" {
 		t.Errorf("a file that did not change was hashed again: %s", got)
 	}
 
@@ -145,7 +145,7 @@ func TestFileWeights(t *testing.T) {
 }
 
 // plant changes every value that is remembered.
-func (m *memo) plant(t *testing.T, value string) {
+func (m *memoryKV) plant(t *testing.T, value string) {
 	t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()

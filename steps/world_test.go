@@ -25,7 +25,7 @@ import (
 // the real ones do, and a Triton server in this process behind the fake tritonserver.
 type world struct {
 	fake    *containertest.Fake
-	memo    *memo
+	kv      *memoryKV
 	options steps.Options
 	machine steps.Machine
 
@@ -145,12 +145,12 @@ func newWorld(t *testing.T, o steps.Options) *world {
 	o.HTTP.Container, o.GRPC.Container, o.Metrics.Container = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
 	o.ReadyTimeout = 20 * time.Second
 	w := &world{
-		memo: &memo{}, options: o, dir: t.TempDir(), ends: make(chan string, 10), values: pipeline.Inputs{}, packages: "python3 3.11\n",
+		kv: &memoryKV{}, options: o, dir: t.TempDir(), ends: make(chan string, 10), values: pipeline.Inputs{}, packages: "python3 3.11\n",
 		programs: map[pipeline.ID]containertest.Program{}, smi: listsGPU,
 	}
 	w.triton = sync.OnceValue(func() *tritontest.Server { return tritontest.New(t, served(o.Lane, faults{})...) })
 	w.fake = &containertest.Fake{OnBuild: w.build}
-	w.machine = steps.Machine{Runtime: w.fake, Memo: w.memo}
+	w.machine = steps.Machine{Runtime: w.fake, KV: w.kv}
 	if o.Images == steps.Local {
 		w.fake.AddLocal(o.BaseImage, containertest.Image{})
 	} else {
@@ -343,22 +343,22 @@ func fault(t *testing.T, err error, kind pipeline.Kind) *pipeline.Fault {
 	return f
 }
 
-// memo is a Memo in memory.
-type memo struct {
+// memoryKV is a KV in memory.
+type memoryKV struct {
 	mu   sync.Mutex
 	said map[string]string
 	// wrote counts the calls of Remember.
 	wrote int
 }
 
-func (m *memo) Recall(key string) (string, bool) {
+func (m *memoryKV) Recall(key string) (string, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	value, ok := m.said[key]
 	return value, ok
 }
 
-func (m *memo) Remember(key, value string) error {
+func (m *memoryKV) Remember(key, value string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.said == nil {

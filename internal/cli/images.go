@@ -54,7 +54,7 @@ func registryLookup(runtime container.Runtime, info container.Info) registry.Loo
 }
 
 // look finds both images of o; lookup is the registry's.
-func look(ctx context.Context, runtime container.Runtime, memo steps.Memo, lookup registry.Lookup, o steps.Options, arch string) looked {
+func look(ctx context.Context, runtime container.Runtime, memo steps.KV, lookup registry.Lookup, o steps.Options, arch string) looked {
 	var l looked
 	var both sync.WaitGroup
 	both.Go(func() { l.exporter = see(ctx, runtime, memo, lookup, o.ExporterImage(), arch).as(o.ExporterRef) })
@@ -65,7 +65,7 @@ func look(ctx context.Context, runtime container.Runtime, memo steps.Memo, looku
 
 // see finds an image: in the container engine, in what the cache remembers of it, or in its registry. So what is here, or was here
 // and left its results, costs no request.
-func see(ctx context.Context, runtime container.Runtime, memo steps.Memo, lookup registry.Lookup, ref, arch string) seen {
+func see(ctx context.Context, runtime container.Runtime, memo steps.KV, lookup registry.Lookup, ref, arch string) seen {
 	here, err := runtime.Resolve(ctx, ref)
 	if err == nil {
 		image := registry.Image{Ref: ref, Digest: here.Digest, Arch: here.Arch, Env: here.Env}

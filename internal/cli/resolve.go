@@ -205,7 +205,7 @@ func (a *App) asked(w *wishes, info container.Info) resolved {
 }
 
 // resolveRun turns wishes into options, by what the machine has.
-func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, info container.Info) (resolved, error) {
+func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.KV, info container.Info) (resolved, error) {
 	on := a.here()
 	on.containers = runtime
 	l, err := a.settleLane(ctx, w, info, on)
@@ -223,7 +223,7 @@ func (a *App) resolveRun(ctx context.Context, w *wishes, runtime container.Runti
 }
 
 // settleImages finds the images of the lane, and refuses those that a run could not use. Whether there is room for them is left out.
-func (l laned) settleImages(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, info container.Info) (resolved, error) {
+func (l laned) settleImages(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.KV, info container.Info) (resolved, error) {
 	r := l.resolved
 	r.Doubts = slices.Clone(r.Doubts)
 	if r.Lane == steps.CPU {

@@ -211,7 +211,7 @@ func warning(to pipeline.Sink, run, text string) {
 
 // machine is what the steps work with.
 func (x *session) machine() steps.Machine {
-	m := steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}, TimingCache: x.store, Memory: x.wishes.memory.value}
+	m := steps.Machine{Runtime: x.runtime, KV: x.store, Fetch: fetcher{}, TimingCache: x.store, Memory: x.wishes.memory.value}
 	if x.options.Lane == steps.GPU {
 		m.GPUMemory = x.gpuMemory
 	}

@@ -47,7 +47,7 @@ func (w *wishes) checkReferences() error {
 
 // settleNGC finds out what both images hold, before anything is pulled, and refuses a run that they cannot make. The release is that which was
 // asked for, that of a server image that was named, or the newest that this host can run.
-func settleNGC(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, info container.Info, h release.Host, r *resolved) error {
+func settleNGC(ctx context.Context, w *wishes, runtime container.Runtime, memo steps.KV, info container.Info, h release.Host, r *resolved) error {
 	l, err := lookNGC(ctx, w, runtime, memo, registryLookup(runtime, info), info.Arch, h, r)
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -87,7 +87,7 @@ func (r *resolved) checkRoom(info container.Info) error {
 
 // lookNGC looks at the images of the release that is to be taken, and sets the release.
 func lookNGC(
-	ctx context.Context, w *wishes, runtime container.Runtime, memo steps.Memo, lookup registry.Lookup, arch string, h release.Host, r *resolved,
+	ctx context.Context, w *wishes, runtime container.Runtime, memo steps.KV, lookup registry.Lookup, arch string, h release.Host, r *resolved,
 ) (looked, error) {
 	if r.ServerRef == "" {
 		picked, _, err := pickRelease(w.release, r.Lane, h) // what the table alone doubts the images may settle
