@@ -50,7 +50,7 @@ const (
 // batchSpec is a container that does one thing as the caller, with no network and nothing to write to but its outputs.
 // Torch and DALI want a writable /tmp, a home and a user name (without: "getuser" raises, caches go to a read-only
 // "/.cache").
-func (m Machine) batchSpec(step pipeline.ID, image string, command ...string) container.Spec {
+func (t Tools) batchSpec(step pipeline.ID, image string, command ...string) container.Spec {
 	return container.Spec{
 		Step:     string(step),
 		Image:    image,
@@ -62,7 +62,7 @@ func (m Machine) batchSpec(step pipeline.ID, image string, command ...string) co
 		Tmpfs:    map[string]int64{"/tmp": 2 * gib},
 		Shm:      gib,
 		Init:     true,
-		Memory:   cmp.Or(m.Memory, DefaultMemory),
+		Memory:   cmp.Or(t.Memory, DefaultMemory),
 		Pids:     4096,
 		Role:     container.RoleBatch,
 	}
@@ -140,36 +140,36 @@ func digest(data []byte) string {
 }
 
 // runScript runs an embedded program in a batch container until it ends, with w's folder as its outputs.
-func (m Machine) runScript(ctx context.Context, w *pipeline.Work, s script, spec container.Spec, limit time.Duration) error {
-	return m.readScript(ctx, w, s, spec, &tail{}, limit)
+func (t Tools) runScript(ctx context.Context, w *pipeline.Work, s script, spec container.Spec, limit time.Duration) error {
+	return t.readScript(ctx, w, s, spec, &tail{}, limit)
 }
 
 // readScript is runScript with the program's output in last.
-func (m Machine) readScript(ctx context.Context, w *pipeline.Work, s script, spec container.Spec, last *tail, limit time.Duration) error {
+func (t Tools) readScript(ctx context.Context, w *pipeline.Work, s script, spec container.Spec, last *tail, limit time.Duration) error {
 	mount, err := s.mount(w)
 	if err != nil {
 		return err
 	}
 	spec.Inputs = append(spec.Inputs, mount)
 	spec.Outputs = append(spec.Outputs, container.Mount{Source: w.Dir, Target: outDir})
-	return m.runBatch(ctx, w, spec, last, limit)
+	return t.runBatch(ctx, w, spec, last, limit)
 }
 
 // runBatch runs spec until it ends, with its output in last. Whatever happens, no container is left.
-func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.Spec, last *tail, limit time.Duration) error {
+func (t Tools) runBatch(ctx context.Context, w *pipeline.Work, spec container.Spec, last *tail, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not end within %s", program(spec.Command), limit))
 	defer cancel()
-	c, err := m.start(ctx, spec, container.Streams{
+	c, err := t.start(ctx, spec, container.Streams{
 		Stdout: io.MultiWriter(w.Lines(), last.stream()),
 		Stderr: io.MultiWriter(w.Lines(), last.stream()),
 	})
 	if err != nil {
 		return err
 	}
-	defer m.remove(ctx, w, c)
+	defer t.remove(ctx, w, c)
 	exit, err := c.Wait(ctx)
 	if err != nil {
-		fault := &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: m.Runtime.Repeat(spec)}
+		fault := &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: t.Runtime.Repeat(spec)}
 		if errors.Is(fault.Err, container.ErrUnreachable) { // the container engine died, and the container with it
 			fault.Kind, fault.Hint = pipeline.Environment, "start the container engine and run again"
 		}
@@ -183,7 +183,7 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 		Err:    exitError(spec, exit, last.lines()),
 		Hint:   exitHint(exit, spec.Memory),
 		Tail:   last.lines(),
-		Repeat: m.Runtime.Repeat(spec),
+		Repeat: t.Runtime.Repeat(spec),
 	}
 	if !exit.OOM {
 		last.explain(fault)
@@ -226,11 +226,11 @@ func program(command []string) string {
 }
 
 // start starts a container, whose program may then run for longer than ctx. It bounds what a container engine or a hook of it takes.
-func (m Machine) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
+func (t Tools) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, hangHint,
 		"the container of %s did not start within %s", spec.Step, startWithin))
 	defer cancel()
-	c, err := m.Runtime.Run(ctx, spec, out)
+	c, err := t.Runtime.Run(ctx, spec, out)
 	if err != nil {
 		return nil, runtimeFault(err)
 	}
@@ -238,10 +238,10 @@ func (m Machine) start(ctx context.Context, spec container.Spec, out container.S
 }
 
 // remove removes a container, also after ctx ended. One that stays is a warning: its work is done.
-func (m Machine) remove(ctx context.Context, w *pipeline.Work, c container.Container) {
+func (t Tools) remove(ctx context.Context, w *pipeline.Work, c container.Container) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
 	defer cancel()
-	if err := m.Runtime.Remove(ctx, c.ID()); err != nil {
+	if err := t.Runtime.Remove(ctx, c.ID()); err != nil {
 		w.Emit(pipeline.Warning{Text: "container " + c.Name() + " could not be removed: " + err.Error()})
 	}
 }

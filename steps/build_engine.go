@@ -18,7 +18,7 @@ import (
 // BuildEngine builds the TensorRT engine with the trtexec of the image that serves it, so that their TensorRT is the same.
 type BuildEngine struct {
 	options Options
-	machine Machine
+	tools   Tools
 	image   pipeline.Output
 	onnx    pipeline.Output
 }
@@ -98,7 +98,7 @@ func (s *BuildEngine) askedGPU() trtexec.AskedGPU {
 
 // Facts are trtexec's arguments, TensorRT's version and the GPU: an engine runs only on what it was built for.
 func (s *BuildEngine) Facts(_ context.Context, in pipeline.Inputs) (pipeline.Facts, error) {
-	env, err := s.machine.imageEnv(in[s.image])
+	env, err := s.tools.imageEnv(in[s.image])
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (s *BuildEngine) Facts(_ context.Context, in pipeline.Inputs) (pipeline.Fac
 
 // Run builds the engine and proves that it is what was asked for.
 func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
-	env, err := s.machine.imageEnv(w.Input(s.image))
+	env, err := s.tools.imageEnv(w.Input(s.image))
 	if err != nil {
 		return err
 	}
@@ -164,10 +164,10 @@ func engineReport(e trtexec.Engine) []pipeline.Payload {
 
 // gpuMemory asks for the GPU's memory. Where the host does not know it, it is zero.
 func (s *BuildEngine) gpuMemory(ctx context.Context, w *pipeline.Work) (trtexec.GPUMemory, error) {
-	if s.machine.GPUMemory == nil {
+	if s.tools.GPUMemory == nil {
 		return trtexec.GPUMemory{}, nil
 	}
-	memory, err := s.machine.GPUMemory(ctx)
+	memory, err := s.tools.GPUMemory(ctx)
 	if ctx.Err() != nil {
 		return trtexec.GPUMemory{}, context.Cause(ctx)
 	}
@@ -180,14 +180,14 @@ func (s *BuildEngine) gpuMemory(ctx context.Context, w *pipeline.Work) (trtexec.
 
 // build runs trtexec and returns what was proven of the engine. memory is that of the GPU before.
 func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineBuild, memory trtexec.GPUMemory) (trtexec.Engine, error) {
-	spec := s.machine.batchSpec(IDBuildEngine, w.Input(s.image).Ref, build.command...)
+	spec := s.tools.batchSpec(IDBuildEngine, w.Input(s.image).Ref, build.command...)
 	spec.GPUs = s.options.GPUs
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
 	spec.Outputs = []container.Mount{{Source: w.Dir, Target: outDir}}
 	log := trtexec.NewLog(func(text string) { w.Emit(pipeline.Progress{Text: text}) })
 	last := &tail{read: log.Read}
 	const limit = time.Hour // seen: 78 s on an H100; small GPUs take many minutes
-	err := s.machine.runBatch(ctx, w, spec, last, limit)
+	err := s.tools.runBatch(ctx, w, spec, last, limit)
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok && last.told == remedy.GPUOutOfMemory {
 		trtexec.ExplainOutOfMemory(fault, build.Precision, build.MaxBatch, memory)
 	}
@@ -198,7 +198,7 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 	if errors.Is(err, fs.ErrNotExist) || err == nil && plan.Size() == 0 { // trtexec has been seen to end well after it could not save
 		fault := &pipeline.Fault{
 			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Hint: "its log says why; a full disk is the usual reason",
-			Tail: last.lines(), Repeat: s.machine.Runtime.Repeat(spec),
+			Tail: last.lines(), Repeat: s.tools.Runtime.Repeat(spec),
 		}
 		last.explain(fault)
 		return trtexec.Engine{}, fault
@@ -209,7 +209,7 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 	facts := log.Facts()
 	engine, err := s.prove(ctx, w, build, facts)
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
-		fault.Tail, fault.Repeat = last.lines(), s.machine.Runtime.Repeat(spec)
+		fault.Tail, fault.Repeat = last.lines(), s.tools.Runtime.Repeat(spec)
 	}
 	if err == nil && !facts.EmptyTimingCache {
 		s.keepTimingCache(ctx, w)

@@ -14,7 +14,7 @@ import (
 // served is the same.
 type CastONNX struct {
 	options Options
-	machine Machine
+	tools   Tools
 	image   pipeline.Output
 	onnx    pipeline.Output
 }
@@ -47,9 +47,9 @@ func (s *CastONNX) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, erro
 
 // Run casts the model in the exporter image. It takes 6 s on two cores.
 func (s *CastONNX) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := s.machine.batchSpec(IDCastONNX, w.Input(s.image).Ref, s.command()...)
+	spec := s.tools.batchSpec(IDCastONNX, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
-	return s.machine.runScript(ctx, w, castScript(), spec, 15*time.Minute)
+	return s.tools.runScript(ctx, w, castScript(), spec, 15*time.Minute)
 }
 
 func castScript() script { return script{"cast_onnx.py", "program.py"} }

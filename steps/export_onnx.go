@@ -11,7 +11,7 @@ import (
 // ExportONNX exports ResNet50 from PyTorch to ONNX: `input` FP32 [N,3,224,224] → `output` FP32 [N,1000].
 type ExportONNX struct {
 	options Options
-	machine Machine
+	tools   Tools
 	image   pipeline.Output
 	weights pipeline.Output
 }
@@ -53,9 +53,9 @@ func (s *ExportONNX) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, er
 
 // Run exports the model in the exporter image.
 func (s *ExportONNX) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := s.machine.batchSpec(IDExportONNX, w.Input(s.image).Ref, s.command()...)
+	spec := s.tools.batchSpec(IDExportONNX, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{{Source: w.Input(s.weights).Path, Target: weightsTarget}}
-	return ownWeights(s.options, w.Input(s.weights).Path, s.machine.runScript(ctx, w, exportScript(), spec, 15*time.Minute))
+	return ownWeights(s.options, w.Input(s.weights).Path, s.tools.runScript(ctx, w, exportScript(), spec, 15*time.Minute))
 }
 
 func exportScript() script { return script{"export_onnx.py", "program.py", "resnet50.py"} }

@@ -3,11 +3,11 @@ package steps
 import "github.com/dalirun/dalirun/pipeline"
 
 // newExporterImage is the image with PyTorch, torchvision and ONNX: NVIDIA's, or a small one from Debian's packages.
-func newExporterImage(o Options, m Machine) pipeline.Step {
+func newExporterImage(o Options, t Tools) pipeline.Step {
 	if o.Images == NGC {
-		return &PullImage{imageStep{IDExporterImage, m}, o.ExporterImage()}
+		return &PullImage{imageStep{IDExporterImage, t}, o.ExporterImage()}
 	}
-	return &BuildImage{imageStep{IDExporterImage, m}, newRecipe(o, "exporter")}
+	return &BuildImage{imageStep{IDExporterImage, t}, newRecipe(o, "exporter")}
 }
 
 // ExporterImage is the reference of NVIDIA's image that exports: the one that was named, or the release's in the registry.

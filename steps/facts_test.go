@@ -69,7 +69,7 @@ func TestFacts(t *testing.T) {
 			func(_ *testing.T, w *world) { w.options.Picture.Data = otherPicture() }, []pipeline.ID{steps.IDReference},
 		},
 		"what only the run depends on": {func(_ *testing.T, w *world) {
-			w.options.GPUs, w.options.ReadyTimeout, w.options.Detach, w.options.Drain = container.GPUs{Devices: []string{"1"}}, 1, true, true
+			w.options.GPUs, w.options.ReadyTimeout, w.tools.Handover = container.GPUs{Devices: []string{"1"}}, 1, handover(true)
 			w.options.HTTP.Host, w.options.Picture.Name = 1234, "other.jpg"
 		}, nil},
 	}

@@ -194,7 +194,7 @@ func TestGPUsCannotBeAsked(t *testing.T) {
 			return 1
 		})
 		w.smi = func(context.Context, container.Spec, container.Streams) int { t.Error("it was run"); return 0 }
-		w.machine.Runtime = lateExec{w.fake, exit}
+		w.tools.Runtime = lateExec{w.fake, exit}
 		f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
 		if f.Error() != "tritonserver exited with status 1" {
 			t.Errorf("got %q", f)
@@ -204,7 +204,7 @@ func TestGPUsCannotBeAsked(t *testing.T) {
 		t.Parallel()
 		w := gpuNGC(t)
 		w.make(t, steps.IDServe)
-		w.machine.Runtime = dies{w.fake}
+		w.tools.Runtime = dies{w.fake}
 		if err := w.run(t, t.Context(), steps.IDServe); !errors.Is(err, container.ErrUnreachable) {
 			t.Errorf("got %v", err)
 		}

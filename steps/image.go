@@ -28,8 +28,8 @@ const buildHint = "the build needs Debian's and PyPI's packages: check the netwo
 
 // imageStep is what both kinds of image steps are.
 type imageStep struct {
-	id      pipeline.ID
-	machine Machine
+	id    pipeline.ID
+	tools Tools
 }
 
 // ID returns exporter-image or server-image.
@@ -52,9 +52,9 @@ type PullImage struct {
 
 // Observe looks for the image here. If it is gone, the digest that it had still finds what was made with it.
 func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
-	image, err := s.machine.Runtime.Resolve(ctx, s.ref)
+	image, err := s.tools.Runtime.Resolve(ctx, s.ref)
 	if errors.Is(err, container.ErrNotFound) {
-		return absent(s.machine.KV, s.ref)
+		return absent(s.tools.KV, s.ref)
 	}
 	if err != nil {
 		return pipeline.State{}, nil, runtimeFault(err)
@@ -65,7 +65,7 @@ func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.St
 
 // Run pulls the image.
 func (s *PullImage) Run(ctx context.Context, w *pipeline.Work) error {
-	image, err := pull(ctx, s.machine.Runtime, w, s.ref, "check the name and the network; --registry names a mirror")
+	image, err := pull(ctx, s.tools.Runtime, w, s.ref, "check the name and the network; --registry names a mirror")
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (s *PullImage) value(image container.Image) (pipeline.Value, error) {
 	if id == "" { // loaded from a file, or built here
 		id = image.ID
 	}
-	return remember(s.machine.KV, s.ref, id, image)
+	return remember(s.tools.KV, s.ref, id, image)
 }
 
 // BuildImage makes a small local image from an embedded Dockerfile.
@@ -92,14 +92,14 @@ type BuildImage struct {
 // Observe looks for the image here. It is identified by its recipe and the package versions that were resolved when it
 // was built, since each build has another ID. If it is gone, the identity that it had still finds what was made with it.
 func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
-	image, err := s.machine.Runtime.Resolve(ctx, s.recipe.tag())
+	image, err := s.tools.Runtime.Resolve(ctx, s.recipe.tag())
 	if errors.Is(err, container.ErrNotFound) {
-		return absent(s.machine.KV, s.recipe.tag())
+		return absent(s.tools.KV, s.recipe.tag())
 	}
 	if err != nil {
 		return pipeline.State{}, nil, runtimeFault(err)
 	}
-	packages, ok := s.machine.KV.Recall(packagesKey(image))
+	packages, ok := s.tools.KV.Recall(packagesKey(image))
 	if !ok {
 		return pipeline.State{Reason: "this cache does not know its package versions yet: they are read, and the image, which is here, is not built"}, nil, nil
 	}
@@ -109,7 +109,7 @@ func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.S
 
 // Run builds the image if it is not there, and reads which package versions it got.
 func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
-	image, err := s.machine.Runtime.Resolve(ctx, s.recipe.tag())
+	image, err := s.tools.Runtime.Resolve(ctx, s.recipe.tag())
 	if errors.Is(err, container.ErrNotFound) {
 		image, err = s.build(ctx, w)
 	}
@@ -120,7 +120,7 @@ func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	if err := s.machine.KV.Remember(packagesKey(image), packages); err != nil {
+	if err := s.tools.KV.Remember(packagesKey(image), packages); err != nil {
 		return err
 	}
 	value, err := s.value(image, packages)
@@ -134,15 +134,15 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 		buildHint,
 		"build %s: it did not end within %s", s.recipe.tag(), limit))
 	defer cancel()
-	if _, err := s.machine.Runtime.Resolve(ctx, s.recipe.base); errors.Is(err, container.ErrNotFound) {
-		if _, err := pull(ctx, s.machine.Runtime, w, s.recipe.base, baseHint); err != nil {
+	if _, err := s.tools.Runtime.Resolve(ctx, s.recipe.base); errors.Is(err, container.ErrNotFound) {
+		if _, err := pull(ctx, s.tools.Runtime, w, s.recipe.base, baseHint); err != nil {
 			return container.Image{}, err
 		}
 	} else if err != nil {
 		return container.Image{}, err
 	}
 	lines := w.Lines()
-	image, err := s.machine.Runtime.Build(ctx, s.recipe.spec(), func(p container.Progress) {
+	image, err := s.tools.Runtime.Build(ctx, s.recipe.spec(), func(p container.Progress) {
 		fmt.Fprintln(lines, p.Text)
 		if step, ok := strings.CutPrefix(p.Text, "Step "); ok {
 			number, instruction, _ := strings.Cut(step, " : ")
@@ -169,13 +169,13 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, hangHint,
 		"read the package versions of %s: it did not end within %s", s.recipe.tag(), limit))
 	defer cancel()
-	spec := s.machine.batchSpec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
+	spec := s.tools.batchSpec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
 	var list bytes.Buffer
-	c, err := s.machine.start(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
+	c, err := s.tools.start(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
 	if err != nil {
 		return "", err
 	}
-	defer s.machine.remove(ctx, w, c)
+	defer s.tools.remove(ctx, w, c)
 	exit, err := c.Wait(ctx)
 	if err != nil {
 		return "", runtimeFault(fmt.Errorf("read the package versions of %s: %w", s.recipe.tag(), inTime(ctx, err)))
@@ -187,7 +187,7 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 }
 
 func (s *BuildImage) value(image container.Image, packages string) (pipeline.Value, error) {
-	return remember(s.machine.KV, s.recipe.tag(), digest([]byte(s.recipe.hash()+" "+packages)), image)
+	return remember(s.tools.KV, s.recipe.tag(), digest([]byte(s.recipe.hash()+" "+packages)), image)
 }
 
 func packagesKey(image container.Image) string { return "packages of " + image.ID }
@@ -235,9 +235,9 @@ func identityKey(ref string) string { return "identity of " + ref }
 func envKey(id string) string       { return "environment of " + id }
 
 // imageEnv returns the environment of an image, which may be gone, by its digest.
-func (m Machine) imageEnv(image pipeline.Value) (map[string]string, error) {
+func (t Tools) imageEnv(image pipeline.Value) (map[string]string, error) {
 	var env map[string]string
-	text, ok := m.KV.Recall(envKey(image.Digest))
+	text, ok := t.KV.Recall(envKey(image.Digest))
 	if !ok {
 		return env, nil
 	}

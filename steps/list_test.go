@@ -33,7 +33,7 @@ func newProject(t *testing.T, w *world) *project {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.machine.KV = s
+	w.tools.KV = s
 	return &project{w, s}
 }
 

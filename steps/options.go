@@ -2,14 +2,11 @@ package steps
 
 import (
 	"cmp"
-	"context"
-	"net/netip"
 	"time"
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
-	"github.com/dalirun/dalirun/internal/trtexec"
 )
 
 // Lane is the hardware that a whole run uses.
@@ -55,8 +52,6 @@ type Options struct {
 
 	HTTP, GRPC, Metrics container.Port
 	ReadyTimeout        time.Duration // for each wait of serve: live, and every model
-	Drain               bool          // requests in flight end before the server does: it serves others
-	Detach              bool          // the server outlives the run
 }
 
 // Device is what an engine depends on: it runs only on the GPU model and TensorRT that it was built for.
@@ -100,53 +95,4 @@ type Picture struct {
 func Sample() (Picture, error) {
 	data, err := dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
 	return Picture{Data: data}, err
-}
-
-// Machine is what steps work with.
-type Machine struct {
-	Runtime     container.Runtime
-	KV          KV
-	Fetch       Fetcher
-	TimingCache TimingCache
-	// Memory is the memory limit of each container, the server's among them, in bytes; 0 is DefaultMemory. No result depends on it.
-	Memory int64
-	// GPUMemory asks the host for the memory of the GPU with the least free among those that the run uses. Nil where the host cannot tell.
-	GPUMemory func(context.Context) (trtexec.GPUMemory, error)
-	// Ready, if set, is told of a server that is ready to outlive the run, before the step ends.
-	Ready func(context.Context, Server) error
-}
-
-// KV remembers small facts across runs, such as the digest that an image had when it was last here.
-type KV interface {
-	Recall(key string) (string, bool)
-	// Remember keeps value under key. It writes nothing where that is there already.
-	Remember(key, value string) error
-}
-
-// TimingCache keeps TensorRT's timing caches, each under the name of what it was measured on. They only save time: what is lost is measured again.
-type TimingCache interface {
-	// Load copies the cache of a name to the new file path, and says whether there was one.
-	Load(ctx context.Context, name, path string) (bool, error)
-	// Keep replaces the cache of a name by the file path.
-	Keep(ctx context.Context, name, path string) error
-	// Forget drops the cache of a name, if there is one.
-	Forget(ctx context.Context, name string) error
-}
-
-// Fetcher downloads files.
-type Fetcher interface {
-	// Fetch downloads url into the new file path, and returns the URL that answered in the end: others may have been redirected to it. More
-	// than most bytes are an error, after which nothing is at path. onProgress gets bytes; a total of zero is unknown.
-	Fetch(ctx context.Context, url, path string, most int64, onProgress func(current, total int64)) (from string, err error)
-}
-
-// Server is a tritonserver that is ready.
-type Server struct {
-	Container  string         `json:"container"` // ID
-	Name       string         `json:"name"`
-	GRPC       netip.AddrPort `json:"grpc"`
-	HTTP       netip.AddrPort `json:"http"`
-	Metrics    netip.AddrPort `json:"metrics"`
-	Models     []string       `json:"models"`
-	Repository string         `json:"repository"` // path of the model repository on this host
 }

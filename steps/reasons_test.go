@@ -17,7 +17,7 @@ import (
 func trained(t *testing.T, w *world) {
 	t.Helper()
 	with := cpuNGC(t)
-	w.options.Weights, w.machine.Fetch = with.options.Weights, with.machine.Fetch
+	w.options.Weights, w.tools.Fetcher = with.options.Weights, with.tools.Fetcher
 }
 
 // TestReasons changes what a user can change, and reads what is then said of the steps. Nothing of it is an argument or a program.

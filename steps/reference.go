@@ -16,7 +16,7 @@ import (
 // Reference lets PyTorch classify the picture: what it fed to the model, and the model's answer, in full precision.
 type Reference struct {
 	options Options
-	machine Machine
+	tools   Tools
 	image   pipeline.Output
 	weights pipeline.Output
 }
@@ -68,13 +68,13 @@ func (s *Reference) Run(ctx context.Context, w *pipeline.Work) error {
 	if err := os.WriteFile(picture, s.options.Picture.Data, 0o600); err != nil {
 		return err
 	}
-	spec := s.machine.batchSpec(IDReference, w.Input(s.image).Ref, s.command()...)
+	spec := s.tools.batchSpec(IDReference, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{
 		{Source: w.Input(s.weights).Path, Target: weightsTarget},
 		{Source: picture, Target: pictureTarget},
 	}
 	last := &tail{read: func(line string) { s.tell(w, line) }}
-	return s.ownPicture(picture, s.machine.readScript(ctx, w, referenceScript(), spec, last, 10*time.Minute))
+	return s.ownPicture(picture, s.tools.readScript(ctx, w, referenceScript(), spec, last, 10*time.Minute))
 }
 
 // tell warns where nobody looked for what libjpeg only warns of: a user's picture that lacks data passes as a whole one.

@@ -13,7 +13,7 @@ import (
 // SerializeDALI serializes the DALI pipeline: encoded picture → decode, resize to 224×224, normalize → FP32 [3,224,224].
 type SerializeDALI struct {
 	options Options
-	machine Machine
+	tools   Tools
 	image   pipeline.Output
 }
 
@@ -86,12 +86,12 @@ func (s *SerializeDALI) pythonPath() string {
 
 // Run serializes the DALI pipeline.
 func (s *SerializeDALI) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := s.machine.batchSpec(IDSerializeDALI, w.Input(s.image).Ref, s.command()...)
+	spec := s.tools.batchSpec(IDSerializeDALI, w.Input(s.image).Ref, s.command()...)
 	maps.Copy(spec.Env, s.env())
 	if s.options.Lane == GPU {
 		spec.GPUs = s.options.GPUs
 	}
-	return s.machine.runScript(ctx, w, serializeScript(), spec, 10*time.Minute)
+	return s.tools.runScript(ctx, w, serializeScript(), spec, 10*time.Minute)
 }
 
 func serializeScript() script { return script{"serialize_dali.py", "program.py"} }

@@ -17,9 +17,29 @@ import (
 // Serve starts tritonserver on the model repository, loads each model and proves by one inference that they work.
 type Serve struct {
 	options    Options
-	machine    Machine
+	tools      Tools
 	image      pipeline.Output
 	repository pipeline.Output
+}
+
+// Handover is how a run gives its server to others. Such a server is drained before it is stopped: requests in flight
+// end.
+type Handover struct {
+	// Ready is told of the server once it is ready, before its step ends. After an error the server is stopped.
+	Ready func(context.Context, Server) error
+	// Detach says that the server outlives the run.
+	Detach bool
+}
+
+// Server is a tritonserver that is ready.
+type Server struct {
+	Container  string         `json:"container"` // ID
+	Name       string         `json:"name"`
+	GRPC       netip.AddrPort `json:"grpc"`
+	HTTP       netip.AddrPort `json:"http"`
+	Metrics    netip.AddrPort `json:"metrics"`
+	Models     []string       `json:"models"`
+	Repository string         `json:"repository"` // path of the model repository on this host
 }
 
 const (
@@ -58,14 +78,14 @@ func (s *Serve) Outputs() []pipeline.Output {
 }
 
 func (s *Serve) spec(image, repository string) container.Spec {
-	spec := s.machine.batchSpec(IDServe, image,
+	spec := s.tools.batchSpec(IDServe, image,
 		"tritonserver", "--model-repository="+repositoryTarget, "--model-control-mode=explicit")
 	if s.options.Images == Local {
 		// Every backend there is Python, and completing a configuration starts its process once more. Servers of 2021
 		// do not know the option.
 		spec.Command = append(spec.Command, "--disable-auto-complete-config")
 	}
-	if s.options.Drain {
+	if s.tools.Handover != nil {
 		spec.Role = container.RoleServer // others may use it; without, it belongs to its run alone
 	}
 	spec.Network = container.NetworkPublish
@@ -79,10 +99,10 @@ func (s *Serve) spec(image, repository string) container.Spec {
 	return spec
 }
 
-// Run starts the server and returns when it is ready. It stays until the end of the run, or beyond with Detach.
+// Run starts the server and returns when it is ready. It stays until the end of the run, or beyond where it is detached.
 func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	began := time.Now()
-	p := &process{machine: s.machine, ended: make(chan struct{})}
+	p := &process{tools: s.tools, ended: make(chan struct{})}
 	w.Defer("stop the server", p.stop)
 	spec := s.spec(w.Input(s.image).Ref, w.Input(s.repository).Path)
 	if err := p.start(ctx, w, spec); err != nil {
@@ -110,13 +130,13 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	ready := time.Since(began)
 	w.Emit(pipeline.Result{Name: ResultTimeToReady, Value: ready.Seconds()})
-	p.drain = s.options.Drain
-	if s.machine.Ready != nil {
-		if err := s.machine.Ready(ctx, server); err != nil {
+	if handover := s.tools.Handover; handover != nil {
+		p.drain = true
+		if err := handover.Ready(ctx, server); err != nil {
 			return err
 		}
+		p.detached = handover.Detach
 	}
-	p.detached = s.options.Detach
 	w.Set(serverOutput, pipeline.Value{Ref: server.GRPC.String(), Digest: server.Container})
 	return nil
 }
@@ -184,7 +204,7 @@ func (s *Serve) explain(ctx context.Context, p *process, spec container.Spec, cl
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Repeat: s.machine.Runtime.Repeat(spec)}
+	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Repeat: s.tools.Runtime.Repeat(spec)}
 	if late, ok := errors.AsType[*pipeline.Fault](err); ok {
 		if late.Kind == pipeline.Usage { // the server is well
 			return late
@@ -231,7 +251,7 @@ var errServerExited = errors.New("tritonserver exited")
 
 // process is the server's container.
 type process struct {
-	machine   Machine
+	tools     Tools
 	container container.Container
 	last      tail
 	ended     chan struct{} // closed when exit is known
@@ -242,7 +262,7 @@ type process struct {
 }
 
 func (p *process) start(ctx context.Context, w *pipeline.Work, spec container.Spec) error {
-	c, err := p.machine.start(ctx, spec, container.Streams{
+	c, err := p.tools.start(ctx, spec, container.Streams{
 		Stdout: io.MultiWriter(w.Lines(), p.last.stream()),
 		Stderr: io.MultiWriter(w.Lines(), p.last.stream()),
 	})
@@ -281,7 +301,7 @@ func (p *process) stop(ctx context.Context) error {
 	if p.drain {
 		err = p.drained(ctx)
 	}
-	return errors.Join(err, p.machine.Runtime.Remove(ctx, p.container.ID()))
+	return errors.Join(err, p.tools.Runtime.Remove(ctx, p.container.ID()))
 }
 
 // drained stops the server gracefully, in what time there is: the removal, which kills it, always keeps half of removeWithin.

@@ -3,11 +3,11 @@ package steps
 import "github.com/dalirun/dalirun/pipeline"
 
 // newServerImage is the image with tritonserver and DALI: NVIDIA's, or a small one from PyPI's packages.
-func newServerImage(o Options, m Machine) pipeline.Step {
+func newServerImage(o Options, t Tools) pipeline.Step {
 	if o.Images == NGC {
-		return &PullImage{imageStep{IDServerImage, m}, o.ServerImage()}
+		return &PullImage{imageStep{IDServerImage, t}, o.ServerImage()}
 	}
-	return &BuildImage{imageStep{IDServerImage, m}, newRecipe(o, "server")}
+	return &BuildImage{imageStep{IDServerImage, t}, newRecipe(o, "server")}
 }
 
 // ServerImage is the reference of NVIDIA's image that serves: the one that was named, or the release's in the registry.

@@ -24,25 +24,25 @@ const (
 )
 
 // For returns the steps that lead to the step until.
-func For(o Options, m Machine, until pipeline.ID) []pipeline.Step {
-	exporter := newExporterImage(o, m)
-	server := newServerImage(o, m)
-	weights := newWeights(o, m, exporter)
-	export := &ExportONNX{o, m, output(exporter), output(weights)}
-	cast := &CastONNX{o, m, output(exporter), output(export)}
+func For(o Options, t Tools, until pipeline.ID) []pipeline.Step {
+	exporter := newExporterImage(o, t)
+	server := newServerImage(o, t)
+	weights := newWeights(o, t, exporter)
+	export := &ExportONNX{o, t, output(exporter), output(weights)}
+	cast := &CastONNX{o, t, output(exporter), output(export)}
 	onnx := pipeline.Step(export)
 	if casts(o) {
 		onnx = cast
 	}
-	build := &BuildEngine{o, m, output(pick(o.Release.EngineIn, server, exporter)), output(onnx)}
+	build := &BuildEngine{o, t, output(pick(o.Release.EngineIn, server, exporter)), output(onnx)}
 	model := onnx
 	if o.Lane == GPU {
 		model = build
 	}
-	dali := &SerializeDALI{o, m, output(pick(o.Release.DALIIn, server, exporter))}
+	dali := &SerializeDALI{o, t, output(pick(o.Release.DALIIn, server, exporter))}
 	repository := &AssembleRepository{o, output(model), output(dali), build.engine()}
-	serve := &Serve{o, m, output(server), output(repository)}
-	reference := &Reference{o, m, output(exporter), output(weights)}
+	serve := &Serve{o, t, output(server), output(repository)}
+	reference := &Reference{o, t, output(exporter), output(weights)}
 	verify := &Verify{o, output(serve), reference.Tensor(), reference.Logits()}
 
 	list := []pipeline.Step{

@@ -36,14 +36,14 @@ func TorchvisionWeights() WeightsSource {
 	}}
 }
 
-func newWeights(o Options, m Machine, exporter pipeline.Step) pipeline.Step {
+func newWeights(o Options, t Tools, exporter pipeline.Step) pipeline.Step {
 	switch o.Weights.Kind {
 	case Random:
-		return &SeededWeights{o.Weights.Seed, m, output(exporter)}
+		return &SeededWeights{o.Weights.Seed, t, output(exporter)}
 	case File:
-		return &FileWeights{o.Weights.Path, m.KV}
+		return &FileWeights{o.Weights.Path, t.KV}
 	default:
-		return NewPretrainedWeights(m.Fetch, o.Weights.Remote)
+		return NewPretrainedWeights(t.Fetcher, o.Weights.Remote)
 	}
 }
 
@@ -186,9 +186,9 @@ func weightsFault(tried string, err error) error {
 // SeededWeights makes seeded random weights and calibrates their batch-norm statistics. Without the calibration every
 // picture gets the same answer, and a comparison of answers cannot fail.
 type SeededWeights struct {
-	seed    int64
-	machine Machine
-	image   pipeline.Output
+	seed  int64
+	tools Tools
+	image pipeline.Output
 }
 
 // ID returns weights.
@@ -211,8 +211,8 @@ func (s *SeededWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts,
 
 // Run makes the weights in the exporter image.
 func (s *SeededWeights) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := s.machine.batchSpec(IDWeights, w.Input(s.image).Ref, s.command()...)
-	return s.machine.runScript(ctx, w, seedScript(), spec, 15*time.Minute)
+	spec := s.tools.batchSpec(IDWeights, w.Input(s.image).Ref, s.command()...)
+	return s.tools.runScript(ctx, w, seedScript(), spec, 15*time.Minute)
 }
 
 func copyFile(ctx context.Context, from, to string) (err error) {

@@ -53,7 +53,7 @@ func TestPretrained(t *testing.T) {
 			t.Parallel()
 			w := cpuNGC(t)
 			w.options.Weights = steps.TorchvisionWeights()
-			w.machine.Fetch = fetcher(func(ctx context.Context, asked, path string, most int64, onProgress func(int64, int64)) (string, error) {
+			w.tools.Fetcher = fetcher(func(ctx context.Context, asked, path string, most int64, onProgress func(int64, int64)) (string, error) {
 				if asked != url || most != 102540417 {
 					t.Errorf("at most %d bytes of %s are asked for", most, asked)
 				}
@@ -80,7 +80,7 @@ func TestPretrainedWhole(t *testing.T) {
 		"What torchvision's weights are in these tests":   false,
 	} {
 		w := cpuNGC(t)
-		w.machine.Fetch = gives(content)
+		w.tools.Fetcher = gives(content)
 		if err := w.run(t, t.Context(), steps.IDWeights); (err == nil) != good {
 			t.Errorf("%q: %v", content, err)
 		}
@@ -92,7 +92,7 @@ func TestPretrainedTakesTooLong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := cpuNGC(t)
-		w.machine.Fetch = fetcher(func(ctx context.Context, _, _ string, _ int64, _ func(int64, int64)) (string, error) {
+		w.tools.Fetcher = fetcher(func(ctx context.Context, _, _ string, _ int64, _ func(int64, int64)) (string, error) {
 			<-ctx.Done()
 			return "", ctx.Err()
 		})

@@ -27,7 +27,7 @@ type world struct {
 	fake    *containertest.Fake
 	kv      *memoryKV
 	options steps.Options
-	machine steps.Machine
+	tools   steps.Tools
 
 	// triton answers for the server's container; triton's constructor is put off until something is served.
 	triton func() *tritontest.Server
@@ -77,7 +77,7 @@ func cpuNGC(t *testing.T) *world {
 	})
 	const content = "what torchvision's weights are in these tests"
 	w.options.Weights.Remote.SHA256, w.options.Weights.Remote.Bytes = strings.TrimPrefix(sum(content), "sha256:"), int64(len(content))
-	w.machine.Fetch = gives(content)
+	w.tools.Fetcher = gives(content)
 	return w
 }
 
@@ -150,7 +150,7 @@ func newWorld(t *testing.T, o steps.Options) *world {
 	}
 	w.triton = sync.OnceValue(func() *tritontest.Server { return tritontest.New(t, served(o.Lane, faults{})...) })
 	w.fake = &containertest.Fake{OnBuild: w.build}
-	w.machine = steps.Machine{Runtime: w.fake, KV: w.kv}
+	w.tools = steps.Tools{Runtime: w.fake, KV: w.kv}
 	if o.Images == steps.Local {
 		w.fake.AddLocal(o.BaseImage, containertest.Image{})
 	} else {
@@ -178,7 +178,7 @@ func (w *world) build(_ context.Context, spec container.BuildSpec, tell func(con
 
 // list is the steps up to until.
 func (w *world) list(until pipeline.ID) []pipeline.Step {
-	return steps.For(w.options, w.machine, until)
+	return steps.For(w.options, w.tools, until)
 }
 
 func (w *world) step(id pipeline.ID) pipeline.Step {

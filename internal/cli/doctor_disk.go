@@ -51,7 +51,7 @@ func (d *diagnosis) plan() (planned, error) {
 		return planned{}, err
 	}
 	runner := pipeline.Runner{Workspace: d.wishes.workspace, Store: cache, Force: d.wishes.forced()}
-	list := steps.For(found.Options, steps.Machine{Runtime: runtime, KV: cache, TimingCache: cache}, steps.IDVerify)
+	list := steps.For(found.Options, steps.Tools{Runtime: runtime, KV: cache, TimingCache: cache}, steps.IDVerify)
 	rows, err := runner.Plan(d.ctx, list)
 	return planned{found.Options, rows}, err
 }

@@ -155,7 +155,7 @@ func TestDoctorCacheDisk(t *testing.T) {
 				source, _, err := d.wishes.weightsSource()
 				o := steps.Options{Lane: c.lane, Precision: release.Precision(d.wishes.precision.value), Weights: source}
 				p := planned{Options: o}
-				for _, s := range steps.For(o, steps.Machine{}, steps.IDVerify) {
+				for _, s := range steps.For(o, steps.Tools{}, steps.IDVerify) {
 					kind := pipeline.WillRun
 					if slices.Contains(c.there, s.ID()) || slices.Contains(c.there, "all") {
 						kind = pipeline.WillReuse

@@ -44,7 +44,7 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 			if err != nil {
 				return errors.Join(a.refused(err, s), files.write(a.notBegun(err)))
 			}
-			err = x.runner(nil).Run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))
+			err = x.runner(nil).Run(cmd.Context(), steps.For(x.options.Options, x.tools(), steps.IDVerify))
 			r := x.collector.Report()
 			return x.finish(errors.Join(err, x.print(err, s, r.WriteText), files.write(r))) // first what the work came to
 		},

@@ -44,7 +44,7 @@ func about(bytes int64) int64 {
 // lookFirst finds out whether anything has run in the workspace, and if not, what a run would get and make. Where that cannot be told, the run
 // itself says why.
 func (x *session) lookFirst(ctx context.Context) {
-	list := steps.For(x.options.Options, x.machine(), steps.IDVerify)
+	list := steps.For(x.options.Options, x.tools(), steps.IDVerify)
 	for _, s := range list {
 		if _, builds := s.(pipeline.Builder); !builds {
 			continue

@@ -103,7 +103,7 @@ func TestLook(t *testing.T) {
 	env := map[string]string{"TRT_VERSION": "10.9.0.34", "CUDA_VERSION": "12.8.1"}
 	fake.AddLocal(o.ServerImage(), containertest.Image{Image: container.Image{Env: env, Arch: "amd64", Layers: []string{"sha256:a"}}})
 	fake.AddLocal(o.ExporterImage(), containertest.Image{Image: container.Image{Env: env, Arch: "amd64"}})
-	for _, step := range steps.For(o, steps.Machine{Runtime: fake, KV: memo}, steps.IDServerImage) {
+	for _, step := range steps.For(o, steps.Tools{Runtime: fake, KV: memo}, steps.IDServerImage) {
 		if _, _, err := step.(pipeline.Observer).Observe(t.Context(), nil); err != nil { //nolint:forcetypeassert,errcheck // a panic says the same
 			t.Fatal(err)
 		}

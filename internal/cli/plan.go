@@ -44,7 +44,7 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 			}
 			x.resolveWeights(cmd.Context())
 			x.lookFirst(cmd.Context())
-			plan, err := x.runner(nil).Plan(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))
+			plan, err := x.runner(nil).Plan(cmd.Context(), steps.For(x.options.Options, x.tools(), steps.IDVerify))
 			if err == nil {
 				err = x.writePlan(plan, s.format.value)
 			}

@@ -101,11 +101,9 @@ func (x *session) serve(ctx context.Context, detach bool, format string, again [
 	if err != nil {
 		return err
 	}
-	x.options.Drain, x.options.Detach = true, detach
-	m := x.machine()
 	var server owner.ServerFile
-	m.Ready = func(ctx context.Context, ready steps.Server) error {
-		server = x.serverFile(ready)
+	ready := func(ctx context.Context, s steps.Server) error {
+		server = x.serverFile(s)
 		server.Command = again
 		if !detach {
 			if err := owner.NoteServer(x.wishes.workspace, server); err != nil {
@@ -113,9 +111,11 @@ func (x *session) serve(ctx context.Context, detach bool, format string, again [
 			}
 			return nil
 		}
-		return x.store.Pin(ctx, ready.Repository, x.wishes.workspace, func() error { return owner.WriteServer(x.wishes.workspace, server) })
+		return x.store.Pin(ctx, s.Repository, x.wishes.workspace, func() error { return owner.WriteServer(x.wishes.workspace, server) })
 	}
-	list := steps.For(x.options.Options, m, steps.IDServe)
+	tools := x.tools()
+	tools.Handover = &steps.Handover{Ready: ready, Detach: detach}
+	list := steps.For(x.options.Options, tools, steps.IDServe)
 	return x.runner(func(ctx context.Context, _ pipeline.Values) error {
 		if err := showServer(x.app.Stdout, server, format); err != nil || detach {
 			return err

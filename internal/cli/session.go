@@ -209,13 +209,15 @@ func warning(to pipeline.Sink, run, text string) {
 	to.Emit(pipeline.Event{Run: run, Time: time.Now().UTC(), Payload: pipeline.Warning{Text: text}})
 }
 
-// machine is what the steps work with.
-func (x *session) machine() steps.Machine {
-	m := steps.Machine{Runtime: x.runtime, KV: x.store, Fetch: fetcher{}, TimingCache: x.store, Memory: x.wishes.memory.value}
-	if x.options.Lane == steps.GPU {
-		m.GPUMemory = x.gpuMemory
+// tools are what the steps work with.
+func (x *session) tools() steps.Tools {
+	t := steps.Tools{
+		Runtime: x.runtime, KV: x.store, Fetcher: fetcher{}, TimingCache: x.store, Memory: x.wishes.memory.value,
 	}
-	return m
+	if x.options.Lane == steps.GPU {
+		t.GPUMemory = x.gpuMemory
+	}
+	return t
 }
 
 // gpuMemory is that of the GPUs of the run as it is now: others take and free it while images arrive.

@@ -42,7 +42,7 @@ repository out. What was made before and still holds is reused. It prints where 
 			if err != nil {
 				return a.refused(err, s)
 			}
-			err = x.runner(x.link).Run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDAssembleRepository))
+			err = x.runner(x.link).Run(cmd.Context(), steps.For(x.options.Options, x.tools(), steps.IDAssembleRepository))
 			return x.finish(errors.Join(err, x.print(err, s, func(out io.Writer) error {
 				_, err := fmt.Fprintln(out, filepath.Join(w.workspace, repositoryLink))
 				return err

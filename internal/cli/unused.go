@@ -258,7 +258,7 @@ func (w *wishes) until() pipeline.ID {
 // stepsOf are the steps of a run with these options.
 func (w *wishes) stepsOf(o steps.Options) []pipeline.ID {
 	var ids []pipeline.ID
-	for _, s := range steps.For(o, steps.Machine{}, w.until()) {
+	for _, s := range steps.For(o, steps.Tools{}, w.until()) {
 		ids = append(ids, s.ID())
 	}
 	return ids
