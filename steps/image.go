@@ -28,8 +28,7 @@ const buildHint = "the build needs Debian's and PyPI's packages: check the netwo
 
 // imageStep is what both kinds of image steps are.
 type imageStep struct {
-	id    pipeline.ID
-	tools Tools
+	id pipeline.ID
 }
 
 // ID returns exporter-image or server-image.
@@ -48,13 +47,20 @@ type PullImage struct {
 	imageStep
 
 	ref string
+
+	images container.Images `fact:"-"`
+	notes  imageNotes       `fact:"-"`
+}
+
+func newPullImage(id pipeline.ID, ref string, t Tools) *PullImage {
+	return &PullImage{imageStep: imageStep{id}, ref: ref, images: t.Runtime, notes: imageNotes{t.KV}}
 }
 
 // Observe looks for the image here. If it is gone, the digest that it had still finds what was made with it.
 func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
-	image, err := s.tools.Runtime.Resolve(ctx, s.ref)
+	image, err := s.images.Resolve(ctx, s.ref)
 	if errors.Is(err, container.ErrNotFound) {
-		return absent(s.tools.KV, s.ref)
+		return s.notes.absent(s.ref)
 	}
 	if err != nil {
 		return pipeline.State{}, nil, runtimeFault(err)
@@ -65,7 +71,7 @@ func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.St
 
 // Run pulls the image.
 func (s *PullImage) Run(ctx context.Context, w *pipeline.Work) error {
-	image, err := pull(ctx, s.tools.Runtime, w, s.ref, "check the name and the network; --registry names a mirror")
+	image, err := pull(ctx, s.images, w, s.ref, "check the name and the network; --registry names a mirror")
 	if err != nil {
 		return err
 	}
@@ -79,7 +85,7 @@ func (s *PullImage) value(image container.Image) (pipeline.Value, error) {
 	if id == "" { // loaded from a file, or built here
 		id = image.ID
 	}
-	return remember(s.tools.KV, s.ref, id, image)
+	return s.notes.present(s.ref, id, image)
 }
 
 // BuildImage makes a small local image from an embedded Dockerfile.
@@ -87,19 +93,31 @@ type BuildImage struct {
 	imageStep
 
 	recipe recipe
+
+	images     container.Images  `fact:"-"`
+	builder    container.Builder `fact:"-"`
+	notes      imageNotes        `fact:"-"`
+	containers containers        `fact:"-"`
+}
+
+func newBuildImage(id pipeline.ID, r recipe, t Tools) *BuildImage {
+	return &BuildImage{
+		imageStep: imageStep{id}, recipe: r,
+		images: t.Runtime, builder: t.Runtime, notes: imageNotes{t.KV}, containers: newContainers(t),
+	}
 }
 
 // Observe looks for the image here. It is identified by its recipe and the package versions that were resolved when it
 // was built, since each build has another ID. If it is gone, the identity that it had still finds what was made with it.
 func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
-	image, err := s.tools.Runtime.Resolve(ctx, s.recipe.tag())
+	image, err := s.images.Resolve(ctx, s.recipe.tag())
 	if errors.Is(err, container.ErrNotFound) {
-		return absent(s.tools.KV, s.recipe.tag())
+		return s.notes.absent(s.recipe.tag())
 	}
 	if err != nil {
 		return pipeline.State{}, nil, runtimeFault(err)
 	}
-	packages, ok := s.tools.KV.Recall(packagesKey(image))
+	packages, ok := s.notes.packages(image)
 	if !ok {
 		return pipeline.State{Reason: "this cache does not know its package versions yet: they are read, and the image, which is here, is not built"}, nil, nil
 	}
@@ -109,7 +127,7 @@ func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.S
 
 // Run builds the image if it is not there, and reads which package versions it got.
 func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
-	image, err := s.tools.Runtime.Resolve(ctx, s.recipe.tag())
+	image, err := s.images.Resolve(ctx, s.recipe.tag())
 	if errors.Is(err, container.ErrNotFound) {
 		image, err = s.build(ctx, w)
 	}
@@ -120,7 +138,7 @@ func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	if err := s.tools.KV.Remember(packagesKey(image), packages); err != nil {
+	if err := s.notes.setPackages(image, packages); err != nil {
 		return err
 	}
 	value, err := s.value(image, packages)
@@ -134,15 +152,15 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 		buildHint,
 		"build %s: it did not end within %s", s.recipe.tag(), limit))
 	defer cancel()
-	if _, err := s.tools.Runtime.Resolve(ctx, s.recipe.base); errors.Is(err, container.ErrNotFound) {
-		if _, err := pull(ctx, s.tools.Runtime, w, s.recipe.base, baseHint); err != nil {
+	if _, err := s.images.Resolve(ctx, s.recipe.base); errors.Is(err, container.ErrNotFound) {
+		if _, err := pull(ctx, s.images, w, s.recipe.base, baseHint); err != nil {
 			return container.Image{}, err
 		}
 	} else if err != nil {
 		return container.Image{}, err
 	}
 	lines := w.Lines()
-	image, err := s.tools.Runtime.Build(ctx, s.recipe.spec(), func(p container.Progress) {
+	image, err := s.builder.Build(ctx, s.recipe.spec(), func(p container.Progress) {
 		fmt.Fprintln(lines, p.Text)
 		if step, ok := strings.CutPrefix(p.Text, "Step "); ok {
 			number, instruction, _ := strings.Cut(step, " : ")
@@ -169,13 +187,13 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, hangHint,
 		"read the package versions of %s: it did not end within %s", s.recipe.tag(), limit))
 	defer cancel()
-	spec := s.tools.batchSpec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
+	spec := s.containers.spec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
 	var list bytes.Buffer
-	c, err := s.tools.start(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
+	c, err := s.containers.start(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
 	if err != nil {
 		return "", err
 	}
-	defer s.tools.remove(ctx, w, c)
+	defer s.containers.remove(ctx, w, c)
 	exit, err := c.Wait(ctx)
 	if err != nil {
 		return "", runtimeFault(fmt.Errorf("read the package versions of %s: %w", s.recipe.tag(), inTime(ctx, err)))
@@ -187,19 +205,20 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 }
 
 func (s *BuildImage) value(image container.Image, packages string) (pipeline.Value, error) {
-	return remember(s.tools.KV, s.recipe.tag(), digest([]byte(s.recipe.hash()+" "+packages)), image)
+	return s.notes.present(s.recipe.tag(), digest([]byte(s.recipe.hash()+" "+packages)), image)
 }
 
-func packagesKey(image container.Image) string { return "packages of " + image.ID }
+// imageNotes are what is known of images that are or were here, by their references.
+type imageNotes struct{ kv KV }
 
-// remember notes what ref was when it was last here, and the environment that steps read facts from.
-func remember(kv KV, ref, id string, image container.Image) (pipeline.Value, error) {
+// present notes what ref is, and the environment that steps read facts from.
+func (n imageNotes) present(ref, id string, image container.Image) (pipeline.Value, error) {
 	env, err := json.Marshal(image.Env)
 	if err != nil {
 		return pipeline.Value{}, err
 	}
 	for key, value := range map[string]string{identityKey(ref): id, envKey(id): string(env)} {
-		if err := kv.Remember(key, value); err != nil {
+		if err := n.kv.Remember(key, value); err != nil {
 			return pipeline.Value{}, err
 		}
 	}
@@ -209,9 +228,10 @@ func remember(kv KV, ref, id string, image container.Image) (pipeline.Value, err
 // NoLocalImage begins the reason for which an image is to be pulled or built.
 const NoLocalImage = "there is no local image"
 
-func absent(kv KV, ref string) (pipeline.State, pipeline.Values, error) {
+// absent is the state of an image that is not here. What it was when it last was is its value.
+func (n imageNotes) absent(ref string) (pipeline.State, pipeline.Values, error) {
 	state := pipeline.State{Reason: NoLocalImage + " " + ref}
-	if id, ok := kv.Recall(identityKey(ref)); ok {
+	if id, ok := n.kv.Recall(identityKey(ref)); ok {
 		return state, pipeline.Values{imageOutput: {Ref: ref, Digest: id}}, nil
 	}
 	return state, nil, nil
@@ -231,13 +251,23 @@ func RecallImage(kv KV, ref string) (id string, env map[string]string, ok bool) 
 	return id, env, true
 }
 
-func identityKey(ref string) string { return "identity of " + ref }
-func envKey(id string) string       { return "environment of " + id }
+func identityKey(ref string) string            { return "identity of " + ref }
+func envKey(id string) string                  { return "environment of " + id }
+func packagesKey(image container.Image) string { return "packages of " + image.ID }
 
-// imageEnv returns the environment of an image, which may be gone, by its digest.
-func (t Tools) imageEnv(image pipeline.Value) (map[string]string, error) {
+// packages returns the digest of the list of what a local image holds.
+func (n imageNotes) packages(image container.Image) (string, bool) {
+	return n.kv.Recall(packagesKey(image))
+}
+
+func (n imageNotes) setPackages(image container.Image, list string) error {
+	return n.kv.Remember(packagesKey(image), list)
+}
+
+// environment returns the environment of an image, which may be gone, by its digest.
+func (n imageNotes) environment(image pipeline.Value) (map[string]string, error) {
 	var env map[string]string
-	text, ok := t.KV.Recall(envKey(image.Digest))
+	text, ok := n.kv.Recall(envKey(image.Digest))
 	if !ok {
 		return env, nil
 	}
@@ -245,12 +275,14 @@ func (t Tools) imageEnv(image pipeline.Value) (map[string]string, error) {
 }
 
 // pull pulls an image. What to do about most of its faults is for the caller to say.
-func pull(ctx context.Context, runtime container.Runtime, w *pipeline.Work, ref, hint string) (container.Image, error) {
+func pull(
+	ctx context.Context, images container.Images, w *pipeline.Work, ref, hint string,
+) (container.Image, error) {
 	const limit = 2 * time.Hour // 20 GB over a slow line; progress shows meanwhile
 	ctx, cancel := context.WithTimeoutCause(ctx, limit,
 		pipeline.Faultf(pipeline.Environment, hint, "pull %s: it did not end within %s", ref, limit))
 	defer cancel()
-	image, err := runtime.Ensure(ctx, ref, func(p container.Progress) {
+	image, err := images.Ensure(ctx, ref, func(p container.Progress) {
 		w.Emit(pipeline.Progress{Text: p.Text, Current: p.Current, Total: p.Total, Unit: "B"})
 	})
 	if err == nil {

@@ -17,15 +17,16 @@ import (
 // imageFiles is where the recipes of the local images are.
 const imageFiles = "assets/images"
 
-// recipe is all that a local image is built from. Certificates and proxies are of the machine, not of the recipe.
+// recipe is all that a local image is built from. Certificates and proxies are of the machine, not of the image.
 type recipe struct {
 	name       string // exporter or server
 	base       string
 	dockerfile []byte
 	files      map[string][]byte
-	ca         []byte
-	args       map[string]string
-	network    string
+
+	ca      []byte            `fact:"-"`
+	args    map[string]string `fact:"-"`
+	network string            `fact:"-"`
 }
 
 func newRecipe(o Options, name string) recipe {

@@ -5,9 +5,9 @@ import "github.com/dalirun/dalirun/pipeline"
 // newServerImage is the image with tritonserver and DALI: NVIDIA's, or a small one from PyPI's packages.
 func newServerImage(o Options, t Tools) pipeline.Step {
 	if o.Images == NGC {
-		return &PullImage{imageStep{IDServerImage, t}, o.ServerImage()}
+		return newPullImage(IDServerImage, o.ServerImage(), t)
 	}
-	return &BuildImage{imageStep{IDServerImage, t}, newRecipe(o, "server")}
+	return newBuildImage(IDServerImage, newRecipe(o, "server"), t)
 }
 
 // ServerImage is the reference of NVIDIA's image that serves: the one that was named, or the release's in the registry.

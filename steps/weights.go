@@ -36,12 +36,12 @@ func TorchvisionWeights() WeightsSource {
 	}}
 }
 
-func newWeights(o Options, t Tools, exporter pipeline.Step) pipeline.Step {
+func newWeights(o Options, t Tools, exporter pipeline.Output) pipeline.Step {
 	switch o.Weights.Kind {
 	case Random:
-		return &SeededWeights{o.Weights.Seed, t, output(exporter)}
+		return &SeededWeights{seed: o.Weights.Seed, image: exporter, containers: newContainers(t)}
 	case File:
-		return &FileWeights{o.Weights.Path, t.KV}
+		return &FileWeights{path: o.Weights.Path, kv: t.KV}
 	default:
 		return NewPretrainedWeights(t.Fetcher, o.Weights.Remote)
 	}
@@ -54,13 +54,16 @@ func weightsOutputs() []pipeline.Output {
 
 // PretrainedWeights downloads weights that others trained.
 type PretrainedWeights struct {
-	fetch  Fetcher
-	remote Remote
+	url    string
+	sha256 string
+
+	bytes   int64   `fact:"-"`
+	fetcher Fetcher `fact:"-"`
 }
 
 // NewPretrainedWeights returns the step by itself, to ask a store whether the weights are there.
-func NewPretrainedWeights(fetch Fetcher, remote Remote) *PretrainedWeights {
-	return &PretrainedWeights{fetch, remote}
+func NewPretrainedWeights(fetcher Fetcher, remote Remote) *PretrainedWeights {
+	return &PretrainedWeights{url: remote.URL, sha256: remote.SHA256, bytes: remote.Bytes, fetcher: fetcher}
 }
 
 // ID returns weights.
@@ -74,7 +77,7 @@ func (s *PretrainedWeights) Outputs() []pipeline.Output { return weightsOutputs(
 
 // Facts are where the weights come from and what they must be.
 func (s *PretrainedWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
-	return pipeline.Facts{"url": s.remote.URL, "sha256": s.remote.SHA256}, nil
+	return pipeline.Facts{"url": s.url, "sha256": s.sha256}, nil
 }
 
 // Run downloads the weights and checks the whole of them.
@@ -83,11 +86,11 @@ func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no end within %s", limit))
 	defer cancel()
 	file := w.Path(weightsFile)
-	from, err := s.fetch.Fetch(ctx, s.remote.URL, file, s.remote.Bytes, func(current, total int64) {
+	from, err := s.fetcher.Fetch(ctx, s.url, file, s.bytes, func(current, total int64) {
 		w.Emit(pipeline.Progress{Text: "downloading", Current: current, Total: total, Unit: "B"})
 	})
 	if err != nil {
-		hint := "check the network or proxy; or use --weights FILE.pth with a copy of " + s.remote.URL + ", or --weights auto for seeded ones"
+		hint := "check the network or proxy; or use --weights FILE.pth with a copy of " + s.url + ", or --weights auto for seeded ones"
 		if disk, ok := remedy.Disk(err); ok {
 			hint = disk
 		}
@@ -97,10 +100,10 @@ func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	if size != s.remote.Bytes || sum != s.remote.SHA256 {
+	if size != s.bytes || sum != s.sha256 {
 		return pipeline.Faultf(pipeline.Environment, "run again; if it stays so, something between here and the server alters downloads",
 			"download the pretrained weights: %d bytes with the SHA-256 %s came from %s; expected were %d bytes with the SHA-256 %s",
-			size, sum, from, s.remote.Bytes, s.remote.SHA256)
+			size, sum, from, s.bytes, s.sha256)
 	}
 	return nil
 }
@@ -131,8 +134,9 @@ func CheckCheckpoint(path string) error {
 
 // FileWeights takes a user's state dict.
 type FileWeights struct {
-	path string
-	kv   KV
+	path string // what counts is the content
+
+	kv KV `fact:"-"`
 }
 
 // ID returns weights.
@@ -187,8 +191,9 @@ func weightsFault(tried string, err error) error {
 // picture gets the same answer, and a comparison of answers cannot fail.
 type SeededWeights struct {
 	seed  int64
-	tools Tools
 	image pipeline.Output
+
+	containers containers `fact:"-"`
 }
 
 // ID returns weights.
@@ -211,8 +216,8 @@ func (s *SeededWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts,
 
 // Run makes the weights in the exporter image.
 func (s *SeededWeights) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := s.tools.batchSpec(IDWeights, w.Input(s.image).Ref, s.command()...)
-	return s.tools.runScript(ctx, w, seedScript(), spec, 15*time.Minute)
+	spec := s.containers.spec(IDWeights, w.Input(s.image).Ref, s.command()...)
+	return s.containers.runScript(ctx, w, seedScript(), spec, 15*time.Minute)
 }
 
 func copyFile(ctx context.Context, from, to string) (err error) {
