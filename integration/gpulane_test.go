@@ -39,7 +39,7 @@ func TestGPULane(t *testing.T) {
 // every is each step of the GPU lane in one state, with a TensorRT that casts.
 func every(state pipeline.EndState) map[pipeline.ID]pipeline.EndState {
 	all := map[pipeline.ID]pipeline.EndState{}
-	for _, s := range steps.For(steps.Options{Lane: steps.GPU, Images: steps.NGC}, steps.Machine{}, steps.IDVerify) {
+	for _, s := range steps.For(steps.Options{Lane: steps.GPU, Images: steps.NGC}, steps.Tools{}, steps.IDVerify) {
 		all[s.ID()] = state
 	}
 	return all

@@ -31,7 +31,7 @@ type bench struct {
 	cpu
 	runtime container.Runtime
 	options steps.Options
-	machine steps.Machine
+	tools   steps.Tools
 	store   *store.Store
 	name    string // of its workspace
 }
@@ -52,7 +52,7 @@ func newBench(t *testing.T) *bench {
 	if b.store, err = store.Open(c.cache); err != nil {
 		t.Fatal(err)
 	}
-	b.machine = steps.Machine{Runtime: b.runtime, Memo: b.store}
+	b.tools = steps.Tools{Runtime: b.runtime, KV: b.store}
 	b.options = steps.Options{
 		Lane: steps.CPU, Images: steps.Local, BaseImage: b.base(t), BuildNet: "host", Weights: steps.WeightsSource{Kind: steps.Random},
 		Picture: steps.Picture{Data: sample(t)}, Precision: "fp32", OptBatch: 64, MaxBatch: 256,
@@ -77,7 +77,7 @@ func (b *bench) values(t *testing.T, id pipeline.ID) pipeline.Values {
 }
 
 func (b *bench) steps(until pipeline.ID) []pipeline.Step {
-	return steps.For(b.options, b.machine, until)
+	return steps.For(b.options, b.tools, until)
 }
 
 func (b *bench) run(t *testing.T, list []pipeline.Step, then func(context.Context, pipeline.Values) error) error {

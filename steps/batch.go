@@ -47,10 +47,18 @@ const (
 	outDir = "/out"
 )
 
-// batchSpec is a container that does one thing as the caller, with no network and nothing to write to but its outputs.
+// containers start, bound and remove those of the steps.
+type containers struct {
+	runner container.Runner
+	memory int64 // limit of each, in bytes
+}
+
+func newContainers(t Tools) containers { return containers{t.Runtime, cmp.Or(t.Memory, DefaultMemory)} }
+
+// spec is a container that does one thing as the caller, with no network and nothing to write to but its outputs.
 // Torch and DALI want a writable /tmp, a home and a user name (without: "getuser" raises, caches go to a read-only
 // "/.cache").
-func (m Machine) batchSpec(step pipeline.ID, image string, command ...string) container.Spec {
+func (c containers) spec(step pipeline.ID, image string, command ...string) container.Spec {
 	return container.Spec{
 		Step:     string(step),
 		Image:    image,
@@ -62,7 +70,7 @@ func (m Machine) batchSpec(step pipeline.ID, image string, command ...string) co
 		Tmpfs:    map[string]int64{"/tmp": 2 * gib},
 		Shm:      gib,
 		Init:     true,
-		Memory:   cmp.Or(m.Memory, DefaultMemory),
+		Memory:   c.memory,
 		Pids:     4096,
 		Role:     container.RoleBatch,
 	}
@@ -87,9 +95,12 @@ func (s script) sources() (map[string][]byte, error) {
 	return files, nil
 }
 
+// python is the interpreter's usual name in the images.
+const python = "python3"
+
 // command is the argv that runs it.
 func (s script) command(args ...string) []string {
-	return append([]string{"python3", path.Join(pythonTarget, s[0])}, args...)
+	return append([]string{python, path.Join(pythonTarget, s[0])}, args...)
 }
 
 // mount writes the program into a hidden folder of w's and returns where a container finds it.
@@ -140,36 +151,44 @@ func digest(data []byte) string {
 }
 
 // runScript runs an embedded program in a batch container until it ends, with w's folder as its outputs.
-func (m Machine) runScript(ctx context.Context, w *pipeline.Work, s script, spec container.Spec, limit time.Duration) error {
-	return m.readScript(ctx, w, s, spec, &tail{}, limit)
+func (c containers) runScript(
+	ctx context.Context, w *pipeline.Work, s script, spec container.Spec, limit time.Duration,
+) error {
+	return c.readScript(ctx, w, s, spec, &tail{}, limit)
 }
 
 // readScript is runScript with the program's output in last.
-func (m Machine) readScript(ctx context.Context, w *pipeline.Work, s script, spec container.Spec, last *tail, limit time.Duration) error {
+func (c containers) readScript(
+	ctx context.Context, w *pipeline.Work, s script, spec container.Spec, last *tail, limit time.Duration,
+) error {
 	mount, err := s.mount(w)
 	if err != nil {
 		return err
 	}
 	spec.Inputs = append(spec.Inputs, mount)
 	spec.Outputs = append(spec.Outputs, container.Mount{Source: w.Dir, Target: outDir})
-	return m.runBatch(ctx, w, spec, last, limit)
+	return c.run(ctx, w, spec, last, limit)
 }
 
-// runBatch runs spec until it ends, with its output in last. Whatever happens, no container is left.
-func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.Spec, last *tail, limit time.Duration) error {
+// run runs spec until it ends, with its output in last. Whatever happens, no container is left.
+func (c containers) run(
+	ctx context.Context, w *pipeline.Work, spec container.Spec, last *tail, limit time.Duration,
+) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not end within %s", program(spec.Command), limit))
 	defer cancel()
-	c, err := m.start(ctx, spec, container.Streams{
+	started, err := c.start(ctx, spec, container.Streams{
 		Stdout: io.MultiWriter(w.Lines(), last.stream()),
 		Stderr: io.MultiWriter(w.Lines(), last.stream()),
 	})
 	if err != nil {
 		return err
 	}
-	defer m.remove(ctx, w, c)
-	exit, err := c.Wait(ctx)
+	defer c.remove(ctx, w, started)
+	exit, err := started.Wait(ctx)
 	if err != nil {
-		fault := &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: m.Runtime.Repeat(spec)}
+		fault := &pipeline.Fault{
+			Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: c.runner.Repeat(spec),
+		}
 		if errors.Is(fault.Err, container.ErrUnreachable) { // the container engine died, and the container with it
 			fault.Kind, fault.Hint = pipeline.Environment, "start the container engine and run again"
 		}
@@ -183,7 +202,7 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 		Err:    exitError(spec, exit, last.lines()),
 		Hint:   exitHint(exit, spec.Memory),
 		Tail:   last.lines(),
-		Repeat: m.Runtime.Repeat(spec),
+		Repeat: c.runner.Repeat(spec),
 	}
 	if !exit.OOM {
 		last.explain(fault)
@@ -216,7 +235,7 @@ func exitError(spec container.Spec, exit container.Exit, lines []string) error {
 func program(command []string) string {
 	name := path.Base(command[0])
 	switch {
-	case name == "python3" && len(command) > 1:
+	case name == python && len(command) > 1:
 		return path.Base(command[1])
 	case name == "sh" && len(command) > 3: // sh -c SCRIPT NAME …
 		return command[3]
@@ -225,31 +244,32 @@ func program(command []string) string {
 	}
 }
 
-// start starts a container, whose program may then run for longer than ctx. It bounds what a container engine or a hook of it takes.
-func (m Machine) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
+// start starts a container, whose program may then run for longer than ctx. It bounds what a container engine or a hook
+// of it takes.
+func (c containers) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, hangHint,
 		"the container of %s did not start within %s", spec.Step, startWithin))
 	defer cancel()
-	c, err := m.Runtime.Run(ctx, spec, out)
+	started, err := c.runner.Run(ctx, spec, out)
 	if err != nil {
 		return nil, runtimeFault(err)
 	}
-	return c, nil
+	return started, nil
 }
 
 // remove removes a container, also after ctx ended. One that stays is a warning: its work is done.
-func (m Machine) remove(ctx context.Context, w *pipeline.Work, c container.Container) {
+func (c containers) remove(ctx context.Context, w *pipeline.Work, done container.Container) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
 	defer cancel()
-	if err := m.Runtime.Remove(ctx, c.ID()); err != nil {
-		w.Emit(pipeline.Warning{Text: "container " + c.Name() + " could not be removed: " + err.Error()})
+	if err := c.runner.Remove(ctx, done.ID()); err != nil {
+		w.Emit(pipeline.Warning{Text: "container " + done.Name() + " could not be removed: " + err.Error()})
 	}
 }
 
 // tail keeps the last lines of several streams, an unfinished one among them, and looks at all lines for what is known.
 type tail struct {
-	read func(line string) // if set, gets each line as it ends, one at a time
-	told string            // ID of the remedy that a fault was explained by
+	read     func(line string) // if set, gets each line as it ends, one at a time
+	remedyID string            // of the remedy that a fault was explained by
 
 	mu      sync.Mutex
 	last    []string

@@ -15,6 +15,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/tooltest"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
@@ -52,7 +53,7 @@ func on106(t *testing.T, precision string) *world {
 	t.Helper()
 	w := gpuNGC(t)
 	w.options.Release.TensorRT = "10.6.0.26"
-	w.options.Precision = map[string]steps.Options{"fp16": {Precision: "fp16"}, "fp32": {Precision: "fp32"}}[precision].Precision
+	w.options.Precision = map[string]target.Target{"fp16": {Precision: "fp16"}, "fp32": {Precision: "fp32"}}[precision].Precision
 	w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", "10.6.0.26"))
 	return w
 }
@@ -470,10 +471,10 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 // TestEngineOfAnUnknownGPU checks that an engine is not kept if trtexec does not say which GPU it took, where anything is known of those asked for.
 func TestEngineOfAnUnknownGPU(t *testing.T) {
 	t.Parallel()
-	for test, unknown := range map[string]func(*steps.Options){
-		"model and UUID are known": func(*steps.Options) {},
-		"the model is known":       func(o *steps.Options) { o.GPUUUIDs = nil },
-		"the UUID is known":        func(o *steps.Options) { o.Device.Name, o.Device.Where = "", "GPU-aaaaaaaa at tcp://far:2375" },
+	for test, unknown := range map[string]func(*target.Target){
+		"model and UUID are known": func(*target.Target) {},
+		"the model is known":       func(o *target.Target) { o.GPUUUIDs = nil },
+		"the UUID is known":        func(o *target.Target) { o.Device.Name, o.Device.Where = "", "GPU-aaaaaaaa at tcp://far:2375" },
 	} {
 		t.Run(test, func(t *testing.T) {
 			t.Parallel()

@@ -24,7 +24,7 @@ func (t *tail) explain(fault *pipeline.Fault, others ...string) {
 	}
 	if r, line, ok := known.Found(); ok {
 		tell(fault, r, line)
-		t.told = r.ID
+		t.remedyID = r.ID
 	}
 }
 
@@ -71,15 +71,6 @@ func onHost(inputs []container.Mount, text string) string {
 		}
 		return path
 	})
-}
-
-// ownWeights names a user's file where err, of a step that read it, names the stored copy.
-func ownWeights(o Options, stored string, err error) error {
-	fault, ok := errors.AsType[*pipeline.Fault](err)
-	if ok && o.Weights.Kind == File && strings.Contains(fault.Error(), stored) {
-		fault.Err = errors.New(strings.ReplaceAll(fault.Error(), stored, o.Weights.Path))
-	}
-	return err
 }
 
 // runtimeFault says that it is the environment's turn where a container runtime did not do its part. A fault stays what it is.

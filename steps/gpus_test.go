@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -41,7 +42,7 @@ func TestGPUsAreProven(t *testing.T) {
 			}
 			told := slices.Contains(w.payloads, pipeline.Payload(pipeline.Line{Text: "the container sees " + gpuLine}))
 			var want any
-			if w.options.Lane == steps.GPU {
+			if w.options.Lane == target.GPU {
 				want = []string{gpuLine}
 			}
 			if diff := cmp.Diff(want, w.result(steps.ResultGPUs)); diff != "" || told != (want != nil) {
@@ -194,7 +195,7 @@ func TestGPUsCannotBeAsked(t *testing.T) {
 			return 1
 		})
 		w.smi = func(context.Context, container.Spec, container.Streams) int { t.Error("it was run"); return 0 }
-		w.machine.Runtime = lateExec{w.fake, exit}
+		w.tools.Runtime = lateExec{w.fake, exit}
 		f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
 		if f.Error() != "tritonserver exited with status 1" {
 			t.Errorf("got %q", f)
@@ -204,7 +205,7 @@ func TestGPUsCannotBeAsked(t *testing.T) {
 		t.Parallel()
 		w := gpuNGC(t)
 		w.make(t, steps.IDServe)
-		w.machine.Runtime = dies{w.fake}
+		w.tools.Runtime = dies{w.fake}
 		if err := w.run(t, t.Context(), steps.IDServe); !errors.Is(err, container.ErrUnreachable) {
 			t.Errorf("got %v", err)
 		}

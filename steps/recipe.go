@@ -12,24 +12,26 @@ import (
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/target"
 )
 
 // imageFiles is where the recipes of the local images are.
 const imageFiles = "assets/images"
 
-// recipe is all that a local image is built from. Certificates and proxies are of the machine, not of the recipe.
+// recipe is all that a local image is built from. Certificates and proxies are of the machine, not of the image.
 type recipe struct {
 	name       string // exporter or server
 	base       string
 	dockerfile []byte
 	files      map[string][]byte
-	ca         []byte
-	args       map[string]string
-	network    string
+
+	ca      []byte            `fact:"-"`
+	args    map[string]string `fact:"-"`
+	network string            `fact:"-"`
 }
 
-func newRecipe(o Options, name string) recipe {
-	r := recipe{name: name, base: o.BaseImage, files: map[string][]byte{}, ca: o.CABundle, args: o.BuildArgs, network: o.BuildNet}
+func newRecipe(t target.Target, with Tools, name string) recipe {
+	r := recipe{name: name, base: t.BaseImage, files: map[string][]byte{}, ca: with.CABundle, args: with.BuildArgs, network: t.BuildNetwork}
 	entries, err := fs.ReadDir(dalirun.Assets, imageFiles)
 	if err != nil {
 		panic(err) // the binary is embedded with the folder: this cannot happen

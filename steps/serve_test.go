@@ -14,6 +14,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -32,12 +33,12 @@ func TestServe(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.options.Drain = true
+			w.tools.Handover = handover(false)
 			if err := w.run(t, t.Context(), steps.IDServe); err != nil {
 				t.Fatal(err)
 			}
 			classifier := "resnet50_onnx"
-			if w.options.Lane == steps.GPU {
+			if w.options.Lane == target.GPU {
 				classifier = "resnet50_trt"
 			}
 			calls := slices.Compact(slices.DeleteFunc(w.triton().Calls(), func(c string) bool { return c == "ServerLive" }))
@@ -249,7 +250,7 @@ func TestServerExitsBeforeItsPortsAreKnown(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
 	w.make(t, steps.IDServe)
-	w.machine.Runtime = asksLate{w.fake}
+	w.tools.Runtime = asksLate{w.fake}
 	w.instead(steps.IDServe, prints(127, "tritonserver: error while loading shared libraries"))
 	f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
 	if f.Error() != "tritonserver exited with status 127" || f.Repeat == "" || len(f.Tail) != 1 {
@@ -319,7 +320,7 @@ func TestServerIsNeverLive(t *testing.T) {
 func TestServerBecomesLive(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
-	late := tritontest.NewUnstarted(t, served(steps.CPU, faults{})...)
+	late := tritontest.NewUnstarted(t, served(target.CPU, faults{})...)
 	w.triton = func() *tritontest.Server { return late }
 	go func() {
 		for late.Refused() < 2 {
@@ -347,7 +348,7 @@ func TestServerOfNobodyElse(t *testing.T) {
 func TestDrainLeavesTimeToRemove(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
-	w.options.Drain = true
+	w.tools.Handover = handover(false)
 	w.make(t, steps.IDServe)
 	w.instead(steps.IDServe, func(ctx context.Context, _ container.Spec, _ container.Streams) int {
 		containertest.Terminated(ctx) // and does not heed it
@@ -373,15 +374,19 @@ func TestDrainLeavesTimeToRemove(t *testing.T) {
 	w.wantNoContainer(t)
 }
 
+// handover gives a server to others whom nobody tells of it.
+func handover(detach bool) *steps.Handover {
+	return &steps.Handover{Ready: func(context.Context, steps.Server) error { return nil }, Detach: detach}
+}
+
 func TestDetached(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
-	w.options.Drain, w.options.Detach = true, true
 	var told steps.Server
-	w.machine.Ready = func(_ context.Context, s steps.Server) error {
+	w.tools.Handover = &steps.Handover{Detach: true, Ready: func(_ context.Context, s steps.Server) error {
 		told = s
 		return nil
-	}
+	}}
 	if err := w.run(t, t.Context(), steps.IDServe); err != nil {
 		t.Fatal(err)
 	}
@@ -419,9 +424,10 @@ func TestReadyFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
-			w.options.Drain, w.options.Detach = true, detach
 			errFull := errors.New("disk is full")
-			w.machine.Ready = func(context.Context, steps.Server) error { return errFull }
+			w.tools.Handover = &steps.Handover{
+				Ready: func(context.Context, steps.Server) error { return errFull }, Detach: detach,
+			}
 			if err := w.run(t, t.Context(), steps.IDServe); !errors.Is(err, errFull) {
 				t.Errorf("got %v, want %v", err, errFull)
 			}

@@ -10,17 +10,30 @@ import (
 
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
 )
 
 // Verify compares what is served with PyTorch on one picture: DALI's tensor, the model's logits for PyTorch's tensor,
 // and the ensemble's answer to the encoded picture.
+//
+// It runs each time, and what it finds is kept nowhere: nothing but its inputs is a fact.
 type Verify struct {
-	options Options
-	server  pipeline.Output
-	tensor  pipeline.Output
-	logits  pipeline.Output
+	server pipeline.Output
+	tensor pipeline.Output
+	logits pipeline.Output
+
+	classifier string            `fact:"-"` // name of the model
+	precision  release.Precision `fact:"-"`
+	picture    []byte            `fact:"-"`
+}
+
+func newVerify(t target.Target, server, tensor, logits pipeline.Output) *Verify {
+	return &Verify{
+		server: server, tensor: tensor, logits: logits,
+		classifier: servedModel(t.Lane), precision: t.Precision, picture: t.Picture.Data,
+	}
 }
 
 // The names of the results that Verify tells of.
@@ -66,7 +79,7 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: "read the server's log: a model can fail after it was ready"}
 	}
-	report, err := compare(served, tensor, logits, s.options.Precision)
+	report, err := compare(served, tensor, logits, s.precision)
 	if err != nil { // such as an answer of another size
 		return &pipeline.Fault{Kind: pipeline.NotVerified, Err: err}
 	}
@@ -90,7 +103,7 @@ type answers struct {
 }
 
 func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []float32) (answers, error) {
-	picture, err := triton.NewUint8(daliInput, s.options.Picture.Data, 1, int64(len(s.options.Picture.Data)))
+	picture, err := triton.NewUint8(daliInput, s.picture, 1, int64(len(s.picture)))
 	if err != nil {
 		return answers{}, err
 	}
@@ -102,7 +115,7 @@ func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []flo
 	if a.tensor, err = inferOne(ctx, client, DALIModel, picture, "DALI_OUTPUT_0"); err != nil {
 		return a, err
 	}
-	if a.logits, err = inferOne(ctx, client, servedModel(s.options.Lane), input, "output"); err != nil {
+	if a.logits, err = inferOne(ctx, client, s.classifier, input, "output"); err != nil {
 		return a, err
 	}
 	picture.Name = "INPUT"
@@ -111,7 +124,7 @@ func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []flo
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit, fmt.Errorf("%s did not answer within %s", EnsembleModel, inferLimit))
 	defer cancel()
-	all, err := client.Classify(ctx, EnsembleModel, s.options.Picture.Data, triton.EveryClass)
+	all, err := client.Classify(ctx, EnsembleModel, s.picture, triton.EveryClass)
 	a.top = triton.Score(all)[:min(topClasses, len(all))]
 	return a, inTime(ctx, err)
 }

@@ -125,14 +125,14 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 // plannedSteps is what e2e would make, as the command plan says it.
 func plannedSteps(ctx context.Context, t target.Target, runtime container.Runtime, cache *store.Store, r *runFlags) ([]doctor.Planned, error) {
 	runner := pipeline.Runner{Workspace: r.workspace, Store: cache, Force: r.forced()}
-	list := steps.For(options(t), steps.Machine{Runtime: runtime, Memo: cache, TimingCache: cache}, steps.IDVerify)
+	list := steps.For(t, steps.Tools{Runtime: runtime, KV: cache, TimingCache: cache}, steps.IDVerify)
 	rows, err := runner.Plan(ctx, list)
 	var all []doctor.Planned
 	for _, row := range rows {
 		kind := row.Verdict.Kind
 		all = append(all, doctor.Planned{
 			Step: row.Step, Runs: kind == pipeline.WillRun || kind == pipeline.Depends, ImageMissing: absent(row),
-			Bytes: options(t).Bytes(row.Step),
+			Bytes: steps.Bytes(t, row.Step),
 		})
 	}
 	return all, err

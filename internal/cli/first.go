@@ -73,7 +73,7 @@ func (x *session) firstRun(plan []pipeline.Planned) string {
 				local += localImageBytes(p.Step)
 			}
 		case runs && p.Step == steps.IDWeights && x.target.Weights.Kind == target.Pretrained:
-			does = append(does, fmt.Sprintf("downloads the pretrained weights (%s)", bytesize.Format(options(x.target).Bytes(p.Step))))
+			does = append(does, fmt.Sprintf("downloads the pretrained weights (%s)", bytesize.Format(steps.Bytes(x.target, p.Step))))
 		case p.Step == steps.IDServe || p.Step == steps.IDVerify:
 		case runs:
 			makes++

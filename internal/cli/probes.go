@@ -204,7 +204,7 @@ func (w weightsProbe) Stored(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	step := steps.NewPretrainedWeights(fetcher{}, steps.TorchvisionWeights().Remote)
+	step := steps.NewPretrainedWeights(fetcher{}, target.TorchvisionWeights().Remote)
 	plan, err := (&pipeline.Runner{Store: cache}).Plan(ctx, []pipeline.Step{step})
 	return err == nil && plan[0].Verdict.Kind == pipeline.WillReuse
 }

@@ -109,9 +109,7 @@ func (r *runFlags) reads() map[string]string {
 // readPicture reads and checks the picture to verify with.
 func (r *runFlags) readPicture(ctx context.Context, in *input) (err error) {
 	if r.image == "" {
-		var sample steps.Picture
-		sample, err = steps.Sample()
-		r.request.Picture = target.Picture(sample)
+		r.request.Picture, err = steps.Sample()
 		return err
 	}
 	read, info, err := in.picture(ctx, r.image)
@@ -246,7 +244,7 @@ func lastStep(command string) pipeline.ID {
 // runSteps are the steps of the run of a command with a target.
 func runSteps(command string, t target.Target) []pipeline.ID {
 	var ids []pipeline.ID
-	for _, s := range steps.For(options(t), steps.Machine{}, lastStep(command)) {
+	for _, s := range steps.For(t, steps.Tools{}, lastStep(command)) {
 		ids = append(ids, s.ID())
 	}
 	return ids

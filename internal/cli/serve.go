@@ -100,12 +100,9 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 	if err != nil {
 		return err
 	}
-	o := options(x.target)
-	o.Drain, o.Detach = true, detach
-	m := x.machine()
 	var server owner.ServerFile
-	m.Ready = func(ctx context.Context, ready steps.Server) error {
-		server = x.serverFile(ready)
+	ready := func(ctx context.Context, s steps.Server) error {
+		server = x.serverFile(s)
 		server.Command = x.startAgain()
 		if !detach {
 			if err := owner.NoteServer(x.flags.workspace, server); err != nil {
@@ -113,9 +110,11 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 			}
 			return nil
 		}
-		return x.store.Pin(ctx, ready.Repository, x.flags.workspace, func() error { return owner.WriteServer(x.flags.workspace, server) })
+		return x.store.Pin(ctx, s.Repository, x.flags.workspace, func() error { return owner.WriteServer(x.flags.workspace, server) })
 	}
-	list := steps.For(o, m, steps.IDServe)
+	tools := x.tools()
+	tools.Handover = &steps.Handover{Ready: ready, Detach: detach}
+	list := steps.For(x.target, tools, steps.IDServe)
 	return x.runner(func(ctx context.Context, _ pipeline.Values) error {
 		if err := showServer(x.app.Stdout, server, format); err != nil || detach {
 			return err

@@ -243,13 +243,16 @@ func warning(to pipeline.Sink, run, text string) {
 	to.Emit(pipeline.Event{Run: run, Time: time.Now().UTC(), Payload: pipeline.Warning{Text: text}})
 }
 
-// machine is what the steps work with.
-func (x *session) machine() steps.Machine {
-	m := steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}, TimingCache: x.store, Memory: x.flags.memory}
-	if x.target.Lane == target.GPU {
-		m.GPUMemory = x.gpuMemory
+// tools are what the steps work with.
+func (x *session) tools() steps.Tools {
+	t := steps.Tools{
+		Runtime: x.runtime, KV: x.store, Fetcher: fetcher{}, TimingCache: x.store, Memory: x.flags.memory,
+		BuildArgs: x.app.buildArgs(), CABundle: x.app.caBundle(),
 	}
-	return m
+	if x.target.Lane == target.GPU {
+		t.GPUMemory = x.gpuMemory
+	}
+	return t
 }
 
 // gpuMemory is that of the GPUs of the run as it is now: others take and free it while images arrive.
@@ -285,7 +288,7 @@ func (x *session) facts() map[string]string {
 
 // steps are those that lead to the last one of a command.
 func (x *session) steps(last pipeline.ID) []pipeline.Step {
-	return steps.For(options(x.target), x.machine(), last)
+	return steps.For(x.target, x.tools(), last)
 }
 
 // runner runs steps or plans them. It calls then, which may be nil, while everything that they started stands.

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/triton"
 	"github.com/dalirun/dalirun/triton/tritontest"

@@ -94,6 +94,7 @@ func (x *resolution) take(gpus host.GPUs) {
 	first := chosen[0]
 	t.Lane, t.LaneReason, t.Chosen = GPU, nameGPUs(gpus, chosen), chosen
 	t.GPUs = asListed(x.info, x.request.GPUs, chosen)
+	t.GPUUUIDs = uuids(chosen)
 	t.Device = device(x.info, gpus, chosen)
 	t.NoNVML = !x.remote && host.WSL(x.probes.Host.Kernel())
 	t.Fits = release.Host{Driver: gpus.Driver, Compute: []string{first.Compute}, DataCenter: first.DataCenter()}
@@ -121,4 +122,16 @@ func device(info container.Info, gpus host.GPUs, chosen []host.GPU) Device {
 		d.Where = fmt.Sprintf("GPU %s at %s", strings.Join(where, ", "), info.Endpoint)
 	}
 	return d
+}
+
+// uuids are those of the chosen GPUs; nil if one is not known.
+func uuids(chosen []host.GPU) []string {
+	var all []string
+	for _, g := range chosen {
+		if g.UUID == "" {
+			return nil
+		}
+		all = append(all, g.UUID)
+	}
+	return all
 }

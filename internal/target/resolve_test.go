@@ -200,11 +200,11 @@ func TestGPUsOfTarget(t *testing.T) {
 	got, _ := resolve(t, asked(request("e2e"), func(r *target.Request) {
 		r.GPUs = container.GPUs{Devices: []string{"GPU-b2b10123"}}
 	}), withGPUs(h100()))
-	if got.GPUs.String() != "device=0" || cmp.Diff([]string{h100UUID}, got.GPUUUIDs()) != "" || got.Fits.CUDA != "" || !got.Fits.DataCenter {
-		t.Errorf("by UUID: %s, %q, %+v", got.GPUs, got.GPUUUIDs(), got.Fits)
+	if got.GPUs.String() != "device=0" || cmp.Diff([]string{h100UUID}, got.GPUUUIDs) != "" || got.Fits.CUDA != "" || !got.Fits.DataCenter {
+		t.Errorf("by UUID: %s, %q, %+v", got.GPUs, got.GPUUUIDs, got.Fits)
 	}
-	if got, _ := resolve(t, request("e2e"), withGPUs(h100(), silent)); got.GPUUUIDs() != nil {
-		t.Errorf("a UUID that is not known: %q", got.GPUUUIDs())
+	if got, _ := resolve(t, request("e2e"), withGPUs(h100(), silent)); got.GPUUUIDs != nil {
+		t.Errorf("a UUID that is not known: %q", got.GPUUUIDs)
 	}
 	// The nvidia runtime compares it with what an image requires; for a CDI device nothing does.
 	m := withGPUs(h100())
@@ -346,12 +346,32 @@ func TestOptBatchOfTheTutorial(t *testing.T) {
 	}
 }
 
+// A mirror has both images under NVIDIA's names, whatever the release.
+func TestImagesOfAReleaseAreNVIDIAs(t *testing.T) {
+	t.Parallel()
+	for _, of := range release.All() {
+		r := asked(request("plan"), func(r *target.Request) {
+			r.Accel, r.Images, r.Release, r.Registry = "cpu", "ngc", of.Tag, "mirror.example:5000/ngc"
+		})
+		got, _ := resolve(t, r, noGPU())
+		refs := []string{got.Images.Exporter.Ref, got.Images.Server.Ref}
+		want := []string{
+			"mirror.example:5000/ngc/nvidia/pytorch:" + of.Tag + "-py3", "mirror.example:5000/ngc/nvidia/tritonserver:" + of.Tag + "-py3",
+		}
+		if diff := cmp.Diff(want, refs); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
 // A server image that cannot be looked at says no release, and what to name instead.
 func TestNamedServerImageThatIsNotSeen(t *testing.T) {
 	t.Parallel()
 	m := noGPU()
 	m.registryErr = &registry.Error{Kind: registry.NoAnswer, Text: "look up a/b:c: a does not answer"}
-	r := asked(request("setup"), func(r *target.Request) { r.Accel, r.Images, r.ServerImage = "cpu", "ngc", "registry.example/team/image:prod" })
+	r := asked(request("setup"), func(r *target.Request) {
+		r.Accel, r.Images, r.ServerImage = "cpu", "ngc", "registry.example/team/image:prod"
+	})
 	_, obstacles := resolve(t, r, m)
 	if text := of(target.CheckImages, obstacles); !strings.Contains(text, "or a release with --release, which only the server image says") {
 		t.Errorf("%q", text)

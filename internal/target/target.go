@@ -7,6 +7,7 @@
 package target
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -57,6 +58,7 @@ type Target struct {
 
 	// GPUs are those of build and serving alike, by the names that the container engine has for them.
 	GPUs      container.GPUs `json:"gpus,omitzero"`
+	GPUUUIDs  []string       `json:"gpu_uuids,omitempty"`  // of GPUs or MIG instances that a container must see; nil if not known
 	GPUAccess string         `json:"gpu_access,omitempty"` // for people: how the container engine gives them to containers
 	Device    Device         `json:"device,omitzero"`      // what the engine is for
 	Chosen    []host.GPU     `json:"chosen,omitempty"`     // the GPUs themselves, as far as they are known
@@ -70,18 +72,6 @@ type Target struct {
 	ImageRoom string `json:"image_room,omitempty"`
 }
 
-// GPUUUIDs are the UUIDs of the GPUs, or MIG instances, that a container must see; nil if one is not known.
-func (t Target) GPUUUIDs() []string {
-	var all []string
-	for _, g := range t.Chosen {
-		if g.UUID == "" {
-			return nil
-		}
-		all = append(all, g.UUID)
-	}
-	return all
-}
-
 // Device is what an engine depends on: it runs only on the GPU model and TensorRT that it was built for.
 type Device struct {
 	Name    string `json:"name,omitempty"`    // of the model; empty where it is not known
@@ -89,6 +79,9 @@ type Device struct {
 	Compute string `json:"compute,omitempty"` // compute capability, such as 9.0
 	Driver  string `json:"driver,omitempty"`
 }
+
+// Key is what an engine is for.
+func (d Device) Key() string { return cmp.Or(d.Name, d.Where) }
 
 // Ports are those that a server is published on.
 type Ports struct {

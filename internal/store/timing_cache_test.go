@@ -46,7 +46,7 @@ func load(t *testing.T, s *store.Store, name string) string {
 	return string(data)
 }
 
-func TestTimings(t *testing.T) {
+func TestTimingCaches(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	const h100, t4 = "NVIDIA H100, TensorRT 10.9.0.34", "Tesla T4, TensorRT 10.9.0.34"
@@ -79,7 +79,7 @@ func TestTimings(t *testing.T) {
 }
 
 // What is not whole is none: TensorRT would have to find that out.
-func TestDamagedTimings(t *testing.T) {
+func TestDamagedTimingCaches(t *testing.T) {
 	t.Parallel()
 	damages := map[string]func([]byte) []byte{
 		"cut":             func(b []byte) []byte { return b[:len(b)-1] },
@@ -114,7 +114,7 @@ func TestDamagedTimings(t *testing.T) {
 	}
 }
 
-func TestTimingsAreBounded(t *testing.T) {
+func TestTimingCachesAreBounded(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	for i := range 20 {
@@ -148,7 +148,7 @@ func TestTimingsAreBounded(t *testing.T) {
 	}
 }
 
-func TestTimingErrors(t *testing.T) {
+func TestTimingCacheErrors(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	keep(t, s, "H100", "times")
@@ -168,7 +168,7 @@ func TestTimingErrors(t *testing.T) {
 }
 
 // Builders on one machine keep and load at a time: what is loaded is always what one of them kept.
-func TestTimingsTogether(t *testing.T) {
+func TestTimingCachesTogether(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	contents := []string{strings.Repeat("a", 1000), strings.Repeat("b", 2000)}
@@ -198,8 +198,8 @@ func TestTimingsTogether(t *testing.T) {
 	wantEmpty(t, s, "tmp")
 }
 
-// TestEvictTimings checks that they go after the entries, and that --cache-size 0 leaves none.
-func TestEvictTimings(t *testing.T) {
+// TestEvictTimingCaches checks that they go after the entries, and that --cache-size 0 leaves none.
+func TestEvictTimingCaches(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	keep(t, s, "H100", strings.Repeat("t", 1000))

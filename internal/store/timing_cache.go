@@ -16,10 +16,13 @@ import (
 )
 
 const (
-	// keptTimings is how many timing caches are kept, the latest used ones: each is of a GPU and a TensorRT, and a host has few of both.
-	keptTimings = 16
-	// maxTiming bounds one. That of ResNet50 has 0.9 MB; it grows with each model and shape.
-	maxTiming = 64 << 20
+	// timingCachesDir is their folder. Caches of users have it under this name.
+	timingCachesDir = "timings"
+	// keptTimingCaches is how many are kept, the latest used ones: each is of a GPU and a TensorRT, and a host has few of
+	// both.
+	keptTimingCaches = 16
+	// maxTimingCache bounds one. That of ResNet50 has 0.9 MB; it grows with each model and shape.
+	maxTimingCache = 64 << 20
 )
 
 // A timing cache is a file timings/<hash of name>: a line that names it and has its checksum, and what TensorRT wrote. Losing one costs a minute:
@@ -30,7 +33,7 @@ func (s *Store) Load(ctx context.Context, name, path string) (bool, error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
-	data, err := s.timing(name)
+	data, err := s.timingCache(name)
 	if err != nil || data == nil {
 		return false, err
 	}
@@ -43,7 +46,7 @@ func (s *Store) Load(ctx context.Context, name, path string) (bool, error) {
 		return false, fmt.Errorf("load the timing cache of %s: %w", name, err)
 	}
 	now := time.Now()
-	_ = os.Chtimes(s.timingPath(name), now, now) // a cache that can only be read is still of use
+	_ = os.Chtimes(s.timingCachePath(name), now, now) // a cache that can only be read is still of use
 	return true, nil
 }
 
@@ -55,10 +58,10 @@ func (s *Store) Keep(ctx context.Context, name, path string) error {
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-	case info.Size() > maxTiming:
-		err = fmt.Errorf("it has %d bytes, more than %s", info.Size(), bytesize.Format(maxTiming))
+	case info.Size() > maxTimingCache:
+		err = fmt.Errorf("it has %d bytes, more than %s", info.Size(), bytesize.Format(maxTimingCache))
 	default:
-		err = s.keepTiming(name, path)
+		err = s.keepTimingCache(name, path)
 	}
 	if err != nil {
 		return fmt.Errorf("keep the timing cache of %s: %w", name, err)
@@ -66,19 +69,19 @@ func (s *Store) Keep(ctx context.Context, name, path string) error {
 	return nil
 }
 
-func (s *Store) keepTiming(name, path string) error {
+func (s *Store) keepTimingCache(name, path string) error {
 	data, err := os.ReadFile(path)
 	if err != nil || len(data) == 0 {
 		return err
 	}
-	if has, err := s.timing(name); err == nil && bytes.Equal(has, data) {
+	if has, err := s.timingCache(name); err == nil && bytes.Equal(has, data) {
 		return nil // no need to wait for a disk
 	}
-	if err := s.write(s.timingPath(name), append(timingHead(name, data), data...)); err != nil {
+	if err := s.write(s.timingCachePath(name), append(timingCacheHead(name, data), data...)); err != nil {
 		return err
 	}
-	all, err := s.timings()
-	for len(all) > keptTimings {
+	all, err := s.timingCaches()
+	for len(all) > keptTimingCaches {
 		err = errors.Join(err, removeFile(all[0].path))
 		all = all[1:]
 	}
@@ -90,13 +93,13 @@ func (s *Store) Forget(ctx context.Context, name string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return removeFile(s.timingPath(name))
+	return removeFile(s.timingCachePath(name))
 }
 
-// evictTimings deletes timing caches, the least recently used first, until they and the entries that are left hold at most maxBytes bytes. They
-// go after the entries: a timing cache is small, and saves a minute.
-func (s *Store) evictTimings(maxBytes, entries int64, dryRun bool) ([]Evicted, error) {
-	all, err := s.timings()
+// evictTimingCaches deletes timing caches, the least recently used first, until they and the entries that are left hold
+// at most maxBytes bytes. They go after the entries: a timing cache is small, and saves a minute.
+func (s *Store) evictTimingCaches(maxBytes, entries int64, dryRun bool) ([]Evicted, error) {
+	all, err := s.timingCaches()
 	if err != nil {
 		return nil, err
 	}
@@ -120,15 +123,15 @@ func (s *Store) evictTimings(maxBytes, entries int64, dryRun bool) ([]Evicted, e
 	return gone, nil
 }
 
-func (s *Store) timingPath(name string) string { return s.path("timings", hashName(name)) }
+func (s *Store) timingCachePath(name string) string { return s.path(timingCachesDir, hashName(name)) }
 
-func timingHead(name string, data []byte) []byte {
+func timingCacheHead(name string, data []byte) []byte {
 	return fmt.Appendf(nil, "timing cache %q sha256:%x\n", name, sha256.Sum256(data))
 }
 
-// timing returns what was kept under a name; nil if nothing was, or not this.
-func (s *Store) timing(name string) ([]byte, error) {
-	file, err := os.ReadFile(s.timingPath(name))
+// timingCache returns what was kept under a name; nil if nothing was, or not this.
+func (s *Store) timingCache(name string) ([]byte, error) {
+	file, err := os.ReadFile(s.timingCachePath(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -136,26 +139,26 @@ func (s *Store) timing(name string) ([]byte, error) {
 		return nil, fmt.Errorf("read the timing cache of %s: %w", name, err)
 	}
 	i := bytes.IndexByte(file, '\n') + 1
-	if data := file[i:]; i > 0 && bytes.Equal(file[:i], timingHead(name, data)) {
+	if data := file[i:]; i > 0 && bytes.Equal(file[:i], timingCacheHead(name, data)) {
 		return data, nil
 	}
 	return nil, nil
 }
 
-// keptTiming is the file of a timing cache.
-type keptTiming struct {
+// timingCacheFile is the file of a timing cache.
+type timingCacheFile struct {
 	path  string
 	bytes int64
 	used  time.Time
 }
 
-// timings lists the timing caches, the least recently used first.
-func (s *Store) timings() ([]keptTiming, error) {
-	list, err := os.ReadDir(s.path("timings"))
+// timingCaches lists the timing caches, the least recently used first.
+func (s *Store) timingCaches() ([]timingCacheFile, error) {
+	list, err := os.ReadDir(s.path(timingCachesDir))
 	if err != nil {
 		return nil, err
 	}
-	var all []keptTiming
+	var all []timingCacheFile
 	for _, d := range list {
 		info, err := d.Info()
 		if errors.Is(err, fs.ErrNotExist) {
@@ -164,8 +167,8 @@ func (s *Store) timings() ([]keptTiming, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, keptTiming{s.path("timings", d.Name()), info.Size(), info.ModTime()})
+		all = append(all, timingCacheFile{s.path(timingCachesDir, d.Name()), info.Size(), info.ModTime()})
 	}
-	slices.SortFunc(all, func(a, b keptTiming) int { return cmp.Or(a.used.Compare(b.used), cmp.Compare(a.path, b.path)) })
+	slices.SortFunc(all, func(a, b timingCacheFile) int { return cmp.Or(a.used.Compare(b.used), cmp.Compare(a.path, b.path)) })
 	return all, nil
 }
