@@ -28,6 +28,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/ui"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -245,7 +246,7 @@ func showContainers(ts *testscript.TestScript, neg bool, args []string) {
 type untrained struct{ *steps.PretrainedWeights }
 
 func (untrained) Run(_ context.Context, w *pipeline.Work) error {
-	return os.WriteFile(w.Path(steps.NewPretrainedWeights(nil, steps.Remote{}).Outputs()[0].Name), []byte("weights"), 0o600)
+	return os.WriteFile(w.Path(steps.NewPretrainedWeights(nil, target.Remote{}).Outputs()[0].Name), []byte("weights"), 0o600)
 }
 
 // storePretrained adds to the cache what the step that fetches the pretrained weights leaves there.
