@@ -254,7 +254,7 @@ func storePretrained(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, 0, "pretrained")
 	cache, err := store.Open(filepath.Join(ts.Getenv("XDG_CACHE_HOME"), "dalirun"))
 	ts.Check(err)
-	step := untrained{steps.NewPretrainedWeights(nil, steps.TorchvisionWeights().Remote)}
+	step := untrained{steps.NewPretrainedWeights(nil, target.TorchvisionWeights().Remote)}
 	runner := pipeline.Runner{RunID: "r0", Workspace: ts.MkAbs(".dalirun"), Store: cache, Sink: ui.Tee()}
 	ts.Check(runner.Run(of(ts).tb.Context(), []pipeline.Step{step}))
 }

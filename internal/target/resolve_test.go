@@ -383,6 +383,29 @@ func TestNamedServerImageThatIsNotSeen(t *testing.T) {
 	}
 }
 
+// Other releases and registries are advice for a release's images alone.
+func TestAdviceForNamedImages(t *testing.T) {
+	t.Parallel()
+	for kind, want := range map[registry.Kind]string{
+		registry.NotFound: "--release", registry.NoAnswer: "--registry", registry.Failing: "--registry", registry.Unauthorized: "docker login",
+	} {
+		m := noGPU()
+		m.registryErr = &registry.Error{Kind: kind, Registry: "registry.example", Text: "look up an image"}
+		r := asked(request("setup"), func(r *target.Request) { r.Accel, r.Images = "cpu", "ngc" })
+		_, obstacles := resolve(t, r, m)
+		named := asked(r, func(r *target.Request) {
+			r.ServerImage, r.ExporterImage = "registry.example/team/a:1", "registry.example/team/b:1"
+		})
+		_, ofNamed := resolve(t, named, m)
+		if text := of(target.CheckImages, obstacles); !strings.Contains(text, want) {
+			t.Errorf("%s: of a release: %s", kind, text)
+		}
+		if text := of(target.CheckImages, ofNamed); text == "" || strings.Contains(text, "--re") {
+			t.Errorf("%s: named: %s", kind, text)
+		}
+	}
+}
+
 // A run ends with the first obstacle; whoever examines sees each.
 func TestFirstObstacleEndsARun(t *testing.T) {
 	t.Parallel()
