@@ -77,7 +77,6 @@ const (
 	// in flight (--exit-timeout-secs), and exits by itself then.
 	DrainGrace = 35 * time.Second
 
-	pollEvery = 25 * time.Millisecond
 	// lateHint says what to do about a server that is not ready in time.
 	lateHint = "look at the last output for what it waits for; if that only takes long, give it more time by --ready-timeout"
 	// indexWithin is how long a server that answered a moment ago may take to say which models are not ready.
@@ -165,9 +164,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 // ready waits until the server is live, loads each model, and lets the ensemble classify the picture: a dead Python
 // stub leaves a model "ready", and the first request on a GPU takes half a second.
 func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client *triton.Client) error {
-	if err := p.within(ctx, s.readyTimeout, "tritonserver is not live", func(ctx context.Context) error {
-		return waitLive(ctx, client)
-	}); err != nil {
+	if err := p.within(ctx, s.readyTimeout, "tritonserver is not live", client.WaitLive); err != nil {
 		return err
 	}
 	for _, model := range s.models {
@@ -202,21 +199,6 @@ func (s *Serve) answersSample(ctx context.Context, client *triton.Client) bool {
 		_, err = client.Classify(ctx, EnsembleModel, sample.Data, 1)
 	}
 	return err == nil
-}
-
-func waitLive(ctx context.Context, client *triton.Client) error {
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for {
-		if live, err := client.Live(ctx); err == nil && live {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-	}
 }
 
 // explain makes a fault of why the server is not ready, with the reason of each model that has one. Of one that exited
