@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/pipeline"
@@ -63,7 +64,7 @@ func (x *session) link(ctx context.Context, values pipeline.Values) error {
 			if err := os.Symlink(v.Path, next); err != nil {
 				return err
 			}
-			return os.Rename(next, link)
+			return fsync.Rename(next, link)
 		})
 		if err != nil {
 			return err
