@@ -12,6 +12,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -51,7 +52,7 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, asked gpuRequ
 		for _, gpu := range said {
 			w.Emit(pipeline.Line{Text: "the container sees " + gpu})
 		}
-		w.Emit(pipeline.Result{Name: ResultGPUs, Value: said})
+		w.Emit(result.GPUs.Of(said))
 		return checkGPUs(asked, seen, said)
 	}
 	said = append(said, lines(more.String())...)

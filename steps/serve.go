@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
 )
@@ -53,20 +54,9 @@ func newServe(o Options, t Tools, image, repository pipeline.Output) *Serve {
 // end.
 type Handover struct {
 	// Ready is told of the server once it is ready, before its step ends. After an error the server is stopped.
-	Ready func(context.Context, Server) error
+	Ready func(context.Context, result.Server) error
 	// Detach says that the server outlives the run.
 	Detach bool
-}
-
-// Server is a tritonserver that is ready.
-type Server struct {
-	Container  string         `json:"container"` // ID
-	Name       string         `json:"name"`
-	GRPC       netip.AddrPort `json:"grpc"`
-	HTTP       netip.AddrPort `json:"http"`
-	Metrics    netip.AddrPort `json:"metrics"`
-	Models     []string       `json:"models"`
-	Repository string         `json:"repository"` // path of the model repository on this host
 }
 
 const (
@@ -83,13 +73,6 @@ const (
 	indexWithin = 2 * time.Second
 	// exitKnown is how long after a server's connections broke its exit may become known: its log is read to the end first.
 	exitKnown = 2 * time.Second
-)
-
-// The names of the results that Serve tells of.
-const (
-	ResultTimeToReady = "time_to_ready" // seconds from the container's start to the first answer of the ensemble
-	ResultServer      = "server"        // a Server
-	ResultGPUs        = "gpus"          // []string, the lines of nvidia-smi -L: a GPU that the server's container sees, or an instance of one
 )
 
 // ID returns serve.
@@ -139,7 +122,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return runtimeFault(err)
 	}
 	server.Repository = w.Input(s.repository).Path
-	w.Emit(pipeline.Result{Name: ResultServer, Value: server})
+	w.Emit(result.Serving.Of(server))
 	client, err := triton.Dial(server.GRPC.String())
 	if err != nil {
 		return err
@@ -149,7 +132,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return s.explain(ctx, p, spec, client, err)
 	}
 	ready := time.Since(began)
-	w.Emit(pipeline.Result{Name: ResultTimeToReady, Value: ready.Seconds()})
+	w.Emit(result.TimeToReady.Of(ready.Seconds()))
 	if s.handover != nil {
 		p.drain = true
 		if err := s.handover.Ready(ctx, server); err != nil {
@@ -375,8 +358,8 @@ func (p *process) exited() error {
 }
 
 // server asks where the server's ports are.
-func (s *Serve) server(ctx context.Context, p *process) (Server, error) {
-	server := Server{Container: p.container.ID(), Name: p.container.Name(), Models: s.models}
+func (s *Serve) server(ctx context.Context, p *process) (result.Server, error) {
+	server := result.Server{Container: p.container.ID(), Name: p.container.Name(), Models: s.models}
 	for _, port := range []struct {
 		container.Port
 		to *netip.AddrPort

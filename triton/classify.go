@@ -17,13 +17,13 @@ import (
 // A Class is one entry of a classification.
 type Class struct {
 	// Index is the element's place in the output, from 0.
-	Index int `json:"index"`
+	Index int
 	// Value is the output's value as it is: a logit, unless the model ends in
 	// a softmax. From the server it has six digits after the point, so small
 	// values arrive as 0.
-	Value float32 `json:"value"`
+	Value float32
 	// Label is the line at Index of the output's label file, empty without one.
-	Label string `json:"label,omitempty"`
+	Label string
 }
 
 // ParseClass reads one element of a classification answer: "value:index" or
@@ -306,7 +306,7 @@ const EveryClass = 1_000_000
 type Scored struct {
 	Class
 	// Probability is the softmax over all elements of the output, 0 to 1.
-	Probability float32 `json:"probability"`
+	Probability float32
 }
 
 // Score returns classes with their probabilities, in the same order. It needs

@@ -14,6 +14,7 @@ import (
 	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -71,7 +72,7 @@ func (x *session) link(ctx context.Context, values pipeline.Values) error {
 		}
 	}
 	x.sink.Emit(pipeline.Event{
-		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: pipeline.Result{Name: report.ResultRepository, Value: link},
+		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: result.Repository.Of(link),
 	})
 	return nil
 }
