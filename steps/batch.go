@@ -39,10 +39,6 @@ const (
 	// startWithin bounds the start of a container. It takes a second; on slow disks, or where the container engine maps
 	// user IDs by copying, the first one of an image of 20 GB takes minutes.
 	startWithin = 5 * time.Minute
-	// hangHint says what to do about a container engine that answers and does nothing.
-	hangHint = "the container engine or a hook of it hangs: look at its log (`journalctl -u docker`), restart it and run again"
-	// spaceHint says what to do about its disk, which images and containers fill.
-	spaceHint = "free space where the container engine stores its images and containers (`docker system df`), then run again"
 	// outDir is where a batch container finds the folder for its outputs.
 	outDir = "/out"
 )
@@ -190,7 +186,7 @@ func (c containers) run(
 			Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: c.runner.Repeat(spec),
 		}
 		if errors.Is(fault.Err, container.ErrUnreachable) { // the container engine died, and the container with it
-			fault.Kind, fault.Hint = pipeline.Environment, "start the container engine and run again"
+			fault.Kind, fault.Hint = pipeline.Environment, remedy.EngineDied
 		}
 		return fault
 	}
@@ -247,7 +243,7 @@ func program(command []string) string {
 // start starts a container, whose program may then run for longer than ctx. It bounds what a container engine or a hook
 // of it takes.
 func (c containers) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, hangHint,
+	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, remedy.EngineHangs,
 		"the container of %s did not start within %s", spec.Step, startWithin))
 	defer cancel()
 	started, err := c.runner.Run(ctx, spec, out)

@@ -222,7 +222,7 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 	plan, err := os.Stat(w.Path(planFile))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && plan.Size() == 0 { // trtexec has been seen to end well after it could not save
 		fault := &pipeline.Fault{
-			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Hint: "its log says why; a full disk is the usual reason",
+			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Hint: "its log says why; a full disk is the usual reason: " + remedy.FreeCacheDisk,
 			Tail: last.lines(), Repeat: s.containers.runner.Repeat(spec),
 		}
 		last.explain(fault)

@@ -34,7 +34,7 @@ const (
 // none, which some container engines do without a word.
 func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, asked gpuRequest, image string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, proveWithin, pipeline.Faultf(pipeline.Environment,
-		"the driver hangs: run nvidia-smi on the host, and look at its kernel's log (`dmesg | grep NVRM`)",
+		remedy.DriverHangs,
 		"nvidia-smi in the server's container did not end within %s", proveWithin))
 	defer cancel()
 	var out, more bytes.Buffer
@@ -61,8 +61,8 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, asked gpuRequ
 	}
 	fault := &pipeline.Fault{
 		Kind: pipeline.Environment, Err: errors.New("the container does not see the GPU that was asked for"), Tail: lastOf(said, tailLines),
-		Hint: "install the NVIDIA Container Toolkit, or make its CDI devices anew (`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`), " +
-			"restart the container engine, and try docker run --rm --gpus=all " + image + " nvidia-smi",
+		Hint: remedy.InstallToolkit + "; or " + remedy.RenewCDI +
+			"; then try docker run --rm --gpus=all " + image + " nvidia-smi",
 	}
 	if r, line, ok := remedy.Find(strings.Join(said, "\n")); ok {
 		tell(fault, r, line)
