@@ -47,7 +47,7 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, asked gpuRequ
 	case err != nil:
 		return fmt.Errorf("list the GPUs of the server's container: %w", err)
 	}
-	said := lines(out.String())
+	said := nonBlank(out.String())
 	if seen := host.ParseList(out.String()); code == 0 && len(seen) > 0 {
 		for _, gpu := range said {
 			w.Emit(pipeline.Line{Text: "the container sees " + gpu})
@@ -55,7 +55,7 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, asked gpuRequ
 		w.Emit(result.GPUs.Of(said))
 		return checkGPUs(asked, seen, said)
 	}
-	said = append(said, lines(more.String())...)
+	said = append(said, nonBlank(more.String())...)
 	if code == exitCannotRun || code == exitNotFound {
 		said = append(said, "nvidia-smi is not in the container")
 	}
@@ -108,8 +108,8 @@ func checkGPUs(asked gpuRequest, seen []host.GPU, said []string) error {
 	}
 }
 
-// lines are those of text that are not blank, without space around them.
-func lines(text string) []string {
+// nonBlank are the lines of text that are not, without space around them.
+func nonBlank(text string) []string {
 	var out []string
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSpace(line); line != "" {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/netip"
 	"time"
@@ -248,10 +247,7 @@ type process struct {
 }
 
 func (p *process) start(ctx context.Context, w *pipeline.Work, spec container.Spec) error {
-	c, err := p.containers.start(ctx, spec, container.Streams{
-		Stdout: io.MultiWriter(w.Lines(), p.last.stream()),
-		Stderr: io.MultiWriter(w.Lines(), p.last.stream()),
-	})
+	c, err := p.containers.start(ctx, spec, p.last.streams(w))
 	if err != nil {
 		return err
 	}
