@@ -1,17 +1,16 @@
 package steps
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/pipeline/lines"
 )
 
 const (
@@ -30,19 +30,14 @@ const (
 	// times the model and its workspace.
 	DefaultMemory = 16 * gib
 
-	// tailLines is how much of a container's output an error shows.
+	// tailLines is how much of a container's output an error shows, and tailBytes how much where its lines are long.
 	tailLines = 15
-	// maxTailLine bounds what a program without line breaks can make us hold.
-	maxTailLine = 16 << 10
+	tailBytes = 16 << 10
 	// removeWithin bounds the removal of a container; CI runners kill 10 s after they ask.
 	removeWithin = 8 * time.Second
 	// startWithin bounds the start of a container. It takes a second; on slow disks, or where the container engine maps
 	// user IDs by copying, the first one of an image of 20 GB takes minutes.
 	startWithin = 5 * time.Minute
-	// hangHint says what to do about a container engine that answers and does nothing.
-	hangHint = "the container engine or a hook of it hangs: look at its log (`journalctl -u docker`), restart it and run again"
-	// spaceHint says what to do about its disk, which images and containers fill.
-	spaceHint = "free space where the container engine stores its images and containers (`docker system df`), then run again"
 	// outDir is where a batch container finds the folder for its outputs.
 	outDir = "/out"
 )
@@ -176,10 +171,7 @@ func (c containers) run(
 ) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not end within %s", program(spec.Command), limit))
 	defer cancel()
-	started, err := c.start(ctx, spec, container.Streams{
-		Stdout: io.MultiWriter(w.Lines(), last.stream()),
-		Stderr: io.MultiWriter(w.Lines(), last.stream()),
-	})
+	started, err := c.start(ctx, spec, last.streams(w))
 	if err != nil {
 		return err
 	}
@@ -190,7 +182,7 @@ func (c containers) run(
 			Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: c.runner.Repeat(spec),
 		}
 		if errors.Is(fault.Err, container.ErrUnreachable) { // the container engine died, and the container with it
-			fault.Kind, fault.Hint = pipeline.Environment, "start the container engine and run again"
+			fault.Kind, fault.Hint = pipeline.Environment, remedy.EngineDied
 		}
 		return fault
 	}
@@ -247,7 +239,7 @@ func program(command []string) string {
 // start starts a container, whose program may then run for longer than ctx. It bounds what a container engine or a hook
 // of it takes.
 func (c containers) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, hangHint,
+	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, remedy.EngineHangs,
 		"the container of %s did not start within %s", spec.Step, startWithin))
 	defer cancel()
 	started, err := c.runner.Run(ctx, spec, out)
@@ -266,35 +258,37 @@ func (c containers) remove(ctx context.Context, w *pipeline.Work, done container
 	}
 }
 
-// tail keeps the last lines of several streams, an unfinished one among them, and looks at all lines for what is known.
+// tail keeps the last lines of a container's output, an unfinished one among them, and looks at all lines for what is known.
 type tail struct {
 	read     func(line string) // if set, gets each line as it ends, one at a time
 	remedyID string            // of the remedy that a fault was explained by
 
-	mu      sync.Mutex
-	last    []string
-	known   remedy.Finder
-	streams []*tailWriter
+	stdout, stderr *lines.Writer
+
+	mu    sync.Mutex
+	last  []string
+	known remedy.Finder
 }
 
-func (t *tail) stream() io.Writer {
-	w := &tailWriter{tail: t}
-	t.streams = append(t.streams, w)
-	return w
+// streams are those of the container that t is of. Their lines are told of by w too.
+func (t *tail) streams(w *pipeline.Work) container.Streams {
+	t.stdout, t.stderr = w.Lines(t.add), w.Lines(t.add)
+	return container.Streams{Stdout: t.stdout, Stderr: t.stderr}
 }
 
+// lines are the last ones, of a container whose streams t has.
 func (t *tail) lines() []string {
+	t.stdout.Flush()
+	t.stderr.Flush()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, w := range t.streams {
-		t.add(w.rest)
-		w.rest = nil
-	}
-	return append([]string(nil), t.last...)
+	return slices.Clone(t.last)
 }
 
-func (t *tail) add(line []byte) {
-	text := strings.TrimRight(string(line), " \r")
+func (t *tail) add(line string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := strings.TrimRight(line, " ")
 	if text == "" {
 		return
 	}
@@ -302,30 +296,8 @@ func (t *tail) add(line []byte) {
 	if t.read != nil {
 		t.read(text)
 	}
-	t.last = append(t.last, text)
-	if len(t.last) > tailLines {
+	t.last = append(t.last, text[max(0, len(text)-tailBytes):])
+	for len(t.last) > tailLines || len(strings.Join(t.last, "")) > tailBytes {
 		t.last = t.last[1:]
-	}
-}
-
-type tailWriter struct {
-	tail *tail
-	rest []byte // guarded by tail.mu
-}
-
-func (w *tailWriter) Write(p []byte) (int, error) {
-	w.tail.mu.Lock()
-	defer w.tail.mu.Unlock()
-	w.rest = append(w.rest, p...)
-	for {
-		line, rest, ok := bytes.Cut(w.rest, []byte{'\n'})
-		if !ok {
-			if over := len(w.rest) - maxTailLine; over > 0 {
-				w.rest = w.rest[over:]
-			}
-			return len(p), nil
-		}
-		w.tail.add(line)
-		w.rest = rest
 	}
 }

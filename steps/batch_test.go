@@ -95,6 +95,10 @@ func TestContainerFailure(t *testing.T) {
 			},
 			want: "export_onnx.py exited with status 1", tail: []string{strings.Repeat("#", 16<<10)},
 		},
+		"long lines": {
+			program: prints(1, strings.Repeat("1", 10<<10), strings.Repeat("2", 10<<10), strings.Repeat("3", 5<<10)),
+			want:    "export_onnx.py exited with status 1", tail: []string{strings.Repeat("2", 10<<10), strings.Repeat("3", 5<<10)},
+		},
 		"out of memory": {
 			program: func(ctx context.Context, _ container.Spec, out container.Streams) int {
 				fmt.Fprintln(out.Stdout, "loading")

@@ -11,6 +11,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
@@ -52,8 +53,6 @@ const (
 	layersFile      = "layers.json"
 	timingCacheFile = "timing.cache"
 
-	// ResultEngine is the result of build-engine: what was proven of the engine, a [trtexec.Engine].
-	ResultEngine = "engine"
 	// gpuProofFact is the fact that engines which were kept without a proof of their GPU lack.
 	gpuProofFact = "gpu proof"
 )
@@ -182,7 +181,7 @@ func (s *BuildEngine) Remind(stored pipeline.Values) []pipeline.Payload {
 
 // engineReport is what each run that uses an engine reports of it.
 func engineReport(e trtexec.Engine) []pipeline.Payload {
-	report := []pipeline.Payload{pipeline.Result{Name: ResultEngine, Value: e}}
+	report := []pipeline.Payload{result.Engine.Of(e)}
 	for _, doubt := range e.Doubts {
 		report = append(report, pipeline.Warning{Text: doubt})
 	}
@@ -224,7 +223,7 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 	plan, err := os.Stat(w.Path(planFile))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && plan.Size() == 0 { // trtexec has been seen to end well after it could not save
 		fault := &pipeline.Fault{
-			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Hint: "its log says why; a full disk is the usual reason",
+			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Hint: "its log says why; a full disk is the usual reason: " + remedy.FreeCacheDisk,
 			Tail: last.lines(), Repeat: s.containers.runner.Repeat(spec),
 		}
 		last.explain(fault)

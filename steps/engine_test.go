@@ -15,6 +15,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/tooltest"
 	"github.com/dalirun/dalirun/internal/trtexec"
@@ -134,7 +135,7 @@ func TestEngineOfRealLogs(t *testing.T) {
 			if !w.said(tt.said) {
 				t.Errorf("it does not say %q: %v", tt.said, w.payloads[len(w.payloads)-2:])
 			}
-			e, ok := w.result(steps.ResultEngine).(trtexec.Engine)
+			e, ok := resultOf(t, w, result.Engine)
 			if !ok || e.Precision.Half != tt.half || e.Precision.All != tt.all || e.Precision.By != trtexec.ProofTensors || !e.ReadBack {
 				t.Errorf("the result is %+v", e)
 			}
@@ -253,7 +254,7 @@ func TestEngineIsProven(t *testing.T) {
 			if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 				t.Fatal(err)
 			}
-			e, _ := w.result(steps.ResultEngine).(trtexec.Engine)
+			e, _ := resultOf(t, w, result.Engine)
 			if e.Precision.By != tt.by || !strings.Contains(e.String(), tt.said) || w.said("did not describe") != tt.warns {
 				t.Errorf("proven by %q: %s; warned: %t", e.Precision.By, e, w.said("did not describe"))
 			}
@@ -325,7 +326,7 @@ func TestEngineWithoutVersion(t *testing.T) {
 			if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 				t.Fatal(err)
 			}
-			e, _ := w.result(steps.ResultEngine).(trtexec.Engine)
+			e, _ := resultOf(t, w, result.Engine)
 			if want := w.options.Release.TensorRT; e.ReadBack || e.TensorRT != want || w.said("it is taken for that of the image, "+want) != tt.warns {
 				t.Errorf("the result is %+v; warned: %t", e, w.said("it is taken for that of the image"))
 			}
@@ -427,7 +428,7 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e, _ := w.result(steps.ResultEngine).(trtexec.Engine)
+			e, _ := resultOf(t, w, result.Engine)
 			if e.GPUBy != tt.proof || e.GPU == "" || e.GPUUUID == "" != !strings.Contains(tt.says, "UUID") || w.said("it is not proven that the engine was built on a GPU that was asked for: trtexec ") != (tt.proof == "") {
 				t.Errorf("%+v; payloads: %v", e, w.payloads)
 			}
@@ -443,7 +444,7 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 						made = append(made, p)
 					}
 				case pipeline.Result:
-					if p.Name == steps.ResultEngine {
+					if p.Name == string(result.Engine) {
 						made = append(made, p)
 					}
 				}

@@ -81,16 +81,16 @@ func runtimeFault(err error) error {
 	fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err}
 	switch {
 	case errors.Is(err, container.ErrNoGPU):
-		fault.Hint = "install the NVIDIA Container Toolkit and restart the container engine, or use --accel cpu"
+		fault.Hint = remedy.InstallToolkit + "; or " + remedy.UseCPU
 		if r, _, ok := remedy.Find(err.Error()); ok {
 			fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint // the container engine's words are long, and others' come first
 		}
 	case errors.Is(err, container.ErrNoInit):
-		fault.Hint = "install tini where the container engine runs: it is what Docker calls docker-init"
+		fault.Hint = remedy.InstallInit
 	case errors.Is(err, container.ErrPortTaken):
-		fault.Hint = "stop what uses the port, name another, or name none and a free one is taken"
+		fault.Hint = remedy.FreePort
 	case errors.Is(err, container.ErrNoSpace):
-		fault.Hint = spaceHint
+		fault.Hint = remedy.FreeEngineDisk
 	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
 	default:
 		return err

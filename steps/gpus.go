@@ -12,6 +12,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -33,7 +34,7 @@ const (
 // none, which some container engines do without a word.
 func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, asked gpuRequest, image string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, proveWithin, pipeline.Faultf(pipeline.Environment,
-		"the driver hangs: run nvidia-smi on the host, and look at its kernel's log (`dmesg | grep NVRM`)",
+		remedy.DriverHangs,
 		"nvidia-smi in the server's container did not end within %s", proveWithin))
 	defer cancel()
 	var out, more bytes.Buffer
@@ -46,22 +47,22 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, asked gpuRequ
 	case err != nil:
 		return fmt.Errorf("list the GPUs of the server's container: %w", err)
 	}
-	said := lines(out.String())
+	said := nonBlank(out.String())
 	if seen := host.ParseList(out.String()); code == 0 && len(seen) > 0 {
 		for _, gpu := range said {
 			w.Emit(pipeline.Line{Text: "the container sees " + gpu})
 		}
-		w.Emit(pipeline.Result{Name: ResultGPUs, Value: said})
+		w.Emit(result.GPUs.Of(said))
 		return checkGPUs(asked, seen, said)
 	}
-	said = append(said, lines(more.String())...)
+	said = append(said, nonBlank(more.String())...)
 	if code == exitCannotRun || code == exitNotFound {
 		said = append(said, "nvidia-smi is not in the container")
 	}
 	fault := &pipeline.Fault{
 		Kind: pipeline.Environment, Err: errors.New("the container does not see the GPU that was asked for"), Tail: lastOf(said, tailLines),
-		Hint: "install the NVIDIA Container Toolkit, or make its CDI devices anew (`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`), " +
-			"restart the container engine, and try docker run --rm --gpus=all " + image + " nvidia-smi",
+		Hint: remedy.InstallToolkit + "; or " + remedy.RenewCDI +
+			"; then try docker run --rm --gpus=all " + image + " nvidia-smi",
 	}
 	if r, line, ok := remedy.Find(strings.Join(said, "\n")); ok {
 		tell(fault, r, line)
@@ -107,8 +108,8 @@ func checkGPUs(asked gpuRequest, seen []host.GPU, said []string) error {
 	}
 }
 
-// lines are those of text that are not blank, without space around them.
-func lines(text string) []string {
+// nonBlank are the lines of text that are not, without space around them.
+func nonBlank(text string) []string {
 	var out []string
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSpace(line); line != "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -41,11 +42,12 @@ func TestGPUsAreProven(t *testing.T) {
 				t.Fatal(err)
 			}
 			told := slices.Contains(w.payloads, pipeline.Payload(pipeline.Line{Text: "the container sees " + gpuLine}))
-			var want any
+			var want []string
 			if w.options.Lane == target.GPU {
 				want = []string{gpuLine}
 			}
-			if diff := cmp.Diff(want, w.result(steps.ResultGPUs)); diff != "" || told != (want != nil) {
+			gpus, _ := resultOf(t, w, result.GPUs)
+			if diff := cmp.Diff(want, gpus); diff != "" || told != (want != nil) {
 				t.Errorf("told of in a line: %t; result (-want +got):\n%s", told, diff)
 			}
 		})

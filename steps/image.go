@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -169,7 +170,7 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 	if failed, ok := errors.AsType[*container.BuildError](err); ok {
 		fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err, Tail: lastOf(failed.Tail, tailLines), Hint: buildHint}
 		if errors.Is(err, container.ErrNoSpace) {
-			fault.Hint = spaceHint
+			fault.Hint = remedy.FreeEngineDisk
 		}
 		return container.Image{}, fault
 	}
@@ -182,7 +183,7 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 // packages returns the digest of the list that each recipe leaves in its image.
 func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, error) {
 	const limit = time.Minute // it prints a file
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, hangHint,
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, remedy.EngineHangs,
 		"read the package versions of %s: it did not end within %s", s.recipe.tag(), limit))
 	defer cancel()
 	spec := s.containers.spec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
@@ -291,9 +292,9 @@ func pull(
 	}
 	switch {
 	case errors.Is(err, container.ErrDenied):
-		hint = "log in to the registry with `docker login`; or " + hint
+		hint = remedy.LogIn + "; or " + hint
 	case errors.Is(err, container.ErrNoSpace):
-		hint = spaceHint
+		hint = remedy.FreeEngineDisk
 	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
 		hint = "" // they say it themselves
 	}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/netip"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
@@ -54,20 +54,9 @@ func newServe(t target.Target, with Tools, image, repository pipeline.Output) *S
 // end.
 type Handover struct {
 	// Ready is told of the server once it is ready, before its step ends. After an error the server is stopped.
-	Ready func(context.Context, Server) error
+	Ready func(context.Context, result.Server) error
 	// Detach says that the server outlives the run.
 	Detach bool
-}
-
-// Server is a tritonserver that is ready.
-type Server struct {
-	Container  string         `json:"container"` // ID
-	Name       string         `json:"name"`
-	GRPC       netip.AddrPort `json:"grpc"`
-	HTTP       netip.AddrPort `json:"http"`
-	Metrics    netip.AddrPort `json:"metrics"`
-	Models     []string       `json:"models"`
-	Repository string         `json:"repository"` // path of the model repository on this host
 }
 
 const (
@@ -78,20 +67,12 @@ const (
 	// in flight (--exit-timeout-secs), and exits by itself then.
 	DrainGrace = 35 * time.Second
 
-	pollEvery = 25 * time.Millisecond
 	// lateHint says what to do about a server that is not ready in time.
 	lateHint = "look at the last output for what it waits for; if that only takes long, give it more time by --ready-timeout"
 	// indexWithin is how long a server that answered a moment ago may take to say which models are not ready.
 	indexWithin = 2 * time.Second
 	// exitKnown is how long after a server's connections broke its exit may become known: its log is read to the end first.
 	exitKnown = 2 * time.Second
-)
-
-// The names of the results that Serve tells of.
-const (
-	ResultTimeToReady = "time_to_ready" // seconds from the container's start to the first answer of the ensemble
-	ResultServer      = "server"        // a Server
-	ResultGPUs        = "gpus"          // []string, the lines of nvidia-smi -L: a GPU that the server's container sees, or an instance of one
 )
 
 // ID returns serve.
@@ -141,7 +122,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return runtimeFault(err)
 	}
 	server.Repository = w.Input(s.repository).Path
-	w.Emit(pipeline.Result{Name: ResultServer, Value: server})
+	w.Emit(result.Serving.Of(server))
 	client, err := triton.Dial(server.GRPC.String())
 	if err != nil {
 		return err
@@ -151,7 +132,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return s.explain(ctx, p, spec, client, err)
 	}
 	ready := time.Since(began)
-	w.Emit(pipeline.Result{Name: ResultTimeToReady, Value: ready.Seconds()})
+	w.Emit(result.TimeToReady.Of(ready.Seconds()))
 	if s.handover != nil {
 		p.drain = true
 		if err := s.handover.Ready(ctx, server); err != nil {
@@ -166,9 +147,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 // ready waits until the server is live, loads each model, and lets the ensemble classify the picture: a dead Python
 // stub leaves a model "ready", and the first request on a GPU takes half a second.
 func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client *triton.Client) error {
-	if err := p.within(ctx, s.readyTimeout, "tritonserver is not live", func(ctx context.Context) error {
-		return waitLive(ctx, client)
-	}); err != nil {
+	if err := p.within(ctx, s.readyTimeout, "tritonserver is not live", client.WaitLive); err != nil {
 		return err
 	}
 	for _, model := range s.models {
@@ -203,21 +182,6 @@ func (s *Serve) answersSample(ctx context.Context, client *triton.Client) bool {
 		_, err = client.Classify(ctx, EnsembleModel, sample.Data, 1)
 	}
 	return err == nil
-}
-
-func waitLive(ctx context.Context, client *triton.Client) error {
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for {
-		if live, err := client.Live(ctx); err == nil && live {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-	}
 }
 
 // explain makes a fault of why the server is not ready, with the reason of each model that has one. Of one that exited
@@ -284,10 +248,7 @@ type process struct {
 }
 
 func (p *process) start(ctx context.Context, w *pipeline.Work, spec container.Spec) error {
-	c, err := p.containers.start(ctx, spec, container.Streams{
-		Stdout: io.MultiWriter(w.Lines(), p.last.stream()),
-		Stderr: io.MultiWriter(w.Lines(), p.last.stream()),
-	})
+	c, err := p.containers.start(ctx, spec, p.last.streams(w))
 	if err != nil {
 		return err
 	}
@@ -394,8 +355,8 @@ func (p *process) exited() error {
 }
 
 // server asks where the server's ports are.
-func (s *Serve) server(ctx context.Context, p *process) (Server, error) {
-	server := Server{Container: p.container.ID(), Name: p.container.Name(), Models: s.models}
+func (s *Serve) server(ctx context.Context, p *process) (result.Server, error) {
+	server := result.Server{Container: p.container.ID(), Name: p.container.Name(), Models: s.models}
 	for _, port := range []struct {
 		container.Port
 		to *netip.AddrPort

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -64,16 +65,17 @@ func checkServer(t *testing.T, w *world, models []string) {
 		t.Fatalf("containers: %+v", left)
 	}
 	in := w.make(t, steps.IDServe)
-	want := steps.Server{
+	want := result.Server{
 		Container: left[0].ID, Name: left[0].Name, Models: models,
 		HTTP: left[0].Ports[triton.PortHTTP], GRPC: left[0].Ports[triton.PortGRPC], Metrics: left[0].Ports[triton.PortMetrics],
 		Repository: in[w.step(steps.IDServe).Inputs()[1]].Path,
 	}
-	if diff := cmp.Diff(want, w.result(steps.ResultServer), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+	server, _ := resultOf(t, w, result.Serving)
+	if diff := cmp.Diff(want, server, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("server (-want +got):\n%s", diff)
 	}
-	if seconds, ok := w.result(steps.ResultTimeToReady).(float64); !ok || seconds <= 0 || seconds > 20 {
-		t.Errorf("the time to ready is %v", w.result(steps.ResultTimeToReady))
+	if seconds, _ := resultOf(t, w, result.TimeToReady); seconds <= 0 || seconds > 20 {
+		t.Errorf("the time to ready is %v", seconds)
 	}
 	output := w.step(steps.IDServe).Outputs()[0]
 	if v := w.values[output]; v.Ref != left[0].Ports[triton.PortGRPC].String() || v.Digest != left[0].ID {
@@ -376,14 +378,14 @@ func TestDrainLeavesTimeToRemove(t *testing.T) {
 
 // handover gives a server to others whom nobody tells of it.
 func handover(detach bool) *steps.Handover {
-	return &steps.Handover{Ready: func(context.Context, steps.Server) error { return nil }, Detach: detach}
+	return &steps.Handover{Ready: func(context.Context, result.Server) error { return nil }, Detach: detach}
 }
 
 func TestDetached(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
-	var told steps.Server
-	w.tools.Handover = &steps.Handover{Detach: true, Ready: func(_ context.Context, s steps.Server) error {
+	var told result.Server
+	w.tools.Handover = &steps.Handover{Detach: true, Ready: func(_ context.Context, s result.Server) error {
 		told = s
 		return nil
 	}}
@@ -426,7 +428,7 @@ func TestReadyFails(t *testing.T) {
 			w := cpuLocal(t)
 			errFull := errors.New("disk is full")
 			w.tools.Handover = &steps.Handover{
-				Ready: func(context.Context, steps.Server) error { return errFull }, Detach: detach,
+				Ready: func(context.Context, result.Server) error { return errFull }, Detach: detach,
 			}
 			if err := w.run(t, t.Context(), steps.IDServe); !errors.Is(err, errFull) {
 				t.Errorf("got %v, want %v", err, errFull)

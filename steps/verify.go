@@ -10,6 +10,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
@@ -35,12 +36,6 @@ func newVerify(t target.Target, server, tensor, logits pipeline.Output) *Verify 
 		classifier: servedModel(t.Lane), precision: t.Precision, picture: t.Picture.Data,
 	}
 }
-
-// The names of the results that Verify tells of.
-const (
-	ResultParity = "parity" // a parity.Report
-	ResultTop    = "top"    // []triton.Scored, the best first
-)
 
 const (
 	// topClasses is how many classes are shown.
@@ -83,8 +78,8 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil { // such as an answer of another size
 		return &pipeline.Fault{Kind: pipeline.NotVerified, Err: err}
 	}
-	w.Emit(pipeline.Result{Name: ResultParity, Value: report})
-	w.Emit(pipeline.Result{Name: ResultTop, Value: served.top})
+	w.Emit(result.Parity.Of(report))
+	w.Emit(result.Top.Of(served.top))
 	if err := report.Err(); err != nil {
 		return &pipeline.Fault{
 			Kind: pipeline.NotVerified, Err: err,
@@ -96,10 +91,10 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 
 // answers are what the server said.
 type answers struct {
-	tensor   []float32 // dali, of the picture
-	logits   []float32 // the classifier, of the reference tensor
-	ensemble []float32 // the ensemble, of the picture
-	top      []triton.Scored
+	tensor   []float32      // dali, of the picture
+	logits   []float32      // the classifier, of the reference tensor
+	ensemble []float32      // the ensemble, of the picture
+	top      []result.Class // of the ensemble, the best first
 }
 
 func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []float32) (answers, error) {
@@ -125,7 +120,7 @@ func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []flo
 	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit, fmt.Errorf("%s did not answer within %s", EnsembleModel, inferLimit))
 	defer cancel()
 	all, err := client.Classify(ctx, EnsembleModel, s.picture, triton.EveryClass)
-	a.top = triton.Score(all)[:min(topClasses, len(all))]
+	a.top = result.Classes(triton.Score(all)[:min(topClasses, len(all))])
 	return a, inTime(ctx, err)
 }
 

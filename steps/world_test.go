@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -269,16 +270,21 @@ func (w *world) emit(p pipeline.Payload) {
 	w.payloads = append(w.payloads, p)
 }
 
-// result is the value of the last Result of a name.
-func (w *world) result(name string) any {
+// resultOf is the result of a name that was told of last, and whether there is one.
+func resultOf[T any](t *testing.T, w *world, name result.Name[T]) (value T, ok bool) {
+	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range slices.Backward(w.payloads) {
-		if r, ok := p.(pipeline.Result); ok && r.Name == name {
-			return r.Value
+		if r, is := p.(pipeline.Result); is && r.Name == string(name) {
+			value, err := name.Value(r)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			return value, true
 		}
 	}
-	return nil
+	return value, false
 }
 
 // ran are the steps that ran a container, once for each.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -55,7 +56,7 @@ With --format json stdout has one list with a record for each picture, in the or
   image               the picture, as it was named
   model               the model that was asked
   milliseconds        of the request, there and back
-  classes             the most likely ones: index, value, label, probability (a value that is infinite is null)
+  classes             the most likely ones: index, label, score, probability (a score that is infinite is null)
   error               why there are no classes; error_class is one of usage, environment, not ready, interrupted,
                       unclassified, as the exit codes are; hint says what to do
   server              the address that was asked, if the picture was sent
@@ -200,9 +201,7 @@ func (c *classification) ask(ctx context.Context, name string, data []byte, reco
 			return c.stop
 		}
 	}
-	for _, class := range triton.Score(all)[:min(f.top, len(all))] {
-		record.Classes = append(record.Classes, newClass(class))
-	}
+	record.Classes = result.Classes(triton.Score(all)[:min(f.top, len(all))])
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -101,7 +102,7 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		return err
 	}
 	var server owner.ServerFile
-	ready := func(ctx context.Context, s steps.Server) error {
+	ready := func(ctx context.Context, s result.Server) error {
 		server = x.serverFile(s)
 		server.Command = x.startAgain()
 		if !detach {
@@ -123,7 +124,7 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 	}).Run(ctx, list)
 }
 
-func (x *session) serverFile(s steps.Server) owner.ServerFile {
+func (x *session) serverFile(s result.Server) owner.ServerFile {
 	facts := x.facts()
 	return owner.ServerFile{
 		Container: s.Container, Name: s.Name, Run: x.runID, Host: x.me.Host,

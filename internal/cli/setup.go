@@ -11,8 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -63,14 +65,14 @@ func (x *session) link(ctx context.Context, values pipeline.Values) error {
 			if err := os.Symlink(v.Path, next); err != nil {
 				return err
 			}
-			return os.Rename(next, link)
+			return fsync.Rename(next, link)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	x.sink.Emit(pipeline.Event{
-		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: pipeline.Result{Name: report.ResultRepository, Value: link},
+		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: result.Repository.Of(link),
 	})
 	return nil
 }

@@ -10,13 +10,14 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/target"
 )
 
 // engine asks the container engine what it is.
 func (x *Examination) engine() Finding {
 	info, err := x.info()
-	fail := func(remedy string) Finding { return Finding{Status: Fail, Saw: err.Error(), Remedy: remedy} }
+	fail := func(advice string) Finding { return Finding{Status: Fail, Saw: err.Error(), Remedy: advice} }
 	switch settings := x.EngineSettings; {
 	case err == nil:
 	case errors.Is(err, container.ErrSettings):
@@ -26,8 +27,7 @@ func (x *Examination) engine() Finding {
 	case settings.NamedBy != "":
 		return fail("start the one there, or name another one: this one is named by " + settings.NamedBy)
 	default:
-		return fail("start it: `sudo systemctl start docker`, or `sudo dockerd` where there is no systemd; " +
-			"on Debian and Ubuntu `sudo apt-get install docker.io` installs one")
+		return fail(remedy.StartEngine)
 	}
 	version := ""
 	if x.EngineSettings.Version != "" {

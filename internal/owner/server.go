@@ -107,14 +107,7 @@ func replaceFile(s ServerFile, temporary, path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(data, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temporary))
-	}
-	return fsync.Dir(filepath.Dir(path))
+	return fsync.Replace(path, f, append(data, '\n'))
 }
 
 // ServerOf returns what is known of the server that a run of a workspace started: the server file if it is that server's,

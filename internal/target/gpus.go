@@ -50,14 +50,14 @@ func (x *resolution) decideGPUAccess(context.Context) {
 			return
 		}
 		x.doubt(CheckContainerGPU,
-			"Podman does not list its devices, and no CDI specification in /etc/cdi or /var/run/cdi has NVIDIA's", remedy.PodmanCDI)
+			"Podman does not list its devices, and no CDI specification in /etc/cdi or /var/run/cdi has NVIDIA's", remedy.PodmanCDI+"; or "+remedy.UseCPU)
 	case hook != "":
 		t.GPUAccess = hook + " is there, which the container engine runs for --gpus if it was started after it was installed"
 	case missing != "":
 		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.RenewCDI,
 			"the container engine lists %s and not %s", strings.Join(x.info.CDIDevices, ", "), missing))
 	default:
-		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.InstallToolkit,
+		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.InstallToolkit+"; or "+remedy.UseCPU,
 			"the container engine offers no GPU: it has no nvidia runtime, lists no CDI device of kind %s, and there is no %s",
 			container.CDIKind, ToolkitHook))
 	}
