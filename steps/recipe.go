@@ -74,6 +74,6 @@ func (r recipe) spec() container.BuildSpec {
 	args["BASE"] = r.base
 	return container.BuildSpec{
 		Tag: r.tag(), Dockerfile: r.dockerfile, Files: files, Args: args, Network: r.network,
-		Labels: container.Labels{container.LabelRecipe: r.hash()},
+		Labels: container.Labels{container.LabelBuild: r.hash()},
 	}
 }

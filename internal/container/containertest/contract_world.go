@@ -282,7 +282,7 @@ func testBuild(t *testing.T, s *suite) {
 		Dockerfile: []byte("ARG BASE\nFROM $BASE\nENV BUILT=yes\nCOPY data.txt /data.txt\n"),
 		Files:      map[string][]byte{"data.txt": []byte("built in")},
 		Args:       map[string]string{"BASE": s.Image},
-		Labels:     container.Labels{container.LabelRecipe: "sha256:0"},
+		Labels:     container.Labels{container.LabelBuild: "sha256:0"},
 	}, func(container.Progress) { lines++ })
 	if err != nil {
 		t.Fatal(err)
@@ -290,7 +290,7 @@ func testBuild(t *testing.T, s *suite) {
 	if lines == 0 {
 		t.Error("no progress")
 	}
-	if img.Labels[container.LabelRecipe] != "sha256:0" || img.Env["BUILT"] != "yes" {
+	if img.Labels[container.LabelBuild] != "sha256:0" || img.Env["BUILT"] != "yes" {
 		t.Errorf("got %+v", img)
 	}
 	local, err := s.Runtime.Resolve(t.Context(), s.Image+"-built")
