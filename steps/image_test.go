@@ -98,7 +98,7 @@ func localImage(t *testing.T, w *world) string {
 	return w.values[w.step(steps.IDServerImage).Outputs()[0]].Digest
 }
 
-// TestBuild follows a local image through its life. What identifies it is its recipe and the packages that it got, since
+// TestBuild follows a local image through its life. Its files and the packages that it got identify it, since
 // each build of the same has another ID.
 func TestBuild(t *testing.T) {
 	t.Parallel()
