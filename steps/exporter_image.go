@@ -10,5 +10,5 @@ func newExporterImage(t target.Target, with Tools) pipeline.Step {
 	if t.Source == target.NGC {
 		return newPullImage(IDExporterImage, t.Images.Exporter.Ref, with)
 	}
-	return newBuildImage(IDExporterImage, newRecipe(t, with, "exporter"), with)
+	return newBuildImage(IDExporterImage, newImageBuild(t, with, "exporter"), with)
 }

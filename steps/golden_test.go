@@ -82,7 +82,7 @@ func specs(t *testing.T, w *world) []container.Spec {
 	return w.fake.Specs()
 }
 
-// stable returns v's JSON with what differs from machine to machine or with every edit of a recipe named instead.
+// stable returns v's JSON with what differs from machine to machine or with every edit of a Dockerfile named instead.
 func (w *world) stable(t *testing.T, v any) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -93,8 +93,8 @@ func (w *world) stable(t *testing.T, v any) []byte {
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(out.String(), w.dir, "{work}")
-	text = regexp.MustCompile(`(dalirun/\w+):[0-9a-f]{12}"`).ReplaceAllString(text, `$1:{recipe}"`)
-	text = regexp.MustCompile(`("io.dalirun.recipe": ")[0-9a-f]{64}"`).ReplaceAllString(text, `$1{recipe}"`)
+	text = regexp.MustCompile(`(dalirun/\w+):[0-9a-f]{12}"`).ReplaceAllString(text, `$1:{build}"`)
+	text = regexp.MustCompile(`("io.dalirun.build": ")[0-9a-f]{64}"`).ReplaceAllString(text, `$1{build}"`)
 	return []byte(text)
 }
 

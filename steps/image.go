@@ -91,7 +91,7 @@ func (s *PullImage) value(image container.Image) (pipeline.Value, error) {
 type BuildImage struct {
 	imageStep
 
-	recipe recipe
+	image imageBuild
 
 	images     container.Images  `fact:"-"`
 	builder    container.Builder `fact:"-"`
@@ -99,19 +99,19 @@ type BuildImage struct {
 	containers containers        `fact:"-"`
 }
 
-func newBuildImage(id pipeline.ID, r recipe, t Tools) *BuildImage {
+func newBuildImage(id pipeline.ID, b imageBuild, t Tools) *BuildImage {
 	return &BuildImage{
-		imageStep: imageStep{id}, recipe: r,
+		imageStep: imageStep{id}, image: b,
 		images: t.Runtime, builder: t.Runtime, notes: imageNotes{t.KV}, containers: newContainers(t),
 	}
 }
 
-// Observe looks for the image here. It is identified by its recipe and the package versions that were resolved when it
-// was built, since each build has another ID. If it is gone, the identity that it had still finds what was made with it.
+// Observe looks for the image here. It is identified by what it is built from and by the package versions that its build
+// resolved, since each build has another ID. If it is gone, the identity that it had still finds what was made with it.
 func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
-	image, err := s.images.Resolve(ctx, s.recipe.tag())
+	image, err := s.images.Resolve(ctx, s.image.tag())
 	if errors.Is(err, container.ErrNotFound) {
-		return s.notes.absent(s.recipe.tag())
+		return s.notes.absent(s.image.tag())
 	}
 	if err != nil {
 		return pipeline.State{}, nil, runtimeFault(err)
@@ -126,7 +126,7 @@ func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.S
 
 // Run builds the image if it is not there, and reads which package versions it got.
 func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
-	image, err := s.images.Resolve(ctx, s.recipe.tag())
+	image, err := s.images.Resolve(ctx, s.image.tag())
 	if errors.Is(err, container.ErrNotFound) {
 		image, err = s.build(ctx, w)
 	}
@@ -149,17 +149,17 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 	const limit = 45 * time.Minute // seen: two minutes; a slow mirror takes longer
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment,
 		buildHint,
-		"build %s: it did not end within %s", s.recipe.tag(), limit))
+		"build %s: it did not end within %s", s.image.tag(), limit))
 	defer cancel()
-	if _, err := s.images.Resolve(ctx, s.recipe.base); errors.Is(err, container.ErrNotFound) {
-		if _, err := pull(ctx, s.images, w, s.recipe.base, baseHint); err != nil {
+	if _, err := s.images.Resolve(ctx, s.image.base); errors.Is(err, container.ErrNotFound) {
+		if _, err := pull(ctx, s.images, w, s.image.base, baseHint); err != nil {
 			return container.Image{}, err
 		}
 	} else if err != nil {
 		return container.Image{}, err
 	}
 	lines := w.Lines()
-	image, err := s.builder.Build(ctx, s.recipe.spec(), func(p container.Progress) {
+	image, err := s.builder.Build(ctx, s.image.spec(), func(p container.Progress) {
 		fmt.Fprintln(lines, p.Text)
 		if step, ok := strings.CutPrefix(p.Text, "Step "); ok {
 			number, instruction, _ := strings.Cut(step, " : ")
@@ -180,13 +180,13 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 	return image, err
 }
 
-// packages returns the digest of the list that each recipe leaves in its image.
+// packages returns the digest of the list that each build leaves in its image.
 func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, error) {
 	const limit = time.Minute // it prints a file
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, remedy.EngineHangs,
-		"read the package versions of %s: it did not end within %s", s.recipe.tag(), limit))
+		"read the package versions of %s: it did not end within %s", s.image.tag(), limit))
 	defer cancel()
-	spec := s.containers.spec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
+	spec := s.containers.spec(s.id, s.image.tag(), "cat", "/usr/share/dalirun/packages")
 	var list bytes.Buffer
 	c, err := s.containers.start(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
 	if err != nil {
@@ -195,16 +195,16 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 	defer s.containers.remove(ctx, w, c)
 	exit, err := c.Wait(ctx)
 	if err != nil {
-		return "", runtimeFault(fmt.Errorf("read the package versions of %s: %w", s.recipe.tag(), inTime(ctx, err)))
+		return "", runtimeFault(fmt.Errorf("read the package versions of %s: %w", s.image.tag(), inTime(ctx, err)))
 	}
 	if exit.Code != 0 || list.Len() == 0 {
-		return "", pipeline.Faultf(pipeline.Environment, "remove the image and run again", "%s does not say which packages it holds", s.recipe.tag())
+		return "", pipeline.Faultf(pipeline.Environment, "remove the image and run again", "%s does not say which packages it holds", s.image.tag())
 	}
 	return digest(list.Bytes()), nil
 }
 
 func (s *BuildImage) value(image container.Image, packages string) (pipeline.Value, error) {
-	return s.notes.present(s.recipe.tag(), digest([]byte(s.recipe.hash()+" "+packages)), image)
+	return s.notes.present(s.image.tag(), digest([]byte(s.image.hash()+" "+packages)), image)
 }
 
 // imageNotes are what is known of images that are or were here, by their references.

@@ -98,7 +98,7 @@ func localImage(t *testing.T, w *world) string {
 	return w.values[w.step(steps.IDServerImage).Outputs()[0]].Digest
 }
 
-// TestBuild follows a local image through its life. What identifies it is its recipe and the packages that it got, since
+// TestBuild follows a local image through its life. Its files and the packages that it got identify it, since
 // each build of the same has another ID.
 func TestBuild(t *testing.T) {
 	t.Parallel()
@@ -194,8 +194,8 @@ func TestRecipe(t *testing.T) {
 		return w.fake.Builds()[0]
 	}
 	before := build(t, tests["nothing"].change)
-	if recipe := before.Labels[container.LabelRecipe]; before.Tag != "dalirun/server:"+recipe[:12] {
-		t.Errorf("the tag is %s, and the recipe %s", before.Tag, recipe)
+	if hash := before.Labels[container.LabelBuild]; before.Tag != "dalirun/server:"+hash[:12] {
+		t.Errorf("the tag is %s, and the label %s", before.Tag, hash)
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -10,5 +10,5 @@ func newServerImage(t target.Target, with Tools) pipeline.Step {
 	if t.Source == target.NGC {
 		return newPullImage(IDServerImage, t.Images.Server.Ref, with)
 	}
-	return newBuildImage(IDServerImage, newRecipe(t, with, "server"), with)
+	return newBuildImage(IDServerImage, newImageBuild(t, with, "server"), with)
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/registry"
@@ -96,7 +97,7 @@ func (h hostProbe) CDISpec() string {
 	for _, pattern := range []string{"etc/cdi/*", "var/run/cdi/*"} {
 		files, _ := fs.Glob(h.root, pattern) // the patterns are well formed
 		for _, name := range files {
-			if data, err := fs.ReadFile(h.root, name); err == nil && strings.Contains(string(data), container.CDIKind) {
+			if data, err := fs.ReadFile(h.root, name); err == nil && strings.Contains(string(data), cdi.Kind) {
 				return "/" + name
 			}
 		}

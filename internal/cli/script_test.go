@@ -676,7 +676,7 @@ func logPath(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("LOG", path)
 }
 
-// mask prints the last stdout again, with the recipes' hashes replaced: they change with every edit of a Dockerfile.
+// mask prints the last stdout again, with the hashes of the images' builds replaced: they change with every edit of a Dockerfile.
 func mask(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, 0, "mask")
 	text := regexp.MustCompile(`(dalirun/\w+):[0-9a-f]{12}`).ReplaceAllString(ts.ReadFile("stdout"), "$1:RECIPE")

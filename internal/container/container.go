@@ -120,7 +120,7 @@ type Info struct {
 	Rootless   bool
 	Remote     bool // on another host, which cannot mount this one's folders
 	Runtimes   []string
-	CDIDevices []string // such as nvidia.com/gpu=all
+	CDIDevices []string // those of NVIDIA's GPUs, such as nvidia.com/gpu=all
 }
 
 // Image describes a local image.

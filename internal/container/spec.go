@@ -82,5 +82,5 @@ const (
 	LabelWorkspace = "io.dalirun.workspace" // absolute path of the workspace
 	LabelExpires   = "io.dalirun.expires"   // RFC 3339: from when a batch container of another host may be removed
 	LabelVersion   = "io.dalirun.version"   // version of dalirun
-	LabelRecipe    = "io.dalirun.recipe"    // on a local image: SHA-256 of what it was built from
+	LabelBuild     = "io.dalirun.build"     // on a local image: SHA-256 of what it was built from
 )

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/remedy"
@@ -34,7 +35,7 @@ func (x *resolution) decideGPUAccess(context.Context) {
 	if x.engineErr != nil {
 		return // it does not say what it has
 	}
-	_, missing := x.info.CDIRequest(t.GPUs)
+	_, missing := cdi.Request(t.GPUs, x.info.CDIDevices)
 	hook := ""
 	if !x.remote && !x.info.Podman() {
 		hook = x.probes.Host.ToolkitHook()
@@ -59,7 +60,7 @@ func (x *resolution) decideGPUAccess(context.Context) {
 	default:
 		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.InstallToolkit+"; or "+remedy.UseCPU,
 			"the container engine offers no GPU: it has no nvidia runtime, lists no CDI device of kind %s, and there is no %s",
-			container.CDIKind, ToolkitHook))
+			cdi.Kind, ToolkitHook))
 	}
 }
 
@@ -83,7 +84,7 @@ func asListed(info container.Info, gpus container.GPUs, chosen []host.GPU) conta
 		for _, g := range chosen {
 			name := g.Address() // what nvidia-ctk writes, for an engine that does not list what it has
 			if listed := host.CDIName(info.CDIDevices, g); listed != "" {
-				name = strings.TrimPrefix(listed, container.CDIKind+"=")
+				name, _ = cdi.Name(listed)
 			}
 			names = append(names, name)
 		}

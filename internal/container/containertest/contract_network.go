@@ -69,7 +69,7 @@ func testPublishWithoutNetwork(t *testing.T, s *suite) {
 	t.Helper()
 	spec := s.server(container.Port{Container: probePort})
 	spec.Network = container.NetworkNone
-	if _, err := s.Runtime.Run(t.Context(), spec, container.Streams{}); err == nil {
+	if _, err := s.Runner.Run(t.Context(), spec, container.Streams{}); err == nil {
 		t.Error("no error")
 	}
 	s.wantNothingLeft(t)
@@ -130,7 +130,7 @@ func testRequiredPort(t *testing.T, s *suite) {
 	taken := takenPort(t)
 	spec := s.server(container.Port{Container: probePort, Host: taken, Required: true})
 	spec.Publish = append(spec.Publish, container.Port{Container: 8002, Host: takenPort(t)})
-	_, err := s.Runtime.Run(t.Context(), spec, container.Streams{})
+	_, err := s.Runner.Run(t.Context(), spec, container.Streams{})
 	if !errors.Is(err, container.ErrPortTaken) {
 		t.Errorf("got %v", err)
 	} else if !strings.Contains(err.Error(), itoa(int(taken))) {
@@ -156,7 +156,7 @@ func testOwnPort(t *testing.T, s *suite) {
 		if other, err := c.Addr(t.Context(), 8002); err != nil || other.Port() == want || other.Port() == 0 {
 			t.Errorf("the other port is at %s, %v", other, err)
 		}
-		if err := s.Runtime.Remove(t.Context(), c.ID()); err != nil {
+		if err := s.Runner.Remove(t.Context(), c.ID()); err != nil {
 			t.Fatal(err)
 		}
 	}

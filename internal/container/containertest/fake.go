@@ -1,5 +1,5 @@
 // Package containertest has a [container.Runtime] in memory for the tests of its users, and the contract that it and
-// the real ones pass: [TestRuntime].
+// the real ones pass: [TestRunner], [TestImages], [TestBuilder].
 package containertest
 
 import (

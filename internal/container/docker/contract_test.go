@@ -48,10 +48,13 @@ func TestContract(t *testing.T) {
 	for name, o := range map[string]docker.Options{"bind": other, "copy": caller, "no attach": noAttach} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			containertest.TestRuntime(t, func(t *testing.T) containertest.Env {
+			newEnv := func(t *testing.T) containertest.Env {
 				t.Helper()
 				return e.env(t, o)
-			})
+			}
+			containertest.TestRunner(t, newEnv)
+			containertest.TestImages(t, newEnv)
+			containertest.TestBuilder(t, newEnv)
 		})
 	}
 }
@@ -155,8 +158,9 @@ func newEngine(t *testing.T) engine {
 func (e engine) env(t *testing.T, o docker.Options) containertest.Env {
 	t.Helper()
 	o.Labels = container.Labels{container.LabelRun: rand.Text()}
+	r := newRuntime(t, o)
 	return containertest.Env{
-		Runtime: newRuntime(t, o), Image: e.image, Broken: e.broken, Labels: o.Labels,
+		Runner: r, Images: r, Builder: r, Image: e.image, Broken: e.broken, Labels: o.Labels,
 		UID: o.UID, GID: o.GID, NoMemoryLimit: e.noMemoryLimit,
 	}
 }

@@ -13,6 +13,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/client"
 
+	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
 )
 
@@ -151,7 +152,7 @@ func kindOf(err error) error {
 		return container.ErrNoSpace
 	case containsAny(text,
 		"could not select device driver", // no hook and no CDI
-		"CDI device injection failed", "unresolvable CDI devices", container.CDIKind,
+		"CDI device injection failed", "unresolvable CDI devices", cdi.Kind,
 		"nvidia-container-cli", "nvidia-container-runtime", // the hook ran and failed
 		"libnvidia-ml.so", "no known GPU vendor found", "failed to discover GPU"):
 		return container.ErrNoGPU

@@ -11,6 +11,7 @@ import (
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/system"
 
+	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
 )
 
@@ -84,7 +85,7 @@ func understand(version types.Version, info system.Info) facts {
 		f.selinux = f.selinux || name == "selinux"
 	}
 	for _, device := range info.DiscoveredDevices {
-		if device.Source == "cdi" && strings.HasPrefix(device.ID, container.CDIKind+"=") {
+		if _, ok := cdi.Name(device.ID); ok && device.Source == "cdi" {
 			f.info.CDIDevices = append(f.info.CDIDevices, device.ID)
 		}
 	}
