@@ -44,6 +44,7 @@ type fakeContainer struct {
 	terminated chan struct{} // closed by SIGTERM
 	handled    bool          // the program asked for Terminated
 	listeners  map[uint16]net.Listener
+	listens    map[uint16]bool   // the program asked for the listener
 	files      map[string][]byte // what was written outside of mounts
 }
 
@@ -146,6 +147,22 @@ func (c *fakeContainer) Addr(ctx context.Context, port uint16) (netip.AddrPort, 
 		return netip.AddrPort{}, fmt.Errorf("port %d of %s: %w: it is not published", port, c.Name(), container.ErrNotFound)
 	}
 	return addr, nil
+}
+
+// Dial connects to what the program listens on.
+func (c *fakeContainer) Dial(ctx context.Context, port uint16) (net.Conn, error) {
+	addr, err := c.Addr(ctx, port)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	listens := c.listens[port]
+	c.mu.Unlock()
+	if !listens {
+		return nil, fmt.Errorf("dial port %d of %s: %w", port, c.Name(), syscall.ECONNREFUSED)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr.String())
 }
 
 func (c *fakeContainer) ports() map[uint16]netip.AddrPort {
@@ -268,6 +285,7 @@ func (c *fakeContainer) listener(port uint16) (net.Listener, error) {
 	if !ok {
 		return nil, fmt.Errorf("listen on port %d: the fake has published ports only", port)
 	}
+	c.listens = put(c.listens, port, true)
 	return l, nil
 }
 

@@ -68,6 +68,7 @@ type Runtime struct {
 	namedBy   string // the variable or the context that names the endpoint; empty for Docker's default
 	remote    bool   // the endpoint is on another host
 	infoLimit time.Duration
+	ways      []*way // of Dial
 
 	mu    sync.Mutex
 	known *facts // of the last successful Info
@@ -108,6 +109,7 @@ func New(options Options) (*Runtime, error) {
 	r := &Runtime{
 		api: api, config: cfg, options: options,
 		endpoint: endpoint.Host, namedBy: namedBy, remote: isRemote(endpoint.Host), infoLimit: localInfo,
+		ways: ways(),
 	}
 	if r.remote {
 		r.infoLimit = remoteInfo
