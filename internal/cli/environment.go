@@ -12,7 +12,14 @@ import (
 
 // runtime returns the container runtime that Docker's own CLI would use. Nothing is asked of it yet.
 func (a *App) runtime(labels container.Labels) (container.Runtime, error) {
-	r, err := docker.New(docker.Options{Env: a.env, Home: a.env("HOME"), Labels: labels, UID: os.Getuid(), GID: os.Getgid()})
+	return a.tellingRuntime(labels, nil)
+}
+
+// tellingRuntime is runtime with something that is told what the user is to know of how the container engine is used.
+func (a *App) tellingRuntime(labels container.Labels, notice func(text string)) (container.Runtime, error) {
+	r, err := docker.New(docker.Options{
+		Env: a.env, Home: a.env("HOME"), Labels: labels, UID: os.Getuid(), GID: os.Getgid(), Notice: notice,
+	})
 	if err != nil {
 		return nil, pipeline.Faultf(pipeline.Environment, "correct "+a.dockerSettings()+", or choose another one with `docker context use`", "%w", err)
 	}

@@ -92,7 +92,7 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	if x.me, err = owner.Here(time.Now()); err != nil {
 		return nil, err
 	}
-	if x.runtime, err = a.runtime(x.labels()); err != nil {
+	if x.runtime, err = a.tellingRuntime(x.labels(), x.warn); err != nil {
 		return nil, err
 	}
 	x.servers = a.serversOn(x.runtime, x.me)

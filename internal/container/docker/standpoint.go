@@ -17,7 +17,7 @@ import (
 // another engine, or of the same host and hidden from it: Kubernetes, say. There it decides who listens on the engine's
 // socket.
 func (r *Runtime) standpoint(ctx context.Context, rootless bool) (otherLoopback bool, networks []string) {
-	mounts, _ := os.ReadFile("/proc/self/mountinfo") // there is none but on Linux
+	mounts, _ := os.ReadFile(mountinfo)
 	self := containedIn(string(mounts))
 	if self.id != "" {
 		if found, err := r.api.ContainerInspect(ctx, self.id); err == nil {
