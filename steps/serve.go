@@ -52,7 +52,7 @@ func (s *Serve) ID() pipeline.ID { return IDServe }
 // Inputs are the server image and the model repository.
 func (s *Serve) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.repository} }
 
-// Outputs are the server: Ref is its gRPC address, Digest its container.
+// Outputs are the server: Ref is the address that its gRPC port is published at, Digest its container.
 func (s *Serve) Outputs() []pipeline.Output {
 	return []pipeline.Output{{Step: IDServe, Name: serverOutput}}
 }
@@ -100,7 +100,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	server.Repository = w.Input(s.repository).Path
 	w.Emit(pipeline.Result{Name: ResultServer, Value: server})
-	client, err := triton.Dial(server.GRPC.String())
+	client, err := triton.DialIn(p.container)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func For(o Options, m Machine, until pipeline.ID) []pipeline.Step {
 	repository := &AssembleRepository{o, output(model), output(dali), build.engine()}
 	serve := &Serve{o, m, output(server), output(repository)}
 	reference := &Reference{o, m, output(exporter), output(weights)}
-	verify := &Verify{o, output(serve), reference.Tensor(), reference.Logits()}
+	verify := &Verify{o, m, output(serve), reference.Tensor(), reference.Logits()}
 
 	list := []pipeline.Step{
 		exporter,   // the image with PyTorch is there

@@ -18,6 +18,7 @@ import (
 // and the ensemble's answer to the encoded picture.
 type Verify struct {
 	options Options
+	machine Machine
 	server  pipeline.Output
 	tensor  pipeline.Output
 	logits  pipeline.Output
@@ -57,7 +58,11 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	client, err := triton.Dial(w.Input(s.server).Ref)
+	server, err := s.machine.Runtime.Open(ctx, w.Input(s.server).Digest)
+	if err != nil {
+		return runtimeFault(err)
+	}
+	client, err := triton.DialIn(server)
 	if err != nil {
 		return err
 	}

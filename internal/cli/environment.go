@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"os"
 	"strings"
 
@@ -40,16 +39,6 @@ func (a *App) dockerSettings() string {
 		return "DOCKER_HOST or DOCKER_CONTEXT"
 	}
 	return strings.Join(set, " or ")
-}
-
-// answering returns the container runtime after it has answered, so that one that hangs is found within 2 s.
-func (a *App) answering(ctx context.Context) (container.Runtime, error) {
-	runtime, err := a.runtime(nil)
-	if err != nil {
-		return nil, err
-	}
-	_, err = runtime.Info(ctx)
-	return runtime, err
 }
 
 // caBundle is what an image build needs to trust where a proxy opens TLS. Empty where the host names no bundle.

@@ -131,7 +131,7 @@ func (x *session) serverFile(s steps.Server) owner.ServerFile {
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(),
 		Lane: facts[report.FactLane], Source: facts[report.FactImages], Release: facts[report.FactRelease],
 		Precision: facts[report.FactPrecision], Weights: facts[report.FactWeights], Repository: s.Repository,
-		Models: s.Models, Started: time.Now().UTC(), LabelsMeanNothing: new(x.options.Weights.Kind == steps.Random),
+		Engine: x.servers.Elsewhere, Models: s.Models, Started: time.Now().UTC(), LabelsMeanNothing: new(x.options.Weights.Kind == steps.Random),
 	}
 }
 
@@ -139,7 +139,13 @@ func showServer(w io.Writer, s owner.ServerFile, format string) error {
 	if format == "json" {
 		return writeJSON(w, s)
 	}
-	_, err := fmt.Fprintf(w, "ready: grpc %s · http %s · metrics %s\n", s.GRPC, s.HTTP, s.Metrics)
+	addresses := fmt.Sprintf("grpc %s · http %s · metrics %s", s.GRPC, s.HTTP, s.Metrics)
+	if s.Engine == "" {
+		_, err := fmt.Fprintf(w, "ready: %s\n", addresses)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "ready: on the container engine's host, %s: %s\n"+
+		"here `dalirun classify` reaches it; `dalirun serve --host ADDRESS` publishes it for others\n", s.Engine, addresses)
 	return err
 }
 

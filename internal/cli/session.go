@@ -100,6 +100,7 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	if err != nil {
 		return nil, err
 	}
+	x.servers.Elsewhere = elsewhere(info)
 	begun := x
 	defer func() {
 		if err != nil {

@@ -64,18 +64,17 @@ func (s Servers) Judge(ctx context.Context, c Container) (Health, error) {
 
 // ask is the health of the server in a container by an inference, for which it has the time within.
 func (s Servers) ask(ctx context.Context, c Container, within time.Duration) (Health, error) {
-	addr := c.GRPC()
 	switch {
 	case !c.Running:
 		return Health{State: Ended, Reason: "its container has ended"}, nil
-	case addr == "":
+	case c.GRPC() == "":
 		return Health{State: Silent, Reason: "its gRPC port is not published"}, nil
 	}
 	p, err := s.probe(ReplyWithin, within)
 	if err != nil {
 		return Health{}, err
 	}
-	return p.Judge(ctx, addr)
+	return p.Judge(ctx, s.Host(c))
 }
 
 // probe is the inference that a server answers.

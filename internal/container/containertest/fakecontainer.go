@@ -159,7 +159,7 @@ func (c *fakeContainer) Dial(ctx context.Context, port uint16) (net.Conn, error)
 	listens := c.listens[port]
 	c.mu.Unlock()
 	if !listens {
-		return nil, fmt.Errorf("dial port %d of %s: %w", port, c.Name(), syscall.ECONNREFUSED)
+		return nil, fmt.Errorf("dial %s:%d: %w", c.Name(), port, syscall.ECONNREFUSED)
 	}
 	var d net.Dialer
 	return d.DialContext(ctx, "tcp", addr.String())

@@ -41,7 +41,7 @@ func (h *handle) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	if reached := h.reached.Load(); reached != nil {
 		list = []*way{reached}
 	}
-	failed := &dialError{what: fmt.Sprintf("dial port %d of %s", port, h.name)}
+	failed := &dialError{what: fmt.Sprintf("dial %s:%d", h.name, port)}
 	for _, w := range list {
 		conn, err := w.within(ctx, h, port)
 		if err == nil {
@@ -51,7 +51,9 @@ func (h *handle) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("%s: %w", failed.what, context.Cause(ctx))
 		}
-		failed.add(w, err)
+		if !errors.Is(err, errNoWay) {
+			failed.add(w, err)
+		}
 	}
 	h.reached.Store(nil)
 	return nil, failed
@@ -62,6 +64,9 @@ func (w *way) within(ctx context.Context, h *handle, port uint16) (net.Conn, err
 	defer cancel()
 	return w.dial(h, ctx, port)
 }
+
+// errNoWay is that a way is none from here, so that it was not tried.
+var errNoWay = errors.New("no way")
 
 // dialError is why no way leads to a port.
 type dialError struct {
@@ -105,7 +110,7 @@ func (h *handle) dialOwn(ctx context.Context, port uint16) (net.Conn, error) {
 		return nil, err
 	}
 	if len(f.networks) == 0 {
-		return nil, errors.New("this process is in no container of that container engine")
+		return nil, errNoWay
 	}
 	found, err := h.runtime.api.ContainerInspect(ctx, h.id)
 	if err != nil {
@@ -118,7 +123,7 @@ func (h *handle) dialOwn(ctx context.Context, port uint16) (net.Conn, error) {
 			}
 		}
 	}
-	return nil, errors.New("this process is in none of its networks")
+	return nil, errNoWay
 }
 
 func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
