@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -368,7 +369,7 @@ func (p *process) server(ctx context.Context, o Options) (Server, error) {
 			}
 			return s, err
 		}
-		*port.to = addr
+		*port.to = netip.AddrPortFrom(cmp.Or(port.Address, addr.Addr()), addr.Port())
 	}
 	return s, nil
 }

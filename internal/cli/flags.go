@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -367,6 +368,20 @@ func (c *choice) Set(s string) error {
 		return fmt.Errorf("%q is none of %s%s", s, strings.Join(c.allowed, ", "), hint)
 	}
 	c.value = s
+	return nil
+}
+
+// address is a flag with an IP address.
+type address struct{ netip.Addr }
+
+// Type names the values in the help.
+func (*address) Type() string { return "ADDRESS" }
+
+// Set takes an address.
+func (a *address) Set(s string) (err error) {
+	if a.Addr, err = netip.ParseAddr(s); err != nil {
+		return fmt.Errorf("%q is no IP address, as 0.0.0.0 is one", s)
+	}
 	return nil
 }
 

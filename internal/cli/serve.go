@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/pipeline"
@@ -22,6 +24,7 @@ func (a *App) serveCommand() *cobra.Command {
 	w := wishes{serves: true, stays: true}
 	var s shown
 	var detach bool
+	on := address{container.Port{}.On()}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the model repository with tritonserver until Ctrl-C",
@@ -30,7 +33,12 @@ server is. It then follows the server's log. Ctrl-C lets requests in flight end,
 second Ctrl-C ends at once. A workspace has one server: where there is one already, healthy or not, serve ends with 3.
 
 Every 10 s the server is sent a small picture. If it is found three times on end not to be healthy, serve says why, removes
-it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take 30 s.`,
+it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take 30 s.
+
+The server is published on 127.0.0.1, for this host alone. --host names another address of the host where containers run,
+such as 0.0.0.0 for all that it has. Triton has no authentication: whoever reaches its ports may use, load and unload models.
+Where containers run on another host, or dalirun runs in a container itself, 127.0.0.1 is not here: serve says so, and
+classify finds its way nevertheless.`,
 		Example: `  # until Ctrl-C
   dalirun serve
 
@@ -47,11 +55,15 @@ it and ends with 5. A busy server is a healthy one: that others are answered cou
 			if err != nil {
 				return err
 			}
+			for _, p := range []*container.Port{&x.options.HTTP, &x.options.GRPC, &x.options.Metrics} {
+				p.Address = on.Addr
+			}
 			return x.finish(x.serve(cmd.Context(), detach, s.format.value, startAgain(&w, x.options.Options)))
 		},
 	}
 	w.flags(a, cmd)
 	s.flags(cmd)
+	cmd.Flags().Var(&on, "host", "address to publish the server on, which has no authentication")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "leave the server running")
 	return cmd
 }
@@ -144,8 +156,10 @@ func showServer(w io.Writer, s owner.ServerFile, format string) error {
 		_, err := fmt.Fprintf(w, "ready: %s\n", addresses)
 		return err
 	}
-	_, err := fmt.Fprintf(w, "ready: on the container engine's host, %s: %s\n"+
-		"here `dalirun classify` reaches it; `dalirun serve --host ADDRESS` publishes it for others\n", s.Engine, addresses)
+	_, err := fmt.Fprintf(w, "ready: on the container engine's host, %s: %s\n", s.Engine, addresses)
+	if at, parseErr := netip.ParseAddrPort(s.GRPC); parseErr == nil && at.Addr().IsLoopback() {
+		_, err = fmt.Fprintln(w, "here `dalirun classify` reaches it; `dalirun serve --host ADDRESS` publishes it for others")
+	}
 	return err
 }
 

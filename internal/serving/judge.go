@@ -94,6 +94,9 @@ func (s Servers) usualStart(c Container) []string {
 			start = append(start, fmt.Sprintf("--%s=%d", p.flag, at.Port()))
 		}
 	}
+	if at, ok := c.Ports[triton.PortGRPC]; ok && !at.Addr().IsLoopback() {
+		start = append(start, "--host="+at.Addr().String())
+	}
 	return start
 }
 

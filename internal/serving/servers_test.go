@@ -362,6 +362,19 @@ func TestServersJudge(t *testing.T) {
 				}
 			},
 		},
+		"its address is kept": {
+			none, func(_ *testing.T, w string) container.Summary {
+				c := serverIn(w, "10.0.0.5:1")
+				c.Running = false
+				return c
+			},
+			func(w string) Health {
+				return Health{
+					State: Ended, Reason: "its container has ended", Mend: usual(w, " --grpc-port=1 --host=10.0.0.5"),
+					MendNote: "nothing says with which flags it was started: this starts one with the usual flags, on its ports",
+				}
+			},
+		},
 		"the server file is damaged": {
 			func(t *testing.T, w string) {
 				t.Helper()

@@ -65,6 +65,7 @@ func TestRuntime(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparall
 		"stop what ended":                 testStopWhatEnded,
 		"network none":                    testNetworkNone,
 		"network publish":                 testNetworkPublish,
+		"publish elsewhere":               testPublishElsewhere,
 		"publish without network":         testPublishWithoutNetwork,
 		"preferred port":                  testPreferredPort,
 		"taken port":                      testTakenPort,

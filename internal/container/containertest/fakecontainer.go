@@ -73,9 +73,9 @@ func (c *fakeContainer) publish(ctx context.Context) error {
 }
 
 func (c *fakeContainer) publishOne(ctx context.Context, p container.Port) error {
-	l, err := listen(ctx, p.Host)
+	l, err := listen(ctx, p.On(), p.Host)
 	if errors.Is(err, syscall.EADDRINUSE) && !p.Required {
-		l, err = listen(ctx, 0)
+		l, err = listen(ctx, p.On(), 0)
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("publish %d: host port %d: %w", p.Container, p.Host, container.ErrPortTaken)
@@ -92,9 +92,9 @@ func (c *fakeContainer) publishOne(ctx context.Context, p container.Port) error 
 	return nil
 }
 
-func listen(ctx context.Context, port uint16) (net.Listener, error) {
+func listen(ctx context.Context, on netip.Addr, port uint16) (net.Listener, error) {
 	var config net.ListenConfig
-	return config.Listen(ctx, "tcp4", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String())
+	return config.Listen(ctx, "tcp", netip.AddrPortFrom(on, port).String())
 }
 
 // start runs Main on a context that outlives that of Run, as a container outlives the call that started it.

@@ -17,8 +17,12 @@ import (
 	"github.com/docker/docker/pkg/stdcopy"
 )
 
-// dialWithin bounds each way of a Dial: over ssh, the forwarder takes three requests, each with a handshake.
-const dialWithin = 10 * time.Second
+const (
+	// dialWithin bounds each way of a Dial: over ssh, the forwarder takes three requests, each with a handshake.
+	dialWithin = 10 * time.Second
+	// connectWithin bounds a connection to an address. On one host it takes a millisecond; what a firewall drops, for ever.
+	connectWithin = 3 * time.Second
+)
 
 // A way leads from this process to a port of a container.
 type way struct {
@@ -127,7 +131,7 @@ func (h *handle) dialOwn(ctx context.Context, port uint16) (net.Conn, error) {
 }
 
 func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
-	var d net.Dialer
+	d := net.Dialer{Timeout: connectWithin}
 	return d.DialContext(ctx, "tcp", addr)
 }
 

@@ -64,11 +64,15 @@ func (r *Runtime) run(ctx context.Context, spec container.Spec, out container.St
 // attempt has one less, so that the loop ends.
 func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken error) error {
 	port, known := takenPort(taken)
+	on := container.Port{}.On()
 	for i := range spec.Publish {
 		p := &spec.Publish[i]
 		if p.Host != 0 && !p.Required && (!known || p.Host == port) {
 			p.Host = 0
 			return nil
+		}
+		if p.Host == port {
+			on = p.On()
 		}
 	}
 	if !known {
@@ -76,7 +80,7 @@ func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken err
 	}
 	return &runtimeError{
 		kind: container.ErrPortTaken, cause: taken,
-		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, loopback, container.ErrPortTaken, r.publisher(ctx, port)),
+		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, on, container.ErrPortTaken, r.publisher(ctx, port)),
 	}
 }
 

@@ -92,7 +92,7 @@ func (q *request) network(spec container.Spec) {
 	q.host.NetworkMode = "default"
 	q.config.ExposedPorts, q.host.PortBindings = nat.PortSet{}, nat.PortMap{}
 	for _, p := range spec.Publish {
-		binding := nat.PortBinding{HostIP: loopback}
+		binding := nat.PortBinding{HostIP: p.On().String()}
 		if p.Host != 0 {
 			binding.HostPort = strconv.Itoa(int(p.Host))
 		}
