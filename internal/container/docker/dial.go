@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/docker/docker/api/types"
@@ -58,6 +59,9 @@ func (h *handle) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 		if !errors.Is(err, errNoWay) {
 			failed.add(w, err)
 		}
+		if errors.Is(err, errNobody) {
+			break
+		}
 	}
 	h.reached.Store(nil)
 	return nil, failed
@@ -69,8 +73,12 @@ func (w *way) within(ctx context.Context, h *handle, port uint16) (net.Conn, err
 	return w.dial(h, ctx, port)
 }
 
-// errNoWay is that a way is none from here, so that it was not tried.
-var errNoWay = errors.New("no way")
+var (
+	// errNoWay is that a way is none from here, so that it was not tried.
+	errNoWay = errors.New("no way")
+	// errNobody is that the container itself was reached, and no other way leads further.
+	errNobody = errors.New("nobody listens")
+)
 
 // dialError is why no way leads to a port.
 type dialError struct {
@@ -123,7 +131,11 @@ func (h *handle) dialOwn(ctx context.Context, port uint16) (net.Conn, error) {
 	if found.NetworkSettings != nil {
 		for _, n := range found.NetworkSettings.Networks {
 			if n.IPAddress != "" && slices.Contains(f.networks, n.NetworkID) {
-				return dialTCP(ctx, net.JoinHostPort(n.IPAddress, strconv.Itoa(int(port))))
+				conn, err := dialTCP(ctx, net.JoinHostPort(n.IPAddress, strconv.Itoa(int(port))))
+				if errors.Is(err, syscall.ECONNREFUSED) {
+					err = fmt.Errorf("%w: %w", errNobody, err)
+				}
+				return conn, err
 			}
 		}
 	}
