@@ -21,7 +21,10 @@ type folders map[string]bool
 
 // copies says whether the inputs and outputs of a Spec are copied rather than mounted.
 func (r *Runtime) copies(spec container.Spec) bool {
-	return r.remote || r.options.Transfer == TransferCopy || slices.ContainsFunc(mountsOf(spec), func(m container.Mount) bool {
+	if r.remote || r.options.Transfer == TransferCopy {
+		return true
+	}
+	return slices.ContainsFunc(mountsOf(spec), func(m container.Mount) bool {
 		same, known := r.sees(m)
 		return known && !same
 	})
@@ -50,7 +53,7 @@ func (r *Runtime) tellOfCopies() {
 		return
 	}
 	r.told.Do(func() {
-		r.options.Notice(fmt.Sprintf("folders of this process are not those of the container engine at %s: they are copied", r.endpoint))
+		r.options.Notice("folders of this process are not those of the container engine at " + r.endpoint + ": they are copied")
 	})
 }
 
@@ -88,7 +91,8 @@ func (r *Runtime) compare(ctx context.Context, id string, spec container.Spec) e
 		if err != nil {
 			return fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
 		}
-		same := own.IsDir() == theirs.Mode.IsDir() && own.ModTime().Equal(theirs.Mtime) && (own.IsDir() || own.Size() == theirs.Size)
+		same := own.IsDir() == theirs.Mode.IsDir() && own.ModTime().Equal(theirs.Mtime) &&
+			(own.IsDir() || own.Size() == theirs.Size)
 		r.note(m, same)
 		if !same {
 			return errOtherFolders
@@ -123,7 +127,8 @@ func longestPoint(mounts, path string) string {
 			continue
 		}
 		at := unescape.Replace(fields[point])
-		if below := path == at || strings.HasPrefix(path, strings.TrimSuffix(at, "/")+"/"); below && len(at) > len(longest) {
+		below := path == at || strings.HasPrefix(path, strings.TrimSuffix(at, "/")+"/")
+		if below && len(at) > len(longest) {
 			longest = at
 		}
 	}

@@ -171,12 +171,12 @@ func (h *handle) Exec(ctx context.Context, argv []string, out container.Streams)
 }
 
 // startExec starts a program inside, attached to as the options say.
-func (h *handle) startExec(ctx context.Context, options dcontainer.ExecOptions) (id string, stream types.HijackedResponse, err error) {
+func (h *handle) startExec(ctx context.Context, options dcontainer.ExecOptions) (string, types.HijackedResponse, error) {
 	created, err := h.runtime.api.ContainerExecCreate(ctx, h.id, options)
 	if err != nil {
 		return "", types.HijackedResponse{}, err
 	}
-	stream, err = h.runtime.api.ContainerExecAttach(ctx, created.ID, dcontainer.ExecAttachOptions{})
+	stream, err := h.runtime.api.ContainerExecAttach(ctx, created.ID, dcontainer.ExecAttachOptions{})
 	return created.ID, stream, err
 }
 
