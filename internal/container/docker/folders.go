@@ -58,11 +58,11 @@ func (r *Runtime) tellOfCopies() {
 }
 
 // missing says whether the engine refused to create a container since it lacks a source that is here, and notes that.
+// Podman 4.3 refuses none: it makes what is missing, which compare finds then.
 func (r *Runtime) missing(spec container.Spec, refused error) bool {
 	for _, m := range mountsOf(spec) {
-		docker := strings.HasSuffix(refused.Error(), "bind source path does not exist: "+m.Source)
-		podman := strings.Contains(refused.Error(), "statfs "+m.Source+": no such file")
-		if _, err := os.Stat(m.Source); (docker || podman) && err == nil {
+		lacks := strings.HasSuffix(refused.Error(), "bind source path does not exist: "+m.Source)
+		if _, err := os.Stat(m.Source); lacks && err == nil {
 			r.note(m, false)
 			return true
 		}
