@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -93,7 +94,7 @@ func fields(of reflect.Type, work bool) []field {
 	for i := range of.NumField() {
 		f := of.Field(i)
 		work := work || f.Tag.Get("fact") == "-"
-		if f.Type.Kind() != reflect.Struct {
+		if f.Type.Kind() != reflect.Struct || f.Type == reflect.TypeFor[netip.Addr]() {
 			all = append(all, field{f.Name, []int{i}, work})
 			continue
 		}
@@ -173,6 +174,11 @@ func otherValue(t *testing.T, v reflect.Value) reflect.Value {
 			other.SetMapIndex(key, v.MapIndex(key))
 		}
 		other.SetMapIndex(otherValue(t, reflect.Zero(v.Type().Key())), otherValue(t, reflect.Zero(v.Type().Elem())))
+	case reflect.Struct:
+		if v.Type() != reflect.TypeFor[netip.Addr]() {
+			t.Fatalf("no other value of a %s is known", v.Type())
+		}
+		other.Set(reflect.ValueOf(netip.AddrFrom4([4]byte{192, 0, 2, 1})))
 	default:
 		t.Fatalf("no other value of a %s is known", v.Type())
 	}

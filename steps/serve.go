@@ -1,6 +1,7 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -81,7 +82,7 @@ func (s *Serve) ID() pipeline.ID { return IDServe }
 // Inputs are the server image and the model repository.
 func (s *Serve) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.repository} }
 
-// Outputs are the server: Ref is its gRPC address, Digest its container.
+// Outputs are the server: Ref is the address that its gRPC port is published at, Digest its container.
 func (s *Serve) Outputs() []pipeline.Output {
 	return []pipeline.Output{{Step: IDServe, Name: serverOutput}}
 }
@@ -123,7 +124,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	server.Repository = w.Input(s.repository).Path
 	w.Emit(result.Serving.Of(server))
-	client, err := triton.Dial(server.GRPC.String())
+	client, err := triton.DialIn(p.container)
 	if err != nil {
 		return err
 	}
@@ -368,7 +369,7 @@ func (s *Serve) server(ctx context.Context, p *process) (result.Server, error) {
 			}
 			return server, err
 		}
-		*port.to = addr
+		*port.to = netip.AddrPortFrom(cmp.Or(port.Address, addr.Addr()), addr.Port())
 	}
 	return server, nil
 }

@@ -60,7 +60,7 @@ func For(t target.Target, with Tools, until pipeline.ID) []pipeline.Step {
 	// PyTorch's own tensor and logits for the picture.
 	reference := newReference(t, with, output(exporter), output(weights))
 	// What is served is what PyTorch says.
-	verify := newVerify(t, output(serve), reference.Tensor(), reference.Logits())
+	verify := newVerify(t, with, output(serve), reference.Tensor(), reference.Logits())
 	list = append(list, dali, repository, serve, reference, verify)
 
 	end := slices.IndexFunc(list, func(s pipeline.Step) bool { return s.ID() == until })

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/result"
@@ -25,14 +26,15 @@ type Verify struct {
 	tensor pipeline.Output
 	logits pipeline.Output
 
+	runner     container.Runner  `fact:"-"`
 	classifier string            `fact:"-"` // name of the model
 	precision  release.Precision `fact:"-"`
 	picture    []byte            `fact:"-"`
 }
 
-func newVerify(t target.Target, server, tensor, logits pipeline.Output) *Verify {
+func newVerify(t target.Target, with Tools, server, tensor, logits pipeline.Output) *Verify {
 	return &Verify{
-		server: server, tensor: tensor, logits: logits,
+		server: server, tensor: tensor, logits: logits, runner: with.Runtime,
 		classifier: servedModel(t.Lane), precision: t.Precision, picture: t.Picture.Data,
 	}
 }
@@ -65,7 +67,11 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	client, err := triton.Dial(w.Input(s.server).Ref)
+	server, err := s.runner.Open(ctx, w.Input(s.server).Digest)
+	if err != nil {
+		return runtimeFault(err)
+	}
+	client, err := triton.DialIn(server)
 	if err != nil {
 		return err
 	}

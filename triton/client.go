@@ -82,6 +82,22 @@ func Dial(addr string, opts ...grpc.DialOption) (*Client, error) {
 	return &Client{addr: target, conn: conn, rpc: pb.NewGRPCInferenceServiceClient(conn)}, nil
 }
 
+// A Host is what a server runs on, such as a container, and knows a way to its
+// ports that need not be an address.
+type Host interface {
+	// Name is what messages call the host.
+	Name() string
+	// Dial connects to a port on which a server listens there.
+	Dial(ctx context.Context, port uint16) (net.Conn, error)
+}
+
+// DialIn makes a client for the server on a host, at [PortGRPC]. It is [Dial]
+// in all else; the client's address has the host's name.
+func DialIn(host Host, opts ...grpc.DialOption) (*Client, error) {
+	way := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return host.Dial(ctx, PortGRPC) })
+	return Dial(net.JoinHostPort(host.Name(), strconv.Itoa(PortGRPC)), append([]grpc.DialOption{way}, opts...)...)
+}
+
 // parseAddr returns the host:port of addr.
 func parseAddr(addr string) (string, error) {
 	scheme, rest, ok := strings.Cut(addr, "://")

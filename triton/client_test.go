@@ -3,6 +3,7 @@ package triton_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -76,6 +77,39 @@ func TestDialAddress(t *testing.T) {
 			t.Errorf("Dial(%q): error %v; want one with %q", addr, err, want)
 		}
 	}
+}
+
+func TestDialIn(t *testing.T) {
+	t.Parallel()
+	server := tritontest.New(t)
+	c, err := triton.DialIn(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // nothing is in flight
+	if live, err := c.Live(within(t, deadline)); err != nil || !live || c.Addr() != "tritontest:8001" {
+		t.Errorf("Live = %t, %v of %s; want true", live, err, c.Addr())
+	}
+	if _, err := triton.DialIn(nowhere("a/b")); err == nil {
+		t.Error("a host without a name: no error")
+	}
+	lost, err := triton.DialIn(nowhere("away"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lost.Close() //nolint:errcheck // nothing is in flight
+	if _, err := lost.Live(within(t, deadline)); !errors.Is(err, triton.ErrUnavailable) || !strings.HasSuffix(err.Error(), ": away:8001: no way to port 8001") {
+		t.Errorf("error %v; want the host's own", err)
+	}
+}
+
+// nowhere is a host without a way to it.
+type nowhere string
+
+func (n nowhere) Name() string { return string(n) }
+
+func (nowhere) Dial(_ context.Context, port uint16) (net.Conn, error) {
+	return nil, fmt.Errorf("no way to port %d", port)
 }
 
 func TestServerCalls(t *testing.T) {

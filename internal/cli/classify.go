@@ -14,6 +14,7 @@ import (
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -127,6 +128,7 @@ type classification struct {
 	flags  classifyFlags
 	in     *input
 	labels []string       // of the user's file; nil without one
+	host   triton.Host    // the workspace's server; nil where --url names one
 	client *triton.Client // from the first picture on that may be sent
 	source source
 	stop   error // why no picture is sent any more
@@ -190,6 +192,9 @@ func (c *classification) ask(ctx context.Context, name string, data []byte, reco
 			failed.Err, c.stop = err, failed
 			return failed
 		}
+		if _, local := serving.LocalPort(f.url); c.host == nil && !local {
+			return failed
+		}
 		return c.app.withHealth(ctx, f.url, failed)
 	}
 	record.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
@@ -230,11 +235,10 @@ func (c *classification) connect(ctx context.Context) error {
 		}
 	}
 	c.source.Server = c.flags.url
-	client, err := triton.Dial(c.flags.url)
-	if err != nil {
+	var err error
+	if c.client, err = c.dial(); err != nil {
 		return usagef("as in --url localhost:8001", "%s: %w", c.flags.origin("url"), err)
 	}
-	c.client = client
 	if c.stop = c.countLabels(ctx); c.stop != nil {
 		return c.stop
 	}
@@ -242,9 +246,16 @@ func (c *classification) connect(ctx context.Context) error {
 		c.source.write(c.app.Stderr)
 	}
 	if c.flags.verbose {
-		return describe(ctx, c.app.Stderr, client, c.flags)
+		return describe(ctx, c.app.Stderr, c.client, c.flags)
 	}
 	return nil
+}
+
+func (c *classification) dial() (*triton.Client, error) {
+	if c.host != nil {
+		return triton.DialIn(c.host)
+	}
+	return triton.Dial(c.flags.url)
 }
 
 // findServer finds the workspace's server, and what is known of it.
@@ -260,7 +271,7 @@ func (c *classification) findServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.flags.url = server.GRPC()
+	c.flags.url, c.host = servers.Address(server), servers.Host(server)
 	c.source = sourceOf(c.flags.workspace, server.Run())
 	return nil
 }

@@ -86,7 +86,7 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 // patient is the run that the flags ask for, on this machine.
 func (a *App) patient(r *runFlags) doctor.Patient {
 	cache := sync.OnceValues(r.open)
-	runtime, err := a.runtime(nil)
+	runtime, err := a.runtime(nil, nil)
 	if err != nil {
 		runtime = unusable{err: err}
 	}

@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -151,3 +152,25 @@ func (g gpusValue) Type() string { return "string" }
 
 // Set takes GPUs. No text is none, which no flag may be left with.
 func (g gpusValue) Set(s string) error { return g.value.UnmarshalText([]byte(s)) }
+
+// addressValue is a flag with an IP address.
+type addressValue struct{ value *netip.Addr }
+
+// String returns the value, or nothing for none.
+func (a addressValue) String() string {
+	if a.value == nil || !a.value.IsValid() {
+		return ""
+	}
+	return a.value.String()
+}
+
+// Type names the values in the help.
+func (a addressValue) Type() string { return "ADDRESS" }
+
+// Set takes an address.
+func (a addressValue) Set(s string) (err error) {
+	if *a.value, err = netip.ParseAddr(s); err != nil {
+		return fmt.Errorf("%q is no IP address, as 0.0.0.0 is one", s)
+	}
+	return nil
+}

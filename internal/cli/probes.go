@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path"
@@ -106,8 +107,8 @@ func (h hostProbe) CDISpec() string {
 }
 
 // PortFree tries the port.
-func (hostProbe) PortFree(ctx context.Context, port uint16) (bool, error) {
-	return host.IsPortFree(ctx, port)
+func (hostProbe) PortFree(ctx context.Context, at netip.AddrPort) (bool, error) {
+	return host.IsPortFree(ctx, at)
 }
 
 // PortUser looks at every process.

@@ -109,7 +109,7 @@ func (a *App) processes(ctx context.Context) ([]process, error) {
 	for i, c := range all {
 		rows[i] = process{
 			Name: c.Name, Step: c.Labels[container.LabelStep], Run: c.Run(), Workspace: c.Workspace(), Running: c.Running,
-			Owner: string(c.Owner), Why: c.Why, GRPC: c.GRPC(), Created: c.Created,
+			Owner: string(c.Owner), Why: c.Why, GRPC: servers.Address(c), Created: c.Created,
 		}
 		if !servers.RunsTriton(c) || c.Owner == owner.Foreign { // whose loopback address is another one
 			continue

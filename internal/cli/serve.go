@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,7 +32,12 @@ server is. It then follows the server's log. Ctrl-C lets requests in flight end,
 second Ctrl-C ends at once. A workspace has one server: where there is one already, healthy or not, serve ends with 3.
 
 Every 10 s the server is sent a small picture. If it is found three times on end not to be healthy, serve says why, removes
-it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take 30 s.`,
+it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take 30 s.
+
+The server is published on 127.0.0.1, for this host alone. --host names another address of the host where containers run,
+such as 0.0.0.0 for all that it has. Triton has no authentication: whoever reaches its ports may use, load and unload models.
+Where containers run on another host, or dalirun runs in a container itself, 127.0.0.1 is not here: serve says so, and
+classify finds its way nevertheless.`,
 		Example: `  # until Ctrl-C
   dalirun serve
 
@@ -53,6 +59,7 @@ it and ends with 5. A busy server is a healthy one: that others are answered cou
 	}
 	r.flags(a, cmd)
 	o.flags(cmd)
+	cmd.Flags().Var(addressValue{&r.request.Host}, "host", "address to publish the server on, which has no authentication (default 127.0.0.1)")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "leave the server running")
 	return cmd
 }
@@ -131,7 +138,7 @@ func (x *session) serverFile(s result.Server) owner.ServerFile {
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(),
 		Lane: facts[report.FactLane], Source: facts[report.FactImages], Release: facts[report.FactRelease],
 		Precision: facts[report.FactPrecision], Weights: facts[report.FactWeights], Repository: s.Repository,
-		Models: s.Models, Started: time.Now().UTC(), LabelsMeanNothing: new(x.target.Weights.Kind == target.Random),
+		Engine: x.servers.Elsewhere, Models: s.Models, Started: time.Now().UTC(), LabelsMeanNothing: new(x.target.Weights.Kind == target.Random),
 	}
 }
 
@@ -139,7 +146,15 @@ func showServer(w io.Writer, s owner.ServerFile, format format) error {
 	if format == asJSON {
 		return writeJSON(w, s)
 	}
-	_, err := fmt.Fprintf(w, "ready: grpc %s · http %s · metrics %s\n", s.GRPC, s.HTTP, s.Metrics)
+	addresses := fmt.Sprintf("grpc %s · http %s · metrics %s", s.GRPC, s.HTTP, s.Metrics)
+	if s.Engine == "" {
+		_, err := fmt.Fprintf(w, "ready: %s\n", addresses)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "ready: on the container engine's host, %s: %s\n", s.Engine, addresses)
+	if at, parseErr := netip.ParseAddrPort(s.GRPC); parseErr == nil && at.Addr().IsLoopback() {
+		_, err = fmt.Fprintln(w, "here `dalirun classify` reaches it; `dalirun serve --host ADDRESS` publishes it for others")
+	}
 	return err
 }
 

@@ -99,7 +99,7 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 	if x.me, err = owner.Here(time.Now()); err != nil {
 		return nil, err
 	}
-	if x.runtime, err = a.runtime(x.labels()); err != nil {
+	if x.runtime, err = a.runtime(x.labels(), x.warn); err != nil {
 		return nil, err
 	}
 	x.servers = a.serversOn(x.runtime, x.me)
@@ -108,6 +108,7 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 	if err != nil {
 		return nil, err
 	}
+	x.servers.Elsewhere = elsewhere(info)
 	begun := x
 	defer func() {
 		if err != nil {
@@ -115,7 +116,7 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 		}
 	}()
 	// Before all that another flag could mend, as a port that the first server has: no flag lets a workspace have a second one.
-	if _, statErr := os.Stat(r.workspace); x.servesWorkspace() && statErr == nil && !info.Remote {
+	if _, statErr := os.Stat(r.workspace); x.servesWorkspace() && statErr == nil {
 		if err := x.lockWorkspace(ctx); err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,14 +39,14 @@ func (m *machine) GPUs(ctx context.Context) (host.GPUs, error) {
 	return m.gpus(ctx)
 }
 
-func (m *machine) Kernel() string                               { return m.kernel }
-func (*machine) ToolkitHook() string                            { return "" }
-func (*machine) CDISpec() string                                { return "" }
-func (*machine) PortFree(context.Context, uint16) (bool, error) { return true, nil }
-func (*machine) PortUser(uint16) string                         { return "" }
-func (m *machine) DiskFree(folder string) (uint64, error)       { return m.free(folder) }
-func (*machine) Remote() bool                                   { return false }
-func (m *machine) Info(context.Context) (container.Info, error) { return m.info, m.infoErr }
+func (m *machine) Kernel() string                                       { return m.kernel }
+func (*machine) ToolkitHook() string                                    { return "" }
+func (*machine) CDISpec() string                                        { return "" }
+func (*machine) PortFree(context.Context, netip.AddrPort) (bool, error) { return true, nil }
+func (*machine) PortUser(uint16) string                                 { return "" }
+func (m *machine) DiskFree(folder string) (uint64, error)               { return m.free(folder) }
+func (*machine) Remote() bool                                           { return false }
+func (m *machine) Info(context.Context) (container.Info, error)         { return m.info, m.infoErr }
 func (*machine) Resolve(context.Context, string) (container.Image, error) {
 	return container.Image{}, container.ErrNotFound
 }
@@ -293,23 +294,26 @@ func TestSlowSMI(t *testing.T) {
 		"auto": func(*target.Request) {}, "the gpu lane": func(r *target.Request) { r.Accel = string(target.GPU) },
 		"an image": func(r *target.Request) { r.ServerImage = "registry.example/team/image:prod" },
 	} {
-		synctest.Test(t, func(t *testing.T) {
-			p := patient(t, &machine{
-				info: container.Info{Arch: "amd64", CDIDevices: cdi},
-				gpus: func(ctx context.Context) (host.GPUs, error) { <-ctx.Done(); return host.GPUs{}, context.Cause(ctx) },
-			})
-			change(&p.Request)
-			findings := examine(t, p)
-			if f := of(findings, target.CheckGPU); f.Status != doctor.Warn || f.Saw != "nvidia-smi gave no whole answer within 6s; a run waits longer" || f.Remedy == "" {
+		p := patient(t, &machine{
+			info: container.Info{Arch: "amd64", CDIDevices: cdi},
+			gpus: func(ctx context.Context) (host.GPUs, error) {
+				if until, ok := ctx.Deadline(); !ok || time.Until(until) > doctor.SMIWithin {
+					t.Errorf("%s: it may answer until %s", name, until)
+				}
+				return host.GPUs{}, fmt.Errorf("nvidia-smi gave no whole answer within %s; %w", doctor.SMIWithin, target.ErrSlow)
+			},
+		})
+		change(&p.Request)
+		findings := examine(t, p)
+		if f := of(findings, target.CheckGPU); f.Status != doctor.Warn || f.Saw != "nvidia-smi gave no whole answer within 6s; a run waits longer" || f.Remedy == "" {
+			t.Errorf("%s: %+v", name, f)
+		}
+		for _, f := range findings {
+			rests := []target.CheckID{target.CheckRelease, target.CheckContainerGPU, "gpu memory", target.CheckImages, target.CheckImageDisk}
+			if f.Status == doctor.Fail || slices.Contains(rests, f.Check) {
 				t.Errorf("%s: %+v", name, f)
 			}
-			for _, f := range findings {
-				rests := []target.CheckID{target.CheckRelease, target.CheckContainerGPU, "gpu memory", target.CheckImages, target.CheckImageDisk}
-				if f.Status == doctor.Fail || slices.Contains(rests, f.Check) {
-					t.Errorf("%s: %+v", name, f)
-				}
-			}
-		})
+		}
 	}
 }
 

@@ -57,10 +57,11 @@ func (x *Examination) platform() Finding {
 
 // ports tells of those that are taken.
 func (x *Examination) ports() Finding {
+	info, _ := x.info()
 	ports := x.Target().Ports
 	switch {
-	case x.Probes.Runtime.Remote():
-		return Finding{} // they are another host's
+	case x.Probes.Runtime.Remote(), info.OtherLoopback:
+		return Finding{} // they are another host's, or container's
 	case ports.Untried != "":
 		return Finding{Status: Warn, Saw: ports.Untried, Remedy: "name another port, or none and a free one is taken"}
 	case len(ports.Taken) == 0:

@@ -25,6 +25,7 @@ type ServerFile struct {
 	GRPC       string    `json:"grpc"`                 // host:port
 	HTTP       string    `json:"http"`                 // host:port
 	Metrics    string    `json:"metrics"`              // host:port
+	Engine     string    `json:"engine,omitempty"`     // endpoint of the container engine, where these addresses are its host's alone
 	Lane       string    `json:"lane"`                 // gpu or cpu
 	Source     string    `json:"source"`               // image source: ngc or local
 	Release    string    `json:"release,omitempty"`    // NGC release of its images, if they say one

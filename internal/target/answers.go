@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -201,8 +202,8 @@ func (i hostInterview) CDISpec() string {
 }
 
 // PortFree is of [HostProbe].
-func (i hostInterview) PortFree(ctx context.Context, port uint16) (bool, error) {
-	return ask(i.interview, fmt.Sprintf("host: port %d is free", port), func(p Probes) (bool, error) { return p.Host.PortFree(ctx, port) })
+func (i hostInterview) PortFree(ctx context.Context, at netip.AddrPort) (bool, error) {
+	return ask(i.interview, fmt.Sprintf("host: %s is free", at), func(p Probes) (bool, error) { return p.Host.PortFree(ctx, at) })
 }
 
 // PortUser is of [HostProbe].

@@ -73,8 +73,8 @@ func (m hostOf) Kernel() string      { return m.kernel }
 func (m hostOf) ToolkitHook() string { return m.hook }
 func (m hostOf) CDISpec() string     { return m.cdi }
 
-func (m hostOf) PortFree(_ context.Context, port uint16) (bool, error) {
-	_, taken := m.ports[port]
+func (m hostOf) PortFree(_ context.Context, at netip.AddrPort) (bool, error) {
+	_, taken := m.ports[at.Port()]
 	return !taken, m.portErr
 }
 func (m hostOf) PortUser(port uint16) string { return m.ports[port] }

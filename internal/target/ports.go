@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"fmt"
+	"net/netip"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
@@ -10,15 +11,15 @@ import (
 )
 
 // decidePorts refuses ports that were named and that others have. For one that nobody named a free one is taken. What
-// cannot be tried the container engine, which has other rights, will say; ports of an engine on another host cannot be
-// seen from here.
+// cannot be tried the container engine, which has other rights, will say; ports of an engine whose loopback address is
+// not this process's cannot be seen from here.
 func (x *resolution) decidePorts(ctx context.Context) {
-	if x.remote {
+	if x.remote || x.info.OtherLoopback {
 		return
 	}
 	ports := &x.target.Ports
 	for _, p := range []container.Port{ports.HTTP, ports.GRPC, ports.Metrics} {
-		free, err := x.probes.Host.PortFree(ctx, p.Host)
+		free, err := x.probes.Host.PortFree(ctx, netip.AddrPortFrom(p.On(), p.Host))
 		if err != nil {
 			ports.Untried = err.Error()
 		}

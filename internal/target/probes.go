@@ -3,6 +3,7 @@ package target
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -31,8 +32,8 @@ type HostProbe interface {
 	ToolkitHook() string
 	// CDISpec is the file that names NVIDIA's devices for those who read such files themselves; empty if there is none.
 	CDISpec() string
-	// PortFree says whether a TCP port of the loopback address is free. An error: it cannot be tried.
-	PortFree(ctx context.Context, port uint16) (bool, error)
+	// PortFree says whether a TCP port of an address is free. An error: it cannot be tried.
+	PortFree(ctx context.Context, at netip.AddrPort) (bool, error)
 	// PortUser is who has a port: "nginx (pid 123)"; empty if it is not known.
 	PortUser(port uint16) string
 	// DiskFree is how many bytes are free where a folder is; [fs.ErrNotExist] if there is none of that name.

@@ -2,6 +2,7 @@ package target
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -37,6 +38,8 @@ type Request struct {
 	OptBatch  int               `json:"opt_batch,omitempty"` // 0 is the usual one
 	MaxBatch  int               `json:"max_batch"`           // 1 to 256
 
+	// Host is the address that the server is published on; none is the loopback address.
+	Host         netip.Addr    `json:"host,omitzero"`
 	HTTPPort     int           `json:"http_port,omitempty"` // of this host; 0 is the usual one if it is free, else a free one
 	GRPCPort     int           `json:"grpc_port,omitempty"`
 	MetricsPort  int           `json:"metrics_port,omitempty"`
@@ -44,9 +47,6 @@ type Request struct {
 
 	Settings Settings `json:"settings,omitempty"` // the flags that were named, for what is said of them
 }
-
-// serves says whether the run starts a server.
-func (r Request) serves() bool { return r.Command == "serve" || r.Command == "e2e" }
 
 // Check refuses what no machine could make right: a usage fault that names each flag by where it was written.
 func (r Request) Check() error {
@@ -148,9 +148,9 @@ func (r Request) distinctPorts() error {
 func (r Request) ports() Ports {
 	port := func(asked int, usual uint16) container.Port {
 		if asked != 0 {
-			return container.Port{Container: usual, Host: uint16(asked), Required: true} //nolint:gosec // 1 to 65535
+			return container.Port{Container: usual, Address: r.Host, Host: uint16(asked), Required: true} //nolint:gosec // 1 to 65535
 		}
-		return container.Port{Container: usual, Host: usual}
+		return container.Port{Container: usual, Address: r.Host, Host: usual}
 	}
 	return Ports{
 		HTTP: port(r.HTTPPort, triton.PortHTTP), GRPC: port(r.GRPCPort, triton.PortGRPC), Metrics: port(r.MetricsPort, triton.PortMetrics),

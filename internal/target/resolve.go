@@ -8,7 +8,6 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
-	"github.com/dalirun/dalirun/pipeline"
 )
 
 // resolution is a Target while it is being decided.
@@ -35,7 +34,7 @@ func Resolve(ctx context.Context, r Request, p Probes) (Target, []Obstacle, erro
 	x := resolution{request: r, probes: p, target: r.target(), remote: p.Runtime.Remote()}
 	x.ask(ctx)
 	for _, decide := range []func(context.Context){
-		x.decideEngine,     // it answers, and can serve what is to be served
+		x.decideEngine,     // it answers
 		x.decideLane,       // the GPU that was asked for or is there, else the CPU
 		x.decideSource,     // NVIDIA's images or local ones
 		x.decideFlags,      // those that exclude what was asked for
@@ -106,24 +105,8 @@ func (x *resolution) refused(check CheckID) bool {
 
 // decideEngine asks the container engine. Before all else, since no flag mends what it lacks.
 func (x *resolution) decideEngine(context.Context) {
-	info, err := x.engine()
-	x.info, x.engineErr = info, err
-	if err != nil {
-		x.refuse(CheckEngine, err)
-		return
-	}
-	if !x.remote {
-		return
-	}
-	err = pipeline.Faultf(pipeline.Environment, "run dalirun on that host; `dalirun setup` works from here",
-		"the container engine at %s is on another host, whose loopback address the server would be published on", info.Endpoint)
-	if x.request.serves() {
-		x.refuse(CheckEngine, err)
-		return
-	}
-	if x.request.Command != "setup" {
-		x.doubt(CheckEngine, "e2e and serve would refuse: "+err.Error()+"; "+hintOf(err), hintOf(err))
-	}
+	x.info, x.engineErr = x.engine()
+	x.refuse(CheckEngine, x.engineErr)
 }
 
 // decideSource takes the image source that was asked for, or the usual one of the lane.

@@ -67,6 +67,7 @@ func TestRunner(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparalle
 		"stop what ended":                 testStopWhatEnded,
 		"network none":                    testNetworkNone,
 		"network publish":                 testNetworkPublish,
+		"publish elsewhere":               testPublishElsewhere,
 		"publish without network":         testPublishWithoutNetwork,
 		"preferred port":                  testPreferredPort,
 		"taken port":                      testTakenPort,

@@ -65,6 +65,17 @@ func testNetworkPublish(t *testing.T, s *suite) {
 	}
 }
 
+// testPublishElsewhere publishes on another address than the usual one, which a port of the same number there leaves alone.
+func testPublishElsewhere(t *testing.T, s *suite) {
+	t.Helper()
+	on := netip.MustParseAddr("127.0.0.2")
+	taken := takenPort(t)
+	c, _ := s.ready(t, s.server(container.Port{Container: probePort, Address: on, Host: taken, Required: true}))
+	if addr, text := hear(t.Context(), t, c); text != "hello" || addr != netip.AddrPortFrom(on, taken) {
+		t.Errorf("%s says %q, want port %d of %s", addr, text, taken, on)
+	}
+}
+
 func testPublishWithoutNetwork(t *testing.T, s *suite) {
 	t.Helper()
 	spec := s.server(container.Port{Container: probePort})
@@ -78,7 +89,7 @@ func testPublishWithoutNetwork(t *testing.T, s *suite) {
 // freePort returns a port that was free a moment ago.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := listen(t.Context(), 0)
+	l, err := listen(t.Context(), container.Port{}.On(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +108,7 @@ func testPreferredPort(t *testing.T, s *suite) {
 
 func takenPort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := listen(t.Context(), 0)
+	l, err := listen(t.Context(), container.Port{}.On(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,6 +22,11 @@ func TestFake(t *testing.T) {
 	containertest.TestBuilder(t, newFake)
 }
 
+func TestFakeDial(t *testing.T) {
+	t.Parallel()
+	containertest.TestDial(t, newFake)
+}
+
 func newFake(t *testing.T) containertest.Env {
 	t.Helper()
 	f := &containertest.Fake{

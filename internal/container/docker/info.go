@@ -17,8 +17,9 @@ import (
 
 // facts are what the mapping of a Spec depends on.
 type facts struct {
-	info    container.Info
-	selinux bool
+	info     container.Info
+	selinux  bool
+	networks []string // IDs of the engine's networks that this process is in, as one of its containers
 }
 
 // errNoReply is the cause of an Info that took too long.
@@ -61,6 +62,7 @@ func (r *Runtime) ask(ctx context.Context) (facts, error) {
 	f := understand(version, info)
 	f.info.Endpoint, f.info.Remote = r.endpoint, r.remote
 	f.info.APIVersion = r.api.ClientVersion()
+	f.info.OtherLoopback, f.networks = r.standpoint(limited, f.info.Rootless)
 	r.mu.Lock()
 	r.known = &f
 	r.mu.Unlock()
