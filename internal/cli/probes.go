@@ -118,8 +118,9 @@ func (hostProbe) PortUser(port uint16) string {
 }
 
 // DiskFree waits for diskWithin.
-func (hostProbe) DiskFree(folder string) (uint64, error) {
-	ctx, cancel := context.WithTimeoutCause(context.Background(), diskWithin, fmt.Errorf("the disk of %s gave no answer within %s", folder, diskWithin))
+func (hostProbe) DiskFree(ctx context.Context, folder string) (uint64, error) {
+	cause := fmt.Errorf("the disk of %s gave no answer within %s", folder, diskWithin)
+	ctx, cancel := context.WithTimeoutCause(ctx, diskWithin, cause)
 	defer cancel()
 	return until(ctx, func() (uint64, error) {
 		if _, err := os.Stat(folder); err != nil {

@@ -55,10 +55,10 @@ func TestHostProbe(t *testing.T) {
 	if kernel := h.Kernel(); kernel != "Linux version 6" {
 		t.Errorf("the kernel is %q", kernel)
 	}
-	if _, err := h.DiskFree(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := h.DiskFree(t.Context(), filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a folder that is not there: %v", err)
 	}
-	if free, err := h.DiskFree(t.TempDir()); err != nil || free == 0 {
+	if free, err := h.DiskFree(t.Context(), t.TempDir()); err != nil || free == 0 {
 		t.Errorf("a folder that is there: %d, %v", free, err)
 	}
 }

@@ -39,14 +39,15 @@ func (m *machine) GPUs(ctx context.Context) (host.GPUs, error) {
 	return m.gpus(ctx)
 }
 
-func (m *machine) Kernel() string                                       { return m.kernel }
-func (*machine) ToolkitHook() string                                    { return "" }
-func (*machine) CDISpec() string                                        { return "" }
-func (*machine) PortFree(context.Context, netip.AddrPort) (bool, error) { return true, nil }
-func (*machine) PortUser(uint16) string                                 { return "" }
-func (m *machine) DiskFree(folder string) (uint64, error)               { return m.free(folder) }
-func (*machine) Remote() bool                                           { return false }
-func (m *machine) Info(context.Context) (container.Info, error)         { return m.info, m.infoErr }
+func (m *machine) Kernel() string                                            { return m.kernel }
+func (*machine) ToolkitHook() string                                         { return "" }
+func (*machine) CDISpec() string                                             { return "" }
+func (*machine) PortFree(context.Context, netip.AddrPort) (bool, error)      { return true, nil }
+func (*machine) PortUser(uint16) string                                      { return "" }
+func (m *machine) DiskFree(_ context.Context, folder string) (uint64, error) { return m.free(folder) }
+func (*machine) Remote() bool                                                { return false }
+func (m *machine) Info(context.Context) (container.Info, error)              { return m.info, m.infoErr }
+
 func (*machine) Resolve(context.Context, string) (container.Image, error) {
 	return container.Image{}, container.ErrNotFound
 }
@@ -96,7 +97,7 @@ func h100(change func(*host.GPU)) func(context.Context) (host.GPUs, error) {
 
 func sound(*host.GPU) {}
 
-var cdi = []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"} //nolint:gochecknoglobals // a constant
+var cdi = []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"}
 
 func examine(t *testing.T, p doctor.Patient) []doctor.Finding {
 	t.Helper()

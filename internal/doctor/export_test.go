@@ -1,4 +1,4 @@
 package doctor
 
 // TakenPorts is for tests.
-var TakenPorts = takenPorts //nolint:gochecknoglobals // a function
+var TakenPorts = takenPorts

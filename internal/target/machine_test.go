@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func (m hostOf) PortFree(_ context.Context, at netip.AddrPort) (bool, error) {
 }
 func (m hostOf) PortUser(port uint16) string { return m.ports[port] }
 
-func (m hostOf) DiskFree(folder string) (uint64, error) {
+func (m hostOf) DiskFree(_ context.Context, folder string) (uint64, error) {
 	if m.free == 0 && m.diskErr == nil {
 		return 0, &fs.PathError{Op: "stat", Path: folder, Err: fs.ErrNotExist}
 	}
@@ -181,9 +182,7 @@ func ngc(tags ...string) map[string]registry.Image {
 		}
 		env := map[string]string{"TRT_VERSION": r.TensorRT, "CUDA_VERSION": r.CUDA, "DALI_VERSION": r.DALI}
 		server := map[string]string{"NVIDIA_TRITON_SERVER_VERSION": tag}
-		for name, value := range env {
-			server[name] = value
-		}
+		maps.Copy(server, env)
 		shared := registry.Layer{Digest: "sha256:shared", Unpacked: "sha256:shared-unpacked", Size: 4 << 30}
 		layer := func(of string) registry.Layer {
 			return registry.Layer{Digest: "sha256:" + of + tag, Unpacked: "sha256:unpacked-" + of + tag, Size: 1 << 30}
@@ -233,4 +232,4 @@ func resolve(t *testing.T, r target.Request, m *machine) (target.Target, []targe
 	return decided, obstacles
 }
 
-var errBroken = errors.New("the container engine is gone") //nolint:gochecknoglobals // a sentinel of tests
+var errBroken = errors.New("the container engine is gone")

@@ -37,7 +37,7 @@ type HostProbe interface {
 	// PortUser is who has a port: "nginx (pid 123)"; empty if it is not known.
 	PortUser(port uint16) string
 	// DiskFree is how many bytes are free where a folder is; [fs.ErrNotExist] if there is none of that name.
-	DiskFree(folder string) (uint64, error)
+	DiskFree(ctx context.Context, folder string) (uint64, error)
 }
 
 // RuntimeProbe asks what runs containers.

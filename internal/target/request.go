@@ -3,6 +3,7 @@ package target
 import (
 	"fmt"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 
@@ -53,7 +54,7 @@ func (r Request) Check() error {
 	s := r.Settings
 	if r.OptBatch > r.MaxBatch {
 		return usagef(fmt.Sprintf("use --opt-batch %d", r.MaxBatch), "%s is larger than %s",
-			s.Written("opt-batch", fmt.Sprint(r.OptBatch)), s.Written("max-batch", fmt.Sprint(r.MaxBatch)))
+			s.Written("opt-batch", strconv.Itoa(r.OptBatch)), s.Written("max-batch", strconv.Itoa(r.MaxBatch)))
 	}
 	if r.RequireGPU && r.Accel == string(CPU) {
 		return usagef("drop one of them", "%s and %s exclude each other", s.Written("require-gpu", "true"), s.Written("accel", r.Accel))

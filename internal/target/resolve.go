@@ -67,11 +67,15 @@ func (r Request) target() Target {
 	}
 }
 
-// ask begins to ask what may take seconds, side by side.
+// ask has what may take seconds asked once, by whoever needs it first. An exhaustive request needs it all, so it is asked
+// side by side; another one may end before.
 func (x *resolution) ask(ctx context.Context) {
 	x.engine = sync.OnceValues(func() (container.Info, error) { return x.probes.Runtime.Info(ctx) })
 	x.gpus = sync.OnceValues(func() (host.GPUs, error) { return x.probes.Host.GPUs(ctx) })
 	x.weights = sync.OnceValue(func() pretrainedAnswer { return x.askPretrained(ctx) })
+	if !x.request.Exhaustive {
+		return
+	}
 	go x.engine() //nolint:errcheck // whoever needs it gets the error
 	if x.request.Accel != string(CPU) && !x.remote {
 		go x.gpus() //nolint:errcheck // whoever needs it gets the error

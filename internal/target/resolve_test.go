@@ -78,7 +78,7 @@ func TestImagesAreFoundNearby(t *testing.T) {
 	}
 }
 
-// Both images are looked at in the time of one, beside the host of the weights.
+// Doctor has both images looked at in the time of one, beside the host of the weights.
 func TestQuestionsAreAskedAtOnce(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -100,7 +100,9 @@ func TestQuestionsAreAskedAtOnce(t *testing.T) {
 			t.Errorf("%s: the others were not asked meanwhile", question)
 		}
 	}
-	r := asked(request("e2e"), func(r *target.Request) { r.Weights = target.WeightsSource{Kind: target.AutoWeights} })
+	r := asked(request("doctor"), func(r *target.Request) {
+		r.Exhaustive, r.Weights = true, target.WeightsSource{Kind: target.AutoWeights}
+	})
 	if _, obstacles, err := target.Resolve(ctx, r, m.probes()); err != nil || target.Refusal(obstacles) != nil {
 		t.Error(err, target.Refusal(obstacles))
 	}

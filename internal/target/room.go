@@ -46,7 +46,7 @@ func (p ImagePair) Unpacked() (bytes int64, assumed string) {
 // what is to be downloaded, and unpacked there, is refused; too little for what that is assumed to take is a doubt. A
 // store that cannot be seen from here, on another host or in a virtual machine, is not judged. Where the container engine
 // does not tell which folder it is, its root folder is looked at, and nothing is sure.
-func (x *resolution) decideImageRoom(context.Context) {
+func (x *resolution) decideImageRoom(ctx context.Context) {
 	t := &x.target
 	dir, sure, what := x.info.ImageDir, true, "where the container engine stores images"
 	if dir == "" {
@@ -56,7 +56,7 @@ func (x *resolution) decideImageRoom(context.Context) {
 	if t.Source != NGC || x.remote || dir == "" || x.refused(CheckImages) || x.refused(CheckRelease) {
 		return
 	}
-	free, err := x.probes.Host.DiskFree(dir)
+	free, err := x.probes.Host.DiskFree(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}

@@ -3,6 +3,7 @@ package target_test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -20,7 +21,7 @@ import (
 	"github.com/dalirun/dalirun/internal/target"
 )
 
-var update = flag.Bool("update", false, "write the golden file") //nolint:gochecknoglobals // as flags are
+var update = flag.Bool("update", false, "write the golden file")
 
 type named[T any] struct {
 	name string
@@ -63,7 +64,7 @@ func machines() []named[*machine] {
 		{"small disk", change(withGPUs(h100()), func(m *machine) { m.info.ImageDir, m.free = "/var/lib/docker", 1<<30 })},
 		{"tight disk", change(withGPUs(h100()), func(m *machine) { m.info.ImageDir, m.free = "/var/lib/docker", 8<<30 })},
 		{"no network", change(noGPU(), func(m *machine) {
-			m.stored, m.reachErr = false, fmt.Errorf("no such host")
+			m.stored, m.reachErr = false, errors.New("no such host")
 			m.registryErr = &registry.Error{Kind: registry.NoAnswer, Text: "look up an image: nvcr.io does not answer"}
 		})},
 		{"private registry", change(withGPUs(h100()), func(m *machine) {
