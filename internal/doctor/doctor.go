@@ -64,19 +64,32 @@ const (
 // Checks are all of them, in the order in which they are shown. They run side by side.
 func Checks() []Check {
 	return []Check{
-		{target.CheckEngine, nil, (*Examination).engine},                           // it answers, and this user may talk to it
-		{checkPlatform, nil, (*Examination).platform},                              // the system, and whether it is WSL
-		{target.CheckGPU, []Need{aLane}, (*Examination).gpu},                       // those that --gpus names, and whether they may be used
-		{target.CheckRelease, []Need{aLane, ngc}, (*Examination).release},          // NVIDIA's images of some release run on this driver and GPU
-		{target.CheckContainerGPU, []Need{anEngine, aGPU}, (*Examination).access},  // the container engine can give GPUs to containers
-		{checkGPUMemory, []Need{aGPU}, (*Examination).gpuMemory},                   // there is enough of it to build an engine
-		{target.CheckImages, []Need{images, aCache}, (*Examination).images},        // they can be had, and fit each other and this host
-		{target.CheckImageDisk, []Need{anEngine, aLane}, (*Examination).imageDisk}, // they fit where the container engine stores images
-		{checkCacheDisk, nil, (*Examination).cacheDisk},                            // what steps make can be kept there, and fits
-		{checkWorkspaceDisk, nil, (*Examination).workspaceDisk},                    // so do the logs of runs
-		{target.CheckPorts, nil, (*Examination).ports},                             // the usual ones are free, or those named
-		{target.CheckWeights, nil, (*Examination).weights},                         // they can be had
-		{target.CheckFlags, nil, (*Examination).flags},                             // a run has a use for each that is named
+		// The container engine answers, and this user may talk to it.
+		{target.CheckEngine, nil, (*Examination).engine},
+		// The operating system, and whether it is WSL.
+		{checkPlatform, nil, (*Examination).platform},
+		// The GPUs that --gpus names are there, are alike, and may be used.
+		{target.CheckGPU, []Need{aLane}, (*Examination).gpu},
+		// A release of NVIDIA's images runs on this driver and GPU.
+		{target.CheckRelease, []Need{aLane, ngc}, (*Examination).release},
+		// The container engine can give GPUs to containers.
+		{target.CheckContainerGPU, []Need{anEngine, aGPU}, (*Examination).access},
+		// The GPU has enough free memory to build an engine.
+		{checkGPUMemory, []Need{aGPU}, (*Examination).gpuMemory},
+		// Both images can be had, and fit each other and this host.
+		{target.CheckImages, []Need{images, aCache}, (*Examination).images},
+		// Both images fit where the container engine stores images.
+		{target.CheckImageDisk, []Need{anEngine, aLane}, (*Examination).imageDisk},
+		// The results of the steps can be kept in the cache, and fit.
+		{checkCacheDisk, nil, (*Examination).cacheDisk},
+		// The logs of runs can be kept in the workspace, and fit.
+		{checkWorkspaceDisk, nil, (*Examination).workspaceDisk},
+		// The ports that were named are free; for the usual ones others can be taken.
+		{target.CheckPorts, nil, (*Examination).ports},
+		// The weights can be had.
+		{target.CheckWeights, nil, (*Examination).weights},
+		// A run has a use for each flag that was named.
+		{target.CheckFlags, nil, (*Examination).flags},
 	}
 }
 
