@@ -1,4 +1,4 @@
-// Package dalirun holds the files that the binary carries: what runs inside containers, the recipes of the local
+// Package dalirun holds the files that the binary carries: what runs inside containers, the Dockerfiles of the local
 // images, the model repository as committed, and a sample picture.
 package dalirun
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,6 +28,17 @@ const (
 // startEngine starts a container engine of the test's own, which knows --gpus although there is no GPU. It is in a
 // network namespace: beside another engine it would take that one's bridge and its rules.
 func startEngine(t *testing.T) engine {
+	t.Helper()
+	return startEngineIn(t, place{})
+}
+
+// place is how an engine sees this machine, beside the network that is its own.
+type place struct {
+	hidden string // a folder in whose stead the engine has an empty one
+	tcp    bool   // it is asked on an address of its network
+}
+
+func startEngineIn(t *testing.T, where place) engine {
 	t.Helper()
 	if os.Getuid() != 0 {
 		missing(t, "a container engine of the test's own needs root")
@@ -51,9 +63,32 @@ func startEngine(t *testing.T) engine {
 		t.Fatal(err)
 	}
 	e := engine{Host: "unix://" + filepath.Join(dir, "s"), netns: addNetns(t), bin: bin}
-	log := startDockerd(t, e, dir)
+	if where.tcp {
+		e.Host = "tcp://" + connect(t, e.netns) + ":2375"
+	}
+	log := startDockerd(t, e, where, dir)
 	waitForEngine(t, e, log)
 	return e
+}
+
+// connect joins a network namespace to that of the test, and returns its address there.
+func connect(t *testing.T, netns string) string {
+	t.Helper()
+	name := filepath.Base(netns)
+	net := fmt.Sprintf("10.213.%d.", rand.IntN(256))
+	near, far := fmt.Sprintf("dit%x", rand.Uint32()), "uplink"
+	for _, argv := range [][]string{
+		{"ip", "link", "add", near, "type", "veth", "peer", "name", far, "netns", name}, // it ends with the namespace
+		{"ip", "addr", "add", net + "1/30", "dev", near},
+		{"ip", "link", "set", near, "up"},
+		{"ip", "-n", name, "addr", "add", net + "2/30", "dev", far},
+		{"ip", "-n", name, "link", "set", far, "up"},
+	} {
+		if err := command(t, argv...); err != nil {
+			missing(t, "%v", err)
+		}
+	}
+	return net + "2"
 }
 
 // addNetns makes a network namespace with a loopback interface and returns its path.
@@ -104,10 +139,14 @@ func command(t *testing.T, argv ...string) error {
 }
 
 // startDockerd starts dockerd with all that it writes under dir, and returns its log.
-func startDockerd(t *testing.T, e engine, dir string) *output {
+func startDockerd(t *testing.T, e engine, where place, dir string) *output {
 	t.Helper()
 	name := filepath.Base(e.netns)
-	argv := append(e.enter(), "dockerd",
+	argv := e.enter()
+	if where.hidden != "" {
+		argv = append(argv, "unshare", "--mount", "--", "sh", "-c", `mount -t tmpfs tmpfs "$0" && exec "$@"`, where.hidden)
+	}
+	argv = append(argv, "dockerd",
 		"--data-root="+filepath.Join(dir, "data"), "--exec-root="+filepath.Join(dir, "exec"), "--pidfile="+filepath.Join(dir, "pid"),
 		"--host="+e.Host,
 		// Where a system's containerd runs, dockerd uses it: not as the machine's own engine does.

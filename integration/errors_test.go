@@ -115,18 +115,10 @@ func (c cpu) tritonserver(t *testing.T, files []testcontainers.ContainerFile, ar
 	t.Cleanup(func() { _ = client.Close() })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	poll := time.NewTicker(50 * time.Millisecond)
-	defer poll.Stop()
-	for {
-		if live, err := client.Live(ctx); err == nil && live {
-			return client, ctr
-		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			t.Fatalf("tritonserver is not live after a minute:\n%s", logOf(t, ctr))
-		}
+	if err := client.WaitLive(ctx); err != nil {
+		t.Fatalf("%v:\n%s", err, logOf(t, ctr))
 	}
+	return client, ctr
 }
 
 func logOf(t *testing.T, ctr testcontainers.Container) []byte {

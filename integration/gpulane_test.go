@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -39,7 +40,7 @@ func TestGPULane(t *testing.T) {
 // every is each step of the GPU lane in one state, with a TensorRT that casts.
 func every(state pipeline.EndState) map[pipeline.ID]pipeline.EndState {
 	all := map[pipeline.ID]pipeline.EndState{}
-	for _, s := range steps.For(steps.Options{Lane: steps.GPU, Images: steps.NGC}, steps.Machine{}, steps.IDVerify) {
+	for _, s := range steps.For(target.Target{Lane: target.GPU, Source: target.NGC}, steps.Tools{}, steps.IDVerify) {
 		all[s.ID()] = state
 	}
 	return all

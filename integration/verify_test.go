@@ -21,6 +21,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container/docker"
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -30,8 +31,8 @@ import (
 type bench struct {
 	cpu
 	runtime container.Runtime
-	options steps.Options
-	machine steps.Machine
+	target  target.Target
+	tools   steps.Tools
 	store   *store.Store
 	name    string // of its workspace
 }
@@ -52,11 +53,13 @@ func newBench(t *testing.T) *bench {
 	if b.store, err = store.Open(c.cache); err != nil {
 		t.Fatal(err)
 	}
-	b.machine = steps.Machine{Runtime: b.runtime, Memo: b.store}
-	b.options = steps.Options{
-		Lane: steps.CPU, Images: steps.Local, BaseImage: b.base(t), BuildNet: "host", Weights: steps.WeightsSource{Kind: steps.Random},
-		Picture: steps.Picture{Data: sample(t)}, Precision: "fp32", OptBatch: 64, MaxBatch: 256,
-		HTTP: container.Port{Container: triton.PortHTTP}, GRPC: container.Port{Container: triton.PortGRPC}, Metrics: container.Port{Container: triton.PortMetrics},
+	b.tools = steps.Tools{Runtime: b.runtime, KV: b.store}
+	b.target = target.Target{
+		Lane: target.CPU, Source: target.Local, BaseImage: b.base(t), BuildNetwork: "host", Weights: target.WeightsSource{Kind: target.Random},
+		Picture: target.Picture{Data: sample(t)}, Precision: "fp32", OptBatch: 64, MaxBatch: 256,
+		Ports: target.Ports{
+			HTTP: container.Port{Container: triton.PortHTTP}, GRPC: container.Port{Container: triton.PortGRPC}, Metrics: container.Port{Container: triton.PortMetrics},
+		},
 		ReadyTimeout: 2 * time.Minute,
 	}
 	return b
@@ -77,7 +80,7 @@ func (b *bench) values(t *testing.T, id pipeline.ID) pipeline.Values {
 }
 
 func (b *bench) steps(until pipeline.ID) []pipeline.Step {
-	return steps.For(b.options, b.machine, until)
+	return steps.For(b.target, b.tools, until)
 }
 
 func (b *bench) run(t *testing.T, list []pipeline.Step, then func(context.Context, pipeline.Values) error) error {
@@ -128,11 +131,11 @@ func (f fixed) Run(_ context.Context, w *pipeline.Work) error {
 }
 
 // verify serves a model repository and verifies it against the reference of the sample.
-func (b *bench) verify(t *testing.T, repository string, change func(*steps.Options)) error {
+func (b *bench) verify(t *testing.T, repository string, change func(*target.Target)) error {
 	t.Helper()
 	reference := b.values(t, steps.IDReference)
 	if change != nil {
-		change(&b.options)
+		change(&b.target)
 	}
 	list := b.steps(steps.IDVerify)
 	for i, s := range list {
@@ -216,7 +219,7 @@ func TestVerifyFails(t *testing.T) {
 	for _, test := range []struct {
 		name  string
 		alter func(t *testing.T, b *bench, repository string)
-		other func(*steps.Options)
+		other func(*target.Target)
 		off   []parity.Name
 	}{
 		{
@@ -248,7 +251,7 @@ func TestVerifyFails(t *testing.T) {
 		},
 		{
 			name:  "another picture",
-			other: func(o *steps.Options) { o.Picture.Data = mirrored(o.Picture.Data) },
+			other: func(o *target.Target) { o.Picture.Data = mirrored(o.Picture.Data) },
 			off:   []parity.Name{parity.Preprocessing, parity.Ensemble},
 		},
 	} {
@@ -328,7 +331,7 @@ func TestModelsThatDoNotLoad(t *testing.T) {
 				write(t, filepath.Dir(file), path.Base(test.file), []byte(test.text))
 			}
 			began := time.Now()
-			err := b.verify(t, repository, func(o *steps.Options) { o.ReadyTimeout = test.ready })
+			err := b.verify(t, repository, func(o *target.Target) { o.ReadyTimeout = test.ready })
 			fault, ok := errors.AsType[*pipeline.Fault](err)
 			if !ok || fault.Kind != pipeline.NotReady {
 				t.Fatalf("%v is no server that is not ready", err)

@@ -6,7 +6,7 @@ import (
 )
 
 // EventVersion is the version of the events' JSON form. It grows when a reader of the old form would go wrong.
-const EventVersion = 1
+const EventVersion = 2
 
 // Event is one thing that happened. Events are the only output of a run: renderers, logs on disk, the JSON stream and
 // reports read the same ones. See docs/events.md for the JSON form.

@@ -81,7 +81,7 @@ func TestEventJSON(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := `{"v":1,"run":"r1","time":"2026-01-02T03:04:05.6Z",` + c.want + `}`
+			want := `{"v":2,"run":"r1","time":"2026-01-02T03:04:05.6Z",` + c.want + `}`
 			if diff := cmp.Diff(want, string(got)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}

@@ -19,6 +19,26 @@ const (
 	GateFailed           // a performance or accuracy gate
 )
 
+// String is one word or two for the kind, where a program reads which it was.
+func (k Kind) String() string {
+	switch k {
+	case Usage:
+		return "usage"
+	case Environment:
+		return "environment"
+	case ContainerFailed:
+		return "container"
+	case NotReady:
+		return "not ready"
+	case NotVerified:
+		return "not verified"
+	case GateFailed:
+		return "gate"
+	case Unclassified:
+	}
+	return "unclassified"
+}
+
 // Fault is an error that says what to do next. Err says once what was tried, on what, and what came of it.
 type Fault struct { //nolint:errname // FaultError would say it twice, and it is written in every step
 	Kind   Kind

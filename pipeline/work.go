@@ -1,13 +1,12 @@
 package pipeline
 
 import (
-	"bytes"
 	"context"
-	"io"
 	"maps"
 	"path/filepath"
 	"sync"
-	"unicode/utf8"
+
+	"github.com/dalirun/dalirun/pipeline/lines"
 )
 
 // Work is what a step gets to run with.
@@ -20,7 +19,7 @@ type Work struct {
 
 	mu     sync.Mutex
 	values Values
-	lines  []*lineWriter
+	lines  []*lines.Writer
 }
 
 // NewWork returns a Work for a step that a test runs alone. A Runner makes its own.
@@ -55,10 +54,15 @@ func (w *Work) Emit(p Payload) { w.emit(p) }
 // and has a deadline of its own. Register before the thing to undo exists.
 func (w *Work) Defer(name string, undo func(context.Context) error) { w.later(name, undo) }
 
-// Lines returns a writer that turns what is written into [Line] events. Writers of one step do not mix their lines.
-// An unfinished last line is told of when the step ends.
-func (w *Work) Lines() io.Writer {
-	l := &lineWriter{emit: w.emit}
+// Lines returns a writer for one stream of output: each line becomes a [Line] event and goes to the readers. Writers of one step do
+// not mix their lines. An unfinished last line is told of when the step ends, or by Flush.
+func (w *Work) Lines(readers ...func(line string)) *lines.Writer {
+	l := lines.NewWriter(func(line string) {
+		w.emit(Line{Text: line})
+		for _, read := range readers {
+			read(line)
+		}
+	})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lines = append(w.lines, l)
@@ -69,54 +73,6 @@ func (w *Work) flush() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, l := range w.lines {
-		l.flush()
-	}
-}
-
-// maxLine bounds what a process without line breaks can make us hold.
-const maxLine = 64 << 10
-
-type lineWriter struct {
-	emit func(Payload)
-	mu   sync.Mutex
-	rest []byte
-}
-
-func (l *lineWriter) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.rest = append(l.rest, p...)
-	for {
-		i := bytes.IndexByte(l.rest, '\n')
-		if i < 0 && len(l.rest) < maxLine {
-			return len(p), nil
-		}
-		if i < 0 { // cut an endless line, losing nothing
-			end := wholeLetters(l.rest)
-			l.emit(Line{Text: string(l.rest[:end])})
-			l.rest = append(l.rest[:0], l.rest[end:]...)
-			return len(p), nil
-		}
-		l.emit(Line{Text: string(bytes.TrimRight(l.rest[:i], "\r"))})
-		l.rest = append(l.rest[:0], l.rest[i+1:]...)
-	}
-}
-
-// wholeLetters returns the length of text without a UTF-8 sequence at its end that goes on in what is written next.
-func wholeLetters(text []byte) int {
-	for i := len(text) - 1; i >= max(0, len(text)-utf8.UTFMax); i-- {
-		if utf8.RuneStart(text[i]) && !utf8.FullRune(text[i:]) {
-			return i
-		}
-	}
-	return len(text)
-}
-
-func (l *lineWriter) flush() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.rest) > 0 {
-		l.emit(Line{Text: string(bytes.TrimRight(l.rest, "\r"))})
-		l.rest = nil
+		l.Flush()
 	}
 }

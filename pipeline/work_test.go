@@ -5,97 +5,34 @@ import (
 	"io"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// lines returns what a step tells that writes to one Lines writer.
-func lines(t *testing.T, writes ...string) []string {
-	t.Helper()
-	r := newRig(t)
-	r.mustRun(ends{"s": pipeline.Done}, &plain{id: "s", do: func(_ context.Context, w *pipeline.Work) error {
-		l := w.Lines()
-		for _, text := range writes {
-			if n, err := io.WriteString(l, text); n != len(text) || err != nil {
-				t.Errorf("write %q: got %d, %v", text, n, err)
-			}
-		}
-		return nil
-	}})
-	var got []string
-	for _, l := range of[pipeline.Line](r.sink, "s") {
-		got = append(got, l.Text)
-	}
-	return got
-}
-
+// Each line is told of, an unfinished one when the step ends, and goes to those who read along.
 func TestLines(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct{ writes, want []string }{
-		"nothing":         {nil, nil},
-		"empty write":     {[]string{""}, nil},
-		"one":             {[]string{"a\n"}, []string{"a"}},
-		"many at once":    {[]string{"a\nb\n\nc\n"}, []string{"a", "b", "", "c"}},
-		"in pieces":       {[]string{"a", "b", "\nc", "\n"}, []string{"ab", "c"}},
-		"unfinished":      {[]string{"a\nlast words"}, []string{"a", "last words"}},
-		"windows":         {[]string{"a\r\nb\r", "\n", "\r\n"}, []string{"a", "b", ""}},
-		"progress bar":    {[]string{"10%\r", "20%\r\n"}, []string{"10%\r20%"}},
-		"unfinished bar":  {[]string{"10%\r"}, []string{"10%"}},
-		"split letter":    {[]string{"\xc3", "\xbc\n"}, []string{"ü"}},
-		"escape sequence": {[]string{"\x1b[31mred\x1b[0m\n"}, []string{"\x1b[31mred\x1b[0m"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if diff := cmp.Diff(c.want, lines(t, c.writes...)); diff != "" {
-				t.Errorf("(-want +got):\n%s", diff)
-			}
-		})
+	r := newRig(t)
+	var read []string
+	r.mustRun(ends{"s": pipeline.Done}, &plain{id: "s", do: func(_ context.Context, w *pipeline.Work) error {
+		l := w.Lines(func(line string) { read = append(read, line) })
+		_, err := io.WriteString(l, "a\r\n\nlast words")
+		return err
+	}})
+	var told []string
+	for _, l := range of[pipeline.Line](r.sink, "s") {
+		told = append(told, l.Text)
 	}
-}
-
-// A process without line breaks is told of in pieces, and nothing of it is lost or torn.
-func TestEndlessLine(t *testing.T) {
-	t.Parallel()
-	const most = 64 << 10
-	for name, text := range map[string]string{
-		"letters of one byte":    strings.Repeat("x", 5*most+7),
-		"letters of three bytes": strings.Repeat("模", most) + "\nend",
-		"off by one":             "a" + strings.Repeat("é", most),
-		"just as long":           strings.Repeat("x", most) + "\nend",
-		"no text":                strings.Repeat("\xff", 2*most),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			for _, size := range []int{1000, most, len(text)} {
-				var writes []string
-				for rest := text; rest != ""; {
-					n := min(size, len(rest))
-					writes = append(writes, rest[:n])
-					rest = rest[n:]
-				}
-				got := lines(t, writes...)
-				if joined := strings.Join(got, ""); joined != strings.ReplaceAll(text, "\n", "") {
-					t.Errorf("written by %d: something is lost: %d bytes became %d", size, len(text), len(joined))
-				}
-				for i, l := range got {
-					if utf8.ValidString(text) && !utf8.ValidString(l) {
-						t.Errorf("written by %d: line %d tears a letter", size, i)
-					}
-					if size < most && len(l) > most+size {
-						t.Errorf("written by %d: line %d has %d bytes", size, i, len(l))
-					}
-				}
-				if size < most && len(got) < len(text)/(most+size) {
-					t.Errorf("written by %d: %d bytes were held back for %d lines", size, len(text), len(got))
-				}
-			}
-		})
+	want := []string{"a", "", "last words"}
+	if diff := cmp.Diff(want, told); diff != "" {
+		t.Errorf("told (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, read); diff != "" {
+		t.Errorf("read (-want +got):\n%s", diff)
 	}
 }
 

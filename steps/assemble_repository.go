@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 
 	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton/pb"
@@ -18,10 +19,14 @@ import (
 
 // AssembleRepository lays the models out as Triton's model repository.
 type AssembleRepository struct {
-	options Options
-	model   pipeline.Output // model.plan or model.onnx
-	dali    pipeline.Output
-	engine  pipeline.Output // what was proven of model.plan, in the gpu lane
+	model         pipeline.Output // model.plan or model.onnx
+	dali          pipeline.Output
+	engine        pipeline.Output // what was proven of model.plan, in the gpu lane
+	configuration configuration
+}
+
+func newAssembleRepository(t target.Target, model, dali, engine pipeline.Output) *AssembleRepository {
+	return &AssembleRepository{model: model, dali: dali, engine: engine, configuration: newConfiguration(t)}
 }
 
 const (
@@ -36,7 +41,7 @@ func (s *AssembleRepository) ID() pipeline.ID { return IDAssembleRepository }
 
 // Inputs are the served model and the serialized DALI pipeline, and in the gpu lane what was proven of the engine.
 func (s *AssembleRepository) Inputs() []pipeline.Output {
-	if s.options.Lane == GPU {
+	if s.configuration.lane == target.GPU {
 		return []pipeline.Output{s.model, s.dali, s.engine}
 	}
 	return []pipeline.Output{s.model, s.dali}
@@ -50,13 +55,13 @@ func (s *AssembleRepository) Outputs() []pipeline.Output {
 // texts are the files of the repository that are not models, by slash path.
 func (s *AssembleRepository) texts() (map[string][]byte, error) {
 	files := map[string][]byte{}
-	for _, m := range models(s.options.Lane) {
-		config, err := modelConfig(s.options, m)
+	for _, m := range models(s.configuration.lane) {
+		config, err := s.configuration.text(m)
 		if err != nil {
 			return nil, err
 		}
 		files[path.Join(m.name, "config.pbtxt")] = config
-		programs, err := m.backend(s.options)
+		programs, err := s.configuration.backend(m)
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +70,7 @@ func (s *AssembleRepository) texts() (map[string][]byte, error) {
 		}
 	}
 	labels, err := dalirun.Assets.ReadFile(path.Join(repositoryDir, committedModel, labelsFile))
-	files[path.Join(servedModel(s.options.Lane), labelsFile)] = labels
+	files[path.Join(servedModel(s.configuration.lane), labelsFile)] = labels
 	return files, err
 }
 
@@ -110,13 +115,13 @@ func (s *AssembleRepository) checkEngine(ctx context.Context, w *pipeline.Work, 
 // Run writes the repository. The models are hard links to the stored ones where the file system can.
 func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
 	root := w.Path(repositoryDir)
-	for _, m := range models(s.options.Lane) {
+	for _, m := range models(s.configuration.lane) {
 		if err := os.MkdirAll(filepath.Join(root, m.name, versionDir), 0o755); err != nil { //nolint:gosec // the server's user reads it
 			return err
 		}
 	}
 	files, err := s.texts()
-	if err == nil && s.options.Lane == GPU {
+	if err == nil && s.configuration.lane == target.GPU {
 		err = s.checkEngine(ctx, w, files[path.Join(gpuModel, "config.pbtxt")])
 	}
 	if err != nil {
@@ -129,7 +134,7 @@ func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	return errors.Join(
 		link(ctx, w.Input(s.dali).Path, filepath.Join(root, DALIModel, versionDir, daliFile)),
-		link(ctx, w.Input(s.model).Path, filepath.Join(root, servedModel(s.options.Lane), versionDir, s.model.Name)),
+		link(ctx, w.Input(s.model).Path, filepath.Join(root, servedModel(s.configuration.lane), versionDir, s.model.Name)),
 	)
 }
 

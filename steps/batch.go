@@ -1,17 +1,16 @@
 package steps
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/pipeline/lines"
 )
 
 const (
@@ -30,27 +30,30 @@ const (
 	// times the model and its workspace.
 	DefaultMemory = 16 * gib
 
-	// tailLines is how much of a container's output an error shows.
+	// tailLines is how much of a container's output an error shows, and tailBytes how much where its lines are long.
 	tailLines = 15
-	// maxTailLine bounds what a program without line breaks can make us hold.
-	maxTailLine = 16 << 10
+	tailBytes = 16 << 10
 	// removeWithin bounds the removal of a container; CI runners kill 10 s after they ask.
 	removeWithin = 8 * time.Second
 	// startWithin bounds the start of a container. It takes a second; on slow disks, or where the container engine maps
 	// user IDs by copying, the first one of an image of 20 GB takes minutes.
 	startWithin = 5 * time.Minute
-	// hangHint says what to do about a container engine that answers and does nothing.
-	hangHint = "the container engine or a hook of it hangs: look at its log (`journalctl -u docker`), restart it and run again"
-	// spaceHint says what to do about its disk, which images and containers fill.
-	spaceHint = "free space where the container engine stores its images and containers (`docker system df`), then run again"
 	// outDir is where a batch container finds the folder for its outputs.
 	outDir = "/out"
 )
 
-// batchSpec is a container that does one thing as the caller, with no network and nothing to write to but its outputs.
+// containers start, bound and remove those of the steps.
+type containers struct {
+	runner container.Runner
+	memory int64 // limit of each, in bytes
+}
+
+func newContainers(t Tools) containers { return containers{t.Runtime, cmp.Or(t.Memory, DefaultMemory)} }
+
+// spec is a container that does one thing as the caller, with no network and nothing to write to but its outputs.
 // Torch and DALI want a writable /tmp, a home and a user name (without: "getuser" raises, caches go to a read-only
 // "/.cache").
-func (m Machine) batchSpec(step pipeline.ID, image string, command ...string) container.Spec {
+func (c containers) spec(step pipeline.ID, image string, command ...string) container.Spec {
 	return container.Spec{
 		Step:     string(step),
 		Image:    image,
@@ -62,7 +65,7 @@ func (m Machine) batchSpec(step pipeline.ID, image string, command ...string) co
 		Tmpfs:    map[string]int64{"/tmp": 2 * gib},
 		Shm:      gib,
 		Init:     true,
-		Memory:   cmp.Or(m.Memory, DefaultMemory),
+		Memory:   c.memory,
 		Pids:     4096,
 		Role:     container.RoleBatch,
 	}
@@ -87,9 +90,12 @@ func (s script) sources() (map[string][]byte, error) {
 	return files, nil
 }
 
+// python is the interpreter's usual name in the images.
+const python = "python3"
+
 // command is the argv that runs it.
 func (s script) command(args ...string) []string {
-	return append([]string{"python3", path.Join(pythonTarget, s[0])}, args...)
+	return append([]string{python, path.Join(pythonTarget, s[0])}, args...)
 }
 
 // mount writes the program into a hidden folder of w's and returns where a container finds it.
@@ -140,38 +146,43 @@ func digest(data []byte) string {
 }
 
 // runScript runs an embedded program in a batch container until it ends, with w's folder as its outputs.
-func (m Machine) runScript(ctx context.Context, w *pipeline.Work, s script, spec container.Spec, limit time.Duration) error {
-	return m.readScript(ctx, w, s, spec, &tail{}, limit)
+func (c containers) runScript(
+	ctx context.Context, w *pipeline.Work, s script, spec container.Spec, limit time.Duration,
+) error {
+	return c.readScript(ctx, w, s, spec, &tail{}, limit)
 }
 
 // readScript is runScript with the program's output in last.
-func (m Machine) readScript(ctx context.Context, w *pipeline.Work, s script, spec container.Spec, last *tail, limit time.Duration) error {
+func (c containers) readScript(
+	ctx context.Context, w *pipeline.Work, s script, spec container.Spec, last *tail, limit time.Duration,
+) error {
 	mount, err := s.mount(w)
 	if err != nil {
 		return err
 	}
 	spec.Inputs = append(spec.Inputs, mount)
 	spec.Outputs = append(spec.Outputs, container.Mount{Source: w.Dir, Target: outDir})
-	return m.runBatch(ctx, w, spec, last, limit)
+	return c.run(ctx, w, spec, last, limit)
 }
 
-// runBatch runs spec until it ends, with its output in last. Whatever happens, no container is left.
-func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.Spec, last *tail, limit time.Duration) error {
+// run runs spec until it ends, with its output in last. Whatever happens, no container is left.
+func (c containers) run(
+	ctx context.Context, w *pipeline.Work, spec container.Spec, last *tail, limit time.Duration,
+) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not end within %s", program(spec.Command), limit))
 	defer cancel()
-	c, err := m.start(ctx, spec, container.Streams{
-		Stdout: io.MultiWriter(w.Lines(), last.stream()),
-		Stderr: io.MultiWriter(w.Lines(), last.stream()),
-	})
+	started, err := c.start(ctx, spec, last.streams(w))
 	if err != nil {
 		return err
 	}
-	defer m.remove(ctx, w, c)
-	exit, err := c.Wait(ctx)
+	defer c.remove(ctx, w, started)
+	exit, err := started.Wait(ctx)
 	if err != nil {
-		fault := &pipeline.Fault{Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: m.Runtime.Repeat(spec)}
+		fault := &pipeline.Fault{
+			Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: c.runner.Repeat(spec),
+		}
 		if errors.Is(fault.Err, container.ErrUnreachable) { // the container engine died, and the container with it
-			fault.Kind, fault.Hint = pipeline.Environment, "start the container engine and run again"
+			fault.Kind, fault.Hint = pipeline.Environment, remedy.EngineDied
 		}
 		return fault
 	}
@@ -183,7 +194,7 @@ func (m Machine) runBatch(ctx context.Context, w *pipeline.Work, spec container.
 		Err:    exitError(spec, exit, last.lines()),
 		Hint:   exitHint(exit, spec.Memory),
 		Tail:   last.lines(),
-		Repeat: m.Runtime.Repeat(spec),
+		Repeat: c.runner.Repeat(spec),
 	}
 	if !exit.OOM {
 		last.explain(fault)
@@ -216,7 +227,7 @@ func exitError(spec container.Spec, exit container.Exit, lines []string) error {
 func program(command []string) string {
 	name := path.Base(command[0])
 	switch {
-	case name == "python3" && len(command) > 1:
+	case name == python && len(command) > 1:
 		return path.Base(command[1])
 	case name == "sh" && len(command) > 3: // sh -c SCRIPT NAME …
 		return command[3]
@@ -225,56 +236,59 @@ func program(command []string) string {
 	}
 }
 
-// start starts a container, whose program may then run for longer than ctx. It bounds what a container engine or a hook of it takes.
-func (m Machine) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, hangHint,
+// start starts a container, whose program may then run for longer than ctx. It bounds what a container engine or a hook
+// of it takes.
+func (c containers) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, remedy.EngineHangs,
 		"the container of %s did not start within %s", spec.Step, startWithin))
 	defer cancel()
-	c, err := m.Runtime.Run(ctx, spec, out)
+	started, err := c.runner.Run(ctx, spec, out)
 	if err != nil {
 		return nil, runtimeFault(err)
 	}
-	return c, nil
+	return started, nil
 }
 
 // remove removes a container, also after ctx ended. One that stays is a warning: its work is done.
-func (m Machine) remove(ctx context.Context, w *pipeline.Work, c container.Container) {
+func (c containers) remove(ctx context.Context, w *pipeline.Work, done container.Container) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
 	defer cancel()
-	if err := m.Runtime.Remove(ctx, c.ID()); err != nil {
-		w.Emit(pipeline.Warning{Text: "container " + c.Name() + " could not be removed: " + err.Error()})
+	if err := c.runner.Remove(ctx, done.ID()); err != nil {
+		w.Emit(pipeline.Warning{Text: "container " + done.Name() + " could not be removed: " + err.Error()})
 	}
 }
 
-// tail keeps the last lines of several streams, an unfinished one among them, and looks at all lines for what is known.
+// tail keeps the last lines of a container's output, an unfinished one among them, and looks at all lines for what is known.
 type tail struct {
-	read func(line string) // if set, gets each line as it ends, one at a time
-	told string            // ID of the remedy that a fault was explained by
+	read     func(line string) // if set, gets each line as it ends, one at a time
+	remedyID string            // of the remedy that a fault was explained by
 
-	mu      sync.Mutex
-	last    []string
-	known   remedy.Finder
-	streams []*tailWriter
+	stdout, stderr *lines.Writer
+
+	mu    sync.Mutex
+	last  []string
+	known remedy.Finder
 }
 
-func (t *tail) stream() io.Writer {
-	w := &tailWriter{tail: t}
-	t.streams = append(t.streams, w)
-	return w
+// streams are those of the container that t is of. Their lines are told of by w too.
+func (t *tail) streams(w *pipeline.Work) container.Streams {
+	t.stdout, t.stderr = w.Lines(t.add), w.Lines(t.add)
+	return container.Streams{Stdout: t.stdout, Stderr: t.stderr}
 }
 
+// lines are the last ones, of a container whose streams t has.
 func (t *tail) lines() []string {
+	t.stdout.Flush()
+	t.stderr.Flush()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, w := range t.streams {
-		t.add(w.rest)
-		w.rest = nil
-	}
-	return append([]string(nil), t.last...)
+	return slices.Clone(t.last)
 }
 
-func (t *tail) add(line []byte) {
-	text := strings.TrimRight(string(line), " \r")
+func (t *tail) add(line string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	text := strings.TrimRight(line, " ")
 	if text == "" {
 		return
 	}
@@ -282,30 +296,8 @@ func (t *tail) add(line []byte) {
 	if t.read != nil {
 		t.read(text)
 	}
-	t.last = append(t.last, text)
-	if len(t.last) > tailLines {
+	t.last = append(t.last, text[max(0, len(text)-tailBytes):])
+	for len(t.last) > tailLines || len(strings.Join(t.last, "")) > tailBytes {
 		t.last = t.last[1:]
-	}
-}
-
-type tailWriter struct {
-	tail *tail
-	rest []byte // guarded by tail.mu
-}
-
-func (w *tailWriter) Write(p []byte) (int, error) {
-	w.tail.mu.Lock()
-	defer w.tail.mu.Unlock()
-	w.rest = append(w.rest, p...)
-	for {
-		line, rest, ok := bytes.Cut(w.rest, []byte{'\n'})
-		if !ok {
-			if over := len(w.rest) - maxTailLine; over > 0 {
-				w.rest = w.rest[over:]
-			}
-			return len(p), nil
-		}
-		w.tail.add(line)
-		w.rest = rest
 	}
 }

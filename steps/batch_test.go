@@ -95,6 +95,10 @@ func TestContainerFailure(t *testing.T) {
 			},
 			want: "export_onnx.py exited with status 1", tail: []string{strings.Repeat("#", 16<<10)},
 		},
+		"long lines": {
+			program: prints(1, strings.Repeat("1", 10<<10), strings.Repeat("2", 10<<10), strings.Repeat("3", 5<<10)),
+			want:    "export_onnx.py exited with status 1", tail: []string{strings.Repeat("2", 10<<10), strings.Repeat("3", 5<<10)},
+		},
 		"out of memory": {
 			program: func(ctx context.Context, _ container.Spec, out container.Streams) int {
 				fmt.Fprintln(out.Stdout, "loading")
@@ -321,7 +325,7 @@ func TestEngineDies(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
 	w.make(t, steps.IDBuildEngine)
-	w.machine.Runtime = dies{w.fake}
+	w.tools.Runtime = dies{w.fake}
 	err := w.run(t, t.Context(), steps.IDBuildEngine)
 	f := fault(t, err, pipeline.Environment)
 	if !errors.Is(err, container.ErrUnreachable) || !strings.Contains(f.Hint, "start the container engine") {
@@ -352,7 +356,7 @@ func TestRemovalFails(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
 	w.make(t, steps.IDExportONNX)
-	w.machine.Runtime = cannotRemove{w.fake}
+	w.tools.Runtime = cannotRemove{w.fake}
 	if err := w.run(t, t.Context(), steps.IDExportONNX); err != nil {
 		t.Fatal(err)
 	}

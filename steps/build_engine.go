@@ -11,16 +11,37 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
 // BuildEngine builds the TensorRT engine with the trtexec of the image that serves it, so that their TensorRT is the same.
 type BuildEngine struct {
-	options Options
-	machine Machine
-	image   pipeline.Output
-	onnx    pipeline.Output
+	image     pipeline.Output
+	onnx      pipeline.Output
+	cast      bool // the ONNX model is in fp16 already
+	precision release.Precision
+	optBatch  int
+	maxBatch  int
+	tensorRT  string // for an image that does not say which it holds; empty where it is not known
+	device    target.Device
+
+	gpus        gpuRequest                                       `fact:"-"`
+	gpuMemory   func(context.Context) (trtexec.GPUMemory, error) `fact:"-"` // see [Tools]
+	timingCache TimingCache                                      `fact:"-"`
+	notes       imageNotes                                       `fact:"-"`
+	containers  containers                                       `fact:"-"`
+}
+
+func newBuildEngine(t target.Target, with Tools, image, onnx pipeline.Output, cast bool) *BuildEngine {
+	return &BuildEngine{
+		image: image, onnx: onnx, cast: cast, precision: t.Precision, optBatch: t.OptBatch, maxBatch: t.MaxBatch,
+		tensorRT: t.Release.TensorRT, device: t.Device,
+		gpus: newGPURequest(t), gpuMemory: with.GPUMemory, timingCache: with.TimingCache, notes: imageNotes{with.KV},
+		containers: newContainers(with),
+	}
 }
 
 const (
@@ -32,8 +53,6 @@ const (
 	layersFile      = "layers.json"
 	timingCacheFile = "timing.cache"
 
-	// ResultEngine is the result of build-engine: what was proven of the engine, a [trtexec.Engine].
-	ResultEngine = "engine"
 	// gpuProofFact is the fact that engines which were kept without a proof of their GPU lack.
 	gpuProofFact = "gpu proof"
 )
@@ -46,7 +65,11 @@ func (s *BuildEngine) Inputs() []pipeline.Output { return []pipeline.Output{s.im
 
 // Outputs are the engine, and what was proven of it.
 func (s *BuildEngine) Outputs() []pipeline.Output {
-	return []pipeline.Output{{Step: IDBuildEngine, Name: planFile}, s.engine()}
+	return []pipeline.Output{s.plan(), s.engine()}
+}
+
+func (s *BuildEngine) plan() pipeline.Output {
+	return pipeline.Output{Step: IDBuildEngine, Name: planFile}
 }
 
 func (s *BuildEngine) engine() pipeline.Output {
@@ -64,7 +87,7 @@ type engineBuild struct {
 // newBuild is the build in an image of an environment.
 func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 	b := engineBuild{image: env["TRT_VERSION"]}
-	text := cmp.Or(b.image, s.options.Release.TensorRT)
+	text := cmp.Or(b.image, s.tensorRT)
 	var err error
 	if b.tensorRT, err = release.ParseVersion(text); err != nil {
 		return b, pipeline.Faultf(pipeline.Environment, "name a release with --release YY.MM, for NVIDIA's plain -py3 image",
@@ -72,8 +95,8 @@ func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 	}
 	b.Build = trtexec.Build{
 		ONNX: onnxTarget, Plan: outDir + "/" + planFile, Input: modelInput,
-		MinBatch: 1, OptBatch: s.options.OptBatch, MaxBatch: s.options.MaxBatch,
-		Precision: s.options.Precision, Cast: s.onnx.Step == IDCastONNX, TimingCache: outDir + "/" + timingCacheFile,
+		MinBatch: 1, OptBatch: s.optBatch, MaxBatch: s.maxBatch,
+		Precision: s.precision, Cast: s.cast, TimingCache: outDir + "/" + timingCacheFile,
 	}
 	if trtexec.DescribesLayers(b.tensorRT) {
 		b.LayerInfo = outDir + "/" + layersFile
@@ -92,13 +115,15 @@ func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 
 // askedGPU is what is known of the GPU that the engine is for.
 func (s *BuildEngine) askedGPU() trtexec.AskedGPU {
-	o := s.options
-	return trtexec.AskedGPU{Flag: o.GPUs.String(), Model: o.Device.Name, Where: o.Device.Where, Compute: o.Device.Compute, UUIDs: o.GPUUUIDs}
+	return trtexec.AskedGPU{
+		Flag: s.gpus.String(), Model: s.device.Name, Where: s.device.Where, Compute: s.device.Compute,
+		UUIDs: s.gpus.uuids,
+	}
 }
 
 // Facts are trtexec's arguments, TensorRT's version and the GPU: an engine runs only on what it was built for.
 func (s *BuildEngine) Facts(_ context.Context, in pipeline.Inputs) (pipeline.Facts, error) {
-	env, err := s.machine.imageEnv(in[s.image])
+	env, err := s.notes.environment(in[s.image])
 	if err != nil {
 		return nil, err
 	}
@@ -108,13 +133,14 @@ func (s *BuildEngine) Facts(_ context.Context, in pipeline.Inputs) (pipeline.Fac
 	}
 	return pipeline.Facts{
 		"argv": argv(build.command), "tensorrt": build.tensorRT.String(),
-		"gpu": s.options.Device.key(), gpuProofFact: "what trtexec says that it took", "compute": s.options.Device.Compute, "driver": s.options.Device.Driver,
+		"gpu": s.device.Key(), gpuProofFact: "what trtexec says that it took",
+		"compute": s.device.Compute, "driver": s.device.Driver,
 	}, nil
 }
 
 // Run builds the engine and proves that it is what was asked for.
 func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
-	env, err := s.machine.imageEnv(w.Input(s.image))
+	env, err := s.notes.environment(w.Input(s.image))
 	if err != nil {
 		return err
 	}
@@ -122,7 +148,7 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	memory, err := s.gpuMemory(ctx, w)
+	memory, err := s.askGPUMemory(ctx, w)
 	if err == nil {
 		err = trtexec.CheckMemory(build.Precision, build.MaxBatch, memory)
 	}
@@ -155,19 +181,19 @@ func (s *BuildEngine) Remind(stored pipeline.Values) []pipeline.Payload {
 
 // engineReport is what each run that uses an engine reports of it.
 func engineReport(e trtexec.Engine) []pipeline.Payload {
-	report := []pipeline.Payload{pipeline.Result{Name: ResultEngine, Value: e}}
+	report := []pipeline.Payload{result.Engine.Of(e)}
 	for _, doubt := range e.Doubts {
 		report = append(report, pipeline.Warning{Text: doubt})
 	}
 	return report
 }
 
-// gpuMemory asks for the GPU's memory. Where the host does not know it, it is zero.
-func (s *BuildEngine) gpuMemory(ctx context.Context, w *pipeline.Work) (trtexec.GPUMemory, error) {
-	if s.machine.GPUMemory == nil {
+// askGPUMemory asks for the GPU's memory. Where the host does not know it, it is zero.
+func (s *BuildEngine) askGPUMemory(ctx context.Context, w *pipeline.Work) (trtexec.GPUMemory, error) {
+	if s.gpuMemory == nil {
 		return trtexec.GPUMemory{}, nil
 	}
-	memory, err := s.machine.GPUMemory(ctx)
+	memory, err := s.gpuMemory(ctx)
 	if ctx.Err() != nil {
 		return trtexec.GPUMemory{}, context.Cause(ctx)
 	}
@@ -180,15 +206,15 @@ func (s *BuildEngine) gpuMemory(ctx context.Context, w *pipeline.Work) (trtexec.
 
 // build runs trtexec and returns what was proven of the engine. memory is that of the GPU before.
 func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineBuild, memory trtexec.GPUMemory) (trtexec.Engine, error) {
-	spec := s.machine.batchSpec(IDBuildEngine, w.Input(s.image).Ref, build.command...)
-	spec.GPUs = s.options.GPUs
+	spec := s.containers.spec(IDBuildEngine, w.Input(s.image).Ref, build.command...)
+	spec.GPUs = s.gpus.GPUs
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
 	spec.Outputs = []container.Mount{{Source: w.Dir, Target: outDir}}
 	log := trtexec.NewLog(func(text string) { w.Emit(pipeline.Progress{Text: text}) })
 	last := &tail{read: log.Read}
 	const limit = time.Hour // seen: 78 s on an H100; small GPUs take many minutes
-	err := s.machine.runBatch(ctx, w, spec, last, limit)
-	if fault, ok := errors.AsType[*pipeline.Fault](err); ok && last.told == remedy.GPUOutOfMemory {
+	err := s.containers.run(ctx, w, spec, last, limit)
+	if fault, ok := errors.AsType[*pipeline.Fault](err); ok && last.remedyID == remedy.GPUOutOfMemory {
 		trtexec.ExplainOutOfMemory(fault, build.Precision, build.MaxBatch, memory)
 	}
 	if err != nil {
@@ -197,8 +223,8 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 	plan, err := os.Stat(w.Path(planFile))
 	if errors.Is(err, fs.ErrNotExist) || err == nil && plan.Size() == 0 { // trtexec has been seen to end well after it could not save
 		fault := &pipeline.Fault{
-			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Hint: "its log says why; a full disk is the usual reason",
-			Tail: last.lines(), Repeat: s.machine.Runtime.Repeat(spec),
+			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Hint: "its log says why; a full disk is the usual reason: " + remedy.FreeCacheDisk,
+			Tail: last.lines(), Repeat: s.containers.runner.Repeat(spec),
 		}
 		last.explain(fault)
 		return trtexec.Engine{}, fault
@@ -209,7 +235,7 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 	facts := log.Facts()
 	engine, err := s.prove(ctx, w, build, facts)
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
-		fault.Tail, fault.Repeat = last.lines(), s.machine.Runtime.Repeat(spec)
+		fault.Tail, fault.Repeat = last.lines(), s.containers.runner.Repeat(spec)
 	}
 	if err == nil && !facts.EmptyTimingCache {
 		s.keepTimingCache(ctx, w)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -13,16 +14,20 @@ import (
 // CastONNX casts the ONNX model to fp16, for a TensorRT that builds what the model says. Its input and output stay FP32, so that what is
 // served is the same.
 type CastONNX struct {
-	options Options
-	machine Machine
-	image   pipeline.Output
-	onnx    pipeline.Output
+	image pipeline.Output
+	onnx  pipeline.Output
+
+	containers containers `fact:"-"`
 }
 
-// casts says whether the engine needs a model that was cast. Where the TensorRT is not known before the image is here, it is not cast, and
-// build-engine refuses what would silently be fp32.
-func casts(o Options) bool {
-	return o.Lane == GPU && o.Precision == release.FP16 && trtexec.NeedsCast(o.Release.TensorRTVersion())
+func newCastONNX(t Tools, exporter, onnx pipeline.Output) *CastONNX {
+	return &CastONNX{image: exporter, onnx: onnx, containers: newContainers(t)}
+}
+
+// needsCast says whether an engine is built from a model that was cast. Where the TensorRT is not known before the image
+// is here, it is not cast, and build-engine refuses what would silently be fp32.
+func needsCast(t target.Target) bool {
+	return t.Precision == release.FP16 && trtexec.NeedsCast(t.Release.TensorRTVersion())
 }
 
 // ID returns cast-onnx.
@@ -47,9 +52,9 @@ func (s *CastONNX) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, erro
 
 // Run casts the model in the exporter image. It takes 6 s on two cores.
 func (s *CastONNX) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := s.machine.batchSpec(IDCastONNX, w.Input(s.image).Ref, s.command()...)
+	spec := s.containers.spec(IDCastONNX, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
-	return s.machine.runScript(ctx, w, castScript(), spec, 15*time.Minute)
+	return s.containers.runScript(ctx, w, castScript(), spec, 15*time.Minute)
 }
 
 func castScript() script { return script{"cast_onnx.py", "program.py"} }

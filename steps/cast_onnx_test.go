@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -62,7 +63,7 @@ func TestCastIsListed(t *testing.T) {
 		"TensorRT 10.16":      {func(w *world) { w.options.Release.TensorRT = "10.16.1.11" }, false},
 		"newer than is known": {func(w *world) { w.options.Release.TensorRT = "12.0" }, true},
 		"not known":           {func(w *world) { w.options.Release.TensorRT = "" }, false},
-		"cpu lane":            {func(w *world) { w.options.Lane = steps.CPU }, false},
+		"cpu lane":            {func(w *world) { w.options.Lane = target.CPU }, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

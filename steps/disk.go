@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -16,16 +17,17 @@ const (
 	textBytes      = 100e3 // configurations and labels; the models in a repository are links to the stored ones
 )
 
-// Bytes is what the result of a step takes in the cache with these options, as far as it was seen: a disk with less has no room for it.
-func (o Options) Bytes(id pipeline.ID) int64 {
+// Bytes is what the result of a step of a target takes in the cache, as far as it was seen: a disk with less has no room
+// for it.
+func Bytes(t target.Target, id pipeline.ID) int64 {
 	half := int64(1)
-	if o.Precision == release.FP16 {
+	if t.Precision == release.FP16 {
 		half = 2
 	}
 	switch id {
 	case IDWeights:
-		if o.Weights.Kind == File {
-			if about, err := os.Stat(o.Weights.Path); err == nil {
+		if t.Weights.Kind == target.File {
+			if about, err := os.Stat(t.Weights.Path); err == nil {
 				return about.Size()
 			}
 		}

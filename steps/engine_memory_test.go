@@ -21,7 +21,7 @@ const mib = 1 << 20
 
 // has makes the host tell of a GPU's memory, in MiB.
 func (w *world) has(free, total int64) {
-	w.machine.GPUMemory = func(context.Context) (trtexec.GPUMemory, error) {
+	w.tools.GPUMemory = func(context.Context) (trtexec.GPUMemory, error) {
 		return trtexec.GPUMemory{Free: free * mib, Total: total * mib}, nil
 	}
 }
@@ -179,7 +179,7 @@ func TestNotTheGPUsMemory(t *testing.T) {
 func TestGPUMemoryIsNotKnown(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	w.machine.GPUMemory = func(context.Context) (trtexec.GPUMemory, error) {
+	w.tools.GPUMemory = func(context.Context) (trtexec.GPUMemory, error) {
 		return trtexec.GPUMemory{}, errors.New("nvidia-smi gave no answer")
 	}
 	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {

@@ -15,6 +15,8 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/tooltest"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
@@ -52,7 +54,7 @@ func on106(t *testing.T, precision string) *world {
 	t.Helper()
 	w := gpuNGC(t)
 	w.options.Release.TensorRT = "10.6.0.26"
-	w.options.Precision = map[string]steps.Options{"fp16": {Precision: "fp16"}, "fp32": {Precision: "fp32"}}[precision].Precision
+	w.options.Precision = map[string]target.Target{"fp16": {Precision: "fp16"}, "fp32": {Precision: "fp32"}}[precision].Precision
 	w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", "10.6.0.26"))
 	return w
 }
@@ -133,7 +135,7 @@ func TestEngineOfRealLogs(t *testing.T) {
 			if !w.said(tt.said) {
 				t.Errorf("it does not say %q: %v", tt.said, w.payloads[len(w.payloads)-2:])
 			}
-			e, ok := w.result(steps.ResultEngine).(trtexec.Engine)
+			e, ok := resultOf(t, w, result.Engine)
 			if !ok || e.Precision.Half != tt.half || e.Precision.All != tt.all || e.Precision.By != trtexec.ProofTensors || !e.ReadBack {
 				t.Errorf("the result is %+v", e)
 			}
@@ -252,7 +254,7 @@ func TestEngineIsProven(t *testing.T) {
 			if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 				t.Fatal(err)
 			}
-			e, _ := w.result(steps.ResultEngine).(trtexec.Engine)
+			e, _ := resultOf(t, w, result.Engine)
 			if e.Precision.By != tt.by || !strings.Contains(e.String(), tt.said) || w.said("did not describe") != tt.warns {
 				t.Errorf("proven by %q: %s; warned: %t", e.Precision.By, e, w.said("did not describe"))
 			}
@@ -324,7 +326,7 @@ func TestEngineWithoutVersion(t *testing.T) {
 			if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 				t.Fatal(err)
 			}
-			e, _ := w.result(steps.ResultEngine).(trtexec.Engine)
+			e, _ := resultOf(t, w, result.Engine)
 			if want := w.options.Release.TensorRT; e.ReadBack || e.TensorRT != want || w.said("it is taken for that of the image, "+want) != tt.warns {
 				t.Errorf("the result is %+v; warned: %t", e, w.said("it is taken for that of the image"))
 			}
@@ -426,7 +428,7 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			e, _ := w.result(steps.ResultEngine).(trtexec.Engine)
+			e, _ := resultOf(t, w, result.Engine)
 			if e.GPUBy != tt.proof || e.GPU == "" || e.GPUUUID == "" != !strings.Contains(tt.says, "UUID") || w.said("it is not proven that the engine was built on a GPU that was asked for: trtexec ") != (tt.proof == "") {
 				t.Errorf("%+v; payloads: %v", e, w.payloads)
 			}
@@ -442,7 +444,7 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 						made = append(made, p)
 					}
 				case pipeline.Result:
-					if p.Name == steps.ResultEngine {
+					if p.Name == string(result.Engine) {
 						made = append(made, p)
 					}
 				}
@@ -470,10 +472,10 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 // TestEngineOfAnUnknownGPU checks that an engine is not kept if trtexec does not say which GPU it took, where anything is known of those asked for.
 func TestEngineOfAnUnknownGPU(t *testing.T) {
 	t.Parallel()
-	for test, unknown := range map[string]func(*steps.Options){
-		"model and UUID are known": func(*steps.Options) {},
-		"the model is known":       func(o *steps.Options) { o.GPUUUIDs = nil },
-		"the UUID is known":        func(o *steps.Options) { o.Device.Name, o.Device.Where = "", "GPU-aaaaaaaa at tcp://far:2375" },
+	for test, unknown := range map[string]func(*target.Target){
+		"model and UUID are known": func(*target.Target) {},
+		"the model is known":       func(o *target.Target) { o.GPUUUIDs = nil },
+		"the UUID is known":        func(o *target.Target) { o.Device.Name, o.Device.Where = "", "GPU-aaaaaaaa at tcp://far:2375" },
 	} {
 		t.Run(test, func(t *testing.T) {
 			t.Parallel()

@@ -24,7 +24,7 @@ func (t *tail) explain(fault *pipeline.Fault, others ...string) {
 	}
 	if r, line, ok := known.Found(); ok {
 		tell(fault, r, line)
-		t.told = r.ID
+		t.remedyID = r.ID
 	}
 }
 
@@ -73,15 +73,6 @@ func onHost(inputs []container.Mount, text string) string {
 	})
 }
 
-// ownWeights names a user's file where err, of a step that read it, names the stored copy.
-func ownWeights(o Options, stored string, err error) error {
-	fault, ok := errors.AsType[*pipeline.Fault](err)
-	if ok && o.Weights.Kind == File && strings.Contains(fault.Error(), stored) {
-		fault.Err = errors.New(strings.ReplaceAll(fault.Error(), stored, o.Weights.Path))
-	}
-	return err
-}
-
 // runtimeFault says that it is the environment's turn where a container runtime did not do its part. A fault stays what it is.
 func runtimeFault(err error) error {
 	if _, ok := errors.AsType[*pipeline.Fault](err); ok {
@@ -90,16 +81,16 @@ func runtimeFault(err error) error {
 	fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err}
 	switch {
 	case errors.Is(err, container.ErrNoGPU):
-		fault.Hint = "install the NVIDIA Container Toolkit and restart the container engine, or use --accel cpu"
+		fault.Hint = remedy.InstallToolkit + "; or " + remedy.UseCPU
 		if r, _, ok := remedy.Find(err.Error()); ok {
 			fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint // the container engine's words are long, and others' come first
 		}
 	case errors.Is(err, container.ErrNoInit):
-		fault.Hint = "install tini where the container engine runs: it is what Docker calls docker-init"
+		fault.Hint = remedy.InstallInit
 	case errors.Is(err, container.ErrPortTaken):
-		fault.Hint = "stop what uses the port, name another, or name none and a free one is taken"
+		fault.Hint = remedy.FreePort
 	case errors.Is(err, container.ErrNoSpace):
-		fault.Hint = spaceHint
+		fault.Hint = remedy.FreeEngineDisk
 	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
 	default:
 		return err

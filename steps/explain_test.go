@@ -68,7 +68,7 @@ func TestMemoryLimit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := c.world(t)
-			w.machine.Memory = c.ask
+			w.tools.Memory = c.ask
 			if err := w.run(t, t.Context(), steps.IDVerify); err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +83,7 @@ func TestMemoryLimit(t *testing.T) {
 			}
 			for _, id := range []pipeline.ID{steps.IDExportONNX, steps.IDServe} {
 				w := c.world(t)
-				w.machine.Memory = c.ask
+				w.tools.Memory = c.ask
 				w.instead(id, func(ctx context.Context, _ container.Spec, _ container.Streams) int {
 					containertest.OutOfMemory(ctx)
 					return 137

@@ -5,28 +5,29 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
 // ExportONNX exports ResNet50 from PyTorch to ONNX: `input` FP32 [N,3,224,224] → `output` FP32 [N,1000].
 type ExportONNX struct {
-	options Options
-	machine Machine
 	image   pipeline.Output
-	weights pipeline.Output
+	weights weightsInput
+
+	containers containers `fact:"-"`
 }
 
-const (
-	onnxFile = "model.onnx"
-	// weightsTarget is where containers find the weights.
-	weightsTarget = "/in/" + weightsFile
-)
+func newExportONNX(t target.Target, with Tools, exporter, weights pipeline.Output) *ExportONNX {
+	return &ExportONNX{image: exporter, weights: newWeightsInput(t, weights), containers: newContainers(with)}
+}
+
+const onnxFile = "model.onnx"
 
 // ID returns export-onnx.
 func (s *ExportONNX) ID() pipeline.ID { return IDExportONNX }
 
 // Inputs are the exporter image and the weights.
-func (s *ExportONNX) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.weights} }
+func (s *ExportONNX) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.weights.output} }
 
 // Outputs are the ONNX model.
 func (s *ExportONNX) Outputs() []pipeline.Output {
@@ -34,16 +35,7 @@ func (s *ExportONNX) Outputs() []pipeline.Output {
 }
 
 func (s *ExportONNX) command() []string {
-	return exportScript().command(trusted(s.options, "--weights", weightsTarget, "--output", outDir+"/"+onnxFile)...)
-}
-
-// trusted lets a PyTorch before 1.13, which has no weights_only and would run the code in a file, read weights that were made here or whose
-// whole hash is known. Others read tensors alone, whosever the file is.
-func trusted(o Options, args ...string) []string {
-	if o.Weights.Kind == File {
-		return args
-	}
-	return append(args, "--trusted")
+	return exportScript().command(s.weights.arguments("--output", outDir+"/"+onnxFile)...)
 }
 
 // Facts are the program and its arguments.
@@ -53,9 +45,9 @@ func (s *ExportONNX) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, er
 
 // Run exports the model in the exporter image.
 func (s *ExportONNX) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := s.machine.batchSpec(IDExportONNX, w.Input(s.image).Ref, s.command()...)
-	spec.Inputs = []container.Mount{{Source: w.Input(s.weights).Path, Target: weightsTarget}}
-	return ownWeights(s.options, w.Input(s.weights).Path, s.machine.runScript(ctx, w, exportScript(), spec, 15*time.Minute))
+	spec := s.containers.spec(IDExportONNX, w.Input(s.image).Ref, s.command()...)
+	spec.Inputs = []container.Mount{s.weights.mount(w)}
+	return s.weights.named(w, s.containers.runScript(ctx, w, exportScript(), spec, 15*time.Minute))
 }
 
 func exportScript() script { return script{"export_onnx.py", "program.py", "resnet50.py"} }

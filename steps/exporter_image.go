@@ -1,19 +1,14 @@
 package steps
 
-import "github.com/dalirun/dalirun/pipeline"
+import (
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
+)
 
 // newExporterImage is the image with PyTorch, torchvision and ONNX: NVIDIA's, or a small one from Debian's packages.
-func newExporterImage(o Options, m Machine) pipeline.Step {
-	if o.Images == NGC {
-		return &PullImage{imageStep{IDExporterImage, m}, o.ExporterImage()}
+func newExporterImage(t target.Target, with Tools) pipeline.Step {
+	if t.Source == target.NGC {
+		return newPullImage(IDExporterImage, t.Images.Exporter.Ref, with)
 	}
-	return &BuildImage{imageStep{IDExporterImage, m}, newRecipe(o, "exporter")}
-}
-
-// ExporterImage is the reference of NVIDIA's image that exports: the one that was named, or the release's in the registry.
-func (o Options) ExporterImage() string {
-	if o.ExporterRef != "" {
-		return o.ExporterRef
-	}
-	return o.Release.ExporterRef(o.Registry)
+	return newBuildImage(IDExporterImage, newImageBuild(t, with, "exporter"), with)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -44,7 +45,7 @@ func TestFacts(t *testing.T) {
 			if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			w.options.Weights = steps.WeightsSource{Kind: steps.File, Path: file}
+			w.options.Weights = target.WeightsSource{Kind: target.File, Path: file}
 		}, []pipeline.ID{steps.IDExportONNX, steps.IDReference, steps.IDWeights}},
 		"optimal batch": {
 			func(_ *testing.T, w *world) { w.options.OptBatch = 32 },
@@ -69,8 +70,8 @@ func TestFacts(t *testing.T) {
 			func(_ *testing.T, w *world) { w.options.Picture.Data = otherPicture() }, []pipeline.ID{steps.IDReference},
 		},
 		"what only the run depends on": {func(_ *testing.T, w *world) {
-			w.options.GPUs, w.options.ReadyTimeout, w.options.Detach, w.options.Drain = container.GPUs{Devices: []string{"1"}}, 1, true, true
-			w.options.HTTP.Host, w.options.Picture.Name = 1234, "other.jpg"
+			w.options.GPUs, w.options.ReadyTimeout, w.tools.Handover = container.GPUs{Devices: []string{"1"}}, 1, handover(true)
+			w.options.Ports.HTTP.Host, w.options.Picture.Name = 1234, "other.jpg"
 		}, nil},
 	}
 	base := gpuNGC(t)

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -64,8 +65,8 @@ var errRecorded = errors.New("the spec is recorded")
 func specs(t *testing.T, w *world) []container.Spec {
 	t.Helper()
 	// The server asks for the usual ports; the test does not take them.
-	w.options.HTTP.Host, w.options.GRPC.Host, w.options.Metrics.Host = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
-	w.options.GRPC.Required = true
+	w.options.Ports.HTTP.Host, w.options.Ports.GRPC.Host, w.options.Ports.Metrics.Host = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
+	w.options.Ports.GRPC.Required = true
 	w.fake.OnCreate = func(_ context.Context, spec container.Spec) error {
 		if spec.Step == string(steps.IDServe) {
 			return errRecorded
@@ -81,7 +82,7 @@ func specs(t *testing.T, w *world) []container.Spec {
 	return w.fake.Specs()
 }
 
-// stable returns v's JSON with what differs from machine to machine or with every edit of a recipe named instead.
+// stable returns v's JSON with what differs from machine to machine or with every edit of a Dockerfile named instead.
 func (w *world) stable(t *testing.T, v any) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -92,8 +93,8 @@ func (w *world) stable(t *testing.T, v any) []byte {
 		t.Fatal(err)
 	}
 	text := strings.ReplaceAll(out.String(), w.dir, "{work}")
-	text = regexp.MustCompile(`(dalirun/\w+):[0-9a-f]{12}"`).ReplaceAllString(text, `$1:{recipe}"`)
-	text = regexp.MustCompile(`("io.dalirun.recipe": ")[0-9a-f]{64}"`).ReplaceAllString(text, `$1{recipe}"`)
+	text = regexp.MustCompile(`(dalirun/\w+):[0-9a-f]{12}"`).ReplaceAllString(text, `$1:{build}"`)
+	text = regexp.MustCompile(`("io.dalirun.build": ")[0-9a-f]{64}"`).ReplaceAllString(text, `$1{build}"`)
 	return []byte(text)
 }
 
@@ -158,7 +159,7 @@ func confinement(w *world, spec container.Spec) []string {
 	}
 	gpu := slices.Contains([]pipeline.ID{steps.IDBuildEngine, steps.IDSerializeDALI, steps.IDServe}, pipeline.ID(spec.Step))
 	var want container.GPUs
-	if gpu && w.options.Lane == steps.GPU {
+	if gpu && w.options.Lane == target.GPU {
 		want = w.options.GPUs
 	}
 	check(cmp.Equal(spec.GPUs, want), fmt.Sprintf("has the GPUs %q, not %q", spec.GPUs, want))

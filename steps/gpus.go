@@ -12,6 +12,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -31,9 +32,9 @@ const (
 // proveGPUs has the container list its GPUs, and holds them against what was asked for. NVIDIA's images do not hold nvidia-smi:
 // whatever gives a container its GPUs (the NVIDIA Container Toolkit's hook or a CDI device) puts it there. So one without it was given
 // none, which some container engines do without a word.
-func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, o Options, image string) error {
+func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, asked gpuRequest, image string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, proveWithin, pipeline.Faultf(pipeline.Environment,
-		"the driver hangs: run nvidia-smi on the host, and look at its kernel's log (`dmesg | grep NVRM`)",
+		remedy.DriverHangs,
 		"nvidia-smi in the server's container did not end within %s", proveWithin))
 	defer cancel()
 	var out, more bytes.Buffer
@@ -46,22 +47,22 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, o Options, im
 	case err != nil:
 		return fmt.Errorf("list the GPUs of the server's container: %w", err)
 	}
-	said := lines(out.String())
+	said := nonBlank(out.String())
 	if seen := host.ParseList(out.String()); code == 0 && len(seen) > 0 {
 		for _, gpu := range said {
 			w.Emit(pipeline.Line{Text: "the container sees " + gpu})
 		}
-		w.Emit(pipeline.Result{Name: ResultGPUs, Value: said})
-		return checkGPUs(o, seen, said)
+		w.Emit(result.GPUs.Of(said))
+		return checkGPUs(asked, seen, said)
 	}
-	said = append(said, lines(more.String())...)
+	said = append(said, nonBlank(more.String())...)
 	if code == exitCannotRun || code == exitNotFound {
 		said = append(said, "nvidia-smi is not in the container")
 	}
 	fault := &pipeline.Fault{
 		Kind: pipeline.Environment, Err: errors.New("the container does not see the GPU that was asked for"), Tail: lastOf(said, tailLines),
-		Hint: "install the NVIDIA Container Toolkit, or make its CDI devices anew (`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`), " +
-			"restart the container engine, and try docker run --rm --gpus=all " + image + " nvidia-smi",
+		Hint: remedy.InstallToolkit + "; or " + remedy.RenewCDI +
+			"; then try docker run --rm --gpus=all " + image + " nvidia-smi",
 	}
 	if r, line, ok := remedy.Find(strings.Join(said, "\n")); ok {
 		tell(fault, r, line)
@@ -71,7 +72,7 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, o Options, im
 
 // checkGPUs refuses a container that sees fewer GPUs than were asked for, others or more: an engine is for one model of GPU, and others may use
 // those that were left out.
-func checkGPUs(o Options, seen []host.GPU, said []string) error {
+func checkGPUs(asked gpuRequest, seen []host.GPU, said []string) error {
 	var listed, used []string // used are those that a program can use, each by the one of its UUIDs that was asked for
 	for _, gpu := range seen {
 		var parts []string
@@ -79,7 +80,7 @@ func checkGPUs(o Options, seen []host.GPU, said []string) error {
 			parts = append(parts, instance.UUID)
 		}
 		listed = append(append(listed, gpu.UUID), parts...)
-		if len(parts) == 0 || slices.Contains(o.GPUUUIDs, gpu.UUID) {
+		if len(parts) == 0 || slices.Contains(asked.uuids, gpu.UUID) {
 			used = append(used, gpu.UUID)
 		} else {
 			used = append(used, parts...)
@@ -88,12 +89,13 @@ func checkGPUs(o Options, seen []host.GPU, said []string) error {
 	lacks := func(all []string) func(string) bool {
 		return func(uuid string) bool { return !slices.Contains(all, uuid) }
 	}
-	asked := fmt.Sprintf("--gpus %q", o.GPUs)
+	request := fmt.Sprintf("--gpus %q", asked.GPUs)
 	var wrong bool
-	if o.GPUUUIDs != nil {
-		asked += " is " + strings.Join(o.GPUUUIDs, ", ")
-		wrong = slices.ContainsFunc(o.GPUUUIDs, lacks(listed)) || o.GPUs.Count != container.AllGPUs && slices.ContainsFunc(used, lacks(o.GPUUUIDs))
-	} else if n := max(o.GPUs.Count, len(o.GPUs.Devices)); n > 0 { // a count may be one of GPUs or of their instances
+	if asked.uuids != nil {
+		request += " is " + strings.Join(asked.uuids, ", ")
+		wrong = slices.ContainsFunc(asked.uuids, lacks(listed)) ||
+			asked.Count != container.AllGPUs && slices.ContainsFunc(used, lacks(asked.uuids))
+	} else if n := max(asked.Count, len(asked.Devices)); n > 0 { // a count may be one of GPUs or of their instances
 		wrong = len(used) != n && len(seen) != n
 	}
 	if !wrong {
@@ -101,13 +103,13 @@ func checkGPUs(o Options, seen []host.GPU, said []string) error {
 	}
 	return &pipeline.Fault{
 		Kind: pipeline.Environment, Tail: lastOf(said, tailLines),
-		Err:  fmt.Errorf("the container does not see the GPUs that were asked for: %s, and it sees %s", asked, strings.Join(used, ", ")),
+		Err:  fmt.Errorf("the container does not see the GPUs that were asked for: %s, and it sees %s", request, strings.Join(used, ", ")),
 		Hint: otherGPUsHint,
 	}
 }
 
-// lines are those of text that are not blank, without space around them.
-func lines(text string) []string {
+// nonBlank are the lines of text that are not, without space around them.
+func nonBlank(text string) []string {
 	var out []string
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSpace(line); line != "" {

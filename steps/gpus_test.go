@@ -15,6 +15,8 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -40,11 +42,12 @@ func TestGPUsAreProven(t *testing.T) {
 				t.Fatal(err)
 			}
 			told := slices.Contains(w.payloads, pipeline.Payload(pipeline.Line{Text: "the container sees " + gpuLine}))
-			var want any
-			if w.options.Lane == steps.GPU {
+			var want []string
+			if w.options.Lane == target.GPU {
 				want = []string{gpuLine}
 			}
-			if diff := cmp.Diff(want, w.result(steps.ResultGPUs)); diff != "" || told != (want != nil) {
+			gpus, _ := resultOf(t, w, result.GPUs)
+			if diff := cmp.Diff(want, gpus); diff != "" || told != (want != nil) {
 				t.Errorf("told of in a line: %t; result (-want +got):\n%s", told, diff)
 			}
 		})
@@ -194,7 +197,7 @@ func TestGPUsCannotBeAsked(t *testing.T) {
 			return 1
 		})
 		w.smi = func(context.Context, container.Spec, container.Streams) int { t.Error("it was run"); return 0 }
-		w.machine.Runtime = lateExec{w.fake, exit}
+		w.tools.Runtime = lateExec{w.fake, exit}
 		f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
 		if f.Error() != "tritonserver exited with status 1" {
 			t.Errorf("got %q", f)
@@ -204,7 +207,7 @@ func TestGPUsCannotBeAsked(t *testing.T) {
 		t.Parallel()
 		w := gpuNGC(t)
 		w.make(t, steps.IDServe)
-		w.machine.Runtime = dies{w.fake}
+		w.tools.Runtime = dies{w.fake}
 		if err := w.run(t, t.Context(), steps.IDServe); !errors.Is(err, container.ErrUnreachable) {
 			t.Errorf("got %v", err)
 		}

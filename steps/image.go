@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -19,17 +21,13 @@ const imageOutput = "image"
 // baseHint says what to do about a base image that cannot be had. Whoever has the binary alone can do it: the name is one that is looked for by itself.
 const baseHint = "name a Debian 12 image that is here with --base-image; or make one from Debian's packages (`sudo apt-get install debootstrap`), which is found without the flag: " +
 	"`sudo debootstrap --variant=minbase --include=ca-certificates bookworm base && sudo tar -C base -c . | " +
-	"docker import --change 'CMD [\"bash\"]' - " + MadeBaseImage + "`"
-
-// MadeBaseImage is what is taken for the base image where the usual one is not here. scripts/base-image.sh makes it too.
-const MadeBaseImage = "dalirun/debian-base:bookworm"
+	"docker import --change 'CMD [\"bash\"]' - " + target.MadeBaseImage + "`"
 
 const buildHint = "the build needs Debian's and PyPI's packages: check the network, and the proxy settings of the container engine"
 
 // imageStep is what both kinds of image steps are.
 type imageStep struct {
-	id      pipeline.ID
-	machine Machine
+	id pipeline.ID
 }
 
 // ID returns exporter-image or server-image.
@@ -48,13 +46,20 @@ type PullImage struct {
 	imageStep
 
 	ref string
+
+	images container.Images `fact:"-"`
+	notes  imageNotes       `fact:"-"`
+}
+
+func newPullImage(id pipeline.ID, ref string, t Tools) *PullImage {
+	return &PullImage{imageStep: imageStep{id}, ref: ref, images: t.Runtime, notes: imageNotes{t.KV}}
 }
 
 // Observe looks for the image here. If it is gone, the digest that it had still finds what was made with it.
 func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
-	image, err := s.machine.Runtime.Resolve(ctx, s.ref)
+	image, err := s.images.Resolve(ctx, s.ref)
 	if errors.Is(err, container.ErrNotFound) {
-		return absent(s.machine.Memo, s.ref)
+		return s.notes.absent(s.ref)
 	}
 	if err != nil {
 		return pipeline.State{}, nil, runtimeFault(err)
@@ -65,7 +70,7 @@ func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.St
 
 // Run pulls the image.
 func (s *PullImage) Run(ctx context.Context, w *pipeline.Work) error {
-	image, err := pull(ctx, s.machine.Runtime, w, s.ref, "check the name and the network; --registry names a mirror")
+	image, err := pull(ctx, s.images, w, s.ref, "check the name and the network; --registry names a mirror")
 	if err != nil {
 		return err
 	}
@@ -79,27 +84,39 @@ func (s *PullImage) value(image container.Image) (pipeline.Value, error) {
 	if id == "" { // loaded from a file, or built here
 		id = image.ID
 	}
-	return remember(s.machine.Memo, s.ref, id, image)
+	return s.notes.present(s.ref, id, image)
 }
 
 // BuildImage makes a small local image from an embedded Dockerfile.
 type BuildImage struct {
 	imageStep
 
-	recipe recipe
+	image imageBuild
+
+	images     container.Images  `fact:"-"`
+	builder    container.Builder `fact:"-"`
+	notes      imageNotes        `fact:"-"`
+	containers containers        `fact:"-"`
 }
 
-// Observe looks for the image here. It is identified by its recipe and the package versions that were resolved when it
-// was built, since each build has another ID. If it is gone, the identity that it had still finds what was made with it.
+func newBuildImage(id pipeline.ID, b imageBuild, t Tools) *BuildImage {
+	return &BuildImage{
+		imageStep: imageStep{id}, image: b,
+		images: t.Runtime, builder: t.Runtime, notes: imageNotes{t.KV}, containers: newContainers(t),
+	}
+}
+
+// Observe looks for the image here. It is identified by what it is built from and by the package versions that its build
+// resolved, since each build has another ID. If it is gone, the identity that it had still finds what was made with it.
 func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
-	image, err := s.machine.Runtime.Resolve(ctx, s.recipe.tag())
+	image, err := s.images.Resolve(ctx, s.image.tag())
 	if errors.Is(err, container.ErrNotFound) {
-		return absent(s.machine.Memo, s.recipe.tag())
+		return s.notes.absent(s.image.tag())
 	}
 	if err != nil {
 		return pipeline.State{}, nil, runtimeFault(err)
 	}
-	packages, ok := s.machine.Memo.Recall(packagesKey(image))
+	packages, ok := s.notes.packages(image)
 	if !ok {
 		return pipeline.State{Reason: "this cache does not know its package versions yet: they are read, and the image, which is here, is not built"}, nil, nil
 	}
@@ -109,7 +126,7 @@ func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.S
 
 // Run builds the image if it is not there, and reads which package versions it got.
 func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
-	image, err := s.machine.Runtime.Resolve(ctx, s.recipe.tag())
+	image, err := s.images.Resolve(ctx, s.image.tag())
 	if errors.Is(err, container.ErrNotFound) {
 		image, err = s.build(ctx, w)
 	}
@@ -120,7 +137,7 @@ func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	if err := s.machine.Memo.Remember(packagesKey(image), packages); err != nil {
+	if err := s.notes.setPackages(image, packages); err != nil {
 		return err
 	}
 	value, err := s.value(image, packages)
@@ -132,17 +149,17 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 	const limit = 45 * time.Minute // seen: two minutes; a slow mirror takes longer
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment,
 		buildHint,
-		"build %s: it did not end within %s", s.recipe.tag(), limit))
+		"build %s: it did not end within %s", s.image.tag(), limit))
 	defer cancel()
-	if _, err := s.machine.Runtime.Resolve(ctx, s.recipe.base); errors.Is(err, container.ErrNotFound) {
-		if _, err := pull(ctx, s.machine.Runtime, w, s.recipe.base, baseHint); err != nil {
+	if _, err := s.images.Resolve(ctx, s.image.base); errors.Is(err, container.ErrNotFound) {
+		if _, err := pull(ctx, s.images, w, s.image.base, baseHint); err != nil {
 			return container.Image{}, err
 		}
 	} else if err != nil {
 		return container.Image{}, err
 	}
 	lines := w.Lines()
-	image, err := s.machine.Runtime.Build(ctx, s.recipe.spec(), func(p container.Progress) {
+	image, err := s.builder.Build(ctx, s.image.spec(), func(p container.Progress) {
 		fmt.Fprintln(lines, p.Text)
 		if step, ok := strings.CutPrefix(p.Text, "Step "); ok {
 			number, instruction, _ := strings.Cut(step, " : ")
@@ -153,7 +170,7 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 	if failed, ok := errors.AsType[*container.BuildError](err); ok {
 		fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err, Tail: lastOf(failed.Tail, tailLines), Hint: buildHint}
 		if errors.Is(err, container.ErrNoSpace) {
-			fault.Hint = spaceHint
+			fault.Hint = remedy.FreeEngineDisk
 		}
 		return container.Image{}, fault
 	}
@@ -163,43 +180,44 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 	return image, err
 }
 
-// packages returns the digest of the list that each recipe leaves in its image.
+// packages returns the digest of the list that each build leaves in its image.
 func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, error) {
 	const limit = time.Minute // it prints a file
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, hangHint,
-		"read the package versions of %s: it did not end within %s", s.recipe.tag(), limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, remedy.EngineHangs,
+		"read the package versions of %s: it did not end within %s", s.image.tag(), limit))
 	defer cancel()
-	spec := s.machine.batchSpec(s.id, s.recipe.tag(), "cat", "/usr/share/dalirun/packages")
+	spec := s.containers.spec(s.id, s.image.tag(), "cat", "/usr/share/dalirun/packages")
 	var list bytes.Buffer
-	c, err := s.machine.start(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
+	c, err := s.containers.start(ctx, spec, container.Streams{Stdout: &list, Stderr: w.Lines()})
 	if err != nil {
 		return "", err
 	}
-	defer s.machine.remove(ctx, w, c)
+	defer s.containers.remove(ctx, w, c)
 	exit, err := c.Wait(ctx)
 	if err != nil {
-		return "", runtimeFault(fmt.Errorf("read the package versions of %s: %w", s.recipe.tag(), inTime(ctx, err)))
+		return "", runtimeFault(fmt.Errorf("read the package versions of %s: %w", s.image.tag(), inTime(ctx, err)))
 	}
 	if exit.Code != 0 || list.Len() == 0 {
-		return "", pipeline.Faultf(pipeline.Environment, "remove the image and run again", "%s does not say which packages it holds", s.recipe.tag())
+		return "", pipeline.Faultf(pipeline.Environment, "remove the image and run again", "%s does not say which packages it holds", s.image.tag())
 	}
 	return digest(list.Bytes()), nil
 }
 
 func (s *BuildImage) value(image container.Image, packages string) (pipeline.Value, error) {
-	return remember(s.machine.Memo, s.recipe.tag(), digest([]byte(s.recipe.hash()+" "+packages)), image)
+	return s.notes.present(s.image.tag(), digest([]byte(s.image.hash()+" "+packages)), image)
 }
 
-func packagesKey(image container.Image) string { return "packages of " + image.ID }
+// imageNotes are what is known of images that are or were here, by their references.
+type imageNotes struct{ kv KV }
 
-// remember notes what ref was when it was last here, and the environment that steps read facts from.
-func remember(memo Memo, ref, id string, image container.Image) (pipeline.Value, error) {
+// present notes what ref is, and the environment that steps read facts from.
+func (n imageNotes) present(ref, id string, image container.Image) (pipeline.Value, error) {
 	env, err := json.Marshal(image.Env)
 	if err != nil {
 		return pipeline.Value{}, err
 	}
 	for key, value := range map[string]string{identityKey(ref): id, envKey(id): string(env)} {
-		if err := memo.Remember(key, value); err != nil {
+		if err := n.kv.Remember(key, value); err != nil {
 			return pipeline.Value{}, err
 		}
 	}
@@ -209,9 +227,10 @@ func remember(memo Memo, ref, id string, image container.Image) (pipeline.Value,
 // NoLocalImage begins the reason for which an image is to be pulled or built.
 const NoLocalImage = "there is no local image"
 
-func absent(memo Memo, ref string) (pipeline.State, pipeline.Values, error) {
+// absent is the state of an image that is not here. What it was when it last was is its value.
+func (n imageNotes) absent(ref string) (pipeline.State, pipeline.Values, error) {
 	state := pipeline.State{Reason: NoLocalImage + " " + ref}
-	if id, ok := memo.Recall(identityKey(ref)); ok {
+	if id, ok := n.kv.Recall(identityKey(ref)); ok {
 		return state, pipeline.Values{imageOutput: {Ref: ref, Digest: id}}, nil
 	}
 	return state, nil, nil
@@ -219,25 +238,35 @@ func absent(memo Memo, ref string) (pipeline.State, pipeline.Values, error) {
 
 // RecallImage returns what is remembered of an image that was here: what identifies it, and its environment. An image that
 // is gone needs no registry to say what it held.
-func RecallImage(memo Memo, ref string) (id string, env map[string]string, ok bool) {
-	id, ok = memo.Recall(identityKey(ref))
+func RecallImage(kv KV, ref string) (id string, env map[string]string, ok bool) {
+	id, ok = kv.Recall(identityKey(ref))
 	if !ok {
 		return "", nil, false
 	}
-	text, ok := memo.Recall(envKey(id))
+	text, ok := kv.Recall(envKey(id))
 	if !ok || json.Unmarshal([]byte(text), &env) != nil {
 		return "", nil, false
 	}
 	return id, env, true
 }
 
-func identityKey(ref string) string { return "identity of " + ref }
-func envKey(id string) string       { return "environment of " + id }
+func identityKey(ref string) string            { return "identity of " + ref }
+func envKey(id string) string                  { return "environment of " + id }
+func packagesKey(image container.Image) string { return "packages of " + image.ID }
 
-// imageEnv returns the environment of an image, which may be gone, by its digest.
-func (m Machine) imageEnv(image pipeline.Value) (map[string]string, error) {
+// packages returns the digest of the list of what a local image holds.
+func (n imageNotes) packages(image container.Image) (string, bool) {
+	return n.kv.Recall(packagesKey(image))
+}
+
+func (n imageNotes) setPackages(image container.Image, list string) error {
+	return n.kv.Remember(packagesKey(image), list)
+}
+
+// environment returns the environment of an image, which may be gone, by its digest.
+func (n imageNotes) environment(image pipeline.Value) (map[string]string, error) {
 	var env map[string]string
-	text, ok := m.Memo.Recall(envKey(image.Digest))
+	text, ok := n.kv.Recall(envKey(image.Digest))
 	if !ok {
 		return env, nil
 	}
@@ -245,12 +274,14 @@ func (m Machine) imageEnv(image pipeline.Value) (map[string]string, error) {
 }
 
 // pull pulls an image. What to do about most of its faults is for the caller to say.
-func pull(ctx context.Context, runtime container.Runtime, w *pipeline.Work, ref, hint string) (container.Image, error) {
+func pull(
+	ctx context.Context, images container.Images, w *pipeline.Work, ref, hint string,
+) (container.Image, error) {
 	const limit = 2 * time.Hour // 20 GB over a slow line; progress shows meanwhile
 	ctx, cancel := context.WithTimeoutCause(ctx, limit,
 		pipeline.Faultf(pipeline.Environment, hint, "pull %s: it did not end within %s", ref, limit))
 	defer cancel()
-	image, err := runtime.Ensure(ctx, ref, func(p container.Progress) {
+	image, err := images.Ensure(ctx, ref, func(p container.Progress) {
 		w.Emit(pipeline.Progress{Text: p.Text, Current: p.Current, Total: p.Total, Unit: "B"})
 	})
 	if err == nil {
@@ -261,9 +292,9 @@ func pull(ctx context.Context, runtime container.Runtime, w *pipeline.Work, ref,
 	}
 	switch {
 	case errors.Is(err, container.ErrDenied):
-		hint = "log in to the registry with `docker login`; or " + hint
+		hint = remedy.LogIn + "; or " + hint
 	case errors.Is(err, container.ErrNoSpace):
-		hint = spaceHint
+		hint = remedy.FreeEngineDisk
 	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
 		hint = "" // they say it themselves
 	}

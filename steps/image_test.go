@@ -89,20 +89,6 @@ func TestPullCancelled(t *testing.T) {
 	}
 }
 
-// TestRegistry checks that a mirror is asked for both images under NVIDIA's names.
-func TestRegistry(t *testing.T) {
-	t.Parallel()
-	w := gpuNGC(t)
-	w.options.Registry = "mirror.example:5000/ngc"
-	for _, id := range []pipeline.ID{steps.IDExporterImage, steps.IDServerImage} {
-		wantFault(t, w.run(t, t.Context(), id), pipeline.Environment) // it has them not
-	}
-	want := []string{"mirror.example:5000/ngc/nvidia/pytorch:25.03-py3", "mirror.example:5000/ngc/nvidia/tritonserver:25.03-py3"}
-	if diff := cmp.Diff(want, w.fake.Pulls()); diff != "" {
-		t.Errorf("pulls (-want +got):\n%s", diff)
-	}
-}
-
 // localImage is the digest of a local image after its step ran.
 func localImage(t *testing.T, w *world) string {
 	t.Helper()
@@ -112,7 +98,7 @@ func localImage(t *testing.T, w *world) string {
 	return w.values[w.step(steps.IDServerImage).Outputs()[0]].Digest
 }
 
-// TestBuild follows a local image through its life. What identifies it is its recipe and the packages that it got, since
+// TestBuild follows a local image through its life. Its files and the packages that it got identify it, since
 // each build of the same has another ID.
 func TestBuild(t *testing.T) {
 	t.Parallel()
@@ -156,7 +142,7 @@ func TestPackagesAreNotRead(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
 	first := localImage(t, w)
-	w.memo.said = nil
+	w.kv.said = nil
 	if state, values := w.observe(t, steps.IDServerImage); state.Present || values != nil || !strings.Contains(state.Reason, "package versions") {
 		t.Errorf("observed %+v, %v", state, values)
 	}
@@ -189,27 +175,27 @@ func TestPackagesCannotBeRead(t *testing.T) {
 func TestRecipe(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		change func(*steps.Options)
+		change func(*world)
 		other  bool
 	}{
-		"nothing":      {func(*steps.Options) {}, false},
-		"base":         {func(o *steps.Options) { o.BaseImage = "debian:12" }, true},
-		"certificates": {func(o *steps.Options) { o.CABundle = []byte("others") }, false},
-		"proxy":        {func(o *steps.Options) { o.BuildArgs = nil }, false},
-		"network":      {func(o *steps.Options) { o.BuildNet = "" }, false},
-		"model":        {func(o *steps.Options) { o.MaxBatch, o.Weights.Seed = 8, 9 }, false},
+		"nothing":      {func(*world) {}, false},
+		"base":         {func(w *world) { w.options.BaseImage = "debian:12" }, true},
+		"certificates": {func(w *world) { w.tools.CABundle = []byte("others") }, false},
+		"proxy":        {func(w *world) { w.tools.BuildArgs = nil }, false},
+		"network":      {func(w *world) { w.options.BuildNetwork = "" }, false},
+		"model":        {func(w *world) { w.options.MaxBatch, w.options.Weights.Seed = 8, 9 }, false},
 	}
-	build := func(t *testing.T, change func(*steps.Options)) container.BuildSpec {
+	build := func(t *testing.T, change func(*world)) container.BuildSpec {
 		t.Helper()
 		w := cpuLocal(t)
-		change(&w.options)
+		change(w)
 		w.fake.AddLocal(w.options.BaseImage, containertest.Image{})
 		localImage(t, w)
 		return w.fake.Builds()[0]
 	}
 	before := build(t, tests["nothing"].change)
-	if recipe := before.Labels[container.LabelRecipe]; before.Tag != "dalirun/server:"+recipe[:12] {
-		t.Errorf("the tag is %s, and the recipe %s", before.Tag, recipe)
+	if hash := before.Labels[container.LabelBuild]; before.Tag != "dalirun/server:"+hash[:12] {
+		t.Errorf("the tag is %s, and the label %s", before.Tag, hash)
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -373,7 +359,7 @@ func TestRuntimeIsGone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.machine.Runtime = unreachable{w.fake}
+			w.tools.Runtime = unreachable{w.fake}
 			_, _, err := w.observer(t, steps.IDServerImage).Observe(t.Context(), nil)
 			wantFault(t, err, pipeline.Environment)
 			if !errors.Is(err, container.ErrUnreachable) {
@@ -394,11 +380,8 @@ func TestNamedImages(t *testing.T) {
 	t.Parallel()
 	const server, exporter = "registry.test/team/serving:prod-7", "registry.test/team/train:prod-7"
 	w := gpuNGC(t)
-	w.options.ServerRef, w.options.ExporterRef = server, exporter
-	if w.options.ServerImage() != server || w.options.ExporterImage() != exporter {
-		t.Errorf("%s and %s", w.options.ServerImage(), w.options.ExporterImage())
-	}
-	if id, env, ok := steps.RecallImage(w.memo, server); ok {
+	w.options.Images.Server.Ref, w.options.Images.Exporter.Ref = server, exporter
+	if id, env, ok := steps.RecallImage(w.kv, server); ok {
 		t.Errorf("remembered before: %s, %v", id, env)
 	}
 	env := map[string]string{"TRT_VERSION": "10.6.0.26"}
@@ -413,7 +396,7 @@ func TestNamedImages(t *testing.T) {
 		t.Errorf("pulled (-want +got):\n%s", diff)
 	}
 	w.fake.RemoveImage(server)
-	id, got, ok := steps.RecallImage(w.memo, server)
+	id, got, ok := steps.RecallImage(w.kv, server)
 	if made := w.values[w.step(steps.IDServerImage).Outputs()[0]]; !ok || id != made.Digest || cmp.Diff(env, got) != "" {
 		t.Errorf("remembered %s, %v, %v; made %v", id, got, ok, made)
 	}

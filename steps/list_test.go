@@ -16,6 +16,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton/tritontest"
@@ -33,7 +34,7 @@ func newProject(t *testing.T, w *world) *project {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.machine.Memo = s
+	w.tools.KV = s
 	return &project{w, s}
 }
 
@@ -102,16 +103,16 @@ func (s *sink) Emit(e pipeline.Event) {
 // batchOf are the steps of a case that run a container, but for the server.
 func batchOf(w *world) []string {
 	ids := []string{"export-onnx", "reference", "serialize-dali"}
-	if w.options.Weights.Kind == steps.Random {
+	if w.options.Weights.Kind == target.Random {
 		ids = append(ids, "weights")
 	}
-	if w.options.Lane == steps.GPU {
+	if w.options.Lane == target.GPU {
 		ids = append(ids, "build-engine")
 	}
 	if w.options.Release.Tag == "26.06" && w.options.Precision == "fp16" {
 		ids = append(ids, "cast-onnx")
 	}
-	if w.options.Images == steps.Local { // their packages are read
+	if w.options.Source == target.Local { // their packages are read
 		ids = append(ids, "exporter-image", "server-image")
 	}
 	return ids
@@ -420,7 +421,7 @@ func TestListOfWrongServer(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, cpuLocal(t))
 	p.runAll(t, steps.IDVerify).must(t)
-	wrong := tritontest.New(t, served(steps.CPU, faults{picture: func([]byte) []byte { return otherPicture() }})...)
+	wrong := tritontest.New(t, served(target.CPU, faults{picture: func([]byte) []byte { return otherPicture() }})...)
 	p.triton = func() *tritontest.Server { return wrong }
 	runner := &pipeline.Runner{RunID: "r", Workspace: "w", Store: p.store, Sink: &sink{ended: map[pipeline.ID]pipeline.EndState{}}}
 	err := runner.Run(t.Context(), p.list(steps.IDVerify))

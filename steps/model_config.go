@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 
 	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/triton/pb"
 )
 
@@ -25,8 +26,8 @@ const (
 )
 
 // servedModel is the name of the classifier in a lane.
-func servedModel(lane Lane) string {
-	if lane == GPU {
+func servedModel(lane target.Lane) string {
+	if lane == target.GPU {
 		return gpuModel
 	}
 	return cpuModel
@@ -40,7 +41,7 @@ type model struct {
 }
 
 // models are in the order in which they load: what an ensemble is composed of comes first.
-func models(lane Lane) []model {
+func models(lane target.Lane) []model {
 	return []model{
 		{DALIModel, DALIModel, map[string]string{"model.py": "backend_dali.py", "decoder.py": "decoder.py"}},
 		{servedModel(lane), committedModel, map[string]string{"model.py": "backend_onnx.py"}},
@@ -48,10 +49,22 @@ func models(lane Lane) []model {
 	}
 }
 
-// backend returns the programs that serve m, by file of its version folder, where that is the image's Python backend rather than one of NVIDIA's.
-func (m model) backend(o Options) (map[string][]byte, error) {
+// configuration is what the models are configured by.
+type configuration struct {
+	lane               target.Lane
+	source             target.Source
+	optBatch, maxBatch int
+}
+
+func newConfiguration(t target.Target) configuration {
+	return configuration{lane: t.Lane, source: t.Source, optBatch: t.OptBatch, maxBatch: t.MaxBatch}
+}
+
+// backend returns the programs that serve m, by file of its version folder, where that is the image's Python backend
+// rather than one of NVIDIA's.
+func (c configuration) backend(m model) (map[string][]byte, error) {
 	files := map[string][]byte{}
-	if o.Images != Local {
+	if c.source != target.Local {
 		return files, nil
 	}
 	for name, program := range m.programs {
@@ -64,21 +77,21 @@ func (m model) backend(o Options) (map[string][]byte, error) {
 	return files, nil
 }
 
-// modelConfig returns the committed config.pbtxt of m, which is the tutorial's plain one, with the lane, image source and batch sizes of o laid
-// over it: docs/adr/0010-served-configuration.md. Every field is one that the Triton of the oldest release knows: ragged batches came to DALI's
-// backend with 21.06, one before it.
-func modelConfig(o Options, m model) ([]byte, error) {
+// text returns the committed config.pbtxt of m, which is the tutorial's plain one, with c laid over it:
+// docs/adr/0010-served-configuration.md. Every field is one that the Triton of the oldest release knows: ragged batches
+// came to DALI's backend with 21.06, one before it.
+func (c configuration) text(m model) ([]byte, error) {
 	name := path.Join(repositoryDir, m.committed, "config.pbtxt")
 	text, err := dalirun.Assets.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
-	var c pb.ModelConfig
-	if err := prototext.Unmarshal(text, &c); err != nil {
+	var config pb.ModelConfig
+	if err := prototext.Unmarshal(text, &config); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	overlay(&c, o, m)
-	text, err = prototext.MarshalOptions{Multiline: true}.Marshal(&c)
+	c.overlay(&config, m)
+	text, err = prototext.MarshalOptions{Multiline: true}.Marshal(&config)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}
@@ -86,29 +99,29 @@ func modelConfig(o Options, m model) ([]byte, error) {
 	return parser.Format(text)
 }
 
-func overlay(c *pb.ModelConfig, o Options, m model) {
-	c.Name = m.name
-	c.MaxBatchSize = int32(o.MaxBatch) //nolint:gosec // 1 to 256
-	if ensemble := c.GetEnsembleScheduling(); ensemble != nil {
+func (c configuration) overlay(config *pb.ModelConfig, m model) {
+	config.Name = m.name
+	config.MaxBatchSize = int32(c.maxBatch) //nolint:gosec // 1 to 256
+	if ensemble := config.GetEnsembleScheduling(); ensemble != nil {
 		for _, step := range ensemble.GetStep() {
 			if step.GetModelName() == committedModel {
-				step.ModelName = servedModel(o.Lane)
+				step.ModelName = servedModel(c.lane)
 			}
 		}
 		return // it runs nowhere itself: "instance group should not be specified for ensemble" (tritonserver 2.51)
 	}
 	switch {
-	case o.Images == Local:
-		c.Platform, c.Backend = "", "python"
+	case c.source == target.Local:
+		config.Platform, config.Backend = "", "python"
 	case m.name == cpuModel:
-		c.Platform, c.Backend = "onnxruntime_onnx", ""
+		config.Platform, config.Backend = "onnxruntime_onnx", ""
 	}
-	for _, input := range c.GetInput() {
+	for _, input := range config.GetInput() {
 		// Pictures have as many bytes as their files: without this, requests share a batch only if these are equal.
 		input.AllowRaggedBatch = input.GetName() == daliInput
 	}
-	c.SchedulingChoice = &pb.ModelConfig_DynamicBatching{DynamicBatching: batching(o)}
-	c.InstanceGroup = []*pb.ModelInstanceGroup{instances(o.Lane)}
+	config.SchedulingChoice = &pb.ModelConfig_DynamicBatching{DynamicBatching: c.batching()}
+	config.InstanceGroup = []*pb.ModelInstanceGroup{instances(c.lane)}
 }
 
 // queueDelay is how long a request waits for others to share its batch, in microseconds. On an H100 this much gave one client alone
@@ -126,13 +139,13 @@ const queueDelay = 500
 //
 // An engine tuned for single pictures is one whose user waits for them: nothing is delayed, and 1 is not preferred, since it would
 // keep requests that wait for a busy instance from sharing a batch.
-func batching(o Options) *pb.ModelDynamicBatching {
+func (c configuration) batching() *pb.ModelDynamicBatching {
 	b := &pb.ModelDynamicBatching{MaxQueueDelayMicroseconds: queueDelay}
-	if o.Lane == GPU {
-		if o.OptBatch == 1 {
+	if c.lane == target.GPU {
+		if c.optBatch == 1 {
 			return &pb.ModelDynamicBatching{}
 		}
-		b.PreferredBatchSize = []int32{int32(o.OptBatch)} //nolint:gosec // 1 to 256
+		b.PreferredBatchSize = []int32{int32(c.optBatch)} //nolint:gosec // 1 to 256
 	}
 	return b
 }
@@ -145,8 +158,8 @@ const gpuInstances = 2
 
 // instances places a model. One instance uses all cores on the CPU lane, where a second one would only take them from the first.
 // On the GPU lane it is every GPU that the container sees: those of --gpus.
-func instances(lane Lane) *pb.ModelInstanceGroup {
-	if lane == GPU {
+func instances(lane target.Lane) *pb.ModelInstanceGroup {
+	if lane == target.GPU {
 		return &pb.ModelInstanceGroup{Kind: pb.ModelInstanceGroup_KIND_GPU, Count: gpuInstances}
 	}
 	return &pb.ModelInstanceGroup{Kind: pb.ModelInstanceGroup_KIND_CPU, Count: 1}

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
 	"github.com/dalirun/dalirun/triton/tritontest"
@@ -160,9 +161,9 @@ var labels = sync.OnceValue(func() []string {
 })
 
 // served are the models of a lane.
-func served(lane steps.Lane, f faults) []tritontest.Model {
+func served(lane target.Lane, f faults) []tritontest.Model {
 	classifier := "resnet50_onnx"
-	if lane == steps.GPU {
+	if lane == target.GPU {
 		classifier = "resnet50_trt"
 	}
 	tensor := []int64{-1, 3, side, side}

@@ -3,7 +3,6 @@ package steps_test
 import (
 	"context"
 	"fmt"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -25,7 +25,6 @@ import (
 // remedy.
 func TestPains(t *testing.T) {
 	t.Parallel()
-	t.Run("pain 1: images of two releases", painReleases)
 	t.Run("pain 2: engine of another GPU", painOtherGPU)
 	t.Run("pain 3: engine of another TensorRT", painOtherTensorRT)
 	t.Run("pain 5: DALI older than the pipeline", painDALI)
@@ -64,22 +63,11 @@ func specOf(t *testing.T, all []container.Spec, id pipeline.ID) container.Spec {
 	return all[i]
 }
 
-func painReleases(t *testing.T) {
-	t.Parallel()
-	for _, r := range release.All() {
-		o := steps.Options{Release: r, Registry: "mirror.test"}
-		exporter, server := path.Base(o.ExporterImage()), path.Base(o.ServerImage())
-		if want := r.Tag + "-py3"; exporter != "pytorch:"+want || server != "tritonserver:"+want {
-			t.Errorf("%s takes %s and %s", r.Tag, exporter, server)
-		}
-	}
-}
-
 func painOtherGPU(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
 	before := w.facts(t, steps.IDBuildEngine)
-	for name, device := range map[string]steps.Device{
+	for name, device := range map[string]target.Device{
 		"model":              {Name: "NVIDIA A100-SXM4-80GB", Compute: h100.Compute, Driver: h100.Driver},
 		"compute capability": {Name: h100.Name, Compute: "8.0", Driver: h100.Driver},
 		"driver":             {Name: h100.Name, Compute: h100.Compute, Driver: "590.48.01"},
@@ -199,7 +187,7 @@ func painPicture(t *testing.T) {
 	t.Parallel()
 	for name, newWorld := range cases() {
 		w := newWorld(t)
-		w.options.Picture = steps.Picture{Data: coffee()} // as it is embedded
+		w.options.Picture = target.Picture{Data: coffee()} // as it is embedded
 		if err := w.run(t, t.Context(), steps.IDReference); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton/tritontest"
@@ -129,7 +130,7 @@ func TestServeRefusesPicture(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
-			w.options.Picture = steps.Picture{Name: tt.picture, Data: []byte("a picture that DALI cannot decode")}
+			w.options.Picture = target.Picture{Name: tt.picture, Data: []byte("a picture that DALI cannot decode")}
 			models := served(w.options.Lane, faults{})
 			answers := tt.answers
 			models[2] = tritontest.Classifier(steps.EnsembleModel, labels(), func(picture []byte) ([]float32, error) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -57,10 +58,10 @@ func quotedIfEmpty(value string, there bool) string {
 func weightsOf(facts pipeline.Facts) string {
 	const digits = 12 // as container engines show digests
 	if _, ok := facts["url"]; ok {
-		return string(Pretrained)
+		return string(target.Pretrained)
 	}
 	if seed := options(facts["argv"])["--seed"]; seed != "" {
-		return string(Random) + ":" + seed
+		return string(target.Random) + ":" + seed
 	}
 	sum := facts["sha256"]
 	return "a file (SHA-256 " + sum[:min(digits, len(sum))] + "…)"

@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -17,19 +18,19 @@ import (
 func trained(t *testing.T, w *world) {
 	t.Helper()
 	with := cpuNGC(t)
-	w.options.Weights, w.machine.Fetch = with.options.Weights, with.machine.Fetch
+	w.options.Weights, w.tools.Fetcher = with.options.Weights, with.tools.Fetcher
 }
 
 // TestReasons changes what a user can change, and reads what is then said of the steps. Nothing of it is an argument or a program.
 func TestReasons(t *testing.T) {
 	t.Parallel()
-	mine := func(t *testing.T, content string) steps.WeightsSource {
+	mine := func(t *testing.T, content string) target.WeightsSource {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), "mine.pth")
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		return steps.WeightsSource{Kind: steps.File, Path: file}
+		return target.WeightsSource{Kind: target.File, Path: file}
 	}
 	tests := map[string]struct {
 		before, change func(*testing.T, *world)
@@ -46,7 +47,7 @@ func TestReasons(t *testing.T) {
 		},
 		"seeded again": {
 			func(t *testing.T, w *world) { t.Helper(); trained(t, w) },
-			func(_ *testing.T, w *world) { w.options.Weights = steps.WeightsSource{Kind: steps.Random, Seed: 7} },
+			func(_ *testing.T, w *world) { w.options.Weights = target.WeightsSource{Kind: target.Random, Seed: 7} },
 			map[pipeline.ID]string{steps.IDWeights: "weights: pretrained → random:7"},
 		},
 		"a file": {
@@ -80,7 +81,7 @@ func TestReasons(t *testing.T) {
 		},
 		"GPU": {
 			nil, func(_ *testing.T, w *world) {
-				w.options.Device = steps.Device{Name: "NVIDIA A100", Compute: "8.0", Driver: "570.1"}
+				w.options.Device = target.Device{Name: "NVIDIA A100", Compute: "8.0", Driver: "570.1"}
 			},
 			map[pipeline.ID]string{steps.IDBuildEngine: "compute capability: 9.0 → 8.0; NVIDIA driver: " + h100.Driver + " → 570.1; GPU: " + h100.Name + " → NVIDIA A100"},
 		},
@@ -104,7 +105,7 @@ func TestReasons(t *testing.T) {
 			t.Parallel()
 			w, v := gpuNGC(t), gpuNGC(t)
 			for _, of := range []*world{w, v} {
-				of.options.Weights = steps.WeightsSource{Kind: steps.Random, Seed: 7}
+				of.options.Weights = target.WeightsSource{Kind: target.Random, Seed: 7}
 				if tt.before != nil {
 					tt.before(t, of)
 				}

@@ -10,15 +10,25 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
 // Reference lets PyTorch classify the picture: what it fed to the model, and the model's answer, in full precision.
 type Reference struct {
-	options Options
-	machine Machine
 	image   pipeline.Output
-	weights pipeline.Output
+	weights weightsInput
+	picture []byte
+
+	pictureName string     `fact:"-"` // what the user calls it; empty for the one that dalirun carries
+	containers  containers `fact:"-"`
+}
+
+func newReference(t target.Target, with Tools, exporter, weights pipeline.Output) *Reference {
+	return &Reference{
+		image: exporter, weights: newWeightsInput(t, weights), picture: t.Picture.Data,
+		pictureName: t.Picture.Name, containers: newContainers(with),
+	}
 }
 
 const (
@@ -31,7 +41,7 @@ const (
 func (s *Reference) ID() pipeline.ID { return IDReference }
 
 // Inputs are the exporter image and the weights.
-func (s *Reference) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.weights} }
+func (s *Reference) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.weights.output} }
 
 // Outputs are the tensor and the logits.
 func (s *Reference) Outputs() []pipeline.Output {
@@ -49,7 +59,7 @@ func (s *Reference) Logits() pipeline.Output {
 }
 
 func (s *Reference) command() []string {
-	return referenceScript().command(trusted(s.options, "--weights", weightsTarget, "--image", pictureTarget, "--output-dir", outDir)...)
+	return referenceScript().command(s.weights.arguments("--image", pictureTarget, "--output-dir", outDir)...)
 }
 
 // Facts are the picture, the program and its arguments.
@@ -58,34 +68,32 @@ func (s *Reference) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, err
 	if err != nil {
 		return nil, err
 	}
-	facts["picture"] = digest(s.options.Picture.Data)
+	facts["picture"] = digest(s.picture)
 	return facts, nil
 }
 
 // Run classifies the picture in the exporter image.
 func (s *Reference) Run(ctx context.Context, w *pipeline.Work) error {
 	picture := w.Path("picture")
-	if err := os.WriteFile(picture, s.options.Picture.Data, 0o600); err != nil {
+	if err := os.WriteFile(picture, s.picture, 0o600); err != nil {
 		return err
 	}
-	spec := s.machine.batchSpec(IDReference, w.Input(s.image).Ref, s.command()...)
-	spec.Inputs = []container.Mount{
-		{Source: w.Input(s.weights).Path, Target: weightsTarget},
-		{Source: picture, Target: pictureTarget},
-	}
-	last := &tail{read: func(line string) { s.tell(w, line) }}
-	return s.ownPicture(picture, s.machine.readScript(ctx, w, referenceScript(), spec, last, 10*time.Minute))
+	spec := s.containers.spec(IDReference, w.Input(s.image).Ref, s.command()...)
+	spec.Inputs = []container.Mount{s.weights.mount(w), {Source: picture, Target: pictureTarget}}
+	last := &tail{read: func(line string) { s.warnUnseen(w, line) }}
+	return s.ownPicture(picture, s.containers.readScript(ctx, w, referenceScript(), spec, last, 10*time.Minute))
 }
 
-// tell warns where nobody looked for what libjpeg only warns of: a user's picture that lacks data passes as a whole one.
-func (s *Reference) tell(w *pipeline.Work, line string) {
+// warnUnseen warns where nobody looked for what libjpeg only warns of: a user's picture that lacks data passes as a whole
+// one.
+func (s *Reference) warnUnseen(w *pipeline.Work, line string) {
 	var facts struct {
 		Warnings string `json:"jpeg_warnings"`
 	}
-	if json.Unmarshal([]byte(line), &facts) != nil || !strings.HasPrefix(facts.Warnings, "not seen") || s.options.Picture.Name == "" {
+	if json.Unmarshal([]byte(line), &facts) != nil || !strings.HasPrefix(facts.Warnings, "not seen") || s.pictureName == "" {
 		return
 	}
-	w.Emit(pipeline.Warning{Text: fmt.Sprintf("%s: what libjpeg may warn of, as of data that are missing, was %s", s.options.Picture.Name, facts.Warnings)})
+	w.Emit(pipeline.Warning{Text: fmt.Sprintf("%s: what libjpeg may warn of, as of data that are missing, was %s", s.pictureName, facts.Warnings)})
 }
 
 // statusBadPicture is that of BadPicture in assets/python/picture.py.
@@ -94,11 +102,11 @@ const statusBadPicture = 3
 // ownPicture says that it is the user's turn where PyTorch's decoder refuses the user's picture, and names it as the user does.
 func (s *Reference) ownPicture(stored string, err error) error {
 	problem, ok := errors.AsType[*scriptError](err)
-	if !ok || problem.status != statusBadPicture || s.options.Picture.Name == "" {
+	if !ok || problem.status != statusBadPicture || s.pictureName == "" {
 		return err
 	}
 	return pipeline.Faultf(pipeline.Usage, "verify with another picture; `dalirun classify` sends what the server can answer",
-		"%s", strings.ReplaceAll(problem.reason, stored, s.options.Picture.Name))
+		"%s", strings.ReplaceAll(problem.reason, stored, s.pictureName))
 }
 
 func referenceScript() script {

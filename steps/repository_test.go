@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton/pb"
@@ -195,7 +196,7 @@ func TestServedConfigurations(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			kind, count := pb.ModelInstanceGroup_KIND_GPU, int32(2)
-			if w.options.Lane == steps.CPU {
+			if w.options.Lane == target.CPU {
 				kind, count = pb.ModelInstanceGroup_KIND_CPU, 1
 			}
 			for model, c := range configs(t, w) {

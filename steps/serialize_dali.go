@@ -1,20 +1,42 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"strconv"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
 // SerializeDALI serializes the DALI pipeline: encoded picture → decode, resize to 224×224, normalize → FP32 [3,224,224].
 type SerializeDALI struct {
-	options Options
-	machine Machine
-	image   pipeline.Output
+	image       pipeline.Output
+	device      target.Lane // whose decoder it has: `mixed` on device 0, or the CPU's
+	maxBatch    int
+	interpreter string
+	env         map[string]string // of the container, besides what each has
+
+	gpus       container.GPUs `fact:"-"`
+	containers containers     `fact:"-"`
+}
+
+func newSerializeDALI(t target.Target, with Tools, image pipeline.Output) *SerializeDALI {
+	s := &SerializeDALI{
+		image: image, device: t.Lane, maxBatch: t.MaxBatch, interpreter: python, env: nvmlEnv(t),
+		gpus: newGPURequest(t).GPUs, containers: newContainers(with),
+	}
+	if t.Source == target.NGC {
+		s.interpreter = cmp.Or(t.Release.DALIInterpreter, python)
+		if t.Release.DALIIn == release.ServerImage && t.Release.DALIPython != "" {
+			s.env["PYTHONPATH"] = t.Release.DALIPython // DALI's Python package is where the interpreter does not look
+		}
+	}
+	return s
 }
 
 const (
@@ -36,62 +58,41 @@ func (s *SerializeDALI) Outputs() []pipeline.Output {
 
 func (s *SerializeDALI) command() []string {
 	command := serializeScript().command(
-		"--device", string(s.options.Lane),
-		"--max-batch", strconv.Itoa(s.options.MaxBatch),
+		"--device", string(s.device),
+		"--max-batch", strconv.Itoa(s.maxBatch),
 		"--threads", strconv.Itoa(daliThreads),
 		"--output", outDir+"/"+daliFile)
-	if s.options.Images == NGC && s.options.Release.DALIInterpreter != "" {
-		command[0] = s.options.Release.DALIInterpreter
-	}
+	command[0] = s.interpreter
 	return command
 }
 
-// Facts are the program and its arguments: for the gpu lane the `mixed` decoder on device 0, else the CPU's.
+// Facts are the program, its arguments and its environment.
 func (s *SerializeDALI) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
 	facts, err := serializeScript().facts(s.command())
 	if err != nil {
 		return nil, err
 	}
-	for name, value := range s.env() {
+	for name, value := range s.env {
 		facts["env "+name] = value
 	}
 	return facts, nil
 }
 
-// env is what the container's environment has besides what every batch container has.
-func (s *SerializeDALI) env() map[string]string {
-	env := nvmlEnv(s.options)
-	if python := s.pythonPath(); python != "" {
-		env["PYTHONPATH"] = python
-	}
-	return env
-}
-
 // nvmlEnv keeps DALI from asking NVML where NVML is not whole: building the decoder would end in "nvml error (999)", seen by others on WSL 2
 // (NVIDIA/DALI #3878, #4964). DALI reads a number here, not "true"; DALI before October 2021 (#3404) passes the variable over.
-func nvmlEnv(o Options) map[string]string {
-	if o.Lane != GPU || !o.NoNVML {
+func nvmlEnv(t target.Target) map[string]string {
+	if t.Lane != target.GPU || !t.NoNVML {
 		return map[string]string{}
 	}
 	return map[string]string{"DALI_DISABLE_NVML": "1"}
 }
 
-// pythonPath is where DALI's Python package is, if the interpreter does not find it by itself.
-func (s *SerializeDALI) pythonPath() string {
-	if s.options.Images == NGC && s.options.Release.DALIIn == release.ServerImage {
-		return s.options.Release.DALIPython
-	}
-	return ""
-}
-
 // Run serializes the DALI pipeline.
 func (s *SerializeDALI) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := s.machine.batchSpec(IDSerializeDALI, w.Input(s.image).Ref, s.command()...)
-	maps.Copy(spec.Env, s.env())
-	if s.options.Lane == GPU {
-		spec.GPUs = s.options.GPUs
-	}
-	return s.machine.runScript(ctx, w, serializeScript(), spec, 10*time.Minute)
+	spec := s.containers.spec(IDSerializeDALI, w.Input(s.image).Ref, s.command()...)
+	maps.Copy(spec.Env, s.env)
+	spec.GPUs = s.gpus
+	return s.containers.runScript(ctx, w, serializeScript(), spec, 10*time.Minute)
 }
 
 func serializeScript() script { return script{"serialize_dali.py", "program.py"} }

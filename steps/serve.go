@@ -1,25 +1,63 @@
 package steps
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/netip"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
 )
 
 // Serve starts tritonserver on the model repository, loads each model and proves by one inference that they work.
+//
+// It runs each time, and its server is kept by nobody but the container engine: nothing but its inputs is a fact.
 type Serve struct {
-	options    Options
-	machine    Machine
 	image      pipeline.Output
 	repository pipeline.Output
+
+	models              []string          `fact:"-"` // in the order in which they load
+	arguments           []string          `fact:"-"` // of tritonserver, besides those that each has
+	env                 map[string]string `fact:"-"` // of the container, besides what each has
+	gpus                gpuRequest        `fact:"-"`
+	http, grpc, metrics container.Port    `fact:"-"`
+	readyTimeout        time.Duration     `fact:"-"` // for each wait: live, and every model
+	picture             target.Picture    `fact:"-"` // which the ensemble must answer
+	handover            *Handover         `fact:"-"` // see [Tools]
+	containers          containers        `fact:"-"`
+}
+
+func newServe(t target.Target, with Tools, image, repository pipeline.Output) *Serve {
+	s := &Serve{
+		image: image, repository: repository,
+		env: nvmlEnv(t), gpus: newGPURequest(t), http: t.Ports.HTTP, grpc: t.Ports.GRPC, metrics: t.Ports.Metrics,
+		readyTimeout: t.ReadyTimeout, picture: t.Picture, handover: with.Handover, containers: newContainers(with),
+	}
+	for _, m := range models(t.Lane) {
+		s.models = append(s.models, m.name)
+	}
+	if t.Source == target.Local {
+		// Every backend there is Python, and completing a configuration starts its process once more. Servers of 2021
+		// do not know the option.
+		s.arguments = []string{"--disable-auto-complete-config"}
+	}
+	return s
+}
+
+// Handover is how a run gives its server to others. Such a server is drained before it is stopped: requests in flight
+// end.
+type Handover struct {
+	// Ready is told of the server once it is ready, before its step ends. After an error the server is stopped.
+	Ready func(context.Context, result.Server) error
+	// Detach says that the server outlives the run.
+	Detach bool
 }
 
 const (
@@ -30,7 +68,6 @@ const (
 	// in flight (--exit-timeout-secs), and exits by itself then.
 	DrainGrace = 35 * time.Second
 
-	pollEvery = 25 * time.Millisecond
 	// lateHint says what to do about a server that is not ready in time.
 	lateHint = "look at the last output for what it waits for; if that only takes long, give it more time by --ready-timeout"
 	// indexWithin is how long a server that answered a moment ago may take to say which models are not ready.
@@ -39,58 +76,45 @@ const (
 	exitKnown = 2 * time.Second
 )
 
-// The names of the results that Serve tells of.
-const (
-	ResultTimeToReady = "time_to_ready" // seconds from the container's start to the first answer of the ensemble
-	ResultServer      = "server"        // a Server
-	ResultGPUs        = "gpus"          // []string, the lines of nvidia-smi -L: a GPU that the server's container sees, or an instance of one
-)
-
 // ID returns serve.
 func (s *Serve) ID() pipeline.ID { return IDServe }
 
 // Inputs are the server image and the model repository.
 func (s *Serve) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.repository} }
 
-// Outputs are the server: Ref is its gRPC address, Digest its container.
+// Outputs are the server: Ref is the address that its gRPC port is published at, Digest its container.
 func (s *Serve) Outputs() []pipeline.Output {
 	return []pipeline.Output{{Step: IDServe, Name: serverOutput}}
 }
 
 func (s *Serve) spec(image, repository string) container.Spec {
-	spec := s.machine.batchSpec(IDServe, image,
+	spec := s.containers.spec(IDServe, image,
 		"tritonserver", "--model-repository="+repositoryTarget, "--model-control-mode=explicit")
-	if s.options.Images == Local {
-		// Every backend there is Python, and completing a configuration starts its process once more. Servers of 2021
-		// do not know the option.
-		spec.Command = append(spec.Command, "--disable-auto-complete-config")
-	}
-	if s.options.Drain {
+	spec.Command = append(spec.Command, s.arguments...)
+	if s.handover != nil {
 		spec.Role = container.RoleServer // others may use it; without, it belongs to its run alone
 	}
 	spec.Network = container.NetworkPublish
-	spec.Publish = []container.Port{s.options.HTTP, s.options.GRPC, s.options.Metrics}
+	spec.Publish = []container.Port{s.http, s.grpc, s.metrics}
 	spec.Inputs = []container.Mount{{Source: repository, Target: repositoryTarget}}
 	spec.Grace = DrainGrace
-	maps.Copy(spec.Env, nvmlEnv(s.options))
-	if s.options.Lane == GPU {
-		spec.GPUs = s.options.GPUs
-	}
+	maps.Copy(spec.Env, s.env)
+	spec.GPUs = s.gpus.GPUs
 	return spec
 }
 
-// Run starts the server and returns when it is ready. It stays until the end of the run, or beyond with Detach.
+// Run starts the server and returns when it is ready. It stays until the end of the run, or beyond where it is detached.
 func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	began := time.Now()
-	p := &process{machine: s.machine, ended: make(chan struct{})}
+	p := &process{containers: s.containers, ended: make(chan struct{})}
 	w.Defer("stop the server", p.stop)
 	spec := s.spec(w.Input(s.image).Ref, w.Input(s.repository).Path)
 	if err := p.start(ctx, w, spec); err != nil {
 		return err
 	}
-	server, err := p.server(ctx, s.options)
+	server, err := s.server(ctx, p)
 	if err == nil && !spec.GPUs.IsZero() {
-		err = p.proveGPUs(ctx, w, s.options, spec.Image)
+		err = p.proveGPUs(ctx, w, s.gpus, spec.Image)
 	}
 	if errors.Is(err, errServerExited) {
 		return s.explain(ctx, p, spec, nil, err)
@@ -99,8 +123,8 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return runtimeFault(err)
 	}
 	server.Repository = w.Input(s.repository).Path
-	w.Emit(pipeline.Result{Name: ResultServer, Value: server})
-	client, err := triton.Dial(server.GRPC.String())
+	w.Emit(result.Serving.Of(server))
+	client, err := triton.DialIn(p.container)
 	if err != nil {
 		return err
 	}
@@ -109,14 +133,14 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return s.explain(ctx, p, spec, client, err)
 	}
 	ready := time.Since(began)
-	w.Emit(pipeline.Result{Name: ResultTimeToReady, Value: ready.Seconds()})
-	p.drain = s.options.Drain
-	if s.machine.Ready != nil {
-		if err := s.machine.Ready(ctx, server); err != nil {
+	w.Emit(result.TimeToReady.Of(ready.Seconds()))
+	if s.handover != nil {
+		p.drain = true
+		if err := s.handover.Ready(ctx, server); err != nil {
 			return err
 		}
+		p.detached = s.handover.Detach
 	}
-	p.detached = s.options.Detach
 	w.Set(serverOutput, pipeline.Value{Ref: server.GRPC.String(), Digest: server.Container})
 	return nil
 }
@@ -124,28 +148,26 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 // ready waits until the server is live, loads each model, and lets the ensemble classify the picture: a dead Python
 // stub leaves a model "ready", and the first request on a GPU takes half a second.
 func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client *triton.Client) error {
-	if err := p.within(ctx, s.options.ReadyTimeout, "tritonserver is not live", func(ctx context.Context) error {
-		return waitLive(ctx, client)
-	}); err != nil {
+	if err := p.within(ctx, s.readyTimeout, "tritonserver is not live", client.WaitLive); err != nil {
 		return err
 	}
-	for _, m := range models(s.options.Lane) {
-		w.Emit(pipeline.Progress{Text: "loading " + m.name})
-		if err := p.within(ctx, s.options.ReadyTimeout, "model "+m.name+" is still loading", func(ctx context.Context) error {
-			return client.Load(ctx, m.name)
+	for _, model := range s.models {
+		w.Emit(pipeline.Progress{Text: "loading " + model})
+		if err := p.within(ctx, s.readyTimeout, "model "+model+" is still loading", func(ctx context.Context) error {
+			return client.Load(ctx, model)
 		}); err != nil {
 			return err
 		}
 	}
 	w.Emit(pipeline.Progress{Text: "warming up"})
-	return p.within(ctx, s.options.ReadyTimeout, EnsembleModel+" does not answer", func(ctx context.Context) error {
-		_, err := client.Classify(ctx, EnsembleModel, s.options.Picture.Data, 1)
+	return p.within(ctx, s.readyTimeout, EnsembleModel+" does not answer", func(ctx context.Context) error {
+		_, err := client.Classify(ctx, EnsembleModel, s.picture.Data, 1)
 		if err == nil || !s.answersSample(ctx, client) {
 			return err
 		}
 		// The first request may have failed for a reason that has passed, such as a decoder that just started.
-		if _, err = client.Classify(ctx, EnsembleModel, s.options.Picture.Data, 1); errors.Is(err, triton.ErrInvalid) {
-			return pipeline.Faultf(pipeline.Usage, "verify with another picture", "%s: %w", s.options.Picture.Name, err)
+		if _, err = client.Classify(ctx, EnsembleModel, s.picture.Data, 1); errors.Is(err, triton.ErrInvalid) {
+			return pipeline.Faultf(pipeline.Usage, "verify with another picture", "%s: %w", s.picture.Name, err)
 		}
 		return err
 	})
@@ -153,7 +175,7 @@ func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client 
 
 // answersSample reports whether a server that did not answer the user's picture answers another one: then it is well.
 func (s *Serve) answersSample(ctx context.Context, client *triton.Client) bool {
-	if s.options.Picture.Name == "" {
+	if s.picture.Name == "" {
 		return false
 	}
 	sample, err := Sample()
@@ -163,28 +185,13 @@ func (s *Serve) answersSample(ctx context.Context, client *triton.Client) bool {
 	return err == nil
 }
 
-func waitLive(ctx context.Context, client *triton.Client) error {
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
-	for {
-		if live, err := client.Live(ctx); err == nil && live {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case <-tick.C:
-		}
-	}
-}
-
 // explain makes a fault of why the server is not ready, with the reason of each model that has one. Of one that exited
 // client asks nothing.
 func (s *Serve) explain(ctx context.Context, p *process, spec container.Spec, client *triton.Client, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Repeat: s.machine.Runtime.Repeat(spec)}
+	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Repeat: s.containers.runner.Repeat(spec)}
 	if late, ok := errors.AsType[*pipeline.Fault](err); ok {
 		if late.Kind == pipeline.Usage { // the server is well
 			return late
@@ -231,21 +238,18 @@ var errServerExited = errors.New("tritonserver exited")
 
 // process is the server's container.
 type process struct {
-	machine   Machine
-	container container.Container
-	last      tail
-	ended     chan struct{} // closed when exit is known
-	exit      container.Exit
-	err       error
-	drain     bool // others may be using it: stop gracefully
-	detached  bool // it outlives the run
+	containers containers
+	container  container.Container
+	last       tail
+	ended      chan struct{} // closed when exit is known
+	exit       container.Exit
+	err        error
+	drain      bool // others may be using it: stop gracefully
+	detached   bool // it outlives the run
 }
 
 func (p *process) start(ctx context.Context, w *pipeline.Work, spec container.Spec) error {
-	c, err := p.machine.start(ctx, spec, container.Streams{
-		Stdout: io.MultiWriter(w.Lines(), p.last.stream()),
-		Stderr: io.MultiWriter(w.Lines(), p.last.stream()),
-	})
+	c, err := p.containers.start(ctx, spec, p.last.streams(w))
 	if err != nil {
 		return err
 	}
@@ -281,7 +285,7 @@ func (p *process) stop(ctx context.Context) error {
 	if p.drain {
 		err = p.drained(ctx)
 	}
-	return errors.Join(err, p.machine.Runtime.Remove(ctx, p.container.ID()))
+	return errors.Join(err, p.containers.runner.Remove(ctx, p.container.ID()))
 }
 
 // drained stops the server gracefully, in what time there is: the removal, which kills it, always keeps half of removeWithin.
@@ -352,23 +356,20 @@ func (p *process) exited() error {
 }
 
 // server asks where the server's ports are.
-func (p *process) server(ctx context.Context, o Options) (Server, error) {
-	s := Server{Container: p.container.ID(), Name: p.container.Name()}
-	for _, m := range models(o.Lane) {
-		s.Models = append(s.Models, m.name)
-	}
+func (s *Serve) server(ctx context.Context, p *process) (result.Server, error) {
+	server := result.Server{Container: p.container.ID(), Name: p.container.Name(), Models: s.models}
 	for _, port := range []struct {
 		container.Port
 		to *netip.AddrPort
-	}{{o.HTTP, &s.HTTP}, {o.GRPC, &s.GRPC}, {o.Metrics, &s.Metrics}} {
+	}{{s.http, &server.HTTP}, {s.grpc, &server.GRPC}, {s.metrics, &server.Metrics}} {
 		addr, err := p.container.Addr(ctx, port.Container)
 		if err != nil {
 			if p.over(ctx) { // an exited container publishes nothing
-				return s, p.exited()
+				return server, p.exited()
 			}
-			return s, err
+			return server, err
 		}
-		*port.to = addr
+		*port.to = netip.AddrPortFrom(cmp.Or(port.Address, addr.Addr()), addr.Port())
 	}
-	return s, nil
+	return server, nil
 }

@@ -14,6 +14,8 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -32,12 +34,12 @@ func TestServe(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.options.Drain = true
+			w.tools.Handover = handover(false)
 			if err := w.run(t, t.Context(), steps.IDServe); err != nil {
 				t.Fatal(err)
 			}
 			classifier := "resnet50_onnx"
-			if w.options.Lane == steps.GPU {
+			if w.options.Lane == target.GPU {
 				classifier = "resnet50_trt"
 			}
 			calls := slices.Compact(slices.DeleteFunc(w.triton().Calls(), func(c string) bool { return c == "ServerLive" }))
@@ -63,16 +65,17 @@ func checkServer(t *testing.T, w *world, models []string) {
 		t.Fatalf("containers: %+v", left)
 	}
 	in := w.make(t, steps.IDServe)
-	want := steps.Server{
+	want := result.Server{
 		Container: left[0].ID, Name: left[0].Name, Models: models,
 		HTTP: left[0].Ports[triton.PortHTTP], GRPC: left[0].Ports[triton.PortGRPC], Metrics: left[0].Ports[triton.PortMetrics],
 		Repository: in[w.step(steps.IDServe).Inputs()[1]].Path,
 	}
-	if diff := cmp.Diff(want, w.result(steps.ResultServer), cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+	server, _ := resultOf(t, w, result.Serving)
+	if diff := cmp.Diff(want, server, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
 		t.Errorf("server (-want +got):\n%s", diff)
 	}
-	if seconds, ok := w.result(steps.ResultTimeToReady).(float64); !ok || seconds <= 0 || seconds > 20 {
-		t.Errorf("the time to ready is %v", w.result(steps.ResultTimeToReady))
+	if seconds, _ := resultOf(t, w, result.TimeToReady); seconds <= 0 || seconds > 20 {
+		t.Errorf("the time to ready is %v", seconds)
 	}
 	output := w.step(steps.IDServe).Outputs()[0]
 	if v := w.values[output]; v.Ref != left[0].Ports[triton.PortGRPC].String() || v.Digest != left[0].ID {
@@ -249,7 +252,7 @@ func TestServerExitsBeforeItsPortsAreKnown(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
 	w.make(t, steps.IDServe)
-	w.machine.Runtime = asksLate{w.fake}
+	w.tools.Runtime = asksLate{w.fake}
 	w.instead(steps.IDServe, prints(127, "tritonserver: error while loading shared libraries"))
 	f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
 	if f.Error() != "tritonserver exited with status 127" || f.Repeat == "" || len(f.Tail) != 1 {
@@ -319,7 +322,7 @@ func TestServerIsNeverLive(t *testing.T) {
 func TestServerBecomesLive(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
-	late := tritontest.NewUnstarted(t, served(steps.CPU, faults{})...)
+	late := tritontest.NewUnstarted(t, served(target.CPU, faults{})...)
 	w.triton = func() *tritontest.Server { return late }
 	go func() {
 		for late.Refused() < 2 {
@@ -347,7 +350,7 @@ func TestServerOfNobodyElse(t *testing.T) {
 func TestDrainLeavesTimeToRemove(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
-	w.options.Drain = true
+	w.tools.Handover = handover(false)
 	w.make(t, steps.IDServe)
 	w.instead(steps.IDServe, func(ctx context.Context, _ container.Spec, _ container.Streams) int {
 		containertest.Terminated(ctx) // and does not heed it
@@ -373,15 +376,19 @@ func TestDrainLeavesTimeToRemove(t *testing.T) {
 	w.wantNoContainer(t)
 }
 
+// handover gives a server to others whom nobody tells of it.
+func handover(detach bool) *steps.Handover {
+	return &steps.Handover{Ready: func(context.Context, result.Server) error { return nil }, Detach: detach}
+}
+
 func TestDetached(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
-	w.options.Drain, w.options.Detach = true, true
-	var told steps.Server
-	w.machine.Ready = func(_ context.Context, s steps.Server) error {
+	var told result.Server
+	w.tools.Handover = &steps.Handover{Detach: true, Ready: func(_ context.Context, s result.Server) error {
 		told = s
 		return nil
-	}
+	}}
 	if err := w.run(t, t.Context(), steps.IDServe); err != nil {
 		t.Fatal(err)
 	}
@@ -419,9 +426,10 @@ func TestReadyFails(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
-			w.options.Drain, w.options.Detach = true, detach
 			errFull := errors.New("disk is full")
-			w.machine.Ready = func(context.Context, steps.Server) error { return errFull }
+			w.tools.Handover = &steps.Handover{
+				Ready: func(context.Context, result.Server) error { return errFull }, Detach: detach,
+			}
 			if err := w.run(t, t.Context(), steps.IDServe); !errors.Is(err, errFull) {
 				t.Errorf("got %v, want %v", err, errFull)
 			}

@@ -1,19 +1,14 @@
 package steps
 
-import "github.com/dalirun/dalirun/pipeline"
+import (
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
+)
 
 // newServerImage is the image with tritonserver and DALI: NVIDIA's, or a small one from PyPI's packages.
-func newServerImage(o Options, m Machine) pipeline.Step {
-	if o.Images == NGC {
-		return &PullImage{imageStep{IDServerImage, m}, o.ServerImage()}
+func newServerImage(t target.Target, with Tools) pipeline.Step {
+	if t.Source == target.NGC {
+		return newPullImage(IDServerImage, t.Images.Server.Ref, with)
 	}
-	return &BuildImage{imageStep{IDServerImage, m}, newRecipe(o, "server")}
-}
-
-// ServerImage is the reference of NVIDIA's image that serves: the one that was named, or the release's in the registry.
-func (o Options) ServerImage() string {
-	if o.ServerRef != "" {
-		return o.ServerRef
-	}
-	return o.Release.ServerRef(o.Registry)
+	return newBuildImage(IDServerImage, newImageBuild(t, with, "server"), with)
 }

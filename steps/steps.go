@@ -1,10 +1,14 @@
 // Package steps holds the steps of dalirun, one file each. This file is the program's table of contents.
+//
+// What a step depends on is its fields. Those that are tagged `fact:"-"` only do the work: whatever they are, the
+// result is the same. All others decide it, and are found among its facts or inputs.
 package steps
 
 import (
 	"slices"
 
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -23,44 +27,42 @@ const (
 	IDVerify             pipeline.ID = "verify"
 )
 
-// For returns the steps that lead to the step until.
-func For(o Options, m Machine, until pipeline.ID) []pipeline.Step {
-	exporter := newExporterImage(o, m)
-	server := newServerImage(o, m)
-	weights := newWeights(o, m, exporter)
-	export := &ExportONNX{o, m, output(exporter), output(weights)}
-	cast := &CastONNX{o, m, output(exporter), output(export)}
-	onnx := pipeline.Step(export)
-	if casts(o) {
-		onnx = cast
-	}
-	build := &BuildEngine{o, m, output(pick(o.Release.EngineIn, server, exporter)), output(onnx)}
-	model := onnx
-	if o.Lane == GPU {
-		model = build
-	}
-	dali := &SerializeDALI{o, m, output(pick(o.Release.DALIIn, server, exporter))}
-	repository := &AssembleRepository{o, output(model), output(dali), build.engine()}
-	serve := &Serve{o, m, output(server), output(repository)}
-	reference := &Reference{o, m, output(exporter), output(weights)}
-	verify := &Verify{o, output(serve), reference.Tensor(), reference.Logits()}
+// For returns the steps that lead to the step until: none where the run lacks that.
+func For(t target.Target, with Tools, until pipeline.ID) []pipeline.Step {
+	// The image with PyTorch is there, and the one with tritonserver.
+	exporter := newExporterImage(t, with)
+	server := newServerImage(t, with)
+	// ResNet50's weights: fetched, a file, or seeded and calibrated.
+	weights := newWeights(t, with, output(exporter))
+	// PyTorch → ONNX with a dynamic batch.
+	export := newExportONNX(t, with, output(exporter), output(weights))
+	list := []pipeline.Step{exporter, server, weights, export}
 
-	list := []pipeline.Step{
-		exporter,   // the image with PyTorch is there
-		server,     // the image with tritonserver is there
-		weights,    // ResNet50's weights: fetched, a file, or seeded and calibrated
-		export,     // PyTorch → ONNX with a dynamic batch
-		cast,       // ONNX in fp32 → fp16, where TensorRT does not cast (gpu lane)
-		build,      // ONNX → TensorRT engine (gpu lane)
-		dali,       // the preprocessing as a serialized DALI pipeline
-		repository, // both and the ensemble, laid out for Triton
-		serve,      // tritonserver on it: live, loaded, warmed up, ready
-		reference,  // PyTorch's own tensor and logits for the picture
-		verify,     // what is served is what PyTorch says
+	model, engine := output(export), pipeline.Output{}
+	if t.Lane == target.GPU {
+		cast := needsCast(t)
+		if cast {
+			// ONNX in fp32 → fp16, where TensorRT does not cast.
+			fp16 := newCastONNX(with, output(exporter), model)
+			list, model = append(list, fp16), output(fp16)
+		}
+		// ONNX → TensorRT engine.
+		build := newBuildEngine(t, with, output(pick(t.Release.EngineIn, server, exporter)), model, cast)
+		list, model, engine = append(list, build), build.plan(), build.engine()
 	}
-	list = slices.DeleteFunc(list, func(s pipeline.Step) bool {
-		return s.ID() == IDCastONNX && !casts(o) || s.ID() == IDBuildEngine && o.Lane == CPU
-	})
+
+	// The preprocessing as a serialized DALI pipeline.
+	dali := newSerializeDALI(t, with, output(pick(t.Release.DALIIn, server, exporter)))
+	// Both and the ensemble, laid out for Triton.
+	repository := newAssembleRepository(t, model, output(dali), engine)
+	// tritonserver on it: live, loaded, warmed up, ready.
+	serve := newServe(t, with, output(server), output(repository))
+	// PyTorch's own tensor and logits for the picture.
+	reference := newReference(t, with, output(exporter), output(weights))
+	// What is served is what PyTorch says.
+	verify := newVerify(t, with, output(serve), reference.Tensor(), reference.Logits())
+	list = append(list, dali, repository, serve, reference, verify)
+
 	end := slices.IndexFunc(list, func(s pipeline.Step) bool { return s.ID() == until })
 	return list[:end+1]
 }
@@ -68,6 +70,7 @@ func For(o Options, m Machine, until pipeline.ID) []pipeline.Step {
 // output is the handle of a step that makes one thing.
 func output(s pipeline.Step) pipeline.Output { return s.Outputs()[0] }
 
+// pick is the image step of a release whose image has what is looked for.
 func pick(where release.Where, server, exporter pipeline.Step) pipeline.Step {
 	if where == release.ExporterImage {
 		return exporter

@@ -18,10 +18,10 @@ func (s *BuildEngine) timingCacheKey(w *pipeline.Work) string {
 
 // loadTimingCache puts the timing cache of earlier builds where trtexec looks for it, and says whether there is one.
 func (s *BuildEngine) loadTimingCache(ctx context.Context, w *pipeline.Work) bool {
-	if s.machine.TimingCache == nil {
+	if s.timingCache == nil {
 		return false
 	}
-	loaded, err := s.machine.TimingCache.Load(ctx, s.timingCacheKey(w), w.Path(timingCacheFile))
+	loaded, err := s.timingCache.Load(ctx, s.timingCacheKey(w), w.Path(timingCacheFile))
 	if err != nil && ctx.Err() == nil {
 		_ = os.Remove(w.Path(timingCacheFile)) // half a cache is none
 		w.Emit(pipeline.Warning{Text: "kernels are timed anew: " + err.Error()})
@@ -31,10 +31,10 @@ func (s *BuildEngine) loadTimingCache(ctx context.Context, w *pipeline.Work) boo
 
 // keepTimingCache is for the build of an engine that was proven.
 func (s *BuildEngine) keepTimingCache(ctx context.Context, w *pipeline.Work) {
-	if s.machine.TimingCache == nil {
+	if s.timingCache == nil {
 		return
 	}
-	err := s.machine.TimingCache.Keep(ctx, s.timingCacheKey(w), w.Path(timingCacheFile))
+	err := s.timingCache.Keep(ctx, s.timingCacheKey(w), w.Path(timingCacheFile))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil { // a trtexec that wrote none has said so
 		w.Emit(pipeline.Warning{Text: "the next build times its kernels anew: " + err.Error()})
 	}
@@ -53,7 +53,7 @@ func (s *BuildEngine) forgetTimingCache(ctx context.Context, w *pipeline.Work) {
 		return // it was interrupted
 	}
 	text := "the next build times its kernels anew, in case their times from an earlier one are why this one failed"
-	if err := s.machine.TimingCache.Forget(ctx, s.timingCacheKey(w)); err != nil {
+	if err := s.timingCache.Forget(ctx, s.timingCacheKey(w)); err != nil {
 		text = "the times of kernels that this build began with cannot be forgotten: " + err.Error()
 	}
 	w.Emit(pipeline.Warning{Text: text})

@@ -23,7 +23,7 @@ const (
 func TestTimingCache(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, gpuNGC(t))
-	p.machine.TimingCache = p.store
+	p.tools.TimingCache = p.store
 	runs := []struct {
 		name   string
 		change func()
@@ -60,7 +60,7 @@ func TestTimingCacheIsNoFact(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, gpuNGC(t))
 	before := p.facts(t, steps.IDBuildEngine)["argv"]
-	p.machine.TimingCache = p.store
+	p.tools.TimingCache = p.store
 	if after := p.facts(t, steps.IDBuildEngine)["argv"]; before != after || !strings.Contains(after, "--timingCacheFile=/out/timing.cache") {
 		t.Errorf("with a timing cache the command is %s, without %s", after, before)
 	}
@@ -81,7 +81,7 @@ func (broken) Keep(context.Context, string, string) error { return errors.New("t
 func TestTimingCacheFailsNothing(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	w.machine.TimingCache = broken{}
+	w.tools.TimingCache = broken{}
 	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestTimingCacheFailsNothing(t *testing.T) {
 	}
 
 	p := newProject(t, gpuNGC(t))
-	p.machine.TimingCache = p.store
+	p.tools.TimingCache = p.store
 	p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{noTiming: true}))
 	if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil || p.said("timed anew") || p.said("times its kernels") {
 		t.Errorf("a trtexec that wrote none: %v", err)
@@ -111,7 +111,7 @@ func (unforgetting) Forget(context.Context, string) error { return errors.New("t
 func TestTimingCacheCannotBeForgotten(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, gpuNGC(t))
-	p.machine.TimingCache = unforgetting{p.store}
+	p.tools.TimingCache = unforgetting{p.store}
 	if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestTimingCacheOfFailedProof(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newProject(t, gpuNGC(t))
-			p.machine.TimingCache = p.store
+			p.tools.TimingCache = p.store
 			p.instead(steps.IDBuildEngine, p.trtexec(build))
 			wantFault(t, p.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
 			p.instead(steps.IDBuildEngine, nil)
@@ -187,7 +187,7 @@ func TestTimingCacheOfFailedBuild(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newProject(t, gpuNGC(t))
-			p.machine.TimingCache = p.store
+			p.tools.TimingCache = p.store
 			build := func() {
 				p.instead(steps.IDBuildEngine, nil)
 				if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil {
@@ -217,7 +217,7 @@ func TestTimingCacheOfFailedBuild(t *testing.T) {
 func TestTimingCacheWithoutEntries(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, gpuNGC(t))
-	p.machine.TimingCache = p.store
+	p.tools.TimingCache = p.store
 	p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{entries: "0"}))
 	for range 2 {
 		before := len(p.progress())

@@ -8,26 +8,36 @@ import (
 	"os"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
 )
 
 // Verify compares what is served with PyTorch on one picture: DALI's tensor, the model's logits for PyTorch's tensor,
 // and the ensemble's answer to the encoded picture.
+//
+// It runs each time, and what it finds is kept nowhere: nothing but its inputs is a fact.
 type Verify struct {
-	options Options
-	server  pipeline.Output
-	tensor  pipeline.Output
-	logits  pipeline.Output
+	server pipeline.Output
+	tensor pipeline.Output
+	logits pipeline.Output
+
+	runner     container.Runner  `fact:"-"`
+	classifier string            `fact:"-"` // name of the model
+	precision  release.Precision `fact:"-"`
+	picture    []byte            `fact:"-"`
 }
 
-// The names of the results that Verify tells of.
-const (
-	ResultParity = "parity" // a parity.Report
-	ResultTop    = "top"    // []triton.Scored, the best first
-)
+func newVerify(t target.Target, with Tools, server, tensor, logits pipeline.Output) *Verify {
+	return &Verify{
+		server: server, tensor: tensor, logits: logits, runner: with.Runtime,
+		classifier: servedModel(t.Lane), precision: t.Precision, picture: t.Picture.Data,
+	}
+}
 
 const (
 	// topClasses is how many classes are shown.
@@ -57,7 +67,11 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	client, err := triton.Dial(w.Input(s.server).Ref)
+	server, err := s.runner.Open(ctx, w.Input(s.server).Digest)
+	if err != nil {
+		return runtimeFault(err)
+	}
+	client, err := triton.DialIn(server)
 	if err != nil {
 		return err
 	}
@@ -66,12 +80,12 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: "read the server's log: a model can fail after it was ready"}
 	}
-	report, err := compare(served, tensor, logits, s.options.Precision)
+	report, err := compare(served, tensor, logits, s.precision)
 	if err != nil { // such as an answer of another size
 		return &pipeline.Fault{Kind: pipeline.NotVerified, Err: err}
 	}
-	w.Emit(pipeline.Result{Name: ResultParity, Value: report})
-	w.Emit(pipeline.Result{Name: ResultTop, Value: served.top})
+	w.Emit(result.Parity.Of(report))
+	w.Emit(result.Top.Of(served.top))
 	if err := report.Err(); err != nil {
 		return &pipeline.Fault{
 			Kind: pipeline.NotVerified, Err: err,
@@ -83,14 +97,14 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 
 // answers are what the server said.
 type answers struct {
-	tensor   []float32 // dali, of the picture
-	logits   []float32 // the classifier, of the reference tensor
-	ensemble []float32 // the ensemble, of the picture
-	top      []triton.Scored
+	tensor   []float32      // dali, of the picture
+	logits   []float32      // the classifier, of the reference tensor
+	ensemble []float32      // the ensemble, of the picture
+	top      []result.Class // of the ensemble, the best first
 }
 
 func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []float32) (answers, error) {
-	picture, err := triton.NewUint8(daliInput, s.options.Picture.Data, 1, int64(len(s.options.Picture.Data)))
+	picture, err := triton.NewUint8(daliInput, s.picture, 1, int64(len(s.picture)))
 	if err != nil {
 		return answers{}, err
 	}
@@ -102,7 +116,7 @@ func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []flo
 	if a.tensor, err = inferOne(ctx, client, DALIModel, picture, "DALI_OUTPUT_0"); err != nil {
 		return a, err
 	}
-	if a.logits, err = inferOne(ctx, client, servedModel(s.options.Lane), input, "output"); err != nil {
+	if a.logits, err = inferOne(ctx, client, s.classifier, input, "output"); err != nil {
 		return a, err
 	}
 	picture.Name = "INPUT"
@@ -111,8 +125,8 @@ func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []flo
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit, fmt.Errorf("%s did not answer within %s", EnsembleModel, inferLimit))
 	defer cancel()
-	all, err := client.Classify(ctx, EnsembleModel, s.options.Picture.Data, triton.EveryClass)
-	a.top = triton.Score(all)[:min(topClasses, len(all))]
+	all, err := client.Classify(ctx, EnsembleModel, s.picture, triton.EveryClass)
+	a.top = result.Classes(triton.Score(all)[:min(topClasses, len(all))])
 	return a, inTime(ctx, err)
 }
 

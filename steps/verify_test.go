@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -29,15 +30,15 @@ func TestVerify(t *testing.T) {
 			if diff := cmp.Diff([]parity.Name(nil), w.off(t)); diff != "" {
 				t.Errorf("comparisons that are off (-want +got):\n%s", diff)
 			}
-			top, ok := w.result(steps.ResultTop).([]triton.Scored)
-			if !ok || len(top) != 5 {
-				t.Fatalf("the top classes are %v", w.result(steps.ResultTop))
+			top, _ := resultOf(t, w, result.Top)
+			if len(top) != 5 {
+				t.Fatalf("the top classes are %v", top)
 			}
 			best := triton.TopK(network(0, cached(coffee())), 1, labels())[0]
 			if top[0].Index != best.Index || top[0].Label != best.Label || top[0].Label == "" {
 				t.Errorf("the best class is %+v, and PyTorch's %+v", top[0], best)
 			}
-			if !slices.IsSortedFunc(top, func(a, b triton.Scored) int { return int(math.Copysign(1, float64(b.Value-a.Value))) }) {
+			if !slices.IsSortedFunc(top, func(a, b result.Class) int { return int(math.Copysign(1, float64(b.Score-a.Score))) }) {
 				t.Errorf("the top classes are not in order: %v", top)
 			}
 		})
@@ -47,9 +48,9 @@ func TestVerify(t *testing.T) {
 // off are the comparisons of the report that are off. Each report has all three.
 func (w *world) off(t *testing.T) []parity.Name {
 	t.Helper()
-	report, ok := w.result(steps.ResultParity).(parity.Report)
-	if !ok || len(report.Comparisons) != 3 {
-		t.Fatalf("the report is %+v", w.result(steps.ResultParity))
+	report, _ := resultOf(t, w, result.Parity)
+	if len(report.Comparisons) != 3 {
+		t.Fatalf("the report is %+v", report)
 	}
 	var off []parity.Name
 	for _, c := range report.Comparisons {
@@ -157,7 +158,7 @@ func TestVerifyFails(t *testing.T) {
 						t.Errorf("the error names %s: %t: %s", c, named, f)
 					}
 				}
-				if _, ok := w.result(steps.ResultTop).([]triton.Scored); !ok {
+				if _, ok := resultOf(t, w, result.Top); !ok {
 					t.Error("the served classes are not told")
 				}
 			})
@@ -225,8 +226,8 @@ func TestVerifyWithoutAnswers(t *testing.T) {
 			if !strings.Contains(f.Error(), model) || !strings.Contains(f.Error(), "stub process is unhealthy") || f.Hint == "" {
 				t.Errorf("got %q with the hint %q", f, f.Hint)
 			}
-			if w.result(steps.ResultParity) != nil {
-				t.Errorf("a report was told: %v", w.result(steps.ResultParity))
+			if report, ok := resultOf(t, w, result.Parity); ok {
+				t.Errorf("a report was told: %v", report)
 			}
 		})
 	}

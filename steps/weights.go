@@ -13,37 +13,21 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
 // weightsFile is the output of every weights step: a PyTorch state dict of torchvision's ResNet50.
 const weightsFile = "weights.pth"
 
-// Remote is a file to download of which the whole content is known before.
-type Remote struct {
-	URL    string
-	SHA256 string // hexadecimal
-	Bytes  int64
-}
-
-// TorchvisionWeights returns torchvision's ResNet50_Weights.IMAGENET1K_V2. The URL is that of torchvision/models/resnet.py, and has eight
-// digits of the SHA-256; the whole of it and the size are as seven public projects that check the file have them.
-func TorchvisionWeights() WeightsSource {
-	return WeightsSource{Kind: Pretrained, Remote: Remote{
-		URL:    "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
-		SHA256: "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca",
-		Bytes:  102540417,
-	}}
-}
-
-func newWeights(o Options, m Machine, exporter pipeline.Step) pipeline.Step {
-	switch o.Weights.Kind {
-	case Random:
-		return &SeededWeights{o.Weights.Seed, m, output(exporter)}
-	case File:
-		return &FileWeights{o.Weights.Path, m.Memo}
+func newWeights(t target.Target, with Tools, exporter pipeline.Output) pipeline.Step {
+	switch t.Weights.Kind {
+	case target.Random:
+		return &SeededWeights{seed: t.Weights.Seed, image: exporter, containers: newContainers(with)}
+	case target.File:
+		return &FileWeights{path: t.Weights.Path, kv: with.KV}
 	default:
-		return NewPretrainedWeights(m.Fetch, o.Weights.Remote)
+		return NewPretrainedWeights(with.Fetcher, t.Weights.Remote)
 	}
 }
 
@@ -54,13 +38,16 @@ func weightsOutputs() []pipeline.Output {
 
 // PretrainedWeights downloads weights that others trained.
 type PretrainedWeights struct {
-	fetch  Fetcher
-	remote Remote
+	url    string
+	sha256 string
+
+	bytes   int64   `fact:"-"`
+	fetcher Fetcher `fact:"-"`
 }
 
 // NewPretrainedWeights returns the step by itself, to ask a store whether the weights are there.
-func NewPretrainedWeights(fetch Fetcher, remote Remote) *PretrainedWeights {
-	return &PretrainedWeights{fetch, remote}
+func NewPretrainedWeights(fetcher Fetcher, remote target.Remote) *PretrainedWeights {
+	return &PretrainedWeights{url: remote.URL, sha256: remote.SHA256, bytes: remote.Bytes, fetcher: fetcher}
 }
 
 // ID returns weights.
@@ -74,7 +61,7 @@ func (s *PretrainedWeights) Outputs() []pipeline.Output { return weightsOutputs(
 
 // Facts are where the weights come from and what they must be.
 func (s *PretrainedWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
-	return pipeline.Facts{"url": s.remote.URL, "sha256": s.remote.SHA256}, nil
+	return pipeline.Facts{"url": s.url, "sha256": s.sha256}, nil
 }
 
 // Run downloads the weights and checks the whole of them.
@@ -83,11 +70,11 @@ func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no end within %s", limit))
 	defer cancel()
 	file := w.Path(weightsFile)
-	from, err := s.fetch.Fetch(ctx, s.remote.URL, file, s.remote.Bytes, func(current, total int64) {
+	from, err := s.fetcher.Fetch(ctx, s.url, file, s.bytes, func(current, total int64) {
 		w.Emit(pipeline.Progress{Text: "downloading", Current: current, Total: total, Unit: "B"})
 	})
 	if err != nil {
-		hint := "check the network or proxy; or use --weights FILE.pth with a copy of " + s.remote.URL + ", or --weights auto for seeded ones"
+		hint := "check the network or proxy; or use --weights FILE.pth with a copy of " + s.url + ", or --weights auto for seeded ones"
 		if disk, ok := remedy.Disk(err); ok {
 			hint = disk
 		}
@@ -97,10 +84,10 @@ func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	if size != s.remote.Bytes || sum != s.remote.SHA256 {
+	if size != s.bytes || sum != s.sha256 {
 		return pipeline.Faultf(pipeline.Environment, "run again; if it stays so, something between here and the server alters downloads",
 			"download the pretrained weights: %d bytes with the SHA-256 %s came from %s; expected were %d bytes with the SHA-256 %s",
-			size, sum, from, s.remote.Bytes, s.remote.SHA256)
+			size, sum, from, s.bytes, s.sha256)
 	}
 	return nil
 }
@@ -131,8 +118,9 @@ func CheckCheckpoint(path string) error {
 
 // FileWeights takes a user's state dict.
 type FileWeights struct {
-	path string
-	memo Memo
+	path string // what counts is the content
+
+	kv KV `fact:"-"`
 }
 
 // ID returns weights.
@@ -154,14 +142,14 @@ func (s *FileWeights) Facts(ctx context.Context, _ pipeline.Inputs) (pipeline.Fa
 		return nil, weightsFault("read", err)
 	}
 	key := fmt.Sprintf("content of %q %d %d", s.path, info.Size(), info.ModTime().UnixNano())
-	if sum, ok := s.memo.Recall(key); ok {
+	if sum, ok := s.kv.Recall(key); ok {
 		return pipeline.Facts{"sha256": sum}, nil
 	}
 	_, sum, err := fileSum(ctx, s.path)
 	if err != nil {
 		return nil, weightsFault("read", err)
 	}
-	return pipeline.Facts{"sha256": sum}, s.memo.Remember(key, sum)
+	return pipeline.Facts{"sha256": sum}, s.kv.Remember(key, sum)
 }
 
 // Run copies the file, so that nobody alters it between the export and the reference.
@@ -186,9 +174,10 @@ func weightsFault(tried string, err error) error {
 // SeededWeights makes seeded random weights and calibrates their batch-norm statistics. Without the calibration every
 // picture gets the same answer, and a comparison of answers cannot fail.
 type SeededWeights struct {
-	seed    int64
-	machine Machine
-	image   pipeline.Output
+	seed  int64
+	image pipeline.Output
+
+	containers containers `fact:"-"`
 }
 
 // ID returns weights.
@@ -211,8 +200,8 @@ func (s *SeededWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts,
 
 // Run makes the weights in the exporter image.
 func (s *SeededWeights) Run(ctx context.Context, w *pipeline.Work) error {
-	spec := s.machine.batchSpec(IDWeights, w.Input(s.image).Ref, s.command()...)
-	return s.machine.runScript(ctx, w, seedScript(), spec, 15*time.Minute)
+	spec := s.containers.spec(IDWeights, w.Input(s.image).Ref, s.command()...)
+	return s.containers.runScript(ctx, w, seedScript(), spec, 15*time.Minute)
 }
 
 func copyFile(ctx context.Context, from, to string) (err error) {

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -52,8 +53,8 @@ func TestPretrained(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := cpuNGC(t)
-			w.options.Weights = steps.TorchvisionWeights()
-			w.machine.Fetch = fetcher(func(ctx context.Context, asked, path string, most int64, onProgress func(int64, int64)) (string, error) {
+			w.options.Weights = target.TorchvisionWeights()
+			w.tools.Fetcher = fetcher(func(ctx context.Context, asked, path string, most int64, onProgress func(int64, int64)) (string, error) {
 				if asked != url || most != 102540417 {
 					t.Errorf("at most %d bytes of %s are asked for", most, asked)
 				}
@@ -80,7 +81,7 @@ func TestPretrainedWhole(t *testing.T) {
 		"What torchvision's weights are in these tests":   false,
 	} {
 		w := cpuNGC(t)
-		w.machine.Fetch = gives(content)
+		w.tools.Fetcher = gives(content)
 		if err := w.run(t, t.Context(), steps.IDWeights); (err == nil) != good {
 			t.Errorf("%q: %v", content, err)
 		}
@@ -92,7 +93,7 @@ func TestPretrainedTakesTooLong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := cpuNGC(t)
-		w.machine.Fetch = fetcher(func(ctx context.Context, _, _ string, _ int64, _ func(int64, int64)) (string, error) {
+		w.tools.Fetcher = fetcher(func(ctx context.Context, _, _ string, _ int64, _ func(int64, int64)) (string, error) {
 			<-ctx.Done()
 			return "", ctx.Err()
 		})
@@ -114,12 +115,12 @@ func TestFileWeights(t *testing.T) {
 	if want := strings.TrimPrefix(sum("a user's weights"), "sha256:"); first["sha256"] != want {
 		t.Errorf("facts %v, want the digest %s", first, want)
 	}
-	wrote := w.memo.wrote
-	if again := w.facts(t, steps.IDWeights); !maps.Equal(again, first) || w.memo.wrote != wrote {
-		t.Errorf("asked again: %v, %d values more remembered", again, w.memo.wrote-wrote)
+	wrote := w.kv.wrote
+	if again := w.facts(t, steps.IDWeights); !maps.Equal(again, first) || w.kv.wrote != wrote {
+		t.Errorf("asked again: %v, %d values more remembered", again, w.kv.wrote-wrote)
 	}
-	w.memo.plant(t, "known to the memo")
-	if got := w.facts(t, steps.IDWeights)["sha256"]; got != "known to the memo" {
+	w.kv.plant(t, "known to the KV")
+	if got := w.facts(t, steps.IDWeights)["sha256"]; got != "known to the KV" {
 		t.Errorf("a file that did not change was hashed again: %s", got)
 	}
 
@@ -145,7 +146,7 @@ func TestFileWeights(t *testing.T) {
 }
 
 // plant changes every value that is remembered.
-func (m *memo) plant(t *testing.T, value string) {
+func (m *memoryKV) plant(t *testing.T, value string) {
 	t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -209,7 +210,7 @@ func TestTrusted(t *testing.T) {
 			w := newWorld(t)
 			for _, id := range []pipeline.ID{steps.IDExportONNX, steps.IDReference} {
 				argv := w.facts(t, id)["argv"]
-				if got, want := strings.Contains(argv, "--trusted"), w.options.Weights.Kind != steps.File; got != want {
+				if got, want := strings.Contains(argv, "--trusted"), w.options.Weights.Kind != target.File; got != want {
 					t.Errorf("%s trusts %s weights: %t (%s)", id, w.options.Weights.Kind, got, argv)
 				}
 			}

@@ -15,6 +15,8 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -25,9 +27,9 @@ import (
 // the real ones do, and a Triton server in this process behind the fake tritonserver.
 type world struct {
 	fake    *containertest.Fake
-	memo    *memo
-	options steps.Options
-	machine steps.Machine
+	kv      *memoryKV
+	options target.Target
+	tools   steps.Tools
 
 	// triton answers for the server's container; triton's constructor is put off until something is served.
 	triton func() *tritontest.Server
@@ -60,52 +62,53 @@ func cases() map[string]func(*testing.T) *world {
 // cpuLocal has images that are built here, and seeded weights.
 func cpuLocal(t *testing.T) *world {
 	t.Helper()
-	return newWorld(t, steps.Options{
-		Lane: steps.CPU, Images: steps.Local, Precision: "fp32",
-		BaseImage: "debian:bookworm-slim", BuildNet: "host",
-		BuildArgs: map[string]string{"HTTPS_PROXY": "http://proxy:3128"}, CABundle: []byte("certificates"),
-		Weights: steps.WeightsSource{Kind: steps.Random, Seed: 7},
+	w := newWorld(t, target.Target{
+		Lane: target.CPU, Source: target.Local, Precision: "fp32",
+		BaseImage: "debian:bookworm-slim", BuildNetwork: "host",
+		Weights: target.WeightsSource{Kind: target.Random, Seed: 7},
 	})
+	w.tools.BuildArgs, w.tools.CABundle = map[string]string{"HTTPS_PROXY": "http://proxy:3128"}, []byte("certificates")
+	return w
 }
 
 // cpuNGC has NVIDIA's images without a GPU, and torchvision's weights.
 func cpuNGC(t *testing.T) *world {
 	t.Helper()
-	w := newWorld(t, steps.Options{
-		Lane: steps.CPU, Images: steps.NGC, Precision: "fp32", Release: find(t, "25.03"),
-		Weights: steps.TorchvisionWeights(),
+	w := newWorld(t, target.Target{
+		Lane: target.CPU, Source: target.NGC, Precision: "fp32", Release: find(t, "25.03"),
+		Weights: target.TorchvisionWeights(),
 	})
 	const content = "what torchvision's weights are in these tests"
 	w.options.Weights.Remote.SHA256, w.options.Weights.Remote.Bytes = strings.TrimPrefix(sum(content), "sha256:"), int64(len(content))
-	w.machine.Fetch = gives(content)
+	w.tools.Fetcher = gives(content)
 	return w
 }
 
 // gpuNGC is the mission: all of the server's work in the server image of a release whose TensorRT is 10.9.
 func gpuNGC(t *testing.T) *world {
 	t.Helper()
-	return newWorld(t, steps.Options{
-		Lane: steps.GPU, Images: steps.NGC, Precision: "fp16", Release: find(t, "25.03"), Device: h100,
-		Weights: steps.WeightsSource{Kind: steps.Random},
+	return newWorld(t, target.Target{
+		Lane: target.GPU, Source: target.NGC, Precision: "fp16", Release: find(t, "25.03"), Device: h100,
+		Weights: target.WeightsSource{Kind: target.Random},
 	})
 }
 
 // tensorRT11 is a release whose TensorRT builds what the ONNX model says.
 func tensorRT11(t *testing.T) *world {
 	t.Helper()
-	return newWorld(t, steps.Options{
-		Lane: steps.GPU, Images: steps.NGC, Precision: "fp16", Release: find(t, "26.06"), Device: h100,
-		Weights: steps.WeightsSource{Kind: steps.Random},
+	return newWorld(t, target.Target{
+		Lane: target.GPU, Source: target.NGC, Precision: "fp16", Release: find(t, "26.06"), Device: h100,
+		Weights: target.WeightsSource{Kind: target.Random},
 	})
 }
 
 // tutorial is the release that the tutorial used, as it used it, with a user's weights.
 func tutorial(t *testing.T) *world {
 	t.Helper()
-	w := newWorld(t, steps.Options{
-		Lane: steps.GPU, Images: steps.NGC, Precision: "fp16", Release: find(t, "21.07"), Device: h100, OptBatch: 1,
+	w := newWorld(t, target.Target{
+		Lane: target.GPU, Source: target.NGC, Precision: "fp16", Release: find(t, "21.07"), Device: h100, OptBatch: 1,
 	})
-	w.options.Weights = steps.WeightsSource{Kind: steps.File, Path: filepath.Join(w.dir, "mine.pth")}
+	w.options.Weights = target.WeightsSource{Kind: target.File, Path: filepath.Join(w.dir, "mine.pth")}
 	if err := os.WriteFile(w.options.Weights.Path, []byte("a user's weights"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +116,7 @@ func tutorial(t *testing.T) *world {
 }
 
 var (
-	h100 = steps.Device{Name: "NVIDIA H100 80GB HBM3", Compute: "9.0", Driver: "580.159.04"}
+	h100 = target.Device{Name: "NVIDIA H100 80GB HBM3", Compute: "9.0", Driver: "580.159.04"}
 
 	coffee = sync.OnceValue(func() []byte {
 		data, err := dalirun.Assets.ReadFile("assets/pictures/coffee.jpg")
@@ -134,28 +137,29 @@ func find(t *testing.T, tag string) release.Release {
 }
 
 // newWorld completes o with what most tests have.
-func newWorld(t *testing.T, o steps.Options) *world {
+func newWorld(t *testing.T, o target.Target) *world {
 	t.Helper()
-	o.Picture = steps.Picture{Data: coffee()}
+	o.Picture = target.Picture{Data: coffee()}
 	o.MaxBatch = 256
 	if o.OptBatch == 0 {
 		o.OptBatch = 64
 	}
 	o.GPUs = container.GPUs{Count: container.AllGPUs}
-	o.HTTP.Container, o.GRPC.Container, o.Metrics.Container = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
+	o.Ports.HTTP.Container, o.Ports.GRPC.Container, o.Ports.Metrics.Container = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
 	o.ReadyTimeout = 20 * time.Second
 	w := &world{
-		memo: &memo{}, options: o, dir: t.TempDir(), ends: make(chan string, 10), values: pipeline.Inputs{}, packages: "python3 3.11\n",
+		kv: &memoryKV{}, options: o, dir: t.TempDir(), ends: make(chan string, 10), values: pipeline.Inputs{}, packages: "python3 3.11\n",
 		programs: map[pipeline.ID]containertest.Program{}, smi: listsGPU,
 	}
 	w.triton = sync.OnceValue(func() *tritontest.Server { return tritontest.New(t, served(o.Lane, faults{})...) })
 	w.fake = &containertest.Fake{OnBuild: w.build}
-	w.machine = steps.Machine{Runtime: w.fake, Memo: w.memo}
-	if o.Images == steps.Local {
+	w.tools = steps.Tools{Runtime: w.fake, KV: w.kv}
+	if o.Source == target.Local {
 		w.fake.AddLocal(o.BaseImage, containertest.Image{})
 	} else {
-		w.fake.AddRemote(o.Release.ExporterRef(o.Registry), w.image("exporter", o.Release.TensorRT))
-		w.fake.AddRemote(o.Release.ServerRef(o.Registry), w.image("server", o.Release.TensorRT))
+		w.options.Images.Exporter.Ref, w.options.Images.Server.Ref = o.Release.ExporterRef(""), o.Release.ServerRef("")
+		w.fake.AddRemote(w.options.Images.Exporter.Ref, w.image("exporter", o.Release.TensorRT))
+		w.fake.AddRemote(w.options.Images.Server.Ref, w.image("server", o.Release.TensorRT))
 	}
 	return w
 }
@@ -178,7 +182,7 @@ func (w *world) build(_ context.Context, spec container.BuildSpec, tell func(con
 
 // list is the steps up to until.
 func (w *world) list(until pipeline.ID) []pipeline.Step {
-	return steps.For(w.options, w.machine, until)
+	return steps.For(w.options, w.tools, until)
 }
 
 func (w *world) step(id pipeline.ID) pipeline.Step {
@@ -266,16 +270,21 @@ func (w *world) emit(p pipeline.Payload) {
 	w.payloads = append(w.payloads, p)
 }
 
-// result is the value of the last Result of a name.
-func (w *world) result(name string) any {
+// resultOf is the result of a name that was told of last, and whether there is one.
+func resultOf[T any](t *testing.T, w *world, name result.Name[T]) (value T, ok bool) {
+	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, p := range slices.Backward(w.payloads) {
-		if r, ok := p.(pipeline.Result); ok && r.Name == name {
-			return r.Value
+		if r, is := p.(pipeline.Result); is && r.Name == string(name) {
+			value, err := name.Value(r)
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			return value, true
 		}
 	}
-	return nil
+	return value, false
 }
 
 // ran are the steps that ran a container, once for each.
@@ -343,22 +352,22 @@ func fault(t *testing.T, err error, kind pipeline.Kind) *pipeline.Fault {
 	return f
 }
 
-// memo is a Memo in memory.
-type memo struct {
+// memoryKV is a KV in memory.
+type memoryKV struct {
 	mu   sync.Mutex
 	said map[string]string
 	// wrote counts the calls of Remember.
 	wrote int
 }
 
-func (m *memo) Recall(key string) (string, bool) {
+func (m *memoryKV) Recall(key string) (string, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	value, ok := m.said[key]
 	return value, ok
 }
 
-func (m *memo) Remember(key, value string) error {
+func (m *memoryKV) Remember(key, value string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.said == nil {

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"google.golang.org/grpc/codes"
 )
@@ -16,13 +17,13 @@ import (
 // A Class is one entry of a classification.
 type Class struct {
 	// Index is the element's place in the output, from 0.
-	Index int `json:"index"`
+	Index int
 	// Value is the output's value as it is: a logit, unless the model ends in
 	// a softmax. From the server it has six digits after the point, so small
 	// values arrive as 0.
-	Value float32 `json:"value"`
+	Value float32
 	// Label is the line at Index of the output's label file, empty without one.
-	Label string `json:"label,omitempty"`
+	Label string
 }
 
 // ParseClass reads one element of a classification answer: "value:index" or
@@ -60,8 +61,10 @@ func parseValue(s string) (float32, error) {
 // an ensemble with DALI in front, and returns its k largest classes, largest
 // first. The model must have one UINT8 input with a row of bytes and one FP32
 // output with a vector of classes, else it is an [ErrNoClassifier]; their names
-// are looked up in its metadata. k is at least 1 and capped at the number of
-// classes. For other models, other shapes and batches use [Client.Infer].
+// are looked up in its metadata, which are asked for once: anew only after this
+// client loaded or unloaded a model, or after a request with the model failed.
+// k is at least 1 and capped at the number of classes. For other models, other
+// shapes and batches use [Client.Infer].
 func (c *Client) Classify(ctx context.Context, model string, picture []byte, k int) ([]Class, error) {
 	const op = "classify with model"
 	switch {
@@ -70,31 +73,97 @@ func (c *Client) Classify(ctx context.Context, model string, picture []byte, k i
 	case k < 1:
 		return nil, refuse(op, model, fmt.Errorf("%d classes are asked for; it takes 1 or more", k))
 	}
-	meta, err := c.ModelMetadata(ctx, model)
+	classifier, err := c.classifier(ctx, op, model)
 	if err != nil {
 		return nil, err
 	}
-	input, output, err := pictureTensors(meta)
-	if err != nil {
-		return nil, &Error{Op: op, Model: model, Code: codes.InvalidArgument, Message: err.Error(), NoClassifier: true}
-	}
-	tensor, err := pictureTensor(input, picture)
+	tensor, err := pictureTensor(classifier.input, picture)
 	if err != nil {
 		return nil, refuse(op, model, err)
 	}
 	resp, err := c.infer(ctx, op, InferRequest{
 		Model:   model,
 		Inputs:  []Tensor{tensor},
-		Outputs: []RequestedOutput{{Name: output.Name, Classes: k}},
+		Outputs: []RequestedOutput{{Name: classifier.output.Name, Classes: k}},
 	})
 	if err != nil {
+		c.classifiers.forget(model)
 		return nil, err
 	}
-	classes, err := readClasses(resp, output.Name)
+	classes, err := readClasses(resp, classifier.output.Name)
 	if err != nil {
 		return nil, misread(op, model, "the answer breaks the protocol: %v", err)
 	}
 	return classes, nil
+}
+
+// classifier returns the tensors of a model that classifies pictures, as the
+// server said when it was asked first.
+func (c *Client) classifier(ctx context.Context, op, model string) (classifier, error) {
+	known, generation, ok := c.classifiers.recall(model)
+	if ok {
+		return known, nil
+	}
+	meta, err := c.ModelMetadata(ctx, model)
+	if err != nil {
+		return classifier{}, err
+	}
+	input, output, err := pictureTensors(meta)
+	if err != nil {
+		return classifier{}, &Error{Op: op, Model: model, Code: codes.InvalidArgument, Message: err.Error(), NoClassifier: true}
+	}
+	found := classifier{input, output}
+	c.classifiers.keep(model, generation, found)
+	return found, nil
+}
+
+// A classifier is what [Client.Classify] knows of a model: the input for the
+// picture and the output with the scores.
+type classifier struct{ input, output TensorMetadata }
+
+// classifiers are those that a client knows, by the model's name. The zero
+// value knows none.
+type classifiers struct {
+	mu         sync.Mutex
+	known      map[string]classifier
+	generation int // how often all were forgotten
+}
+
+// recall returns what is known of a model, and the generation for keep.
+func (c *classifiers) recall(model string) (known classifier, generation int, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known, ok = c.known[model]
+	return known, c.generation, ok
+}
+
+// keep remembers a model, unless all were forgotten since the generation in
+// which the server was asked: its answer may be about what was loaded before.
+func (c *classifiers) keep(model string, generation int, found classifier) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if generation != c.generation {
+		return
+	}
+	if c.known == nil {
+		c.known = make(map[string]classifier)
+	}
+	c.known[model] = found
+}
+
+func (c *classifiers) forget(model string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.known, model)
+}
+
+// forgetAll is for when models were loaded or unloaded: one model can change
+// others, such as the ensembles that it is a part of.
+func (c *classifiers) forgetAll() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.known)
+	c.generation++
 }
 
 func readClasses(resp InferResponse, output string) ([]Class, error) {
@@ -237,7 +306,7 @@ const EveryClass = 1_000_000
 type Scored struct {
 	Class
 	// Probability is the softmax over all elements of the output, 0 to 1.
-	Probability float32 `json:"probability"`
+	Probability float32
 }
 
 // Score returns classes with their probabilities, in the same order. It needs

@@ -2,6 +2,7 @@ package triton
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 
 	"github.com/dalirun/dalirun/triton/pb"
 )
@@ -27,9 +29,10 @@ const (
 // A Client is a connection to one server. It connects when first used, and
 // again whenever the connection is lost. Use [Dial] to make one.
 type Client struct {
-	addr string
-	conn *grpc.ClientConn
-	rpc  pb.GRPCInferenceServiceClient
+	addr        string
+	conn        *grpc.ClientConn
+	rpc         pb.GRPCInferenceServiceClient
+	classifiers classifiers
 }
 
 // Dial makes a client for the server at addr, "host:port" or
@@ -79,6 +82,22 @@ func Dial(addr string, opts ...grpc.DialOption) (*Client, error) {
 	return &Client{addr: target, conn: conn, rpc: pb.NewGRPCInferenceServiceClient(conn)}, nil
 }
 
+// A Host is what a server runs on, such as a container, and knows a way to its
+// ports that need not be an address.
+type Host interface {
+	// Name is what messages call the host.
+	Name() string
+	// Dial connects to a port on which a server listens there.
+	Dial(ctx context.Context, port uint16) (net.Conn, error)
+}
+
+// DialIn makes a client for the server on a host, at [PortGRPC]. It is [Dial]
+// in all else; the client's address has the host's name.
+func DialIn(host Host, opts ...grpc.DialOption) (*Client, error) {
+	way := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return host.Dial(ctx, PortGRPC) })
+	return Dial(net.JoinHostPort(host.Name(), strconv.Itoa(PortGRPC)), append([]grpc.DialOption{way}, opts...)...)
+}
+
 // parseAddr returns the host:port of addr.
 func parseAddr(addr string) (string, error) {
 	scheme, rest, ok := strings.Cut(addr, "://")
@@ -118,6 +137,44 @@ func (c *Client) Live(ctx context.Context) (bool, error) {
 		return false, c.failure(ctx, "check liveness", "", err)
 	}
 	return answer.GetLive(), nil
+}
+
+// liveEvery is how often [Client.WaitLive] asks: a tritonserver is live within
+// 0.1 s of its start, and a question that is answered costs one small message.
+const liveEvery = 25 * time.Millisecond
+
+// WaitLive returns when the server is live. It asks every 25 ms, which is soon
+// for a server that takes 0.1 s to start, and cheap. It waits as long as the
+// server is [ErrUnavailable] or says that it is not live; any other error ends
+// the wait at once, as waiting does not change it. The only limit is ctx: the
+// error of one that ended has the last reason why the server was not live.
+func (c *Client) WaitLive(ctx context.Context) error {
+	tick := time.NewTicker(liveEvery)
+	defer tick.Stop()
+	reason := ""
+	for {
+		live, err := c.Live(ctx)
+		switch {
+		case live:
+			return nil
+		case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded): // ctx ends
+		case err == nil:
+			reason = ": it answers, and says that it is not"
+		case errors.Is(err, ErrUnavailable):
+			unavailable, _ := errors.AsType[*Error](err)
+			reason = ": " + unavailable.Message
+		default:
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return &Error{
+				Op: "wait for the server", Code: status.FromContextError(ctx.Err()).Code(),
+				Message: c.addr + " is not live yet" + reason,
+			}
+		}
+	}
 }
 
 // Ready tells whether the server is ready: no model is being loaded and none

@@ -3,6 +3,7 @@ package triton_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/dalirun/dalirun/triton"
 	"github.com/dalirun/dalirun/triton/tritontest"
@@ -75,6 +77,39 @@ func TestDialAddress(t *testing.T) {
 			t.Errorf("Dial(%q): error %v; want one with %q", addr, err, want)
 		}
 	}
+}
+
+func TestDialIn(t *testing.T) {
+	t.Parallel()
+	server := tritontest.New(t)
+	c, err := triton.DialIn(server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close() //nolint:errcheck // nothing is in flight
+	if live, err := c.Live(within(t, deadline)); err != nil || !live || c.Addr() != "tritontest:8001" {
+		t.Errorf("Live = %t, %v of %s; want true", live, err, c.Addr())
+	}
+	if _, err := triton.DialIn(nowhere("a/b")); err == nil {
+		t.Error("a host without a name: no error")
+	}
+	lost, err := triton.DialIn(nowhere("away"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lost.Close() //nolint:errcheck // nothing is in flight
+	if _, err := lost.Live(within(t, deadline)); !errors.Is(err, triton.ErrUnavailable) || !strings.HasSuffix(err.Error(), ": away:8001: no way to port 8001") {
+		t.Errorf("error %v; want the host's own", err)
+	}
+}
+
+// nowhere is a host without a way to it.
+type nowhere string
+
+func (n nowhere) Name() string { return string(n) }
+
+func (nowhere) Dial(_ context.Context, port uint16) (net.Conn, error) {
+	return nil, fmt.Errorf("no way to port %d", port)
 }
 
 func TestServerCalls(t *testing.T) {
@@ -282,6 +317,79 @@ func TestPollUntilLive(t *testing.T) {
 		}
 		<-poll.C
 	}
+}
+
+func TestWaitLive(t *testing.T) {
+	t.Parallel()
+	server := tritontest.NewUnstarted(t)
+	answers := 0
+	server.Intercept(func(context.Context, string, string) error {
+		if answers++; answers < 3 {
+			return status.Error(codes.Unavailable, "not yet")
+		}
+		return nil
+	})
+	ctx, waited := within(t, deadline), make(chan error, 1)
+	go func() { waited <- server.Client(t).WaitLive(ctx) }()
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for server.Refused() == 0 {
+		select {
+		case err := <-waited:
+			t.Fatalf("it returned %v before the server was started", err)
+		case <-poll.C:
+		}
+	}
+	server.Start()
+	if err := <-waited; err != nil {
+		t.Fatal(err)
+	}
+	if n := len(server.Calls()); n != 3 {
+		t.Errorf("the server was asked %d times; it was live at the third", n)
+	}
+}
+
+// The error of a wait that ctx ended is of ctx's class and says what the server's state was.
+func TestWaitLiveEnds(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer error
+		class  error
+		says   string
+	}{
+		"unavailable":     {status.Error(codes.Unavailable, "server is starting"), context.DeadlineExceeded, " is not live yet: server is starting"},
+		"another service": {status.Error(codes.Unimplemented, "unknown service"), nil, "check liveness: unknown service"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := tritontest.New(t)
+			server.Intercept(func(context.Context, string, string) error { return c.answer })
+			limit := deadline
+			if c.class != nil {
+				limit = 200 * time.Millisecond
+			}
+			err := server.Client(t).WaitLive(within(t, limit))
+			isOnly(t, err, c.class)
+			if err == nil || !strings.HasSuffix(err.Error(), c.says) {
+				t.Errorf("error %v; want one that ends with %q", err, c.says)
+			}
+		})
+	}
+	t.Run("silent", func(t *testing.T) {
+		t.Parallel()
+		server := tritontest.New(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		server.Intercept(func(call context.Context, _, _ string) error {
+			cancel()
+			<-call.Done()
+			return call.Err()
+		})
+		err := server.Client(t).WaitLive(ctx)
+		isOnly(t, err, context.Canceled)
+		if want := "wait for the server: " + server.Addr() + " is not live yet"; err == nil || err.Error() != want {
+			t.Errorf("error %v; want %q", err, want)
+		}
+	})
 }
 
 func TestServerStops(t *testing.T) {

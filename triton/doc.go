@@ -14,6 +14,14 @@
 // no model at all. Ready then says that no load is under way and none has
 // failed, and a Python model whose process died is still ready. Only an
 // inference proves that a model answers.
+//
+// # What is promised
+//
+// This package is meant to be imported; what it exports changes as the
+// changelog says. Package pb, below it, is generated, and shows here only as
+// what [Client.ModelConfig] returns. Its messages and field numbers are
+// Triton's published protocol and stay; its Go identifiers may change with the
+// generator and are no part of the promise.
 package triton
 
 // The generator and its plugins are pinned in a module of their own and need

@@ -76,6 +76,71 @@ func ExampleClient() {
 	// 2 cup 4.25
 }
 
+// A batch of two pictures' tensors, sent to a model that takes tensors.
+func ExampleClient_Infer() {
+	t := newExample()
+	defer t.end()
+	server := tritontest.New(t, tritontest.Model{
+		Name:     "double",
+		Inputs:   []triton.TensorMetadata{{Name: "INPUT", Datatype: triton.FP32, Shape: []int64{-1, 3}}},
+		Outputs:  []triton.TensorMetadata{{Name: "OUTPUT", Datatype: triton.FP32, Shape: []int64{-1, 3}}},
+		MaxBatch: 8,
+		Infer: func(_ context.Context, inputs []triton.Tensor) ([]triton.Tensor, error) {
+			values, err := inputs[0].Float32s()
+			if err != nil {
+				return nil, err
+			}
+			for i := range values {
+				values[i] *= 2
+			}
+			output, err := triton.NewFloat32("OUTPUT", values, inputs[0].Shape...)
+			return []triton.Tensor{output}, err
+		},
+	})
+	server.MustLoad("double")
+
+	client, err := triton.Dial(server.Addr()) // of a real server: "localhost:8001"
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close() //nolint:errcheck // nothing is in flight
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := client.WaitLive(ctx); err != nil {
+		fmt.Println(err)
+		return
+	}
+
+	input, err := triton.NewFloat32("INPUT", []float32{1, 2, 3, 0.5, 0.25, 0}, 2, 3)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	response, err := client.Infer(ctx, triton.InferRequest{
+		Model:   "double",
+		Inputs:  []triton.Tensor{input},
+		Outputs: []triton.RequestedOutput{{Name: "OUTPUT"}},
+	})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	output, err := response.Output("OUTPUT")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	values, err := output.Float32s()
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(response.Model, response.Version, output.Shape, values)
+	// Output:
+	// double 1 [2 3] [2 4 6 1 0.5 0]
+}
+
 func ExampleTopK() {
 	logits := []float32{1, 4, 2}
 	labels := []string{"tench", "espresso", "cup"}

@@ -58,6 +58,7 @@ func (c *Client) RepositoryIndex(ctx context.Context) ([]IndexEntry, error) {
 // server goes on loading. It needs a server that controls its models
 // explicitly; another is [ErrInvalid] too.
 func (c *Client) Load(ctx context.Context, model string) error {
+	defer c.classifiers.forgetAll() // when it ends: until then the server answers for the model of before
 	_, err := c.rpc.RepositoryModelLoad(ctx, &pb.RepositoryModelLoadRequest{ModelName: model})
 	if err != nil {
 		failed := c.failure(ctx, "load model", model, err)
@@ -97,6 +98,7 @@ func refuseControl(failed *Error) {
 // that is not loaded is no error. It needs a server that controls its models
 // explicitly; another is [ErrInvalid].
 func (c *Client) Unload(ctx context.Context, model string) error {
+	defer c.classifiers.forgetAll()
 	_, err := c.rpc.RepositoryModelUnload(ctx, &pb.RepositoryModelUnloadRequest{ModelName: model})
 	if err != nil {
 		failed := c.failure(ctx, "unload model", model, err)

@@ -152,3 +152,70 @@ func TestHangingLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// TestMetadataAskedOnce: Classify asks for a model's metadata once, until they can have changed.
+func TestMetadataAskedOnce(t *testing.T) {
+	t.Parallel()
+	server := tritontest.New(t, tritontest.Classifier("a", labels, scores), tritontest.Model{Name: "other"})
+	server.MustLoad("a")
+	c, ctx := server.Client(t), within(t, deadline)
+	do := func(what string, do func(context.Context, string) error) {
+		t.Helper()
+		if err := do(ctx, what); err != nil {
+			t.Fatal(err)
+		}
+	}
+	classify := func(ctx context.Context, model string) error {
+		_, err := c.Classify(ctx, model, []byte("picture"), 1)
+		return err
+	}
+	do("a", classify)
+	do("a", classify)
+	do("other", c.Load)
+	do("a", classify)
+	do("a", classify)
+	do("other", c.Unload)
+	do("a", classify)
+	if _, err := c.Classify(ctx, "a", []byte("bad"), 1); err == nil {
+		t.Error("a bad picture was classified")
+	}
+	do("a", classify)
+	do("a", classify)
+	want := []string{
+		"ModelMetadata a", "ModelInfer a", "ModelInfer a",
+		"RepositoryModelLoad other", "ModelMetadata a", "ModelInfer a", "ModelInfer a",
+		"RepositoryModelUnload other", "ModelMetadata a", "ModelInfer a",
+		"ModelInfer a", // of the bad picture
+		"ModelMetadata a", "ModelInfer a", "ModelInfer a",
+	}
+	if diff := cmp.Diff(want, server.Calls()); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+}
+
+// An answer that was under way while models were loaded may be about the model of before.
+func TestMetadataOfBeforeALoad(t *testing.T) {
+	t.Parallel()
+	server := tritontest.New(t, tritontest.Classifier("a", labels, scores), tritontest.Model{Name: "other"})
+	server.MustLoad("a")
+	c, ctx := server.Client(t), within(t, deadline)
+	server.Intercept(func(call context.Context, rpc, _ string) error {
+		if rpc != "ModelMetadata" {
+			return nil
+		}
+		server.Intercept(nil)
+		return c.Load(call, "other")
+	})
+	for range 3 {
+		if _, err := c.Classify(ctx, "a", []byte("picture"), 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{
+		"ModelMetadata a", "RepositoryModelLoad other", "ModelInfer a",
+		"ModelMetadata a", "ModelInfer a", "ModelInfer a",
+	}
+	if diff := cmp.Diff(want, server.Calls()); diff != "" {
+		t.Errorf("calls (-want +got):\n%s", diff)
+	}
+}

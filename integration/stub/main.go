@@ -16,8 +16,9 @@ import (
 )
 
 func main() {
-	p := &process{args: os.Args, environ: os.Environ(), stdout: os.Stdout, stderr: os.Stderr} //nolint:forbidigo // a main package is where these come from
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)    //nolint:forbidigo // as above
+	//nolint:forbidigo // a main package is where these come from
+	p := &process{args: os.Args, environ: os.Environ(), stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt) //nolint:forbidigo // as above
 	code := p.run(ctx)
 	stop()
 	os.Exit(code) //nolint:forbidigo // this is main
@@ -27,6 +28,7 @@ func main() {
 type process struct {
 	args           []string // the program's name first
 	environ        []string // NAME=value
+	stdin          io.Reader
 	stdout, stderr io.Writer
 }
 
@@ -37,7 +39,7 @@ func (p *process) run(ctx context.Context) int {
 	case "sh":
 		return p.shell()
 	case "python3":
-		return p.python()
+		return p.python(ctx)
 	case "trtexec":
 		return p.trtexec()
 	case "tritonserver":

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"flag"
@@ -13,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/dalirun/dalirun/integration/stub/record"
+	"github.com/dalirun/dalirun/internal/container/containertest/probe"
 )
 
 // scripts are the programs that this Python knows, by file name. Each gets the arguments and returns its facts.
@@ -34,7 +36,10 @@ func problem(format string, args ...any) error {
 }
 
 // python runs one of dalirun's programs.
-func (p *process) python() int {
+func (p *process) python(ctx context.Context) int {
+	if slices.Contains(p.args, "-c") {
+		return probe.Python(ctx, p.args[1:], p.stdin, p.stdout, p.stderr)
+	}
 	if err := record.Write(p.stdout, p.args, p.environ); err != nil {
 		fmt.Fprintln(p.stderr, "stub:", err)
 		return 70

@@ -12,8 +12,6 @@ import (
 type Redactor struct {
 	literals *strings.Replacer
 	rules    []rule
-	assigned *regexp.Regexp    // the name of a secret, and what stands between it and its value
-	wordy    *regexp.Regexp    // one of a secret that may have spaces
 	uuid     *regexp.Regexp    // of a GPU or an instance
 	gpus     map[string]string // what stands for one
 }
@@ -34,8 +32,7 @@ const (
 // variables that are named like secrets, and the user and password of its URLs, are taken out wherever they stand, also as JSON, Go
 // and URLs write them. It is not safe for concurrent use.
 func New(home, user string, environ []string) *Redactor {
-	r := &Redactor{gpus: map[string]string{}, rules: rules(), literals: literals(environ), assigned: assigned()}
-	r.wordy = regexp.MustCompile(`(?i)` + wordyName)
+	r := &Redactor{gpus: map[string]string{}, rules: rules(), literals: literals(environ)}
 	r.uuid = regexp.MustCompile(`\b(?:MIG-)?GPU-[0-9a-fA-F]{8}[0-9a-fA-F-]*|\bMIG-[0-9a-fA-F]{8}[0-9a-fA-F-]*`)
 	if home = strings.TrimRight(home, "/"); len(home) > 1 {
 		r.rules = append(r.rules, rule{regexp.MustCompile(regexp.QuoteMeta(home) + `\b`), somebody, []string{strings.ToLower(home)}})
@@ -59,6 +56,17 @@ type rule struct {
 	words   []string
 }
 
+const (
+	// strongName is a name of secrets that says so wherever it stands. A word ends behind it: a tokenizer is none.
+	strongName = `[\w.-]*(?:token|secret|passw[a-z]*|passphrase|authorization|cookie|registry-auth|` +
+		`(?:api|access|private|secret|session|signing|account|encryption)[_ -]?key)s?\d*(?:[_.-][\w.-]*)?`
+	// weakName is one that also is a word of other sentences, as in "wants credentials: 401": it needs an equals sign, quotes or to
+	// begin the line.
+	weakName = `(?:[\w.-]*(?:credential|signature)s?|\b(?:[\w.-]*[_.-])?(?:sig|pwd|key|auth)s?\d*|\b[\w.-]*[_-]pa(?:ss|t)\d*)`
+	// named is where the value of a secret begins: name=value, name: value, "name": "value", --name value, "--name", "value".
+	named = strongName + `\\*["']?\s*[:=]|` + weakName + `(?:\\*["']\s*[:=]|\s*=)|^\s*(?:- )?` + weakName + `\s*:|--` + strongName + `(?:\\*["'],|\s)`
+)
+
 // rules are tried in order.
 func rules() []rule {
 	var all []rule
@@ -71,12 +79,17 @@ func rules() []rule {
 		{`([A-Za-z][A-Za-z0-9+.-]*://)[^\s"<>]*@`, "${1}" + gone + "@", []string{"@"}},
 		// user:password@host, as proxies are written without a scheme. "://" is no user's end.
 		{`[^\s/:@"'=]+:(?:/?[^\s"/])[^\s"]*@`, gone + "@", []string{"@"}},
+		// The query of a URL: what signs a download stands there.
+		{`\?[\w.~%-]+=[^\s"<>]*`, "?" + gone, []string{"?"}},
+		// From the name of a secret on a line says nothing more: each shell, language and log has its own end of a value.
+		{
+			`(?i)((?:` + named + `)\s*).+`, "${1}" + gone,
+			[]string{"token", "secret", "pass", "pat", "authorization", "cookie", "auth", "key", "credential", "sig", "pwd"},
+		},
 		// docker login -p password, curl -u user:password.
-		{`(\b(?:login|sshpass)\s(?:.*?\s)?-p[= ]?\s*)(?:'[^']*'|"[^"]*"|[^\s"]+)`, "${1}" + gone, []string{"login", "sshpass"}},
-		{`(\bcurl\s(?:.*?\s)?(?:-u|-U|--user|--proxy-user)[= ]?\s*)(?:'[^']*'|"[^"]*"|[^\s"]+)`, "${1}" + gone, []string{"curl"}},
+		{`(\b(?:login|sshpass)\s(?:.*?\s)?-p[= ]?\s*).+`, "${1}" + gone, []string{"login", "sshpass"}},
+		{`(\bcurl\s(?:.*?\s)?(?:-u|-U|--user|--proxy-user)[= ]?\s*).+`, "${1}" + gone, []string{"curl"}},
 		{`(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}`, "${1} " + gone, []string{"bearer", "basic"}},
-		// What docker's configuration holds.
-		{`("(?:auth|identitytoken|registrytoken)"\s*:\s*")[^"]*"`, "${1}" + gone + `"`, []string{"auth", "token"}},
 		// Tokens that are known by their form: GitHub, GitLab, NVIDIA, Hugging Face, AWS, Slack, PyPI, and JSON web tokens.
 		{
 			`\b(?:gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|nvapi-[\w-]{16,}|hf_\w{16,}|(?:AKIA|ASIA)[A-Z0-9]{16}|xox[abprs]-[\w-]{10,}|pypi-[\w-]{16,})`,
@@ -107,21 +120,26 @@ func keys() *regexp.Regexp {
 		`|(?:[A-Za-z0-9+/=]{16,}\s+)+-----END [A-Z ]*PRIVATE KEY-----`)
 }
 
-// Text returns s without what it should not say.
+// Text returns s without what it should not say. From the name of a secret on, a line says nothing more. JSON stays JSON, also where each line
+// is a value of its own.
 func (r *Redactor) Text(s string) string {
-	s = r.literals.Replace(s)
+	return r.text(r.literals.Replace(s))
+}
+
+func (r *Redactor) text(s string) string {
+	plain := s
 	if strings.Contains(s, "PRIVATE KEY-----") {
-		s = keys().ReplaceAllString(s, gone)
+		plain = keys().ReplaceAllString(s, gone)
 	}
 	var b strings.Builder
-	for line := range strings.Lines(s) {
+	for line := range strings.Lines(plain) {
 		text, end := strings.CutSuffix(line, "\n")
-		b.WriteString(r.line(text))
+		b.WriteString(r.structured(text, r.line(text)))
 		if end {
 			b.WriteByte('\n')
 		}
 	}
-	return b.String()
+	return r.structured(s, b.String())
 }
 
 func (r *Redactor) line(s string) string {
@@ -134,9 +152,6 @@ func (r *Redactor) line(s string) string {
 		if slices.ContainsFunc(rule.words, has) {
 			s = rule.pattern.ReplaceAllString(s, rule.by)
 		}
-	}
-	if slices.ContainsFunc(assignedWords(), has) {
-		s = r.values(s)
 	}
 	if strings.Contains(s, "GPU-") || strings.Contains(s, "MIG-") {
 		s = r.uuid.ReplaceAllStringFunc(s, r.gpu)

@@ -5,44 +5,27 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"path/filepath"
 	"strings"
 
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
 )
 
 // classified is the record of one picture: its answer, or why there is none.
 type classified struct {
-	Image        string  `json:"image"`
-	Model        string  `json:"model"`
-	Milliseconds float64 `json:"milliseconds,omitempty"` // of the request, there and back
-	Classes      []class `json:"classes,omitempty"`
-	Error        string  `json:"error,omitempty"`
-	ErrorClass   string  `json:"error_class,omitempty"`
-	Hint         string  `json:"hint,omitempty"` // what to do about Error
+	Image        string         `json:"image"`
+	Model        string         `json:"model"`
+	Milliseconds float64        `json:"milliseconds,omitempty"` // of the request, there and back
+	Classes      []result.Class `json:"classes,omitempty"`
+	Error        string         `json:"error,omitempty"`
+	ErrorClass   string         `json:"error_class,omitempty"`
+	Hint         string         `json:"hint,omitempty"` // what to do about Error
 	source
-}
-
-// class is a class of an answer.
-type class struct {
-	Index int `json:"index"`
-	// Value is nil if it is infinite, which JSON cannot say.
-	Value       *float32 `json:"value"`
-	Label       string   `json:"label,omitempty"`
-	Probability float32  `json:"probability"`
-}
-
-func newClass(s triton.Scored) class {
-	c := class{Index: s.Index, Label: s.Label, Probability: s.Probability}
-	if !math.IsInf(float64(s.Value), 0) {
-		c.Value = &s.Value
-	}
-	return c
 }
 
 // fail makes err, if there is one, the outcome.
@@ -51,7 +34,7 @@ func (c *classified) fail(err error) {
 		return
 	}
 	err = onDisk(err) // as the exit code takes it
-	c.Error, c.ErrorClass, c.Hint = err.Error(), exitCode(err).class(), hintOf(err, "")
+	c.Error, c.ErrorClass, c.Hint = err.Error(), exitCode(err).class(), hintOf(err)
 }
 
 func writeClasses(w io.Writer, c classified) {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -22,14 +24,14 @@ type classifyFlags struct {
 	workspaceFolder
 	url, model, labels string
 	images             []string
-	top                *number
-	format             *choice
+	top                int
+	format             format
 	verbose            bool
 	timeout            time.Duration
 }
 
 func (a *App) classifyCommand() *cobra.Command {
-	f := classifyFlags{top: &number{5, 1, 1000}}
+	f := classifyFlags{top: 5}
 	cmd := &cobra.Command{
 		Use:   "classify IMAGE...",
 		Short: "Classify pictures with a running server",
@@ -55,7 +57,7 @@ With --format json stdout has one list with a record for each picture, in the or
   image               the picture, as it was named
   model               the model that was asked
   milliseconds        of the request, there and back
-  classes             the most likely ones: index, value, label, probability (a value that is infinite is null)
+  classes             the most likely ones: index, label, score, probability (a score that is infinite is null)
   error               why there are no classes; error_class is one of usage, environment, not ready, interrupted,
                       unclassified, as the exit codes are; hint says what to do
   server              the address that was asked, if the picture was sent
@@ -79,12 +81,12 @@ The exit code is that of the first picture that failed.`,
 	}
 	f.flags(cmd)
 	noCacheFlag(cmd)
-	f.format = formatFlag(cmd)
+	formatFlag(cmd, &f.format)
 	cmd.Flags().StringVar(&f.url, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
 	cmd.Flags().StringVar(&f.model, "model", steps.EnsembleModel, "model to ask")
 	cmd.Flags().StringVar(&f.labels, "labels", "", "file with one label a line, instead of the server's")
 	cmd.Flags().StringArrayVar(&f.images, "image", nil, "picture, as an argument is")
-	cmd.Flags().Var(f.top, "top", "how many classes to show")
+	numberVar(cmd.Flags(), &f.top, "top", 1, 1000, "how many classes to show")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "tell about the server and the model")
 	cmd.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long one answer may take")
 	addAlias(cmd.Flags(), "model_name", "model") // of the tutorial's client.py
@@ -99,7 +101,7 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 	errs := []error{c.stop}
 	records := []classified{}
 	for _, name := range images {
-		if f.format.value == "text" && a.stdoutGone() {
+		if f.format == asText && a.stdoutGone() {
 			break
 		}
 		told := c.stop != nil
@@ -110,11 +112,11 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 		switch {
 		case err != nil && !told:
 			errs = append(errs, err)
-		case err == nil && f.format.value == "text":
+		case err == nil && f.format == asText:
 			writeClasses(a.Stdout, record)
 		}
 	}
-	if f.format.value == "json" {
+	if f.format == asJSON {
 		errs = append(errs, writeJSON(a.Stdout, records))
 	}
 	return errors.Join(errs...)
@@ -126,6 +128,7 @@ type classification struct {
 	flags  classifyFlags
 	in     *input
 	labels []string       // of the user's file; nil without one
+	host   triton.Host    // the workspace's server; nil where --url names one
 	client *triton.Client // from the first picture on that may be sent
 	source source
 	stop   error // why no picture is sent any more
@@ -143,7 +146,7 @@ func (c *classification) begin(ctx context.Context, images []string) {
 	case len(images) == 0:
 		c.stop = usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
 	case c.flags.timeout <= 0:
-		c.stop = usagef(longerThanNothing, "%s is out of range", c.flags.written("timeout", c.flags.timeout.String()))
+		c.stop = usagef("name a duration above 0, as in 30s", "%s is out of range", c.flags.written("timeout", c.flags.timeout.String()))
 	case c.flags.labels != "":
 		c.labels, c.stop = c.in.labels(ctx, c.flags)
 	}
@@ -189,6 +192,9 @@ func (c *classification) ask(ctx context.Context, name string, data []byte, reco
 			failed.Err, c.stop = err, failed
 			return failed
 		}
+		if _, local := serving.LocalPort(f.url); c.host == nil && !local {
+			return failed
+		}
 		return c.app.withHealth(ctx, f.url, failed)
 	}
 	record.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
@@ -200,9 +206,7 @@ func (c *classification) ask(ctx context.Context, name string, data []byte, reco
 			return c.stop
 		}
 	}
-	for _, class := range triton.Score(all)[:min(f.top.value, len(all))] {
-		record.Classes = append(record.Classes, newClass(class))
-	}
+	record.Classes = result.Classes(triton.Score(all)[:min(f.top, len(all))])
 	return nil
 }
 
@@ -231,21 +235,27 @@ func (c *classification) connect(ctx context.Context) error {
 		}
 	}
 	c.source.Server = c.flags.url
-	client, err := triton.Dial(c.flags.url)
-	if err != nil {
+	var err error
+	if c.client, err = c.dial(); err != nil {
 		return usagef("as in --url localhost:8001", "%s: %w", c.flags.origin("url"), err)
 	}
-	c.client = client
 	if c.stop = c.countLabels(ctx); c.stop != nil {
 		return c.stop
 	}
-	if c.flags.format.value == "text" {
+	if c.flags.format == asText {
 		c.source.write(c.app.Stderr)
 	}
 	if c.flags.verbose {
-		return describe(ctx, c.app.Stderr, client, c.flags)
+		return describe(ctx, c.app.Stderr, c.client, c.flags)
 	}
 	return nil
+}
+
+func (c *classification) dial() (*triton.Client, error) {
+	if c.host != nil {
+		return triton.DialIn(c.host)
+	}
+	return triton.Dial(c.flags.url)
 }
 
 // findServer finds the workspace's server, and what is known of it.
@@ -261,7 +271,7 @@ func (c *classification) findServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.flags.url = server.GRPC()
+	c.flags.url, c.host = servers.Address(server), servers.Host(server)
 	c.source = sourceOf(c.flags.workspace, server.Run())
 	return nil
 }

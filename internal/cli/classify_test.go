@@ -20,6 +20,7 @@ import (
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton/tritontest"
 )
@@ -109,7 +110,7 @@ func TestClassifyRecordIsDocumented(t *testing.T) {
 		}
 	}
 	names(reflect.TypeFor[classified]())
-	names(reflect.TypeFor[class]())
+	names(reflect.TypeFor[result.Class]())
 	for _, code := range []ExitCode{ExitUnclassified, ExitUsage, ExitEnvironment, ExitNotReady, ExitSIGHUP, ExitSIGINT, ExitSIGTERM} {
 		if !word(code.class()).MatchString(help) {
 			t.Errorf("the help does not name the class %q of %d", code.class(), code)
@@ -126,7 +127,7 @@ func TestClassifyValues(t *testing.T) {
 		code  ExitCode
 		has   string
 	}{
-		{float32(math.Inf(1)), ExitOK, `"value": null`},
+		{float32(math.Inf(1)), ExitOK, `"score": null`},
 		{float32(math.NaN()), ExitNotReady, `answered with values that are no numbers (NaN)`},
 	} {
 		answer := logits()

@@ -6,65 +6,22 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
-	"time"
+	"sync"
 
 	"github.com/spf13/cobra"
 
-	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/doctor"
+	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
 )
-
-// status is how a check ended.
-type status string
-
-const (
-	statusOK   status = "ok"
-	statusWarn status = "warn" // a run works, perhaps not as wished
-	statusFail status = "fail" // a run would fail
-)
-
-// finding is what a check saw, and what to do about it. The zero finding is one of a check that has nothing to look at.
-type finding struct {
-	Check  string `json:"check"`
-	Status status `json:"status"`
-	Saw    string `json:"saw"`
-	Remedy string `json:"remedy,omitempty"`
-}
-
-// check looks at one thing.
-type check struct {
-	name string
-	look func(context.Context) finding
-}
-
-// checks are all of them, in the order in which they are shown. They run side by side; what one rests on is asked once, see
-// [diagnosis]. A check that rests on one that failed has nothing to say.
-func (d *diagnosis) checks() []check {
-	return []check{
-		{checkEngine, d.engine},             // it answers, and this user may talk to it
-		{"platform", d.platform},            // the system, and whether it is WSL
-		{checkGPU, d.gpu},                   // those that --gpus names are there, are alike, and may be used
-		{"release", d.release},              // NVIDIA's images of some release run on this driver and GPU
-		{checkContainerGPU, d.containers},   // the container engine can give GPUs to containers
-		{"gpu memory", d.memory},            // there is enough of it to build an engine
-		{checkImages, d.images},             // they can be had, and fit each other and this host
-		{"image disk", d.imageDisk},         // they fit where the container engine stores images
-		{"cache disk", d.cacheDisk},         // what steps make can be kept there, and fits
-		{"workspace disk", d.workspaceDisk}, // so do the logs of runs
-		{checkPorts, d.ports},               // the usual ones are free, or those named
-		{"weights", d.weights},              // they can be had
-		{"flags", d.flags},                  // a run has a use for each that is named
-	}
-}
-
-// doctorWithin bounds all checks together. The longest way through them is nvidia-smi's 6 s, or a container engine's 5 s on another host,
-// and then the registry's 3 s.
-const doctorWithin = 9500 * time.Millisecond
 
 func (a *App) doctorCommand() *cobra.Command {
-	var w wishes
-	var format *choice
+	var r runFlags
+	var form format
 	var bundle string
 	cmd := &cobra.Command{
 		Use:   "doctor",
@@ -82,101 +39,127 @@ taken out; what is in it is listed.`,
   dalirun doctor --gpus device=0 --bundle report.tar.gz`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx := cmd.Context()
-			if err := w.check(); err != nil {
-				return err
-			}
-			if err := w.readPicture(ctx, a.input()); err != nil {
-				return err
-			}
-			var file *os.File
-			if bundle != "" {
-				var err error
-				if file, err = newBundle(bundle); err != nil {
-					return err
-				}
-			}
-			d, end := a.newDiagnosis(ctx, &w)
-			defer end()
-			findings := d.run()
-			var err error
-			if file != nil {
-				err = d.writeBundle(ctx, file, findings, given(cmd))
-			}
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			if err := errors.Join(err, writeFindings(a.Stdout, findings, format.value)); err != nil {
-				return err
-			}
-			return verdict(findings)
+			return a.doctor(cmd, &r, form, bundle)
 		},
 	}
-	w.flags(a, cmd)
-	format = formatFlag(cmd)
+	r.flags(a, cmd)
+	formatFlag(cmd, &form)
 	cmd.Flags().StringVar(&bundle, "bundle", "", "write what a bug report needs to this new file, as in report.tar.gz")
 	return cmd
 }
 
-// run runs the checks side by side. One that gives no answer in time has failed: a run would wait as well.
-func (d *diagnosis) run() []finding {
-	checks := d.checks()
-	answers := make([]chan finding, len(checks))
-	for i, c := range checks {
-		answers[i] = make(chan finding, 1)
-		go func() {
-			f := c.look(d.ctx)
-			// A run refuses what a check did not fail by itself.
-			if err := d.refusal(c.name); err != nil && f.Status != statusFail {
-				f = failed(err, "")
-			}
-			answers[i] <- f
-		}()
+// doctor examines, and ends as a run with the same flags would begin.
+func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string) error {
+	ctx := cmd.Context()
+	if err := r.check(); err != nil {
+		return err
 	}
-	var findings []finding
-	for i, c := range checks {
-		var f finding
-		select {
-		case f = <-answers[i]:
-		case <-d.ctx.Done():
-			select {
-			case f = <-answers[i]: // it was there as well
-			default:
-				f = finding{Status: statusFail, Saw: context.Cause(d.ctx).Error()}
-			}
-		}
-		if f.Status != "" {
-			f.Check, f.Remedy = c.name, d.app.asCalled(f.Remedy)
-			findings = append(findings, f)
+	if err := r.readPicture(ctx, a.input()); err != nil {
+		return err
+	}
+	var file *os.File
+	if bundle != "" {
+		var err error
+		if file, err = newBundle(bundle); err != nil {
+			return err
 		}
 	}
-	return findings
+	limited, end := context.WithTimeoutCause(ctx, doctor.Within, fmt.Errorf("no answer within %s", doctor.Within))
+	defer end()
+	x, findings := doctor.Examine(limited, a.patient(r))
+	for i := range findings {
+		findings[i].Remedy = a.asCalled(findings[i].Remedy)
+	}
+	var err error
+	if file != nil {
+		err = a.writeBundle(ctx, file, cmd, r, x, findings)
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err := errors.Join(err, writeFindings(a.Stdout, findings, form)); err != nil {
+		return err
+	}
+	return verdict(findings)
 }
 
+// patient is the run that the flags ask for, on this machine.
+func (a *App) patient(r *runFlags) doctor.Patient {
+	cache := sync.OnceValues(r.open)
+	runtime, err := a.runtime(nil, nil)
+	if err != nil {
+		runtime = unusable{err: err}
+	}
+	request := r.request
+	request.Exhaustive = true
+	p := doctor.Patient{
+		Request: request, Probes: a.probes(runtime, cache),
+		Machine: doctor.Machine{DiskFree: host.DiskFree, Writable: host.Writable, Owner: host.Owner},
+		Cache:   r.cache, Workspace: r.workspace, CacheFlags: cacheArgument(r.cache), CacheDoubt: r.doubt,
+		OpenCache: func() error {
+			_, err := cache()
+			return onDisk(err)
+		},
+		Plan: func(ctx context.Context, t target.Target) ([]doctor.Planned, error) {
+			opened, err := cache()
+			if err != nil {
+				return nil, err
+			}
+			return plannedSteps(ctx, t, runtime, opened, r)
+		},
+		UnusedSteps: func(t target.Target) []string {
+			warnings, _ := r.unusedForce(t) // what must not be dropped was refused before
+			return warnings
+		},
+		EngineSettings: doctor.EngineSettings{Variables: a.dockerSettings()},
+	}
+	if named, ok := runtime.(interface{ NamedBy() string }); ok {
+		p.EngineSettings.NamedBy = named.NamedBy()
+	}
+	if a.env("DOCKER_API_VERSION") != "" {
+		p.EngineSettings.Version = "DOCKER_API_VERSION"
+	}
+	return p
+}
+
+// plannedSteps is what e2e would make, as the command plan says it.
+func plannedSteps(ctx context.Context, t target.Target, runtime container.Runtime, cache *store.Store, r *runFlags) ([]doctor.Planned, error) {
+	runner := pipeline.Runner{Workspace: r.workspace, Store: cache, Force: r.forced()}
+	list := steps.For(t, steps.Tools{Runtime: runtime, KV: cache, TimingCache: cache}, steps.IDVerify)
+	rows, err := runner.Plan(ctx, list)
+	var all []doctor.Planned
+	for _, row := range rows {
+		kind := row.Verdict.Kind
+		all = append(all, doctor.Planned{
+			Step: row.Step, Runs: kind == pipeline.WillRun || kind == pipeline.Depends, ImageMissing: absent(row),
+			Bytes: steps.Bytes(t, row.Step),
+		})
+	}
+	return all, err
+}
+
+// unusable is a container engine of which the environment says something wrong.
+type unusable struct {
+	container.Runtime
+
+	err error
+}
+
+// Info returns what is wrong.
+func (u unusable) Info(context.Context) (container.Info, error) { return container.Info{}, u.err }
+
 // verdict is the error of the first check that failed.
-func verdict(findings []finding) error {
+func verdict(findings []doctor.Finding) error {
 	for _, f := range findings {
-		if f.Status == statusFail {
+		if f.Status == doctor.Fail {
 			return &shownError{pipeline.Faultf(pipeline.Environment, f.Remedy, "%s: %s", f.Check, f.Saw)}
 		}
 	}
 	return nil
 }
 
-// failed is the finding that err is, with its own hint where it has one.
-func failed(err error, otherwise string) finding {
-	return finding{Status: statusFail, Saw: err.Error(), Remedy: hintOf(err, otherwise)}
-}
-
-func hintOf(err error, otherwise string) string {
-	if fault, ok := errors.AsType[*pipeline.Fault](err); ok && fault.Hint != "" {
-		return fault.Hint
-	}
-	return otherwise
-}
-
-func writeFindings(w io.Writer, findings []finding, format string) error {
-	if format == "json" {
+func writeFindings(w io.Writer, findings []doctor.Finding, form format) error {
+	if form == asJSON {
 		return writeJSON(w, findings)
 	}
 	for _, f := range findings {
@@ -189,24 +172,6 @@ func writeFindings(w io.Writer, findings []finding, format string) error {
 			}
 		}
 	}
-	_, err := fmt.Fprintf(w, "\n%s\n", summary(findings))
+	_, err := fmt.Fprintf(w, "\n%s\n", doctor.Summary(findings))
 	return err
-}
-
-// summary says in one line whether a run with the same flags would begin, as the exit code does.
-func summary(findings []finding) string {
-	n := map[status]int{}
-	for _, f := range findings {
-		n[f.Status]++
-	}
-	ready := "ready"
-	var parts []string
-	if n[statusFail] > 0 {
-		ready = "not ready"
-		parts = append(parts, fmt.Sprintf("%d failed", n[statusFail]))
-	}
-	if n[statusWarn] > 0 {
-		parts = append(parts, printable.Count(n[statusWarn], "warning"))
-	}
-	return ready + ": " + strings.Join(append(parts, fmt.Sprintf("%d ok", n[statusOK])), ", ")
 }

@@ -17,8 +17,8 @@ import (
 )
 
 func (a *App) e2eCommand() *cobra.Command {
-	w := wishes{serves: true}
-	var s shown
+	var r runFlags
+	var o outputFlags
 	var junit, html string
 	cmd := &cobra.Command{
 		Use:   "e2e",
@@ -37,20 +37,20 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			files := reportFiles{junit, html}
-			if err := files.check(w.reads()); err != nil {
+			if err := files.check(r.reads()); err != nil {
 				return err // before minutes of work, not after
 			}
-			x, err := a.open(cmd.Context(), &w, s)
+			x, err := a.open(cmd.Context(), &r, o)
 			if err != nil {
-				return errors.Join(a.refused(err, s), files.write(a.notBegun(err)))
+				return errors.Join(a.refused(err, o), files.write(a.notBegun(err)))
 			}
-			err = x.runner(nil).Run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))
-			r := x.collector.Report()
-			return x.finish(errors.Join(err, x.print(err, s, r.WriteText), files.write(r))) // first what the work came to
+			err = x.runner(nil).Run(cmd.Context(), x.steps(steps.IDVerify))
+			result := x.collector.Report()
+			return x.finish(errors.Join(err, x.print(err, o, result.WriteText), files.write(result))) // first what the work came to
 		},
 	}
-	w.flags(a, cmd)
-	s.flags(cmd)
+	r.flags(a, cmd)
+	o.flags(cmd)
 	cmd.Flags().StringVar(&junit, "junit", "", "write a JUnit report to this file")
 	cmd.Flags().StringVar(&html, "html", "", "write an HTML report to this file")
 	return cmd

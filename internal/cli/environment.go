@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"context"
 	"os"
 	"strings"
 
@@ -10,9 +9,12 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// runtime returns the container runtime that Docker's own CLI would use. Nothing is asked of it yet.
-func (a *App) runtime(labels container.Labels) (container.Runtime, error) {
-	r, err := docker.New(docker.Options{Env: a.env, Home: a.env("HOME"), Labels: labels, UID: os.Getuid(), GID: os.Getgid()})
+// runtime returns the container runtime that Docker's own CLI would use. Nothing is asked of it yet. notice, which may be
+// nil, is told what the user is to know of how the container engine is used.
+func (a *App) runtime(labels container.Labels, notice func(text string)) (container.Runtime, error) {
+	r, err := docker.New(docker.Options{
+		Env: a.env, Home: a.env("HOME"), Labels: labels, UID: os.Getuid(), GID: os.Getgid(), Notice: notice,
+	})
 	if err != nil {
 		return nil, pipeline.Faultf(pipeline.Environment, "correct "+a.dockerSettings()+", or choose another one with `docker context use`", "%w", err)
 	}
@@ -33,16 +35,6 @@ func (a *App) dockerSettings() string {
 		return "DOCKER_HOST or DOCKER_CONTEXT"
 	}
 	return strings.Join(set, " or ")
-}
-
-// answering returns the container runtime after it has answered, so that one that hangs is found within 2 s.
-func (a *App) answering(ctx context.Context) (container.Runtime, error) {
-	runtime, err := a.runtime(nil)
-	if err != nil {
-		return nil, err
-	}
-	_, err = runtime.Info(ctx)
-	return runtime, err
 }
 
 // caBundle is what an image build needs to trust where a proxy opens TLS. Empty where the host names no bundle.

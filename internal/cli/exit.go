@@ -58,23 +58,31 @@ func ExitCodes() []struct {
 // class is one word or two for the kind of failure, where a program reads which it was.
 func (c ExitCode) class() string {
 	switch c {
-	case ExitUsage:
-		return "usage"
-	case ExitEnvironment:
-		return "environment"
-	case ExitContainer:
-		return "container"
-	case ExitNotReady:
-		return "not ready"
-	case ExitNotVerified:
-		return "not verified"
-	case ExitGate:
-		return "gate"
 	case ExitSIGHUP, ExitSIGINT, ExitSIGTERM:
 		return "interrupted"
+	case ExitUsage:
+		return pipeline.Usage.String()
+	case ExitEnvironment:
+		return pipeline.Environment.String()
+	case ExitContainer:
+		return pipeline.ContainerFailed.String()
+	case ExitNotReady:
+		return pipeline.NotReady.String()
+	case ExitNotVerified:
+		return pipeline.NotVerified.String()
+	case ExitGate:
+		return pipeline.GateFailed.String()
 	case ExitOK, ExitUnclassified:
 	}
-	return "unclassified"
+	return pipeline.Unclassified.String()
+}
+
+// hintOf is the hint of a fault; empty for any other error.
+func hintOf(err error) string {
+	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
+		return fault.Hint
+	}
+	return ""
 }
 
 // SignalError is the cause of a context that a signal ended.

@@ -114,7 +114,7 @@ func TestOnDisk(t *testing.T) {
 // The steps of a run have it by then: their events and the reports say it too.
 func TestRunnerExplainsDisks(t *testing.T) {
 	t.Parallel()
-	x := session{app: &App{}, wishes: &wishes{}}
+	x := session{app: &App{}, flags: &runFlags{}}
 	err := x.runner(nil).Explain(&os.PathError{Op: "rename", Path: "/cache/x", Err: syscall.EDQUOT})
 	if f, ok := errors.AsType[*pipeline.Fault](err); !ok || !strings.HasPrefix(f.Hint, "free space in your quota on the disk of /cache/x") {
 		t.Errorf("got %v", err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -44,16 +45,16 @@ func about(bytes int64) int64 {
 // lookFirst finds out whether anything has run in the workspace, and if not, what a run would get and make. Where that cannot be told, the run
 // itself says why.
 func (x *session) lookFirst(ctx context.Context) {
-	list := steps.For(x.options.Options, x.machine(), steps.IDVerify)
+	list := x.steps(steps.IDVerify)
 	for _, s := range list {
 		if _, builds := s.(pipeline.Builder); !builds {
 			continue
 		}
-		if last, err := x.store.Last(x.wishes.workspace, s.ID()); err != nil || last != nil {
+		if last, err := x.store.Last(x.flags.workspace, s.ID()); err != nil || last != nil {
 			return
 		}
 	}
-	plan, err := (&pipeline.Runner{Workspace: x.wishes.workspace, Store: x.store, Force: x.wishes.forced()}).Plan(ctx, list)
+	plan, err := (&pipeline.Runner{Workspace: x.flags.workspace, Store: x.store, Force: x.flags.forced()}).Plan(ctx, list)
 	if err == nil {
 		x.first = x.firstRun(plan)
 	}
@@ -71,8 +72,8 @@ func (x *session) firstRun(plan []pipeline.Planned) string {
 				images++
 				local += localImageBytes(p.Step)
 			}
-		case runs && p.Step == steps.IDWeights && x.options.Weights.Kind == steps.Pretrained:
-			does = append(does, fmt.Sprintf("downloads the pretrained weights (%s)", bytesize.Format(x.options.Bytes(p.Step))))
+		case runs && p.Step == steps.IDWeights && x.target.Weights.Kind == target.Pretrained:
+			does = append(does, fmt.Sprintf("downloads the pretrained weights (%s)", bytesize.Format(steps.Bytes(x.target, p.Step))))
 		case p.Step == steps.IDServe || p.Step == steps.IDVerify:
 		case runs:
 			makes++
@@ -82,10 +83,10 @@ func (x *session) firstRun(plan []pipeline.Planned) string {
 	}
 	switch {
 	case images == 0:
-	case x.options.Images == steps.Local:
+	case x.target.Source == target.Local:
 		does = append([]string{fmt.Sprintf("builds %s here (about %s)", printable.Count(images, "image"), bytesize.Format(about(local)))}, does...)
-	case x.options.looked.compressed() > 0:
-		does = append([]string{fmt.Sprintf("downloads %s (%s)", printable.Count(images, "image"), bytesize.Format(x.options.looked.compressed()))}, does...)
+	case x.target.Images.Download() > 0:
+		does = append([]string{fmt.Sprintf("downloads %s (%s)", printable.Count(images, "image"), bytesize.Format(x.target.Images.Download()))}, does...)
 	default: // what could not be looked at
 		does = append([]string{"downloads " + printable.Count(images, "image")}, does...)
 	}
@@ -99,7 +100,7 @@ func (x *session) firstRun(plan []pipeline.Planned) string {
 	if len(does) == 0 {
 		return "it reuses what runs in other workspaces made"
 	}
-	return "it " + listed(does) + "; the next one reuses what still holds"
+	return "it " + printable.List(does) + "; the next one reuses what still holds"
 }
 
 // absent says whether an image is not there, which is not the only reason to look at it again.

@@ -6,7 +6,9 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/registry"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -17,26 +19,26 @@ func TestFirstRun(t *testing.T) {
 	missing := pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{{Fact: steps.NoLocalImage + " x"}}}
 	unread := pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{{Fact: "this cache does not know its package versions yet: they are read, and the image, which is here, is not built"}}}
 	there, will := pipeline.Verdict{Kind: pipeline.WillReuse}, pipeline.Verdict{Kind: pipeline.Depends}
-	sized := looked{server: seen{image: registry.Image{Layers: []registry.Layer{{Digest: "a", Size: 3 << 30}}}}}
+	sized := target.ImagePair{Server: target.ImageInfo{Image: registry.Image{Layers: []registry.Layer{{Digest: "a", Size: 3 << 30}}}}}
 	const rest = "; the next one reuses what still holds"
 	for name, c := range map[string]struct {
-		images                             steps.Source
-		looked                             looked
-		weights                            steps.WeightsKind
+		source                             target.Source
+		pair                               target.ImagePair
+		weights                            target.WeightsKind
 		exporter, server, weigh, assembles pipeline.Verdict
 		want                               string
 	}{
-		"nothing is there":        {steps.Local, looked{}, steps.Pretrained, missing, missing, will, will, "it builds 2 images here (about 2.2 GiB), downloads the pretrained weights (98.23 MiB) and makes each result" + rest},
-		"NVIDIA's":                {steps.NGC, sized, steps.Pretrained, missing, missing, will, will, "it downloads 2 images (3 GiB), downloads the pretrained weights (98.23 MiB) and makes each result" + rest},
-		"NVIDIA's, not looked at": {steps.NGC, looked{}, steps.File, missing, there, will, will, "it downloads 1 image and makes each result" + rest},
-		"images are there":        {steps.Local, looked{}, steps.Random, unread, there, will, will, "it makes each result" + rest},
-		"one image is there":      {steps.Local, looked{}, steps.Random, missing, there, will, will, "it builds 1 image here (about 1.2 GiB) and makes each result" + rest},
-		"the other one is":        {steps.Local, looked{}, steps.Random, there, missing, will, will, "it builds 1 image here (about 960 MiB) and makes each result" + rest},
-		"some results are there":  {steps.Local, looked{}, steps.Random, there, there, there, will, "it makes 1 result" + rest},
-		"only weights are not":    {steps.Local, looked{}, steps.Pretrained, there, there, will, there, "it downloads the pretrained weights (98.23 MiB)" + rest},
-		"all is there":            {steps.Local, looked{}, steps.Pretrained, there, there, there, there, "it reuses what runs in other workspaces made"},
+		"nothing is there":        {target.Local, target.ImagePair{}, target.Pretrained, missing, missing, will, will, "it builds 2 images here (about 2.2 GiB), downloads the pretrained weights (98.23 MiB) and makes each result" + rest},
+		"NVIDIA's":                {target.NGC, sized, target.Pretrained, missing, missing, will, will, "it downloads 2 images (3 GiB), downloads the pretrained weights (98.23 MiB) and makes each result" + rest},
+		"NVIDIA's, not looked at": {target.NGC, target.ImagePair{}, target.File, missing, there, will, will, "it downloads 1 image and makes each result" + rest},
+		"images are there":        {target.Local, target.ImagePair{}, target.Random, unread, there, will, will, "it makes each result" + rest},
+		"one image is there":      {target.Local, target.ImagePair{}, target.Random, missing, there, will, will, "it builds 1 image here (about 1.2 GiB) and makes each result" + rest},
+		"the other one is":        {target.Local, target.ImagePair{}, target.Random, there, missing, will, will, "it builds 1 image here (about 960 MiB) and makes each result" + rest},
+		"some results are there":  {target.Local, target.ImagePair{}, target.Random, there, there, there, will, "it makes 1 result" + rest},
+		"only weights are not":    {target.Local, target.ImagePair{}, target.Pretrained, there, there, will, there, "it downloads the pretrained weights (98.23 MiB)" + rest},
+		"all is there":            {target.Local, target.ImagePair{}, target.Pretrained, there, there, there, there, "it reuses what runs in other workspaces made"},
 	} {
-		x := session{options: resolved{Options: steps.Options{Images: c.images, Weights: steps.WeightsSource{Kind: c.weights}}, looked: c.looked}}
+		x := session{target: target.Target{Source: c.source, Weights: target.WeightsSource{Kind: c.weights}, Images: c.pair}}
 		got := x.firstRun([]pipeline.Planned{
 			{Step: steps.IDExporterImage, Verdict: c.exporter},
 			{Step: steps.IDServerImage, Verdict: c.server},
@@ -62,7 +64,7 @@ func TestLocalImagesAreDocumented(t *testing.T) {
 	if !strings.Contains(string(readme), want) {
 		t.Errorf("README.md does not say %q", want)
 	}
-	if localNeed < 2*(localExporterBytes+localServerBytes) {
-		t.Errorf("doctor leaves no room for their builds: %d bytes", int64(localNeed))
+	if doctor.LocalImagesNeed < 2*(localExporterBytes+localServerBytes) {
+		t.Errorf("doctor leaves no room for their builds: %d bytes", int64(doctor.LocalImagesNeed))
 	}
 }

@@ -12,29 +12,24 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/agext/levenshtein"
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
-	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
 // configFile is read from the current folder, if it is there.
 const configFile = "dalirun.yaml"
 
-// envPrefix begins the environment variable of a flag: --opt-batch is DALIRUN_OPT_BATCH.
-const envPrefix = "DALIRUN_"
-
 func envName(flag string) string {
-	return envPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+	return target.EnvPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
 // fillFlags gives each flag that the command line does not name the value of its environment variable, else of the file, and refuses values
@@ -60,7 +55,7 @@ func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file stri
 	})
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if f.Annotations[aliasOf] == nil && f.Annotations[mayBeEmpty] == nil && isEmpty(f.Value) {
-			errs = append(errs, usagef("write a value, or leave it out; `"+cmd.CommandPath()+" --help` has the values", "%s: it has no value", originOf(f)))
+			errs = append(errs, usagef("write a value, or leave it out; `"+cmd.CommandPath()+" --help` has the values", "%s: it has no value", settingOf(f).Origin()))
 		}
 	})
 	return errors.Join(errs...)
@@ -168,19 +163,7 @@ func invalid(f *pflag.Flag, value string, err error) error {
 	case "duration":
 		err = fmt.Errorf("%q is no duration, as in 90s or 5m", value)
 	}
-	return usagef("", "%s: %w", originOf(f), err)
-}
-
-// originOf names a flag by where its value was written.
-func originOf(f *pflag.Flag) string {
-	switch from := f.Annotations[origin]; {
-	case len(from) == 0:
-		return "--" + f.Name
-	case nearness(f) == onCommandLine:
-		return from[0]
-	default:
-		return from[0] + ": " + f.Name
-	}
+	return usagef("", "%s: %w", settingOf(f).Origin(), err)
 }
 
 func cause(err error) error {
@@ -338,103 +321,6 @@ func nearest(word string, known []string) string {
 	return fmt.Sprintf("did you mean %q?", best)
 }
 
-// longerThanNothing is what a duration that bounds a wait must be, as a hint.
-const longerThanNothing = "name a duration above 0, as in 30s"
-
 func usagef(hint, format string, args ...any) error {
 	return pipeline.Faultf(pipeline.Usage, hint, format, args...)
-}
-
-// choice is a flag with a few values.
-type choice struct {
-	value   string
-	allowed []string
-}
-
-// String returns the value.
-func (c *choice) String() string { return c.value }
-
-// Type names the values in the help.
-func (c *choice) Type() string { return strings.Join(c.allowed, "|") }
-
-// Set takes one of the allowed values.
-func (c *choice) Set(s string) error {
-	if !slices.Contains(c.allowed, s) {
-		hint := nearest(s, c.allowed)
-		if hint != "" {
-			hint = "; " + hint
-		}
-		return fmt.Errorf("%q is none of %s%s", s, strings.Join(c.allowed, ", "), hint)
-	}
-	c.value = s
-	return nil
-}
-
-// number is a flag with a range.
-type number struct{ value, low, high int }
-
-// String returns the value.
-func (n *number) String() string { return strconv.Itoa(n.value) }
-
-// Type names the range in the help.
-func (n *number) Type() string { return fmt.Sprintf("%d..%d", n.low, n.high) }
-
-// Set takes a whole number in the range.
-func (n *number) Set(s string) error {
-	var v int
-	if _, err := fmt.Sscanf(s+"\n", "%d\n", &v); err != nil {
-		return fmt.Errorf("%q is not a whole number from %d to %d", s, n.low, n.high)
-	}
-	if v < n.low || v > n.high {
-		return fmt.Errorf("%d is out of range; the nearest is %d (%d to %d)", v, min(max(v, n.low), n.high), n.low, n.high)
-	}
-	n.value = v
-	return nil
-}
-
-// memorySize is a flag with a number of bytes in a range, as in 8g.
-type memorySize struct{ value, low, high int64 }
-
-// String returns the value as it is written.
-func (m *memorySize) String() string { return writtenBytes(m.value) }
-
-// Type names the range in the help.
-func (m *memorySize) Type() string { return writtenBytes(m.low) + ".." + writtenBytes(m.high) }
-
-// Set takes a size in the range, in the units of docker run --memory.
-func (m *memorySize) Set(s string) error {
-	v, err := units.RAMInBytes(s)
-	if err != nil {
-		return fmt.Errorf("%q is no size, as in 8g (%s to %s)", s, writtenBytes(m.low), writtenBytes(m.high))
-	}
-	if v < m.low || v > m.high {
-		return fmt.Errorf("%s is out of range; the nearest is %s (%s to %s)", s, writtenBytes(min(max(v, m.low), m.high)), writtenBytes(m.low), writtenBytes(m.high))
-	}
-	m.value = v
-	return nil
-}
-
-// gpusFlag is a flag with GPUs, as in docker run --gpus.
-type gpusFlag struct{ value container.GPUs }
-
-// String returns the value as it is written.
-func (g *gpusFlag) String() string { return g.value.String() }
-
-// Type names the grammar in the help; the flag's usage shows it.
-func (g *gpusFlag) Type() string { return "string" }
-
-// Set takes GPUs. No text is none, which no flag may be left with.
-func (g *gpusFlag) Set(s string) error { return g.value.UnmarshalText([]byte(s)) }
-
-// writtenBytes is n in the largest unit that shows it whole.
-func writtenBytes(n int64) string {
-	for _, unit := range []struct {
-		bytes  int64
-		letter string
-	}{{units.GiB, "g"}, {units.MiB, "m"}, {units.KiB, "k"}} {
-		if n%unit.bytes == 0 {
-			return fmt.Sprintf("%d%s", n/unit.bytes, unit.letter)
-		}
-	}
-	return fmt.Sprintf("%db", n)
 }

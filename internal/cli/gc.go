@@ -51,7 +51,7 @@ func (c collected) String() string {
 	if c.DryRun {
 		said = "would remove "
 	}
-	said += listed(parts)
+	said += printable.List(parts)
 	if c.DryRun {
 		return fmt.Sprintf("%s: %s would be freed", said, bytesize.Format(c.Freed))
 	}
@@ -62,7 +62,7 @@ type gcFlags struct {
 	place
 	foreign, dryRun bool
 	size            string
-	format          *choice
+	format          format
 }
 
 func (a *App) gcCommand() *cobra.Command {
@@ -87,7 +87,7 @@ Each line says what went, and the last one how much was freed. --dry-run does no
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			got, err := a.collect(cmd.Context(), f)
-			if f.format.value == "json" {
+			if f.format == asJSON {
 				return errors.Join(err, writeJSON(a.Stdout, got))
 			}
 			verb := "removed"
@@ -112,7 +112,7 @@ Each line says what went, and the last one how much was freed. --dry-run does no
 		},
 	}
 	f.flags(a, cmd)
-	f.format = formatFlag(cmd)
+	formatFlag(cmd, &f.format)
 	cmd.Flags().BoolVar(&f.foreign, "foreign", false, "also batch containers that other hosts made")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say what would go")
 	cmd.Flags().StringVar(&f.size, "cache-size", "20GiB", "how large the cache may stay")

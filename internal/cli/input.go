@@ -17,8 +17,8 @@ import (
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/shell"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
-	"github.com/dalirun/dalirun/steps"
 )
 
 const (
@@ -173,30 +173,30 @@ func asUsage(err error) error {
 }
 
 // picture reads an encoded picture and refuses what a server should not get to decode.
-func (in *input) picture(ctx context.Context, name string) (steps.Picture, picture.Info, error) {
+func (in *input) picture(ctx context.Context, name string) (target.Picture, picture.Info, error) {
 	limits := picture.DefaultLimits()
 	data, err := in.read(ctx, name, limits.MaxBytes)
 	shown := shownName(name)
 	var info picture.Info
 	switch {
 	case ctx.Err() != nil:
-		return steps.Picture{}, info, context.Cause(ctx)
+		return target.Picture{}, info, context.Cause(ctx)
 	case errors.Is(err, errTooLong):
 		err = &picture.Error{Reason: picture.TooLarge, Detail: "more than " + bytesize.Format(limits.MaxBytes) + ", which is the limit"}
 	case err != nil:
-		return steps.Picture{}, info, fmt.Errorf("read the picture: %s: %w", shown, asUsage(err))
+		return target.Picture{}, info, fmt.Errorf("read the picture: %s: %w", shown, asUsage(err))
 	default:
 		info, err = until(ctx, func() (picture.Info, error) { return picture.Check(data, limits) }) // it may take half a minute
 	}
 	if ended := context.Cause(ctx); ended != nil && errors.Is(err, ended) {
-		return steps.Picture{}, info, err
+		return target.Picture{}, info, err
 	}
 	if err != nil {
 		hint := ""
 		if refused, ok := errors.AsType[*picture.Error](err); ok {
 			hint = refused.Hint()
 		}
-		return steps.Picture{}, info, usagef(hint, "%s: %w", shown, err)
+		return target.Picture{}, info, usagef(hint, "%s: %w", shown, err)
 	}
-	return steps.Picture{Name: shown, Data: data}, info, nil
+	return target.Picture{Name: shown, Data: data}, info, nil
 }

@@ -10,13 +10,14 @@ import (
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
 func (a *App) planCommand() *cobra.Command {
-	var w wishes
-	var s shown
+	var r runFlags
+	var o outputFlags
 	cmd := &cobra.Command{
 		Use:   "plan",
 		Short: "Say what e2e would do, and why",
@@ -27,45 +28,41 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
   dalirun plan --opt-batch 128 --format json`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			x, err := a.prepare(cmd.Context(), &w, s)
+			x, err := a.prepare(cmd.Context(), &r, o)
 			if err != nil {
 				return err
 			}
 			for _, text := range a.takeUnread() {
 				x.warn(text)
 			}
-			if x.options.Images == steps.Local { // of NVIDIA's, the plan itself has them
-				for _, doubt := range x.options.Doubts {
+			if x.target.Source == target.Local { // of NVIDIA's, the plan itself has them
+				for _, doubt := range x.doubts {
 					x.warn(doubt)
 				}
 			}
-			if err := x.options.unserved; err != nil {
-				x.warn("e2e and serve would refuse: " + err.Error() + "; " + hintOf(err, ""))
-			}
-			x.resolveWeights(cmd.Context())
 			x.lookFirst(cmd.Context())
-			plan, err := x.runner(nil).Plan(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDVerify))
+			plan, err := x.runner(nil).Plan(cmd.Context(), x.steps(steps.IDVerify))
 			if err == nil {
-				err = x.writePlan(plan, s.format.value)
+				err = x.writePlan(plan, o.format)
 			}
 			return x.finish(err)
 		},
 	}
-	w.flags(a, cmd)
-	s.flags(cmd)
+	r.flags(a, cmd)
+	o.flags(cmd)
 	return cmd
 }
 
-func (x *session) writePlan(plan []pipeline.Planned, format string) error {
-	images := x.options.imagesPlan()
-	if format == "json" {
+func (x *session) writePlan(plan []pipeline.Planned, format format) error {
+	images := x.imagesPlan()
+	if format == asJSON {
 		return writeJSON(x.app.Stdout, struct {
 			Facts  map[string]string  `json:"facts"`
 			Images *imagesPlan        `json:"images,omitempty"`
 			Steps  []pipeline.Planned `json:"steps"`
 		}{x.facts(), images, plan})
 	}
-	fmt.Fprintf(x.app.Stdout, "lane %s (%s), images %s, weights %s\n", x.options.Lane, printable.Line(x.options.LaneReason), x.options.Images, printable.Line(weightsName(x.options.Weights)))
+	fmt.Fprintf(x.app.Stdout, "lane %s (%s), images %s, weights %s\n", x.target.Lane, printable.Line(x.target.LaneReason), x.target.Source, printable.Line(x.target.Weights.String()))
 	if x.first != "" {
 		fmt.Fprintf(x.app.Stdout, "a run would be the first in this workspace: %s\n", x.first)
 	}
@@ -108,30 +105,27 @@ type imagePlan struct {
 }
 
 // imagesPlan returns nil for images that are built here.
-func (r resolved) imagesPlan() *imagesPlan {
-	if r.Images != steps.NGC {
+func (x *session) imagesPlan() *imagesPlan {
+	if x.target.Source != target.NGC {
 		return nil
 	}
+	pair := x.target.Images
 	p := &imagesPlan{
-		Exporter: newImagePlan(r.looked.exporter), Server: newImagePlan(r.looked.server), Verdict: "fits", Doubts: r.Doubts,
-		Download: r.looked.compressed(),
+		Exporter: newImagePlan(pair.Exporter), Server: newImagePlan(pair.Server), Verdict: "fits", Doubts: x.doubts,
+		Download: pair.Download(),
 	}
-	if p.Exporter.Error != "" || p.Server.Error != "" || r.Lane == steps.GPU && p.Server.TensorRT == "" {
+	if p.Exporter.Error != "" || p.Server.Error != "" || x.target.Lane == target.GPU && p.Server.TensorRT == "" {
 		p.Verdict = "not checked"
 	}
-	p.Unpacked, p.Assumed = r.looked.unpacked()
+	p.Unpacked, p.Assumed = pair.Unpacked()
 	return p
 }
 
-func newImagePlan(s seen) imagePlan {
-	p := imagePlan{
-		Ref: s.ref, From: s.from, Arch: s.image.Arch, Download: s.image.Compressed(),
-		TensorRT: s.image.Env["TRT_VERSION"], CUDA: s.image.Env["CUDA_VERSION"], DALI: s.image.Env["DALI_VERSION"],
+func newImagePlan(i target.ImageInfo) imagePlan {
+	return imagePlan{
+		Ref: i.Ref, From: string(i.Found), Arch: i.Image.Arch, Download: i.Image.Compressed(), Error: i.Unknown,
+		TensorRT: i.Image.Env["TRT_VERSION"], CUDA: i.Image.Env["CUDA_VERSION"], DALI: i.Image.Env["DALI_VERSION"],
 	}
-	if s.err != nil {
-		p.Error = s.err.Error()
-	}
-	return p
 }
 
 // write writes a line for each image and the verdict.

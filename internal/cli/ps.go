@@ -35,7 +35,7 @@ type process struct {
 }
 
 func (a *App) psCommand() *cobra.Command {
-	var format *choice
+	var form format
 	cmd := &cobra.Command{
 		Use:   "ps",
 		Short: "List the containers of dalirun, of all workspaces",
@@ -56,7 +56,7 @@ HEALTH is that of a server of this host, by whether it answers within 10 s; in J
 			if err != nil {
 				return err
 			}
-			if format.value == "json" {
+			if form == asJSON {
 				return writeJSON(a.Stdout, rows)
 			}
 			if len(rows) == 0 {
@@ -66,7 +66,7 @@ HEALTH is that of a server of this host, by whether it answers within 10 s; in J
 			return writeProcesses(a.Stdout, rows, time.Now())
 		},
 	}
-	format = formatFlag(cmd)
+	formatFlag(cmd, &form)
 	return cmd
 }
 
@@ -109,7 +109,7 @@ func (a *App) processes(ctx context.Context) ([]process, error) {
 	for i, c := range all {
 		rows[i] = process{
 			Name: c.Name, Step: c.Labels[container.LabelStep], Run: c.Run(), Workspace: c.Workspace(), Running: c.Running,
-			Owner: string(c.Owner), Why: c.Why, GRPC: c.GRPC(), Created: c.Created,
+			Owner: string(c.Owner), Why: c.Why, GRPC: servers.Address(c), Created: c.Created,
 		}
 		if !servers.RunsTriton(c) || c.Owner == owner.Foreign { // whose loopback address is another one
 			continue

@@ -28,6 +28,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/ui"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -245,7 +246,7 @@ func showContainers(ts *testscript.TestScript, neg bool, args []string) {
 type untrained struct{ *steps.PretrainedWeights }
 
 func (untrained) Run(_ context.Context, w *pipeline.Work) error {
-	return os.WriteFile(w.Path(steps.NewPretrainedWeights(nil, steps.Remote{}).Outputs()[0].Name), []byte("weights"), 0o600)
+	return os.WriteFile(w.Path(steps.NewPretrainedWeights(nil, target.Remote{}).Outputs()[0].Name), []byte("weights"), 0o600)
 }
 
 // storePretrained adds to the cache what the step that fetches the pretrained weights leaves there.
@@ -253,7 +254,7 @@ func storePretrained(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, 0, "pretrained")
 	cache, err := store.Open(filepath.Join(ts.Getenv("XDG_CACHE_HOME"), "dalirun"))
 	ts.Check(err)
-	step := untrained{steps.NewPretrainedWeights(nil, steps.TorchvisionWeights().Remote)}
+	step := untrained{steps.NewPretrainedWeights(nil, target.TorchvisionWeights().Remote)}
 	runner := pipeline.Runner{RunID: "r0", Workspace: ts.MkAbs(".dalirun"), Store: cache, Sink: ui.Tee()}
 	ts.Check(runner.Run(of(ts).tb.Context(), []pipeline.Step{step}))
 }
@@ -675,7 +676,7 @@ func logPath(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("LOG", path)
 }
 
-// mask prints the last stdout again, with the recipes' hashes replaced: they change with every edit of a Dockerfile.
+// mask prints the last stdout again, with the hashes of the images' builds replaced: they change with every edit of a Dockerfile.
 func mask(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, 0, "mask")
 	text := regexp.MustCompile(`(dalirun/\w+):[0-9a-f]{12}`).ReplaceAllString(ts.ReadFile("stdout"), "$1:RECIPE")

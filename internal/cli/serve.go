@@ -4,23 +4,25 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
 func (a *App) serveCommand() *cobra.Command {
-	w := wishes{serves: true, stays: true}
-	var s shown
+	var r runFlags
+	var o outputFlags
 	var detach bool
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -30,7 +32,12 @@ server is. It then follows the server's log. Ctrl-C lets requests in flight end,
 second Ctrl-C ends at once. A workspace has one server: where there is one already, healthy or not, serve ends with 3.
 
 Every 10 s the server is sent a small picture. If it is found three times on end not to be healthy, serve says why, removes
-it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take 30 s.`,
+it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take 30 s.
+
+The server is published on 127.0.0.1, for this host alone. --host names another address of the host where containers run,
+such as 0.0.0.0 for all that it has. Triton has no authentication: whoever reaches its ports may use, load and unload models.
+Where containers run on another host, or dalirun runs in a container itself, 127.0.0.1 is not here: serve says so, and
+classify finds its way nevertheless.`,
 		Example: `  # until Ctrl-C
   dalirun serve
 
@@ -41,112 +48,120 @@ it and ends with 5. A busy server is a healthy one: that others are answered cou
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if !detach {
-				s.follow = steps.IDServe
+				o.follow = steps.IDServe
 			}
-			x, err := a.open(cmd.Context(), &w, s)
+			x, err := a.open(cmd.Context(), &r, o)
 			if err != nil {
 				return err
 			}
-			return x.finish(x.serve(cmd.Context(), detach, s.format.value, startAgain(&w, x.options.Options)))
+			return x.finish(x.serve(cmd.Context(), detach, o.format))
 		},
 	}
-	w.flags(a, cmd)
-	s.flags(cmd)
+	r.flags(a, cmd)
+	o.flags(cmd)
+	cmd.Flags().Var(addressValue{&r.request.Host}, "host", "address to publish the server on, which has no authentication (default 127.0.0.1)")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "leave the server running")
 	return cmd
 }
 
-// startAgain are the arguments that start the same server from another folder. They have what the command line, the environment and the
-// configuration asked of the run with these options, and the cache wherever the environment put it; what nobody asked for is left to the
-// defaults there. What the run had no use for is not
-// among them: on a command line it may be an error. Nor is a picture to verify with that came through a pipe, and is gone.
-func startAgain(w *wishes, run steps.Options) []string {
-	args := append([]string{"serve", "--workspace=" + w.workspace}, cacheArgument(w.cache)...)
-	drop := w.situation(run.Lane, run.Images).of(w.stepsOf(run)).useless()
-	w.set.Visit(func(f *pflag.Flag) { // those of the environment and of the configuration are set too
-		value := f.Value.String()
-		switch f.Name {
+// startAgain are the arguments that start the same server from another folder. They have what the command line, the
+// environment and the configuration asked of the run, and the cache wherever the environment put it; what nobody asked
+// for is left to the defaults there. What the run had no use for is not among them: on a command line it may be an
+// error. Nor is a picture to verify with that came through a pipe, and is gone.
+func (x *session) startAgain() []string {
+	args := append([]string{"serve", "--workspace=" + x.flags.workspace}, cacheArgument(x.flags.cache)...)
+	useless := x.flags.request.Situation(x.target.Lane, x.target.Source).Useless()
+	for _, s := range x.flags.request.Settings { // those of the environment and of the configuration are among them
+		if slices.Contains(useless, s.Flag) {
+			continue
+		}
+		switch s.Flag {
 		case "workspace", "cache-dir", "force", "format", "progress", "verbose": // of the one run, or there already
-			return
+			continue
 		case "image":
-			path, err := filepath.Abs(value)
-			if info, statErr := os.Stat(path); err != nil || statErr != nil || !info.Mode().IsRegular() {
-				return
+			path, err := filepath.Abs(s.Value)
+			if about, statErr := os.Stat(path); err != nil || statErr != nil || !about.Mode().IsRegular() {
+				continue
 			}
-			value = path
+			s.Value = path
 		case "weights":
-			if source, _, err := w.weightsSource(); err == nil && source.Kind == steps.File {
-				value = source.Path
+			if weights := x.flags.request.Weights; weights.Kind == target.File {
+				s.Value = weights.Path
 			}
 		}
-		if slices.ContainsFunc(drop, func(u uselessFlag) bool { return u.flag == f.Name }) {
-			return
+		if s.Switch {
+			args = append(args, "--"+s.Flag)
+			continue
 		}
-		if f.Value.Type() == "bool" && value == "true" {
-			args = append(args, "--"+f.Name)
-			return
-		}
-		args = append(args, "--"+f.Name+"="+value)
-	})
+		args = append(args, "--"+s.Flag+"="+s.Value)
+	}
 	return args
 }
 
 // serve runs until the server is ready and, unless it is detached, until it is asked to stop, ends by itself or is not
-// healthy. again are the arguments that start it again.
-func (x *session) serve(ctx context.Context, detach bool, format string, again []string) error {
-	name, found, err := x.servers.Forget(ctx, x.wishes.workspace)
+// healthy.
+func (x *session) serve(ctx context.Context, detach bool, format format) error {
+	name, found, err := x.servers.Forget(ctx, x.flags.workspace)
 	if found {
 		x.warn("the server " + name + " is gone: it is forgotten")
 	}
 	if err != nil {
 		return err
 	}
-	x.options.Drain, x.options.Detach = true, detach
-	m := x.machine()
 	var server owner.ServerFile
-	m.Ready = func(ctx context.Context, ready steps.Server) error {
-		server = x.serverFile(ready)
-		server.Command = again
+	ready := func(ctx context.Context, s result.Server) error {
+		server = x.serverFile(s)
+		server.Command = x.startAgain()
 		if !detach {
-			if err := owner.NoteServer(x.wishes.workspace, server); err != nil {
+			if err := owner.NoteServer(x.flags.workspace, server); err != nil {
 				x.warn(err.Error())
 			}
 			return nil
 		}
-		return x.store.Pin(ctx, ready.Repository, x.wishes.workspace, func() error { return owner.WriteServer(x.wishes.workspace, server) })
+		return x.store.Pin(ctx, s.Repository, x.flags.workspace, func() error { return owner.WriteServer(x.flags.workspace, server) })
 	}
-	list := steps.For(x.options.Options, m, steps.IDServe)
+	tools := x.tools()
+	tools.Handover = &steps.Handover{Ready: ready, Detach: detach}
+	list := steps.For(x.target, tools, steps.IDServe)
 	return x.runner(func(ctx context.Context, _ pipeline.Values) error {
 		if err := showServer(x.app.Stdout, server, format); err != nil || detach {
 			return err
 		}
-		return x.servers.Attend(ctx, x.wishes.workspace, server, x.app.watch, x.warn)
+		return x.servers.Attend(ctx, x.flags.workspace, server, x.app.watch, x.warn)
 	}).Run(ctx, list)
 }
 
-func (x *session) serverFile(s steps.Server) owner.ServerFile {
-	facts := x.options.facts()
+func (x *session) serverFile(s result.Server) owner.ServerFile {
+	facts := x.facts()
 	return owner.ServerFile{
 		Container: s.Container, Name: s.Name, Run: x.runID, Host: x.me.Host,
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(),
 		Lane: facts[report.FactLane], Source: facts[report.FactImages], Release: facts[report.FactRelease],
 		Precision: facts[report.FactPrecision], Weights: facts[report.FactWeights], Repository: s.Repository,
-		Models: s.Models, Started: time.Now().UTC(), LabelsMeanNothing: new(x.options.Weights.Kind == steps.Random),
+		Engine: x.servers.Elsewhere, Models: s.Models, Started: time.Now().UTC(), LabelsMeanNothing: new(x.target.Weights.Kind == target.Random),
 	}
 }
 
-func showServer(w io.Writer, s owner.ServerFile, format string) error {
-	if format == "json" {
+func showServer(w io.Writer, s owner.ServerFile, format format) error {
+	if format == asJSON {
 		return writeJSON(w, s)
 	}
-	_, err := fmt.Fprintf(w, "ready: grpc %s · http %s · metrics %s\n", s.GRPC, s.HTTP, s.Metrics)
+	addresses := fmt.Sprintf("grpc %s · http %s · metrics %s", s.GRPC, s.HTTP, s.Metrics)
+	if s.Engine == "" {
+		_, err := fmt.Fprintf(w, "ready: %s\n", addresses)
+		return err
+	}
+	_, err := fmt.Fprintf(w, "ready: on the container engine's host, %s: %s\n", s.Engine, addresses)
+	if at, parseErr := netip.ParseAddrPort(s.GRPC); parseErr == nil && at.Addr().IsLoopback() {
+		_, err = fmt.Fprintln(w, "here `dalirun classify` reaches it; `dalirun serve --host ADDRESS` publishes it for others")
+	}
 	return err
 }
 
 // lockWorkspace makes this process the one that serves the workspace, until [session.close].
 func (x *session) lockWorkspace(ctx context.Context) (err error) {
 	if x.serveLock == nil {
-		x.serveLock, err = x.servers.Lock(ctx, x.wishes.workspace)
+		x.serveLock, err = x.servers.Lock(ctx, x.flags.workspace)
 	}
 	return err
 }

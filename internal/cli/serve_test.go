@@ -21,7 +21,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
-	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/internal/target"
 )
 
 // A second serve beside one that another process runs is refused with what ends that one: nothing stops a server that is not there yet.
@@ -189,13 +189,13 @@ func TestStartAgain(t *testing.T) {
 			if err := os.WriteFile(config, []byte(tt.config), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			parse := func(args []string, lookup func(string) (string, bool), config string) *wishes {
-				w := &wishes{serves: true}
-				var s shown
+			parse := func(args []string, lookup func(string) (string, bool), config string) *runFlags {
+				var r runFlags
+				var o outputFlags
 				root, cmd := &cobra.Command{Use: "dalirun"}, &cobra.Command{Use: "serve", Run: func(*cobra.Command, []string) {}}
 				root.AddCommand(cmd)
-				w.flags(a, cmd)
-				s.flags(cmd)
+				r.flags(a, cmd)
+				o.flags(cmd)
 				cmd.Flags().BoolP("detach", "d", false, "")
 				cmd.SetContext(t.Context())
 				if err := cmd.ParseFlags(args); err != nil {
@@ -204,20 +204,28 @@ func TestStartAgain(t *testing.T) {
 				if err := fillFlags(cmd, lookup, config); err != nil {
 					t.Fatal(err)
 				}
-				if err := w.resolve(); err != nil {
+				if err := r.resolve(); err != nil {
 					t.Fatal(err)
 				}
-				return w
+				r.request.Settings = settingsOf(cmd.Flags())
+				if r.weights != string(target.Pretrained) {
+					var err error
+					if r.request.Weights, err = r.weightsSource(); err != nil {
+						t.Fatal(err)
+					}
+				}
+				return &r
 			}
-			w := parse(tt.args, a.LookupEnv, config)
-			run := steps.Options{Lane: steps.CPU}
-			run.Images = imageSource(w, run.Lane)
+			x := session{flags: parse(tt.args, a.LookupEnv, config), target: target.Target{Lane: target.CPU, Source: target.Local}}
+			if x.flags.request.Images == string(target.NGC) {
+				x.target.Source = target.NGC
+			}
 			cache := "/xdg/dalirun"
 			if slices.Contains(tt.args, "--cache-dir") {
 				cache = filepath.Join(here, "c")
 			}
 			want := append([]string{"serve", "--workspace=" + tt.workspace, "--cache-dir=" + cache}, tt.want...)
-			got := startAgain(w, run)
+			got := x.startAgain()
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -225,7 +233,7 @@ func TestStartAgain(t *testing.T) {
 				t.Errorf("dalirun does not take them: %v", err)
 			}
 			again := parse(got[1:], func(string) (string, bool) { return "", false }, filepath.Join(t.TempDir(), configFile))
-			if told, err := again.situation(run.Lane, run.Images).of(again.stepsOf(run)).unused(); err != nil || len(told) > 0 {
+			if told, err := again.request.Situation(x.target.Lane, x.target.Source).Unused(); err != nil || len(told) > 0 {
 				t.Errorf("a run has no use for some of them: %q, %v", told, err)
 			}
 		})
@@ -257,6 +265,26 @@ func TestWatchIsDocumented(t *testing.T) {
 			if !strings.Contains(text, words) {
 				t.Errorf("%s does not say %q", filepath.Base(file), words)
 			}
+		}
+	}
+}
+
+// What is told of a server on an engine elsewhere holds for those who read it: its addresses are of that engine's host.
+func TestShowServer(t *testing.T) {
+	t.Parallel()
+	s := owner.ServerFile{GRPC: "127.0.0.1:8001", HTTP: "127.0.0.1:8000", Metrics: "127.0.0.1:8002"}
+	for engine, want := range map[string]string{
+		"": "ready: grpc 127.0.0.1:8001 · http 127.0.0.1:8000 · metrics 127.0.0.1:8002\n",
+		"tcp://docker:2375": "ready: on the container engine's host, tcp://docker:2375: grpc 127.0.0.1:8001 · http 127.0.0.1:8000 · metrics 127.0.0.1:8002\n" +
+			"here `dalirun classify` reaches it; `dalirun serve --host ADDRESS` publishes it for others\n",
+	} {
+		s.Engine = engine
+		var text, asJSON strings.Builder
+		if err := errors.Join(showServer(&text, s, "text"), showServer(&asJSON, s, "json")); err != nil || text.String() != want {
+			t.Errorf("%q, %v, want %q", text.String(), err, want)
+		}
+		if strings.Contains(asJSON.String(), `"engine"`) != (engine != "") || !strings.Contains(asJSON.String(), engine) {
+			t.Error(asJSON.String())
 		}
 	}
 }

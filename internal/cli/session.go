@@ -18,6 +18,7 @@ import (
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/internal/ui"
 	"github.com/dalirun/dalirun/pipeline"
@@ -33,35 +34,41 @@ const (
 	keptRuns = 20
 )
 
-// shown is how a command shows what it does.
-type shown struct {
-	progress *choice
+// outputFlags say how a command shows what it does.
+type outputFlags struct {
+	progress ui.Mode
 	verbose  bool
-	format   *choice
+	format   format
 	follow   pipeline.ID // a step whose output is shown too
 }
 
-func (s *shown) flags(cmd *cobra.Command) {
-	s.progress = &choice{string(ui.Auto), nil}
-	for _, m := range ui.Modes() {
-		s.progress.allowed = append(s.progress.allowed, string(m))
-	}
-	s.format = formatFlag(cmd)
-	cmd.Flags().Var(s.progress, "progress", "how progress is shown on stderr")
-	cmd.Flags().BoolVarP(&s.verbose, "verbose", "v", false, "show the steps' output too")
+func (o *outputFlags) flags(cmd *cobra.Command) {
+	o.progress = ui.Auto
+	formatFlag(cmd, &o.format)
+	choiceVar(cmd.Flags(), &o.progress, "progress", ui.Modes(), "how progress is shown on stderr")
+	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "show the steps' output too")
 }
 
-func formatFlag(cmd *cobra.Command) *choice {
-	format := &choice{"text", []string{"text", "json"}}
-	cmd.Flags().Var(format, "format", "form of the result on stdout")
-	return format
+// format is the form of a result on stdout.
+type format string
+
+const (
+	asText format = "text"
+	asJSON format = "json"
+)
+
+func formatFlag(cmd *cobra.Command, value *format) {
+	*value = asText
+	choiceVar(cmd.Flags(), value, "format", []format{asText, asJSON}, "form of the result on stdout")
 }
 
 // session is one run of a list of steps.
 type session struct {
 	app       *App
-	wishes    *wishes
-	options   resolved
+	flags     *runFlags
+	target    target.Target
+	doubts    []string // what may go otherwise than wished
+	probes    target.Probes
 	me        owner.Identity
 	store     *store.Store
 	runtime   container.Runtime
@@ -79,27 +86,29 @@ type session struct {
 	collector *report.Collector
 }
 
-// prepare settles what a run would be, and changes nothing but the cache's folder.
-func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err error) {
-	if err := w.check(); err != nil {
+// prepare decides what a run would be, and changes nothing but the cache's folder.
+func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *session, err error) {
+	if err := r.check(); err != nil {
 		return nil, err
 	}
-	a.folders = w.folders()
-	if err := w.readPicture(ctx, a.input()); err != nil {
+	a.folders = r.folders()
+	if err := r.readPicture(ctx, a.input()); err != nil {
 		return nil, err
 	}
-	x = &session{app: a, wishes: w, runID: newRunID(time.Now()), json: s.progress.value == string(ui.JSON)}
+	x = &session{app: a, flags: r, runID: newRunID(time.Now()), json: o.progress == ui.JSON}
 	if x.me, err = owner.Here(time.Now()); err != nil {
 		return nil, err
 	}
-	if x.runtime, err = a.runtime(x.labels()); err != nil {
+	if x.runtime, err = a.runtime(x.labels(), x.warn); err != nil {
 		return nil, err
 	}
 	x.servers = a.serversOn(x.runtime, x.me)
-	info, err := x.runtime.Info(ctx)
+	x.probes = a.probes(x.runtime, func() (*store.Store, error) { return x.store, nil })
+	info, err := x.probes.Runtime.Info(ctx)
 	if err != nil {
 		return nil, err
 	}
+	x.servers.Elsewhere = elsewhere(info)
 	begun := x
 	defer func() {
 		if err != nil {
@@ -107,21 +116,18 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 		}
 	}()
 	// Before all that another flag could mend, as a port that the first server has: no flag lets a workspace have a second one.
-	if _, statErr := os.Stat(w.workspace); w.stays && statErr == nil && !info.Remote {
+	if _, statErr := os.Stat(r.workspace); x.servesWorkspace() && statErr == nil {
 		if err := x.lockWorkspace(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if x.store, err = w.open(); err != nil {
+	if x.store, err = r.open(); err != nil {
 		return nil, err
 	}
-	if x.options, err = a.resolveRun(ctx, w, x.runtime, x.store, info); err != nil {
+	if err := x.resolve(ctx); err != nil {
 		return nil, err
 	}
-	if w.doubt != "" {
-		x.options.Doubts = append(x.options.Doubts, w.doubt)
-	}
-	x.renderer, err = ui.New(ui.Mode(s.progress.value), a.Stderr, ui.Options{Terminal: a.terminal(), Verbose: s.verbose, Follow: s.follow, Location: time.Local}) //nolint:gosmopolitan // a person reads the times
+	x.renderer, err = ui.New(o.progress, a.Stderr, ui.Options{Terminal: a.terminal(), Verbose: o.verbose, Follow: o.follow, Location: time.Local}) //nolint:gosmopolitan // a person reads the times
 	if err != nil {
 		return nil, err
 	}
@@ -129,24 +135,54 @@ func (a *App) prepare(ctx context.Context, w *wishes, s shown) (x *session, err 
 	return x, nil
 }
 
+// resolve decides what the run is, or why it is none.
+func (x *session) resolve(ctx context.Context) (err error) {
+	var obstacles []target.Obstacle
+	x.target, obstacles, err = target.Resolve(ctx, x.flags.request, x.probes)
+	if err == nil {
+		err = target.Refusal(obstacles)
+	}
+	if err != nil {
+		return err
+	}
+	for _, o := range obstacles {
+		x.doubts = append(x.doubts, o.Err.Error())
+	}
+	unused, err := x.flags.unusedForce(x.target)
+	x.doubts = append(x.doubts, unused...)
+	if x.flags.doubt != "" {
+		x.doubts = append(x.doubts, x.flags.doubt)
+	}
+	if x.target.Weights.Kind == target.Random {
+		x.doubts = append(x.doubts, "seeded random weights are used: the comparison with PyTorch holds, but "+labelsMeanNothing)
+	}
+	return err
+}
+
+// labelsMeanNothing is what seeded weights come to, for people.
+const labelsMeanNothing = "labels mean nothing"
+
+// servesWorkspace says whether the server is the workspace's, of which there is one.
+func (x *session) servesWorkspace() bool { return x.flags.request.Command == "serve" }
+
 // open gets everything ready for a run, and removes what dead ones left.
-func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
-	x, err := a.prepare(ctx, w, s)
+func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, error) {
+	x, err := a.prepare(ctx, r, o)
 	if err != nil {
 		return nil, err
 	}
-	if err := owner.MakeWorkspace(w.workspace); err != nil {
+	if err := owner.MakeWorkspace(r.workspace); err != nil {
 		return nil, errors.Join(pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace", "make the workspace: %w", err), x.close())
 	}
-	if err := w.checkWorkspace(); err != nil { // somebody may have made it just before
+	if err := r.checkWorkspace(); err != nil { // somebody may have made it just before
 		return nil, errors.Join(err, x.close())
 	}
-	if w.stays { // before the run has a folder: one that is refused leaves none
+	if x.servesWorkspace() { // before the run has a folder: one that is refused leaves none
 		if err := x.lockWorkspace(ctx); err != nil {
 			return nil, errors.Join(err, x.close())
 		}
 	}
-	if x.lock, err = owner.Acquire(w.workspace, x.runID); err != nil {
+	if x.lock, err = owner.Acquire(r.workspace, x.runID); err != nil {
 		return nil, errors.Join(err, x.close())
 	}
 	x.logs = ui.NewLogSink(x.lock.Dir())
@@ -156,10 +192,9 @@ func (a *App) open(ctx context.Context, w *wishes, s shown) (*session, error) {
 	for _, text := range a.takeUnread() {
 		x.warn(text)
 	}
-	for _, doubt := range x.options.Doubts {
+	for _, doubt := range x.doubts {
 		x.warn(doubt)
 	}
-	x.resolveWeights(ctx)
 	x.lookFirst(ctx)
 	return x, nil
 }
@@ -172,7 +207,7 @@ func newCollector() *report.Collector {
 func (x *session) labels() container.Labels {
 	return container.Labels{
 		container.LabelRun: x.runID, container.LabelHost: x.me.Host, container.LabelBoot: x.me.Boot,
-		container.LabelWorkspace: x.wishes.workspace, container.LabelVersion: thisBuild().Version,
+		container.LabelWorkspace: x.flags.workspace, container.LabelVersion: thisBuild().Version,
 		container.LabelExpires: x.me.Now.Add(batchExpiry).UTC().Format(time.RFC3339),
 	}
 }
@@ -185,7 +220,7 @@ func newRunID(now time.Time) string {
 
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
 func (x *session) sweep(ctx context.Context) {
-	removed, err := x.servers.Sweep(ctx, x.wishes.workspace, false)
+	removed, err := x.servers.Sweep(ctx, x.flags.workspace, false)
 	for _, c := range removed { // of other runs, perhaps of other workspaces: it is shown and logged, and no part of what this run reports
 		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+c.Name+": "+c.Reason)
 	}
@@ -196,7 +231,7 @@ func (x *session) sweep(ctx context.Context) {
 		err = x.store.Sweep(ctx) // after the containers, which may still write, and after the pins
 	}
 	if err == nil {
-		err = owner.DropRuns(x.wishes.workspace, keptRuns)
+		err = owner.DropRuns(x.flags.workspace, keptRuns)
 	}
 	if err != nil && ctx.Err() == nil {
 		x.warn(err.Error())
@@ -209,26 +244,21 @@ func warning(to pipeline.Sink, run, text string) {
 	to.Emit(pipeline.Event{Run: run, Time: time.Now().UTC(), Payload: pipeline.Warning{Text: text}})
 }
 
-// machine is what the steps work with.
-func (x *session) machine() steps.Machine {
-	m := steps.Machine{Runtime: x.runtime, Memo: x.store, Fetch: fetcher{}, TimingCache: x.store, Memory: x.wishes.memory.value}
-	if x.options.Lane == steps.GPU {
-		m.GPUMemory = x.gpuMemory
+// tools are what the steps work with.
+func (x *session) tools() steps.Tools {
+	t := steps.Tools{
+		Runtime: x.runtime, KV: x.store, Fetcher: fetcher{}, TimingCache: x.store, Memory: x.flags.memory,
+		BuildArgs: x.app.buildArgs(), CABundle: x.app.caBundle(),
 	}
-	return m
+	if x.target.Lane == target.GPU {
+		t.GPUMemory = x.gpuMemory
+	}
+	return t
 }
 
 // gpuMemory is that of the GPUs of the run as it is now: others take and free it while images arrive.
 func (x *session) gpuMemory(ctx context.Context) (trtexec.GPUMemory, error) {
-	info, err := x.runtime.Info(ctx)
-	if err != nil {
-		return trtexec.GPUMemory{}, err
-	}
-	gpus, err := x.app.here().gpus(ctx, info, x.options.GPUs)
-	if err != nil {
-		return trtexec.GPUMemory{}, err
-	}
-	chosen, err := gpus.Select(x.options.GPUs)
+	chosen, err := target.ChosenGPUs(ctx, x.probes, x.target.GPUs)
 	if err != nil {
 		return trtexec.GPUMemory{}, err
 	}
@@ -236,20 +266,37 @@ func (x *session) gpuMemory(ctx context.Context) (trtexec.GPUMemory, error) {
 	return trtexec.GPUMemory{Free: free, Total: total}, nil
 }
 
-// facts are those of the options, and what a first run does.
+// facts are those that are stamped on every result, and what a first run does.
 func (x *session) facts() map[string]string {
-	facts := x.options.facts()
+	t := x.target
+	facts := map[string]string{
+		report.FactLane: string(t.Lane), report.FactReason: t.LaneReason, report.FactImages: string(t.Source),
+		report.FactWeights: t.Weights.String(), report.FactPrecision: string(t.Precision),
+	}
+	if t.Source == target.NGC && t.Release.Tag != "" { // images of any name need not say theirs
+		facts[report.FactRelease] = t.Release.Tag
+	}
+	for name, image := range map[string]target.ImageInfo{"exporter_image": t.Images.Exporter, "server_image": t.Images.Server} {
+		if image.Named {
+			facts[name] = image.Ref
+		}
+	}
 	if x.first != "" {
 		facts[factFirst] = x.first
 	}
 	return facts
 }
 
+// steps are those that lead to the last one of a command.
+func (x *session) steps(last pipeline.ID) []pipeline.Step {
+	return steps.For(x.target, x.tools(), last)
+}
+
 // runner runs steps or plans them. It calls then, which may be nil, while everything that they started stands.
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
 	return &pipeline.Runner{
-		RunID: x.runID, Workspace: x.wishes.workspace, Store: x.store, Sink: x.sink, First: x.first != "", Reasons: steps.Reasons,
-		Facts: x.facts(), Force: x.wishes.forced(), Cleanup: cleanup, Explain: x.app.explained, Then: then,
+		RunID: x.runID, Workspace: x.flags.workspace, Store: x.store, Sink: x.sink, First: x.first != "", Reasons: steps.Reasons,
+		Facts: x.facts(), Force: x.flags.forced(), Cleanup: cleanup, Explain: x.app.explained, Then: then,
 	}
 }
 

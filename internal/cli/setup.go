@@ -11,8 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -21,8 +23,8 @@ import (
 const repositoryLink = "model_repository"
 
 func (a *App) setupCommand() *cobra.Command {
-	var w wishes
-	var s shown
+	var r runFlags
+	var o outputFlags
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Build the model repository",
@@ -38,46 +40,46 @@ repository out. What was made before and still holds is reused. It prints where 
   dalirun setup --release 21.07 --opt-batch 1`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			x, err := a.open(cmd.Context(), &w, s)
+			x, err := a.open(cmd.Context(), &r, o)
 			if err != nil {
-				return a.refused(err, s)
+				return a.refused(err, o)
 			}
-			err = x.runner(x.link).Run(cmd.Context(), steps.For(x.options.Options, x.machine(), steps.IDAssembleRepository))
-			return x.finish(errors.Join(err, x.print(err, s, func(out io.Writer) error {
-				_, err := fmt.Fprintln(out, filepath.Join(w.workspace, repositoryLink))
+			err = x.runner(x.link).Run(cmd.Context(), x.steps(steps.IDAssembleRepository))
+			return x.finish(errors.Join(err, x.print(err, o, func(out io.Writer) error {
+				_, err := fmt.Fprintln(out, filepath.Join(r.workspace, repositoryLink))
 				return err
 			})))
 		},
 	}
-	w.flags(a, cmd)
-	s.flags(cmd)
+	r.flags(a, cmd)
+	o.flags(cmd)
 	return cmd
 }
 
 // link names the model repository in the workspace, by one rename out of the run's folder, and keeps it in the cache for as long as it does.
 func (x *session) link(ctx context.Context, values pipeline.Values) error {
-	link := filepath.Join(x.wishes.workspace, repositoryLink)
+	link := filepath.Join(x.flags.workspace, repositoryLink)
 	for _, v := range values {
-		err := x.store.Pin(ctx, v.Path, x.wishes.workspace, func() error {
+		err := x.store.Pin(ctx, v.Path, x.flags.workspace, func() error {
 			next := filepath.Join(x.lock.Dir(), repositoryLink)
 			if err := os.Symlink(v.Path, next); err != nil {
 				return err
 			}
-			return os.Rename(next, link)
+			return fsync.Rename(next, link)
 		})
 		if err != nil {
 			return err
 		}
 	}
 	x.sink.Emit(pipeline.Event{
-		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: pipeline.Result{Name: report.ResultRepository, Value: link},
+		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: result.Repository.Of(link),
 	})
 	return nil
 }
 
 // refused ends a run that did not begin. With JSON on stdout a program finds one object there all the same.
-func (a *App) refused(err error, s shown) error {
-	if s.format.value != "json" {
+func (a *App) refused(err error, o outputFlags) error {
+	if o.format != asJSON {
 		return err
 	}
 	return errors.Join(err, a.notBegun(err).WriteJSON(a.Stdout))
@@ -94,9 +96,9 @@ func (a *App) notBegun(err error) report.Report {
 }
 
 // print writes to stdout what came of a run that ended with err, in text only if it went well.
-func (x *session) print(err error, s shown, text func(io.Writer) error) error {
+func (x *session) print(err error, o outputFlags, text func(io.Writer) error) error {
 	switch {
-	case s.format.value == "json":
+	case o.format == asJSON:
 		return x.collector.Report().WriteJSON(x.app.Stdout)
 	case err == nil || errors.Is(err, parity.ErrOff): // figures that are off are worth a look
 		return text(x.app.Stdout)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,8 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/dalirun/dalirun/pipeline"
-	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/internal/target"
 )
 
 // asked returns the flags of a command that were set on the command line, by the environment and by the file.
@@ -50,12 +50,12 @@ func TestUnusedFlags(t *testing.T) {
 	configured := []string{"registry", "base-image", "build-network"}                             // for all runs, in the environment and the file
 	unusedBySetup := []string{"image", "http-port", "grpc-port", "metrics-port", "ready-timeout"} // on the command line
 	used := []string{                                                                             // by every run
-		"accel", "cache-dir", "images", "max-batch", "memory", "require-gpu", "weights", "workspace", "detach", "format", "progress", "verbose",
+		"accel", "cache-dir", "images", "max-batch", "memory", "require-gpu", "weights", "workspace", "detach", "host", "format", "progress", "verbose",
 		"junit", "html", "bundle",
 	}
 	values := map[string]string{
 		"accel": "auto", "images": "auto", "precision": "fp16", "opt-batch": "8", "max-batch": "16", "http-port": "9000", "grpc-port": "9001",
-		"metrics-port": "9002", "ready-timeout": "1m", "require-gpu": "true", "verbose": "true", "detach": "true", "progress": "plain", "format": "json",
+		"metrics-port": "9002", "ready-timeout": "1m", "require-gpu": "true", "verbose": "true", "detach": "true", "progress": "plain", "format": "json", "host": "0.0.0.0",
 		"force": "build-engine", "memory": "8g", "gpus": "device=1",
 	}
 	for _, command := range []string{"setup", "serve", "e2e", "plan", "doctor"} {
@@ -77,9 +77,7 @@ func TestUnusedFlags(t *testing.T) {
 			} {
 				for _, on := range []string{cpuLocal, cpuNGC, gpuNGC} {
 					lane, source, _ := strings.Cut(on, "/")
-					w := wishesOf(command, flags)
-					ids := w.stepsOf(steps.Options{Lane: steps.Lane(lane)})
-					told, err := w.situation(steps.Lane(lane), steps.Source(source)).of(ids).unused()
+					told, err := unusedBy(command, flags, target.Target{Lane: target.Lane(lane), Source: target.Source(source)})
 					if err != nil {
 						told = append(told, err.Error())
 					}
@@ -96,14 +94,6 @@ func TestUnusedFlags(t *testing.T) {
 			}
 		})
 	}
-	for _, row := range unusedFlags() { // those that no lane and no source decides
-		if _, decided := unused[row.flag]; decided || slices.Contains(unusedBySetup, row.flag) {
-			continue
-		}
-		if !slices.Contains([]string{"verbose", "workspace", "cache-dir"}, row.flag) {
-			t.Errorf("no test holds the row of --%s", row.flag)
-		}
-	}
 }
 
 // What was asked for at least as near as what excludes it is an error; the command line goes before the environment, and that before the file.
@@ -114,7 +104,7 @@ func TestUnusedIsAnError(t *testing.T) {
 		line        []string
 		environment map[string]string
 		file        string
-		source      steps.Source
+		source      target.Source
 		warning     string
 		err         string
 	}{
@@ -137,11 +127,11 @@ func TestUnusedIsAnError(t *testing.T) {
 		"quiet":                   {line: []string{"--progress=quiet", "-v"}, err: "--verbose and --progress quiet exclude each other: quiet leaves the steps' output out"},
 		"quiet in the file":       {file: "progress: quiet", line: []string{"-v"}, err: "--verbose and progress: quiet in "},
 		"a port of all commands":  {command: "setup", file: "http-port: 9000"},
-		"images of one's own":     {command: "plan", line: []string{"--images=ngc", "--registry=a.b/c", "--server-image=a.b/c:d", "--exporter-image=a.b/c:d"}, source: steps.NGC, warning: "--registry a.b/c is not used: --exporter-image and --server-image say where both images are"},
+		"images of one's own":     {command: "plan", line: []string{"--images=ngc", "--registry=a.b/c", "--server-image=a.b/c:d", "--exporter-image=a.b/c:d"}, source: target.NGC, warning: "--registry a.b/c is not used: --exporter-image and --server-image say where both images are"},
 		"a machine's registry":    {command: "plan", environment: map[string]string{"DALIRUN_REGISTRY": "a.b/c"}},
-		"a machine's base image":  {command: "plan", line: []string{"--images=ngc"}, environment: map[string]string{"DALIRUN_BASE_IMAGE": "debian:12"}, file: "build-network: none", source: steps.NGC},
-		"a base image":            {command: "plan", line: []string{"--base-image=debian:12"}, source: steps.NGC, warning: "--base-image debian:12 is not used: "},
-		"one image of one's own":  {command: "plan", line: []string{"--images=ngc", "--registry=a.b/c", "--server-image=a.b/c:d"}, source: steps.NGC},
+		"a machine's base image":  {command: "plan", line: []string{"--images=ngc"}, environment: map[string]string{"DALIRUN_BASE_IMAGE": "debian:12"}, file: "build-network: none", source: target.NGC},
+		"a base image":            {command: "plan", line: []string{"--base-image=debian:12"}, source: target.NGC, warning: "--base-image debian:12 is not used: "},
+		"one image of one's own":  {command: "plan", line: []string{"--images=ngc", "--registry=a.b/c", "--server-image=a.b/c:d"}, source: target.NGC},
 		"a server's address":      {command: "classify", line: []string{"--url=a:1", "--workspace=w", "--cache-dir=c"}, warning: "--workspace w is not used: --url says which server is asked; without it the workspace's is\n--cache-dir c is not used: "},
 		"a cache of stop":         {command: "stop", line: []string{"--workspace=w", "--cache-dir=c"}, warning: "--cache-dir c is not used: stop ends a server, "},
 		"a workspace's server":    {command: "classify", line: []string{"--workspace=w"}},
@@ -153,15 +143,15 @@ func TestUnusedIsAnError(t *testing.T) {
 			command = "e2e"
 		}
 		if c.source == "" {
-			c.source = steps.Local
+			c.source = target.Local
 		}
-		w := wishesOf(command, asked(t, command, c.line, c.environment, c.file))
-		warnings, err := w.situation(steps.CPU, c.source).of(w.stepsOf(steps.Options{Lane: steps.CPU})).unused()
+		flags := asked(t, command, c.line, c.environment, c.file)
+		warnings, err := unusedBy(command, flags, target.Target{Lane: target.CPU, Source: c.source})
 		told := strings.Join(warnings, "\n")
 		if (told == "") != (c.warning == "") || !strings.HasPrefix(told, c.warning) {
 			t.Errorf("%s: the warning is %q, not %q", name, told, c.warning)
 		}
-		if (err == nil) != (c.err == "") || err != nil && (!strings.HasPrefix(err.Error(), c.err) || exitCode(err) != ExitUsage || hintOf(err, "") == "") {
+		if (err == nil) != (c.err == "") || err != nil && (!strings.HasPrefix(err.Error(), c.err) || exitCode(err) != ExitUsage || hintOf(err) == "") {
 			t.Errorf("%s: the error is %v, not %q", name, err, c.err)
 		}
 	}
@@ -170,15 +160,19 @@ func TestUnusedIsAnError(t *testing.T) {
 // A forced step that the run has is no surprise on the gpu lane.
 func TestUnusedForceOnGPU(t *testing.T) {
 	t.Parallel()
-	w := wishesOf("e2e", asked(t, "e2e", []string{"--force=build-engine,reference"}, nil, ""))
-	if warnings, err := w.situation(steps.GPU, steps.NGC).of([]pipeline.ID{steps.IDBuildEngine, steps.IDReference}).unused(); err != nil || len(warnings) > 0 {
+	flags := asked(t, "e2e", []string{"--force=build-engine,reference"}, nil, "")
+	if warnings, err := unusedBy("e2e", flags, target.Target{Lane: target.GPU, Source: target.NGC}); err != nil || len(warnings) > 0 {
 		t.Errorf("%q, %v", warnings, err)
 	}
 }
 
-// wishesOf are wishes of which the flags alone are known.
-func wishesOf(command string, set *pflag.FlagSet) *wishes {
-	w := wishes{command: command}
-	w.set = set
-	return &w
+// unusedBy is what is said of the flags that a command's run of a target has no use for.
+func unusedBy(command string, flags *pflag.FlagSet, t target.Target) ([]string, error) {
+	r := runFlags{request: target.Request{Command: command, Settings: settingsOf(flags)}}
+	if force := flags.Lookup("force"); force != nil && force.Changed {
+		r.force = force.Value.(pflag.SliceValue).GetSlice() //nolint:errcheck,forcetypeassert // --force is one
+	}
+	warnings, err := r.request.Situation(t.Lane, t.Source).Unused()
+	unused, forceErr := r.unusedForce(t)
+	return append(warnings, unused...), errors.Join(err, forceErr)
 }

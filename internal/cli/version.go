@@ -58,20 +58,20 @@ func (b build) String() string {
 }
 
 func (a *App) versionCommand() *cobra.Command {
-	var format *choice
+	var form format
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version, and the commit of the build",
 		Example: "  dalirun version --format json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if format.value == "json" {
+			if form == asJSON {
 				return writeJSON(a.Stdout, thisBuild())
 			}
 			_, err := fmt.Fprintln(a.Stdout, thisBuild())
 			return err
 		},
 	}
-	format = formatFlag(cmd)
+	formatFlag(cmd, &form)
 	return cmd
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
 	"github.com/dalirun/dalirun/triton/tritontest"
@@ -76,7 +77,7 @@ func (w world) fake() *containertest.Fake {
 		},
 	}
 	if w.packages {
-		f.AddLocal(baseImage, containertest.Image{})
+		f.AddLocal(target.UsualBaseImage, containertest.Image{})
 	}
 	return f
 }

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"time"
 )
@@ -87,8 +88,13 @@ type Container interface {
 	ID() string
 	// Name is the name that the runtime shows to people.
 	Name() string
-	// Addr returns where a published container port answers on the host.
+	// Addr returns where a published container port answers on the runtime's host: an address of this host or of
+	// another one, see Info.OtherLoopback. Whoever wants to talk to the port takes Dial.
 	Addr(ctx context.Context, port uint16) (netip.AddrPort, error)
+	// Dial connects to a TCP port of the container, published or not, wherever the runtime is. It returns within 30 s.
+	// Where nobody listens on the port it returns an error, or a connection that breaks at once. The connection
+	// outlives ctx; it breaks at the latest when the container ends.
+	Dial(ctx context.Context, port uint16) (net.Conn, error)
 	// Exec runs argv inside and returns its exit code.
 	Exec(ctx context.Context, argv []string, out Streams) (int, error)
 	// Stop sends the stop signal, and kills after grace. A zero grace kills at once. Stopping a dead container is no error.
@@ -118,9 +124,12 @@ type Info struct {
 	RootDir    string // where it stores containers and volumes, a path on its own host
 	ImageDir   string // where it stores images, a path on its own host; empty if it does not tell, as with containerd's image store
 	Rootless   bool
-	Remote     bool // on another host, which cannot mount this one's folders
-	Runtimes   []string
-	CDIDevices []string // such as nvidia.com/gpu=all
+	Remote     bool // on another host: its GPUs, its disks and its ports are not those of this one
+	// OtherLoopback says that the loopback address on which ports are published is not this process's: the runtime is on
+	// another host, or this process is a container itself.
+	OtherLoopback bool
+	Runtimes      []string
+	CDIDevices    []string // those of NVIDIA's GPUs, such as nvidia.com/gpu=all
 }
 
 // Image describes a local image.

@@ -1,6 +1,9 @@
 package container
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Spec says what a container is for, not how a runtime does it: user IDs, labels, free ports and the choice between
 // bind mounts and volumes are the implementation's. So the Spec of a step is the same on every machine, and a golden
@@ -45,7 +48,7 @@ type Network string
 const (
 	// NetworkNone has no interface but loopback.
 	NetworkNone Network = "none"
-	// NetworkPublish is the runtime's default network, with Spec.Publish on the host's loopback address.
+	// NetworkPublish is the runtime's default network, with Spec.Publish on addresses of the runtime's host.
 	NetworkPublish Network = "publish"
 )
 
@@ -59,11 +62,20 @@ const (
 	RoleServer Role = "server"
 )
 
-// Port publishes a container's TCP port on 127.0.0.1.
+// Port publishes a container's TCP port on an address of the runtime's host.
 type Port struct {
-	Container uint16 `json:"container"`
-	Host      uint16 `json:"host"`               // preferred host port; 0 is any free one
-	Required  bool   `json:"required,omitempty"` // ErrPortTaken rather than another port
+	Container uint16     `json:"container"`
+	Address   netip.Addr `json:"address,omitzero"`   // the zero one is 127.0.0.1
+	Host      uint16     `json:"host"`               // preferred host port; 0 is any free one
+	Required  bool       `json:"required,omitempty"` // ErrPortTaken rather than another port
+}
+
+// On is the address that the port is published on.
+func (p Port) On() netip.Addr {
+	if !p.Address.IsValid() {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	return p.Address
 }
 
 // Mount makes a host file or folder visible inside.
@@ -82,5 +94,5 @@ const (
 	LabelWorkspace = "io.dalirun.workspace" // absolute path of the workspace
 	LabelExpires   = "io.dalirun.expires"   // RFC 3339: from when a batch container of another host may be removed
 	LabelVersion   = "io.dalirun.version"   // version of dalirun
-	LabelRecipe    = "io.dalirun.recipe"    // on a local image: SHA-256 of what it was built from
+	LabelBuild     = "io.dalirun.build"     // on a local image: SHA-256 of what it was built from
 )

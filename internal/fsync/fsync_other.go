@@ -1,6 +1,5 @@
 //go:build !unix
 
-// Package fsync makes names durable.
 package fsync
 
 // Dir does nothing: a folder cannot be synced here.

@@ -1,6 +1,5 @@
 //go:build unix
 
-// Package fsync makes names durable.
 package fsync
 
 import (

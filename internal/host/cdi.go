@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
 )
 
@@ -12,13 +13,22 @@ import (
 // nvidia.com/gpu=0:1 for an instance, nvidia.com/gpu=GPU-…. It says which there are and nothing about them: names, memory and driver
 // are not known. Where there are indexes they are counted, and the UUIDs are further names of the same devices. None: an [ErrNoGPU].
 func FromCDI(devices []string) (GPUs, error) {
-	var gpus GPUs
+	var names []string
 	for _, device := range devices {
-		_, name, _ := strings.Cut(device, "=")
+		if name, ok := cdi.Name(device); ok {
+			names = append(names, name)
+		}
+	}
+	return fromNames(names)
+}
+
+func fromNames(names []string) (GPUs, error) {
+	var gpus GPUs
+	for _, name := range names {
 		first, second, isInstance := strings.Cut(name, ":")
 		index, err := strconv.Atoi(first)
 		switch {
-		case err != nil && name != "all" && name != "":
+		case err != nil && name != "all":
 			gpus.Also = append(gpus.Also, byUUID(name))
 		case err != nil || index < 0:
 		case isInstance:
@@ -34,7 +44,7 @@ func FromCDI(devices []string) (GPUs, error) {
 		}
 	}
 	if len(gpus.Devices) == 0 {
-		return GPUs{}, &NoGPUError{Reason: "the container engine, which is on another host, lists no CDI device of kind nvidia.com/gpu"}
+		return GPUs{}, &NoGPUError{Reason: "the container engine, which is on another host, lists no CDI device of kind " + cdi.Kind}
 	}
 	slices.SortFunc(gpus.Devices, func(a, b GPU) int { return a.Index - b.Index })
 	return gpus, nil
@@ -53,7 +63,7 @@ func byUUID(name string) GPU {
 func CDIName(listed []string, gpu GPU) string {
 	for _, name := range []string{gpu.Address(), gpu.UUID} {
 		for _, device := range listed {
-			if _, offered, _ := strings.Cut(device, "="); offered == name && name != "" {
+			if offered, ok := cdi.Name(device); ok && offered == name {
 				return device
 			}
 		}
@@ -83,11 +93,7 @@ func (g *GPUs) index(of int) int {
 // another host that offers GPUs and does not list them. "all" is one at least.
 func Assumed(gpus container.GPUs) (GPUs, error) {
 	if len(gpus.Devices) > 0 {
-		devices := make([]string, len(gpus.Devices))
-		for i, name := range gpus.Devices {
-			devices[i] = "=" + name
-		}
-		return FromCDI(devices)
+		return fromNames(gpus.Devices)
 	}
 	return GPUs{Devices: make([]GPU, max(gpus.Count, 1))}, nil
 }

@@ -59,7 +59,9 @@ var ErrNoGPU = errors.New("no usable NVIDIA GPU")
 type NoGPUError struct {
 	Reason string // what was seen: "nvidia-smi is not on PATH", "nvidia-smi says: …"
 	Hangs  bool   // nvidia-smi gave no answer
-	Err    error  // the runner's error; nil if it had none
+	// NotInstalled says that there is no nvidia-smi, so that nobody meant a GPU to be there.
+	NotInstalled bool
+	Err          error // the runner's error; nil if it had none
 }
 
 // Error is one line.
@@ -191,7 +193,7 @@ func notFound(err error) bool {
 func noGPU(out []byte, err error, within time.Duration) error {
 	switch said := strings.Join(strings.Fields(string(out)), " "); {
 	case notFound(err):
-		return &NoGPUError{Reason: "nvidia-smi is not on PATH: install NVIDIA's driver", Err: err}
+		return &NoGPUError{Reason: "nvidia-smi is not on PATH: install NVIDIA's driver", NotInstalled: true, Err: err}
 	case errors.Is(err, context.DeadlineExceeded):
 		return &NoGPUError{Hangs: true, Err: err, Reason: fmt.Sprintf("nvidia-smi gave no answer in %v: the driver hangs, or it starts the GPUs anew for "+
 			"each call, which nvidia-persistenced, or `sudo nvidia-smi -pm 1`, spares it", within)}

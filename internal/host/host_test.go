@@ -99,7 +99,7 @@ func TestPorts(t *testing.T) {
 			t.Fatal(err)
 		}
 		port := netip.MustParseAddrPort(l.Addr().String()).Port()
-		if free, err := host.IsPortFree(t.Context(), port); free || err != nil {
+		if free, err := host.IsPortFree(t.Context(), loopback(port)); free || err != nil {
 			t.Errorf("%s: free %v, %v while it is listened on", l.Addr(), free, err)
 		}
 		if runtime.GOOS == "linux" {
@@ -113,13 +113,13 @@ func TestPorts(t *testing.T) {
 		}
 		// Another process may have taken it in between; then somebody else is named.
 		us := fmt.Sprintf("(pid %d)", os.Getpid())
-		if free, err := host.IsPortFree(t.Context(), port); err != nil {
+		if free, err := host.IsPortFree(t.Context(), loopback(port)); err != nil {
 			t.Errorf("port %d after it was closed: %v", port, err)
 		} else if by, ok := host.PortUser(os.DirFS("/proc"), port); !free && (!ok || strings.HasSuffix(by, us)) {
 			t.Errorf("port %d is not free after it was closed, and used by %q", port, by)
 		}
 	}
-	if free, err := host.IsPortFree(t.Context(), 0); free || err == nil {
+	if free, err := host.IsPortFree(t.Context(), loopback(0)); free || err == nil {
 		t.Errorf("port 0: %v, %v", free, err)
 	}
 }
@@ -170,4 +170,8 @@ func TestPortUser(t *testing.T) {
 	if got, ok := host.PortUser(fstest.MapFS{}, 8000); ok {
 		t.Errorf("without /proc: %q", got)
 	}
+}
+
+func loopback(port uint16) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port)
 }

@@ -13,19 +13,19 @@ import (
 	"syscall"
 )
 
-// IsPortFree says whether a TCP port of 127.0.0.1 can be listened on now. A listener on all addresses takes it too. It is an error
-// if that cannot be tried, as with a port under 1024 without the right to it.
-func IsPortFree(ctx context.Context, port uint16) (bool, error) {
-	if port == 0 {
+// IsPortFree says whether a TCP port of an address of this host can be listened on now. A listener on all addresses takes
+// it too. It is an error if that cannot be tried, as with a port under 1024 without the right to it.
+func IsPortFree(ctx context.Context, at netip.AddrPort) (bool, error) {
+	if at.Port() == 0 {
 		return false, errors.New("port 0 is no port")
 	}
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp4", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String())
+	l, err := lc.Listen(ctx, "tcp", at.String())
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("trying port %d: %w", port, err)
+		return false, fmt.Errorf("trying port %d: %w", at.Port(), err)
 	}
 	return true, l.Close()
 }

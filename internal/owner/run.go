@@ -51,7 +51,8 @@ func Acquire(workspace, runID string) (*Lock, error) {
 	tick := time.NewTicker(acquirePause)
 	defer tick.Stop()
 	for end := time.Now().Add(acquireFor); ; <-tick.C {
-		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		// It exists also where another process made it and deleted it meanwhile: then the lock has no folder, and is tried again.
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, fmt.Errorf("make the run's folder: %w", err)
 		}
 		ok, err := file.TryLock()

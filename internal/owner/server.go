@@ -25,6 +25,7 @@ type ServerFile struct {
 	GRPC       string    `json:"grpc"`                 // host:port
 	HTTP       string    `json:"http"`                 // host:port
 	Metrics    string    `json:"metrics"`              // host:port
+	Engine     string    `json:"engine,omitempty"`     // endpoint of the container engine, where these addresses are its host's alone
 	Lane       string    `json:"lane"`                 // gpu or cpu
 	Source     string    `json:"source"`               // image source: ngc or local
 	Release    string    `json:"release,omitempty"`    // NGC release of its images, if they say one
@@ -107,14 +108,7 @@ func replaceFile(s ServerFile, temporary, path string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(data, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(temporary, path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(temporary))
-	}
-	return fsync.Dir(filepath.Dir(path))
+	return fsync.Replace(path, f, append(data, '\n'))
 }
 
 // ServerOf returns what is known of the server that a run of a workspace started: the server file if it is that server's,

@@ -34,16 +34,24 @@ type Error struct {
 	Kind     Kind
 	Ref      string // the image
 	Registry string // its registry: HOST or HOST:PORT
-	Err      error  // what was seen
+	Err      error  `json:"-"` // what was seen
 	// Advice is what else to do, which who asks may know; it ends the hint.
 	Advice string
 
-	text      string
-	elsewhere bool
+	Text string // the whole sentence
+	// Elsewhere says that the container engine has credentials or a network of its own: what is refused here it may get.
+	Elsewhere bool
+}
+
+// Advised is the same error with an advice of whoever asked.
+func (e *Error) Advised(advice string) *Error {
+	advised := *e
+	advised.Advice = advice
+	return &advised
 }
 
 // Error names the image, the registry and what was seen.
-func (e *Error) Error() string { return e.text }
+func (e *Error) Error() string { return e.Text }
 
 // Unwrap returns what was seen.
 func (e *Error) Unwrap() error { return e.Err }
@@ -51,7 +59,7 @@ func (e *Error) Unwrap() error { return e.Err }
 // Final says that a pull would fail alike. The other kinds are doubts: the container engine has a network, a proxy, certificates
 // and mirrors of its own.
 func (e *Error) Final() bool {
-	return e.Kind == NotFound || e.Kind == OtherArch || e.denied() && !e.elsewhere
+	return e.Kind == NotFound || e.Kind == OtherArch || e.denied() && !e.Elsewhere
 }
 
 // denied says that others may get the image. Nobody was denied anything by no error.
@@ -94,8 +102,8 @@ func (e *Error) advice() string {
 
 // fault puts a kind in a sentence.
 func (q *query) fault(kind Kind, err error) *Error {
-	e := &Error{Kind: kind, Ref: q.ref, Registry: q.parsed.Context().RegistryStr(), Err: err, elsewhere: q.options.Elsewhere}
-	e.text = fmt.Sprintf("look up %s: %s: %s", q.ref, q.sentence(kind, e.Registry), short(err.Error()))
+	e := &Error{Kind: kind, Ref: q.ref, Registry: q.parsed.Context().RegistryStr(), Err: err, Elsewhere: q.options.Elsewhere}
+	e.Text = fmt.Sprintf("look up %s: %s: %s", q.ref, q.sentence(kind, e.Registry), short(err.Error()))
 	return e
 }
 

@@ -6,14 +6,6 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-const (
-	toolkitHint = "install the NVIDIA Container Toolkit, then `sudo nvidia-ctk runtime configure --runtime=docker && sudo systemctl restart docker`; " +
-		"or use --accel cpu"
-	driverHint  = "update the driver, or take a release that it can run: `dalirun doctor` says which (--release YY.MM)"
-	releaseHint = "take one --release YY.MM for both images, and NVIDIA's plain -py3 ones"
-	memoryHint  = "stop what else uses the GPU (`nvidia-smi`), choose another one with --gpus device=…, or lower --max-batch and --opt-batch"
-)
-
 // hostRows are what the container engine and NVIDIA's part of it say when they cannot start a container with a GPU, and what
 // nvidia-smi says in one.
 func hostRows() []Remedy {
@@ -23,50 +15,49 @@ func hostRows() []Remedy {
 			ID: "no-gpu-driver-in-engine", Tool: "container engine", Kind: pipeline.Environment, Pain: []int{14},
 			Pattern: re(`could not select device driver ".*" with capabilities: \[\[gpu`),
 			Text:    "the container engine cannot give GPUs to containers",
-			Hint:    toolkitHint,
+			Hint:    InstallToolkit + "; or " + UseCPU,
 			Source:  "Docker Engine 20.10, tried; NVIDIA/nvidia-docker#1243, #1352",
 		},
 		{
 			ID: "cdi-device-unknown", Tool: "container engine", Kind: pipeline.Environment, Pain: []int{14, 18},
 			Pattern: re(`unresolvable CDI devices `),
 			Text:    "the container engine knows no such GPU",
-			Hint: "name one that `nvidia-smi -L` lists with --gpus device=…; if it is listed, make the CDI devices anew: " +
-				"`sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml`",
-			Source: "testdata/gpus-device-7.txt, testdata/gpus-device-unknown-uuid.txt",
+			Hint:    ListGPUs + "; if it is listed, " + RenewCDI,
+			Source:  "testdata/gpus-device-7.txt, testdata/gpus-device-unknown-uuid.txt",
 		},
 		{
 			ID: "gpu-unknown", Tool: "NVIDIA runtime", Kind: pipeline.Environment, Pain: []int{14, 18},
 			Pattern: re(`nvidia-container-cli(\.real)?: device error: .*unknown device`),
 			Text:    "this host has no such GPU",
-			Hint:    "name one that `nvidia-smi -L` lists with --gpus device=…, or fewer",
+			Hint:    ListGPUs + ", or fewer",
 			Source:  "NVIDIA/nvidia-container-toolkit#203, #29; AliyunContainerService/gpushare-scheduler-extender#80",
 		},
 		{
 			ID: "cuda-required", Tool: "NVIDIA runtime", Kind: pipeline.Environment, Pain: []int{15, 16},
 			Pattern: re(`requirement error: unsatisfied condition: `),
 			Text:    "the image asks for a newer driver than the host's",
-			Hint:    driverHint,
+			Hint:    UpdateDriver,
 			Source:  "NVIDIA/nvidia-container-toolkit#152; NVIDIA/nvidia-docker#536, #1442; SyneRBI/PETRIC2#27",
 		},
 		{
 			ID: "driver-mismatch", Tool: "NVIDIA runtime", Kind: pipeline.Environment, Pain: []int{15},
 			Pattern: re(`[Dd]river/library version mismatch`),
 			Text:    "the NVIDIA driver was updated, and its kernel module is still the old one",
-			Hint:    "restart the machine",
+			Hint:    ReloadDriver,
 			Source:  "NVIDIA/nvidia-container-toolkit#394, #171; NVIDIA/nvidia-docker#1451",
 		},
 		{
 			ID: "driver-not-loaded", Tool: "NVIDIA runtime", Kind: pipeline.Environment, Pain: []int{14, 20},
 			Pattern: re(`nvml error: driver not loaded`),
 			Text:    "the kernel module of the NVIDIA driver is not loaded",
-			Hint:    "`sudo modprobe nvidia`, or install the driver; then check it by `nvidia-smi`",
+			Hint:    LoadDriver,
 			Source:  "NVIDIA/nvidia-container-toolkit#1269; NVIDIA/nvidia-docker#1393",
 		},
 		{
 			ID: "driver-missing", Tool: "NVIDIA runtime", Kind: pipeline.Environment, Pain: []int{14, 20},
 			Pattern: re(`libnvidia-ml\.so\S*: cannot open shared object file`),
 			Text:    "no NVIDIA driver is installed where the container engine runs",
-			Hint:    "install it (on Ubuntu `sudo ubuntu-drivers install`) and check it by `nvidia-smi`; or use --accel cpu",
+			Hint:    InstallDriver + "; or " + UseCPU,
 			Source:  "NVIDIA/libnvidia-container#231; docker/for-win#13835",
 		},
 		{
@@ -94,7 +85,7 @@ func gpuRows() []Remedy {
 			ID: "dali-out-of-memory", Tool: "DALI", Kind: pipeline.ContainerFailed, Pain: []int{27, 28},
 			Pattern: re(`Can't allocate \d+ bytes on device|nvJPEG error \(5\)|NVJPEG_STATUS_ALLOCATOR_FAILURE`),
 			Text:    "the GPU has too little free memory for DALI's batch",
-			Hint:    memoryHint,
+			Hint:    FreeGPUMemory,
 			Source:  "triton-inference-server/dali_backend#198, #188; NVIDIA/DALI#1434",
 		},
 		{

@@ -42,7 +42,7 @@ func engineRows() []Remedy {
 			ID: "option-unknown", Tool: "trtexec", Kind: pipeline.ContainerFailed, Pain: []int{7, 33},
 			Pattern: re(`\[E\] Unknown option: `),
 			Text:    "trtexec of this TensorRT has no such option",
-			Hint:    "the image holds another TensorRT than it says: " + releaseHint,
+			Hint:    "the image holds another TensorRT than it says: " + OneRelease,
 			Source:  "testdata/trtexec-10.6-unknown--buildOnly.log, testdata/trtexec-10.6-unknown--explicitBatch.log",
 		},
 		{
@@ -70,7 +70,7 @@ func serverRows() []Remedy {
 			ID: "dali-operator-unknown", Tool: "DALI", Kind: pipeline.ContainerFailed, Pain: []int{5},
 			Pattern: re(`Schema for operator '[^']+' not registered|No schema found for operator "`),
 			Text:    "the DALI pipeline was serialized by a newer DALI than the server's",
-			Hint:    releaseHint,
+			Hint:    OneRelease,
 			Source:  "NVIDIA/DALI#2933, #2944, #4476",
 		},
 		{
@@ -112,7 +112,7 @@ func serverRows() []Remedy {
 			ID: "port-in-use", Tool: "tritonserver", Kind: pipeline.Environment, Pain: []int{22},
 			Pattern: re(`failed to start \w+ service: .*already in use`),
 			Text:    "a port of the server is in use",
-			Hint:    "stop what uses it, or name others by --http-port, --grpc-port and --metrics-port",
+			Hint:    FreePort + " (--http-port, --grpc-port, --metrics-port)",
 			Source:  "triton-inference-server/pytriton#1; triton-inference-server/tensorrtllm_backend#275",
 		},
 		{
@@ -156,7 +156,7 @@ func consequenceRows() []Remedy {
 			ID: DiskFull, Tool: "any", Kind: pipeline.Environment, Pain: []int{37},
 			Pattern: re(`[Nn]o space left on device|[Dd]isk quota exceeded`),
 			Text:    "the disk is full",
-			Hint:    "free space on the disk of the cache, or name another with --cache-dir, then run again",
+			Hint:    FreeCacheDisk,
 			Source:  "errno(3): ENOSPC, EDQUOT",
 		},
 		{
@@ -170,7 +170,7 @@ func consequenceRows() []Remedy {
 			ID: GPUOutOfMemory, Tool: "trtexec", Kind: pipeline.ContainerFailed, Pain: []int{27},
 			Pattern: re(`Cuda failure: out of memory|Cuda Runtime \(out of memory\)|Cuda Error in allocate: 2 \(out of memory\)|Error Code \d+: OutOfMemory`),
 			Text:    "the GPU has too little free memory",
-			Hint:    memoryHint,
+			Hint:    FreeGPUMemory,
 			Source:  "testdata/trtexec-10.6-oom-build.log, testdata/trtexec-10.6-oom-load.log; NVIDIA/TensorRT#840, #3017",
 		},
 		{
@@ -184,14 +184,14 @@ func consequenceRows() []Remedy {
 			ID: "engine-of-other-tensorrt", Tool: "TensorRT", Kind: pipeline.ContainerFailed, Pain: []int{1, 3},
 			Pattern: re(`Version tag does not match|not compatible with this version of TensorRT, expecting library version`),
 			Text:    "the engine was built by another TensorRT than the server's",
-			Hint:    releaseHint,
+			Hint:    OneRelease,
 			Source:  "triton-inference-server/tensorrtllm_backend#190; triton-inference-server/server#4956; NVIDIA/TensorRT#2195; pytorch/TensorRT#1059",
 		},
 		{
 			ID: "magic-tag", Tool: "TensorRT", Kind: pipeline.ContainerFailed, Pain: []int{4},
 			Pattern: re(`Magic tag does not match|magicTagRead == kMAGIC_TAG failed`),
 			Text:    "TensorRT was given a file that is no engine of its",
-			Hint:    releaseHint + "; build it anew by --force build-engine",
+			Hint:    OneRelease + "; build it anew by --force build-engine",
 			Source:  "triton-inference-server/server#3173; triton-inference-server/dali_backend#87; ultralytics/ultralytics#21513",
 		},
 		{
@@ -226,7 +226,7 @@ func consequenceRows() []Remedy {
 			ID: "driver-too-old", Tool: "nvidia_entrypoint.sh", Kind: pipeline.ContainerFailed, Pain: []int{15},
 			Pattern: re(`compatibility mode is UNAVAILABLE`),
 			Text:    "the host's NVIDIA driver is older than the image was built for",
-			Hint:    driverHint,
+			Hint:    UpdateDriver,
 			Source:  "NVIDIA/nvidia-docker#1479; NVIDIA/TensorRT-LLM#23",
 		},
 	}

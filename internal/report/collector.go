@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -86,54 +87,42 @@ func (c *Collector) warn(step pipeline.ID, text string) {
 func (c *Collector) result(step pipeline.ID, x pipeline.Result) {
 	var err error
 	switch x.Name {
-	case ResultTop:
-		c.report.Top, err = classes(x.Value)
-	case ResultParity:
-		err = as(x.Value, &c.report.Parity)
-	case ResultTimeToReady:
-		err = as(x.Value, &c.report.TimeToReadySeconds)
-	case ResultGPUs:
-		err = as(x.Value, &c.report.GPUs)
-	case ResultEngine:
-		c.report.EngineText = ""
-		if engine, ok := x.Value.(fmt.Stringer); ok {
-			c.report.EngineText = engine.String()
-		}
-		err = as(x.Value, &c.report.Engine)
-	case ResultRepository:
-		err = as(x.Value, &c.report.Repository)
+	case string(result.Top):
+		c.report.Top, err = take(result.Top, x)
+	case string(result.Parity):
+		c.report.Parity, err = pointer(take(result.Parity, x))
+	case string(result.TimeToReady):
+		c.report.TimeToReadySeconds, err = take(result.TimeToReady, x)
+	case string(result.GPUs):
+		c.report.GPUs, err = take(result.GPUs, x)
+	case string(result.Engine):
+		c.report.Engine, err = pointer(take(result.Engine, x))
+	case string(result.Repository):
+		c.report.Repository, err = take(result.Repository, x)
 	}
 	if err != nil {
 		c.warn(step, fmt.Sprintf("its result %q is not in this report: %v", x.Name, err))
 	}
 }
 
-// as fills to from the JSON form of v.
-func as(v, to any) error {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return err
+// take returns the value of a result. What JSON cannot say would keep the whole report from being written, so it is an error here.
+func take[T any](name result.Name[T], x pipeline.Result) (T, error) {
+	value, err := name.Value(x)
+	if err == nil {
+		_, err = json.Marshal(value)
 	}
-	return json.Unmarshal(b, to)
+	if err != nil {
+		return *new(T), err
+	}
+	return value, nil
 }
 
-// classes takes "value" for "score" too, which is what a classification by the server calls it.
-func classes(v any) ([]Class, error) {
-	var raw []struct {
-		Class
-		Value *float64 `json:"value"`
-	}
-	if err := as(v, &raw); err != nil {
+// pointer is for a part that reports can lack.
+func pointer[T any](value T, err error) (*T, error) {
+	if err != nil {
 		return nil, err
 	}
-	out := make([]Class, len(raw))
-	for i, r := range raw {
-		out[i] = r.Class
-		if r.Value != nil {
-			out[i].Score = *r.Value
-		}
-	}
-	return out, nil
+	return &value, nil
 }
 
 // end closes a step.

@@ -30,12 +30,7 @@ const (
 func (r Report) WriteHTML(w io.Writer) error {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"seconds": seconds, "held": held, "why": Step.why,
-		"percent": func(p *float64) string {
-			if p == nil {
-				return ""
-			}
-			return fmt.Sprintf("%.1f %%", whole**p)
-		},
+		"percent": func(p float32) string { return fmt.Sprintf("%.1f %%", whole*p) },
 	}).Parse(page)
 	if err != nil {
 		return err

@@ -2,15 +2,16 @@
 package report
 
 import (
-	"encoding/json"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
 // Version is the version of the report's JSON form. It grows when a reader of the old form would go wrong.
-const Version = 1
+const Version = 2
 
 // The facts of [pipeline.RunStarted] that a report takes over.
 const (
@@ -20,17 +21,6 @@ const (
 	FactRelease   = "release"   // YY.MM; absent with local images
 	FactPrecision = "precision" // fp16 or fp32
 	FactWeights   = "weights"   // pretrained, random:SEED or a path
-)
-
-// The results that a report takes over, by name. What they hold is read by its JSON form, so that those who tell of them
-// need not know this package. One of another form becomes a warning in the report.
-const (
-	ResultTop         = "top"           // list of {"index", "label", "score" or "value", "probability"}, the best first
-	ResultParity      = "parity"        // a parity.Report
-	ResultTimeToReady = "time_to_ready" // seconds
-	ResultGPUs        = "gpus"          // list of the lines of nvidia-smi -L in the server's container
-	ResultRepository  = "repository"    // path of the model repository
-	ResultEngine      = "engine"        // object that says what was proven of an engine that was built; its String, if it has one, is for people
 )
 
 // Verdict is the outcome of a run.
@@ -62,24 +52,13 @@ type Report struct {
 	Weights            string            `json:"weights,omitempty"`
 	Warnings           []string          `json:"warnings"`
 	Digests            map[string]string `json:"digests,omitempty"`
-	Top                []Class           `json:"top,omitempty"`
+	Top                []result.Class    `json:"top,omitempty"`
 	Parity             *parity.Report    `json:"parity,omitempty"`
 	TimeToReadySeconds float64           `json:"time_to_ready_seconds,omitempty"`
 	GPUs               []string          `json:"gpus,omitempty"`       // that the server's container saw
 	Repository         string            `json:"repository,omitempty"` // path of the model repository
-	Engine             json.RawMessage   `json:"engine,omitempty"`     // what was proven of the engine, if this run built it
-	EngineText         string            `json:"-"`                    // the same for people
+	Engine             *trtexec.Engine   `json:"engine,omitempty"`     // what was proven of the engine that the run used
 	Steps              []Step            `json:"steps"`
-}
-
-// Class is one class of the answer.
-type Class struct {
-	Index int    `json:"index"` // in the model's output, from 0
-	Label string `json:"label,omitempty"`
-	// Score is the model's own figure: a logit, unless the model ends in a softmax.
-	Score float64 `json:"score"`
-	// Probability is the softmax of the scores of all classes, 0 to 1. Nil if it is not known.
-	Probability *float64 `json:"probability,omitempty"`
 }
 
 // Step is what became of a step.

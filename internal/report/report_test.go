@@ -24,6 +24,8 @@ import (
 
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -93,39 +95,29 @@ func comparisons(t *testing.T, wrong float32) parity.Report {
 	return r
 }
 
-// class is what triton's classification looks like.
-type class struct {
-	Index int     `json:"index"`
-	Value float32 `json:"value"`
-	Label string  `json:"label,omitempty"`
+func engine() trtexec.Engine {
+	return trtexec.Engine{
+		TensorRT: "10.6.0.26", ReadBack: true, GPU: "NVIDIA H100 80GB HBM3", Bytes: 51_600_000, SHA256: "e3b0c442",
+		Precision: trtexec.PrecisionProof{Asked: release.FP16, Half: 132, All: 134, By: trtexec.ProofTensors},
+		Profile:   &trtexec.Profile{Input: "input", Min: []int64{1, 3, 224, 224}, Opt: []int64{64, 3, 224, 224}, Max: []int64{256, 3, 224, 224}},
+	}
 }
-
-// address is what a step's server looks like: no tags, typed addresses. No report has it.
-type address struct {
-	Container, Name     string
-	GRPC, HTTP, Metrics netip.AddrPort
-}
-
-// engine is what a proof of an engine looks like.
-type engine struct {
-	TensorRT string `json:"tensorrt"`
-}
-
-func (e engine) String() string { return "TensorRT " + e.TensorRT }
 
 func passed(t *testing.T) Report {
 	t.Helper()
 	port := func(n uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n) }
 	return collect(&Collector{Program: "v1.2.3"}, append(start(), []told{
-		{6 * s, "assemble-repository", pipeline.Result{Name: ResultRepository, Value: "/home/u/p/.dalirun/model_repository"}},
-		{6 * s, "build-engine", pipeline.Result{Name: ResultEngine, Value: engine{"10.6.0.26"}}},
-		{7 * s, "serve", pipeline.Result{Name: ResultGPUs, Value: []string{"GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123)"}}},
-		{7 * s, "serve", pipeline.Result{Name: "server", Value: address{"abc", "dalirun-r1-serve", port(8001), port(8000), port(8002)}}},
-		{8 * s, "serve", pipeline.Result{Name: ResultTimeToReady, Value: 1.9}},
+		{6 * s, "assemble-repository", result.Repository.Of("/home/u/p/.dalirun/model_repository")},
+		{6 * s, "build-engine", result.Engine.Of(engine())},
+		{7 * s, "serve", result.GPUs.Of([]string{"GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123)"})},
+		{7 * s, "serve", result.Serving.Of(result.Server{Container: "abc", Name: "dalirun-r1-serve", GRPC: port(8001), HTTP: port(8000), Metrics: port(8002)})},
+		{8 * s, "serve", result.TimeToReady.Of(1.9)},
 		{8 * s, "serve", pipeline.Ended{State: pipeline.Done, Elapsed: 2 * s}},
 		{8 * s, "verify", pipeline.Started{}},
-		{9 * s, "verify", pipeline.Result{Name: ResultParity, Value: comparisons(t, 0)}},
-		{9 * s, "verify", pipeline.Result{Name: ResultTop, Value: []class{{967, 12.5, "espresso"}, {968, 9.25, "cup"}}}},
+		{9 * s, "verify", result.Parity.Of(comparisons(t, 0))},
+		{9 * s, "verify", result.Top.Of([]result.Class{
+			{Index: 967, Label: "espresso", Score: 12.5, Probability: 0.962673}, {Index: 968, Label: "cup", Score: 9.25, Probability: 0.037327},
+		})},
 		{9 * s, "verify", pipeline.Result{Name: "something else", Value: 1}},
 		{9 * s, "verify", pipeline.Ended{State: pipeline.Done, Elapsed: s}},
 		{10 * s, "", pipeline.RunEnded{Elapsed: 10 * s}},
@@ -137,15 +129,14 @@ func failed(t *testing.T) Report {
 	t.Helper()
 	const evil = "<script>alert('x')</script> & \"q\" ]]> \x1b[31m\x00 {{.}} \u202e模型"
 	err := &pipeline.Fault{Kind: pipeline.NotVerified, Err: errors.New("not PyTorch's: " + evil), Hint: "look " + evil, Tail: []string{evil, "second"}}
-	p := 0.84
 	return collect(&Collector{ExitCode: func(error) int { return 6 }}, append(start(), []told{
 		{6 * s, "serve", pipeline.Warning{Text: evil}},
 		{6 * s, "serve", pipeline.Warning{Text: evil}},
 		{8 * s, "serve", pipeline.Ended{State: pipeline.Cancelled, Elapsed: 2 * s}},
 		{8 * s, "verify", pipeline.Started{}},
-		{9 * s, "verify", pipeline.Result{Name: ResultParity, Value: comparisons(t, 3)}},
-		{9 * s, "verify", pipeline.Result{Name: ResultTop, Value: []Class{{Index: 1, Label: evil, Score: 2, Probability: &p}}}},
-		{9 * s, "verify", pipeline.Result{Name: ResultTimeToReady, Value: math.NaN()}},
+		{9 * s, "verify", result.Parity.Of(comparisons(t, 3))},
+		{9 * s, "verify", result.Top.Of([]result.Class{{Index: 1, Label: evil, Score: 2, Probability: 0.84}})},
+		{9 * s, "verify", result.TimeToReady.Of(math.NaN())},
 		{9 * s, "verify", pipeline.Ended{State: pipeline.Failed, Elapsed: s, Err: err, Digests: map[string]string{evil: evil}}},
 		{10 * s, "", pipeline.RunEnded{Elapsed: 10 * s, Err: &pipeline.StepError{Step: "verify", Elapsed: s, Err: err}}},
 	}...))
@@ -337,7 +328,7 @@ func TestUnfinished(t *testing.T) {
 func TestUnknownForms(t *testing.T) {
 	t.Parallel()
 	for name, value := range map[string]any{
-		ResultTop: "text", ResultParity: []int{1}, ResultTimeToReady: "soon", ResultGPUs: "one", ResultRepository: 1, ResultEngine: func() {},
+		"top": "text", "parity": []int{1}, "time_to_ready": "soon", "gpus": "one", "repository": 1, "engine": func() {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/result"
 )
 
 // WriteText writes a summary for people. It leaves out the error, which they read where the program ends.
@@ -22,7 +23,7 @@ func (r Report) WriteText(w io.Writer) error {
 	}
 	if len(r.Top) > 0 {
 		b.WriteString("\nclasses\n")
-		table(&b, r.Top, Class.row)
+		table(&b, r.Top, classRow)
 	}
 	if r.Parity != nil {
 		b.WriteString("\nanswers compared with PyTorch's\n")
@@ -33,8 +34,8 @@ func (r Report) WriteText(w io.Writer) error {
 	if r.TimeToReadySeconds > 0 {
 		fmt.Fprintf(&b, "\nserver ready after %s\n", seconds(r.TimeToReadySeconds))
 	}
-	if r.EngineText != "" {
-		fmt.Fprintf(&b, "engine: %s\n", printable.Line(r.EngineText))
+	if r.Engine != nil {
+		fmt.Fprintf(&b, "engine: %s\n", printable.Line(r.Engine.String()))
 	}
 	for _, gpu := range r.GPUs {
 		fmt.Fprintf(&b, "server saw %s\n", printable.Line(gpu))
@@ -77,12 +78,8 @@ func table[T any](b *strings.Builder, rows []T, cells func(T) []string) {
 	_ = w.Flush() // into memory
 }
 
-func (c Class) row() []string {
-	row := []string{fmt.Sprintf("%4d", c.Index), c.Label, fmt.Sprintf("%.4f", c.Score)}
-	if c.Probability != nil {
-		row = append(row, fmt.Sprintf("%.1f %%", 100**c.Probability))
-	}
-	return row
+func classRow(c result.Class) []string {
+	return []string{fmt.Sprintf("%4d", c.Index), c.Label, fmt.Sprintf("%.4f", c.Score), fmt.Sprintf("%.1f %%", whole*c.Probability)}
 }
 
 func (s Step) row() []string {

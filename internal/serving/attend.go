@@ -38,7 +38,8 @@ func (s Servers) Attend(ctx context.Context, workspace string, server owner.Serv
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	sick := watchServer(inner, watch, server.GRPC, warn)
+	there := host{s.Runtime, server.Container, server.Name}
+	sick := watchServer(inner, watch, there, warn)
 	ended := make(chan error, 1)
 	go func() { ended <- s.ended(inner, workspace, server) }()
 	select {
@@ -62,17 +63,17 @@ func (s Servers) Attend(ctx context.Context, workspace string, server owner.Serv
 	if err != nil {
 		return err
 	}
-	if h, err := p.Judge(last, server.GRPC); err != nil || h.Drains() {
+	if h, err := p.Judge(last, there); err != nil || h.Drains() {
 		return err
 	}
 	return s.kill(last, server.Container)
 }
 
 // watchServer gets the health of a server that is found not to work, until ctx ends.
-func watchServer(ctx context.Context, watch Watch, addr string, warn func(string)) <-chan Health {
+func watchServer(ctx context.Context, watch Watch, there host, warn func(string)) <-chan Health {
 	sick := make(chan Health, 1)
 	go func() {
-		h, err := watch.Wait(ctx, addr)
+		h, err := watch.Wait(ctx, there)
 		switch {
 		case err == nil:
 			sick <- h

@@ -33,13 +33,11 @@ func noWarning(t *testing.T) func(string) {
 // A foreground server that does not work any more is told of, and killed if it has nothing to drain.
 func TestAttend(t *testing.T) {
 	t.Parallel()
-	server := func(addr string) owner.ServerFile {
-		return owner.ServerFile{Container: "id", Name: "server", GRPC: addr, Command: []string{"serve", "--accel=cpu"}}
-	}
+	server := owner.ServerFile{Container: "id", Name: "server", Command: []string{"serve", "--accel=cpu"}}
 	t.Run("failing", func(t *testing.T) {
 		t.Parallel()
-		e := &engine{all: []container.Summary{serverIn("/w", "")}}
-		err := serversOn(e).Attend(t.Context(), "/w", server(broken(t)), quick(), noWarning(t))
+		e := &engine{all: []container.Summary{serverIn("/w", broken(t))}}
+		err := serversOn(e).Attend(t.Context(), "/w", server, quick(), noWarning(t))
 		wantFault(t, err, pipeline.NotReady, "the server server is not healthy: "+ensemble+": "+deadStub,
 			"`dalirun serve --accel=cpu` starts it again")
 		if diff := cmp.Diff([]string{"stop id within 0s"}, e.noted()); diff != "" {
@@ -49,24 +47,24 @@ func TestAttend(t *testing.T) {
 	outOfMemory := map[string]container.Exit{"id": {Code: 137, OOM: true}}
 	t.Run("it ended", func(t *testing.T) {
 		t.Parallel()
-		e := &engine{all: []container.Summary{serverIn("/w", "")}, exit: outOfMemory}
-		err := serversOn(e).Attend(t.Context(), "/w", server(closed(t)), idle(), noWarning(t))
+		e := &engine{all: []container.Summary{serverIn("/w", closed(t))}, exit: outOfMemory}
+		err := serversOn(e).Attend(t.Context(), "/w", server, idle(), noWarning(t))
 		wantFault(t, err, pipeline.NotReady, "tritonserver was killed for memory", "")
 	})
 	t.Run("it ended, which the watch sees first", func(t *testing.T) {
 		t.Parallel()
-		ended, listed := serverIn("/w", ""), make(chan struct{})
+		ended, listed := serverIn("/w", closed(t)), make(chan struct{})
 		ended.Running = false
 		e := &engine{all: []container.Summary{ended}, exit: outOfMemory, ends: listed, onList: func() { close(listed) }}
-		err := serversOn(e).Attend(t.Context(), "/w", server(closed(t)), quick(), noWarning(t))
+		err := serversOn(e).Attend(t.Context(), "/w", server, quick(), noWarning(t))
 		wantFault(t, err, pipeline.NotReady, "tritonserver was killed for memory", "")
 	})
 	t.Run("a signal, watched as usual", func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		e := &engine{all: []container.Summary{serverIn("/w", "")}}
-		if err := serversOn(e).Attend(ctx, "/w", server(answering(t)), Watch{}, noWarning(t)); err != nil || len(e.noted()) > 0 {
+		e := &engine{all: []container.Summary{serverIn("/w", answering(t))}}
+		if err := serversOn(e).Attend(ctx, "/w", server, Watch{}, noWarning(t)); err != nil || len(e.noted()) > 0 {
 			t.Errorf("%v, %q", err, e.noted())
 		}
 	})
@@ -74,8 +72,8 @@ func TestAttend(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		e := &engine{all: []container.Summary{serverIn("/w", "")}}
-		if err := serversOn(e).Attend(ctx, "/w", server(answering(t)), idle(), noWarning(t)); err != nil || len(e.noted()) > 0 {
+		e := &engine{all: []container.Summary{serverIn("/w", answering(t))}}
+		if err := serversOn(e).Attend(ctx, "/w", server, idle(), noWarning(t)); err != nil || len(e.noted()) > 0 {
 			t.Errorf("%v, %q", err, e.noted())
 		}
 	})
@@ -83,8 +81,8 @@ func TestAttend(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		e := &engine{all: []container.Summary{serverIn("/w", "")}}
-		err := serversOn(e).Attend(ctx, "/w", server(broken(t)), idle(), noWarning(t))
+		e := &engine{all: []container.Summary{serverIn("/w", broken(t))}}
+		err := serversOn(e).Attend(ctx, "/w", server, idle(), noWarning(t))
 		if diff := cmp.Diff([]string{"stop id within 0s"}, e.noted()); err != nil || diff != "" {
 			t.Error(err, diff)
 		}
@@ -98,7 +96,7 @@ func TestAttendWithoutWatch(t *testing.T) {
 	defer cancel()
 	e := &engine{all: []container.Summary{serverIn("/w", "")}}
 	var told string
-	err := serversOn(e).Attend(ctx, "/w", owner.ServerFile{Container: "id", GRPC: "no:such:address\x00"}, quick(), func(text string) {
+	err := serversOn(e).Attend(ctx, "/w", owner.ServerFile{Container: "id", Name: "no/name"}, quick(), func(text string) {
 		told = text
 		cancel()
 	})

@@ -109,10 +109,10 @@ const (
 	retryAfter = 100 * time.Millisecond
 )
 
-// Judge asks the server whose gRPC address is addr, host:port. It returns within Within and four times Reply; the error is
+// Judge asks the server on a host. It returns within Within and four times Reply; the error is
 // the cause of a ctx that ended before. It keeps no connection, which a server that drains would wait for.
-func (p Probe) Judge(ctx context.Context, addr string) (Health, error) {
-	client, err := triton.Dial(addr)
+func (p Probe) Judge(ctx context.Context, host triton.Host) (Health, error) {
+	client, err := triton.DialIn(host)
 	if err != nil {
 		return Health{}, err
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/triton"
 	"github.com/dalirun/dalirun/triton/tritontest"
@@ -56,9 +57,9 @@ func probe(t *testing.T) serving.Probe {
 	return serving.Probe{Model: ensemble, Picture: picture, Reply: 2 * time.Second, Within: 500 * time.Millisecond}
 }
 
-func judge(t *testing.T, p serving.Probe, addr string) serving.Health {
+func judge(t *testing.T, p serving.Probe, host triton.Host) serving.Health {
 	t.Helper()
-	h, err := p.Judge(t.Context(), addr)
+	h, err := p.Judge(t.Context(), host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +108,7 @@ func TestJudge(t *testing.T) {
 			if tt.become != nil {
 				tt.become(server)
 			}
-			h := judge(t, probe(t), server.Addr())
+			h := judge(t, probe(t), server)
 			if h.State != tt.want || h.Model != tt.model || !strings.Contains(h.Reason, tt.says) || (tt.says == "") != (h.Reason == "") {
 				t.Errorf("%+v; want %s of %q: %s", h, tt.want, tt.model, tt.says)
 			}
@@ -121,6 +122,16 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// address is a host with one port.
+type address string
+
+func (address) Name() string { return "address" }
+
+func (a address) Dial(ctx context.Context, _ uint16) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", string(a))
+}
+
 // Nothing that needs no model is answered: a container that is paused accepts connections.
 func TestJudgeSilent(t *testing.T) {
 	t.Parallel()
@@ -132,7 +143,7 @@ func TestJudgeSilent(t *testing.T) {
 	p := probe(t)
 	p.Reply = 200 * time.Millisecond
 	began := time.Now()
-	h := judge(t, p, listener.Addr().String())
+	h := judge(t, p, address(listener.Addr().String()))
 	if h.State != serving.Silent || h.Reason != "it does not answer at all (waited 200ms): it hangs or is paused" {
 		t.Errorf("%+v", h)
 	}
@@ -151,7 +162,7 @@ func TestJudgeAsksAgain(t *testing.T) {
 		}
 		return nil
 	})
-	if h := judge(t, probe(t), server.Addr()); h.State != serving.Healthy || n.Load() != 2 {
+	if h := judge(t, probe(t), server); h.State != serving.Healthy || n.Load() != 2 {
 		t.Errorf("%+v after %d requests", h, n.Load())
 	}
 }
@@ -186,7 +197,7 @@ func TestJudgeBusy(t *testing.T) {
 				_, err := client.Classify(t.Context(), ensemble, []byte("picture"), 1)
 				done <- err
 			}()
-			h := judge(t, probe(t), server.Addr())
+			h := judge(t, probe(t), server)
 			if err := <-done; err != nil {
 				t.Fatal(err)
 			}
@@ -210,7 +221,7 @@ func TestJudgeEndsWithItsContext(t *testing.T) {
 	})
 	p := probe(t)
 	p.Within = time.Minute
-	if h, err := p.Judge(ctx, server.Addr()); !errors.Is(err, want) {
+	if h, err := p.Judge(ctx, server); !errors.Is(err, want) {
 		t.Errorf("%+v, %v; want %v", h, err, want)
 	}
 }
@@ -234,7 +245,7 @@ func TestWatch(t *testing.T) {
 			return errors.New("it is gone for good")
 		}
 	})
-	h, err := watch(t).Wait(t.Context(), server.Addr())
+	h, err := watch(t).Wait(t.Context(), server)
 	if err != nil || h.State != serving.Failing || h.Reason != "it is gone for good" || n.Load() != 12 {
 		t.Errorf("%+v, %v after %d requests", h, err, n.Load())
 	}
@@ -251,12 +262,12 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 		}
 		return nil
 	})
-	if h, err := watch(t).Wait(ctx, server.Addr()); !errors.Is(err, want) {
+	if h, err := watch(t).Wait(ctx, server); !errors.Is(err, want) {
 		t.Errorf("%+v, %v", h, err)
 	}
 	w := watch(t)
 	w.Every = time.Hour
-	if h, err := w.Wait(ctx, server.Addr()); !errors.Is(err, want) {
+	if h, err := w.Wait(ctx, server); !errors.Is(err, want) {
 		t.Errorf("between two questions: %+v, %v", h, err)
 	}
 }
@@ -280,7 +291,7 @@ func TestMend(t *testing.T) {
 	if got := serving.Mend("/a b/.dalirun", start); got != want {
 		t.Errorf("%s\nwant %s", got, want)
 	}
-	if got, want := serving.StopCommand("/x"), "dalirun stop --workspace /x"; got != want {
+	if got, want := owner.StopCommand("/x"), "dalirun stop --workspace /x"; got != want {
 		t.Errorf("%s; want %s", got, want)
 	}
 }

@@ -64,18 +64,17 @@ func (s Servers) Judge(ctx context.Context, c Container) (Health, error) {
 
 // ask is the health of the server in a container by an inference, for which it has the time within.
 func (s Servers) ask(ctx context.Context, c Container, within time.Duration) (Health, error) {
-	addr := c.GRPC()
 	switch {
 	case !c.Running:
 		return Health{State: Ended, Reason: "its container has ended"}, nil
-	case addr == "":
+	case c.GRPC() == "":
 		return Health{State: Silent, Reason: "its gRPC port is not published"}, nil
 	}
 	p, err := s.probe(ReplyWithin, within)
 	if err != nil {
 		return Health{}, err
 	}
-	return p.Judge(ctx, addr)
+	return p.Judge(ctx, s.Host(c))
 }
 
 // probe is the inference that a server answers.
@@ -94,6 +93,9 @@ func (s Servers) usualStart(c Container) []string {
 		if at, ok := c.Ports[p.port]; ok {
 			start = append(start, fmt.Sprintf("--%s=%d", p.flag, at.Port()))
 		}
+	}
+	if at, ok := c.Ports[triton.PortGRPC]; ok && !at.Addr().IsLoopback() {
+		start = append(start, "--host="+at.Addr().String())
 	}
 	return start
 }

@@ -89,7 +89,7 @@ func (s Servers) hasServer(ctx context.Context, workspace string, c Container, a
 		}
 	}
 	at := ""
-	if addr := c.GRPC(); addr != "" {
+	if addr := s.Address(c); addr != "" {
 		at = ", grpc " + addr
 	}
 	return pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s%s%s%s", workspace, c.Name, at, attended, health)

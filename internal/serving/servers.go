@@ -38,6 +38,9 @@ type Servers struct {
 	Grace time.Duration
 	// CacheFlags are the flags of dalirun that a command needs in a plain shell to find the same cache; there may be none.
 	CacheFlags []string
+	// Elsewhere is the container engine's endpoint, where the loopback address that it publishes ports on is not this
+	// process's; empty where it is.
+	Elsewhere string
 }
 
 // Container is a container of dalirun, and whose it is.
@@ -54,12 +57,44 @@ func (c Container) Workspace() string { return c.Labels[container.LabelWorkspace
 // Run is the ID of the run that made the container.
 func (c Container) Run() string { return c.Labels[container.LabelRun] }
 
-// GRPC is where a server answers, host:port; empty where its port is not published, as of a container that has ended.
+// GRPC is where the container engine has published a server, host:port; empty where it has not, as of a container that has
+// ended.
 func (c Container) GRPC() string {
 	if addr, ok := c.Ports[triton.PortGRPC]; ok {
 		return addr.String()
 	}
 	return ""
+}
+
+// host is the container of a server, opened anew by each Dial: it may be removed at any time.
+type host struct {
+	runtime  Runtime
+	id, name string
+}
+
+// Host is a server's container as its clients see it.
+func (s Servers) Host(c Container) triton.Host { return host{s.Runtime, c.ID, c.Name} }
+
+// Name is the container's.
+func (h host) Name() string { return h.name }
+
+// Dial connects to a port of the container.
+func (h host) Dial(ctx context.Context, port uint16) (net.Conn, error) {
+	c, err := h.runtime.Open(ctx, h.id)
+	if err != nil {
+		return nil, err
+	}
+	return c.Dial(ctx, port)
+}
+
+// Address is where a server's gRPC port is reached from here: host:port; the container's name where nothing but Host leads
+// there, and empty where the port is not published.
+func (s Servers) Address(c Container) string {
+	at, published := c.Ports[triton.PortGRPC]
+	if published && s.Elsewhere != "" && at.Addr().IsLoopback() {
+		return net.JoinHostPort(c.Name, strconv.Itoa(triton.PortGRPC))
+	}
+	return c.GRPC()
 }
 
 // ServesOthers says whether the container is a server that is there for more than its run.
@@ -122,14 +157,21 @@ func LocalPort(addr string) (port string, local bool) {
 	return port, host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// At returns the server whose gRPC is published on a port of this host, of [LocalPort], if it is one of dalirun.
-func (s Servers) At(ctx context.Context, port string) (c Container, found bool, err error) {
+// At returns the server of dalirun that is at an address, host:port: one of this host, of [LocalPort], or what
+// [Servers.Address] is.
+func (s Servers) At(ctx context.Context, addr string) (c Container, found bool, err error) {
 	all, err := s.List(ctx)
 	if err != nil {
 		return Container{}, false, err
 	}
+	port, local := LocalPort(addr)
+	local = local && s.Elsewhere == ""
 	for _, c := range all {
-		if at, ok := c.Ports[triton.PortGRPC]; ok && c.ServesOthers() && strconv.Itoa(int(at.Port())) == port {
+		at, published := c.Ports[triton.PortGRPC]
+		if !published || !c.ServesOthers() {
+			continue
+		}
+		if local && strconv.Itoa(int(at.Port())) == port || s.Address(c) == addr {
 			return c, true, nil
 		}
 	}

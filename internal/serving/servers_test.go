@@ -78,7 +78,8 @@ func (e *engine) Open(_ context.Context, id string) (container.Container, error)
 	if !slices.ContainsFunc(e.all, func(c container.Summary) bool { return c.ID == id }) {
 		return nil, fmt.Errorf("open %s: %w", id, container.ErrNotFound)
 	}
-	return &opened{engine: e, id: id}, nil
+	i := slices.IndexFunc(e.all, func(c container.Summary) bool { return c.ID == id })
+	return &opened{engine: e, id: id, ports: e.all[i].Ports}, nil
 }
 
 func (e *engine) Remove(_ context.Context, id string) error {
@@ -108,6 +109,13 @@ type opened struct {
 
 	engine *engine
 	id     string
+	ports  map[uint16]netip.AddrPort
+}
+
+// Dial goes to the container's port where it is published.
+func (c *opened) Dial(ctx context.Context, port uint16) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", c.ports[port].String())
 }
 
 func (c *opened) Stop(_ context.Context, grace time.Duration) error {
@@ -270,10 +278,32 @@ func TestAt(t *testing.T) {
 	s := serversOn(&engine{all: []container.Summary{
 		serverIn("/e2e", "127.0.0.1:2", container.LabelRole, string(container.RoleBatch)), serverIn("/w", "127.0.0.1:1"),
 	}})
-	for port, want := range map[string]bool{"1": true, "2": false, "3": false, "x": false} {
-		c, found, err := s.At(t.Context(), port)
+	for addr, want := range map[string]bool{"localhost:1": true, "127.0.0.1:2": false, "127.0.0.1:3": false, "x": false, "server:8001": false} {
+		c, found, err := s.At(t.Context(), addr)
 		if err != nil || found != want || found && (c.Workspace() != "/w" || c.Owner != owner.Orphaned || c.Why != "its run r1 is gone") {
-			t.Errorf("%s: %t, %+v, %v", port, found, c, err)
+			t.Errorf("%s: %t, %+v, %v", addr, found, c, err)
+		}
+	}
+	s.Elsewhere = "tcp://docker:2375"
+	for addr, want := range map[string]bool{"localhost:1": false, "server:8001": true} {
+		if c, found, err := s.At(t.Context(), addr); err != nil || found != want || found && s.Address(c) != addr {
+			t.Errorf("elsewhere, %s: %t, %+v, %v", addr, found, c, err)
+		}
+	}
+}
+
+// What is published beyond the loopback address of a host elsewhere is reached there.
+func TestAddress(t *testing.T) {
+	t.Parallel()
+	for grpc, want := range map[string]string{"127.0.0.1:1": "server:8001", "10.0.0.5:1": "10.0.0.5:1", "": ""} {
+		c := Container{Summary: serverIn("/w", grpc)}
+		here := Servers{}
+		if got := here.Address(c); got != grpc {
+			t.Errorf("here, %q: %q", grpc, got)
+		}
+		elsewhere := Servers{Elsewhere: "tcp://docker:2375"}
+		if got := elsewhere.Address(c); got != want {
+			t.Errorf("elsewhere, %q: %q, want %q", grpc, got, want)
 		}
 	}
 }
@@ -328,6 +358,19 @@ func TestServersJudge(t *testing.T) {
 			func(w string) Health {
 				return Health{
 					State: Silent, Reason: "its gRPC port is not published", Mend: usual(w, " --http-port=1 --metrics-port=2"),
+					MendNote: "nothing says with which flags it was started: this starts one with the usual flags, on its ports",
+				}
+			},
+		},
+		"its address is kept": {
+			none, func(_ *testing.T, w string) container.Summary {
+				c := serverIn(w, "10.0.0.5:1")
+				c.Running = false
+				return c
+			},
+			func(w string) Health {
+				return Health{
+					State: Ended, Reason: "its container has ended", Mend: usual(w, " --grpc-port=1 --host=10.0.0.5"),
 					MendNote: "nothing says with which flags it was started: this starts one with the usual flags, on its ports",
 				}
 			},

@@ -62,7 +62,7 @@ func (s Servers) refuseStop(ctx context.Context, workspace string, own []Contain
 	for _, c := range own {
 		runs = append(runs, c.Run())
 	}
-	command := StopCommand(workspace)
+	command := owner.StopCommand(workspace)
 	user, err := owner.OtherUser(workspace, runs...)
 	switch {
 	case err != nil:

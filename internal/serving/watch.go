@@ -3,6 +3,8 @@ package serving
 import (
 	"context"
 	"time"
+
+	"github.com/dalirun/dalirun/triton"
 )
 
 // A Watch asks a server again and again.
@@ -14,8 +16,8 @@ type Watch struct {
 }
 
 // Wait returns the health of a server that was found not to work InARow times on end: a model that comes back by itself is
-// well. It returns the cause of ctx when that ends first. The server's gRPC address is addr, host:port.
-func (w Watch) Wait(ctx context.Context, addr string) (Health, error) {
+// well. It returns the cause of ctx when that ends first.
+func (w Watch) Wait(ctx context.Context, host triton.Host) (Health, error) {
 	next := time.NewTimer(w.Every)
 	defer next.Stop()
 	for bad := 0; ; {
@@ -24,7 +26,7 @@ func (w Watch) Wait(ctx context.Context, addr string) (Health, error) {
 		case <-ctx.Done():
 			return Health{}, context.Cause(ctx)
 		}
-		h, err := w.Probe.Judge(ctx, addr)
+		h, err := w.Probe.Judge(ctx, host)
 		if err != nil {
 			return Health{}, err
 		}

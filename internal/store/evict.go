@@ -70,8 +70,8 @@ func (s *Store) evict(
 		errs = append(errs, err)
 	}
 	if ctx.Err() == nil {
-		timings, err := s.evictTimings(maxBytes, total, dryRun)
-		gone, errs = append(gone, timings...), append(errs, err)
+		caches, err := s.evictTimingCaches(maxBytes, total, dryRun)
+		gone, errs = append(gone, caches...), append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return gone, fmt.Errorf("evict from the cache: %w", err)

@@ -10,7 +10,7 @@ import (
 
 // folders are those of a cache.
 func folders() []string {
-	return []string{"entries", "tmp", "locks", "pins", "last", "refs", "timings"}
+	return []string{"entries", "tmp", "locks", "pins", "last", "refs", timingCachesDir}
 }
 
 // ErrNotCache says that a folder holds what dalirun did not make.

@@ -70,7 +70,7 @@ func (s *Store) pin(fp pipeline.Fingerprint, gen, name string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(fsync.Dir(filepath.Dir(path)), fsync.Dir(s.path("pins")))
+	return fsync.Dir(s.path("pins"))
 }
 
 // Unpin takes away the pins that nobody needs any more.

@@ -30,6 +30,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -92,12 +93,7 @@ func (s *Store) writeOnce(path string, data []byte) (err error) {
 		return err
 	}
 	lock := flock.New(f.Name(), flock.SetFlag(os.O_RDONLY))
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name()) // the first error tells more
-		}
-		err = errors.Join(err, lock.Unlock())
-	}()
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	ok, err := lock.TryLock()
 	if err == nil && !ok {
 		err = fs.ErrNotExist // Sweep has it, and deletes it
@@ -105,11 +101,7 @@ func (s *Store) writeOnce(path string, data []byte) (err error) {
 	if err != nil {
 		return errors.Join(err, f.Close())
 	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
+	return fsync.Replace(path, f, data)
 }
 
 // removeFile deletes a file. Another process may have done so before.

@@ -225,8 +225,7 @@ func writeManifest(dir string, m manifest) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	if err := errors.Join(err, f.Chmod(manifestMode), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(f.Chmod(manifestMode), fsync.Write(f, data)); err != nil {
 		return err
 	}
 	return fsync.Dir(dir)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -58,7 +59,7 @@ func (f LogFacts) checkSize(plan int64) error {
 	if off := math.Abs(float64(plan)/mib - f.PlanMiB); f.PlanMiB == 0 || off <= f.PlanMiBError {
 		return nil
 	}
-	return pipeline.Faultf(pipeline.ContainerFailed, "a full disk is the usual reason: free space where the cache is, or name another with --cache-dir, then run again",
+	return pipeline.Faultf(pipeline.ContainerFailed, "a full disk is the usual reason: "+remedy.FreeCacheDisk,
 		"the engine was cut: %s of %s were saved", bytesize.Format(plan), bytesize.Format(int64(f.PlanMiB*mib)))
 }
 

@@ -148,6 +148,15 @@ func (s *Server) Stop() { s.grpc.Stop() }
 // Addr returns the server's address as host:port.
 func (s *Server) Addr() string { return s.gate.Addr().String() }
 
+// Name and Dial make the server a [triton.Host], whatever the port.
+func (s *Server) Name() string { return "tritontest" }
+
+// Dial connects to the server.
+func (s *Server) Dial(ctx context.Context, _ uint16) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", s.Addr())
+}
+
 // Refused returns how many connections were closed before [Server.Start].
 func (s *Server) Refused() int { return int(s.gate.refused.Load()) }
 

@@ -3,6 +3,7 @@ package dockertest
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,7 +26,7 @@ type createBody struct {
 			Type, Source, Target string
 			ReadOnly             bool
 		}
-		PortBindings map[string][]struct{ HostPort string }
+		PortBindings map[string][]struct{ HostIP, HostPort string }
 	}
 }
 
@@ -64,8 +65,12 @@ func (b createBody) spec() (container.Spec, error) {
 			if err != nil {
 				return s, err
 			}
+			on, err := netip.ParseAddr(binding.HostIP)
+			if err != nil {
+				return s, err
+			}
 			// An engine gives the port that was asked for or none; to try another one is the client's part.
-			s.Publish = append(s.Publish, container.Port{Container: inside, Host: outside, Required: true})
+			s.Publish = append(s.Publish, container.Port{Container: inside, Address: on, Host: outside, Required: true})
 		}
 	}
 	slices.SortFunc(s.Publish, func(a, b container.Port) int { return cmp.Compare(a.Container, b.Container) })

@@ -12,13 +12,16 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// Env is what [TestRuntime] needs of an implementation. The suite removes every container that carries Labels.
+// Env is what [TestRunner], [TestImages] and [TestBuilder] need of an implementation, whose test calls those that it
+// claims. They remove every container that carries Labels.
 type Env struct {
-	Runtime container.Runtime
+	Runner  container.Runner
+	Images  container.Images  // for TestImages and TestBuilder
+	Builder container.Builder // for TestBuilder
 	// Image is an image with the probe at [ProbePath] as its entrypoint and PROBE=image in its environment; Broken is
 	// one whose entrypoint does not exist.
 	Image, Broken string
-	// Labels are what Runtime puts on its containers; they are this Env's alone.
+	// Labels are what Runner puts on its containers; they are this Env's alone.
 	Labels container.Labels
 	// UID and GID are those that UserCaller means. The suite gives folders to them, which takes root where they are
 	// not the process's own.
@@ -30,13 +33,12 @@ type Env struct {
 // wait bounds each single wait of the suite.
 const wait = 30 * time.Second
 
-// TestRuntime runs the contract of [container.Runtime]. It calls newEnv once for each of its tests, which run in
+// TestRunner runs the contract of [container.Runner]. It calls newEnv once for each of its tests, which run in
 // parallel.
-func TestRuntime(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparallel // its caller says so of the test that t is
+func TestRunner(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparallel // its caller is the test
 	t.Helper()
-	tests := map[string]func(*testing.T, *suite){
+	contract{
 		"info":                            testInfo,
-		"image":                           testImage,
 		"exit codes":                      testExitCodes,
 		"streams":                         testStreams,
 		"last line":                       testLastLine,
@@ -65,6 +67,7 @@ func TestRuntime(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparall
 		"stop what ended":                 testStopWhatEnded,
 		"network none":                    testNetworkNone,
 		"network publish":                 testNetworkPublish,
+		"publish elsewhere":               testPublishElsewhere,
 		"publish without network":         testPublishWithoutNetwork,
 		"preferred port":                  testPreferredPort,
 		"taken port":                      testTakenPort,
@@ -76,11 +79,35 @@ func TestRuntime(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparall
 		"open unknown":                    testOpenUnknown,
 		"labels":                          testLabels,
 		"memory":                          testMemory,
-		"build":                           testBuild,
 		"command line":                    testCommandLine,
 		"container names are of the step": testName,
-	}
-	for name, test := range tests {
+	}.run(t, newEnv)
+}
+
+// TestImages runs the contract of [container.Images], as TestRunner does its own.
+func TestImages(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparallel // its caller is the test
+	t.Helper()
+	contract{
+		"image":        testImage,
+		"absent image": testAbsentImage,
+	}.run(t, newEnv)
+}
+
+// TestBuilder runs the contract of [container.Builder], as TestRunner does its own. Images tell what was built.
+func TestBuilder(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparallel // its caller is the test
+	t.Helper()
+	contract{
+		"build":         testBuild,
+		"failing build": testFailingBuild,
+	}.run(t, newEnv)
+}
+
+// contract are tests by name.
+type contract map[string]func(*testing.T, *suite)
+
+func (c contract) run(t *testing.T, newEnv func(t *testing.T) Env) {
+	t.Helper()
+	for name, test := range c {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := &suite{Env: newEnv(t)}
@@ -105,7 +132,7 @@ func (s *suite) spec(command ...string) container.Spec {
 func (s *suite) start(t *testing.T, spec container.Spec) (container.Container, *output) {
 	t.Helper()
 	out := newOutput()
-	c, err := s.Runtime.Run(t.Context(), spec, container.Streams{Stdout: out, Stderr: out})
+	c, err := s.Runner.Run(t.Context(), spec, container.Streams{Stdout: out, Stderr: out})
 	if err != nil {
 		t.Fatalf("run %q: %v", spec.Command, err)
 	}
@@ -124,13 +151,13 @@ func (s *suite) ready(t *testing.T, spec container.Spec) (container.Container, *
 func (s *suite) finish(t *testing.T, spec container.Spec) (exit container.Exit, stdout, stderr string) {
 	t.Helper()
 	var o, e bytes.Buffer
-	c, err := s.Runtime.Run(t.Context(), spec, container.Streams{Stdout: &o, Stderr: &e})
+	c, err := s.Runner.Run(t.Context(), spec, container.Streams{Stdout: &o, Stderr: &e})
 	if err != nil {
 		t.Fatalf("run %q: %v", spec.Command, err)
 	}
 	exit = s.wait(t, c)
 	stdout, stderr = o.String(), e.String()
-	if err := s.Runtime.Remove(t.Context(), c.ID()); err != nil {
+	if err := s.Runner.Remove(t.Context(), c.ID()); err != nil {
 		t.Errorf("remove: %v", err)
 	}
 	return exit, stdout, stderr
@@ -160,7 +187,7 @@ func (s *suite) wait(t *testing.T, c container.Container) container.Exit {
 // left returns this Env's containers.
 func (s *suite) left(ctx context.Context, t *testing.T) []container.Summary {
 	t.Helper()
-	rows, err := s.Runtime.List(ctx, s.Labels)
+	rows, err := s.Runner.List(ctx, s.Labels)
 	if err != nil {
 		t.Fatalf("list: %v", err)
 	}
@@ -178,9 +205,9 @@ func (s *suite) removeAll(t *testing.T) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), wait)
 	defer cancel()
-	rows, err := s.Runtime.List(ctx, s.Labels)
+	rows, err := s.Runner.List(ctx, s.Labels)
 	for _, row := range rows {
-		err = errors.Join(err, s.Runtime.Remove(ctx, row.ID))
+		err = errors.Join(err, s.Runner.Remove(ctx, row.ID))
 	}
 	if err != nil {
 		t.Errorf("clean up: %v", err)

@@ -54,7 +54,7 @@ func testLastLine(t *testing.T, s *suite) {
 func testNilStreams(t *testing.T, s *suite) {
 	t.Helper()
 	for _, out := range []container.Streams{{}, {Stdout: &bytes.Buffer{}}, {Stderr: &bytes.Buffer{}}} {
-		c, err := s.Runtime.Run(t.Context(), s.spec("print", "a", "b"), out)
+		c, err := s.Runner.Run(t.Context(), s.spec("print", "a", "b"), out)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -80,7 +80,7 @@ func (brokenWriter) Write([]byte) (int, error) { return 0, errBroken }
 // testFailingWriter holds that a log that cannot be written does not hold up the container or the wait for it.
 func testFailingWriter(t *testing.T, s *suite) {
 	t.Helper()
-	c, err := s.Runtime.Run(t.Context(), s.spec("flood", "1000000", "last"), container.Streams{Stdout: brokenWriter{}})
+	c, err := s.Runner.Run(t.Context(), s.spec("flood", "1000000", "last"), container.Streams{Stdout: brokenWriter{}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func testWaitAfterExit(t *testing.T, s *suite) {
 	if exit := s.wait(t, c); exit.Code != 7 {
 		t.Errorf("again: got %+v", exit)
 	}
-	other, err := s.Runtime.Open(t.Context(), c.ID())
+	other, err := s.Runner.Open(t.Context(), c.ID())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,11 +132,11 @@ func testRemoveTwice(t *testing.T, s *suite) {
 	t.Helper()
 	c, _ := s.ready(t, s.spec("ignore"))
 	for range 2 {
-		if err := s.Runtime.Remove(t.Context(), c.ID()); err != nil {
+		if err := s.Runner.Remove(t.Context(), c.ID()); err != nil {
 			t.Error(err)
 		}
 	}
-	if err := s.Runtime.Remove(t.Context(), "dalirun-that-never-was"); err != nil {
+	if err := s.Runner.Remove(t.Context(), "dalirun-that-never-was"); err != nil {
 		t.Error(err)
 	}
 	s.wantNothingLeft(t)
@@ -148,7 +148,7 @@ func testRemoveByMany(t *testing.T, s *suite) {
 	var all sync.WaitGroup
 	for range 4 {
 		all.Go(func() {
-			if err := s.Runtime.Remove(t.Context(), c.Name()); err != nil {
+			if err := s.Runner.Remove(t.Context(), c.Name()); err != nil {
 				t.Error(err)
 			}
 			s.wantNothingLeft(t)
@@ -165,7 +165,7 @@ func testMissingCommand(t *testing.T, s *suite) {
 		t.Errorf("under an init that started: got %+v, want %d", exit, codeNoCommand)
 	}
 	spec.Init = false
-	c, err := s.Runtime.Run(t.Context(), spec, container.Streams{})
+	c, err := s.Runner.Run(t.Context(), spec, container.Streams{})
 	if err == nil {
 		t.Fatalf("started %s", c.Name())
 	}
@@ -175,14 +175,11 @@ func testMissingCommand(t *testing.T, s *suite) {
 func testUnknownImage(t *testing.T, s *suite) {
 	t.Helper()
 	spec := s.spec("exit", "0")
-	spec.Image = "dalirun.test/no-such-image:never"
-	if _, err := s.Runtime.Run(t.Context(), spec, container.Streams{}); !errors.Is(err, container.ErrNotFound) {
+	spec.Image = unknownImage
+	if _, err := s.Runner.Run(t.Context(), spec, container.Streams{}); !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("run: got %v", err)
 	} else if !strings.Contains(err.Error(), spec.Image) {
 		t.Errorf("run: the message does not name the image: %v", err)
-	}
-	if _, err := s.Runtime.Resolve(t.Context(), spec.Image); !errors.Is(err, container.ErrNotFound) {
-		t.Errorf("image: got %v", err)
 	}
 	s.wantNothingLeft(t)
 }
@@ -192,7 +189,7 @@ func testCancelledBefore(t *testing.T, s *suite) {
 	cause := errors.New("interrupt")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(cause)
-	if _, err := s.Runtime.Run(ctx, s.spec("wait"), container.Streams{}); !errors.Is(err, cause) {
+	if _, err := s.Runner.Run(ctx, s.spec("wait"), container.Streams{}); !errors.Is(err, cause) {
 		t.Errorf("got %v, want the cause", err)
 	}
 	s.wantNothingLeft(t)
@@ -204,10 +201,10 @@ func testCancelledDuring(t *testing.T, s *suite) {
 	s.succeed(t, s.spec("exit", "0")) // so that the first of the loop is no slower than the others
 	for delay := time.Duration(0); delay <= 300*time.Millisecond; delay += 25 * time.Millisecond {
 		ctx, cancel := context.WithTimeout(t.Context(), delay)
-		c, err := s.Runtime.Run(ctx, s.spec("ignore"), container.Streams{})
+		c, err := s.Runner.Run(ctx, s.spec("ignore"), container.Streams{})
 		cancel()
 		if err == nil {
-			if err := s.Runtime.Remove(t.Context(), c.ID()); err != nil {
+			if err := s.Runner.Remove(t.Context(), c.ID()); err != nil {
 				t.Error(err)
 			}
 			continue
@@ -224,7 +221,7 @@ func testCancelledAfter(t *testing.T, s *suite) {
 	t.Helper()
 	out := newOutput()
 	ctx, cancel := context.WithCancel(t.Context())
-	c, err := s.Runtime.Run(ctx, s.spec("trap", "drained"), container.Streams{Stdout: out})
+	c, err := s.Runner.Run(ctx, s.spec("trap", "drained"), container.Streams{Stdout: out})
 	cancel()
 	if err != nil {
 		t.Fatal(err)
@@ -308,7 +305,7 @@ func testStopWhatEnded(t *testing.T, s *suite) {
 	if exit := s.wait(t, c); exit.Code != 3 {
 		t.Errorf("got %+v", exit)
 	}
-	if err := s.Runtime.Remove(t.Context(), c.ID()); err != nil {
+	if err := s.Runner.Remove(t.Context(), c.ID()); err != nil {
 		t.Fatal(err)
 	}
 	for _, grace := range []time.Duration{0, time.Second} {
@@ -365,7 +362,7 @@ func testLabels(t *testing.T, s *suite) {
 	} {
 		filter := maps.Clone(s.Labels)
 		maps.Copy(filter, tt.extra)
-		rows, err := s.Runtime.List(t.Context(), filter)
+		rows, err := s.Runner.List(t.Context(), filter)
 		if err != nil {
 			t.Fatal(err)
 		}

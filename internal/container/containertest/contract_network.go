@@ -65,11 +65,22 @@ func testNetworkPublish(t *testing.T, s *suite) {
 	}
 }
 
+// testPublishElsewhere publishes on another address than the usual one, which a port of the same number there leaves alone.
+func testPublishElsewhere(t *testing.T, s *suite) {
+	t.Helper()
+	on := netip.MustParseAddr("127.0.0.2")
+	taken := takenPort(t)
+	c, _ := s.ready(t, s.server(container.Port{Container: probePort, Address: on, Host: taken, Required: true}))
+	if addr, text := hear(t.Context(), t, c); text != "hello" || addr != netip.AddrPortFrom(on, taken) {
+		t.Errorf("%s says %q, want port %d of %s", addr, text, taken, on)
+	}
+}
+
 func testPublishWithoutNetwork(t *testing.T, s *suite) {
 	t.Helper()
 	spec := s.server(container.Port{Container: probePort})
 	spec.Network = container.NetworkNone
-	if _, err := s.Runtime.Run(t.Context(), spec, container.Streams{}); err == nil {
+	if _, err := s.Runner.Run(t.Context(), spec, container.Streams{}); err == nil {
 		t.Error("no error")
 	}
 	s.wantNothingLeft(t)
@@ -78,7 +89,7 @@ func testPublishWithoutNetwork(t *testing.T, s *suite) {
 // freePort returns a port that was free a moment ago.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := listen(t.Context(), 0)
+	l, err := listen(t.Context(), container.Port{}.On(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +108,7 @@ func testPreferredPort(t *testing.T, s *suite) {
 
 func takenPort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := listen(t.Context(), 0)
+	l, err := listen(t.Context(), container.Port{}.On(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +141,7 @@ func testRequiredPort(t *testing.T, s *suite) {
 	taken := takenPort(t)
 	spec := s.server(container.Port{Container: probePort, Host: taken, Required: true})
 	spec.Publish = append(spec.Publish, container.Port{Container: 8002, Host: takenPort(t)})
-	_, err := s.Runtime.Run(t.Context(), spec, container.Streams{})
+	_, err := s.Runner.Run(t.Context(), spec, container.Streams{})
 	if !errors.Is(err, container.ErrPortTaken) {
 		t.Errorf("got %v", err)
 	} else if !strings.Contains(err.Error(), itoa(int(taken))) {
@@ -156,7 +167,7 @@ func testOwnPort(t *testing.T, s *suite) {
 		if other, err := c.Addr(t.Context(), 8002); err != nil || other.Port() == want || other.Port() == 0 {
 			t.Errorf("the other port is at %s, %v", other, err)
 		}
-		if err := s.Runtime.Remove(t.Context(), c.ID()); err != nil {
+		if err := s.Runner.Remove(t.Context(), c.ID()); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -17,7 +17,7 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 func testInfo(t *testing.T, s *suite) {
 	t.Helper()
-	info, err := s.Runtime.Info(t.Context())
+	info, err := s.Runner.Info(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,16 +31,26 @@ func testInfo(t *testing.T, s *suite) {
 
 func testImage(t *testing.T, s *suite) {
 	t.Helper()
-	img, err := s.Runtime.Resolve(t.Context(), s.Image)
+	img, err := s.Images.Resolve(t.Context(), s.Image)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.HasPrefix(img.ID, "sha256:") || img.Env["PROBE"] != "image" || img.Created.IsZero() {
 		t.Errorf("incomplete: %+v", img)
 	}
-	byID, err := s.Runtime.Resolve(t.Context(), img.ID)
+	byID, err := s.Images.Resolve(t.Context(), img.ID)
 	if err != nil || byID.ID != img.ID {
 		t.Errorf("by ID: %+v, %v", byID, err)
+	}
+}
+
+// unknownImage is nowhere.
+const unknownImage = "dalirun.test/no-such-image:never"
+
+func testAbsentImage(t *testing.T, s *suite) {
+	t.Helper()
+	if _, err := s.Images.Resolve(t.Context(), unknownImage); !errors.Is(err, container.ErrNotFound) {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -59,7 +69,7 @@ func testEnvironment(t *testing.T, s *suite) {
 
 func testUser(t *testing.T, s *suite) {
 	t.Helper()
-	info, err := s.Runtime.Info(t.Context())
+	info, err := s.Runner.Info(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +98,7 @@ func testMissingMountSource(t *testing.T, s *suite) {
 		} else {
 			spec.Outputs = mounts
 		}
-		if _, err := s.Runtime.Run(t.Context(), spec, container.Streams{}); err == nil {
+		if _, err := s.Runner.Run(t.Context(), spec, container.Streams{}); err == nil {
 			t.Errorf("%s: no error", field)
 		} else if !strings.Contains(err.Error(), missing) {
 			t.Errorf("%s: the message does not name the path: %v", field, err)
@@ -241,7 +251,7 @@ func testOpen(t *testing.T, s *suite) {
 	t.Helper()
 	started, _ := s.ready(t, s.server(container.Port{Container: probePort}))
 	for _, id := range []string{started.ID(), started.Name()} {
-		c, err := s.Runtime.Open(t.Context(), id)
+		c, err := s.Runner.Open(t.Context(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -252,7 +262,7 @@ func testOpen(t *testing.T, s *suite) {
 			t.Errorf("says %q", text)
 		}
 	}
-	c, err := s.Runtime.Open(t.Context(), started.Name())
+	c, err := s.Runner.Open(t.Context(), started.Name())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +279,7 @@ func testOpen(t *testing.T, s *suite) {
 
 func testOpenUnknown(t *testing.T, s *suite) {
 	t.Helper()
-	if _, err := s.Runtime.Open(t.Context(), "dalirun-that-never-was"); !errors.Is(err, container.ErrNotFound) {
+	if _, err := s.Runner.Open(t.Context(), "dalirun-that-never-was"); !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -277,12 +287,12 @@ func testOpenUnknown(t *testing.T, s *suite) {
 func testBuild(t *testing.T, s *suite) {
 	t.Helper()
 	lines := 0
-	img, err := s.Runtime.Build(t.Context(), container.BuildSpec{
+	img, err := s.Builder.Build(t.Context(), container.BuildSpec{
 		Tag:        s.Image + "-built",
 		Dockerfile: []byte("ARG BASE\nFROM $BASE\nENV BUILT=yes\nCOPY data.txt /data.txt\n"),
 		Files:      map[string][]byte{"data.txt": []byte("built in")},
 		Args:       map[string]string{"BASE": s.Image},
-		Labels:     container.Labels{container.LabelRecipe: "sha256:0"},
+		Labels:     container.Labels{container.LabelBuild: "sha256:0"},
 	}, func(container.Progress) { lines++ })
 	if err != nil {
 		t.Fatal(err)
@@ -290,15 +300,18 @@ func testBuild(t *testing.T, s *suite) {
 	if lines == 0 {
 		t.Error("no progress")
 	}
-	if img.Labels[container.LabelRecipe] != "sha256:0" || img.Env["BUILT"] != "yes" {
+	if img.Labels[container.LabelBuild] != "sha256:0" || img.Env["BUILT"] != "yes" {
 		t.Errorf("got %+v", img)
 	}
-	local, err := s.Runtime.Resolve(t.Context(), s.Image+"-built")
+	local, err := s.Images.Resolve(t.Context(), s.Image+"-built")
 	if err != nil || local.ID != img.ID {
 		t.Errorf("the tag names %s (%v), not %s", local.ID, err, img.ID)
 	}
+}
 
-	_, err = s.Runtime.Build(t.Context(), container.BuildSpec{
+func testFailingBuild(t *testing.T, s *suite) {
+	t.Helper()
+	_, err := s.Builder.Build(t.Context(), container.BuildSpec{
 		Tag:        s.Image + "-broken",
 		Dockerfile: []byte("ARG BASE\nFROM $BASE\nRUN [\"/probe\", \"print\", \"said before it failed\", \"x\"]\nRUN [\"/probe\", \"exit\", \"3\"]\n"),
 		Args:       map[string]string{"BASE": s.Image},
@@ -310,14 +323,14 @@ func testBuild(t *testing.T, s *suite) {
 	if !strings.Contains(strings.Join(failed.Tail, "\n"), "said before it failed") || failed.Reason == "" {
 		t.Errorf("reason %q, tail %q", failed.Reason, failed.Tail)
 	}
-	if _, err := s.Runtime.Resolve(t.Context(), s.Image+"-broken"); !errors.Is(err, container.ErrNotFound) {
+	if _, err := s.Images.Resolve(t.Context(), s.Image+"-broken"); !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("the failed build made an image: %v", err)
 	}
 }
 
 func testCommandLine(t *testing.T, s *suite) {
 	t.Helper()
-	line := s.Runtime.Repeat(s.spec("exit", "0"))
+	line := s.Runner.Repeat(s.spec("exit", "0"))
 	if !strings.Contains(line, s.Image) || strings.Contains(line, "\n") {
 		t.Errorf("got %q", line)
 	}

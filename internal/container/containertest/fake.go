@@ -1,5 +1,5 @@
 // Package containertest has a [container.Runtime] in memory for the tests of its users, and the contract that it and
-// the real ones pass: [TestRuntime].
+// the real ones pass: [TestRunner], [TestImages], [TestBuilder].
 package containertest
 
 import (
@@ -348,7 +348,7 @@ func carries(have, want container.Labels) bool {
 	return true
 }
 
-func put[M ~map[string]V, V any](m M, key string, value V) M {
+func put[M ~map[K]V, K comparable, V any](m M, key K, value V) M {
 	if m == nil {
 		m = M{}
 	}

@@ -17,21 +17,31 @@ import (
 
 func TestFake(t *testing.T) {
 	t.Parallel()
-	containertest.TestRuntime(t, func(t *testing.T) containertest.Env {
-		t.Helper()
-		f := &containertest.Fake{
-			About: container.Info{
-				Endpoint: "fake://", Name: "Fake", Version: "1", Arch: "amd64", CPUs: 1, Memory: 1 << 30, RootDir: t.TempDir(),
-			},
-			Labels:  container.Labels{container.LabelRun: "fake"},
-			OnBuild: build,
-		}
-		f.AddLocal("probe", containertest.ProbeImage())
-		f.AddLocal("broken", containertest.Image{})
-		return containertest.Env{
-			Runtime: f, Image: "probe", Broken: "broken", Labels: f.Labels, UID: os.Getuid(), GID: os.Getgid(),
-		}
-	})
+	containertest.TestRunner(t, newFake)
+	containertest.TestImages(t, newFake)
+	containertest.TestBuilder(t, newFake)
+}
+
+func TestFakeDial(t *testing.T) {
+	t.Parallel()
+	containertest.TestDial(t, newFake)
+}
+
+func newFake(t *testing.T) containertest.Env {
+	t.Helper()
+	f := &containertest.Fake{
+		About: container.Info{
+			Endpoint: "fake://", Name: "Fake", Version: "1", Arch: "amd64", CPUs: 1, Memory: 1 << 30, RootDir: t.TempDir(),
+		},
+		Labels:  container.Labels{container.LabelRun: "fake"},
+		OnBuild: build,
+	}
+	f.AddLocal("probe", containertest.ProbeImage())
+	f.AddLocal("broken", containertest.Image{})
+	return containertest.Env{
+		Runner: f, Images: f, Builder: f,
+		Image: "probe", Broken: "broken", Labels: f.Labels, UID: os.Getuid(), GID: os.Getgid(),
+	}
 }
 
 // build understands the two Dockerfiles of the contract.

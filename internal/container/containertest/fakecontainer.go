@@ -44,6 +44,7 @@ type fakeContainer struct {
 	terminated chan struct{} // closed by SIGTERM
 	handled    bool          // the program asked for Terminated
 	listeners  map[uint16]net.Listener
+	listens    map[uint16]bool   // the program asked for the listener
 	files      map[string][]byte // what was written outside of mounts
 }
 
@@ -72,9 +73,9 @@ func (c *fakeContainer) publish(ctx context.Context) error {
 }
 
 func (c *fakeContainer) publishOne(ctx context.Context, p container.Port) error {
-	l, err := listen(ctx, p.Host)
+	l, err := listen(ctx, p.On(), p.Host)
 	if errors.Is(err, syscall.EADDRINUSE) && !p.Required {
-		l, err = listen(ctx, 0)
+		l, err = listen(ctx, p.On(), 0)
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("publish %d: host port %d: %w", p.Container, p.Host, container.ErrPortTaken)
@@ -91,9 +92,9 @@ func (c *fakeContainer) publishOne(ctx context.Context, p container.Port) error 
 	return nil
 }
 
-func listen(ctx context.Context, port uint16) (net.Listener, error) {
+func listen(ctx context.Context, on netip.Addr, port uint16) (net.Listener, error) {
 	var config net.ListenConfig
-	return config.Listen(ctx, "tcp4", netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), port).String())
+	return config.Listen(ctx, "tcp", netip.AddrPortFrom(on, port).String())
 }
 
 // start runs Main on a context that outlives that of Run, as a container outlives the call that started it.
@@ -146,6 +147,22 @@ func (c *fakeContainer) Addr(ctx context.Context, port uint16) (netip.AddrPort, 
 		return netip.AddrPort{}, fmt.Errorf("port %d of %s: %w: it is not published", port, c.Name(), container.ErrNotFound)
 	}
 	return addr, nil
+}
+
+// Dial connects to what the program listens on.
+func (c *fakeContainer) Dial(ctx context.Context, port uint16) (net.Conn, error) {
+	addr, err := c.Addr(ctx, port)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	listens := c.listens[port]
+	c.mu.Unlock()
+	if !listens {
+		return nil, fmt.Errorf("dial %s:%d: %w", c.Name(), port, syscall.ECONNREFUSED)
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", addr.String())
 }
 
 func (c *fakeContainer) ports() map[uint16]netip.AddrPort {
@@ -268,6 +285,7 @@ func (c *fakeContainer) listener(port uint16) (net.Listener, error) {
 	if !ok {
 		return nil, fmt.Errorf("listen on port %d: the fake has published ports only", port)
 	}
+	c.listens = put(c.listens, port, true)
 	return l, nil
 }
 

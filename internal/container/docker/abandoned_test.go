@@ -63,7 +63,7 @@ func TestAbandoned(t *testing.T) {
 	// An engine may list a container only after the look that followed its client's death.
 	<-time.After(time.Second)
 	removeListed(t, env)
-	if rows, err := env.Runtime.List(t.Context(), env.Labels); err != nil || len(rows) != 0 {
+	if rows, err := env.Runner.List(t.Context(), env.Labels); err != nil || len(rows) != 0 {
 		t.Errorf("left behind: %+v, %v", rows, err)
 	}
 }
@@ -73,18 +73,18 @@ func removeListed(t *testing.T, env containertest.Env) int {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
-	rows, err := env.Runtime.List(ctx, env.Labels)
+	rows, err := env.Runner.List(ctx, env.Labels)
 	if err != nil {
 		t.Fatal(err)
 	}
 	gone := map[string]bool{}
 	for _, row := range rows {
-		if err := env.Runtime.Remove(ctx, row.ID); err != nil {
+		if err := env.Runner.Remove(ctx, row.ID); err != nil {
 			t.Error(err)
 		}
 		gone[row.ID] = true
 	}
-	left, err := env.Runtime.List(ctx, env.Labels)
+	left, err := env.Runner.List(ctx, env.Labels)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -377,20 +378,56 @@ func TestBuildSendsProxies(t *testing.T) {
 	}
 }
 
-func TestAddrOfAnotherHost(t *testing.T) {
+// TestDialOfAnotherHost holds that an address of another host's loopback interface is not taken for one of this host's, and
+// that an error names every way that was tried.
+func TestDialOfAnotherHost(t *testing.T) {
 	t.Parallel()
+	here := listenHere(t)
 	a := &api{answers: map[string]http.HandlerFunc{
-		"GET /containers/c/json": say(`{"Id":"c","Name":"/c","NetworkSettings":{"Ports":{"8001/tcp":[{"HostIp":"127.0.0.1","HostPort":"32768"}]}}}`),
+		"GET /containers/c/json": say(fmt.Sprintf(
+			`{"Id":"c","Name":"/c","NetworkSettings":{"Ports":{"8001/tcp":[{"HostIp":"127.0.0.1","HostPort":"%d"}]}}}`, here.Port())),
+		"POST /containers/c/exec": fail(http.StatusConflict, "Container c is not running"),
 	}}
 	r := a.serve(t, Options{})
-	r.remote = true
 	c, err := r.Open(t.Context(), "c")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if addr, err := c.Addr(t.Context(), 8001); err == nil || !strings.Contains(err.Error(), "32768") || !strings.Contains(err.Error(), "ssh -L") {
-		t.Errorf("got %s, %v", addr, err)
+	conn, err := c.Dial(t.Context(), 8001)
+	if err != nil {
+		t.Fatal(err)
 	}
+	_ = conn.Close()
+
+	r = a.serve(t, Options{})
+	r.remote = true
+	if c, err = r.Open(t.Context(), "c"); err != nil {
+		t.Fatal(err)
+	}
+	if addr, err := c.Addr(t.Context(), 8001); err != nil || addr != here {
+		t.Errorf("it is published at %s, %v, want %s", addr, err, here)
+	}
+	_, err = c.Dial(t.Context(), 8001)
+	for _, part := range []string{
+		"dial c:8001: ", here.String() + " is of the container engine's host alone",
+		"forwarder inside: start python3: Container c is not running",
+	} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("got %v, want %q in it", err, part)
+		}
+	}
+}
+
+// listenHere returns an address of this host where something listens.
+func listenHere(t *testing.T) netip.AddrPort {
+	t.Helper()
+	var config net.ListenConfig
+	l, err := config.Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	return netip.MustParseAddrPort(l.Addr().String())
 }
 
 // Without its userland proxy a container engine's ports seem free until it is asked for them.

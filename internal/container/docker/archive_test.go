@@ -256,11 +256,11 @@ func TestLayers(t *testing.T) {
 func TestBuildOutput(t *testing.T) {
 	t.Parallel()
 	var lines []string
-	o := buildOutput{onProgress: func(p container.Progress) { lines = append(lines, p.Text) }}
+	o := newBuildOutput(func(p container.Progress) { lines = append(lines, p.Text) })
 	for _, s := range []string{"Step 1/2 : FROM x\n", " 10%\r", " 50%\r100%\nDone", "\n", "no newline"} {
 		o.see(jsonmessage.JSONMessage{Stream: s})
 	}
-	o.flush()
+	o.stream.Flush()
 	if diff := cmp.Diff([]string{"Step 1/2 : FROM x", "100%", "Done", "no newline"}, lines); diff != "" {
 		t.Error(diff)
 	}

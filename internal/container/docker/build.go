@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/docker/docker/api/types/build"
@@ -12,6 +13,7 @@ import (
 	"github.com/docker/docker/pkg/jsonmessage"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/pipeline/lines"
 )
 
 // tailLines is how much of a failed build's output an error carries.
@@ -29,9 +31,9 @@ func (r *Runtime) Build(ctx context.Context, spec container.BuildSpec, onProgres
 	if err != nil {
 		return container.Image{}, r.buildError(ctx, spec, err, nil)
 	}
-	output := buildOutput{onProgress: onProgress}
+	output := newBuildOutput(onProgress)
 	err = messages(response.Body, output.see)
-	output.flush()
+	output.stream.Flush()
 	if err = errors.Join(err, response.Body.Close()); err != nil {
 		return container.Image{}, r.buildError(ctx, spec, err, output.tail)
 	}
@@ -76,12 +78,18 @@ func (r *Runtime) buildError(ctx context.Context, spec container.BuildSpec, err 
 	return &runtimeError{kind: kind, text: failed.Error(), cause: failed}
 }
 
-// buildOutput makes lines of a build's output, and keeps the last.
+// buildOutput tells of the lines of a build's output, and keeps the last.
 type buildOutput struct {
 	onProgress func(container.Progress)
-	partial    string
+	stream     *lines.Writer
 	tail       []string
 	id         string
+}
+
+func newBuildOutput(onProgress func(container.Progress)) *buildOutput {
+	o := &buildOutput{onProgress: onProgress}
+	o.stream = lines.NewWriter(o.line)
+	return o
 }
 
 func (o *buildOutput) see(m jsonmessage.JSONMessage) {
@@ -93,11 +101,7 @@ func (o *buildOutput) see(m jsonmessage.JSONMessage) {
 		o.pulling(m)
 		return
 	}
-	lines := strings.Split(o.partial+m.Stream, "\n")
-	o.partial = lines[len(lines)-1]
-	for _, line := range lines[:len(lines)-1] {
-		o.line(line)
-	}
+	_, _ = io.WriteString(o.stream, m.Stream) // which never fails
 }
 
 // pulling reports on the base image that the builder fetches.
@@ -124,9 +128,4 @@ func (o *buildOutput) line(line string) {
 	if o.onProgress != nil {
 		o.onProgress(container.Progress{Text: line})
 	}
-}
-
-func (o *buildOutput) flush() {
-	o.line(o.partial)
-	o.partial = ""
 }

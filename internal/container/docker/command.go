@@ -3,6 +3,7 @@ package docker
 import (
 	"encoding/csv"
 	"maps"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -83,7 +84,7 @@ func network(spec container.Spec, flag func(name, value string)) {
 		if p.Host != 0 {
 			host = strconv.Itoa(int(p.Host))
 		}
-		flag("publish", loopback+":"+host+":"+strconv.Itoa(int(p.Container)))
+		flag("publish", net.JoinHostPort(p.On().String(), host)+":"+strconv.Itoa(int(p.Container)))
 	}
 }
 

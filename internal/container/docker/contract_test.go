@@ -48,9 +48,31 @@ func TestContract(t *testing.T) {
 	for name, o := range map[string]docker.Options{"bind": other, "copy": caller, "no attach": noAttach} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			containertest.TestRuntime(t, func(t *testing.T) containertest.Env {
+			newEnv := func(t *testing.T) containertest.Env {
 				t.Helper()
 				return e.env(t, o)
+			}
+			containertest.TestRunner(t, newEnv)
+			containertest.TestImages(t, newEnv)
+			containertest.TestBuilder(t, newEnv)
+		})
+	}
+}
+
+// TestContractDial runs the contract of Dial by each way alone. This process is played to be a container in the engine's
+// default network, whose addresses answer on the engine's own host.
+func TestContractDial(t *testing.T) {
+	t.Parallel()
+	e := newEngine(t)
+	for _, name := range docker.Ways() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			containertest.TestDial(t, func(t *testing.T) containertest.Env {
+				t.Helper()
+				o := docker.Options{UID: os.Getuid(), GID: os.Getgid(), Labels: container.Labels{container.LabelRun: rand.Text()}}
+				r := newRuntime(t, o)
+				r.DialOnly(t.Context(), t, name)
+				return containertest.Env{Runner: r, Image: e.image, Labels: o.Labels, UID: o.UID, GID: o.GID}
 			})
 		})
 	}
@@ -132,7 +154,7 @@ func newEngine(t *testing.T) engine {
 	probe := buildProbe(t)
 	for tag, dockerfile := range map[string]string{
 		// The label keeps these layers apart from another run's, whose end would take them away.
-		e.image:  "FROM scratch\nLABEL contract=" + name + "\nENV PROBE=image\nCOPY probe /probe\nENTRYPOINT [\"/probe\"]\n",
+		e.image:  "FROM scratch\nLABEL contract=" + name + "\nENV PROBE=image\nCOPY probe /probe\nCOPY probe /usr/bin/python3\nENTRYPOINT [\"/probe\"]\n",
 		e.broken: "FROM scratch\nLABEL contract=" + name + "\nCOPY probe /probe\nENTRYPOINT [\"/no/such/command\"]\n",
 	} {
 		_, err := r.Build(t.Context(), container.BuildSpec{
@@ -155,8 +177,9 @@ func newEngine(t *testing.T) engine {
 func (e engine) env(t *testing.T, o docker.Options) containertest.Env {
 	t.Helper()
 	o.Labels = container.Labels{container.LabelRun: rand.Text()}
+	r := newRuntime(t, o)
 	return containertest.Env{
-		Runtime: newRuntime(t, o), Image: e.image, Broken: e.broken, Labels: o.Labels,
+		Runner: r, Images: r, Builder: r, Image: e.image, Broken: e.broken, Labels: o.Labels,
 		UID: o.UID, GID: o.GID, NoMemoryLimit: e.noMemoryLimit,
 	}
 }

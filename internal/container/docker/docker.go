@@ -35,9 +35,9 @@ const (
 type Transfer string
 
 const (
-	// TransferAuto binds the host's folders, and copies where the engine is on another host.
+	// TransferAuto binds this process's folders, and copies where the engine does not see them.
 	TransferAuto Transfer = ""
-	// TransferCopy copies into and out of volumes: for an engine that does not see this process's folders.
+	// TransferCopy copies into and out of volumes, whatever the engine sees.
 	TransferCopy Transfer = "copy"
 )
 
@@ -57,6 +57,8 @@ type Options struct {
 	UID, GID int
 	// Transfer is how a container gets its inputs and outputs.
 	Transfer Transfer
+	// Notice is told, by one call at most, what the user is to know of how the engine is used. It may be nil.
+	Notice func(text string)
 }
 
 // Runtime is a [container.Runtime] on the Docker Engine API.
@@ -68,9 +70,12 @@ type Runtime struct {
 	namedBy   string // the variable or the context that names the endpoint; empty for Docker's default
 	remote    bool   // the endpoint is on another host
 	infoLimit time.Duration
+	ways      []*way // of Dial
+	told      sync.Once
 
-	mu    sync.Mutex
-	known *facts // of the last successful Info
+	mu      sync.Mutex
+	known   *facts // of the last successful Info
+	folders folders
 }
 
 // New reads Docker's configuration and prepares a client. It does not contact the engine.
@@ -108,6 +113,7 @@ func New(options Options) (*Runtime, error) {
 	r := &Runtime{
 		api: api, config: cfg, options: options,
 		endpoint: endpoint.Host, namedBy: namedBy, remote: isRemote(endpoint.Host), infoLimit: localInfo,
+		ways: ways(), folders: folders{},
 	}
 	if r.remote {
 		r.infoLimit = remoteInfo
@@ -123,6 +129,3 @@ func (r *Runtime) NamedBy() string { return r.namedBy }
 
 // Close closes idle connections.
 func (r *Runtime) Close() error { return r.api.Close() }
-
-// copies says whether inputs and outputs are copied rather than mounted.
-func (r *Runtime) copies() bool { return r.remote || r.options.Transfer == TransferCopy }

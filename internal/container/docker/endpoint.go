@@ -102,8 +102,8 @@ func existing(path string) string {
 	return path
 }
 
-// isRemote says whether an endpoint is on another host. A forwarded port of this one looks local, and an engine behind
-// it then refuses the mounts with an error: TransferCopy is for that.
+// isRemote says whether an endpoint is on another host. A forwarded port of this one looks local; that the engine behind
+// it has other folders is found out by a container's mounts.
 func isRemote(endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	if err != nil {

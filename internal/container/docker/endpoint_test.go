@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/dalirun/dalirun/internal/container"
 )
 
 func TestResolve(t *testing.T) {
@@ -41,7 +43,7 @@ func TestResolve(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.endpoint != tt.want || r.remote != tt.remote || r.copies() != tt.remote {
+			if r.endpoint != tt.want || r.remote != tt.remote || r.copies(container.Spec{}) != tt.remote {
 				t.Errorf("got %s (remote %t), want %s (%t)", r.endpoint, r.remote, tt.want, tt.remote)
 			}
 		})

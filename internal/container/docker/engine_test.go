@@ -50,7 +50,7 @@ func probeSpec(e engine, command ...string) container.Spec {
 }
 
 // finish runs spec to its end and removes it.
-func finish(t *testing.T, r container.Runtime, spec container.Spec, stdout io.Writer) {
+func finish(t *testing.T, r container.Runner, spec container.Spec, stdout io.Writer) {
 	t.Helper()
 	var stderr bytes.Buffer
 	c, err := r.Run(t.Context(), spec, container.Streams{Stdout: stdout, Stderr: &stderr})
@@ -69,7 +69,7 @@ func finish(t *testing.T, r container.Runtime, spec container.Spec, stdout io.Wr
 // testCopyForAnotherUser holds that volumes belong to whom the container runs as, whoever fills them.
 func testCopyForAnotherUser(t *testing.T, e engine) {
 	t.Helper()
-	r := e.env(t, docker.Options{UID: otherUser, GID: otherUser, Transfer: docker.TransferCopy}).Runtime
+	r := e.env(t, docker.Options{UID: otherUser, GID: otherUser, Transfer: docker.TransferCopy}).Runner
 	for _, user := range []container.User{container.UserCaller, container.UserImage} {
 		in, out := t.TempDir(), t.TempDir()
 		if err := os.WriteFile(filepath.Join(in, "private"), []byte("content"), 0o600); err != nil {
@@ -98,7 +98,7 @@ func testCopyBesideTheImage(t *testing.T, e engine) {
 	t.Helper()
 	env := e.env(t, docker.Options{UID: otherUser, GID: otherUser, Transfer: docker.TransferCopy})
 	tag := e.image + "-beside"
-	_, err := env.Runtime.Build(t.Context(), container.BuildSpec{
+	_, err := env.Builder.Build(t.Context(), container.BuildSpec{
 		Tag: tag, Dockerfile: []byte("ARG BASE\nFROM $BASE\nCOPY old /job/old\n"), Args: map[string]string{"BASE": e.image},
 		Files: map[string][]byte{"old": []byte("of the image")},
 	}, nil)
@@ -114,7 +114,7 @@ func testCopyBesideTheImage(t *testing.T, e engine) {
 		spec := probeSpec(e, "read", path)
 		spec.Image = tag
 		spec.Inputs = []container.Mount{{Source: script, Target: "/job/new"}}
-		finish(t, env.Runtime, spec, &stdout)
+		finish(t, env.Runner, spec, &stdout)
 		if stdout.String() != want {
 			t.Errorf("%s: got %q, want %q", path, stdout.String(), want)
 		}
@@ -169,7 +169,7 @@ func testCancelledBuild(t *testing.T, e engine) {
 // testShortOutputs holds against engines whose followed log ends before what was written last.
 func testShortOutputs(t *testing.T, e engine) {
 	t.Helper()
-	r := e.env(t, docker.Options{}).Runtime
+	r := e.env(t, docker.Options{}).Runner
 	for range 20 {
 		var stdout bytes.Buffer
 		finish(t, r, probeSpec(e, "print", "all of it", ""), &stdout)
@@ -183,7 +183,7 @@ func testShortOutputs(t *testing.T, e engine) {
 func testLogRotation(t *testing.T, e engine) {
 	t.Helper()
 	const bytes = 60 << 20 // in lines of 80, which the engine's log makes twice as long
-	r := e.env(t, docker.Options{}).Runtime
+	r := e.env(t, docker.Options{}).Runner
 	var n counter
 	finish(t, r, probeSpec(e, "flood", strconv.Itoa(bytes), "last"), &n)
 	if n != bytes+4 {
@@ -200,7 +200,7 @@ func (c *counter) Write(p []byte) (int, error) {
 
 func testTakenByContainer(t *testing.T, e engine) {
 	t.Helper()
-	r := e.env(t, docker.Options{}).Runtime
+	r := e.env(t, docker.Options{}).Runner
 	spec := probeSpec(e, "serve", "8001", "hello")
 	spec.Network, spec.Publish = container.NetworkPublish, []container.Port{{Container: 8001}}
 	first, err := r.Run(t.Context(), spec, container.Streams{})
@@ -233,7 +233,7 @@ func testCommandLineRuns(t *testing.T, e engine) {
 	if err := os.Chmod(out, 0o777); err != nil { // whatever the umask is
 		t.Fatal(err)
 	}
-	r := e.env(t, docker.Options{UID: otherUser, GID: otherUser}).Runtime
+	r := e.env(t, docker.Options{UID: otherUser, GID: otherUser}).Runner
 	spec := probeSpec(e, "write", "/out/it's", "$made\t'here'")
 	spec.Inputs = []container.Mount{{Source: in, Target: "/in"}}
 	spec.Outputs = []container.Mount{{Source: out, Target: "/out"}}

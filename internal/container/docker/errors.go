@@ -13,6 +13,7 @@ import (
 	cerrdefs "github.com/containerd/errdefs"
 	"github.com/docker/docker/client"
 
+	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
 )
 
@@ -151,7 +152,7 @@ func kindOf(err error) error {
 		return container.ErrNoSpace
 	case containsAny(text,
 		"could not select device driver", // no hook and no CDI
-		"CDI device injection failed", "unresolvable CDI devices", container.CDIKind,
+		"CDI device injection failed", "unresolvable CDI devices", cdi.Kind,
 		"nvidia-container-cli", "nvidia-container-runtime", // the hook ran and failed
 		"libnvidia-ml.so", "no known GPU vendor found", "failed to discover GPU"):
 		return container.ErrNoGPU
@@ -212,7 +213,7 @@ func containsAny(text string, parts ...string) bool {
 // 127.0.0.1:8000 failed: port is already allocated", "listen tcp4 127.0.0.1:8000: bind: address already in use",
 // "failed to bind host port for 127.0.0.1:8000:172.17.0.2:8001/tcp: address already in use".
 func takenPort(err error) (uint16, bool) {
-	match := regexp.MustCompile(`(?:127\.0\.0\.1|0\.0\.0\.0|localhost|\[::1?\]):(\d{1,5})`).FindStringSubmatch(err.Error())
+	match := regexp.MustCompile(`(?:\d+\.\d+\.\d+\.\d+|localhost|\[[0-9a-f:]+\]):(\d{1,5})`).FindStringSubmatch(err.Error())
 	if match == nil {
 		return 0, false
 	}

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,6 +106,7 @@ func TestTakenPort(t *testing.T) {
 		"failed to bind host port for 127.0.0.1:8002:172.17.0.2:8000/tcp: address already in use": 8002,
 		"rootlessport listen tcp 127.0.0.1:8003: bind: address already in use":                    8003,
 		"listen tcp [::1]:8004: bind: address already in use":                                     8004,
+		"Bind for 10.0.0.5:8005 failed: port is already allocated":                                8005,
 		"address already in use":                            0,
 		"127.0.0.1:99999 failed: port is already allocated": 0,
 	} {
@@ -127,6 +129,10 @@ func TestYieldPort(t *testing.T) {
 	}
 	if err := r.yieldPort(t.Context(), &spec, about("8001")); !errors.Is(err, container.ErrPortTaken) || !strings.Contains(err.Error(), "8001") {
 		t.Errorf("required: %v", err)
+	}
+	spec.Publish[1].Address = netip.MustParseAddr("10.0.0.5")
+	if err := r.yieldPort(t.Context(), &spec, about("8001")); !strings.Contains(err.Error(), "port 8001 of 10.0.0.5: ") {
+		t.Errorf("required, on another address: %v", err)
 	}
 	spec.Publish[0].Host = 8001
 	if err := r.yieldPort(t.Context(), &spec, about("8001")); err != nil || spec.Publish[0].Host != 0 || spec.Publish[1].Host != 8001 {

@@ -5,6 +5,7 @@ import (
 
 	dcontainer "github.com/docker/docker/api/types/container"
 
+	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
 )
 
@@ -17,7 +18,7 @@ func deviceRequests(gpus container.GPUs, info container.Info) []dcontainer.Devic
 		return nil
 	}
 	if info.ByCDI() && (gpus.Driver == "" || gpus.Driver == "cdi" || info.Podman()) {
-		if ids, missing := info.CDIRequest(gpus); missing == "" || info.Podman() {
+		if ids, missing := cdi.Request(gpus, info.CDIDevices); missing == "" || info.Podman() {
 			return []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: ids}}
 		}
 	}

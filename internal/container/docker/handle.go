@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/docker/docker/api/types"
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
 
@@ -26,6 +27,7 @@ type handle struct {
 	id, name string
 	volumes  []volume // to copy out of, at the end
 	stopped  atomic.Bool
+	reached  atomic.Pointer[way] // by which the last Dial came through
 
 	// done is closed when exit and err are final; it is nil in a container that another process started.
 	done chan struct{}
@@ -127,10 +129,6 @@ func (h *handle) Addr(ctx context.Context, port uint16) (netip.AddrPort, error) 
 	}
 	if found.NetworkSettings != nil {
 		for _, binding := range found.NetworkSettings.Ports[tcp(port)] {
-			if h.runtime.remote {
-				return netip.AddrPort{}, fmt.Errorf("%s is published as %s:%s of the container engine's host, which is another one (%s): forward it, as by ssh -L",
-					what, loopback, binding.HostPort, h.runtime.endpoint)
-			}
 			if addr, err := hostAddr(binding.HostIP, binding.HostPort); err == nil {
 				return addr, nil
 			}
@@ -150,12 +148,7 @@ func hostAddr(ip, port string) (netip.AddrPort, error) {
 // Exec runs argv inside and returns its exit code.
 func (h *handle) Exec(ctx context.Context, argv []string, out container.Streams) (int, error) {
 	what := fmt.Sprintf("exec %q in %s", argv, h.name)
-	api := h.runtime.api
-	created, err := api.ContainerExecCreate(ctx, h.id, dcontainer.ExecOptions{Cmd: argv, AttachStdout: true, AttachStderr: true})
-	if err != nil {
-		return 0, h.runtime.explain(ctx, what, err)
-	}
-	stream, err := api.ContainerExecAttach(ctx, created.ID, dcontainer.ExecAttachOptions{})
+	id, stream, err := h.startExec(ctx, dcontainer.ExecOptions{Cmd: argv, AttachStdout: true, AttachStderr: true})
 	if err != nil {
 		return 0, h.runtime.explain(ctx, what, err)
 	}
@@ -166,7 +159,7 @@ func (h *handle) Exec(ctx context.Context, argv []string, out container.Streams)
 	if ctx.Err() != nil {
 		return 0, h.runtime.explain(ctx, what, context.Cause(ctx))
 	}
-	code, err := h.execCode(ctx, created.ID)
+	code, err := h.execCode(ctx, id)
 	if err != nil {
 		return 0, h.runtime.explain(ctx, what, err)
 	}
@@ -175,6 +168,16 @@ func (h *handle) Exec(ctx context.Context, argv []string, out container.Streams)
 		return 0, fmt.Errorf("%s: output: %w", what, copyErr)
 	}
 	return code, nil
+}
+
+// startExec starts a program inside, attached to as the options say.
+func (h *handle) startExec(ctx context.Context, options dcontainer.ExecOptions) (string, types.HijackedResponse, error) {
+	created, err := h.runtime.api.ContainerExecCreate(ctx, h.id, options)
+	if err != nil {
+		return "", types.HijackedResponse{}, err
+	}
+	stream, err := h.runtime.api.ContainerExecAttach(ctx, created.ID, dcontainer.ExecAttachOptions{})
+	return created.ID, stream, err
 }
 
 // execCode waits for the exit code, which the engine may know a moment after the end of the output.

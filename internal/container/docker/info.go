@@ -11,13 +11,15 @@ import (
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/system"
 
+	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
 )
 
 // facts are what the mapping of a Spec depends on.
 type facts struct {
-	info    container.Info
-	selinux bool
+	info     container.Info
+	selinux  bool
+	networks []string // IDs of the engine's networks that this process is in, as one of its containers
 }
 
 // errNoReply is the cause of an Info that took too long.
@@ -60,6 +62,7 @@ func (r *Runtime) ask(ctx context.Context) (facts, error) {
 	f := understand(version, info)
 	f.info.Endpoint, f.info.Remote = r.endpoint, r.remote
 	f.info.APIVersion = r.api.ClientVersion()
+	f.info.OtherLoopback, f.networks = r.standpoint(limited, f.info.Rootless)
 	r.mu.Lock()
 	r.known = &f
 	r.mu.Unlock()
@@ -84,7 +87,7 @@ func understand(version types.Version, info system.Info) facts {
 		f.selinux = f.selinux || name == "selinux"
 	}
 	for _, device := range info.DiscoveredDevices {
-		if device.Source == "cdi" && strings.HasPrefix(device.ID, container.CDIKind+"=") {
+		if _, ok := cdi.Name(device.ID); ok && device.Source == "cdi" {
 			f.info.CDIDevices = append(f.info.CDIDevices, device.ID)
 		}
 	}

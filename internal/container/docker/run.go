@@ -32,7 +32,7 @@ func (r *Runtime) run(ctx context.Context, spec container.Spec, out container.St
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	for _, m := range slices.Concat(spec.Inputs, spec.Outputs) {
+	for _, m := range mountsOf(spec) {
 		if _, err := os.Stat(m.Source); err != nil {
 			return nil, fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
 		}
@@ -48,11 +48,14 @@ func (r *Runtime) run(ctx context.Context, spec container.Spec, out container.St
 			return nil, err
 		}
 		c, err := r.attempt(ctx, spec, q, out)
-		if !errors.Is(err, container.ErrPortTaken) {
+		switch {
+		case errors.Is(err, errOtherFolders): // that is noted: the next attempt copies
+		case errors.Is(err, container.ErrPortTaken):
+			if err := r.yieldPort(ctx, &spec, err); err != nil {
+				return nil, err
+			}
+		default:
 			return c, err
-		}
-		if err := r.yieldPort(ctx, &spec, err); err != nil {
-			return nil, err
 		}
 	}
 }
@@ -61,11 +64,15 @@ func (r *Runtime) run(ctx context.Context, spec container.Spec, out container.St
 // attempt has one less, so that the loop ends.
 func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken error) error {
 	port, known := takenPort(taken)
+	on := container.Port{}.On()
 	for i := range spec.Publish {
 		p := &spec.Publish[i]
 		if p.Host != 0 && !p.Required && (!known || p.Host == port) {
 			p.Host = 0
 			return nil
+		}
+		if p.Host == port {
+			on = p.On()
 		}
 	}
 	if !known {
@@ -73,7 +80,7 @@ func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken err
 	}
 	return &runtimeError{
 		kind: container.ErrPortTaken, cause: taken,
-		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, loopback, container.ErrPortTaken, r.publisher(ctx, port)),
+		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, on, container.ErrPortTaken, r.publisher(ctx, port)),
 	}
 }
 
@@ -108,7 +115,13 @@ func (r *Runtime) attempt(ctx context.Context, spec container.Spec, q request, o
 		}
 	}()
 	id, err := r.create(ctx, name, q)
+	if err != nil && r.missing(spec, err) {
+		return nil, errOtherFolders
+	}
 	if err != nil {
+		return nil, err
+	}
+	if err := r.compare(ctx, id, spec); err != nil {
 		return nil, err
 	}
 	if err := r.fill(ctx, id, name, q); err != nil {

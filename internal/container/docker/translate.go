@@ -58,7 +58,7 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 		q.host.PidsLimit = &spec.Pids
 	}
 	q.network(spec)
-	if r.copies() {
+	if r.copies(spec) {
 		copied, err := volumes(spec)
 		if err != nil {
 			return q, err
@@ -76,7 +76,7 @@ func check(spec container.Spec) error {
 	if spec.Network != container.NetworkPublish && len(spec.Publish) > 0 {
 		return fmt.Errorf("publishing ports needs network %q", container.NetworkPublish)
 	}
-	for _, m := range slices.Concat(spec.Inputs, spec.Outputs) {
+	for _, m := range mountsOf(spec) {
 		if !filepath.IsAbs(m.Source) || !path.IsAbs(m.Target) {
 			return fmt.Errorf("mount %s at %s: both paths must be absolute", m.Source, m.Target)
 		}
@@ -92,7 +92,7 @@ func (q *request) network(spec container.Spec) {
 	q.host.NetworkMode = "default"
 	q.config.ExposedPorts, q.host.PortBindings = nat.PortSet{}, nat.PortMap{}
 	for _, p := range spec.Publish {
-		binding := nat.PortBinding{HostIP: loopback}
+		binding := nat.PortBinding{HostIP: p.On().String()}
 		if p.Host != 0 {
 			binding.HostPort = strconv.Itoa(int(p.Host))
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"maps"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,7 +52,9 @@ func specs() map[string]container.Spec {
 	server.Inputs = []container.Mount{{Source: "/repository", Target: "/models"}}
 	server.Outputs, server.Env = nil, nil
 	server.Command = []string{"tritonserver", "--model-repository=/models"}
-	server.Publish = []container.Port{{Container: 8000, Host: 8000}, {Container: 8001}}
+	server.Publish = []container.Port{
+		{Container: 8000, Host: 8000}, {Container: 8001}, {Container: 8002, Host: 8002, Address: netip.MustParseAddr("::1")},
+	}
 	server.GPUs, server.Grace = container.GPUs{Count: container.AllGPUs}, 35*time.Second
 	plain := container.Spec{Step: "versions", Image: "debian:bookworm", User: container.UserImage, Network: container.NetworkNone}
 	return map[string]container.Spec{"batch": batch, "server": server, "plain": plain}

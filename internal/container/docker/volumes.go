@@ -17,7 +17,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// copyLimit bounds a copy to or from another host: a model repository is a few hundred MB.
+// copyLimit bounds a copy to or from an engine, which may be on another host: a model repository is a few hundred MB.
 const copyLimit = 10 * time.Minute
 
 // A volume stands for mounts of an engine that cannot see this host's folders. Inputs and outputs are copied into it
@@ -88,6 +88,7 @@ func (r *Runtime) fill(ctx context.Context, id, name string, q request) (err err
 	if len(q.volumes) == 0 {
 		return nil
 	}
+	r.tellOfCopies()
 	found, err := r.api.ContainerInspect(ctx, id)
 	if err != nil {
 		return r.explain(ctx, "inspect "+name, err)

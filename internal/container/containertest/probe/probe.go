@@ -60,6 +60,7 @@ type process struct {
 //	ids                   prints UID:GID
 //	interfaces            prints one network interface a line, without loopback
 //	serve PORT TEXT       says "ready", answers each connection with TEXT
+//	echo PORT             says "ready", sends back what a connection gets, says "closed" at its end
 //	wait                  says "ready", does not handle SIGTERM
 //	trap LAST             says "ready", at SIGTERM prints LAST and ends with 0
 //	ignore                says "ready", handles SIGTERM by doing nothing
@@ -119,6 +120,7 @@ func commands() map[string]command {
 			return 0, err
 		}},
 		"serve": {2, serve},
+		"echo":  {1, echo},
 		"wait": {0, func(ctx context.Context, p process, _ []string) (int, error) {
 			fmt.Fprintln(p.stdout, "ready")
 			<-ctx.Done()
@@ -182,27 +184,45 @@ func allocate(ctx context.Context, p process, a []string) (int, error) {
 }
 
 func serve(ctx context.Context, p process, a []string) (int, error) {
-	port, err := strconv.ParseUint(a[0], 10, 16)
+	return 0, accept(ctx, p, a[0], func(conn net.Conn) error {
+		_, err := io.WriteString(conn, a[1])
+		if closeErr := conn.Close(); err == nil {
+			err = closeErr
+		}
+		return err
+	})
+}
+
+func echo(ctx context.Context, p process, a []string) (int, error) {
+	return 0, accept(ctx, p, a[0], func(conn net.Conn) error {
+		go func() {
+			_, _ = io.Copy(conn, conn) // who breaks it off closes it too
+			_ = conn.Close()
+			fmt.Fprintln(p.stdout, "closed")
+		}()
+		return nil
+	})
+}
+
+// accept listens on a port, says "ready" and hands each connection on.
+func accept(ctx context.Context, p process, number string, handle func(net.Conn) error) error {
+	port, err := strconv.ParseUint(number, 10, 16)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	l, err := p.sys.Listen(ctx, uint16(port))
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer context.AfterFunc(ctx, func() { _ = l.Close() })()
 	fmt.Fprintln(p.stdout, "ready")
 	for {
 		conn, err := l.Accept()
 		if err != nil {
-			return 0, err
+			return err
 		}
-		_, err = io.WriteString(conn, a[1])
-		if closeErr := conn.Close(); err == nil {
-			err = closeErr
-		}
-		if err != nil {
-			fmt.Fprintf(p.stderr, "probe: serve: %v\n", err)
+		if err := handle(conn); err != nil {
+			fmt.Fprintf(p.stderr, "probe: %v\n", err)
 		}
 	}
 }

@@ -1,0 +1,176 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/pflag"
+
+	"github.com/dalirun/dalirun/internal/container"
+)
+
+// choice is a flag with a few values.
+type choice[T ~string] struct {
+	value   *T
+	allowed []T
+}
+
+// choiceVar adds a flag with a few values, of which value is the default.
+func choiceVar[T ~string](flags *pflag.FlagSet, value *T, name string, allowed []T, usage string) {
+	flags.Var(choice[T]{value, allowed}, name, usage)
+}
+
+func (c choice[T]) words() []string {
+	words := make([]string, len(c.allowed))
+	for i, a := range c.allowed {
+		words[i] = string(a)
+	}
+	return words
+}
+
+// String returns the value.
+func (c choice[T]) String() string {
+	if c.value == nil { // pflag looks at the zero value
+		return ""
+	}
+	return string(*c.value)
+}
+
+// Type names the values in the help.
+func (c choice[T]) Type() string { return strings.Join(c.words(), "|") }
+
+// Set takes one of the allowed values.
+func (c choice[T]) Set(s string) error {
+	if !slices.Contains(c.allowed, T(s)) {
+		hint := nearest(s, c.words())
+		if hint != "" {
+			hint = "; " + hint
+		}
+		return fmt.Errorf("%q is none of %s%s", s, strings.Join(c.words(), ", "), hint)
+	}
+	*c.value = T(s)
+	return nil
+}
+
+// number is a flag with a range.
+type number struct {
+	value     *int
+	low, high int
+}
+
+// numberVar adds a flag with a whole number of a range, of which value is the default.
+func numberVar(flags *pflag.FlagSet, value *int, name string, low, high int, usage string) {
+	flags.Var(number{value, low, high}, name, usage)
+}
+
+// String returns the value.
+func (n number) String() string {
+	if n.value == nil { // pflag looks at the zero value
+		return ""
+	}
+	return strconv.Itoa(*n.value)
+}
+
+// Type names the range in the help.
+func (n number) Type() string { return fmt.Sprintf("%d..%d", n.low, n.high) }
+
+// Set takes a whole number in the range.
+func (n number) Set(s string) error {
+	v, err := strconv.Atoi(s)
+	switch {
+	case errors.Is(err, strconv.ErrSyntax):
+		return fmt.Errorf("%q is not a whole number from %d to %d", s, n.low, n.high)
+	case v < n.low || v > n.high: // or larger than any int, which Atoi makes the largest
+		return fmt.Errorf("%s is out of range; the nearest is %d (%d to %d)", s, min(max(v, n.low), n.high), n.low, n.high)
+	}
+	*n.value = v
+	return nil
+}
+
+// memorySize is a flag with a number of bytes in a range, as in 8g.
+type memorySize struct {
+	value     *int64
+	low, high int64
+}
+
+// String returns the value as it is written.
+func (m memorySize) String() string {
+	if m.value == nil { // pflag looks at the zero value
+		return ""
+	}
+	return writtenBytes(*m.value)
+}
+
+// Type names the range in the help.
+func (m memorySize) Type() string { return writtenBytes(m.low) + ".." + writtenBytes(m.high) }
+
+// Set takes a size in the range, in the units of docker run --memory.
+func (m memorySize) Set(s string) error {
+	v, err := units.RAMInBytes(s)
+	if err != nil {
+		return fmt.Errorf("%q is no size, as in 8g (%s to %s)", s, writtenBytes(m.low), writtenBytes(m.high))
+	}
+	if v < m.low || v > m.high {
+		return fmt.Errorf("%s is out of range; the nearest is %s (%s to %s)",
+			s, writtenBytes(min(max(v, m.low), m.high)), writtenBytes(m.low), writtenBytes(m.high))
+	}
+	*m.value = v
+	return nil
+}
+
+// writtenBytes is n in the largest unit that shows it whole.
+func writtenBytes(n int64) string {
+	for _, unit := range []struct {
+		bytes  int64
+		letter string
+	}{{units.GiB, "g"}, {units.MiB, "m"}, {units.KiB, "k"}} {
+		if n%unit.bytes == 0 {
+			return fmt.Sprintf("%d%s", n/unit.bytes, unit.letter)
+		}
+	}
+	return fmt.Sprintf("%db", n)
+}
+
+// gpusValue is a flag with GPUs, as in docker run --gpus.
+type gpusValue struct{ value *container.GPUs }
+
+// String returns the value as it is written.
+func (g gpusValue) String() string {
+	if g.value == nil { // pflag looks at the zero value
+		return ""
+	}
+	return g.value.String()
+}
+
+// Type names the grammar in the help; the flag's usage shows it.
+func (g gpusValue) Type() string { return "string" }
+
+// Set takes GPUs. No text is none, which no flag may be left with.
+func (g gpusValue) Set(s string) error { return g.value.UnmarshalText([]byte(s)) }
+
+// addressValue is a flag with an IP address.
+type addressValue struct{ value *netip.Addr }
+
+// String returns the value, or nothing for none.
+func (a addressValue) String() string {
+	if a.value == nil || !a.value.IsValid() {
+		return ""
+	}
+	return a.value.String()
+}
+
+// Type names the values in the help.
+func (a addressValue) Type() string { return "ADDRESS" }
+
+// Set takes an address.
+func (a addressValue) Set(s string) (err error) {
+	if *a.value, err = netip.ParseAddr(s); err != nil {
+		return fmt.Errorf("%q is no IP address, as 0.0.0.0 is one", s)
+	}
+	return nil
+}

@@ -1,0 +1,283 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+const (
+	// leastMemory leaves room for an interpreter, PyTorch and a few copies of the model's 98 MiB. What needs more is
+	// killed, and told so.
+	leastMemory = units.GiB
+	// mostMemory is more than the machines have that GPUs are in.
+	mostMemory = 4 * units.TiB
+)
+
+// runFlags are the flags of a command that runs steps, or says what a run would be.
+type runFlags struct {
+	place
+	request target.Request
+
+	weights string // as it is written
+	image   string // as it is written
+	memory  int64  // limit of each container, in bytes
+	force   []string
+}
+
+func (r *runFlags) flags(a *App, cmd *cobra.Command) {
+	r.place.flags(a, cmd)
+	q := &r.request
+	*q = target.Request{
+		Command: cmd.Name(), Accel: target.Auto, Images: target.Auto, GPUs: container.GPUs{Count: container.AllGPUs},
+		Precision: release.FP16, MaxBatch: 256,
+	}
+	r.memory = steps.DefaultMemory
+	f := cmd.Flags()
+	choiceVar(f, &q.Accel, "accel", []string{target.Auto, string(target.GPU), string(target.CPU)},
+		"hardware of the whole run; auto is the GPU if there is one")
+	f.BoolVar(&q.RequireGPU, "require-gpu", false, "fail rather than run without a GPU")
+	choiceVar(f, &q.Images, "images", []string{target.Auto, string(target.NGC), string(target.Local)},
+		"NVIDIA's images, or small ones built here; auto is ngc on the gpu lane, local on the cpu lane")
+	f.StringVar(&q.Release, "release", "", "NGC release, as in 25.03 (default the newest that this host can run)")
+	f.StringVar(&q.Registry, "registry", release.DefaultRegistry, "HOST or HOST/PREFIX that has nvidia/pytorch and nvidia/tritonserver")
+	f.StringVar(&q.ExporterImage, "exporter-image", "", "image with PyTorch, of any name, instead of the release's")
+	f.StringVar(&q.ServerImage, "server-image", "",
+		"image with tritonserver, of any name, instead of the release's; its environment says its release")
+	f.StringVar(&q.BaseImage, "base-image", "",
+		"Debian 12 image under the local images (default "+target.UsualBaseImage+", or "+target.MadeBaseImage+" if only that is here)")
+	f.StringVar(&q.BuildNetwork, "build-network", "host", "network of local image builds; empty is the container engine's default")
+	f.Lookup("build-network").Annotations = map[string][]string{mayBeEmpty: {"true"}}
+	f.StringVar(&r.weights, "weights", string(target.Pretrained), "pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
+	f.StringVar(&r.image, "image", "", "picture to verify with, no orientation applied (default a cup of coffee that dalirun carries)")
+	choiceVar(f, &q.Precision, "precision", []release.Precision{release.FP16, release.FP32}, "arithmetic of the engine (gpu lane)")
+	numberVar(f, &q.OptBatch, "opt-batch", 0, 256, "batch size that the engine is tuned for; 0 is the default: 64, or --max-batch if "+
+		"that is smaller, and 1 with release 21.07, as in the tutorial")
+	numberVar(f, &q.MaxBatch, "max-batch", 1, 256, "largest batch size")
+	f.Var(memorySize{&r.memory, leastMemory, mostMemory}, "memory",
+		"memory limit of each container of a run, the server's too; image builds have none")
+	f.Var(gpusValue{&q.GPUs}, "gpus", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")
+	numberVar(f, &q.HTTPPort, "http-port", 0, 65535, "host port for HTTP; 0 is 8000 if it is free, else a free one")
+	numberVar(f, &q.GRPCPort, "grpc-port", 0, 65535, "host port for gRPC; 0 is 8001 if it is free, else a free one")
+	numberVar(f, &q.MetricsPort, "metrics-port", 0, 65535, "host port for metrics; 0 is 8002 if it is free, else a free one")
+	f.DurationVar(&q.ReadyTimeout, "ready-timeout", 5*time.Minute, "how long tritonserver may take to be live, and each model to load")
+	f.StringSliceVar(&r.force, "force", nil, "steps to run again although their results are stored; \"all\" is every one")
+}
+
+// check refuses what no machine could make right, and completes the request by what the flags name.
+func (r *runFlags) check() (err error) {
+	if err := r.resolve(); err != nil {
+		return err
+	}
+	r.request.Settings = settingsOf(r.set)
+	if err := r.request.Check(); err != nil {
+		return err
+	}
+	if r.request.Weights, err = r.weightsSource(); err != nil {
+		return err
+	}
+	return r.checkForce()
+}
+
+// reads are the files that a run with these flags reads, by what names them. One that is not there is among them.
+func (r *runFlags) reads() map[string]string {
+	files := map[string]string{configFile: configFile, "--weights": r.weights}
+	if r.image != "" {
+		files["--image"] = r.image
+	}
+	return files
+}
+
+// readPicture reads and checks the picture to verify with.
+func (r *runFlags) readPicture(ctx context.Context, in *input) (err error) {
+	if r.image == "" {
+		r.request.Picture, err = steps.Sample()
+		return err
+	}
+	read, info, err := in.picture(ctx, r.image)
+	if err == nil && info.Unverifiable != "" {
+		err = usagef("verify with another picture; `dalirun classify` sends this one",
+			"%s cannot be verified with: %s", read.Name, info.Unverifiable)
+	}
+	if err != nil {
+		return err
+	}
+	r.request.Picture = read
+	return nil
+}
+
+// weightsSource reads --weights.
+func (r *runFlags) weightsSource() (target.WeightsSource, error) {
+	origin := r.request.Settings.Origin("weights")
+	kind, seed, seeded := strings.Cut(r.weights, ":")
+	switch {
+	case r.weights == string(target.Pretrained):
+		return target.TorchvisionWeights(), nil
+	case r.weights == target.Auto:
+		return target.WeightsSource{Kind: target.AutoWeights}, nil
+	case kind == string(target.Random) && seeded:
+		n, err := strconv.ParseUint(seed, 10, 32) // what NumPy's and PyTorch's generators take
+		if err != nil {
+			return target.WeightsSource{}, usagef("as in random:0", "%s: %q is not a seed, a whole number from 0 to 4294967295", origin, seed)
+		}
+		return target.WeightsSource{Kind: target.Random, Seed: int64(n)}, nil
+	}
+	const name = "name a PyTorch state dict of ResNet50, or use --weights pretrained"
+	path, err := filepath.Abs(r.weights)
+	if err != nil {
+		return target.WeightsSource{}, usagef("", "%s: %w", origin, err)
+	}
+	about, err := os.Stat(path)
+	if err == nil && !about.Mode().IsRegular() {
+		err = errors.New("it is not a file")
+	}
+	if err == nil {
+		err = steps.CheckCheckpoint(path)
+	}
+	if errors.Is(err, os.ErrNotExist) && !strings.ContainsAny(r.weights, "./") {
+		known := []string{string(target.Pretrained), target.Auto, "random:0"}
+		return target.WeightsSource{}, usagef(cmp.Or(nearest(r.weights, known), name),
+			"%s: %q is none of pretrained, auto, random:SEED or a file", origin, r.weights)
+	}
+	if err != nil {
+		written := r.request.Settings.Written("weights", printable.Name(r.weights))
+		return target.WeightsSource{}, fmt.Errorf("%s: %w", written, fileFault(err, name))
+	}
+	return target.WeightsSource{Kind: target.File, Path: path}, nil
+}
+
+// everyForced is what of --force stands for every step.
+const everyForced = "all"
+
+// forcible are the steps whose results are stored.
+func forcible() []string {
+	return []string{
+		string(steps.IDWeights), string(steps.IDExportONNX), string(steps.IDCastONNX), string(steps.IDBuildEngine),
+		string(steps.IDSerializeDALI), string(steps.IDAssembleRepository), string(steps.IDReference),
+	}
+}
+
+// checkForce refuses steps that there are not, and those that what was asked for excludes.
+func (r *runFlags) checkForce() error {
+	known := forcible()
+	for _, id := range r.force {
+		if id != everyForced && !slices.Contains(known, id) {
+			return usagef(strings.TrimPrefix(nearest(id, known)+"; ", "; ")+"the steps are "+strings.Join(known, ", ")+", and all",
+				"%s: there is no step %q", r.request.Settings.Origin("force"), id)
+		}
+	}
+	if r.request.Accel != string(target.CPU) {
+		return nil
+	}
+	_, err := r.unusedForce(target.Target{Lane: target.CPU})
+	return err
+}
+
+// unusedForce returns a warning for each forced step that the run does not have, and an error for those that must not be
+// dropped.
+func (r *runFlags) unusedForce(t target.Target) (warnings []string, err error) {
+	var errs []error
+	of := runSteps(r.request.Command, t)
+	for _, id := range r.force {
+		if id == everyForced || slices.Contains(of, pipeline.ID(id)) {
+			continue
+		}
+		u := target.UnusedFlag{Flag: "force", Why: "this run has no such step", Instead: "`dalirun plan` lists those of e2e"}
+		ofGPU := []pipeline.ID{steps.IDCastONNX, steps.IDBuildEngine}
+		if t.Lane == target.CPU && slices.Contains(ofGPU, pipeline.ID(id)) {
+			u.ExcludedBy, u.Why = "accel", "the cpu lane has no such step"
+		}
+		warning, err := r.request.Settings.Judge(u, id)
+		if warning != "" {
+			warnings = append(warnings, warning)
+		}
+		errs = append(errs, err)
+	}
+	return warnings, errors.Join(errs...)
+}
+
+// forced are the steps that --force names.
+func (r *runFlags) forced() map[pipeline.ID]bool {
+	forced := map[pipeline.ID]bool{}
+	for _, id := range r.force {
+		if id == everyForced {
+			for _, id := range forcible() {
+				forced[pipeline.ID(id)] = true
+			}
+			continue
+		}
+		forced[pipeline.ID(id)] = true
+	}
+	return forced
+}
+
+// lastStep is that of a command's run.
+func lastStep(command string) pipeline.ID {
+	switch command {
+	case "setup":
+		return steps.IDAssembleRepository
+	case "serve":
+		return steps.IDServe
+	default:
+		return steps.IDVerify
+	}
+}
+
+// runSteps are the steps of the run of a command with a target.
+func runSteps(command string, t target.Target) []pipeline.ID {
+	var ids []pipeline.ID
+	for _, s := range steps.For(t, steps.Tools{}, lastStep(command)) {
+		ids = append(ids, s.ID())
+	}
+	return ids
+}
+
+// settingsOf are the flags of a command that were named, wherever.
+func settingsOf(flags *pflag.FlagSet) target.Settings {
+	var settings target.Settings
+	if flags == nil {
+		return nil
+	}
+	flags.Visit(func(f *pflag.Flag) {
+		if f.Annotations[aliasOf] != nil {
+			return
+		}
+		settings = append(settings, settingOf(f))
+	})
+	return settings
+}
+
+// settingOf is a flag that was named.
+func settingOf(f *pflag.Flag) target.Setting {
+	value := f.Value.String()
+	if several, ok := f.Value.(pflag.SliceValue); ok {
+		value = strings.Join(several.GetSlice(), ",")
+	}
+	s := target.Setting{Flag: f.Name, Value: value, Switch: f.NoOptDefVal == value && value != ""}
+	if from := f.Annotations[origin]; len(from) > 0 {
+		s.From = from[0]
+	}
+	return s
+}
+
+// origin is the annotation of a flag whose value was not written as the flag itself: the variable, the file or the alias
+// that it is from.
+const origin = "origin"

@@ -1,0 +1,226 @@
+package docker
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/docker/docker/api/types"
+	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/pkg/stdcopy"
+)
+
+const (
+	// dialWithin bounds each way of a Dial: over ssh, the forwarder takes three requests, each with a handshake.
+	dialWithin = 10 * time.Second
+	// connectWithin bounds a connection to an address. On one host it takes a millisecond; what a firewall drops, for ever.
+	connectWithin = 3 * time.Second
+)
+
+// A way leads from this process to a port of a container.
+type way struct {
+	name string
+	dial func(h *handle, ctx context.Context, port uint16) (net.Conn, error)
+}
+
+// ways returns all of them. The first ones cost less, and are not there everywhere.
+func ways() []*way {
+	return []*way{
+		{"where it is published", (*handle).dialPublished},
+		{"at the container's own address", (*handle).dialOwn},
+		{"by a forwarder inside", (*handle).dialForwarder},
+	}
+}
+
+// Dial connects to a port by the first way that leads there, and keeps to that way for as long as it does.
+func (h *handle) Dial(ctx context.Context, port uint16) (net.Conn, error) {
+	list := h.runtime.ways
+	if reached := h.reached.Load(); reached != nil {
+		list = []*way{reached}
+	}
+	failed := &dialError{what: fmt.Sprintf("dial %s:%d", h.name, port)}
+	for _, w := range list {
+		conn, err := w.within(ctx, h, port)
+		if err == nil {
+			h.reached.Store(w)
+			return conn, nil
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%s: %w", failed.what, context.Cause(ctx))
+		}
+		if !errors.Is(err, errNoWay) {
+			failed.add(w, err)
+		}
+		if errors.Is(err, errNobody) {
+			break
+		}
+	}
+	h.reached.Store(nil)
+	return nil, failed
+}
+
+func (w *way) within(ctx context.Context, h *handle, port uint16) (net.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, dialWithin, fmt.Errorf("%w within %s", errNoReply, dialWithin))
+	defer cancel()
+	return w.dial(h, ctx, port)
+}
+
+var (
+	// errNoWay is that a way is none from here, so that it was not tried.
+	errNoWay = errors.New("no way")
+	// errNobody is that the container itself was reached, and no other way leads further.
+	errNobody = errors.New("nobody listens")
+)
+
+// dialError is why no way leads to a port.
+type dialError struct {
+	what    string
+	reasons []string // one of each way
+	causes  []error
+}
+
+func (e *dialError) add(w *way, err error) {
+	e.reasons = append(e.reasons, w.name+": "+err.Error())
+	e.causes = append(e.causes, err)
+}
+
+// Error names every way that was tried.
+func (e *dialError) Error() string { return e.what + ": " + strings.Join(e.reasons, "; ") }
+
+// Unwrap returns the causes.
+func (e *dialError) Unwrap() []error { return e.causes }
+
+// dialPublished goes to the host's address. That of a loopback interface is the right one only where the engine's is ours:
+// another server may have the port here.
+func (h *handle) dialPublished(ctx context.Context, port uint16) (net.Conn, error) {
+	f, err := h.runtime.facts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	addr, err := h.Addr(ctx, port)
+	if err != nil {
+		return nil, err
+	}
+	if addr.Addr().IsLoopback() && f.info.OtherLoopback {
+		return nil, fmt.Errorf("%s is of the container engine's host alone", addr)
+	}
+	return dialTCP(ctx, addr.String())
+}
+
+// dialOwn goes to the container's address in a network of the engine that this process is in too.
+func (h *handle) dialOwn(ctx context.Context, port uint16) (net.Conn, error) {
+	f, err := h.runtime.facts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(f.networks) == 0 {
+		return nil, errNoWay
+	}
+	found, err := h.runtime.api.ContainerInspect(ctx, h.id)
+	if err != nil {
+		return nil, h.runtime.explain(ctx, "inspect", err)
+	}
+	if found.NetworkSettings != nil {
+		for _, n := range found.NetworkSettings.Networks {
+			if n.IPAddress != "" && slices.Contains(f.networks, n.NetworkID) {
+				conn, err := dialTCP(ctx, net.JoinHostPort(n.IPAddress, strconv.Itoa(int(port))))
+				if errors.Is(err, syscall.ECONNREFUSED) {
+					err = fmt.Errorf("%w: %w", errNobody, err)
+				}
+				return conn, err
+			}
+		}
+	}
+	return nil, errNoWay
+}
+
+func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
+	d := net.Dialer{Timeout: connectWithin}
+	return d.DialContext(ctx, "tcp", addr)
+}
+
+// forwarder is a Python program that connects to a port and forwards it to its stdin and stdout. Both images have Python
+// (3.8 or later), and nothing else that does so.
+//
+//go:embed python/forward.py
+var forwarder string
+
+// connected is what the forwarder says first.
+const connected = '+'
+
+// dialForwarder runs the forwarder inside, as kubectl port-forward has the kubelet do.
+func (h *handle) dialForwarder(ctx context.Context, port uint16) (net.Conn, error) {
+	id, stream, err := h.startExec(ctx, dcontainer.ExecOptions{
+		Cmd:         []string{"python3", "-I", "-S", "-c", forwarder, strconv.Itoa(int(port))},
+		AttachStdin: true, AttachStdout: true, AttachStderr: true,
+	})
+	if err != nil {
+		return nil, h.runtime.explain(ctx, "start python3", err)
+	}
+	// The connection was taken over from HTTP, so the context does not end it by itself.
+	stop := context.AfterFunc(ctx, stream.Close)
+	defer stop()
+	conn, said := forward(stream)
+	first := make([]byte, 1)
+	_, err = io.ReadFull(conn, first)
+	if err == nil && first[0] == connected && stop() {
+		return conn, nil
+	}
+	_ = conn.Close() // never fails: see net.Pipe
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	text := <-said
+	code, err := h.execCode(ctx, id)
+	switch {
+	case err != nil:
+		return nil, h.runtime.explain(ctx, "inspect python3", err)
+	case code == codeNotExecutable || code == codeNotFound:
+		return nil, errors.New("the image has no python3")
+	default:
+		return nil, fmt.Errorf("python3 ended with %d: %s", code, text)
+	}
+}
+
+// What an engine reports of a command that cannot be started: one or the other, by version.
+const (
+	codeNotExecutable = 126
+	codeNotFound      = 127
+)
+
+// forward makes a connection of the streams of a program inside. said gets what that wrote to stderr, at its end.
+func forward(stream types.HijackedResponse) (conn net.Conn, said <-chan string) {
+	near, far := net.Pipe()
+	words := make(chan string, 1)
+	go func() {
+		_, _ = io.Copy(stream.Conn, far) // its end is that of the connection, whoever ends it
+		stream.Close()
+	}()
+	go func() {
+		var stderr tail
+		_, _ = stdcopy.StdCopy(far, &stderr, stream.Reader) // as above
+		_ = far.Close()                                     // never fails: see net.Pipe
+		stream.Close()
+		words <- strings.TrimSpace(string(stderr))
+	}()
+	return near, words
+}
+
+// tail is the end of what is written to it.
+type tail []byte
+
+// Write takes p.
+func (t *tail) Write(p []byte) (int, error) {
+	const most = 4 << 10
+	*t = append(*t, p...)
+	*t = (*t)[max(0, len(*t)-most):]
+	return len(p), nil
+}

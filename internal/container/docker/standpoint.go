@@ -1,0 +1,87 @@
+package docker
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+
+	dcontainer "github.com/docker/docker/api/types/container"
+)
+
+// standpoint finds out from where this process sees the engine: whether the engine publishes ports on a loopback address
+// that is not this process's, and the IDs of the engine's networks that this process is in.
+//
+// An engine knows the containers that are its own. One that this process is in and the engine does not know, is of
+// another engine, or of the same host and hidden from it: Kubernetes, say. There it decides who listens on the engine's
+// socket.
+func (r *Runtime) standpoint(ctx context.Context, rootless bool) (otherLoopback bool, networks []string) {
+	mounts, _ := os.ReadFile(mountinfo)
+	self := containedIn(string(mounts))
+	if self.id != "" {
+		if found, err := r.api.ContainerInspect(ctx, self.id); err == nil {
+			return !found.HostConfig.NetworkMode.IsHost(), networksOf(found)
+		}
+	}
+	if r.remote {
+		return true, nil
+	}
+	socket, ok := strings.CutPrefix(r.endpoint, "unix://")
+	if !ok {
+		return false, nil // a TCP port of this loopback address
+	}
+	pid, err := listener(ctx, socket)
+	switch {
+	case err != nil:
+		return false, nil
+	case pid == 0: // it is in no process namespace that is seen from here
+		return self.contained, nil
+	case rootless: // it publishes in the network of its user, and is in another one itself
+		return false, nil
+	}
+	theirs, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/net") // only root may read that of root
+	if err != nil {
+		return false, nil
+	}
+	own, err := os.Readlink("/proc/self/ns/net")
+	return err == nil && own != theirs, nil
+}
+
+func networksOf(c dcontainer.InspectResponse) []string {
+	var ids []string
+	if c.NetworkSettings == nil {
+		return nil
+	}
+	for _, n := range c.NetworkSettings.Networks {
+		ids = append(ids, n.NetworkID)
+	}
+	return ids
+}
+
+// self is the container that a process is in.
+type self struct {
+	contained bool
+	id        string // with Docker or Podman
+}
+
+// containedIn reads proc_pid_mountinfo(5). What runs containers mounts files over these three, each from a folder of the
+// container's: with Docker /var/lib/docker/containers/ID, with Podman …/overlay-containers/ID/userdata.
+func containedIn(mountinfo string) self {
+	var s self
+	for line := range strings.Lines(mountinfo) {
+		const root, point = 3, 4 // of the fields
+		fields := strings.Fields(line)
+		if len(fields) <= point {
+			continue
+		}
+		switch fields[point] {
+		case "/etc/hostname", "/etc/hosts", "/etc/resolv.conf":
+			s.contained = true
+			if m := regexp.MustCompile(`containers/([0-9a-f]{64})/`).FindStringSubmatch(fields[root]); m != nil {
+				s.id = m[1]
+			}
+		}
+	}
+	return s
+}

@@ -1,0 +1,188 @@
+// Package doctor looks at what a run needs, and says what is in its way before anybody waits for it.
+//
+// [Checks] is the list of what it looks at. Whether a run would begin is decided by [target.Resolve] alone: a check
+// shows the obstacles that are its own, and beside them what it saw.
+package doctor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/target"
+)
+
+// Status is how a check ended.
+type Status string
+
+// The statuses.
+const (
+	OK   Status = "ok"
+	Warn Status = "warn" // a run works, perhaps not as wished
+	Fail Status = "fail" // a run would fail
+)
+
+// Finding is what a check saw, and what to do about it. The zero Finding is one of a check that has nothing to look at.
+type Finding struct {
+	Check  target.CheckID `json:"check"`
+	Status Status         `json:"status"`
+	Saw    string         `json:"saw"`
+	Remedy string         `json:"remedy,omitempty"`
+}
+
+// The checks of what a run finds out by running; the others are those of [target.Obstacle].
+const (
+	checkPlatform      target.CheckID = "platform"
+	checkGPUMemory     target.CheckID = "gpu memory"
+	checkCacheDisk     target.CheckID = "cache disk"
+	checkWorkspaceDisk target.CheckID = "workspace disk"
+)
+
+// Check looks at one thing.
+type Check struct {
+	Name  target.CheckID
+	Needs []Need // without which it has nothing to say
+	Look  func(*Examination) Finding
+}
+
+// Need is what a check rests on.
+type Need string
+
+// What checks rest on.
+const (
+	anEngine Need = "a container engine that answers"
+	aLane    Need = "the lane"
+	aGPU     Need = "the gpu lane"
+	ngc      Need = "NVIDIA's images"
+	images   Need = "images that were looked at"
+	aCache   Need = "a cache that can be opened"
+)
+
+// Checks are all of them, in the order in which they are shown. They run side by side.
+func Checks() []Check {
+	return []Check{
+		// The container engine answers, and this user may talk to it.
+		{target.CheckEngine, nil, (*Examination).engine},
+		// The operating system, and whether it is WSL.
+		{checkPlatform, nil, (*Examination).platform},
+		// The GPUs that --gpus names are there, are alike, and may be used.
+		{target.CheckGPU, []Need{aLane}, (*Examination).gpu},
+		// A release of NVIDIA's images runs on this driver and GPU.
+		{target.CheckRelease, []Need{aLane, ngc}, (*Examination).release},
+		// The container engine can give GPUs to containers.
+		{target.CheckContainerGPU, []Need{anEngine, aGPU}, (*Examination).access},
+		// The GPU has enough free memory to build an engine.
+		{checkGPUMemory, []Need{aGPU}, (*Examination).gpuMemory},
+		// Both images can be had, and fit each other and this host.
+		{target.CheckImages, []Need{images, aCache}, (*Examination).images},
+		// Both images fit where the container engine stores images.
+		{target.CheckImageDisk, []Need{anEngine, aLane}, (*Examination).imageDisk},
+		// The results of the steps can be kept in the cache, and fit.
+		{checkCacheDisk, nil, (*Examination).cacheDisk},
+		// The logs of runs can be kept in the workspace, and fit.
+		{checkWorkspaceDisk, nil, (*Examination).workspaceDisk},
+		// The ports that were named are free; for the usual ones others can be taken.
+		{target.CheckPorts, nil, (*Examination).ports},
+		// The weights can be had.
+		{target.CheckWeights, nil, (*Examination).weights},
+		// A run has a use for each flag that was named.
+		{target.CheckFlags, nil, (*Examination).flags},
+	}
+}
+
+// Within bounds all checks together. The longest way through them is nvidia-smi's SMIWithin, or the container engine's
+// EngineWithin, and then the registry's 3 s.
+const Within = 9500 * time.Millisecond
+
+const (
+	// EngineWithin bounds the first answer of the container engine; the adapter waits for 2 s on this host.
+	EngineWithin = 5 * time.Second
+	// SMIWithin bounds nvidia-smi, which a run lets answer for longer: with persistence mode off each of several calls
+	// may take seconds.
+	SMIWithin = 6 * time.Second
+)
+
+// Examine runs the checks side by side. One that gives no answer before ctx ends has failed: a run would wait as well.
+func Examine(ctx context.Context, p Patient) (*Examination, []Finding) {
+	x := newExamination(ctx, p)
+	checks := Checks()
+	answers := make([]chan Finding, len(checks))
+	for i, c := range checks {
+		answers[i] = make(chan Finding, 1)
+		go func() { answers[i] <- x.examine(c) }()
+	}
+	var findings []Finding
+	for i, c := range checks {
+		var f Finding
+		select {
+		case f = <-answers[i]:
+		case <-ctx.Done():
+			select {
+			case f = <-answers[i]: // it was there as well
+			default:
+				f = Finding{Status: Fail, Saw: context.Cause(ctx).Error()}
+			}
+		}
+		if f.Status != "" {
+			f.Check = c.Name
+			findings = append(findings, f)
+		}
+	}
+	return x, findings
+}
+
+// examine is what a check saw, with the obstacles that it shows.
+func (x *Examination) examine(c Check) Finding {
+	var f Finding
+	if !slices.ContainsFunc(c.Needs, func(n Need) bool { return !x.has(n) }) {
+		f = c.Look(x)
+	}
+	for _, o := range x.obstacles(c.Name) {
+		switch {
+		case !o.Doubt && f.Status == Fail: // the check said it, and what to do
+		case !o.Doubt:
+			return Finding{Status: Fail, Saw: o.Err.Error(), Remedy: o.Remedy}
+		default:
+			f = f.with(o)
+		}
+	}
+	return f
+}
+
+// with is f with a doubt.
+func (f Finding) with(doubt target.Obstacle) Finding {
+	switch text := doubt.Err.Error(); {
+	case f.Saw == "":
+		f.Saw = text
+	case !strings.Contains(f.Saw, text):
+		f.Saw += "; " + text
+	}
+	if f.Status != Fail {
+		f.Status = Warn
+	}
+	if f.Remedy == "" {
+		f.Remedy = doubt.Remedy
+	}
+	return f
+}
+
+// Summary says in one line whether a run with the same flags would begin.
+func Summary(findings []Finding) string {
+	n := map[Status]int{}
+	for _, f := range findings {
+		n[f.Status]++
+	}
+	ready := "ready"
+	var parts []string
+	if n[Fail] > 0 {
+		ready = "not ready"
+		parts = append(parts, fmt.Sprintf("%d failed", n[Fail]))
+	}
+	if n[Warn] > 0 {
+		parts = append(parts, printable.Count(n[Warn], "warning"))
+	}
+	return ready + ": " + strings.Join(append(parts, fmt.Sprintf("%d ok", n[OK])), ", ")
+}

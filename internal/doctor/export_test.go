@@ -1,0 +1,4 @@
+package doctor
+
+// TakenPorts is for tests.
+var TakenPorts = takenPorts

@@ -1,0 +1,254 @@
+package doctor
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+
+	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/shell"
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+const (
+	// usualLogs has room for the output of image builds, a server's log, and the runs before. A quiet run on the CPU was
+	// seen to pass with 20 KiB.
+	usualLogs = 16 * units.MiB
+	// LocalImagesNeed is room for the two local images, with as much again and more for the layers and the downloads of
+	// their builds.
+	LocalImagesNeed = 6 * units.GiB
+)
+
+// images says where NVIDIA's images are, or what the local ones are built on.
+func (x *Examination) images() Finding {
+	t := x.Target()
+	if t.Source == target.Local {
+		if t.BaseFound == "" {
+			return Finding{}
+		}
+		return Finding{Status: OK, Saw: fmt.Sprintf("the local images are built on %s (%s)", t.BaseImage, t.BaseFound)}
+	}
+	both := []target.ImageInfo{t.Images.Exporter, t.Images.Server}
+	said := make([]string, len(both))
+	for i, image := range both {
+		if image.Unknown != "" {
+			return Finding{}
+		}
+		said[i] = fmt.Sprintf("%s (%s)", image.Ref, image.Found)
+		if bytes := image.Image.Compressed(); bytes > 0 {
+			said[i] = fmt.Sprintf("%s (%s, %s)", image.Ref, image.Found, bytesize.Format(bytes))
+		}
+	}
+	return Finding{Status: OK, Saw: strings.Join(said, ", ")}
+}
+
+// imageDisk tells what is free where the container engine stores images. A store on another host or in a virtual machine
+// cannot be seen from here.
+func (x *Examination) imageDisk() Finding {
+	t := x.Target()
+	if t.Source == target.NGC {
+		if t.ImageRoom == "" {
+			return Finding{}
+		}
+		return Finding{Status: OK, Saw: t.ImageRoom}
+	}
+	info, _ := x.info()
+	dir := cmp.Or(info.ImageDir, info.RootDir)
+	if _, err := os.Stat(dir); err != nil || x.Probes.Runtime.Remote() {
+		return Finding{}
+	}
+	return x.localImagesRoom(dir)
+}
+
+// localImagesRoom warns if there is no room for the local images that are not there, and for their build.
+func (x *Examination) localImagesRoom(dir string) Finding {
+	free, err := x.Machine.DiskFree(dir)
+	if err != nil {
+		return Finding{Status: Warn, Saw: err.Error()}
+	}
+	plan, err := x.planned()
+	var missing []string
+	for _, p := range plan {
+		if p.ImageMissing {
+			missing = append(missing, string(p.Step))
+		}
+	}
+	saw := fmt.Sprintf("%s: %s are free", dir, bytesize.Format(free))
+	if err == nil && len(missing) == 0 {
+		return Finding{Status: OK, Saw: saw + ", and no image is to be built"}
+	}
+	need := int64(LocalImagesNeed)
+	what := "the local images and their build"
+	if len(missing) == 1 {
+		need, what = LocalImagesNeed/2, missing[0]+" and its build"
+	}
+	f := Finding{Status: OK, Saw: fmt.Sprintf("%s, and %s may need %s", saw, what, bytesize.Format(need))}
+	if free < uint64(need) {
+		f.Status, f.Remedy = Warn, remedy.WhatCouldGo
+	}
+	return f
+}
+
+// cacheDisk is cacheRoom, with a warning if the cache is not the one that a user would expect.
+func (x *Examination) cacheDisk() Finding {
+	f := x.cacheRoom()
+	if x.CacheDoubt != "" {
+		f.Saw += "; " + x.CacheDoubt
+		if f.Status == OK {
+			f.Status = Warn
+		}
+	}
+	return f
+}
+
+// cacheRoom says whether what the steps of a run make can be kept in the cache, and compares what is not there yet with
+// what is free. What surely has no room is a failure; what only just has is a warning, since others write there too.
+func (x *Examination) cacheRoom() Finding {
+	f := x.keeps(x.Cache, "--cache-dir")
+	if f.Status == Fail {
+		return f
+	}
+	if err := x.cache(); err != nil {
+		return failed(err, "name another folder with --cache-dir")
+	}
+	free, err := x.Machine.DiskFree(x.Cache)
+	if err != nil {
+		return Finding{Status: Warn, Saw: err.Error()}
+	}
+	saw := fmt.Sprintf("%s: %s are free", x.Cache, bytesize.Format(free))
+	spare := "free space there: `" + shell.Line(append([]string{"dalirun", "gc", "--dry-run"}, x.CacheFlags...)...) +
+		"` says what of the cache could go; or name a folder on another disk with --cache-dir"
+	plan, err := x.planned()
+	if _, full := remedy.Disk(err); full || err != nil && free == 0 { // not even a note could be written
+		return Finding{Status: Fail, Saw: saw, Remedy: spare}
+	}
+	if err != nil { // another check says why it is not known what would run
+		f.Saw = saw
+		return f
+	}
+	var need int64
+	for _, p := range plan {
+		if p.Runs {
+			need += p.Bytes
+		}
+	}
+	return enough(f, x.Cache, free, need, 2*need, "the results that are not there yet take", spare)
+}
+
+// workspaceDisk says the same of the workspace, which keeps the logs of runs.
+func (x *Examination) workspaceDisk() Finding {
+	f := x.keeps(x.Workspace, "--workspace")
+	if f.Status == Fail {
+		return f
+	}
+	free, err := x.Machine.DiskFree(x.Workspace)
+	if err != nil {
+		return Finding{Status: Warn, Saw: err.Error()}
+	}
+	f = enough(f, x.Workspace, free, usualLogs, usualLogs, "the logs of runs may take",
+		"free space there; or name a folder on another disk with --workspace")
+	if f.Status == Fail && free > 0 {
+		f.Status = Warn // a quiet run takes little
+	}
+	return f
+}
+
+// enough adds to f how many bytes are free: fewer than need are a failure, fewer than comfortable a warning.
+func enough(f Finding, dir string, free uint64, need, comfortable int64, what, advice string) Finding {
+	saw := fmt.Sprintf("%s: %s are free, and %s %s", dir, bytesize.Format(free), what, bytesize.Format(need))
+	if need == 0 {
+		saw = fmt.Sprintf("%s: %s are free, and all results are there", dir, bytesize.Format(free))
+	}
+	switch {
+	case float64(free) < float64(need):
+		return Finding{Status: Fail, Saw: saw, Remedy: advice}
+	case f.Status == Warn:
+		f.Saw = saw + "; " + f.Saw
+	case float64(free) < float64(comfortable):
+		return Finding{Status: Warn, Saw: saw, Remedy: advice}
+	default:
+		f.Saw = saw
+	}
+	return f
+}
+
+// keeps says whether this user may keep files in a folder that dalirun made before, or would make, and in those under it.
+func (x *Examination) keeps(root, flag string) Finding {
+	folders := []string{root}
+	below, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return x.forbidden(err, root, flag)
+	}
+	for _, entry := range below {
+		if entry.IsDir() {
+			folders = append(folders, filepath.Join(root, entry.Name()))
+		}
+	}
+	for _, folder := range folders {
+		if err := x.Machine.Writable(folder); err != nil {
+			return x.forbidden(err, folder, flag)
+		}
+	}
+	for _, folder := range folders {
+		if uid, ok := x.Machine.Owner(folder); ok && uid != os.Geteuid() {
+			return Finding{
+				Status: Warn,
+				Saw: fmt.Sprintf("%s belongs to %s, who may not be able to write what %s leaves there",
+					folder, userName(uid), userName(os.Geteuid())),
+				Remedy: "run dalirun as " + userName(uid) + ", or name another folder with " + flag,
+			}
+		}
+	}
+	return Finding{Status: OK, Saw: root}
+}
+
+// forbidden is the finding of a folder that cannot be written, or not be made in the one that it would be in.
+func (x *Examination) forbidden(err error, folder, flag string) Finding {
+	if hint, ok := remedy.Disk(err); ok {
+		return Finding{Status: Fail, Saw: err.Error(), Remedy: hint}
+	}
+	f := Finding{
+		Status: Fail, Saw: err.Error(),
+		Remedy: "let yourself write there (`ls -ld` shows the rights), or name another folder with " + flag,
+	}
+	at := folder
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		at = failed.Path
+	}
+	uid, known := x.Machine.Owner(at)
+	if !errors.Is(err, fs.ErrPermission) || !known || uid == os.Geteuid() {
+		return f
+	}
+	f.Saw += "; it belongs to " + userName(uid)
+	f.Remedy = fmt.Sprintf("`sudo chown -R %d %s`, if nobody else needs it, or name another folder with %s", os.Geteuid(), folder, flag)
+	if at != folder {
+		f.Remedy = fmt.Sprintf("`sudo install -d -o %d %s`, or name another folder with %s", os.Geteuid(), folder, flag)
+	}
+	return f
+}
+
+// userName is whom a user ID stands for.
+func userName(uid int) string {
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return "user " + u.Username
+	}
+	return fmt.Sprintf("user %d", uid)
+}
+
+// failed is the finding that err is, with its own hint where it has one.
+func failed(err error, otherwise string) Finding {
+	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
+		otherwise = cmp.Or(fault.Hint, otherwise)
+	}
+	return Finding{Status: Fail, Saw: err.Error(), Remedy: otherwise}
+}

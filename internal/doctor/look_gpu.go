@@ -1,0 +1,119 @@
+package doctor
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/trtexec"
+)
+
+// gpu says which GPUs a run would take.
+func (x *Examination) gpu() Finding {
+	t := x.Target()
+	if t.Lane == target.CPU {
+		return Finding{Status: OK, Saw: "the cpu lane is taken: " + t.LaneReason}
+	}
+	f := Finding{Status: OK, Saw: t.LaneReason}
+	if t.Device.Compute != "" {
+		f.Saw += ", compute capability " + t.Device.Compute
+	}
+	exclusive := func(g host.GPU) bool { return g.ComputeMode == "Exclusive_Process" }
+	if i := slices.IndexFunc(t.Chosen, exclusive); i >= 0 {
+		index := t.Chosen[i].Index
+		f.Status = Warn
+		f.Saw += fmt.Sprintf("; GPU %d is in compute mode Exclusive_Process: whatever else uses it keeps a run out", index)
+		f.Remedy = fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", index)
+	}
+	return f
+}
+
+// release says which of NVIDIA's releases a run would take, and whether that is known to work, by its figures alone.
+func (x *Examination) release() Finding {
+	t := x.Target()
+	if x.Request.ServerImage != "" || x.refused(target.CheckRelease) {
+		return Finding{} // the server image says it
+	}
+	// What its image says of it is another check's.
+	r, err := release.Find(t.Release.Tag)
+	if err != nil {
+		return Finding{Status: Fail, Saw: err.Error()}
+	}
+	if t.Lane == target.GPU && x.Request.Release != "" {
+		for _, reason := range r.Check(t.Fits) {
+			return Finding{Status: Warn, Saw: r.Tag + ": " + reason.Text}
+		}
+	}
+	saw := r.Tag
+	if said := r.Said(release.TensorRT); said != "" {
+		saw += " with TensorRT " + said
+	}
+	if t.Fits.Driver != "" {
+		saw += " runs on driver " + t.Fits.Driver
+	}
+	if x.Request.Release == "" {
+		saw += newerReleases(t.Fits)
+	}
+	return Finding{Status: OK, Saw: saw}
+}
+
+// newerReleases says why newer releases than the newest that fits are not taken: for each demand the oldest that makes
+// it, since those after it ask for no less, and those of which not enough is known.
+func newerReleases(h release.Host) string {
+	_, reasons := release.Newest(h)
+	var says strings.Builder
+	var said []release.Kind
+	var unknown []string
+	refused := func(tag string) bool { // whatever else is not known of it
+		return slices.ContainsFunc(reasons, func(r release.Reason) bool { return r.Tag == tag && r.Kind != release.NotConfirmed })
+	}
+	for _, r := range slices.Backward(reasons) {
+		switch {
+		case r.Kind == release.NotConfirmed && refused(r.Tag):
+		case r.Kind == release.NotConfirmed:
+			unknown = append(unknown, r.Tag)
+		case !slices.Contains(said, r.Kind):
+			said = append(said, r.Kind)
+			fmt.Fprintf(&says, "; %s and newer do not: %s", r.Tag, r.Text)
+		}
+	}
+	if unknown = slices.Compact(unknown); len(unknown) > 0 {
+		fmt.Fprintf(&says, "; %s only by --release, since not all of their figures are confirmed", strings.Join(unknown, ", "))
+	}
+	return says.String()
+}
+
+// access says how the container engine gives GPUs to containers.
+func (x *Examination) access() Finding {
+	if access := x.Target().GPUAccess; access != "" {
+		return Finding{Status: OK, Saw: access}
+	}
+	return Finding{}
+}
+
+// gpuMemory looks whether others have filled the GPU.
+func (x *Examination) gpuMemory() Finding {
+	t := x.Target()
+	free, total := host.Memory(t.Chosen)
+	if total == 0 {
+		return Finding{}
+	}
+	least, all := trtexec.BuildMemory(t.Precision, t.MaxBatch)
+	f := Finding{Status: OK, Saw: fmt.Sprintf("%s of %s are free", bytesize.Format(free), bytesize.Format(total))}
+	switch building := "building an engine for up to " + printable.Count(t.MaxBatch, "picture"); {
+	case free < least: // a run whose engine is stored builds none
+		f.Saw += fmt.Sprintf(", and %s needs %s at least: build-engine would refuse, unless the engine is in the cache",
+			building, bytesize.Format(least))
+	case free < all:
+		f.Saw += fmt.Sprintf(", and %s takes %s if every kernel is tried", building, bytesize.Format(all))
+	default:
+		return f
+	}
+	f.Status, f.Remedy = Warn, "`nvidia-smi` lists who uses it; a smaller --max-batch needs less"
+	return f
+}

@@ -1,0 +1,118 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/target"
+)
+
+// engine asks the container engine what it is.
+func (x *Examination) engine() Finding {
+	info, err := x.info()
+	fail := func(advice string) Finding { return Finding{Status: Fail, Saw: err.Error(), Remedy: advice} }
+	switch settings := x.EngineSettings; {
+	case err == nil:
+	case errors.Is(err, container.ErrSettings):
+		return fail("correct or unset " + settings.Variables)
+	case errors.Is(err, container.ErrPermission):
+		return fail("") // it says what to do, and it runs
+	case settings.NamedBy != "":
+		return fail("start the one there, or name another one: this one is named by " + settings.NamedBy)
+	default:
+		return fail(remedy.StartEngine)
+	}
+	version := ""
+	if x.EngineSettings.Version != "" {
+		version = ", by " + x.EngineSettings.Version
+	}
+	return Finding{Status: OK, Saw: fmt.Sprintf("%s %s (API %s%s) at %s", info.Name, info.Version, info.APIVersion, version, info.Endpoint)}
+}
+
+// platform says which system this is. WSL needs care, which a run takes by itself.
+func (x *Examination) platform() Finding {
+	here := runtime.GOOS + "/" + runtime.GOARCH
+	switch kernel := x.Probes.Host.Kernel(); {
+	case host.WSL1(kernel):
+		return Finding{
+			Status: Warn, Saw: here + " on WSL 1, which has no GPU and runs no container engine of its own",
+			Remedy: "in PowerShell `wsl --set-version DISTRIBUTION 2`",
+		}
+	case host.WSL(kernel):
+		return Finding{
+			Status: OK,
+			Saw:    here + " on WSL 2: its driver has no whole NVML, so DALI_DISABLE_NVML=1 is set in containers",
+		}
+	default:
+		return Finding{Status: OK, Saw: here}
+	}
+}
+
+// ports tells of those that are taken.
+func (x *Examination) ports() Finding {
+	info, _ := x.info()
+	ports := x.Target().Ports
+	switch {
+	case x.Probes.Runtime.Remote(), info.OtherLoopback:
+		return Finding{} // they are another host's, or container's
+	case ports.Untried != "":
+		return Finding{Status: Warn, Saw: ports.Untried, Remedy: "name another port, or none and a free one is taken"}
+	case len(ports.Taken) == 0:
+		return Finding{Status: OK, Saw: "free"}
+	default:
+		return Finding{Status: OK, Saw: takenPorts(ports.Taken)}
+	}
+}
+
+// takenPorts says which ports are taken that nobody named. Whoever has several of them is named once.
+func takenPorts(taken []target.TakenPort) string {
+	var users []string
+	ports := map[string][]string{}
+	for _, p := range taken {
+		if ports[p.User] == nil {
+			users = append(users, p.User)
+		}
+		ports[p.User] = append(ports[p.User], strconv.Itoa(int(p.Port)))
+	}
+	for i, user := range users {
+		of := ports[user]
+		users[i] = "port " + of[0] + " is in use" + user
+		if len(of) > 1 {
+			users[i] = "ports " + printable.List(of) + " are in use" + user
+		}
+	}
+	free := "a free one will be taken"
+	if len(taken) > 1 {
+		free = "free ones will be taken"
+	}
+	return strings.Join(users, "; ") + ": " + free
+}
+
+// weights names them.
+func (x *Examination) weights() Finding {
+	weights := x.Target().Weights
+	if weights.Kind == target.Pretrained {
+		return Finding{Status: OK, Saw: "the pretrained weights can be had"}
+	}
+	return Finding{Status: OK, Saw: weights.String()}
+}
+
+// flags tells of forced steps that the run does not have.
+func (x *Examination) flags() Finding {
+	t := x.Target()
+	if t.Source == "" {
+		return Finding{}
+	}
+	unused := x.UnusedSteps(t)
+	if len(unused) == 0 {
+		return Finding{}
+	}
+	return Finding{Status: Warn, Saw: strings.Join(unused, "; "), Remedy: "drop what is not used"}
+}

@@ -1,0 +1,93 @@
+package fsync_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/fsync"
+)
+
+func create(t *testing.T, name string) *os.File {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+// files returns the contents of the files in dir by their names.
+func files(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]string{}
+	for _, e := range entries {
+		if e.IsDir() {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found[e.Name()] = string(data)
+	}
+	return found
+}
+
+func TestReplace(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path, temporary := filepath.Join(dir, "file"), filepath.Join(dir, "file.new")
+	for _, text := range []string{"first", "", "the second one"} {
+		if err := fsync.Replace(path, create(t, temporary), []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[string]string{"file": text}, files(t, dir)); diff != "" {
+			t.Errorf("files (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// What cannot be written or renamed leaves what was there before, and no temporary file.
+func TestReplaceFails(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		path string
+		make func(t *testing.T, temporary string) *os.File
+	}{
+		"a folder in its place": {"folder", create},
+		"no such folder":        {"none/file", create},
+		"closed": {"file", func(t *testing.T, temporary string) *os.File {
+			t.Helper()
+			f := create(t, temporary)
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return f
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "file"), []byte("before"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			f := c.make(t, filepath.Join(dir, "temporary"))
+			if err := fsync.Replace(filepath.Join(dir, c.path), f, []byte("after")); err == nil {
+				t.Error("no error")
+			}
+			if diff := cmp.Diff(map[string]string{"file": "before"}, files(t, dir)); diff != "" {
+				t.Errorf("files (-want +got):\n%s", diff)
+			}
+		})
+	}
+}

@@ -1,0 +1,101 @@
+package target
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/dalirun/dalirun/internal/cdi"
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// ToolkitHook is the program that a container engine runs for --gpus where it has neither CDI devices nor an nvidia
+// runtime.
+const ToolkitHook = "nvidia-container-runtime-hook"
+
+// decideGPUAccess refuses GPUs that no program may use, and a container engine that has no way to give them to
+// containers: the first one would fail, after 20 GB of images were pulled. Only a container proves that it gets them;
+// serve looks into its own.
+func (x *resolution) decideGPUAccess(context.Context) {
+	t := &x.target
+	if t.Lane != GPU {
+		return
+	}
+	for _, g := range t.Chosen {
+		if g.ComputeMode == "Prohibited" {
+			x.refuse(CheckGPU, pipeline.Faultf(pipeline.Environment, fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", g.Index),
+				"GPU %d is in compute mode Prohibited: no program may use it", g.Index))
+			break
+		}
+	}
+	if x.engineErr != nil {
+		return // it does not say what it has
+	}
+	_, missing := cdi.Request(t.GPUs, x.info.CDIDevices)
+	hook := ""
+	if !x.remote && !x.info.Podman() {
+		hook = x.probes.Host.ToolkitHook()
+	}
+	switch {
+	case slices.Contains(x.info.Runtimes, container.NVIDIARuntime) && !x.info.Podman():
+		t.GPUAccess = "the container engine has the nvidia runtime"
+	case len(x.info.CDIDevices) > 0 && missing == "":
+		t.GPUAccess = "the container engine lists " + strings.Join(x.info.CDIDevices, ", ")
+	case x.info.Podman() && len(x.info.CDIDevices) == 0:
+		if spec := x.cdiSpec(); spec != "" {
+			t.GPUAccess = spec + " has NVIDIA's devices"
+			return
+		}
+		x.doubt(CheckContainerGPU,
+			"Podman does not list its devices, and no CDI specification in /etc/cdi or /var/run/cdi has NVIDIA's", remedy.PodmanCDI+"; or "+remedy.UseCPU)
+	case hook != "":
+		t.GPUAccess = hook + " is there, which the container engine runs for --gpus if it was started after it was installed"
+	case missing != "":
+		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.RenewCDI,
+			"the container engine lists %s and not %s", strings.Join(x.info.CDIDevices, ", "), missing))
+	default:
+		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.InstallToolkit+"; or "+remedy.UseCPU,
+			"the container engine offers no GPU: it has no nvidia runtime, lists no CDI device of kind %s, and there is no %s",
+			cdi.Kind, ToolkitHook))
+	}
+}
+
+// cdiSpec is the CDI specification of a container engine of this host; one elsewhere reads others.
+func (x *resolution) cdiSpec() string {
+	if x.remote {
+		return ""
+	}
+	return x.probes.Host.CDISpec()
+}
+
+// asListed is gpus with the names of the chosen GPUs as the container engine has them: a CDI specification may list
+// indexes alone, or UUIDs alone, and the first letters of a UUID name nothing there. All stay all, and so does a count
+// where the container engine counts.
+func asListed(info container.Info, gpus container.GPUs, chosen []host.GPU) container.GPUs {
+	if gpus.Count == container.AllGPUs || gpus.Count > 0 && !info.ByCDI() {
+		return gpus
+	}
+	var names []string
+	if info.ByCDI() {
+		for _, g := range chosen {
+			name := g.Address() // what nvidia-ctk writes, for an engine that does not list what it has
+			if listed := host.CDIName(info.CDIDevices, g); listed != "" {
+				name, _ = cdi.Name(listed)
+			}
+			names = append(names, name)
+		}
+	} else {
+		for _, name := range gpus.Devices {
+			if c := slices.IndexFunc(chosen, func(g host.GPU) bool { return strings.HasPrefix(g.UUID, name) }); c >= 0 {
+				name = chosen[c].UUID
+			}
+			names = append(names, name)
+		}
+	}
+	gpus.Count, gpus.Devices = 0, names
+	return gpus
+}

@@ -1,0 +1,345 @@
+package target
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/registry"
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// inspected is what was learned of an image, or why nothing was.
+type inspected struct {
+	ImageInfo
+
+	err error
+}
+
+// inspectedPair are both images of an NGC run.
+type inspectedPair struct{ exporter, server inspected }
+
+// decideRelease takes the release that was asked for, if this host can run it, or the newest that it can. A server image
+// that was named says its release itself.
+func (x *resolution) decideRelease(context.Context) {
+	t := &x.target
+	if t.Source != NGC || x.request.ServerImage != "" {
+		return
+	}
+	picked, err := pickRelease(x.request.Release, t.Lane, t.Fits)
+	x.refuse(CheckRelease, err)
+	t.Release = picked
+}
+
+// pickRelease takes a release without asking for its images. What is only doubted of it the images may settle.
+func pickRelease(asked string, lane Lane, h release.Host) (release.Release, error) {
+	if asked == "" {
+		newest, reasons := release.Newest(h)
+		if newest.Tag == "" {
+			return newest, pipeline.Faultf(pipeline.Environment, "update the NVIDIA driver, or use --accel cpu",
+				"no release runs on this host: %s", reasons[len(reasons)-1].Text)
+		}
+		return newest, nil
+	}
+	picked, err := release.Find(asked)
+	if err != nil {
+		return picked, usagef("", "--release: %w", err)
+	}
+	if lane == CPU {
+		return picked, nil // no TensorRT, no driver
+	}
+	for _, reason := range picked.Check(h) {
+		if reason.Kind.IsDoubt() {
+			continue
+		}
+		hint := "use --accel cpu"
+		if newest, _ := release.Newest(h); newest.Tag != "" {
+			hint = "--release " + newest.Tag + " runs here"
+		}
+		if reason.Kind == release.DriverTooOld {
+			hint += "; or update the NVIDIA driver"
+		}
+		return picked, pipeline.Faultf(pipeline.Environment, hint, "release %s: %s", picked.Tag, reason.Text)
+	}
+	return picked, nil
+}
+
+// decideImages finds out what both of NVIDIA's images hold, before anything is pulled, and refuses a run that they
+// cannot make.
+func (x *resolution) decideImages(ctx context.Context) {
+	t := &x.target
+	if t.Source != NGC || x.engineErr != nil || x.refused(CheckRelease) || x.refused(CheckImages) {
+		return
+	}
+	if err := x.inspectPair(ctx); err != nil {
+		x.refuse(CheckImages, err)
+	}
+	t.Images = ImagePair{x.pair.exporter.ImageInfo, x.pair.server.ImageInfo}
+	if x.refused(CheckImages) || ctx.Err() != nil {
+		return
+	}
+	doubts, refused := x.pair.unknown()
+	if refused != nil {
+		x.refuse(CheckImages, refused)
+		return
+	}
+	t.Release = t.Release.WithEnv(x.pair.server.Image.Env)
+	if err := x.pair.fits(t.Release, t.Fits, x.info.Arch); err != nil {
+		x.refuse(CheckImages, err)
+		return
+	}
+	if t.Lane == GPU {
+		for _, reason := range x.pair.conflicts(t.Release, t.Fits, x.info.Arch) {
+			x.doubt(CheckImages, x.pair.name(t.Release)+": "+reason.Text, "")
+		}
+	}
+	for _, d := range doubts {
+		x.doubt(CheckImages, d.text, d.remedy)
+	}
+}
+
+// inspectPair looks at the images of the run's release, or at those that were named, which say it.
+func (x *resolution) inspectPair(ctx context.Context) error {
+	t, s := &x.target, x.request.Settings
+	switch {
+	case x.request.ServerImage == "":
+		x.inspectBoth(ctx)
+		return nil
+	case x.request.Release != "":
+		asked, err := release.Find(x.request.Release)
+		if err != nil {
+			return usagef("", "%s: %w", s.Origin("release"), err)
+		}
+		t.Release = asked
+		x.inspectBoth(ctx)
+		return x.pair.contradicts(asked, s.Written("release", asked.Tag))
+	case x.request.ExporterImage != "":
+		x.inspectBoth(ctx)
+		t.Release = release.FromEnv(x.pair.server.Image.Env)
+		return nil
+	}
+	const say = "name the image with PyTorch with --exporter-image, or a release with --release"
+	x.pair.server = x.inspect(ctx, x.request.ServerImage, true)
+	if err := x.pair.server.err; err != nil { // without it nothing says which image exports
+		if answer, ok := errors.AsType[*registry.Error](err); ok && !answer.Final() {
+			x.pair.server.err = answer.Advised("or " + say + ", which only the server image says")
+		}
+		return x.pair.server.fault()
+	}
+	t.Release = release.FromEnv(x.pair.server.Image.Env)
+	if t.Release.Tag == "" {
+		return usagef(say, "%s: %s does not say of which release it is (NVIDIA_TRITON_SERVER_VERSION)",
+			s.Origin("server-image"), x.request.ServerImage)
+	}
+	x.pair.exporter = x.inspect(ctx, t.Release.ExporterRef(x.request.Registry), false)
+	return nil
+}
+
+// inspectBoth looks at both images in the time of one.
+func (x *resolution) inspectBoth(ctx context.Context) {
+	ref := func(named string, of func(string) string) (string, bool) {
+		if named != "" {
+			return named, true
+		}
+		return of(x.request.Registry), false
+	}
+	var both sync.WaitGroup
+	both.Go(func() {
+		image, named := ref(x.request.ExporterImage, x.target.Release.ExporterRef)
+		x.pair.exporter = x.inspect(ctx, image, named)
+	})
+	both.Go(func() {
+		image, named := ref(x.request.ServerImage, x.target.Release.ServerRef)
+		x.pair.server = x.inspect(ctx, image, named)
+	})
+	both.Wait()
+}
+
+// inspect finds an image: in the container engine, in what the cache remembers of it, or in its registry. So what is
+// here, or was here and left its results, costs no request. named says that a user named it, and not a release, which
+// other releases and registries may stand in for.
+func (x *resolution) inspect(ctx context.Context, ref string, named bool) inspected {
+	i := inspected{ImageInfo: ImageInfo{Ref: ref, Named: named}}
+	here, err := x.probes.Runtime.Resolve(ctx, ref)
+	switch {
+	case err == nil:
+		i.Found, i.Here = InEngine, here.Layers
+		i.Image = registry.Image{Ref: ref, Digest: here.Digest, Arch: here.Arch, Env: here.Env}
+		return i
+	case !errors.Is(err, container.ErrNotFound):
+		i.err, i.Unknown = err, err.Error()
+		return i
+	}
+	if id, env, ok := x.probes.Cache.RememberedImage(ref); ok {
+		i.Found, i.Image = InCache, registry.Image{Ref: ref, Digest: id, Arch: x.info.Arch, Env: env}
+		return i
+	}
+	if i.Image, err = x.probes.Registry.Lookup(ctx, ref, x.info.Arch); err == nil {
+		i.Found = InRegistry
+		return i
+	}
+	if answer, ok := errors.AsType[*registry.Error](err); ok && !named {
+		err = answer.Advised(otherPlace(answer.Kind))
+	}
+	i.err, i.Unknown = err, err.Error()
+	return i
+}
+
+// otherPlace is where else an image of a release may be had.
+func otherPlace(kind registry.Kind) string {
+	switch kind {
+	case registry.NotFound:
+		return "`--release` names another release, `--registry` another registry"
+	case registry.NoAnswer, registry.Failing, registry.Unreadable:
+		return "`--registry` names a mirror"
+	default:
+		return ""
+	}
+}
+
+// fault is why the image could not be looked at, with what to do about it; nil if it could.
+func (i inspected) fault() error {
+	if answer, ok := errors.AsType[*registry.Error](i.err); ok {
+		return &pipeline.Fault{Kind: pipeline.Environment, Err: i.err, Hint: answer.Hint()}
+	}
+	return i.err
+}
+
+// imageDoubt is why an image was not looked at that a pull may still get.
+type imageDoubt struct{ text, remedy string }
+
+// unknown are the images that could not be looked at: doubts are what a pull may not meet, refused is what it will.
+func (p inspectedPair) unknown() (doubts []imageDoubt, refused error) {
+	for _, i := range []inspected{p.exporter, p.server} {
+		answer, ok := errors.AsType[*registry.Error](i.err)
+		switch {
+		case i.err == nil:
+		case ok && !answer.Final():
+			d := imageDoubt{i.err.Error() + ", so the image is not checked before it is pulled", answer.Hint()}
+			if !slices.Contains(doubts, d) {
+				doubts = append(doubts, d)
+			}
+		case refused == nil:
+			refused = i.fault()
+		}
+	}
+	return doubts, refused
+}
+
+// contradicts refuses a release that is not the one that the server image says: its figures would be another image's.
+func (p inspectedPair) contradicts(asked release.Release, written string) error {
+	said := release.FromEnv(p.server.Image.Env).Tag
+	if said == "" || said == asked.Tag {
+		return nil
+	}
+	return usagef("drop --release, or name an image of release "+asked.Tag,
+		"%s: the server image %s says that it is of release %s (NVIDIA_TRITON_SERVER_VERSION)", written, p.server.Ref, said)
+}
+
+// conflicts are what the images, the release and the host have against each other.
+func (p inspectedPair) conflicts(r release.Release, h release.Host, arch string) []release.Reason {
+	is := func(i inspected) release.Image { return release.Image{Arch: i.Image.Arch, Env: i.Image.Env} }
+	return r.Conflicts(is(p.exporter), is(p.server), h, arch)
+}
+
+// fits says whether the images fit each other, the release and the host: nil, or a fault of the environment.
+func (p inspectedPair) fits(r release.Release, h release.Host, arch string) error {
+	for _, reason := range p.conflicts(r, h, arch) {
+		if !reason.Kind.IsDoubt() {
+			return pipeline.Faultf(pipeline.Environment, p.remedy(reason.Kind, r, h, arch), "%s: %s", p.name(r), reason.Text)
+		}
+	}
+	return nil
+}
+
+// name is what r is called: images without a release are called by what serves.
+func (p inspectedPair) name(r release.Release) string {
+	if r.Tag == "" {
+		return p.server.Ref
+	}
+	return "release " + r.Tag
+}
+
+func (p inspectedPair) remedy(kind release.Kind, r release.Release, h release.Host, arch string) string {
+	const oneRelease = "name images of one release with --exporter-image and --server-image"
+	other, tag := "use --accel cpu", otherRelease(r, h)
+	switch {
+	case p.exporter.Named || p.server.Named: // whatever the release, those stay
+		other = "name other images with --exporter-image and --server-image"
+	case tag != "":
+		other = "--release " + tag + " would fit"
+	}
+	switch kind {
+	case release.DriverTooOld:
+		return other + "; or update the NVIDIA driver"
+	case release.TensorRTDiffers, release.DALINewer:
+		if p.exporter.Named || p.server.Named {
+			return oneRelease
+		}
+		return other + "; or " + oneRelease
+	case release.TensorRTUnknown:
+		return "name NVIDIA's plain -py3 image of a release, or one that is made from it; or use --accel cpu"
+	case release.OtherArch:
+		return "name images for " + arch + " with --exporter-image and --server-image"
+	default:
+		return other
+	}
+}
+
+// otherRelease is the newest release but r that fits the host; empty if none does.
+func otherRelease(r release.Release, h release.Host) string {
+	newest, _ := release.Newest(h)
+	if newest.Tag != r.Tag {
+		return newest.Tag
+	}
+	for _, o := range slices.Backward(release.All()) {
+		matters := func(reason release.Reason) bool { return reason.Kind != release.OlderBranch }
+		if o.Tag < r.Tag && !slices.ContainsFunc(o.Check(h), matters) {
+			return o.Tag
+		}
+	}
+	return ""
+}
+
+const (
+	// UsualBaseImage is what the local images are built on.
+	UsualBaseImage = "debian:bookworm-slim"
+	// MadeBaseImage is what is taken for it where the usual one is not here. scripts/base-image.sh makes it too.
+	MadeBaseImage = "dalirun/debian-base:bookworm"
+)
+
+// decideBaseImage takes the base image that was asked for, else the usual one unless only the one made from packages is
+// here. That it can be had is found out by the build, or by an exhaustive request: the local images may be here already.
+func (x *resolution) decideBaseImage(ctx context.Context) {
+	t := &x.target
+	if t.Source != Local || x.engineErr != nil || x.refused(CheckImages) {
+		return
+	}
+	t.BuildNetwork = x.request.BuildNetwork
+	t.BaseImage = x.request.BaseImage
+	if t.BaseImage == "" {
+		t.BaseImage = UsualBaseImage
+		for _, ref := range []string{UsualBaseImage, MadeBaseImage} {
+			_, err := x.probes.Runtime.Resolve(ctx, ref)
+			if err == nil {
+				t.BaseImage = ref
+				break
+			}
+			if !errors.Is(err, container.ErrNotFound) {
+				x.refuse(CheckImages, err)
+				return
+			}
+		}
+	}
+	if !x.request.Exhaustive {
+		return
+	}
+	base := x.inspect(ctx, t.BaseImage, true)
+	t.BaseFound = base.Found
+	if base.err != nil {
+		x.doubt(CheckImages, base.Unknown+": the local images are built on it, unless they are here", hintOf(base.fault()))
+	}
+}

@@ -1,0 +1,73 @@
+package target
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// decidePorts refuses ports that were named and that others have. For one that nobody named a free one is taken. What
+// cannot be tried the container engine, which has other rights, will say; ports of an engine whose loopback address is
+// not this process's cannot be seen from here.
+func (x *resolution) decidePorts(ctx context.Context) {
+	if x.remote || x.info.OtherLoopback {
+		return
+	}
+	ports := &x.target.Ports
+	for _, p := range []container.Port{ports.HTTP, ports.GRPC, ports.Metrics} {
+		free, err := x.probes.Host.PortFree(ctx, netip.AddrPortFrom(p.On(), p.Host))
+		if err != nil {
+			ports.Untried = err.Error()
+		}
+		if err != nil || free || !p.Required && !x.request.Exhaustive {
+			continue
+		}
+		user, hint := x.portUser(ctx, p.Host)
+		if p.Required {
+			x.refuse(CheckPorts, pipeline.Faultf(pipeline.Environment,
+				hint+", name another, or name none and a free one is taken", "port %d is in use%s", p.Host, user))
+			continue
+		}
+		ports.Taken = append(ports.Taken, TakenPort{Port: p.Host, User: user})
+	}
+}
+
+// portUser says by whom a port is used, as far as it is known, and what to do about that.
+func (x *resolution) portUser(ctx context.Context, port uint16) (user, hint string) {
+	holder := x.publisher(ctx, port)
+	switch {
+	case holder == nil:
+		if program := x.probes.Host.PortUser(port); program != "" {
+			user = " by " + program
+		}
+		return user, "stop what uses it"
+	case owner.IsServer(holder.Labels):
+		workspace := holder.Labels[container.LabelWorkspace]
+		return fmt.Sprintf(" by %s, the server of %s", holder.Name, workspace), "stop it with `" + owner.StopCommand(workspace) + "`"
+	default:
+		return fmt.Sprintf(" by %s, of a run in %s", holder.Name, holder.Labels[container.LabelWorkspace]), "wait for that run to end"
+	}
+}
+
+// publisher finds the container of dalirun that is published on a port of this host; nil if none is, or none is known.
+func (x *resolution) publisher(ctx context.Context, port uint16) *container.Summary {
+	if x.engineErr != nil {
+		return nil
+	}
+	all, err := x.probes.Runtime.List(ctx, owner.Labels())
+	if err != nil {
+		return nil // it only adds to what is said
+	}
+	for _, c := range all {
+		for _, addr := range c.Ports {
+			if addr.Port() == port {
+				return &c
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package target
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/distribution/reference"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/registry"
+	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/triton"
+)
+
+// Request is what a user asks of a run, by flags, environment and file. Much of it may be "auto".
+type Request struct {
+	Command string `json:"command"` // setup, serve, e2e, plan or doctor
+	// Exhaustive looks on after the first obstacle, and asks beforehand what a run finds out by running, as doctor does.
+	Exhaustive bool `json:"exhaustive,omitempty"`
+
+	Accel      string         `json:"accel"` // auto, gpu or cpu
+	RequireGPU bool           `json:"require_gpu,omitempty"`
+	GPUs       container.GPUs `json:"gpus"`
+	Images     string         `json:"images"` // auto, ngc or local
+
+	Release       string `json:"release,omitempty"` // YY.MM; empty is the newest that this host can run
+	Registry      string `json:"registry"`          // HOST or HOST/PREFIX of NVIDIA's images
+	ExporterImage string `json:"exporter_image,omitempty"`
+	ServerImage   string `json:"server_image,omitempty"`
+	BaseImage     string `json:"base_image,omitempty"` // empty is the usual one
+	BuildNetwork  string `json:"build_network,omitempty"`
+
+	Weights   WeightsSource     `json:"weights"`
+	Picture   Picture           `json:"picture"`
+	Precision release.Precision `json:"precision"`
+	OptBatch  int               `json:"opt_batch,omitempty"` // 0 is the usual one
+	MaxBatch  int               `json:"max_batch"`           // 1 to 256
+
+	// Host is the address that the server is published on; none is the loopback address.
+	Host         netip.Addr    `json:"host,omitzero"`
+	HTTPPort     int           `json:"http_port,omitempty"` // of this host; 0 is the usual one if it is free, else a free one
+	GRPCPort     int           `json:"grpc_port,omitempty"`
+	MetricsPort  int           `json:"metrics_port,omitempty"`
+	ReadyTimeout time.Duration `json:"ready_timeout"`
+
+	Settings Settings `json:"settings,omitempty"` // the flags that were named, for what is said of them
+}
+
+// Check refuses what no machine could make right: a usage fault that names each flag by where it was written.
+func (r Request) Check() error {
+	s := r.Settings
+	if r.OptBatch > r.MaxBatch {
+		return usagef(fmt.Sprintf("use --opt-batch %d", r.MaxBatch), "%s is larger than %s",
+			s.Written("opt-batch", strconv.Itoa(r.OptBatch)), s.Written("max-batch", strconv.Itoa(r.MaxBatch)))
+	}
+	if r.RequireGPU && r.Accel == string(CPU) {
+		return usagef("drop one of them", "%s and %s exclude each other", s.Written("require-gpu", "true"), s.Written("accel", r.Accel))
+	}
+	if r.Accel == string(GPU) && r.Images == string(Local) {
+		return usagef("use --images ngc, or --accel cpu",
+			"%s is not offered on the gpu lane: PyPI has no TensorRT backend for tritonserver", s.Written("images", r.Images))
+	}
+	if _, err := r.asked().Unused(); err != nil {
+		return err
+	}
+	if r.ReadyTimeout <= 0 {
+		return usagef("name a duration above 0, as in 30s", "%s is out of range", s.Written("ready-timeout", r.ReadyTimeout.String()))
+	}
+	if r.Release != "" {
+		if _, err := release.Find(r.Release); err != nil {
+			known := release.All()
+			return usagef("the known ones are from "+known[0].Tag+" to "+known[len(known)-1].Tag, "%s: %w", s.Origin("release"), err)
+		}
+	}
+	if err := r.checkReferences(); err != nil {
+		return err
+	}
+	return r.distinctPorts()
+}
+
+// asked is the situation as far as it was asked for by name.
+func (r Request) asked() Situation {
+	s := r.Situation("", "")
+	if r.Accel != Auto {
+		s.Lane = Lane(r.Accel)
+	}
+	if r.Images != Auto {
+		s.Source = Source(r.Images)
+	}
+	return s
+}
+
+// Situation is that of the request's run with a lane and an image source.
+func (r Request) Situation(lane Lane, source Source) Situation {
+	return Situation{Command: r.Command, Lane: lane, Source: source, Settings: r.Settings}
+}
+
+// checkReferences refuses names that no registry could have.
+func (r Request) checkReferences() error {
+	_, err := reference.ParseNormalizedNamed(r.Registry + "/nvidia/tritonserver:25.03-py3")
+	if err != nil || r.Registry == "" {
+		return usagef("as in --registry nvcr.io or --registry registry.example:5000/mirror",
+			"%s: %q is not of the form HOST or HOST/PREFIX", r.Settings.Origin("registry"), r.Registry)
+	}
+	// Without a dot, a port or localhost it would be a name on Docker Hub.
+	if host, _, _ := strings.Cut(r.Registry, "/"); host != "localhost" && !strings.ContainsAny(host, ".:") {
+		return usagef("as in --registry registry.example/mirror", "%s: %q begins with no host", r.Settings.Origin("registry"), r.Registry)
+	}
+	const form = "as in registry.example/team/image:tag"
+	for _, image := range []struct {
+		flag, ref string
+		pulled    bool // by its name in a registry
+	}{{"exporter-image", r.ExporterImage, true}, {"server-image", r.ServerImage, true}, {"base-image", r.BaseImage, false}} {
+		if image.ref == "" {
+			continue
+		}
+		if _, err := reference.ParseAnyReference(image.ref); err != nil {
+			return usagef(form, "%s: %q is no image reference: %w", r.Settings.Origin(image.flag), image.ref, err)
+		}
+		if !image.pulled {
+			continue
+		}
+		if err := registry.CheckReference(image.ref); err != nil {
+			return usagef(form, "%s: %q is no image of a registry: %w", r.Settings.Origin(image.flag), image.ref, err)
+		}
+	}
+	return nil
+}
+
+// distinctPorts refuses one port for two things.
+func (r Request) distinctPorts() error {
+	flags := map[int]string{}
+	for _, p := range []struct {
+		flag string
+		port int
+	}{{"http-port", r.HTTPPort}, {"grpc-port", r.GRPCPort}, {"metrics-port", r.MetricsPort}} {
+		if other, twice := flags[p.port]; twice && p.port != 0 {
+			return usagef("name another port, or none", "%s and %s are both %d", r.Settings.Origin(other), r.Settings.Origin(p.flag), p.port)
+		}
+		flags[p.port] = p.flag
+	}
+	return nil
+}
+
+// ports are those that were asked for, else the usual ones.
+func (r Request) ports() Ports {
+	port := func(asked int, usual uint16) container.Port {
+		if asked != 0 {
+			return container.Port{Container: usual, Address: r.Host, Host: uint16(asked), Required: true} //nolint:gosec // 1 to 65535
+		}
+		return container.Port{Container: usual, Address: r.Host, Host: usual}
+	}
+	return Ports{
+		HTTP: port(r.HTTPPort, triton.PortHTTP), GRPC: port(r.GRPCPort, triton.PortGRPC), Metrics: port(r.MetricsPort, triton.PortMetrics),
+	}
+}
