@@ -1,5 +1,5 @@
-// Package cdi knows what NVIDIA's GPUs are called as devices of the Container Device Interface: nvidia.com/gpu=0, nvidia.com/gpu=0:1 for an
-// instance of MIG, nvidia.com/gpu=GPU-…, nvidia.com/gpu=all. Source:
+// Package cdi knows what NVIDIA's GPUs are called as devices of the Container Device Interface: nvidia.com/gpu=0,
+// nvidia.com/gpu=0:1 for an instance of MIG, nvidia.com/gpu=GPU-…, nvidia.com/gpu=all. Source:
 // https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/cdi-support.html.
 package cdi
 

@@ -29,8 +29,8 @@ func (a *App) doctorCommand() *cobra.Command {
 		Long: `doctor looks at what a run needs: container engine, GPUs, driver, images, disk, ports and weights. Each check is ok, a
 warning or a failure, and says what it saw and what to do. It asks the registry for the images without pulling them, takes
 10 s at most, changes nothing but notes in the cache, and ends with 3 if a run with the same flags would fail; the last
-line says so too. A container engine on
-another host is a warning: setup works there, and only what serves (e2e, serve) is refused.
+line says so too. What cannot be seen from here, such as disks and ports of a container engine on another host, it leaves
+out.
 
 With --bundle it also writes one archive for a bug report. User names, home folders, credentials and serial numbers are
 taken out; what is in it is listed.`,

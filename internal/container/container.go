@@ -1,8 +1,9 @@
-// Package container says what dalirun needs of a thing that runs containers.
+// Package container has the interfaces and the plain data by which dalirun runs containers, finds images and builds
+// them.
 //
-// The types are plain data and small interfaces; [github.com/dalirun/dalirun/internal/container/docker] implements
-// them on the Docker Engine API and containertest on nothing at all. "Engine" is reserved for a serialized TensorRT
-// engine, so what runs containers is a [Runtime].
+// [Runner], [Images] and [Builder] are what a place can do; a [Runtime] does all three.
+// [github.com/dalirun/dalirun/internal/container/docker] implements them on the Docker Engine API and containertest on
+// nothing at all. "Engine" is reserved for a serialized TensorRT engine.
 package container
 
 import (

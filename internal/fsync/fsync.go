@@ -1,5 +1,5 @@
-// Package fsync makes files and their names durable: a file whose content was not synced can be empty after a crash, and one
-// whose folder was not can be gone.
+// Package fsync makes files and their names durable: a file whose content was not synced can be empty after a crash,
+// and one whose folder was not can be gone.
 package fsync
 
 import (

@@ -1,5 +1,5 @@
-// Package host finds out facts of this host: its GPUs and their driver, free disk space, who uses a port, whether it is WSL. What it
-// reads is passed in where that is possible, so that each answer can be tested with what real hosts said.
+// Package host finds out facts of this host: its GPUs and their driver, free disk space, who uses a port, whether it is
+// WSL. What it reads is passed in where that is possible, so that each answer can be tested with what real hosts said.
 package host
 
 import (

@@ -1,5 +1,5 @@
-// Package printable makes text that others chose harmless for a terminal, a log and a reader: the names of files, labels, what a server or a
-// container says. It also has what numbers of things are called.
+// Package printable makes text that others chose harmless for a terminal, a log and a reader: the names of files,
+// labels, what a server or a container says. It also writes lists and counts for people.
 package printable
 
 import (

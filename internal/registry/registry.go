@@ -1,5 +1,5 @@
-// Package registry asks a container registry what an image holds, by the kilobytes of its manifest and configuration, before
-// anybody pulls its gigabytes.
+// Package registry asks a container registry what an image holds, by the kilobytes of its manifest and configuration,
+// before anybody pulls its gigabytes.
 package registry
 
 import "context"

@@ -1,11 +1,11 @@
-// Package release knows what each NGC release of the PyTorch and Triton images holds and needs, and which
-// release fits a host.
+// Package release knows what each NGC release of the PyTorch and Triton images holds and needs, and which release fits
+// a host.
 //
 // The figures come from NVIDIA's release notes, from the release branches of Triton's repositories (build.py,
-// compatibility.md, DALI_VERSION) and from the layer histories of images; none was measured here. A figure that only others have is
-// marked in [Release.Indirect], and one that none of these confirms in [Release.Unconfirmed]. The latter never decides alone: [Newest] then
-// asks the nearest releases before and after whose figure is confirmed. What an image's own environment says replaces a figure of the
-// table, see [Release.WithEnv].
+// compatibility.md, DALI_VERSION) and from the layer histories of images; none was measured here. A figure that only
+// others have is marked in [Release.Indirect], and one that none of these confirms in [Release.Unconfirmed]. The latter
+// never decides alone: [Newest] then asks the nearest releases before and after whose figure is confirmed. What an
+// image's own environment says replaces a figure of the table, see [Release.WithEnv].
 package release
 
 import (

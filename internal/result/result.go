@@ -1,5 +1,5 @@
-// Package result names what the steps of a run find out: each result has a name, a type and one JSON form, which events and
-// reports share. docs/events.md lists them for those who read the JSON.
+// Package result names what the steps of a run find out: each result has a name, a type and one JSON form, which events
+// and reports share. docs/events.md lists them for those who read the JSON.
 package result
 
 import (

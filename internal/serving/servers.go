@@ -1,10 +1,10 @@
-// Package serving is about a workspace's server, which a run started: to find it, to be the one process that serves the
-// workspace, to say whether the server does what it is there for and what to do if not, to attend it until it ends and to
-// stop it. It also sweeps what dead runs left.
+// Package serving finds, judges, attends and stops a workspace's server, which a run started. It lets one process alone
+// serve a workspace, says whether the server does what it is there for and what to do if not, and sweeps what dead runs
+// left.
 //
-// A server is healthy if it answers an inference. Triton calls it live when its process answers, and ready when no model is
-// being loaded and none has failed to: a model whose Python process is dead stays ready, and with explicit model control
-// so does a server without any model, as after a restart.
+// A server is healthy if it answers an inference. Triton calls it live when its process answers, and ready when no
+// model is being loaded and none has failed to: a model whose Python process is dead stays ready, and with explicit
+// model control so does a server without any model, as after a restart.
 package serving
 
 import (

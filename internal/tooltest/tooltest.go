@@ -1,5 +1,5 @@
-// Package tooltest holds what real tools printed and exported, each recording once: for the tests of what reads it, and for the stubs
-// that print it again.
+// Package tooltest holds what real tools printed and exported, each recording once: for the tests of what reads it, and
+// for the stubs that print it again.
 package tooltest
 
 import (

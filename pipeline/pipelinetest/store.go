@@ -1,4 +1,5 @@
-// Package pipelinetest helps to test what uses a [pipeline.Store]: a store in memory, and the contract that every store keeps.
+// Package pipelinetest helps to test what uses a [pipeline.Store]: a store in memory, and the contract that every store
+// keeps.
 package pipelinetest
 
 import (

@@ -1,5 +1,5 @@
-// Package dockertest is a Docker Engine for tests: that part of its HTTP API which dalirun uses, on a unix socket, with a
-// [containertest.Fake] behind it. The real adapter talks to it as to any engine, so that the whole program runs where
+// Package dockertest is a Docker Engine for tests: that part of its HTTP API which dalirun uses, on a unix socket, with
+// a [containertest.Fake] behind it. The real adapter talks to it as to any engine, so that the whole program runs where
 // there is none.
 package dockertest
 

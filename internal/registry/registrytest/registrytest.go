@@ -1,5 +1,5 @@
-// Package registrytest is a container registry for tests: on 127.0.0.1, with images that are manifests and configurations alone,
-// so that they can claim any size.
+// Package registrytest is a container registry for tests: on 127.0.0.1, with images that are manifests and
+// configurations alone, so that they can claim any size.
 package registrytest
 
 import (

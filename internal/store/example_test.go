@@ -1,4 +1,4 @@
-package pipeline_test
+package store_test
 
 import (
 	"context"
@@ -48,7 +48,8 @@ func (printEnds) Emit(e pipeline.Event) {
 	}
 }
 
-func ExampleRunner() {
+// A runner takes from the store what a step made before of the same facts.
+func Example() {
 	dir, err := os.MkdirTemp("", "example")
 	if err != nil {
 		fmt.Println(err)
