@@ -20,7 +20,7 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
-func painPortIsTaken(t *testing.T) {
+func testPortInUse(t *testing.T) {
 	t.Parallel()
 	c := cpuLane(t)
 	l, err := net.Listen("tcp4", "127.0.0.1:0")

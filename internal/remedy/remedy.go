@@ -18,7 +18,6 @@ type Remedy struct {
 	Hint    string        // what to do, a command where there is one
 	Kind    pipeline.Kind // Environment where the host is to be mended, else ContainerFailed
 	Source  string        // where the message is from: a file of internal/tooltest, or an issue
-	Pain    []int         // rows of the list of known pains that it is of
 }
 
 // The IDs of remedies that a step adds to.

@@ -2,12 +2,8 @@ package remedy
 
 import (
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/tooltest"
 	"github.com/dalirun/dalirun/pipeline"
@@ -246,58 +242,6 @@ func TestTellingLine(t *testing.T) {
 	f.Read("nothing that is known")
 	if r, line, ok := f.Found(); ok || line != "" || r.ID != "" {
 		t.Errorf("got %q for %q", r.ID, line)
-	}
-}
-
-// TestPains checks which rows tell each of the known pains that a message is of.
-func TestPains(t *testing.T) {
-	t.Parallel()
-	for name, want := range map[string][]string{
-		"pain 1: images of two releases":            {"engine-of-other-tensorrt"},
-		"pain 2: engine of another GPU":             {"engine-of-other-gpu"},
-		"pain 3: engine of another TensorRT":        {"timing-cache-refused", "engine-of-other-tensorrt", "engine-unreadable"},
-		"pain 4: magic tag and static TLS":          {"static-tls", "magic-tag"},
-		"pain 5: DALI older than the pipeline":      {"dali-operator-unknown", "dali-too-old"},
-		"pain 6: no DALI, no numpy":                 {"python-module-missing", "dali-file-missing"},
-		"pain 7: options that TensorRT 10 dropped":  {"option-unknown"},
-		"pain 8: fp16 that TensorRT 11 dropped":     {"fp16-unknown"},
-		"pain 12: version folders":                  {"version-folder-missing"},
-		"pain 13: folder of the plan":               {"engine-not-saved"},
-		"pain 14: engine without GPUs":              {"no-gpu-driver-in-engine", "cdi-device-unknown", "gpu-unknown", "driver-not-loaded", "driver-missing"},
-		"pain 15: driver too old":                   {"cuda-required", "driver-mismatch", "driver-insufficient", "driver-too-old"},
-		"pain 16: NVIDIA_REQUIRE_CUDA":              {"cuda-required"},
-		"pain 17: GPU too old":                      {"gpu-unsupported", "gpu-not-seen"},
-		"pain 18: unlike GPUs":                      {"cdi-device-unknown", "gpu-unknown", "engine-of-other-gpu"},
-		"pain 19: NVML":                             {"gpu-lost", "nvml-partial"},
-		"pain 20: no GPU":                           {"driver-not-loaded", "driver-missing", "gpu-busy", "dali-without-gpu", "no-cuda-device", "driver-insufficient"},
-		"pain 21: TensorRT without a GPU":           {"tensorrt-without-gpu"},
-		"pain 22: ports in use":                     {"port-in-use"},
-		"pain 26: entrypoint":                       {"entrypoint-misused", "tritonserver-missing"},
-		"pain 27: out of memory":                    {"dali-out-of-memory", "gpu-out-of-memory"},
-		"pain 28: absurd allocation":                {"dali-out-of-memory"},
-		"pain 29: shape of the configuration":       {"input-name", "dims-mismatch"},
-		"pain 31: crash, library that is not found": {"library-missing", "server-crashed"},
-		"pain 33: stale options":                    {"option-unknown", "server-option-unknown"},
-		"pain 34: no trtexec":                       {"trtexec-missing"},
-		"pain 37: disk full":                        {DiskFull},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			number, _, _ := strings.Cut(strings.TrimPrefix(name, "pain "), ":")
-			pain, err := strconv.Atoi(number)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var got []string
-			for _, r := range table() {
-				if slices.Contains(r.Pain, pain) {
-					got = append(got, r.ID)
-				}
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				t.Errorf("the rows that tell it (-want +got):\n%s", diff)
-			}
-		})
 	}
 }
 
