@@ -17,7 +17,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// BuildEngine builds the TensorRT engine with the trtexec of the image that serves it, so that their TensorRT is the same.
+// BuildEngine builds the TensorRT engine with the trtexec of the image that serves it, so that their TensorRT is the
+// same.
 type BuildEngine struct {
 	image     pipeline.Output
 	onnx      pipeline.Output
@@ -79,8 +80,9 @@ func (s *BuildEngine) engine() pipeline.Output {
 // engineBuild is how trtexec is asked for an engine.
 type engineBuild struct {
 	trtexec.Build
-	tensorRT release.Version // whose dialect the command is in: the image's own, or the release's where the image does not say
-	image    string          // what the image says of its TensorRT; empty where it says nothing
+	// whose dialect the command is in: the image's own, or the release's where the image does not say
+	tensorRT release.Version
+	image    string // what the image says of its TensorRT; empty where it says nothing
 	command  []string
 }
 
@@ -90,7 +92,8 @@ func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 	text := cmp.Or(b.image, s.tensorRT)
 	var err error
 	if b.tensorRT, err = release.ParseVersion(text); err != nil {
-		return b, pipeline.Faultf(pipeline.Environment, "name a release with --release YY.MM, for NVIDIA's plain -py3 image",
+		return b, pipeline.Faultf(pipeline.Environment,
+			"name a release with --release YY.MM, for NVIDIA's plain -py3 image",
 			"the image does not say which TensorRT it holds (TRT_VERSION=%q)", text)
 	}
 	b.Build = trtexec.Build{
@@ -104,7 +107,8 @@ func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 	b.command, err = trtexec.Command(b.tensorRT, b.Build)
 	if errors.Is(err, trtexec.ErrNeedsCast) {
 		return b, &pipeline.Fault{
-			Kind: pipeline.Environment, Err: err, Hint: "--precision fp32 builds without a cast; so does an older release, which --release names",
+			Kind: pipeline.Environment, Err: err,
+			Hint: "--precision fp32 builds without a cast; so does an older release, which --release names",
 		}
 	}
 	if err != nil {
@@ -114,9 +118,9 @@ func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 }
 
 // askedGPU is what is known of the GPU that the engine is for.
-func (s *BuildEngine) askedGPU() trtexec.AskedGPU {
-	return trtexec.AskedGPU{
-		Flag: s.gpus.String(), Model: s.device.Name, Where: s.device.Where, Compute: s.device.Compute,
+func (s *BuildEngine) requestedGPU() trtexec.RequestedGPU {
+	return trtexec.RequestedGPU{
+		Flag: s.gpus.String(), Model: s.device.Name, Location: s.device.Where, Compute: s.device.Compute,
 		UUIDs: s.gpus.uuids,
 	}
 }
@@ -205,7 +209,9 @@ func (s *BuildEngine) askGPUMemory(ctx context.Context, w *pipeline.Work) (trtex
 }
 
 // build runs trtexec and returns what was proven of the engine. memory is that of the GPU before.
-func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineBuild, memory trtexec.GPUMemory) (trtexec.Engine, error) {
+func (s *BuildEngine) build(
+	ctx context.Context, w *pipeline.Work, build engineBuild, memory trtexec.GPUMemory,
+) (trtexec.Engine, error) {
 	spec := s.containers.spec(IDBuildEngine, w.Input(s.image).Ref, build.command...)
 	spec.GPUs = s.gpus.GPUs
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
@@ -221,9 +227,11 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 		return trtexec.Engine{}, err
 	}
 	plan, err := os.Stat(w.Path(planFile))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && plan.Size() == 0 { // trtexec has been seen to end well after it could not save
+	// trtexec has been seen to end well after it could not save
+	if errors.Is(err, fs.ErrNotExist) || err == nil && plan.Size() == 0 {
 		fault := &pipeline.Fault{
-			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Hint: "its log says why; a full disk is the usual reason: " + remedy.FreeCacheDisk,
+			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"),
+			Hint: "its log says why; a full disk is the usual reason: " + remedy.FreeCacheDisk,
 			Tail: last.lines(), Repeat: s.containers.runner.Repeat(spec),
 		}
 		last.explain(fault)
@@ -244,7 +252,9 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 }
 
 // prove compares what was built with what was asked for.
-func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, build engineBuild, facts trtexec.LogFacts) (trtexec.Engine, error) {
+func (s *BuildEngine) prove(
+	ctx context.Context, w *pipeline.Work, build engineBuild, facts trtexec.LogFacts,
+) (trtexec.Engine, error) {
 	bytes, sum, err := fileSum(ctx, w.Path(planFile))
 	if err != nil {
 		return trtexec.Engine{}, err
@@ -257,8 +267,9 @@ func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, build engineB
 	if err != nil {
 		layers = nil // trtexec exported none, which the proof finds
 	}
-	engine, err := trtexec.Prove(build.Build, s.askedGPU(), trtexec.Evidence{
-		Log: facts, LayerInfo: layers, PlanBytes: bytes, PlanSHA256: sum, ONNXBytes: onnx.Size(), TensorRT: build.tensorRT, ImageTensorRT: build.image,
+	engine, err := trtexec.Prove(build.Build, s.requestedGPU(), trtexec.Evidence{
+		Log: facts, LayerInfo: layers, PlanBytes: bytes, PlanSHA256: sum, ONNXBytes: onnx.Size(),
+		TensorRT: build.tensorRT, ImageTensorRT: build.image,
 	})
 	if _, other := errors.AsType[*trtexec.OtherGPUError](err); other {
 		err = &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: otherGPUsHint}

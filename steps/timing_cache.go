@@ -13,7 +13,7 @@ import (
 // No fault of a timing cache is a fault of the build, which measures again.
 
 func (s *BuildEngine) timingCacheKey(w *pipeline.Work) string {
-	return trtexec.TimingCacheKey(s.askedGPU(), w.Input(s.image).Digest)
+	return trtexec.TimingCacheKey(s.requestedGPU(), w.Input(s.image).Digest)
 }
 
 // loadTimingCache puts the timing cache of earlier builds where trtexec looks for it, and says whether there is one.
@@ -40,14 +40,15 @@ func (s *BuildEngine) keepTimingCache(ctx context.Context, w *pipeline.Work) {
 	}
 }
 
-// timingCacheMayBeWhy is whether a timing cache may be why a build failed that began with it. It is not where the host or its GPU's memory is why.
+// timingCacheMayBeWhy is whether a timing cache may be why a build failed that began with it. It is not where the host
+// or its GPU's memory is why.
 func timingCacheMayBeWhy(err error) bool {
 	fault, ok := errors.AsType[*pipeline.Fault](err)
 	return ok && fault.Kind == pipeline.ContainerFailed && !errors.Is(err, trtexec.ErrGPUMemory)
 }
 
-// forgetTimingCache is for a build that failed with the timing cache of an earlier one: one that TensorRT cannot take can be why, and would be
-// why each time.
+// forgetTimingCache is for a build that failed with the timing cache of an earlier one: one that TensorRT cannot take
+// can be why, and would be why each time.
 func (s *BuildEngine) forgetTimingCache(ctx context.Context, w *pipeline.Work) {
 	if ctx.Err() != nil {
 		return // it was interrupted

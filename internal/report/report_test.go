@@ -98,7 +98,7 @@ func comparisons(t *testing.T, wrong float32) parity.Report {
 func engine() trtexec.Engine {
 	return trtexec.Engine{
 		TensorRT: "10.6.0.26", ReadBack: true, GPU: "NVIDIA H100 80GB HBM3", Bytes: 51_600_000, SHA256: "e3b0c442",
-		Precision: trtexec.PrecisionProof{Asked: release.FP16, Half: 132, All: 134, By: trtexec.ProofTensors},
+		Precision: trtexec.PrecisionProof{Requested: release.FP16, Half: 132, All: 134, By: trtexec.ProofTensors},
 		Profile:   &trtexec.Profile{Input: "input", Min: []int64{1, 3, 224, 224}, Opt: []int64{64, 3, 224, 224}, Max: []int64{256, 3, 224, 224}},
 	}
 }
