@@ -26,7 +26,7 @@ type BuildEngine struct {
 	precision release.Precision
 	optBatch  int
 	maxBatch  int
-	tensorRT  string // for an image that does not say which it holds; empty where it is not known
+	tensorRT  string // the release's, for an image that does not name its own; empty where it is not known
 	device    target.Device
 
 	gpus        gpuRequest                                       `fact:"-"`
@@ -36,12 +36,12 @@ type BuildEngine struct {
 	containers  containers                                       `fact:"-"`
 }
 
-func newBuildEngine(t target.Target, with Tools, image, onnx pipeline.Output, cast bool) *BuildEngine {
+func newBuildEngine(t target.Target, tools Tools, image, onnx pipeline.Output, cast bool) *BuildEngine {
 	return &BuildEngine{
 		image: image, onnx: onnx, cast: cast, precision: t.Precision, optBatch: t.OptBatch, maxBatch: t.MaxBatch,
 		tensorRT: t.Release.TensorRT, device: t.Device,
-		gpus: newGPURequest(t), gpuMemory: with.GPUMemory, timingCache: with.TimingCache, notes: imageNotes{with.KV},
-		containers: newContainers(with),
+		gpus: newGPURequest(t), gpuMemory: tools.GPUMemory, timingCache: tools.TimingCache, notes: imageNotes{tools.KV},
+		containers: newContainers(tools),
 	}
 }
 
@@ -50,11 +50,11 @@ const (
 	engineFile = "engine.json"
 	onnxTarget = "/in/" + onnxFile
 	modelInput = "input" // as export_onnx.py names it
-	// What the build writes beside the engine, and nobody keeps from there.
+	// The files that the build writes beside the engine, and that are no outputs.
 	layersFile      = "layers.json"
 	timingCacheFile = "timing.cache"
 
-	// gpuProofFact is the fact that engines which were kept without a proof of their GPU lack.
+	// gpuProofFact is a fact that makes engines be built anew that were stored before their GPU was proven.
 	gpuProofFact = "gpu proof"
 )
 
@@ -64,7 +64,7 @@ func (s *BuildEngine) ID() pipeline.ID { return IDBuildEngine }
 // Inputs are the image with trtexec and the ONNX model.
 func (s *BuildEngine) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.onnx} }
 
-// Outputs are the engine, and what was proven of it.
+// Outputs are the engine, and engine.json, which holds what was proven of it.
 func (s *BuildEngine) Outputs() []pipeline.Output {
 	return []pipeline.Output{s.plan(), s.engine()}
 }
@@ -77,7 +77,7 @@ func (s *BuildEngine) engine() pipeline.Output {
 	return pipeline.Output{Step: IDBuildEngine, Name: engineFile}
 }
 
-// engineBuild is how trtexec is asked for an engine.
+// engineBuild is the call of trtexec that builds the engine.
 type engineBuild struct {
 	trtexec.Build
 	// whose dialect the command is in: the image's own, or the release's where the image does not say
@@ -86,7 +86,7 @@ type engineBuild struct {
 	command  []string
 }
 
-// newBuild is the build in an image of an environment.
+// newBuild returns the build in an image with the environment env.
 func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 	b := engineBuild{image: env["TRT_VERSION"]}
 	text := cmp.Or(b.image, s.tensorRT)
@@ -117,7 +117,7 @@ func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 	return b, nil
 }
 
-// askedGPU is what is known of the GPU that the engine is for.
+// requestedGPU describes the GPU that the engine is for.
 func (s *BuildEngine) requestedGPU() trtexec.RequestedGPU {
 	return trtexec.RequestedGPU{
 		Flag: s.gpus.String(), Model: s.device.Name, Location: s.device.Where, Compute: s.device.Compute,
@@ -142,7 +142,7 @@ func (s *BuildEngine) Facts(_ context.Context, in pipeline.Inputs) (pipeline.Fac
 	}, nil
 }
 
-// Run builds the engine and proves that it is what was asked for.
+// Run builds the engine and proves that it is as requested.
 func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	env, err := s.notes.environment(w.Input(s.image))
 	if err != nil {
@@ -152,7 +152,7 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	memory, err := s.askGPUMemory(ctx, w)
+	memory, err := s.readGPUMemory(ctx, w)
 	if err == nil {
 		err = trtexec.CheckMemory(build.Precision, build.MaxBatch, memory)
 	}
@@ -161,7 +161,7 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	loaded := s.loadTimingCache(ctx, w)
 	engine, err := s.build(ctx, w, build, memory)
-	if loaded && timingCacheMayBeWhy(err) {
+	if loaded && suspectsTimingCache(err) {
 		s.forgetTimingCache(ctx, w)
 	}
 	if err != nil {
@@ -174,7 +174,7 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	return engine.WriteFile(w.Path(engineFile))
 }
 
-// Remind reports what was proven of a stored engine, and what was not.
+// Remind reports what was proven of a stored engine, and warns of what was not.
 func (s *BuildEngine) Remind(stored pipeline.Values) []pipeline.Payload {
 	engine, err := trtexec.ReadEngine(stored[engineFile].Path)
 	if err != nil || engine.SHA256 == "" {
@@ -183,7 +183,7 @@ func (s *BuildEngine) Remind(stored pipeline.Values) []pipeline.Payload {
 	return engineReport(engine)
 }
 
-// engineReport is what each run that uses an engine reports of it.
+// engineReport returns what each run that uses an engine reports of it.
 func engineReport(e trtexec.Engine) []pipeline.Payload {
 	report := []pipeline.Payload{result.Engine.Of(e)}
 	for _, doubt := range e.Doubts {
@@ -192,8 +192,8 @@ func engineReport(e trtexec.Engine) []pipeline.Payload {
 	return report
 }
 
-// askGPUMemory asks for the GPU's memory. Where the host does not know it, it is zero.
-func (s *BuildEngine) askGPUMemory(ctx context.Context, w *pipeline.Work) (trtexec.GPUMemory, error) {
+// readGPUMemory returns the GPU's memory, and zero where the host does not know it.
+func (s *BuildEngine) readGPUMemory(ctx context.Context, w *pipeline.Work) (trtexec.GPUMemory, error) {
 	if s.gpuMemory == nil {
 		return trtexec.GPUMemory{}, nil
 	}
@@ -208,7 +208,7 @@ func (s *BuildEngine) askGPUMemory(ctx context.Context, w *pipeline.Work) (trtex
 	return memory, nil
 }
 
-// build runs trtexec and returns what was proven of the engine. memory is that of the GPU before.
+// build runs trtexec and returns what was proven of the engine. memory is the GPU's before the build.
 func (s *BuildEngine) build(
 	ctx context.Context, w *pipeline.Work, build engineBuild, memory trtexec.GPUMemory,
 ) (trtexec.Engine, error) {
@@ -251,7 +251,7 @@ func (s *BuildEngine) build(
 	return engine, err
 }
 
-// prove compares what was built with what was asked for.
+// prove compares the engine that was built with the request.
 func (s *BuildEngine) prove(
 	ctx context.Context, w *pipeline.Work, build engineBuild, facts trtexec.LogFacts,
 ) (trtexec.Engine, error) {
@@ -265,13 +265,13 @@ func (s *BuildEngine) prove(
 	}
 	layers, err := os.ReadFile(w.Path(layersFile))
 	if err != nil {
-		layers = nil // trtexec exported none, which the proof finds
+		layers = nil // trtexec exported no layers, which Prove reports as a doubt
 	}
 	engine, err := trtexec.Prove(build.Build, s.requestedGPU(), trtexec.Evidence{
 		Log: facts, LayerInfo: layers, PlanBytes: bytes, PlanSHA256: sum, ONNXBytes: onnx.Size(),
 		TensorRT: build.tensorRT, ImageTensorRT: build.image,
 	})
-	if _, other := errors.AsType[*trtexec.OtherGPUError](err); other {
+	if _, ok := errors.AsType[*trtexec.OtherGPUError](err); ok {
 		err = &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: otherGPUsHint}
 	}
 	return engine, err

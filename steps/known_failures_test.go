@@ -39,7 +39,7 @@ func TestEngineFactsOfAnotherGPU(t *testing.T) {
 		"compute capability": {Name: h100.Name, Compute: "8.0", Driver: h100.Driver},
 		"driver":             {Name: h100.Name, Compute: h100.Compute, Driver: "590.48.01"},
 	} {
-		w.options.Device = device
+		w.target.Device = device
 		after := w.facts(t, steps.IDBuildEngine)
 		if fmt.Sprint(before) == fmt.Sprint(after) {
 			t.Errorf("with another %s the engine is taken for the same: %v", name, after)
@@ -154,7 +154,7 @@ func TestPictureNotDownloaded(t *testing.T) {
 	t.Parallel()
 	for name, newWorld := range cases() {
 		w := newWorld(t)
-		w.options.Picture = target.Picture{Data: coffee()} // as it is embedded
+		w.target.Picture = target.Picture{Data: coffee()} // as it is embedded
 		if err := w.run(t, t.Context(), steps.IDReference); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -232,7 +232,7 @@ func TestUnlikeGPUs(t *testing.T) {
 		t.Errorf("one by its UUID is %v, %v", chosen, err)
 	}
 	w := gpuNGC(t)
-	w.options.GPUs = second
+	w.target.GPUs = second
 	all := specs(t, w)
 	for _, id := range []pipeline.ID{steps.IDBuildEngine, steps.IDServe} {
 		if got := specOf(t, all, id).GPUs; !cmp.Equal(got, second) {

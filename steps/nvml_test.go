@@ -25,7 +25,7 @@ func TestWithoutNVML(t *testing.T) {
 		t.Run(test, func(t *testing.T) {
 			t.Parallel()
 			w := tt.world(t)
-			w.options.NoNVML = tt.noNVML
+			w.target.NoNVML = tt.noNVML
 			want := map[string]bool{}
 			for _, id := range tt.want {
 				want[string(id)] = true
@@ -53,7 +53,7 @@ func TestWithoutNVML(t *testing.T) {
 func TestNVMLGolden(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	w.options.NoNVML = true
+	w.target.NoNVML = true
 	recorded := map[string]container.Spec{}
 	for _, spec := range specs(t, w) {
 		recorded[spec.Step] = spec
