@@ -120,7 +120,7 @@ func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 // requestedGPU describes the GPU that the engine is for.
 func (s *BuildEngine) requestedGPU() trtexec.RequestedGPU {
 	return trtexec.RequestedGPU{
-		Flag: s.gpus.String(), Model: s.device.Name, Location: s.device.Where, Compute: s.device.Compute,
+		Flag: s.gpus.String(), Model: s.device.Name, Location: s.device.Location, Compute: s.device.Compute,
 		UUIDs: s.gpus.uuids,
 	}
 }

@@ -408,7 +408,7 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 			switch tt.model {
 			case "":
 			case "-":
-				w.target.Device.Name, w.target.Device.Where = "", "GPU 0 at tcp://far:2375"
+				w.target.Device.Name, w.target.Device.Location = "", "GPU 0 at tcp://far:2375"
 			default:
 				w.target.Device.Name = tt.model
 			}
@@ -477,7 +477,7 @@ func TestEngineOfAnUnknownGPU(t *testing.T) {
 	for test, unknown := range map[string]func(*target.Target){
 		"model and UUID are known": func(*target.Target) {},
 		"the model is known":       func(o *target.Target) { o.GPUUUIDs = nil },
-		"the UUID is known":        func(o *target.Target) { o.Device.Name, o.Device.Where = "", "GPU-aaaaaaaa at tcp://far:2375" },
+		"the UUID is known":        func(o *target.Target) { o.Device.Name, o.Device.Location = "", "GPU-aaaaaaaa at tcp://far:2375" },
 	} {
 		t.Run(test, func(t *testing.T) {
 			t.Parallel()

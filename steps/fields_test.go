@@ -48,7 +48,7 @@ func fieldWorlds() map[string]func(*testing.T) *world {
 	worlds["gpu-ngc/little is known"] = func(t *testing.T) *world {
 		t.Helper()
 		w := gpuNGC(t)
-		w.target.Device = target.Device{Where: "GPU 0 of another host"}
+		w.target.Device = target.Device{Location: "GPU 0 of another host"}
 		w.fake.AddRemote(w.target.Release.ServerRef(""), w.image("server", ""))
 		return w
 	}
