@@ -19,7 +19,7 @@ func (x *resolution) decidePorts(ctx context.Context) {
 	}
 	ports := &x.target.Ports
 	for _, p := range []container.Port{ports.HTTP, ports.GRPC, ports.Metrics} {
-		free, err := x.probes.Host.PortFree(ctx, netip.AddrPortFrom(p.On(), p.Host))
+		free, err := x.probes.Host.PortFree(ctx, netip.AddrPortFrom(p.HostAddress(), p.Host))
 		if err != nil {
 			ports.Untried = err.Error()
 		}
