@@ -185,7 +185,7 @@ func (s *BuildEngine) Remind(stored pipeline.Values) []pipeline.Payload {
 
 // engineReport returns what each run that uses an engine reports of it.
 func engineReport(e trtexec.Engine) []pipeline.Payload {
-	report := []pipeline.Payload{result.Engine.Of(e)}
+	report := []pipeline.Payload{result.Engine.New(e)}
 	for _, doubt := range e.Doubts {
 		report = append(report, pipeline.Warning{Text: doubt})
 	}

@@ -57,7 +57,7 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, request gpuRe
 		for _, gpu := range listing {
 			w.Emit(pipeline.Line{Text: "the container sees " + gpu})
 		}
-		w.Emit(result.GPUs.Of(listing))
+		w.Emit(result.GPUs.New(listing))
 		return checkGPUs(request, visible, listing)
 	}
 	listing = append(listing, nonBlank(stderr.String())...)

@@ -126,7 +126,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return runtimeFault(err)
 	}
 	server.Repository = w.Input(s.repository).Path
-	w.Emit(result.Serving.Of(server))
+	w.Emit(result.Serving.New(server))
 	client, err := triton.DialIn(p.container)
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return s.explain(ctx, p, spec, client, err)
 	}
 	ready := time.Since(began)
-	w.Emit(result.TimeToReady.Of(ready.Seconds()))
+	w.Emit(result.TimeToReady.New(ready.Seconds()))
 	if s.handover != nil {
 		p.drain = true
 		if err := s.handover.Ready(ctx, server); err != nil {

@@ -87,8 +87,8 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil { // such as an answer of another size
 		return &pipeline.Fault{Kind: pipeline.NotVerified, Err: err}
 	}
-	w.Emit(result.Parity.Of(report))
-	w.Emit(result.Top.Of(served.top))
+	w.Emit(result.Parity.New(report))
+	w.Emit(result.Top.New(served.top))
 	if err := report.Err(); err != nil {
 		return &pipeline.Fault{
 			Kind: pipeline.NotVerified, Err: err,

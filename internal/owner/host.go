@@ -20,8 +20,8 @@ type Identity struct {
 	Now  time.Time // with which expiries are compared
 }
 
-// Here returns the identity of this process.
-func Here(now time.Time) (Identity, error) {
+// CurrentIdentity returns the identity of this host and boot, at the time now.
+func CurrentIdentity(now time.Time) (Identity, error) {
 	host, err := Host()
 	if err != nil {
 		return Identity{}, err

@@ -341,9 +341,9 @@ func TestServerOf(t *testing.T) {
 func TestHere(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	one, err := owner.Here(now)
+	one, err := owner.CurrentIdentity(now)
 	must(t, err)
-	two, err := owner.Here(now)
+	two, err := owner.CurrentIdentity(now)
 	must(t, err)
 	if diff := cmp.Diff(one, two); diff != "" {
 		t.Errorf("it is two hosts or boots:\n%s", diff)

@@ -107,15 +107,15 @@ func passed(t *testing.T) Report {
 	t.Helper()
 	port := func(n uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n) }
 	return collect(&Collector{Program: "v1.2.3"}, append(start(), []timedEvent{
-		{6 * s, "assemble-repository", result.Repository.Of("/home/u/p/.dalirun/model_repository")},
-		{6 * s, "build-engine", result.Engine.Of(engine())},
-		{7 * s, "serve", result.GPUs.Of([]string{"GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123)"})},
-		{7 * s, "serve", result.Serving.Of(result.Server{Container: "abc", Name: "dalirun-r1-serve", GRPC: port(8001), HTTP: port(8000), Metrics: port(8002)})},
-		{8 * s, "serve", result.TimeToReady.Of(1.9)},
+		{6 * s, "assemble-repository", result.Repository.New("/home/u/p/.dalirun/model_repository")},
+		{6 * s, "build-engine", result.Engine.New(engine())},
+		{7 * s, "serve", result.GPUs.New([]string{"GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123)"})},
+		{7 * s, "serve", result.Serving.New(result.Server{Container: "abc", Name: "dalirun-r1-serve", GRPC: port(8001), HTTP: port(8000), Metrics: port(8002)})},
+		{8 * s, "serve", result.TimeToReady.New(1.9)},
 		{8 * s, "serve", pipeline.Ended{State: pipeline.Done, Elapsed: 2 * s}},
 		{8 * s, "verify", pipeline.Started{}},
-		{9 * s, "verify", result.Parity.Of(comparisons(t, 0))},
-		{9 * s, "verify", result.Top.Of([]result.Class{
+		{9 * s, "verify", result.Parity.New(comparisons(t, 0))},
+		{9 * s, "verify", result.Top.New([]result.Class{
 			{Index: 967, Label: "espresso", Score: 12.5, Probability: 0.962673}, {Index: 968, Label: "cup", Score: 9.25, Probability: 0.037327},
 		})},
 		{9 * s, "verify", pipeline.Result{Name: "something else", Value: 1}},
@@ -134,9 +134,9 @@ func failed(t *testing.T) Report {
 		{6 * s, "serve", pipeline.Warning{Text: evil}},
 		{8 * s, "serve", pipeline.Ended{State: pipeline.Cancelled, Elapsed: 2 * s}},
 		{8 * s, "verify", pipeline.Started{}},
-		{9 * s, "verify", result.Parity.Of(comparisons(t, 3))},
-		{9 * s, "verify", result.Top.Of([]result.Class{{Index: 1, Label: evil, Score: 2, Probability: 0.84}})},
-		{9 * s, "verify", result.TimeToReady.Of(math.NaN())},
+		{9 * s, "verify", result.Parity.New(comparisons(t, 3))},
+		{9 * s, "verify", result.Top.New([]result.Class{{Index: 1, Label: evil, Score: 2, Probability: 0.84}})},
+		{9 * s, "verify", result.TimeToReady.New(math.NaN())},
 		{9 * s, "verify", pipeline.Ended{State: pipeline.Failed, Elapsed: s, Err: err, Digests: map[string]string{evil: evil}}},
 		{10 * s, "", pipeline.RunEnded{Elapsed: 10 * s, Err: &pipeline.StepError{Step: "verify", Elapsed: s, Err: err}}},
 	}...))

@@ -20,7 +20,7 @@ const takenWithin = 2 * time.Second
 func UsualWatch() Watch {
 	return Watch{
 		Probe: Probe{Reply: 5 * time.Second, Within: 30 * time.Second},
-		Every: 10 * time.Second, Again: time.Second, InARow: 3,
+		Every: 10 * time.Second, Retry: time.Second, InARow: 3,
 	}
 }
 

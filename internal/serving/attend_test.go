@@ -19,7 +19,7 @@ import (
 
 // quick watches a server that answers at once.
 func quick() Watch {
-	return Watch{Probe: Probe{Reply: 2 * time.Second, Within: 2 * time.Second}, Every: time.Millisecond, Again: time.Millisecond, InARow: 2}
+	return Watch{Probe: Probe{Reply: 2 * time.Second, Within: 2 * time.Second}, Every: time.Millisecond, Retry: time.Millisecond, InARow: 2}
 }
 
 // idle asks nothing before a test has ended.

@@ -84,7 +84,7 @@ func TestSweepAfterAKill(t *testing.T) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return
 	}
-	me, err := owner.Here(time.Now())
+	me, err := owner.CurrentIdentity(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

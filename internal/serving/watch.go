@@ -11,7 +11,7 @@ import (
 type Watch struct {
 	Probe  Probe
 	Every  time.Duration // pause between two probes of a healthy server
-	Again  time.Duration // pause after a probe that failed
+	Retry  time.Duration // pause after a probe that failed
 	InARow int           // how many failed probes in a row end the watch
 }
 
@@ -38,6 +38,6 @@ func (w Watch) Wait(ctx context.Context, host triton.Host) (Health, error) {
 		if bad++; bad >= w.InARow {
 			return h, nil
 		}
-		next.Reset(w.Again)
+		next.Reset(w.Retry)
 	}
 }
