@@ -63,12 +63,12 @@ func cpuLane(t *testing.T) cpu {
 	return cpu{engine: mainEngine(t), cache: firstRun.ready.cache, dir: firstRun.ready.dir, first: firstRun.ready.first}
 }
 
-// args are a command and the flags of the lane.
-func (c cpu) args(command string, more ...string) []string {
-	return append([]string{command, "--accel", "cpu", "--images", "local", "--weights", "random:0", "--cache-dir", c.cache}, more...)
+// args returns a command with the flags of the lane.
+func (c cpu) args(command string, flags ...string) []string {
+	return append([]string{command, "--accel", "cpu", "--images", "local", "--weights", "random:0", "--cache-dir", c.cache}, flags...)
 }
 
-// base is the image that dalirun builds local images on: it is there when the lane is.
+// base returns the image that dalirun builds local images on. It exists once the lane does.
 func (c cpu) base(t *testing.T) string {
 	t.Helper()
 	const usual = "debian:bookworm-slim"
@@ -81,8 +81,8 @@ func (c cpu) base(t *testing.T) string {
 	return usual
 }
 
-// own returns the lane with a copy of the cache for a test that would be in the way of others, or that is another user.
-func (c cpu) own(t *testing.T, u *user) cpu {
+// withOwnCache returns the lane with a copy of the cache, for a test that would disturb others or runs as another user.
+func (c cpu) withOwnCache(t *testing.T, u *user) cpu {
 	t.Helper()
 	if u == nil {
 		u = &user{UID: os.Getuid(), GID: os.Getgid()}
@@ -98,8 +98,8 @@ func (c cpu) own(t *testing.T, u *user) cpu {
 	return c
 }
 
-// none fails the test if a workspace has containers.
-func (c cpu) none(t *testing.T, dir string) {
+// checkNoContainer fails the test if a workspace has containers.
+func (c cpu) checkNoContainer(t *testing.T, dir string) {
 	t.Helper()
 	if left := c.engine.containers(t, workspace(dir)); len(left) != 0 {
 		t.Errorf("containers are left: %v", left)
@@ -165,7 +165,7 @@ func TestCPULane(t *testing.T) {
 	if !strings.Contains(strings.Join(r.Warnings, "\n"), "labels mean nothing") {
 		t.Errorf("no warning of seeded weights: %q", r.Warnings)
 	}
-	c.none(t, c.dir)
+	c.checkNoContainer(t, c.dir)
 	if made := c.engine.created(t, workspace(c.dir), began); len(made) == 0 {
 		t.Log("another test made the first run: its containers are not looked for")
 	}
@@ -234,7 +234,7 @@ func TestDamagedCache(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			c := cpuLane(t).own(t, nil)
+			c := cpuLane(t).withOwnCache(t, nil)
 			o := opts{Dir: t.TempDir()}
 			path := filepath.Join(c.entry(t, test.step), test.file)
 			test.damage(t, path)
@@ -252,7 +252,7 @@ func TestDamagedCache(t *testing.T) {
 				}
 			}
 			soundCache(t, c.cache)
-			c.none(t, o.Dir)
+			c.checkNoContainer(t, o.Dir)
 		})
 	}
 }

@@ -52,16 +52,16 @@ func newElsewhere(t *testing.T, where place) elsewhere {
 }
 
 // args are those of a command with the lane and the images.
-func (w elsewhere) args(command string, more ...string) []string {
+func (w elsewhere) args(command string, flags ...string) []string {
 	return append([]string{
 		command, "--accel", "cpu", "--images", "ngc", "--registry", stubRegistry, "--release", "25.03", "--weights", "random:0",
-	}, more...)
+	}, flags...)
 }
 
 // mustRun runs a command that starts containers, and looks whether it is told once that folders are copied.
-func (w elsewhere) mustRun(t *testing.T, command string, more ...string) result {
+func (w elsewhere) mustRun(t *testing.T, command string, flags ...string) result {
 	t.Helper()
-	r := mustRun(t, 0, w.engine, w.opts, w.args(command, more...)...)
+	r := mustRun(t, 0, w.engine, w.opts, w.args(command, flags...)...)
 	want := 0
 	if w.copies {
 		want = 1
@@ -148,9 +148,9 @@ func (w elsewhere) killed(t *testing.T) {
 		{signal: syscall.SIGKILL, at: containerOf(steps.IDServe)},
 		{signal: syscall.SIGKILL, at: event(steps.IDServe, "step.ended", "done")},
 	} {
-		seen := watch(t, w.engine, workspace(w.opts.Dir))
+		created := watch(t, w.engine, workspace(w.opts.Dir))
 		args := w.args("e2e", "--force", string(steps.IDExportONNX), "--progress", "json")
-		v := &victim{process: start(t, w.engine, w.opts, args...), cache: filepath.Join(w.opts.Dir, ".cache", "dalirun"), seen: seen}
+		v := &victim{process: start(t, w.engine, w.opts, args...), cache: filepath.Join(w.opts.Dir, ".cache", "dalirun"), created: created}
 		k.at.reach(t, v)
 		v.signal(t, k.signal)
 		if r := v.wait(t); r.Code != 128+int(k.signal) {
@@ -190,17 +190,17 @@ func TestJobContainer(t *testing.T) { //nolint:tparallel // its subtests count w
 func TestJobContainerOnCPULane(t *testing.T) {
 	t.Parallel()
 	c := cpuLane(t)
-	own := c.own(t, nil)
+	lane := c.withOwnCache(t, nil)
 	began := time.Now()
 	j := newJobs(t, c.engine)
-	code, stderr := j.run(t, "none", []string{own.cache}, own.args("e2e")...)
+	code, stderr := j.run(t, "none", []string{lane.cache}, lane.args("e2e")...)
 	if code != 0 || strings.Contains(stderr, copied) {
 		t.Errorf("exit code %d, and nothing is to be copied:\n%s", code, stderr)
 	}
 	if execs(t, c.engine, began) == 0 {
 		t.Error("no program was started inside of a container, and no other way leads there")
 	}
-	c.none(t, "/builds")
+	c.checkNoContainer(t, "/builds")
 }
 
 // jobs are containers of an engine that have its socket and run dalirun.

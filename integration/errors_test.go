@@ -62,14 +62,14 @@ func failingModels() map[string][]testcontainers.ContainerFile {
 	file := func(name, text string) testcontainers.ContainerFile {
 		return testcontainers.ContainerFile{Reader: strings.NewReader(text), ContainerFilePath: "/models/" + name, FileMode: 0o644}
 	}
-	config := func(name, more string) testcontainers.ContainerFile {
+	config := func(name, settings string) testcontainers.ContainerFile {
 		return file(name+"/config.pbtxt", fmt.Sprintf(`name: %q
 backend: "python"
 max_batch_size: 8
 input [{name: "INPUT" data_type: TYPE_UINT8 dims: [-1]}]
 output [{name: "OUTPUT" data_type: TYPE_FP32 dims: [4]}]
 instance_group [{kind: KIND_CPU count: 1}]
-%s`, name, more))
+%s`, name, settings))
 	}
 	models := map[string][]testcontainers.ContainerFile{
 		"broken":     {config("broken", ""), file("broken/1/model.py", "raise RuntimeError('no weights here')\n")},

@@ -20,7 +20,7 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
-func painPortIsTaken(t *testing.T) {
+func testPortInUse(t *testing.T) {
 	t.Parallel()
 	c := cpuLane(t)
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
@@ -55,7 +55,7 @@ func TestNoCheckpoint(t *testing.T) {
 			t.Errorf("%q is not in:\n%s", part, r.Stderr)
 		}
 	}
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 }
 
 // small returns a folder that holds some bytes and no more.
@@ -87,7 +87,7 @@ func TestDiskIsFull(t *testing.T) {
 			if !strings.Contains(strings.ToLower(r.Stderr), "no space left on device") {
 				t.Errorf("it does not say that the disk is full:\n%s", r.Stderr)
 			}
-			c.none(t, o.Dir)
+			c.checkNoContainer(t, o.Dir)
 			soundCache(t, cache)
 		})
 	}

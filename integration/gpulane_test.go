@@ -23,12 +23,12 @@ func TestGPULane(t *testing.T) {
 	t.Parallel()
 	l := newLane(t)
 	t.Run("e2e", l.testE2E)
-	t.Run("pain 25: files are the user's own", l.testOrdinaryUser)
+	t.Run("files owned by the user", l.testOrdinaryUser)
 	t.Run("tutorial", l.testTutorial)
-	t.Run("pain 8: fp16 that TensorRT 11 dropped", l.testTensorRT11)
+	t.Run("fp16 without TensorRT's flag", l.testTensorRT11)
 	t.Run("another-engine", l.testAnotherEngine)
 	t.Run("timing-cache", l.testTimingCache)
-	t.Run("pain 27: out of memory", l.testGPUMemory)
+	t.Run("GPU out of memory", l.testGPUMemory)
 	t.Run("cpu", l.testNGCOnCPU)
 	t.Run("no-gpu", l.testNoGPU)
 	t.Run("no-image", l.testNoImage)
@@ -246,12 +246,11 @@ func (l lane) testTensorRT11(t *testing.T) {
 // testAnotherEngine has a trtexec that ends well with another engine than was asked for: it is found before anything is served.
 func (l lane) testAnotherEngine(t *testing.T) {
 	t.Parallel()
-	pains := map[string]string{"silent-fp32": "pain 8: "}
 	for fail, says := range map[string][]string{
 		"silent-fp32": {"the engine is fp32 although fp16 was asked for: 0 of its 324 tensors are half precision", "--precision fp32"},
 		"cut-plan":    {"the engine was cut: 9.766 KiB of 19.53 KiB were saved", "--cache-dir"},
 	} {
-		t.Run(pains[fail]+fail, func(t *testing.T) {
+		t.Run(fail, func(t *testing.T) {
 			t.Parallel()
 			o := l.opts(t)
 			args := flags(l.variant(t, fail), "25.03", "--cache-dir", l.cache)

@@ -92,10 +92,10 @@ func (c cpu) killStub(t *testing.T, o opts) {
 }
 
 // detached starts a server that stays, and stops it at the end of a test that failed.
-func (c cpu) detached(t *testing.T, more ...string) opts {
+func (c cpu) detached(t *testing.T, flags ...string) opts {
 	t.Helper()
 	o := opts{Dir: t.TempDir(), Path: []string{filepath.Dir(dalirun)}}
-	mustRun(t, 0, c.engine, o, c.args("serve", append(more, "--detach")...)...)
+	mustRun(t, 0, c.engine, o, c.args("serve", append(flags, "--detach")...)...)
 	t.Cleanup(func() {
 		if t.Failed() {
 			run(t, c.engine, o, "stop")
@@ -167,7 +167,7 @@ func TestDeadModel(t *testing.T) {
 	if r.Duration > 3*time.Second { // 1.8 s were seen; a drain takes 30 s
 		t.Errorf("stop of a dead model took %s", r.Duration)
 	}
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 }
 
 // TestDeadModelInForeground kills the process of a model of a foreground serve, which notices by itself; Ctrl-C and stop do
@@ -188,23 +188,23 @@ func TestDeadModelInForeground(t *testing.T) {
 	if r.Code != 5 || !strings.Contains(r.Stderr, "is not healthy: "+steps.EnsembleModel+": ") || !strings.Contains(r.Stderr, "starts it again") || time.Since(killed) > time.Minute {
 		t.Errorf("exit code %d after %s\n%s", r.Code, time.Since(killed), r.Stderr)
 	}
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 
 	p = start(t, c.engine, o, c.args("serve")...)
 	p.ready(t)
 	c.killStub(t, o)
 	picture := write(t, o.Dir, "coffee.jpg", sample(t))
 	mend := healthOf(t, c.engine, o).Mend
-	stop, again, both := strings.Cut(mend, " && ")
-	if !both || strings.Contains(again, "--detach") {
+	stop, restart, both := strings.Cut(mend, " && ")
+	if !both || strings.Contains(restart, "--detach") {
 		t.Fatalf("the command that mends it: %s", mend)
 	}
-	c.mends(t, o, stop+" && "+again+" --detach", picture) // the serve whose server is gone must not be in the way
+	c.mends(t, o, stop+" && "+restart+" --detach", picture) // the serve whose server is gone must not be in the way
 	if r := p.wait(t); r.Code != 0 {
 		t.Errorf("a serve whose server was stopped: exit code %d\n%s", r.Code, r.Stderr)
 	}
 	mustRun(t, 0, c.engine, o, "stop")
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 }
 
 // TestServerTakenAway takes the server of a foreground serve away behind dalirun's back.
@@ -236,7 +236,7 @@ func TestServerTakenAway(t *testing.T) {
 			if r := p.wait(t); r.Code != 5 || !strings.Contains(r.Stderr, tt.words) || !strings.Contains(r.Stderr, "starts it again") {
 				t.Errorf("exit code %d, want 5 and %q\n%s", r.Code, tt.words, r.Stderr)
 			}
-			c.none(t, o.Dir)
+			c.checkNoContainer(t, o.Dir)
 		})
 	}
 }
@@ -269,7 +269,7 @@ func TestRestartedServer(t *testing.T) {
 	}
 	c.mends(t, o, h.Mend, picture)
 	mustRun(t, 0, c.engine, o, "stop")
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 }
 
 // TestPausedServer pauses a server, which then answers nothing at all.
@@ -291,7 +291,7 @@ func TestPausedServer(t *testing.T) {
 	if r := mustRun(t, 0, c.engine, o, "stop"); r.Duration > 8*time.Second {
 		t.Errorf("stop of a server that is paused took %s", r.Duration)
 	}
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 }
 
 // TestBusyServer has eight clients, so that a picture waits behind others: a server that is busy does its work, and is drained.
@@ -346,5 +346,5 @@ func TestBusyServer(t *testing.T) {
 		t.Errorf("it was not asked to stop in good order:\n%s", r.Stderr)
 	}
 	t.Logf("%d requests were answered before stop, %d after", before, answered.Load()-before)
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 }

@@ -41,8 +41,8 @@ type moment struct {
 // victim is a run that is to be killed.
 type victim struct {
 	*process
-	cache string
-	seen  *created
+	cache   string
+	created *created
 }
 
 // event is when the run tells of something. The texts are those of one line of --progress json.
@@ -67,7 +67,7 @@ func started(step pipeline.ID) moment { return event(step, "step.started", "") }
 func containerOf(step pipeline.ID) moment {
 	return moment{"container of " + string(step), func(t *testing.T, v *victim) {
 		t.Helper()
-		v.until(t, "the container of "+string(step), func() bool { return v.seen.has(string(step)) })
+		v.until(t, "the container of "+string(step), func() bool { return v.created.hasStep(string(step)) })
 	}}
 }
 
@@ -96,13 +96,13 @@ func after(d time.Duration) moment {
 	}}
 }
 
-// created are the steps whose containers an engine has created for a workspace, as it tells of them.
+// created are the steps whose containers an engine has created for a workspace, by its events.
 type created struct {
 	mu    sync.Mutex
 	steps map[string]bool
 }
 
-func (c *created) has(step string) bool {
+func (c *created) hasStep(step string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.steps[step]
@@ -147,8 +147,8 @@ func (s scene) play(t *testing.T, k kill) {
 	if len(k.args) > 0 { // of a flag that is given twice the last counts
 		args = slices.Concat(k.args[:1], s.flags, k.args[1:])
 	}
-	seen := watch(t, s.engine, space)
-	v := &victim{process: start(t, s.engine, s.opts, append(args, "--progress", "json")...), cache: s.cache, seen: seen}
+	created := watch(t, s.engine, space)
+	v := &victim{process: start(t, s.engine, s.opts, append(args, "--progress", "json")...), cache: s.cache, created: created}
 	k.at.reach(t, v)
 	killed := time.Now()
 	v.signal(t, k.signal)
@@ -246,7 +246,7 @@ func TestKillOnCPULane(t *testing.T) { //nolint:tparallel // its subtests share 
 	began := time.Now()
 	t.Cleanup(func() { t.Logf("all of it took %s", time.Since(began).Round(time.Millisecond)) })
 	u := ordinary(t, first.engine)
-	mine, theirs := first.own(t, nil), first.own(t, &u)
+	mine, theirs := first.withOwnCache(t, nil), first.withOwnCache(t, &u)
 	const int, term, kil = syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL
 	force := func(step pipeline.ID) []string { return []string{"e2e", "--force", string(step)} }
 	for i, k := range []kill{ //nolint:paralleltest // see above

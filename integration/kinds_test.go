@@ -36,7 +36,7 @@ const (
 func TestPicturesAgree(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
-	want, said := b.referenceTensors(t)
+	want, problems := b.referenceTensors(t)
 	preprocessing, _, _ := parity.Bounds(release.FP32)
 	unjudged := map[string]bool{}
 	for _, r := range picturetest.Table() {
@@ -57,7 +57,7 @@ func TestPicturesAgree(t *testing.T) {
 				}
 				got, err := preprocess(ctx, client, data)
 				if unjudged[name] { // nobody can say what is right
-					if said[name] == "" {
+					if problems[name] == "" {
 						t.Error(name + ": PyTorch's decoder says nothing")
 					}
 					continue
@@ -69,8 +69,8 @@ func TestPicturesAgree(t *testing.T) {
 				if info.Unverifiable != "" {
 					continue
 				}
-				if said[name] != "" {
-					t.Errorf("%s: PyTorch's decoder says: %s", name, said[name])
+				if problems[name] != "" {
+					t.Errorf("%s: PyTorch's decoder says: %s", name, problems[name])
 					continue
 				}
 				comparison, err := parity.Check(parity.Preprocessing, got, want[name], preprocessing)
@@ -150,8 +150,8 @@ func preprocess(ctx context.Context, client *triton.Client, data []byte) ([]floa
 	return tensor.Float32s()
 }
 
-// referenceTensors returns what PyTorch's part feeds to the model, or what it says of a picture, by file name.
-func (b *bench) referenceTensors(t *testing.T) (tensors map[string][]float32, said map[string]string) {
+// referenceTensors returns, by file name, the model's inputs that PyTorch's part makes of pictures, and its problems with them.
+func (b *bench) referenceTensors(t *testing.T) (tensors map[string][]float32, problems map[string]string) {
 	t.Helper()
 	out := t.TempDir()
 	spec := container.Spec{
@@ -179,7 +179,7 @@ func (b *bench) referenceTensors(t *testing.T) (tensors map[string][]float32, sa
 	tensors = map[string][]float32{}
 	for name, data := range readDir(t, out) {
 		if name == "said.json" {
-			if err := json.Unmarshal(data, &said); err != nil {
+			if err := json.Unmarshal(data, &problems); err != nil {
 				t.Fatal(err)
 			}
 			continue
@@ -188,7 +188,7 @@ func (b *bench) referenceTensors(t *testing.T) (tensors map[string][]float32, sa
 			t.Fatal(err)
 		}
 	}
-	return tensors, said
+	return tensors, problems
 }
 
 // readDir reads the files of a folder but its README.md.
@@ -231,5 +231,5 @@ func TestVerifyColumn(t *testing.T) {
 		}
 		t.Logf("%s: %d after %s", filepath.Base(name), got.Code, got.Duration.Round(time.Millisecond))
 	}
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 }

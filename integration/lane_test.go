@@ -67,8 +67,8 @@ func (l lane) opts(t *testing.T) opts {
 }
 
 // flags name the lane and the stub images of a registry's release.
-func flags(registry, release string, more ...string) []string {
-	return append([]string{"--accel", "gpu", "--registry", registry, "--release", release, "--weights", "random:0"}, more...)
+func flags(registry, release string, further ...string) []string {
+	return append([]string{"--accel", "gpu", "--registry", registry, "--release", release, "--weights", "random:0"}, further...)
 }
 
 // variant makes images that are those of 25.03 but for a server, or a PyTorch, that fails in a way, and returns their registry.

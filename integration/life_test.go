@@ -41,9 +41,9 @@ func TestSecondSignal(t *testing.T) {
 		t.Fatalf("%s: %s, %v", request.URL, answer.Status, err)
 	}
 
-	asked := stopped(t, c.engine, workspace(o.Dir))
+	stopSent := stopped(t, c.engine, workspace(o.Dir))
 	p.signal(t, syscall.SIGINT)
-	p.until(t, "the server was asked to stop", asked)
+	p.until(t, "the server was asked to stop", stopSent)
 	<-time.After(150 * time.Millisecond) // two within a tenth of a second are one
 	second := time.Now()
 	p.signal(t, syscall.SIGINT)
@@ -55,7 +55,7 @@ func TestSecondSignal(t *testing.T) {
 		t.Errorf("the server should still drain: %v", left)
 	}
 	mustRun(t, 0, c.engine, o, "gc", "--cache-dir", c.cache)
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 }
 
 // stopped says whether a container of a workspace has been sent SIGTERM since.
@@ -79,12 +79,12 @@ func stopped(t *testing.T, e engine, workspace string) func() bool {
 // TestLivingRun starts others while a run works: they leave it alone.
 func TestLivingRun(t *testing.T) {
 	t.Parallel()
-	c := cpuLane(t).own(t, nil)
+	c := cpuLane(t).withOwnCache(t, nil)
 	c.bystanders(t)
 	o, other := opts{Dir: t.TempDir()}, opts{Dir: t.TempDir()}
-	seen := watch(t, c.engine, workspace(o.Dir))
+	created := watch(t, c.engine, workspace(o.Dir))
 	living := start(t, c.engine, o, c.args("setup", "--force", string(steps.IDExportONNX))...)
-	living.until(t, "the export's container", func() bool { return seen.has(string(steps.IDExportONNX)) })
+	living.until(t, "the export's container", func() bool { return created.hasStep(string(steps.IDExportONNX)) })
 	mustRun(t, 0, c.engine, other, "gc", "--cache-dir", c.cache)
 	mustRun(t, 0, c.engine, other, c.args("setup")...)
 	select {
@@ -96,8 +96,8 @@ func TestLivingRun(t *testing.T) {
 	if r := living.wait(t); r.Code != 0 {
 		t.Errorf("exit code %d beside another run\n%s", r.Code, r.Stderr)
 	}
-	c.none(t, o.Dir)
-	c.none(t, other.Dir)
+	c.checkNoContainer(t, o.Dir)
+	c.checkNoContainer(t, other.Dir)
 	soundCache(t, c.cache)
 }
 

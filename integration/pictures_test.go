@@ -36,18 +36,18 @@ var pixels = map[string]string{
 	"exif-raw-profile-wide.png": goodPNG, "ppm.ppm": goodPNG,
 }
 
-// asked is a model with the names of its input and output.
-type asked struct{ model, input, output string }
+// modelNames are the names of a model, its input and its output.
+type modelNames struct{ model, input, output string }
 
-func pictureModels() []asked {
-	return []asked{{steps.DALIModel, "DALI_INPUT_0", "DALI_OUTPUT_0"}, {steps.EnsembleModel, "INPUT", "OUTPUT"}}
+func pictureModels() []modelNames {
+	return []modelNames{{steps.DALIModel, "DALI_INPUT_0", "DALI_OUTPUT_0"}, {steps.EnsembleModel, "INPUT", "OUTPUT"}}
 }
 
 // raw is a way to ask a server that checks no picture. It returns triton.ErrInvalid where the server calls the request invalid.
-type raw func(ctx context.Context, m asked, pictures ...[]byte) ([]float32, error)
+type raw func(ctx context.Context, m modelNames, pictures ...[]byte) ([]float32, error)
 
 // padded makes pictures one batch: zeros follow those that are shorter than the longest.
-func padded(m asked, pictures [][]byte) (triton.Tensor, error) {
+func padded(m modelNames, pictures [][]byte) (triton.Tensor, error) {
 	longest := len(slices.MaxFunc(pictures, func(a, b []byte) int { return len(a) - len(b) }))
 	batch := make([]byte, 0, longest*len(pictures))
 	for _, p := range pictures {
@@ -57,7 +57,7 @@ func padded(m asked, pictures [][]byte) (triton.Tensor, error) {
 }
 
 func rawGRPC(client *triton.Client) raw {
-	return func(ctx context.Context, m asked, pictures ...[]byte) ([]float32, error) {
+	return func(ctx context.Context, m modelNames, pictures ...[]byte) ([]float32, error) {
 		tensor, err := padded(m, pictures)
 		if err != nil {
 			return nil, err
@@ -78,7 +78,7 @@ func rawGRPC(client *triton.Client) raw {
 
 // rawHTTP asks by KServe's HTTP protocol with Triton's extension for binary tensors: docs/protocol/extension_binary_data.md of the server.
 func rawHTTP(address string) raw {
-	return func(ctx context.Context, m asked, pictures ...[]byte) ([]float32, error) {
+	return func(ctx context.Context, m modelNames, pictures ...[]byte) ([]float32, error) {
 		tensor, err := padded(m, pictures)
 		if err != nil {
 			return nil, err
@@ -186,7 +186,7 @@ func (s *pictureServer) processes(t *testing.T, program string) []string {
 }
 
 // same fails the test unless an answer is that of a good picture. Batches of other sizes round differently in the classifier's last bits.
-func (s *pictureServer) right(t *testing.T, what string, m asked, file string, got []float32) {
+func (s *pictureServer) right(t *testing.T, what string, m modelNames, file string, got []float32) {
 	t.Helper()
 	want := s.wanted[m.model+file]
 	if len(got) != len(want) {
@@ -226,10 +226,10 @@ func TestPictures(t *testing.T) {
 		data := picturetest.Data(t, row.File)
 		for _, m := range pictureModels() {
 			var first []float32
-			for way, ask := range s.ways {
+			for way, send := range s.ways {
 				for range 2 {
 					what := fmt.Sprintf("%s to %s by %s", row.File, m.model, way)
-					got, err := ask(t.Context(), m, data)
+					got, err := send(t.Context(), m, data)
 					judge(t, what, row, err)
 					if first == nil {
 						first = got
@@ -268,7 +268,7 @@ func judge(t *testing.T, what string, row picturetest.Row, err error) {
 }
 
 // between sends a picture between two good ones in one request, which has one answer.
-func (s *pictureServer) between(t *testing.T, way string, m asked, row picturetest.Row) {
+func (s *pictureServer) between(t *testing.T, way string, m modelNames, row picturetest.Row) {
 	t.Helper()
 	what := fmt.Sprintf("%s between good ones to %s by %s", row.File, m.model, way)
 	got, err := s.ways[way](t.Context(), m, s.good[goodJPEG], picturetest.Data(t, row.File), s.good[goodPNG])
@@ -293,17 +293,17 @@ func TestManyClients(t *testing.T) {
 	rows := picturetest.Table()
 	for client := range 32 {
 		m := pictureModels()[client/2%2]
-		ask := s.ways[[]string{"gRPC", "HTTP"}[client/4%2]]
+		send := s.ways[[]string{"gRPC", "HTTP"}[client/4%2]]
 		all.Go(func() {
 			for turn := range len(rows) {
 				if client%2 == 0 {
 					row := rows[(turn+client)%len(rows)]
-					_, err := ask(t.Context(), m, picturetest.Data(t, row.File))
+					_, err := send(t.Context(), m, picturetest.Data(t, row.File))
 					judge(t, row.File, row, err)
 					continue
 				}
 				file := []string{goodJPEG, goodPNG}[turn%2]
-				got, err := ask(t.Context(), m, s.good[file])
+				got, err := send(t.Context(), m, s.good[file])
 				if err != nil {
 					t.Errorf("a good picture: %v", err)
 					continue

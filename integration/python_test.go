@@ -57,8 +57,8 @@ func testPython(t *testing.T, image pipeline.ID, program string, folders map[str
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	var said output
-	c, err := b.runtime.Run(ctx, spec, container.Streams{Stdout: &said, Stderr: &said})
+	var printed output
+	c, err := b.runtime.Run(ctx, spec, container.Streams{Stdout: &printed, Stderr: &printed})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +68,6 @@ func testPython(t *testing.T, image pipeline.ID, program string, folders map[str
 		}
 	})
 	if exit, err := c.Wait(ctx); err != nil || exit.Code != 0 {
-		t.Errorf("it exited with %+v, %v:\n%s", exit, err, &said)
+		t.Errorf("it exited with %+v, %v:\n%s", exit, err, &printed)
 	}
 }

@@ -153,13 +153,13 @@ func TestServe(t *testing.T) {
 		t.Errorf("a second serve: %s", r.Stderr)
 	}
 
-	asked := time.Now()
+	interrupted := time.Now()
 	p.signal(t, syscall.SIGINT)
 	if r := p.wait(t); r.Code != 0 {
 		t.Errorf("serve ended with %d after Ctrl-C\n%s", r.Code, r.Stderr)
 	}
-	t.Logf("the server drained within %s", time.Since(asked).Round(time.Millisecond))
-	c.none(t, o.Dir)
+	t.Logf("the server drained within %s", time.Since(interrupted).Round(time.Millisecond))
+	c.checkNoContainer(t, o.Dir)
 }
 
 // badPictures are refused by the client, and the server answers the next good one.
@@ -278,7 +278,7 @@ func TestDetachedServer(t *testing.T) {
 	if !strings.Contains(r.Stdout, name(server[0])) {
 		t.Errorf("stop: %s", r.Stdout)
 	}
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 	if r := mustRun(t, 5, c.engine, o, "classify", filepath.Join(o.Dir, "coffee.jpg")); !strings.Contains(r.Stderr, "dalirun serve") {
 		t.Errorf("classify without a server: %s", r.Stderr)
 	}
@@ -308,5 +308,5 @@ func TestServerIsKilled(t *testing.T) {
 	if r.Code != 5 || !strings.Contains(r.Stderr, "137") || took > 10*time.Second {
 		t.Errorf("exit code %d after %s\n%s", r.Code, took, r.Stderr)
 	}
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 }

@@ -128,7 +128,7 @@ func (s *pictureServer) soak(t *testing.T, requests int, mutated func(i int) []b
 	for range soakClients {
 		clients.Go(func() {
 			for i := range turns {
-				s.ask(t, tally, i, mutated(i))
+				s.send(t, tally, i, mutated(i))
 			}
 		})
 	}
@@ -140,7 +140,7 @@ func (s *pictureServer) soak(t *testing.T, requests int, mutated func(i int) []b
 	return tally
 }
 
-func (s *pictureServer) ask(t *testing.T, tally *soakTally, i int, mutated []byte) {
+func (s *pictureServer) send(t *testing.T, tally *soakTally, i int, mutated []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), soakAnswer)
 	defer cancel()

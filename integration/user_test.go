@@ -18,7 +18,7 @@ func TestOrdinaryUser(t *testing.T) {
 	t.Parallel()
 	first := cpuLane(t)
 	u := ordinary(t, first.engine)
-	c := first.own(t, &u)
+	c := first.withOwnCache(t, &u)
 	o := opts{Dir: u.folder(t), User: &u}
 	force := []string{"--force", "export-onnx,serialize-dali,assemble-repository,reference"}
 	r := mustRun(t, 0, c.engine, o, append(c.args("e2e", "--format", "json"), force...)...)
@@ -36,7 +36,7 @@ func TestOrdinaryUser(t *testing.T) {
 	if foreign := append(u.foreign(t, o.Dir), u.foreign(t, c.cache)...); len(foreign) > 0 {
 		t.Errorf("not the user's: %v", foreign)
 	}
-	c.none(t, o.Dir)
+	c.checkNoContainer(t, o.Dir)
 	soundCache(t, c.cache)
 	sameAnswers(t, readReport(t, first.first.Stdout), report)
 }

@@ -217,10 +217,10 @@ onnx.save(model, "/out/model.onnx")
 func TestVerifyFails(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		name  string
-		alter func(t *testing.T, b *bench, repository string)
-		other func(*target.Target)
-		off   []parity.Name
+		name   string
+		alter  func(t *testing.T, b *bench, repository string)
+		change func(*target.Target)
+		off    []parity.Name
 	}{
 		{
 			name: "nothing",
@@ -250,9 +250,9 @@ func TestVerifyFails(t *testing.T) {
 			off: []parity.Name{parity.Model, parity.Ensemble},
 		},
 		{
-			name:  "another picture",
-			other: func(o *target.Target) { o.Picture.Data = mirrored(o.Picture.Data) },
-			off:   []parity.Name{parity.Preprocessing, parity.Ensemble},
+			name:   "another picture",
+			change: func(o *target.Target) { o.Picture.Data = mirrored(o.Picture.Data) },
+			off:    []parity.Name{parity.Preprocessing, parity.Ensemble},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -262,7 +262,7 @@ func TestVerifyFails(t *testing.T) {
 			if test.alter != nil {
 				test.alter(t, b, repository)
 			}
-			err := b.verify(t, repository, test.other)
+			err := b.verify(t, repository, test.change)
 			t.Log(err)
 			if len(test.off) == 0 {
 				if err != nil {

@@ -18,7 +18,7 @@ import (
 
 func warnings(s *sink, id pipeline.ID) []string {
 	var texts []string
-	for _, w := range of[pipeline.Warning](s, id) {
+	for _, w := range emitted[pipeline.Warning](s, id) {
 		texts = append(texts, w.Text)
 	}
 	return texts
@@ -129,7 +129,7 @@ func TestCachedIsToldInTime(t *testing.T) {
 	serve := &plain{id: "serve", in: []pipeline.Output{out("assemble-repository", "repository")}, outs: []string{"x"}}
 	serve.do = func(_ context.Context, work *pipeline.Work) error {
 		for _, id := range []pipeline.ID{"exporter-image", "export-onnx", "assemble-repository"} {
-			if ended := of[pipeline.Ended](r.sink, id); len(ended) != 1 || ended[0].State != pipeline.Cached {
+			if ended := emitted[pipeline.Ended](r.sink, id); len(ended) != 1 || ended[0].State != pipeline.Cached {
 				t.Errorf("while serve runs, %s has the ends %v", id, ended)
 			}
 		}
@@ -149,14 +149,14 @@ func TestCachedIsToldInTime(t *testing.T) {
 func TestUncheckedInFailedRun(t *testing.T) {
 	t.Parallel()
 	r, w := warm(t)
-	w.image.there, w.image.known = "", "sha256:1"
-	looked := make(chan struct{})
+	w.image.present, w.image.known = "", "sha256:1"
+	examined := make(chan struct{})
 	w.folder.facts = func(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
-		close(looked)
+		close(examined)
 		return nil, nil
 	}
 	bad := &plain{id: "bad", outs: []string{"x"}, do: func(context.Context, *pipeline.Work) error {
-		<-looked
+		<-examined
 		return errBroken
 	}}
 	last := &builder{plain: plain{id: "last", in: []pipeline.Output{out("bad", "x"), out("assemble-repository", "repository")}, outs: []string{"z"}}}
@@ -168,7 +168,7 @@ func TestUncheckedInFailedRun(t *testing.T) {
 	for id, want := range map[pipeline.ID]string{
 		"export-onnx": "the run ended before its stored result was checked", "last": "the run ended before it",
 	} {
-		if ended := of[pipeline.Ended](r.sink, id); len(ended) != 1 || ended[0].Reason != want {
+		if ended := emitted[pipeline.Ended](r.sink, id); len(ended) != 1 || ended[0].Reason != want {
 			t.Errorf("%s ended with %v, want %q", id, ended, want)
 		}
 	}
@@ -179,7 +179,7 @@ func TestRottenEntryOfPrunedImage(t *testing.T) {
 	t.Parallel()
 	r, w := warm(t)
 	pipelinetest.Rot(t, r.path("export-onnx", "model.onnx"))
-	w.image.there = ""
+	w.image.present = ""
 	w.folder.facts = facts(pipeline.Facts{"labels": "more"})
 	r.mustRun(allDone, w.steps()...)
 }
@@ -189,7 +189,7 @@ func TestRottenEntryOfRebuiltImage(t *testing.T) {
 	t.Parallel()
 	r, w := warm(t)
 	pipelinetest.Rot(t, r.path("export-onnx", "model.onnx"))
-	w.image.there, w.image.known = "", "sha256:0" // so that the entry of sha256:1 is only found after the pull
+	w.image.present, w.image.known = "", "sha256:0" // so that the entry of sha256:1 is only found after the pull
 	r.mustRun(ends{"exporter-image": pipeline.Done, "export-onnx": pipeline.Done, "assemble-repository": pipeline.Cached}, w.steps()...)
 	if diff := cmp.Diff([]string{damagedModel}, warnings(r.sink, "export-onnx")); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
@@ -402,7 +402,7 @@ func TestStoreErrors(t *testing.T) {
 			r.runner.Store = &c.store
 			err := r.run(t.Context(), w.steps()...)
 			wantStepError(t, err, c.step, full)
-			if ran := len(of[pipeline.Started](r.sink, c.step)) > 0; ran != c.ran {
+			if ran := len(emitted[pipeline.Started](r.sink, c.step)) > 0; ran != c.ran {
 				t.Errorf("the step did its work: %v, want %v", ran, c.ran)
 			}
 			r.runner.Store = r.store
@@ -460,7 +460,7 @@ func (r reminder) Remind(stored pipeline.Values) []pipeline.Payload {
 	return []pipeline.Payload{pipeline.Warning{Text: "it was made of " + stored["model.onnx"].Digest}}
 }
 
-// What comes with a stored result is told in each run that reuses it, though nothing reads it.
+// The reminder of a stored result is emitted in each run that reuses it, also if nothing reads it.
 func TestReminder(t *testing.T) {
 	t.Parallel()
 	r, w := newRig(t), newWorld()
@@ -468,12 +468,12 @@ func TestReminder(t *testing.T) {
 	at := slices.IndexFunc(list, func(s pipeline.Step) bool { return s.ID() == "export-onnx" })
 	list[at] = reminder{w.model}
 	r.mustRun(allDone, list...)
-	if told := warnings(r.sink, "export-onnx"); len(told) > 0 {
-		t.Errorf("of one that was just made: %q", told)
+	if texts := warnings(r.sink, "export-onnx"); len(texts) > 0 {
+		t.Errorf("of one that was just made: %q", texts)
 	}
 	r.mustRun(allCached, list...)
-	told := warnings(r.sink, "export-onnx")
-	if len(told) != 1 || !strings.HasPrefix(told[0], "it was made of sha256:") {
-		t.Errorf("of a stored one: %q", told)
+	texts := warnings(r.sink, "export-onnx")
+	if len(texts) != 1 || !strings.HasPrefix(texts[0], "it was made of sha256:") {
+		t.Errorf("of a stored one: %q", texts)
 	}
 }

@@ -23,7 +23,8 @@ type execution struct {
 	entries []Entry
 }
 
-// node is a step of an execution. Each of find and make happens once, when first asked for, and everyone gets its result.
+// node is a step of an execution. find and make run once, when they are first called, and return that result to every
+// caller.
 type node struct {
 	step Step
 	find func() (finding, error)
@@ -33,7 +34,7 @@ type node struct {
 	started time.Time
 	ended   bool
 	stored  *finding // a stored result, unless it turned out damaged
-	stands  bool     // it will not run
+	stands  bool     // the step will not run
 }
 
 type undo struct {
@@ -48,25 +49,25 @@ func (x *execution) add(ctx context.Context, s Step) {
 	x.nodes[s.ID()] = n
 }
 
-// find says what is known of n without running it, once its inputs are identified.
+// find returns what is known of n without running it, once its inputs are identified.
 func (x *execution) find(ctx context.Context, n *node) (finding, error) {
 	var in Inputs
 	var err error
-	if !alwaysRuns(n.step) { // that one reads its inputs in any case: to identify them first would only make it wait
+	if !alwaysRuns(n.step) { // such a step reads its inputs in any case, and need not wait until they are identified
 		if in, err = x.gather(n, x.identify); err != nil {
 			return finding{}, err
 		}
 	}
-	f, err := x.look(ctx, n.step, in)
+	f, err := x.examine(ctx, n.step, in)
 	if err != nil {
 		return finding{}, x.fail(ctx, n, err)
 	}
-	if f.entry != nil { // it is told of when it was found whole, or when it is known that nothing reads it
+	if f.entry != nil { // the verdict is emitted once it is verified, or once it is known that nothing reads it
 		x.keep(f.entry)
 		x.store(n, &f)
 		return f, nil
 	}
-	x.tell(n.step.ID(), Decided{f.verdict})
+	x.emit(n.step.ID(), Decided{f.verdict})
 	if f.usable {
 		x.end(n, Ended{State: Cached, Digests: f.values.digests()})
 		x.stand(n)
@@ -74,7 +75,7 @@ func (x *execution) find(ctx context.Context, n *node) (finding, error) {
 	return f, nil
 }
 
-// make returns n's values, to be read: those that were found, or new ones.
+// make returns n's values for reading: those that were found, or new ones.
 func (x *execution) make(ctx context.Context, n *node) (Values, error) {
 	f, err := n.find()
 	if err != nil {
@@ -88,7 +89,7 @@ func (x *execution) make(ctx context.Context, n *node) (Values, error) {
 		}
 		if errors.Is(err, ErrDamaged) {
 			x.store(n, nil)
-			x.tell(n.step.ID(), Decided{damaged(err)})
+			x.emit(n.step.ID(), Decided{damaged(err)})
 		}
 		if err := x.drop(n, f.fp, err); err != nil {
 			return nil, x.fail(ctx, n, err)
@@ -117,7 +118,7 @@ func (x *execution) identify(n *node) (Values, error) {
 	return n.make()
 }
 
-// gather applies get to the producers of n's inputs, all at once.
+// gather calls get for the producers of n's inputs, all at the same time.
 func (x *execution) gather(n *node, get func(*node) (Values, error)) (Inputs, error) {
 	producers := map[ID]*node{}
 	for _, o := range n.step.Inputs() {
@@ -156,8 +157,8 @@ func (x *execution) store(n *node, f *finding) {
 	n.stored = f
 }
 
-// stand notes that n will not run, and tells of its stored result, and of those that only steps read which will not run either: nothing reads
-// them in this run, so nothing would find out that one is damaged.
+// stand notes that n will not run, and tells of its stored result, and of those that only steps read which will not run
+// either: nothing reads them in this run, so nothing would find out that one is damaged.
 func (x *execution) stand(n *node) {
 	x.mu.Lock()
 	all := x.standing(n)
@@ -187,7 +188,7 @@ func (x *execution) standing(n *node) []*node {
 
 // cached tells of a stored result.
 func (x *execution) cached(n *node) {
-	x.tell(n.step.ID(), Decided{n.stored.verdict})
+	x.emit(n.step.ID(), Decided{n.stored.verdict})
 	x.note(n, n.stored.facts)
 	x.remind(n, n.stored.values)
 	x.end(n, Ended{State: Cached, Digests: n.stored.values.digests()})
@@ -197,17 +198,18 @@ func (x *execution) cached(n *node) {
 func (x *execution) remind(n *node, stored Values) {
 	if r, ok := n.step.(Reminder); ok {
 		for _, p := range r.Remind(stored) {
-			x.tell(n.step.ID(), p)
+			x.emit(n.step.ID(), p)
 		}
 	}
 }
 
-// drop takes a damaged entry away with a warning, for its result to be made again. It returns any error that does not say that the entry is damaged.
+// drop takes a damaged entry away with a warning, for its result to be made again. It returns any error that does not
+// say that the entry is damaged.
 func (x *execution) drop(n *node, fp Fingerprint, err error) error {
 	if !errors.Is(err, ErrDamaged) {
 		return err
 	}
-	x.tell(n.step.ID(), Warning{Text: err.Error() + "; it is built again"})
+	x.emit(n.step.ID(), Warning{Text: err.Error() + "; it is built again"})
 	return x.Store.Drop(fp)
 }
 
@@ -220,8 +222,8 @@ func (x *execution) run(ctx context.Context, n *node, in Inputs) (Values, error)
 		values, state, err = x.build(ctx, n, b, in)
 	} else {
 		values, err = x.perform(ctx, n, x.work(n, "", in))
-		if lacks := lacking(n.step, values); err == nil && lacks != "" {
-			err = fmt.Errorf("it ended without making %s", lacks)
+		if missing := lacking(n.step, values); err == nil && missing != "" {
+			err = fmt.Errorf("it ended without making %s", missing)
 		}
 	}
 	if err != nil {
@@ -240,21 +242,24 @@ func (x *execution) perform(ctx context.Context, n *node, w *Work) (Values, erro
 	x.mu.Lock()
 	n.started = time.Now()
 	x.mu.Unlock()
-	x.tell(n.step.ID(), Started{})
+	x.emit(n.step.ID(), Started{})
 	err := n.step.Run(ctx, w)
 	w.flush()
 	return w.Values(), err
 }
 
 // build makes the outputs of b, or takes them if they turn out to be stored after all.
-func (x *execution) build(ctx context.Context, n *node, b Builder, in Inputs) (values Values, state EndState, err error) {
-	// The inputs were only identified before; made again, they can differ, and so can the facts that are read from them.
+func (x *execution) build(
+	ctx context.Context, n *node, b Builder, in Inputs,
+) (values Values, state EndState, err error) {
+	// The inputs were only identified before; made again, they can differ, and so can the facts that are read from
+	// them.
 	f, err := fingerprinted(ctx, b, in)
 	if err != nil {
 		return nil, "", err
 	}
 	tx, err := x.Store.Begin(ctx, f.fp, func(holder string) {
-		x.tell(b.ID(), Warning{Text: "waiting for " + holder + ", which builds the same"})
+		x.emit(b.ID(), Warning{Text: "waiting for " + holder + ", which builds the same"})
 	})
 	if err != nil {
 		return nil, "", err
@@ -312,14 +317,14 @@ func (x *execution) note(n *node, facts Facts) {
 		return
 	}
 	if err := x.Store.Note(x.Workspace, n.step.ID(), facts); err != nil {
-		x.tell(n.step.ID(), Warning{Text: err.Error()})
+		x.emit(n.step.ID(), Warning{Text: err.Error()})
 	}
 }
 
 func (x *execution) work(n *node, dir string, in Inputs) *Work {
 	id := n.step.ID()
 	return NewWork(dir, in,
-		func(p Payload) { x.tell(id, p) },
+		func(p Payload) { x.emit(id, p) },
 		func(name string, do func(context.Context) error) {
 			x.mu.Lock()
 			defer x.mu.Unlock()
@@ -369,7 +374,7 @@ func (x *execution) end(n *node, e Ended) {
 	x.mu.Lock()
 	n.ended = true
 	x.mu.Unlock()
-	x.tell(n.step.ID(), e)
+	x.emit(n.step.ID(), e)
 }
 
 // undo does what the steps deferred, last first, on a context that outlives the run's.

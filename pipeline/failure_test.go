@@ -42,7 +42,7 @@ func TestExplain(t *testing.T) {
 			if !ok || f.Hint != "do this" || !strings.HasPrefix(err.Error(), "bad: explained: ") {
 				t.Errorf("Run returned %v", err)
 			}
-			if ended := of[pipeline.Ended](r.sink, "bad"); len(ended) != 1 || !strings.HasPrefix(ended[0].Err.Error(), "explained: ") {
+			if ended := emitted[pipeline.Ended](r.sink, "bad"); len(ended) != 1 || !strings.HasPrefix(ended[0].Err.Error(), "explained: ") {
 				t.Errorf("it ended as %+v", ended)
 			}
 		})
@@ -78,13 +78,13 @@ func TestFailureCancelsTheOthers(t *testing.T) {
 			t.Errorf("it failed after %v", failed.Elapsed)
 		}
 		r.wantEnds(ends{"slow": pipeline.Cancelled, "bad": pipeline.Failed, "next": pipeline.Skipped, "goal": pipeline.Skipped})
-		if got := of[pipeline.Ended](r.sink, "bad")[0]; !errors.Is(got.Err, errBroken) || got.Elapsed != 3*time.Second {
+		if got := emitted[pipeline.Ended](r.sink, "bad")[0]; !errors.Is(got.Err, errBroken) || got.Elapsed != 3*time.Second {
 			t.Errorf("the failed step ended as %+v", got)
 		}
-		if got := of[pipeline.Ended](r.sink, "slow")[0]; got.Err != nil || got.Elapsed != 3*time.Second {
+		if got := emitted[pipeline.Ended](r.sink, "slow")[0]; got.Err != nil || got.Elapsed != 3*time.Second {
 			t.Errorf("the cancelled step ended as %+v", got)
 		}
-		if got := of[pipeline.Ended](r.sink, "next")[0].Reason; got != "the run ended before it" {
+		if got := emitted[pipeline.Ended](r.sink, "next")[0].Reason; got != "the run ended before it" {
 			t.Errorf("skipped because %q", got)
 		}
 		for _, id := range []pipeline.ID{"slow", "bad"} {
@@ -120,7 +120,7 @@ func TestFailureInEachPlace(t *testing.T) {
 				t.Error("something was committed")
 			}
 			fresh := newWorld()
-			fresh.image.there = "sha256:1"
+			fresh.image.present = "sha256:1"
 			if err := r.run(t.Context(), fresh.steps()...); err != nil {
 				t.Errorf("the run after it: %v", err)
 			}
@@ -189,7 +189,7 @@ func TestTwoFailuresAtOnce(t *testing.T) {
 		if !ok || !strings.HasSuffix(err.Error(), "is broken") {
 			t.Fatalf("got %v", err)
 		}
-		if got := of[pipeline.Ended](r.sink, failed.Step)[0].State; got != pipeline.Failed {
+		if got := emitted[pipeline.Ended](r.sink, failed.Step)[0].State; got != pipeline.Failed {
 			t.Errorf("%s is said to have failed, but ended as %s", failed.Step, got)
 		}
 	}
@@ -207,7 +207,7 @@ func TestCancel(t *testing.T) {
 			t.Errorf("got %v, want the cause alone", err)
 		}
 		r.wantEnds(ends{"exporter-image": pipeline.Done, "export-onnx": pipeline.Cancelled, "assemble-repository": pipeline.Skipped})
-		if got := of[pipeline.Ended](r.sink, "export-onnx")[0]; got.Elapsed != 5*time.Second || got.Err != nil {
+		if got := emitted[pipeline.Ended](r.sink, "export-onnx")[0]; got.Elapsed != 5*time.Second || got.Err != nil {
 			t.Errorf("the cancelled step ended as %+v", got)
 		}
 	})
@@ -232,7 +232,7 @@ func TestCancelledBeforeAStepStarted(t *testing.T) {
 		r, w := newRig(t), newWorld()
 		ctx, cancel := context.WithCancelCause(t.Context())
 		w.image.err = context.Canceled
-		w.image.there = "x"
+		w.image.present = "x"
 		observed := &cancelling{w.image, func() { cancel(errStopped) }}
 		if err := r.run(ctx, observed, w.model, w.folder); !errors.Is(err, errStopped) {
 			t.Errorf("got %v, want the cause", err)
@@ -345,7 +345,7 @@ func TestUndo(t *testing.T) {
 					if deadline, ok := ctx.Deadline(); ctx.Err() != nil || !ok || time.Until(deadline) > time.Minute || ctx.Value(keyOfTest{}) != "kept" {
 						t.Errorf("%s is undone with %v", name, ctx)
 					}
-					if ended := of[pipeline.RunEnded](r.sink, ""); len(ended) > 0 {
+					if ended := emitted[pipeline.RunEnded](r.sink, ""); len(ended) > 0 {
 						t.Errorf("%s is undone after the run's end", name)
 					}
 					return err
@@ -435,7 +435,7 @@ func TestUndoErrorIsNoReasonToSkip(t *testing.T) {
 	if !errors.Is(err, errBroken) {
 		t.Errorf("got %v", err)
 	}
-	if got := of[pipeline.Ended](r.sink, "unread")[0].Reason; got != "nothing that ran reads it" {
+	if got := emitted[pipeline.Ended](r.sink, "unread")[0].Reason; got != "nothing that ran reads it" {
 		t.Errorf("skipped because %q", got)
 	}
 }

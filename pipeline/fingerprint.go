@@ -15,8 +15,8 @@ type Facts map[string]string
 // Fingerprint is the hex SHA-256 of a step's ID and facts, its inputs' digests among them.
 type Fingerprint string
 
-// Change is one fact that differs from the last time. Was is empty for a new fact, Is for one that is gone, and both where
-// Fact says it all. A value that is itself empty is given as two quotes.
+// Change is one fact that differs from the last time. Was is empty for a new fact, Is for one that is gone, and both
+// where Fact says it all. A value that is itself empty is given as two quotes.
 type Change struct {
 	Fact string `json:"fact"`
 	Was  string `json:"was,omitempty"`
@@ -104,14 +104,16 @@ func changes(was, is Facts) []Change {
 	}
 	var out []Change
 	for _, n := range slices.Sorted(maps.Keys(names)) {
-		if w, i := was.shown(n), is.shown(n); w != i {
+		if w, i := was.display(n), is.display(n); w != i {
 			out = append(out, Change{Fact: n, Was: w, Is: i})
 		}
 	}
 	return out
 }
 
-func (f Facts) shown(name string) string {
+// display returns the value of a fact. It quotes an empty one, since an empty string in a Change is a fact that is not
+// set.
+func (f Facts) display(name string) string {
 	if value, ok := f[name]; !ok || value != "" {
 		return value
 	}

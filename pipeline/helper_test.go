@@ -96,10 +96,10 @@ func (b *builder) write(ctx context.Context, w *pipeline.Work) error {
 // image is an observer of something that lives elsewhere.
 type image struct {
 	plain
-	there  string // the digest of what is there, "" for nothing
-	known  string // the digest of what was there last
-	pulled string // the digest that it has after it was pulled
-	err    error
+	present string // the digest of the present image, "" for none
+	known   string // the digest of what was there last
+	pulled  string // the digest that it has after it was pulled
+	err     error
 }
 
 func (i *image) value(digest string) pipeline.Values {
@@ -114,8 +114,8 @@ func (i *image) Observe(context.Context, pipeline.Inputs) (pipeline.State, pipel
 	switch {
 	case i.err != nil:
 		return pipeline.State{}, nil, i.err
-	case i.there != "":
-		return pipeline.State{Present: true}, i.value(i.there), nil
+	case i.present != "":
+		return pipeline.State{Present: true}, i.value(i.present), nil
 	case i.known != "":
 		return pipeline.State{Reason: "there is no local image"}, i.value(i.known), nil
 	default:
@@ -127,7 +127,7 @@ func (i *image) Run(ctx context.Context, w *pipeline.Work) error {
 	if i.do != nil {
 		return i.do(ctx, w)
 	}
-	i.there, i.known = i.pulled, i.pulled
+	i.present, i.known = i.pulled, i.pulled
 	for name, v := range i.value(i.pulled) {
 		w.Set(name, v)
 	}
@@ -176,8 +176,8 @@ func (s *sink) Emit(e pipeline.Event) {
 	s.events = append(s.events, e)
 }
 
-// of returns the payloads of type P that step emitted.
-func of[P pipeline.Payload](s *sink, step pipeline.ID) []P {
+// emitted returns the payloads of type P that step emitted.
+func emitted[P pipeline.Payload](s *sink, step pipeline.ID) []P {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []P
@@ -311,7 +311,7 @@ func (r *rig) wantPlan(want map[pipeline.ID]string, steps ...pipeline.Step) {
 // decided returns the verdict of a step in the last run.
 func (r *rig) decided(id pipeline.ID) string {
 	r.t.Helper()
-	all := of[pipeline.Decided](r.sink, id)
+	all := emitted[pipeline.Decided](r.sink, id)
 	if len(all) != 1 {
 		r.t.Fatalf("%s was decided on %d times", id, len(all))
 	}

@@ -57,17 +57,18 @@ type Planned struct {
 	Verdict Verdict `json:"verdict"`
 }
 
-// finding is what can be said of a step without running it.
+// finding is what is known of a step without running it.
 type finding struct {
 	verdict Verdict
 	values  Values // nil if not known
 	usable  bool   // the values can be read, not only identified
 	fp      Fingerprint
 	facts   Facts
-	entry   Entry // of a usable Builder; the finder's owner closes it
+	entry   Entry // of a usable Builder; the caller of examine closes it
 }
 
-// Plan says what Run would do, and changes nothing. It hashes the stored results that Run would read: one that is damaged is none.
+// Plan returns what Run would do with each step, and changes nothing. It hashes the stored results that Run would read:
+// a damaged one counts as absent.
 func (r *Runner) Plan(ctx context.Context, steps []Step) (plan []Planned, err error) {
 	if err := validate(steps); err != nil {
 		return nil, err
@@ -85,7 +86,7 @@ func (r *Runner) Plan(ctx context.Context, steps []Step) (plan []Planned, err er
 	}()
 	known := Inputs{}
 	for i, s := range steps {
-		if found[i], err = r.look(ctx, s, known); err != nil || ctx.Err() != nil {
+		if found[i], err = r.examine(ctx, s, known); err != nil || ctx.Err() != nil {
 			return nil, planError(ctx, s, err)
 		}
 		for name, v := range found[i].values {
@@ -102,9 +103,9 @@ func planError(ctx context.Context, s Step, err error) error {
 	return &StepError{Step: s.ID(), Err: err}
 }
 
-// needed goes from the last step, which is what a run is for, to the first, and sees who reads what: only what leads to
-// the last step runs at all, what is absent but known only for a reader that runs, and what is stored is read by such a
-// one alone, and the last one by who asked for it.
+// needed decides which steps run, from the last one, whose outputs are the result of the run, to the first. Only steps
+// that lead to the last one run. An Observer whose values are known but absent runs only for a reader that runs. A
+// stored result is verified only for a reader that runs; that of the last step always is, since the caller reads it.
 func needed(ctx context.Context, steps []Step, found []finding) ([]Planned, error) {
 	leads, read := map[Output]bool{}, map[Output]bool{}
 	plan := make([]Planned, len(steps))
@@ -129,7 +130,7 @@ func needed(ctx context.Context, steps []Step, found []finding) ([]Planned, erro
 	return plan, nil
 }
 
-// verify returns the verdict on a step whose result is read or not.
+// verify returns the verdict on a step. It verifies a stored result that is read.
 func (f finding) verify(read bool) (Verdict, error) {
 	if f.entry == nil || !read {
 		return f.verdict, nil
@@ -141,12 +142,12 @@ func (f finding) verify(read bool) (Verdict, error) {
 	return f.verdict, err
 }
 
-// damaged is the verdict on a step whose stored result is not what was committed.
+// damaged returns the verdict on a step whose stored result is damaged.
 func damaged(err error) Verdict {
 	return Verdict{Kind: WillRun, Because: []Change{{Fact: err.Error()}}}
 }
 
-// readers says which steps read a step's outputs, of those that the last step needs.
+// readers returns, for each step, the steps that read its outputs, among those that the last step needs.
 func readers(steps []Step) map[ID][]ID {
 	all := map[ID][]ID{}
 	for i, s := range slices.Backward(steps) {
@@ -171,7 +172,7 @@ func anyOf(set map[Output]bool, outputs []Output) bool {
 	return false
 }
 
-// alwaysRuns says that s has no result that could be found.
+// alwaysRuns reports whether s has no result that could be found.
 func alwaysRuns(s Step) bool {
 	switch s.(type) {
 	case Builder, Observer:
@@ -181,8 +182,8 @@ func alwaysRuns(s Step) bool {
 	}
 }
 
-// look says what is known of s, given what is known of earlier outputs.
-func (r *Runner) look(ctx context.Context, s Step, known Inputs) (finding, error) {
+// examine returns what is known of s without running it, given the known values of earlier outputs.
+func (r *Runner) examine(ctx context.Context, s Step, known Inputs) (finding, error) {
 	in := Inputs{}
 	var pending []ID
 	for _, o := range s.Inputs() {
@@ -200,7 +201,7 @@ func (r *Runner) look(ctx context.Context, s Step, known Inputs) (finding, error
 		if len(pending) > 0 {
 			return finding{verdict: Verdict{Kind: Depends, Pending: pending}}, nil
 		}
-		return r.lookStored(ctx, s, in)
+		return r.examineStored(ctx, s, in)
 	case Observer:
 		if len(pending) > 0 {
 			return finding{verdict: Verdict{Kind: Depends, Pending: pending}}, nil
@@ -209,14 +210,14 @@ func (r *Runner) look(ctx context.Context, s Step, known Inputs) (finding, error
 		if err != nil {
 			return finding{}, err
 		}
-		lacks := lacking(s, values)
+		missing := lacking(s, values)
 		if state.Present {
-			if lacks != "" {
-				return finding{}, fmt.Errorf("it is present, but without %s", lacks)
+			if missing != "" {
+				return finding{}, fmt.Errorf("it is present, but without %s", missing)
 			}
 			return finding{verdict: Verdict{Kind: IsPresent}, values: values, usable: true}, nil
 		}
-		if lacks != "" {
+		if missing != "" {
 			values = nil
 		}
 		return finding{verdict: Verdict{Kind: WillRun, Because: []Change{{Fact: state.Reason}}}, values: values}, nil
@@ -235,8 +236,8 @@ func fingerprinted(ctx context.Context, b Builder, in Inputs) (finding, error) {
 	return finding{facts: facts, fp: fingerprint(b.ID(), facts)}, nil
 }
 
-// lookStored looks for the stored outputs of b.
-func (r *Runner) lookStored(ctx context.Context, b Builder, in Inputs) (finding, error) {
+// examineStored looks for the stored outputs of b.
+func (r *Runner) examineStored(ctx context.Context, b Builder, in Inputs) (finding, error) {
 	f, err := fingerprinted(ctx, b, in)
 	if err != nil {
 		return finding{}, err
@@ -264,7 +265,8 @@ func (r *Runner) lookStored(ctx context.Context, b Builder, in Inputs) (finding,
 	return f, nil
 }
 
-// because says why a step runs whose result is not stored, by the facts of its last one, which are nil if there was none.
+// because says why a step runs whose result is not stored, by the facts of its last one, which are nil if there was
+// none.
 func (r *Runner) because(step ID, last, now Facts) []Change {
 	if last == nil {
 		if r.First {

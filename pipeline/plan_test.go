@@ -22,13 +22,13 @@ func TestPlanOfAColdHost(t *testing.T) {
 		"export-onnx":         "depends on exporter-image",
 		"assemble-repository": "depends on export-onnx",
 	}, w.steps()...)
-	w.image.there = "sha256:1"
+	w.image.present = "sha256:1"
 	r.wantPlan(map[pipeline.ID]string{
 		"exporter-image":      "present",
 		"export-onnx":         "will run, because it has not run in this workspace",
 		"assemble-repository": "depends on export-onnx",
 	}, w.steps()...)
-	if len(r.store.Fingerprints("export-onnx")) > 0 || len(r.sink.events) > 0 || w.image.there != "sha256:1" {
+	if len(r.store.Fingerprints("export-onnx")) > 0 || len(r.sink.events) > 0 || w.image.present != "sha256:1" {
 		t.Error("the plan changed something")
 	}
 }
@@ -67,7 +67,7 @@ func TestBecause(t *testing.T) {
 		"added":         {func(_ *rig, w *world) { w.options["precision"] = "fp16" }, "will run, because precision is new: fp16"},
 		"gone":          {func(_ *rig, w *world) { delete(w.options, "seed") }, "will run, because seed is gone"},
 		"several":       {func(_ *rig, w *world) { w.options = pipeline.Facts{"argv": "e", "a": "b"} }, "will run, because a is new: b; argv: export --opset 17 → e; seed is gone"},
-		"other image":   {func(_ *rig, w *world) { w.image.there = "sha256:2" }, "will run, because input exporter-image/image: sha256:1 → sha256:2"},
+		"other image":   {func(_ *rig, w *world) { w.image.present = "sha256:2" }, "will run, because input exporter-image/image: sha256:1 → sha256:2"},
 		"other outputs": {func(_ *rig, w *world) { w.model.outs = append(w.model.outs, "labels.txt") }, "will run, because outputs: model.onnx → model.onnx, labels.txt"},
 		"evicted":       {func(r *rig, _ *world) { r.store.Evict(r.store.Fingerprints(model)[0]) }, "will run, because its result is no longer in the cache"},
 		"damaged":       {func(r *rig, _ *world) { pipelinetest.Truncate(r.t, r.path(model, "model.onnx")) }, "will run, because cache entry is damaged: model.onnx was changed"},
@@ -120,7 +120,7 @@ func TestBecauseComparesWithTheLastResult(t *testing.T) {
 func TestPlanAfterImagePrune(t *testing.T) {
 	t.Parallel()
 	r, w := warm(t)
-	w.image.there = ""
+	w.image.present = ""
 	r.wantPlan(map[pipeline.ID]string{"exporter-image": "not needed", "export-onnx": "cached", "assemble-repository": "cached"}, w.steps()...)
 	base := &image{plain: plain{id: "base-image", outs: []string{"image"}}, known: "sha256:0"}
 	w.image.in = []pipeline.Output{out("base-image", "image")}
@@ -161,7 +161,7 @@ func TestPlanIsOfTheLastStep(t *testing.T) {
 		},
 		"a present image that nobody reads": {
 			func(w *world) []pipeline.Step {
-				w.image.there = "sha256:1"
+				w.image.present = "sha256:1"
 				return []pipeline.Step{w.image, &plain{id: "goal"}}
 			},
 			map[pipeline.ID]string{"exporter-image": "present", "goal": "runs"},
@@ -237,7 +237,7 @@ func wantStepError(t *testing.T, err error, id pipeline.ID, want error) {
 func TestObserverThatLacksAnOutput(t *testing.T) {
 	t.Parallel()
 	r, w := newRig(t), newWorld()
-	w.image.there = "sha256:1"
+	w.image.present = "sha256:1"
 	half := &halfObserver{w.image}
 	w.model.facts = func(_ context.Context, in pipeline.Inputs) (pipeline.Facts, error) {
 		if in[out("exporter-image", "image")].Digest == "" {
@@ -254,7 +254,7 @@ func TestObserverThatLacksAnOutput(t *testing.T) {
 		t.Errorf("run: got %v, want %s", err, want)
 	}
 	// What is absent is known by all of its digests or not at all.
-	w.image.there, w.image.known = "", "sha256:0"
+	w.image.present, w.image.known = "", "sha256:0"
 	if got, want := r.plan(steps...)["export-onnx"], "depends on exporter-image"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -43,18 +43,18 @@ func TestEventsTellOfTheRun(t *testing.T) {
 	r.runner.Facts = map[string]string{"lane": "cpu"}
 	r.mustRun(allDone, w.steps()...)
 	want := pipeline.RunStarted{Steps: []pipeline.ID{"exporter-image", "export-onnx", "assemble-repository"}, Facts: map[string]string{"lane": "cpu"}}
-	if diff := cmp.Diff([]pipeline.RunStarted{want}, of[pipeline.RunStarted](r.sink, "")); diff != "" {
+	if diff := cmp.Diff([]pipeline.RunStarted{want}, emitted[pipeline.RunStarted](r.sink, "")); diff != "" {
 		t.Errorf("start (-want +got):\n%s", diff)
 	}
-	cold := of[pipeline.Ended](r.sink, "export-onnx")[0]
+	cold := emitted[pipeline.Ended](r.sink, "export-onnx")[0]
 	if cold.Elapsed <= 0 || len(cold.Digests) != 1 || cold.Digests["model.onnx"] == "" || cold.Reason != "" || cold.Err != nil {
 		t.Errorf("the end of a builder is %+v", cold)
 	}
-	if got := of[pipeline.Ended](r.sink, "exporter-image")[0].Digests["image"]; got != "sha256:1" {
+	if got := emitted[pipeline.Ended](r.sink, "exporter-image")[0].Digests["image"]; got != "sha256:1" {
 		t.Errorf("the image ended with the digest %q", got)
 	}
 	r.mustRun(allCached, w.steps()...)
-	again := of[pipeline.Ended](r.sink, "export-onnx")[0]
+	again := emitted[pipeline.Ended](r.sink, "export-onnx")[0]
 	if diff := cmp.Diff(cold.Digests, again.Digests); diff != "" || again.Elapsed != 0 {
 		t.Errorf("cached after %v, digests (-cold +warm):\n%s", again.Elapsed, diff)
 	}
@@ -64,12 +64,12 @@ func TestEventsTellOfTheRun(t *testing.T) {
 func TestWarmRunAfterImagePrune(t *testing.T) {
 	t.Parallel()
 	r, w := warm(t)
-	w.image.there = ""
+	w.image.present = ""
 	r.mustRun(ends{"exporter-image": pipeline.Skipped, "export-onnx": pipeline.Cached, "assemble-repository": pipeline.Cached}, w.steps()...)
-	if w.image.there != "" {
+	if w.image.present != "" {
 		t.Error("it was pulled")
 	}
-	if got, want := of[pipeline.Ended](r.sink, "exporter-image")[0].Reason, "nothing that ran reads it"; got != want {
+	if got, want := emitted[pipeline.Ended](r.sink, "exporter-image")[0].Reason, "nothing that ran reads it"; got != want {
 		t.Errorf("skipped because %q, want %q", got, want)
 	}
 }
@@ -89,7 +89,7 @@ func TestRebuiltImage(t *testing.T) {
 		"another that was used before": {
 			"sha256:2",
 			func(r *rig, w *world) {
-				w.image.there = "sha256:2"
+				w.image.present = "sha256:2"
 				w.options["seed"] = "2"
 				r.mustRun(ends{"exporter-image": pipeline.Cached, "export-onnx": pipeline.Done, "assemble-repository": pipeline.Done}, w.steps()...)
 			},
@@ -103,7 +103,7 @@ func TestRebuiltImage(t *testing.T) {
 			if c.before != nil {
 				c.before(r, w)
 			}
-			w.image.there, w.image.known, w.image.pulled = "", "sha256:1", c.pulled
+			w.image.present, w.image.known, w.image.pulled = "", "sha256:1", c.pulled
 			w.options["seed"] = "2"
 			var read pipeline.Values
 			r.runner.Then = func(_ context.Context, v pipeline.Values) error {
@@ -262,10 +262,10 @@ func TestThenSeesEverythingStanding(t *testing.T) {
 	}
 	r.runner.Then = func(ctx context.Context, v pipeline.Values) error {
 		order = append(order, "then at "+v["url"].Ref)
-		if ended := of[pipeline.Ended](r.sink, "server"); len(ended) != 1 {
+		if ended := emitted[pipeline.Ended](r.sink, "server"); len(ended) != 1 {
 			t.Errorf("Then is called before the last step ended: %v", ended)
 		}
-		if ended := of[pipeline.RunEnded](r.sink, ""); len(ended) != 0 {
+		if ended := emitted[pipeline.RunEnded](r.sink, ""); len(ended) != 0 {
 			t.Error("Then is called after the run ended")
 		}
 		return errors.Join(ctx.Err(), onlyErr(os.Stat(path)))
@@ -324,7 +324,7 @@ func TestTwoRunsBuildTheSameOnce(t *testing.T) {
 		go func() { done <- second.run(t.Context(), model()) }()
 		synctest.Wait() // the second waits
 		want := []pipeline.Warning{{Text: "waiting for another builder, which builds the same"}}
-		if diff := cmp.Diff(want, of[pipeline.Warning](second.sink, "model")); diff != "" {
+		if diff := cmp.Diff(want, emitted[pipeline.Warning](second.sink, "model")); diff != "" {
 			t.Errorf("warnings (-want +got):\n%s", diff)
 		}
 		close(release)

@@ -10,24 +10,26 @@ import (
 type Runner struct {
 	RunID     string
 	Workspace string            // the name under which the Store remembers the last facts
-	Store     Store             // where builders' results are
-	Sink      Sink              // what Run tells of; Plan tells of nothing
+	Store     Store             // of builders' results
+	Sink      Sink              // gets the events of Run; Plan emits none
 	Facts     map[string]string // of the whole run, for RunStarted
 	Force     map[ID]bool       // builders that run although their result is stored
-	// Cleanup bounds all undoing at the end of a run. Zero means 10 s, which CI runners grant to a job that they cancel.
+	// Cleanup bounds all undoing at the end of a run. Zero means 10 s, which CI runners grant to a job that they
+	// cancel.
 	Cleanup time.Duration
-	// Reasons, if set, says in a user's words how the facts of a step's last result differ from those of now. Without, the facts are named.
+	// Reasons, if set, returns in a user's words how the facts of a step's last result differ from the present ones. If
+	// it is nil, the differences are named by the facts.
 	Reasons func(step ID, was, is Facts) []Change
-	// First says that nothing has run in this workspace: no step then gives that as its reason, since it is everyone's.
+	// First says that nothing has run in this workspace. Steps do not give that as a reason then, since all would.
 	First bool
-	// Explain, if set, adds to a step's error what to do about it: the store's, and what a step did not explain by itself.
+	// Explain, if set, adds what to do to an error of the store, or of a step that did not explain it itself.
 	Explain func(error) error
-	// Then, if set, is called with the last step's outputs while everything still stands. If it returns an error after
+	// Then, if set, is called with the last step's outputs before the steps are undone. If it returns an error after
 	// the run's context ended, the context's cause is returned in its place.
 	Then func(context.Context, Values) error
 }
 
-// Run makes the outputs of the last step, running as little as possible and as much as possible at a time.
+// Run makes the outputs of the last step. It runs as few steps as possible, and as many as possible at the same time.
 //
 // The first error cancels the other steps and is returned as a [*StepError]; if ctx ends first, its cause is returned.
 // Whatever the steps deferred is undone before Run returns; what could not be undone is joined to the error.
@@ -40,7 +42,7 @@ func (r *Runner) Run(ctx context.Context, steps []Step) error {
 	for i, s := range steps {
 		ids[i] = s.ID()
 	}
-	r.tell("", RunStarted{Steps: ids, Facts: r.Facts})
+	r.emit("", RunStarted{Steps: ids, Facts: r.Facts})
 
 	inner, cancel := context.WithCancelCause(ctx)
 	x := &execution{Runner: r, cancel: cancel, nodes: map[ID]*node{}, readers: readers(steps)}
@@ -68,16 +70,16 @@ func (r *Runner) Run(ctx context.Context, steps []Step) error {
 		case failed == nil && n.stored != nil:
 			x.cached(n)
 		default:
-			r.tell(s.ID(), Ended{State: Skipped, Reason: skipReason(failed, n.stored != nil)})
+			r.emit(s.ID(), Ended{State: Skipped, Reason: skipReason(failed, n.stored != nil)})
 		}
 	}
-	r.tell("", RunEnded{Elapsed: time.Since(began), Err: err})
+	r.emit("", RunEnded{Elapsed: time.Since(began), Err: err})
 	return err
 }
 
 var errOver = errors.New("the run is over")
 
-// skipReason is why a step of a run that ended with err did nothing.
+// skipReason returns why a step of a run that ended with err did nothing.
 func skipReason(err error, stored bool) string {
 	switch {
 	case err == nil:
@@ -89,6 +91,6 @@ func skipReason(err error, stored bool) string {
 	}
 }
 
-func (r *Runner) tell(step ID, p Payload) {
+func (r *Runner) emit(step ID, p Payload) {
 	r.Sink.Emit(Event{Run: r.RunID, Time: time.Now().UTC(), Step: step, Payload: p})
 }

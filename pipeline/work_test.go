@@ -13,7 +13,7 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Each line is told of, an unfinished one when the step ends, and goes to those who read along.
+// Each line is emitted, an unfinished one when the step ends, and passed to the readers.
 func TestLines(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -23,13 +23,13 @@ func TestLines(t *testing.T) {
 		_, err := io.WriteString(l, "a\r\n\nlast words")
 		return err
 	}})
-	var told []string
-	for _, l := range of[pipeline.Line](r.sink, "s") {
-		told = append(told, l.Text)
+	var texts []string
+	for _, l := range emitted[pipeline.Line](r.sink, "s") {
+		texts = append(texts, l.Text)
 	}
 	want := []string{"a", "", "last words"}
-	if diff := cmp.Diff(want, told); diff != "" {
-		t.Errorf("told (-want +got):\n%s", diff)
+	if diff := cmp.Diff(want, texts); diff != "" {
+		t.Errorf("emitted (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(want, read); diff != "" {
 		t.Errorf("read (-want +got):\n%s", diff)
@@ -56,7 +56,7 @@ func TestWritersDoNotMix(t *testing.T) {
 		return nil
 	}})
 	count := map[string]int{}
-	for _, l := range of[pipeline.Line](r.sink, "s") {
+	for _, l := range emitted[pipeline.Line](r.sink, "s") {
 		count[l.Text]++
 	}
 	if diff := cmp.Diff(map[string]int{"w0": each, "w1": each, "w2": each, "w3": each}, count); diff != "" {
@@ -73,7 +73,7 @@ func TestLastLineOfAFailure(t *testing.T) {
 	} {
 		r := newRig(t)
 		wantStepError(t, r.run(t.Context(), step), "s", errBroken) // which checks that the end is the last event
-		if diff := cmp.Diff([]pipeline.Line{{Text: "CUDA error"}}, of[pipeline.Line](r.sink, "s")); diff != "" {
+		if diff := cmp.Diff([]pipeline.Line{{Text: "CUDA error"}}, emitted[pipeline.Line](r.sink, "s")); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}
@@ -87,10 +87,10 @@ func cry(_ context.Context, w *pipeline.Work) error {
 func TestWorkAlone(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	var told []pipeline.Payload
+	var payloads []pipeline.Payload
 	var later []string
 	w := pipeline.NewWork(dir, pipeline.Inputs{out("a", "x"): {Path: "/p", Digest: "d"}},
-		func(p pipeline.Payload) { told = append(told, p) },
+		func(p pipeline.Payload) { payloads = append(payloads, p) },
 		func(name string, _ func(context.Context) error) { later = append(later, name) })
 	if got := w.Path("model.plan"); got != filepath.Join(dir, "model.plan") {
 		t.Errorf("path: got %s", got)
@@ -109,7 +109,7 @@ func TestWorkAlone(t *testing.T) {
 	if diff := cmp.Diff(pipeline.Values{"url": {Ref: "2"}}, w.Values()); diff != "" {
 		t.Errorf("values (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff([]pipeline.Payload{pipeline.Warning{Text: "w"}}, told); diff != "" {
+	if diff := cmp.Diff([]pipeline.Payload{pipeline.Warning{Text: "w"}}, payloads); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]string{"remove"}, later); diff != "" {

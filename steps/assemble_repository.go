@@ -21,7 +21,7 @@ import (
 type AssembleRepository struct {
 	model         pipeline.Output // model.plan or model.onnx
 	dali          pipeline.Output
-	engine        pipeline.Output // what was proven of model.plan, in the gpu lane
+	engine        pipeline.Output // engine.json, in the gpu lane
 	configuration configuration
 }
 
@@ -39,7 +39,8 @@ const (
 // ID returns assemble-repository.
 func (s *AssembleRepository) ID() pipeline.ID { return IDAssembleRepository }
 
-// Inputs are the served model and the serialized DALI pipeline, and in the gpu lane what was proven of the engine.
+// Inputs are the served model and the serialized DALI pipeline, and in the gpu lane engine.json, which describes the
+// engine.
 func (s *AssembleRepository) Inputs() []pipeline.Output {
 	if s.configuration.lane == target.GPU {
 		return []pipeline.Output{s.model, s.dali, s.engine}
@@ -87,7 +88,7 @@ func (s *AssembleRepository) Facts(context.Context, pipeline.Inputs) (pipeline.F
 	return facts, nil
 }
 
-// checkEngine holds the stored plan and the configuration that it is served with against what was proven of the engine.
+// checkEngine compares the stored plan, and the configuration that it is served with, with engine.json.
 func (s *AssembleRepository) checkEngine(ctx context.Context, w *pipeline.Work, config []byte) error {
 	const hint = "--force build-engine builds it anew"
 	e, err := trtexec.ReadEngine(w.Input(s.engine).Path)
@@ -99,7 +100,8 @@ func (s *AssembleRepository) checkEngine(ctx context.Context, w *pipeline.Work, 
 		return err
 	}
 	if bytes != e.Bytes || sum != e.SHA256 {
-		return pipeline.Faultf(pipeline.ContainerFailed, hint, "the stored engine is not the one that was proven: it has %d bytes and the SHA-256 %s, not %d and %s",
+		return pipeline.Faultf(pipeline.ContainerFailed, hint,
+			"the stored engine is not the one that was proven: it has %d bytes and the SHA-256 %s, not %d and %s",
 			bytes, sum, e.Bytes, e.SHA256)
 	}
 	var c pb.ModelConfig
@@ -107,7 +109,8 @@ func (s *AssembleRepository) checkEngine(ctx context.Context, w *pipeline.Work, 
 		return err
 	}
 	if err := checkConfiguration(&c, e); err != nil {
-		return pipeline.Faultf(pipeline.ContainerFailed, hint, "the configuration of %s does not fit the engine: %w", c.GetName(), err)
+		return pipeline.Faultf(pipeline.ContainerFailed, hint, "the configuration of %s does not fit the engine: %w",
+			c.GetName(), err)
 	}
 	return nil
 }
@@ -134,7 +137,8 @@ func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	return errors.Join(
 		link(ctx, w.Input(s.dali).Path, filepath.Join(root, DALIModel, versionDir, daliFile)),
-		link(ctx, w.Input(s.model).Path, filepath.Join(root, servedModel(s.configuration.lane), versionDir, s.model.Name)),
+		link(ctx, w.Input(s.model).Path, filepath.Join(root, servedModel(s.configuration.lane), versionDir,
+			s.model.Name)),
 	)
 }
 

@@ -26,33 +26,33 @@ import (
 const (
 	gib = 1 << 30
 
-	// DefaultMemory is the memory limit of each container, in bytes. It stops what runs away. TensorRT's builder is what needs most: a few
-	// times the model and its workspace.
+	// DefaultMemory is the memory limit of each container, in bytes. It stops a program whose memory grows without end.
+	// TensorRT's builder needs the most: a few times the model and its workspace.
 	DefaultMemory = 16 * gib
 
-	// tailLines is how much of a container's output an error shows, and tailBytes how much where its lines are long.
+	// tailLines and tailBytes bound the end of a container's output that an error shows.
 	tailLines = 15
 	tailBytes = 16 << 10
 	// removeWithin bounds the removal of a container; CI runners kill 10 s after they ask.
 	removeWithin = 8 * time.Second
 	// startWithin bounds the start of a container. It takes a second; on slow disks, or where the container engine maps
-	// user IDs by copying, the first one of an image of 20 GB takes minutes.
+	// user IDs by copying, the first start of an image of 20 GB takes minutes.
 	startWithin = 5 * time.Minute
 	// outDir is where a batch container finds the folder for its outputs.
 	outDir = "/out"
 )
 
-// containers start, bound and remove those of the steps.
+// containers starts, bounds and removes the containers of the steps.
 type containers struct {
 	runner container.Runner
-	memory int64 // limit of each, in bytes
+	memory int64 // limit of each container, in bytes
 }
 
 func newContainers(t Tools) containers { return containers{t.Runtime, cmp.Or(t.Memory, DefaultMemory)} }
 
-// spec is a container that does one thing as the caller, with no network and nothing to write to but its outputs.
-// Torch and DALI want a writable /tmp, a home and a user name (without: "getuser" raises, caches go to a read-only
-// "/.cache").
+// spec describes a container that runs one program as the caller, with no network, and with its outputs alone to write
+// to. Torch and DALI need a writable /tmp, a home and a user name: otherwise getuser raises, and caches go to a
+// read-only /.cache.
 func (c containers) spec(step pipeline.ID, image string, command ...string) container.Spec {
 	return container.Spec{
 		Step:     string(step),
@@ -77,7 +77,7 @@ const pythonTarget = "/dalirun/python"
 // script is an embedded Python program and the modules that it shares with others, by file name.
 type script []string
 
-// sources are the texts of the program and its modules, by file name.
+// sources returns the texts of the program and its modules by file name.
 func (s script) sources() (map[string][]byte, error) {
 	files := map[string][]byte{}
 	for _, name := range s {
@@ -93,12 +93,12 @@ func (s script) sources() (map[string][]byte, error) {
 // python is the interpreter's usual name in the images.
 const python = "python3"
 
-// command is the argv that runs it.
+// command returns the argv that runs the program.
 func (s script) command(args ...string) []string {
 	return append([]string{python, path.Join(pythonTarget, s[0])}, args...)
 }
 
-// mount writes the program into a hidden folder of w's and returns where a container finds it.
+// mount writes the program into a hidden folder of the step's folder, and returns its mount.
 func (s script) mount(w *pipeline.Work) (container.Mount, error) {
 	files, err := s.sources()
 	if err != nil {
@@ -116,7 +116,7 @@ func (s script) mount(w *pipeline.Work) (container.Mount, error) {
 	return container.Mount{Source: dir, Target: pythonTarget}, nil
 }
 
-// facts are those of a step that runs the program with command.
+// facts returns the facts of a step that runs the program by command.
 func (s script) facts(command []string) (pipeline.Facts, error) {
 	files, err := s.sources()
 	if err != nil {
@@ -145,14 +145,14 @@ func digest(data []byte) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// runScript runs an embedded program in a batch container until it ends, with w's folder as its outputs.
+// runScript runs an embedded program in a batch container until it ends. The step's folder is the container's output.
 func (c containers) runScript(
 	ctx context.Context, w *pipeline.Work, s script, spec container.Spec, limit time.Duration,
 ) error {
 	return c.readScript(ctx, w, s, spec, &tail{}, limit)
 }
 
-// readScript is runScript with the program's output in last.
+// readScript does what runScript does, and puts the program's output into last.
 func (c containers) readScript(
 	ctx context.Context, w *pipeline.Work, s script, spec container.Spec, last *tail, limit time.Duration,
 ) error {
@@ -165,11 +165,12 @@ func (c containers) readScript(
 	return c.run(ctx, w, spec, last, limit)
 }
 
-// run runs spec until it ends, with its output in last. Whatever happens, no container is left.
+// run runs a container until it ends, and puts its output into last. It leaves no container, also after an error.
 func (c containers) run(
 	ctx context.Context, w *pipeline.Work, spec container.Spec, last *tail, limit time.Duration,
 ) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%s did not end within %s", program(spec.Command), limit))
+	ctx, cancel := context.WithTimeoutCause(ctx, limit,
+		fmt.Errorf("%s did not end within %s", program(spec.Command), limit))
 	defer cancel()
 	started, err := c.start(ctx, spec, last.streams(w))
 	if err != nil {
@@ -202,7 +203,7 @@ func (c containers) run(
 	return fault
 }
 
-// scriptError is what one of our own programs says that a user can mend.
+// scriptError is an error that one of the embedded programs reports and that a user can mend.
 type scriptError struct {
 	status         int
 	script, reason string
@@ -215,7 +216,7 @@ func exitError(spec container.Spec, exit container.Exit, lines []string) error {
 	if exit.OOM {
 		return fmt.Errorf("%s was killed: it needs more memory than there is", name)
 	}
-	for _, line := range lines { // our own programs end with one line that says what a user can mend
+	for _, line := range lines { // an embedded program ends with such a line if a user can mend the error
 		if reason, ok := strings.CutPrefix(line, "error: "); ok {
 			return &scriptError{status: exit.Code, script: name, reason: onHost(spec.Inputs, reason)}
 		}
@@ -223,7 +224,7 @@ func exitError(spec container.Spec, exit container.Exit, lines []string) error {
 	return fmt.Errorf("%s exited with status %d", name, exit.Code)
 }
 
-// program is what a person calls the program that command runs: not its interpreter.
+// program returns the name of the program that command runs, which is not its interpreter's.
 func program(command []string) string {
 	name := path.Base(command[0])
 	switch {
@@ -236,9 +237,11 @@ func program(command []string) string {
 	}
 }
 
-// start starts a container, whose program may then run for longer than ctx. It bounds what a container engine or a hook
-// of it takes.
-func (c containers) start(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
+// start starts a container, whose program may run for longer than ctx. The time that the container engine and its hooks
+// take is bounded.
+func (c containers) start(
+	ctx context.Context, spec container.Spec, out container.Streams,
+) (container.Container, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, remedy.EngineHangs,
 		"the container of %s did not start within %s", spec.Step, startWithin))
 	defer cancel()
@@ -249,34 +252,35 @@ func (c containers) start(ctx context.Context, spec container.Spec, out containe
 	return started, nil
 }
 
-// remove removes a container, also after ctx ended. One that stays is a warning: its work is done.
-func (c containers) remove(ctx context.Context, w *pipeline.Work, done container.Container) {
+// remove removes a container, also after ctx ended. A container that cannot be removed is a warning, since its work is
+// done.
+func (c containers) remove(ctx context.Context, w *pipeline.Work, ended container.Container) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
 	defer cancel()
-	if err := c.runner.Remove(ctx, done.ID()); err != nil {
-		w.Emit(pipeline.Warning{Text: "container " + done.Name() + " could not be removed: " + err.Error()})
+	if err := c.runner.Remove(ctx, ended.ID()); err != nil {
+		w.Emit(pipeline.Warning{Text: "container " + ended.Name() + " could not be removed: " + err.Error()})
 	}
 }
 
-// tail keeps the last lines of a container's output, an unfinished one among them, and looks at all lines for what is known.
+// tail keeps the last lines of a container's output, also an unfinished one, and searches all lines for known messages.
 type tail struct {
 	read     func(line string) // if set, gets each line as it ends, one at a time
-	remedyID string            // of the remedy that a fault was explained by
+	remedyID string            // of the remedy that explain added to a fault
 
 	stdout, stderr *lines.Writer
 
-	mu    sync.Mutex
-	last  []string
-	known remedy.Finder
+	mu     sync.Mutex
+	last   []string
+	finder remedy.Finder
 }
 
-// streams are those of the container that t is of. Their lines are told of by w too.
+// streams returns the streams for the container whose output t keeps. w emits their lines too.
 func (t *tail) streams(w *pipeline.Work) container.Streams {
 	t.stdout, t.stderr = w.Lines(t.add), w.Lines(t.add)
 	return container.Streams{Stdout: t.stdout, Stderr: t.stderr}
 }
 
-// lines are the last ones, of a container whose streams t has.
+// lines returns the last lines. It must not be called before streams.
 func (t *tail) lines() []string {
 	t.stdout.Flush()
 	t.stderr.Flush()
@@ -292,7 +296,7 @@ func (t *tail) add(line string) {
 	if text == "" {
 		return
 	}
-	t.known.Read(text)
+	t.finder.Read(text)
 	if t.read != nil {
 		t.read(text)
 	}

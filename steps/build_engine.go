@@ -17,7 +17,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// BuildEngine builds the TensorRT engine with the trtexec of the image that serves it, so that their TensorRT is the same.
+// BuildEngine builds the TensorRT engine with the trtexec of the image that serves it, so that their TensorRT is the
+// same.
 type BuildEngine struct {
 	image     pipeline.Output
 	onnx      pipeline.Output
@@ -25,7 +26,7 @@ type BuildEngine struct {
 	precision release.Precision
 	optBatch  int
 	maxBatch  int
-	tensorRT  string // for an image that does not say which it holds; empty where it is not known
+	tensorRT  string // the release's, for an image that does not name its own; empty where it is not known
 	device    target.Device
 
 	gpus        gpuRequest                                       `fact:"-"`
@@ -35,12 +36,12 @@ type BuildEngine struct {
 	containers  containers                                       `fact:"-"`
 }
 
-func newBuildEngine(t target.Target, with Tools, image, onnx pipeline.Output, cast bool) *BuildEngine {
+func newBuildEngine(t target.Target, tools Tools, image, onnx pipeline.Output, cast bool) *BuildEngine {
 	return &BuildEngine{
 		image: image, onnx: onnx, cast: cast, precision: t.Precision, optBatch: t.OptBatch, maxBatch: t.MaxBatch,
 		tensorRT: t.Release.TensorRT, device: t.Device,
-		gpus: newGPURequest(t), gpuMemory: with.GPUMemory, timingCache: with.TimingCache, notes: imageNotes{with.KV},
-		containers: newContainers(with),
+		gpus: newGPURequest(t), gpuMemory: tools.GPUMemory, timingCache: tools.TimingCache, notes: imageNotes{tools.KV},
+		containers: newContainers(tools),
 	}
 }
 
@@ -49,11 +50,11 @@ const (
 	engineFile = "engine.json"
 	onnxTarget = "/in/" + onnxFile
 	modelInput = "input" // as export_onnx.py names it
-	// What the build writes beside the engine, and nobody keeps from there.
+	// The files that the build writes beside the engine, and that are no outputs.
 	layersFile      = "layers.json"
 	timingCacheFile = "timing.cache"
 
-	// gpuProofFact is the fact that engines which were kept without a proof of their GPU lack.
+	// gpuProofFact is a fact that makes engines be built anew that were stored before their GPU was proven.
 	gpuProofFact = "gpu proof"
 )
 
@@ -63,7 +64,7 @@ func (s *BuildEngine) ID() pipeline.ID { return IDBuildEngine }
 // Inputs are the image with trtexec and the ONNX model.
 func (s *BuildEngine) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.onnx} }
 
-// Outputs are the engine, and what was proven of it.
+// Outputs are the engine, and engine.json, which holds what was proven of it.
 func (s *BuildEngine) Outputs() []pipeline.Output {
 	return []pipeline.Output{s.plan(), s.engine()}
 }
@@ -76,21 +77,23 @@ func (s *BuildEngine) engine() pipeline.Output {
 	return pipeline.Output{Step: IDBuildEngine, Name: engineFile}
 }
 
-// engineBuild is how trtexec is asked for an engine.
+// engineBuild is the call of trtexec that builds the engine.
 type engineBuild struct {
 	trtexec.Build
-	tensorRT release.Version // whose dialect the command is in: the image's own, or the release's where the image does not say
-	image    string          // what the image says of its TensorRT; empty where it says nothing
+	// whose dialect the command is in: the image's own, or the release's where the image does not say
+	tensorRT release.Version
+	image    string // what the image says of its TensorRT; empty where it says nothing
 	command  []string
 }
 
-// newBuild is the build in an image of an environment.
+// newBuild returns the build in an image with the environment env.
 func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 	b := engineBuild{image: env["TRT_VERSION"]}
 	text := cmp.Or(b.image, s.tensorRT)
 	var err error
 	if b.tensorRT, err = release.ParseVersion(text); err != nil {
-		return b, pipeline.Faultf(pipeline.Environment, "name a release with --release YY.MM, for NVIDIA's plain -py3 image",
+		return b, pipeline.Faultf(pipeline.Environment,
+			"name a release with --release YY.MM, for NVIDIA's plain -py3 image",
 			"the image does not say which TensorRT it holds (TRT_VERSION=%q)", text)
 	}
 	b.Build = trtexec.Build{
@@ -104,7 +107,8 @@ func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 	b.command, err = trtexec.Command(b.tensorRT, b.Build)
 	if errors.Is(err, trtexec.ErrNeedsCast) {
 		return b, &pipeline.Fault{
-			Kind: pipeline.Environment, Err: err, Hint: "--precision fp32 builds without a cast; so does an older release, which --release names",
+			Kind: pipeline.Environment, Err: err,
+			Hint: "--precision fp32 builds without a cast; so does an older release, which --release names",
 		}
 	}
 	if err != nil {
@@ -113,10 +117,10 @@ func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 	return b, nil
 }
 
-// askedGPU is what is known of the GPU that the engine is for.
-func (s *BuildEngine) askedGPU() trtexec.AskedGPU {
-	return trtexec.AskedGPU{
-		Flag: s.gpus.String(), Model: s.device.Name, Where: s.device.Where, Compute: s.device.Compute,
+// requestedGPU describes the GPU that the engine is for.
+func (s *BuildEngine) requestedGPU() trtexec.RequestedGPU {
+	return trtexec.RequestedGPU{
+		Flag: s.gpus.String(), Model: s.device.Name, Location: s.device.Location, Compute: s.device.Compute,
 		UUIDs: s.gpus.uuids,
 	}
 }
@@ -138,7 +142,7 @@ func (s *BuildEngine) Facts(_ context.Context, in pipeline.Inputs) (pipeline.Fac
 	}, nil
 }
 
-// Run builds the engine and proves that it is what was asked for.
+// Run builds the engine and proves that it is as requested.
 func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	env, err := s.notes.environment(w.Input(s.image))
 	if err != nil {
@@ -148,7 +152,7 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	memory, err := s.askGPUMemory(ctx, w)
+	memory, err := s.readGPUMemory(ctx, w)
 	if err == nil {
 		err = trtexec.CheckMemory(build.Precision, build.MaxBatch, memory)
 	}
@@ -157,7 +161,7 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	loaded := s.loadTimingCache(ctx, w)
 	engine, err := s.build(ctx, w, build, memory)
-	if loaded && timingCacheMayBeWhy(err) {
+	if loaded && suspectsTimingCache(err) {
 		s.forgetTimingCache(ctx, w)
 	}
 	if err != nil {
@@ -170,7 +174,7 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	return engine.WriteFile(w.Path(engineFile))
 }
 
-// Remind reports what was proven of a stored engine, and what was not.
+// Remind reports what was proven of a stored engine, and warns of what was not.
 func (s *BuildEngine) Remind(stored pipeline.Values) []pipeline.Payload {
 	engine, err := trtexec.ReadEngine(stored[engineFile].Path)
 	if err != nil || engine.SHA256 == "" {
@@ -179,17 +183,17 @@ func (s *BuildEngine) Remind(stored pipeline.Values) []pipeline.Payload {
 	return engineReport(engine)
 }
 
-// engineReport is what each run that uses an engine reports of it.
+// engineReport returns what each run that uses an engine reports of it.
 func engineReport(e trtexec.Engine) []pipeline.Payload {
-	report := []pipeline.Payload{result.Engine.Of(e)}
+	report := []pipeline.Payload{result.Engine.New(e)}
 	for _, doubt := range e.Doubts {
 		report = append(report, pipeline.Warning{Text: doubt})
 	}
 	return report
 }
 
-// askGPUMemory asks for the GPU's memory. Where the host does not know it, it is zero.
-func (s *BuildEngine) askGPUMemory(ctx context.Context, w *pipeline.Work) (trtexec.GPUMemory, error) {
+// readGPUMemory returns the GPU's memory, and zero where the host does not know it.
+func (s *BuildEngine) readGPUMemory(ctx context.Context, w *pipeline.Work) (trtexec.GPUMemory, error) {
 	if s.gpuMemory == nil {
 		return trtexec.GPUMemory{}, nil
 	}
@@ -204,8 +208,10 @@ func (s *BuildEngine) askGPUMemory(ctx context.Context, w *pipeline.Work) (trtex
 	return memory, nil
 }
 
-// build runs trtexec and returns what was proven of the engine. memory is that of the GPU before.
-func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineBuild, memory trtexec.GPUMemory) (trtexec.Engine, error) {
+// build runs trtexec and returns what was proven of the engine. memory is the GPU's before the build.
+func (s *BuildEngine) build(
+	ctx context.Context, w *pipeline.Work, build engineBuild, memory trtexec.GPUMemory,
+) (trtexec.Engine, error) {
 	spec := s.containers.spec(IDBuildEngine, w.Input(s.image).Ref, build.command...)
 	spec.GPUs = s.gpus.GPUs
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
@@ -221,9 +227,11 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 		return trtexec.Engine{}, err
 	}
 	plan, err := os.Stat(w.Path(planFile))
-	if errors.Is(err, fs.ErrNotExist) || err == nil && plan.Size() == 0 { // trtexec has been seen to end well after it could not save
+	// trtexec has been seen to end well after it could not save
+	if errors.Is(err, fs.ErrNotExist) || err == nil && plan.Size() == 0 {
 		fault := &pipeline.Fault{
-			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"), Hint: "its log says why; a full disk is the usual reason: " + remedy.FreeCacheDisk,
+			Kind: pipeline.ContainerFailed, Err: errors.New("trtexec ended well but saved no engine"),
+			Hint: "its log says why; a full disk is the usual reason: " + remedy.FreeCacheDisk,
 			Tail: last.lines(), Repeat: s.containers.runner.Repeat(spec),
 		}
 		last.explain(fault)
@@ -243,8 +251,10 @@ func (s *BuildEngine) build(ctx context.Context, w *pipeline.Work, build engineB
 	return engine, err
 }
 
-// prove compares what was built with what was asked for.
-func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, build engineBuild, facts trtexec.LogFacts) (trtexec.Engine, error) {
+// prove compares the engine that was built with the request.
+func (s *BuildEngine) prove(
+	ctx context.Context, w *pipeline.Work, build engineBuild, facts trtexec.LogFacts,
+) (trtexec.Engine, error) {
 	bytes, sum, err := fileSum(ctx, w.Path(planFile))
 	if err != nil {
 		return trtexec.Engine{}, err
@@ -255,12 +265,13 @@ func (s *BuildEngine) prove(ctx context.Context, w *pipeline.Work, build engineB
 	}
 	layers, err := os.ReadFile(w.Path(layersFile))
 	if err != nil {
-		layers = nil // trtexec exported none, which the proof finds
+		layers = nil // trtexec exported no layers, which Prove reports as a doubt
 	}
-	engine, err := trtexec.Prove(build.Build, s.askedGPU(), trtexec.Evidence{
-		Log: facts, LayerInfo: layers, PlanBytes: bytes, PlanSHA256: sum, ONNXBytes: onnx.Size(), TensorRT: build.tensorRT, ImageTensorRT: build.image,
+	engine, err := trtexec.Prove(build.Build, s.requestedGPU(), trtexec.Evidence{
+		Log: facts, LayerInfo: layers, PlanBytes: bytes, PlanSHA256: sum, ONNXBytes: onnx.Size(),
+		TensorRT: build.tensorRT, ImageTensorRT: build.image,
 	})
-	if _, other := errors.AsType[*trtexec.OtherGPUError](err); other {
+	if _, ok := errors.AsType[*trtexec.OtherGPUError](err); ok {
 		err = &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: otherGPUsHint}
 	}
 	return engine, err

@@ -11,8 +11,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// CastONNX casts the ONNX model to fp16, for a TensorRT that builds what the model says. Its input and output stay FP32, so that what is
-// served is the same.
+// CastONNX casts the ONNX model to fp16, for a TensorRT that builds each layer in the model's own precision. Input and
+// output of the model stay FP32, so that it is served alike.
 type CastONNX struct {
 	image pipeline.Output
 	onnx  pipeline.Output
@@ -24,8 +24,8 @@ func newCastONNX(t Tools, exporter, onnx pipeline.Output) *CastONNX {
 	return &CastONNX{image: exporter, onnx: onnx, containers: newContainers(t)}
 }
 
-// needsCast says whether an engine is built from a model that was cast. Where the TensorRT is not known before the image
-// is here, it is not cast, and build-engine refuses what would silently be fp32.
+// needsCast reports whether the engine is built from a cast model. Where the TensorRT is not known before its image is
+// pulled, the model is not cast, and build-engine refuses an engine that would silently be fp32.
 func needsCast(t target.Target) bool {
 	return t.Precision == release.FP16 && trtexec.NeedsCast(t.Release.TensorRTVersion())
 }

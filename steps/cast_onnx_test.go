@@ -24,7 +24,7 @@ func TestCast(t *testing.T) {
 	for _, spec := range w.fake.Specs() {
 		switch pipeline.ID(spec.Step) {
 		case steps.IDCastONNX:
-			if spec.Image != w.options.Release.ExporterRef("") || !spec.GPUs.IsZero() {
+			if spec.Image != w.target.Release.ExporterRef("") || !spec.GPUs.IsZero() {
 				t.Errorf("it is cast in %s with the GPUs %q", spec.Image, spec.GPUs)
 			}
 		case steps.IDBuildEngine:
@@ -59,11 +59,11 @@ func TestCastIsListed(t *testing.T) {
 		want   bool
 	}{
 		"TensorRT 11":         {func(*world) {}, true},
-		"TensorRT 11, fp32":   {func(w *world) { w.options.Precision = "fp32" }, false},
-		"TensorRT 10.16":      {func(w *world) { w.options.Release.TensorRT = "10.16.1.11" }, false},
-		"newer than is known": {func(w *world) { w.options.Release.TensorRT = "12.0" }, true},
-		"not known":           {func(w *world) { w.options.Release.TensorRT = "" }, false},
-		"cpu lane":            {func(w *world) { w.options.Lane = target.CPU }, false},
+		"TensorRT 11, fp32":   {func(w *world) { w.target.Precision = "fp32" }, false},
+		"TensorRT 10.16":      {func(w *world) { w.target.Release.TensorRT = "10.16.1.11" }, false},
+		"newer than is known": {func(w *world) { w.target.Release.TensorRT = "12.0" }, true},
+		"not known":           {func(w *world) { w.target.Release.TensorRT = "" }, false},
+		"cpu lane":            {func(w *world) { w.target.Lane = target.CPU }, false},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -77,7 +77,7 @@ func TestCastIsListed(t *testing.T) {
 	}
 	// The image overrules the table: an older TensorRT builds what was cast with its own flag.
 	w := tensorRT11(t)
-	w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", "10.16.1.11"))
+	w.fake.AddRemote(w.target.Release.ServerRef(""), w.image("server", "10.16.1.11"))
 	if argv := w.facts(t, steps.IDBuildEngine)["argv"]; !strings.Contains(argv, "--fp16") {
 		t.Errorf("it is built by %s", argv)
 	}

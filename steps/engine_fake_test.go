@@ -44,7 +44,7 @@ func (w *world) trtexec(b fakeBuild) containertest.Program {
 		fmt.Fprintf(out.Stdout, "[I] Input(s)s format: fp32:CHW\n[I] Output(s)s format: fp32:CHW\n")
 		fmt.Fprintf(out.Stdout, "[I] Set shape of input tensor input for optimization profile 0 to: MIN=%s OPT=%s MAX=%s\n", shape("--minShapes"), shape("--optShapes"), shape("--maxShapes"))
 		if b.gpu != "-" {
-			fmt.Fprintln(out.Stdout, cmp.Or(b.gpu, "[I] Selected Device: "+w.options.Device.Name))
+			fmt.Fprintln(out.Stdout, cmp.Or(b.gpu, "[I] Selected Device: "+w.target.Device.Name))
 		}
 		b.timing(in, out)
 		half := slices.Contains(spec.Command, "--fp16") || strings.HasPrefix(onnx, "cast ")

@@ -19,8 +19,8 @@ import (
 
 const mib = 1 << 20
 
-// has makes the host tell of a GPU's memory, in MiB.
-func (w *world) has(free, total int64) {
+// setGPUMemory sets the memory of the host's GPU, in MiB.
+func (w *world) setGPUMemory(free, total int64) {
 	w.tools.GPUMemory = func(context.Context) (trtexec.GPUMemory, error) {
 		return trtexec.GPUMemory{Free: free * mib, Total: total * mib}, nil
 	}
@@ -46,10 +46,10 @@ func TestGPUMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.options.Precision, w.options.MaxBatch, w.options.OptBatch = tt.precision, tt.batch, 1
-			w.has(tt.free, 16384)
+			w.target.Precision, w.target.MaxBatch, w.target.OptBatch = tt.precision, tt.batch, 1
+			w.setGPUMemory(tt.free, 16384)
 			if tt.free < 0 {
-				w.has(0, 0)
+				w.setGPUMemory(0, 0)
 			}
 			err := w.run(t, t.Context(), steps.IDBuildEngine)
 			if tt.want == "" {
@@ -73,12 +73,12 @@ func TestGPUMemory(t *testing.T) {
 func TestSuggestedBatchFits(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	w.has(2500, 16384)
+	w.setGPUMemory(2500, 16384)
 	f := fault(t, w.run(t, t.Context(), steps.IDBuildEngine), pipeline.Environment)
 	if !strings.HasSuffix(f.Hint, "--max-batch 98, which fits") {
 		t.Fatalf("the hint is %q", f.Hint)
 	}
-	w.options.MaxBatch = 98
+	w.target.MaxBatch = 98
 	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 		t.Error(err)
 	}
@@ -99,7 +99,7 @@ func TestGPUOutOfMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.has(tt.free, 81079*min(tt.free, 1))
+			w.setGPUMemory(tt.free, 81079*min(tt.free, 1))
 			w.make(t, steps.IDBuildEngine)
 			log := says(t, 0, "", "trtexec-10.6-oom-build.log")
 			w.instead(steps.IDBuildEngine, func(ctx context.Context, spec container.Spec, out container.Streams) int {
@@ -149,7 +149,7 @@ func TestNotTheGPUsMemory(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.has(70000, 81079)
+			w.setGPUMemory(70000, 81079)
 			w.make(t, steps.IDBuildEngine)
 			if program == nil {
 				build := w.trtexec(fakeBuild{fp32: true})
@@ -185,7 +185,7 @@ func TestGPUMemoryIsNotKnown(t *testing.T) {
 	if err := w.run(t, t.Context(), steps.IDBuildEngine); err != nil {
 		t.Fatal(err)
 	}
-	if !w.said("the GPU's free memory is not known: nvidia-smi gave no answer") {
-		t.Error("nobody is told")
+	if !w.emitted("the GPU's free memory is not known: nvidia-smi gave no answer") {
+		t.Error("there is no warning")
 	}
 }

@@ -53,9 +53,9 @@ func says(t *testing.T, bytes int64, layers string, logs ...string) containertes
 func on106(t *testing.T, precision string) *world {
 	t.Helper()
 	w := gpuNGC(t)
-	w.options.Release.TensorRT = "10.6.0.26"
-	w.options.Precision = map[string]target.Target{"fp16": {Precision: "fp16"}, "fp32": {Precision: "fp32"}}[precision].Precision
-	w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", "10.6.0.26"))
+	w.target.Release.TensorRT = "10.6.0.26"
+	w.target.Precision = map[string]target.Target{"fp16": {Precision: "fp16"}, "fp32": {Precision: "fp32"}}[precision].Precision
+	w.fake.AddRemote(w.target.Release.ServerRef(""), w.image("server", "10.6.0.26"))
 	return w
 }
 
@@ -65,7 +65,7 @@ const (
 	planFP32 = 103590182
 )
 
-// progress are the stages that were told of.
+// progress returns the texts of the progress that steps emitted, but for pulls.
 func (w *world) progress() []string {
 	var texts []string
 	for _, p := range w.payloads {
@@ -76,7 +76,8 @@ func (w *world) progress() []string {
 	return texts
 }
 
-func (w *world) said(text string) bool {
+// emitted reports whether a line or warning contains text.
+func (w *world) emitted(text string) bool {
 	return slices.ContainsFunc(w.payloads, func(p pipeline.Payload) bool {
 		line, _ := p.(pipeline.Line)
 		warning, _ := p.(pipeline.Warning)
@@ -84,13 +85,13 @@ func (w *world) said(text string) bool {
 	})
 }
 
-// TestEngineOfRealLogs reads what trtexec 10.6 said and exported on an H100.
+// TestEngineOfRealLogs reads what trtexec 10.6 printed and exported on an H100.
 func TestEngineOfRealLogs(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		program   func(*testing.T) containertest.Program
 		precision string
-		said      string
+		line      string
 		progress  []string
 		half, all int64
 	}{
@@ -122,7 +123,7 @@ func TestEngineOfRealLogs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := on106(t, tt.precision)
-			w.options.GPUUUIDs = []string{"GPU-b2b10123-43d8-7094-32ab-39106cb54c35"}
+			w.target.GPUUUIDs = []string{"GPU-b2b10123-43d8-7094-32ab-39106cb54c35"}
 			w.make(t, steps.IDBuildEngine)
 			w.instead(steps.IDBuildEngine, tt.program(t))
 			before := len(w.progress())
@@ -132,8 +133,8 @@ func TestEngineOfRealLogs(t *testing.T) {
 			if diff := cmp.Diff(tt.progress, w.progress()[before:]); diff != "" {
 				t.Errorf("progress (-want +got):\n%s", diff)
 			}
-			if !w.said(tt.said) {
-				t.Errorf("it does not say %q: %v", tt.said, w.payloads[len(w.payloads)-2:])
+			if !w.emitted(tt.line) {
+				t.Errorf("it does not say %q: %v", tt.line, w.payloads[len(w.payloads)-2:])
 			}
 			e, ok := resultOf(t, w, result.Engine)
 			if !ok || e.Precision.Half != tt.half || e.Precision.All != tt.all || e.Precision.By != trtexec.ProofTensors || !e.ReadBack {
@@ -202,15 +203,15 @@ func shaped(option string, batch int) fakeBuild {
 	return fakeBuild{shapes: map[string]string{option: fmt.Sprintf("%dx3x224x224", batch)}}
 }
 
-// exact asks for fp32.
+// exact is a world whose engine is fp32.
 func exact(t *testing.T) *world {
 	t.Helper()
 	w := gpuNGC(t)
-	w.options.Precision = "fp32"
+	w.target.Precision = "fp32"
 	return w
 }
 
-// hidden is the description of layers by a TensorRT that does not tell the types of tensors with a profile.
+// hidden returns the description of layers by a TensorRT that hides the types of tensors with a profile.
 func hidden(layers string) string {
 	for _, kind := range []string{"Half", "Float"} {
 		layers = strings.ReplaceAll(layers, `"Format/Datatype": "`+kind+`"`, `"Format/Datatype": "N/A due to dynamic shapes"`)
@@ -218,7 +219,7 @@ func hidden(layers string) string {
 	return layers
 }
 
-// TestEngineIsProven checks how the precision is known where trtexec tells it in other ways, or not at all.
+// TestEngineIsProven checks the proof of the precision where trtexec describes layers in other ways, or not at all.
 func TestEngineIsProven(t *testing.T) {
 	t.Parallel()
 	old := strings.NewReplacer(`"Half"`, `"Two wide channel vectorized row major FP16 format"`, `"Float"`, `"Row major linear FP32"`)
@@ -227,7 +228,7 @@ func TestEngineIsProven(t *testing.T) {
 		world   func(*testing.T) *world
 		build   fakeBuild
 		by      trtexec.Proof
-		said    string
+		summary string
 		warns   bool
 		outputs int
 	}{
@@ -255,8 +256,8 @@ func TestEngineIsProven(t *testing.T) {
 				t.Fatal(err)
 			}
 			e, _ := resultOf(t, w, result.Engine)
-			if e.Precision.By != tt.by || !strings.Contains(e.String(), tt.said) || w.said("did not describe") != tt.warns {
-				t.Errorf("proven by %q: %s; warned: %t", e.Precision.By, e, w.said("did not describe"))
+			if e.Precision.By != tt.by || !strings.Contains(e.String(), tt.summary) || w.emitted("did not describe") != tt.warns {
+				t.Errorf("proven by %q: %s; warned: %t", e.Precision.By, e, w.emitted("did not describe"))
 			}
 			if len(e.Inputs) != 1 || e.Inputs[0].Name != "input" || e.Inputs[0].Type != "FP32" || len(e.Outputs) != tt.outputs {
 				t.Errorf("the inputs are %+v, the outputs %+v", e.Inputs, e.Outputs)
@@ -302,9 +303,9 @@ func TestEngineDoesNotFit(t *testing.T) {
 func TestEngineOfSmallerBatches(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	w.options.MaxBatch = 128
+	w.target.MaxBatch = 128
 	w.make(t, steps.IDAssembleRepository)
-	w.options.MaxBatch = 256
+	w.target.MaxBatch = 256
 	f := fault(t, w.run(t, t.Context(), steps.IDAssembleRepository), pipeline.ContainerFailed)
 	if !strings.Contains(f.Error(), "max_batch_size is 256, and the engine takes 128 pictures at most") || f.Hint == "" {
 		t.Errorf("got %q with the hint %q", f, f.Hint)
@@ -327,8 +328,8 @@ func TestEngineWithoutVersion(t *testing.T) {
 				t.Fatal(err)
 			}
 			e, _ := resultOf(t, w, result.Engine)
-			if want := w.options.Release.TensorRT; e.ReadBack || e.TensorRT != want || w.said("it is taken for that of the image, "+want) != tt.warns {
-				t.Errorf("the result is %+v; warned: %t", e, w.said("it is taken for that of the image"))
+			if want := w.target.Release.TensorRT; e.ReadBack || e.TensorRT != want || w.emitted("it is taken for that of the image, "+want) != tt.warns {
+				t.Errorf("the result is %+v; warned: %t", e, w.emitted("it is taken for that of the image"))
 			}
 		})
 	}
@@ -373,8 +374,8 @@ func TestEngineBuildMixesNoLines(t *testing.T) {
 	}
 }
 
-// TestEngineOfAnotherGPU checks that an engine is kept only if trtexec took a GPU that was asked for, and that it is said how that is known. Which
-// GPU is one is decided by internal/trtexec.
+// TestEngineOfAnotherGPU checks that an engine is kept only if trtexec selected a requested GPU, and that its proof is
+// reported. What is a requested GPU is decided by internal/trtexec.
 func TestEngineOfAnotherGPU(t *testing.T) {
 	t.Parallel()
 	const (
@@ -386,36 +387,36 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 	)
 	tests := map[string]struct {
 		says  string
-		asked []string
+		uuids []string
 		model string // in place of the H100
 		proof trtexec.GPUProof
 		wrong string // what trtexec took
 	}{
-		"asked for":             {says: isA, asked: []string{a}, proof: trtexec.ProofUUID},
-		"another of the model":  {says: isA, asked: []string{b}, wrong: "NVIDIA H100 80GB HBM3, " + a},
-		"another model":         {says: "[I] Selected Device: NVIDIA L4\n[I] Selected Device UUID: " + a, asked: []string{a}, wrong: "NVIDIA L4, " + a},
-		"no UUID":               {says: name, asked: []string{a}, proof: trtexec.ProofName},
+		"asked for":             {says: isA, uuids: []string{a}, proof: trtexec.ProofUUID},
+		"another of the model":  {says: isA, uuids: []string{b}, wrong: "NVIDIA H100 80GB HBM3, " + a},
+		"another model":         {says: "[I] Selected Device: NVIDIA L4\n[I] Selected Device UUID: " + a, uuids: []string{a}, wrong: "NVIDIA L4, " + a},
+		"no UUID":               {says: name, uuids: []string{a}, proof: trtexec.ProofName},
 		"nothing is known":      {says: isA, model: "-"},
-		"MIG, its UUID":         {says: isMIG, asked: []string{mig}, model: "NVIDIA H100 80GB HBM3 MIG 1g.10gb", proof: trtexec.ProofUUID},
+		"MIG, its UUID":         {says: isMIG, uuids: []string{mig}, model: "NVIDIA H100 80GB HBM3 MIG 1g.10gb", proof: trtexec.ProofUUID},
 		"neither says anything": {says: "-", model: "-"},
 	}
 	for test, tt := range tests {
 		t.Run(test, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.options.GPUs, w.options.GPUUUIDs = container.GPUs{Devices: []string{"0"}}, tt.asked
+			w.target.GPUs, w.target.GPUUUIDs = container.GPUs{Devices: []string{"0"}}, tt.uuids
 			switch tt.model {
 			case "":
 			case "-":
-				w.options.Device.Name, w.options.Device.Where = "", "GPU 0 at tcp://far:2375"
+				w.target.Device.Name, w.target.Device.Location = "", "GPU 0 at tcp://far:2375"
 			default:
-				w.options.Device.Name = tt.model
+				w.target.Device.Name = tt.model
 			}
 			w.instead(steps.IDBuildEngine, w.trtexec(fakeBuild{gpu: tt.says}))
 			err := w.run(t, t.Context(), steps.IDBuildEngine)
 			if tt.wrong != "" {
 				f := fault(t, err, pipeline.Environment)
-				for _, want := range []string{`another GPU than was asked for: --gpus "device=0" is`, strings.Join(tt.asked, ", "), "and trtexec took " + tt.wrong} {
+				for _, want := range []string{`another GPU than was asked for: --gpus "device=0" is`, strings.Join(tt.uuids, ", "), "and trtexec took " + tt.wrong} {
 					if !strings.Contains(f.Error(), want) {
 						t.Errorf("got %q, which lacks %q", f, want)
 					}
@@ -429,13 +430,13 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 				t.Fatal(err)
 			}
 			e, _ := resultOf(t, w, result.Engine)
-			if e.GPUBy != tt.proof || e.GPU == "" || e.GPUUUID == "" != !strings.Contains(tt.says, "UUID") || w.said("it is not proven that the engine was built on a GPU that was asked for: trtexec ") != (tt.proof == "") {
+			if e.GPUBy != tt.proof || e.GPU == "" || e.GPUUUID == "" != !strings.Contains(tt.says, "UUID") || w.emitted("it is not proven that the engine was built on a GPU that was asked for: trtexec ") != (tt.proof == "") {
 				t.Errorf("%+v; payloads: %v", e, w.payloads)
 			}
 			if tt.proof == "" && len(e.Doubts) == 0 {
 				t.Error("the engine carries no doubt")
 			}
-			// Whoever uses the stored engine is told the same.
+			// A run that uses the stored engine reports the same.
 			var made []pipeline.Payload
 			for _, p := range w.payloads {
 				switch p := p.(type) {
@@ -460,28 +461,29 @@ func TestEngineOfAnotherGPU(t *testing.T) {
 				}
 			}
 			if diff := cmp.Diff(made, r.Remind(stored)); diff != "" {
-				t.Errorf("told of a stored engine (-made +stored):\n%s", diff)
+				t.Errorf("reports of a stored engine (-made +stored):\n%s", diff)
 			}
-			if told := r.Remind(pipeline.Values{}); told != nil {
-				t.Errorf("of an engine that cannot be read: %v", told)
+			if payloads := r.Remind(pipeline.Values{}); payloads != nil {
+				t.Errorf("of an engine that cannot be read: %v", payloads)
 			}
 		})
 	}
 }
 
-// TestEngineOfAnUnknownGPU checks that an engine is not kept if trtexec does not say which GPU it took, where anything is known of those asked for.
+// TestEngineOfAnUnknownGPU checks that an engine is not kept if trtexec does not print its GPU, although model or UUID of
+// the requested one are known.
 func TestEngineOfAnUnknownGPU(t *testing.T) {
 	t.Parallel()
 	for test, unknown := range map[string]func(*target.Target){
 		"model and UUID are known": func(*target.Target) {},
 		"the model is known":       func(o *target.Target) { o.GPUUUIDs = nil },
-		"the UUID is known":        func(o *target.Target) { o.Device.Name, o.Device.Where = "", "GPU-aaaaaaaa at tcp://far:2375" },
+		"the UUID is known":        func(o *target.Target) { o.Device.Name, o.Device.Location = "", "GPU-aaaaaaaa at tcp://far:2375" },
 	} {
 		t.Run(test, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.options.GPUs, w.options.GPUUUIDs = container.GPUs{Devices: []string{"0"}}, []string{"GPU-aaaaaaaa-0000-0000-0000-000000000000"}
-			unknown(&w.options)
+			w.target.GPUs, w.target.GPUUUIDs = container.GPUs{Devices: []string{"0"}}, []string{"GPU-aaaaaaaa-0000-0000-0000-000000000000"}
+			unknown(&w.target)
 			w.instead(steps.IDBuildEngine, w.trtexec(fakeBuild{gpu: "-"}))
 			f := fault(t, w.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
 			want := `trtexec did not say which GPU it took, so that the engine may be for another than --gpus "device=0"`

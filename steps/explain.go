@@ -14,25 +14,26 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// explain tells fault what the output means, if it is known, or one of the other words.
-func (t *tail) explain(fault *pipeline.Fault, others ...string) {
+// explain adds to fault the remedy for a known message in the container's output or in one of messages.
+func (t *tail) explain(fault *pipeline.Fault, messages ...string) {
 	t.mu.Lock()
-	known := t.known // a copy: others are not the container's
+	finder := t.finder // a copy, since messages are not the container's output
 	t.mu.Unlock()
-	for _, words := range others {
-		known.Read(words)
+	for _, message := range messages {
+		finder.Read(message)
 	}
-	if r, line, ok := known.Found(); ok {
-		tell(fault, r, line)
+	if r, line, ok := finder.Found(); ok {
+		addRemedy(fault, r, line)
 		t.remedyID = r.ID
 	}
 }
 
-// tell adds a known message to fault: what it means, what to do, whose turn it is, and the line itself where the output's last ones
-// lack it.
-func tell(fault *pipeline.Fault, r remedy.Remedy, line string) {
-	said := slices.ContainsFunc(append(slices.Clone(fault.Tail), fault.Err.Error()), func(s string) bool { return strings.Contains(s, line) })
-	if !said {
+// addRemedy adds to fault what the known message line means, what to do about it and whose turn it is. It adds the line
+// itself if neither error nor tail contain it.
+func addRemedy(fault *pipeline.Fault, r remedy.Remedy, line string) {
+	quoted := slices.ContainsFunc(append(slices.Clone(fault.Tail), fault.Err.Error()),
+		func(s string) bool { return strings.Contains(s, line) })
+	if !quoted {
 		fault.Tail = append([]string{line}, fault.Tail...)
 	}
 	fault.Err, fault.Hint = fmt.Errorf("%w: %s", fault.Err, r.Text), r.Hint
@@ -40,32 +41,34 @@ func tell(fault *pipeline.Fault, r remedy.Remedy, line string) {
 		fault.Kind = r.Kind
 	}
 	if r.ID == remedy.DiskFull {
-		fault.Repeat = "" // what the line needs would stay, and go on filling the disk
+		fault.Repeat = "" // the folders that the printed command needs would stay, and go on filling the disk
 	}
 }
 
 // exitHint says what to do about a program that was killed in a container with a memory limit, in bytes.
 func exitHint(exit container.Exit, limit int64) string {
 	const killed = 137
-	more := "its container may use " + bytesize.Format(limit) + ": --memory raises that; where the container engine's machine has less, close other programs " +
+	memoryHint := "its container may use " + bytesize.Format(limit) +
+		": --memory raises that; where the container engine's machine has less, close other programs " +
 		"or give that machine more"
 	switch {
 	case exit.OOM:
-		return more
+		return memoryHint
 	case exit.Code == killed: // a container engine under load can lose the kernel's notice
-		return "status 137 is a kill from outside, mostly for memory; if nobody else did it: " + more
+		return "status 137 is a kill from outside, mostly for memory; if nobody else did it: " + memoryHint
 	default:
 		return ""
 	}
 }
 
-// onHost puts the host's paths in the place of those that a container has for them.
+// onHost replaces in text the paths of a container's inputs by their paths on the host.
 func onHost(inputs []container.Mount, text string) string {
-	inputs = slices.SortedFunc(slices.Values(inputs), func(a, b container.Mount) int { return cmp.Compare(len(b.Target), len(a.Target)) })
+	inputs = slices.SortedFunc(slices.Values(inputs),
+		func(a, b container.Mount) int { return cmp.Compare(len(b.Target), len(a.Target)) })
 	return regexp.MustCompile(`[\w./-]+`).ReplaceAllStringFunc(text, func(path string) string {
 		for _, m := range inputs {
 			rest, ok := strings.CutPrefix(path, m.Target)
-			if ok && (rest == "" || rest == "." || rest[0] == '/') { // a full stop is the sentence's
+			if ok && (rest == "" || rest == "." || rest[0] == '/') { // a full stop ends the sentence
 				return m.Source + rest
 			}
 		}
@@ -73,7 +76,8 @@ func onHost(inputs []container.Mount, text string) string {
 	})
 }
 
-// runtimeFault says that it is the environment's turn where a container runtime did not do its part. A fault stays what it is.
+// runtimeFault makes an error of the container runtime a fault of the environment, with a hint. It returns faults, and
+// errors that it does not know, as they are.
 func runtimeFault(err error) error {
 	if _, ok := errors.AsType[*pipeline.Fault](err); ok {
 		return err
@@ -83,7 +87,8 @@ func runtimeFault(err error) error {
 	case errors.Is(err, container.ErrNoGPU):
 		fault.Hint = remedy.InstallToolkit + "; or " + remedy.UseCPU
 		if r, _, ok := remedy.Find(err.Error()); ok {
-			fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint // the container engine's words are long, and others' come first
+			// The remedy's text comes first, since the container engine's message is long.
+			fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint
 		}
 	case errors.Is(err, container.ErrNoInit):
 		fault.Hint = remedy.InstallInit

@@ -27,7 +27,7 @@ func TestPathsAreTheHosts(t *testing.T) {
 			w := newWorld(t)
 			path := w.make(t, steps.IDExportONNX)[pipeline.Output{Step: steps.IDWeights, Name: "weights.pth"}].Path
 			if name == "own" {
-				path = w.options.Weights.Path
+				path = w.target.Weights.Path
 			}
 			w.instead(steps.IDExportONNX, says)
 			f := fault(t, w.run(t, t.Context(), steps.IDExportONNX), pipeline.ContainerFailed)
@@ -38,7 +38,7 @@ func TestPathsAreTheHosts(t *testing.T) {
 	}
 }
 
-// TestKilled checks that a kill without the kernel's notice is told as what it is: mostly for memory, and not for certain.
+// TestKilled checks that a kill without the kernel's notice is reported as mostly for memory, and not for certain.
 func TestKilled(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
@@ -49,14 +49,14 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// TestMemoryLimit checks that every container of a run has the limit that was asked for, else the usual one, and that whoever comes to it is
-// told of it and of the flag.
+// TestMemoryLimit checks that every container of a run has the requested memory limit, else the default, and that the error of
+// a program that reaches it names limit and flag.
 func TestMemoryLimit(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		world      func(*testing.T) *world
-		ask, limit int64
-		says       string
+		world         func(*testing.T) *world
+		memory, limit int64
+		says          string
 	}{
 		"usual":        {cpuLocal, 0, 16 << 30, "its container may use 16 GiB: --memory raises that"},
 		"asked for":    {cpuLocal, 3 << 30, 3 << 30, "its container may use 3 GiB: --memory raises that"},
@@ -68,7 +68,7 @@ func TestMemoryLimit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := c.world(t)
-			w.tools.Memory = c.ask
+			w.tools.Memory = c.memory
 			if err := w.run(t, t.Context(), steps.IDVerify); err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +83,7 @@ func TestMemoryLimit(t *testing.T) {
 			}
 			for _, id := range []pipeline.ID{steps.IDExportONNX, steps.IDServe} {
 				w := c.world(t)
-				w.tools.Memory = c.ask
+				w.tools.Memory = c.memory
 				w.instead(id, func(ctx context.Context, _ container.Spec, _ container.Streams) int {
 					containertest.OutOfMemory(ctx)
 					return 137
@@ -232,7 +232,7 @@ func TestNotReadyInTime(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
 			w.make(t, steps.IDServe)
-			w.options.ReadyTimeout = 300 * time.Millisecond
+			w.target.ReadyTimeout = 300 * time.Millisecond
 			w.instead(steps.IDServe, func(ctx context.Context, _ container.Spec, out container.Streams) int {
 				fmt.Fprintln(out.Stderr, line)
 				<-ctx.Done()

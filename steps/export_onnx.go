@@ -17,8 +17,8 @@ type ExportONNX struct {
 	containers containers `fact:"-"`
 }
 
-func newExportONNX(t target.Target, with Tools, exporter, weights pipeline.Output) *ExportONNX {
-	return &ExportONNX{image: exporter, weights: newWeightsInput(t, weights), containers: newContainers(with)}
+func newExportONNX(t target.Target, tools Tools, exporter, weights pipeline.Output) *ExportONNX {
+	return &ExportONNX{image: exporter, weights: newWeightsInput(t, weights), containers: newContainers(tools)}
 }
 
 const onnxFile = "model.onnx"
@@ -47,7 +47,7 @@ func (s *ExportONNX) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, er
 func (s *ExportONNX) Run(ctx context.Context, w *pipeline.Work) error {
 	spec := s.containers.spec(IDExportONNX, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{s.weights.mount(w)}
-	return s.weights.named(w, s.containers.runScript(ctx, w, exportScript(), spec, 15*time.Minute))
+	return s.weights.nameUserFile(w, s.containers.runScript(ctx, w, exportScript(), spec, 15*time.Minute))
 }
 
 func exportScript() script { return script{"export_onnx.py", "program.py", "resnet50.py"} }

@@ -6,9 +6,9 @@ import (
 )
 
 // newExporterImage is the image with PyTorch, torchvision and ONNX: NVIDIA's, or a small one from Debian's packages.
-func newExporterImage(t target.Target, with Tools) pipeline.Step {
+func newExporterImage(t target.Target, tools Tools) pipeline.Step {
 	if t.Source == target.NGC {
-		return newPullImage(IDExporterImage, t.Images.Exporter.Ref, with)
+		return newPullImage(IDExporterImage, t.Images.Exporter.Ref, tools)
 	}
-	return newBuildImage(IDExporterImage, newImageBuild(t, with, "exporter"), with)
+	return newBuildImage(IDExporterImage, newImageBuild(t, tools, "exporter"), tools)
 }

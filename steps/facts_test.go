@@ -38,50 +38,50 @@ func TestFacts(t *testing.T) {
 		want   []pipeline.ID // whose facts change
 	}{
 		"nothing": {func(*testing.T, *world) {}, nil},
-		"seed":    {func(_ *testing.T, w *world) { w.options.Weights.Seed = 8 }, []pipeline.ID{steps.IDWeights}},
+		"seed":    {func(_ *testing.T, w *world) { w.target.Weights.Seed = 8 }, []pipeline.ID{steps.IDWeights}},
 		"kind of weights": {func(t *testing.T, w *world) {
 			t.Helper()
 			file := filepath.Join(w.dir, "mine.pth")
 			if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			w.options.Weights = target.WeightsSource{Kind: target.File, Path: file}
+			w.target.Weights = target.WeightsSource{Kind: target.File, Path: file}
 		}, []pipeline.ID{steps.IDExportONNX, steps.IDReference, steps.IDWeights}},
 		"optimal batch": {
-			func(_ *testing.T, w *world) { w.options.OptBatch = 32 },
+			func(_ *testing.T, w *world) { w.target.OptBatch = 32 },
 			[]pipeline.ID{steps.IDAssembleRepository, steps.IDBuildEngine},
 		},
 		"largest batch": {
-			func(_ *testing.T, w *world) { w.options.MaxBatch = 128 },
+			func(_ *testing.T, w *world) { w.target.MaxBatch = 128 },
 			[]pipeline.ID{steps.IDAssembleRepository, steps.IDBuildEngine, steps.IDSerializeDALI},
 		},
-		"precision":          {func(_ *testing.T, w *world) { w.options.Precision = "fp32" }, []pipeline.ID{steps.IDBuildEngine}},
-		"GPU":                {func(_ *testing.T, w *world) { w.options.Device.Name = "NVIDIA A100" }, []pipeline.ID{steps.IDBuildEngine}},
-		"compute capability": {func(_ *testing.T, w *world) { w.options.Device.Compute = "8.0" }, []pipeline.ID{steps.IDBuildEngine}},
-		"driver":             {func(_ *testing.T, w *world) { w.options.Device.Driver = "570.1" }, []pipeline.ID{steps.IDBuildEngine}},
+		"precision":          {func(_ *testing.T, w *world) { w.target.Precision = "fp32" }, []pipeline.ID{steps.IDBuildEngine}},
+		"GPU":                {func(_ *testing.T, w *world) { w.target.Device.Name = "NVIDIA A100" }, []pipeline.ID{steps.IDBuildEngine}},
+		"compute capability": {func(_ *testing.T, w *world) { w.target.Device.Compute = "8.0" }, []pipeline.ID{steps.IDBuildEngine}},
+		"driver":             {func(_ *testing.T, w *world) { w.target.Device.Driver = "570.1" }, []pipeline.ID{steps.IDBuildEngine}},
 		"TensorRT of the image": {func(_ *testing.T, w *world) {
-			w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", "10.9.0.99"))
+			w.fake.AddRemote(w.target.Release.ServerRef(""), w.image("server", "10.9.0.99"))
 		}, []pipeline.ID{steps.IDBuildEngine}},
 		"TensorRT of the release, which the image overrules": {
-			func(_ *testing.T, w *world) { w.options.Release.TensorRT = "8.0.1" }, nil,
+			func(_ *testing.T, w *world) { w.target.Release.TensorRT = "8.0.1" }, nil,
 		},
-		"NVML": {func(_ *testing.T, w *world) { w.options.NoNVML = true }, []pipeline.ID{steps.IDSerializeDALI}},
+		"NVML": {func(_ *testing.T, w *world) { w.target.NoNVML = true }, []pipeline.ID{steps.IDSerializeDALI}},
 		"picture": {
-			func(_ *testing.T, w *world) { w.options.Picture.Data = otherPicture() }, []pipeline.ID{steps.IDReference},
+			func(_ *testing.T, w *world) { w.target.Picture.Data = otherPicture() }, []pipeline.ID{steps.IDReference},
 		},
 		"what only the run depends on": {func(_ *testing.T, w *world) {
-			w.options.GPUs, w.options.ReadyTimeout, w.tools.Handover = container.GPUs{Devices: []string{"1"}}, 1, handover(true)
-			w.options.Ports.HTTP.Host, w.options.Picture.Name = 1234, "other.jpg"
+			w.target.GPUs, w.target.ReadyTimeout, w.tools.Handover = container.GPUs{Devices: []string{"1"}}, 1, handover(true)
+			w.target.Ports.HTTP.Host, w.target.Picture.Name = 1234, "other.jpg"
 		}, nil},
 	}
 	base := gpuNGC(t)
-	base.options.Weights.Seed = 7
+	base.target.Weights.Seed = 7
 	before := allFacts(t, base)
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.options.Weights.Seed = 7
+			w.target.Weights.Seed = 7
 			tt.change(t, w)
 			var changed []pipeline.ID
 			for id, facts := range allFacts(t, w) {
@@ -113,8 +113,8 @@ func TestEngineFacts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.options.Release.TensorRT = tt.release
-			w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", tt.image))
+			w.target.Release.TensorRT = tt.release
+			w.fake.AddRemote(w.target.Release.ServerRef(""), w.image("server", tt.image))
 			facts := w.facts(t, steps.IDBuildEngine)
 			if facts["tensorrt"] != tt.want || !strings.Contains(facts["argv"], tt.flag) {
 				t.Errorf("facts %v, want TensorRT %s and %s", facts, tt.want, tt.flag)
@@ -145,8 +145,8 @@ func TestEngineCannotBeBuilt(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.options.Release.TensorRT = tt.release
-			w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", tt.image))
+			w.target.Release.TensorRT = tt.release
+			w.fake.AddRemote(w.target.Release.ServerRef(""), w.image("server", tt.image))
 			in := w.make(t, steps.IDBuildEngine)
 			_, err := w.builder(t, steps.IDBuildEngine).Facts(t.Context(), in)
 			for _, err := range []error{err, w.run(t, t.Context(), steps.IDBuildEngine)} {
@@ -167,10 +167,10 @@ func TestEngineCannotBeBuilt(t *testing.T) {
 func TestFactsOfAbsentImage(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", "10.9.0.99"))
+	w.fake.AddRemote(w.target.Release.ServerRef(""), w.image("server", "10.9.0.99"))
 	before := w.facts(t, steps.IDBuildEngine)
 	_, was := w.observe(t, steps.IDServerImage)
-	w.fake.RemoveImage(w.options.Release.ServerRef(""))
+	w.fake.RemoveImage(w.target.Release.ServerRef(""))
 
 	state, is := w.observe(t, steps.IDServerImage)
 	if state.Present || !strings.Contains(state.Reason, "no local image nvcr.io/nvidia/tritonserver:25.03-py3") {
@@ -194,7 +194,7 @@ func TestFactsOfAbsentImage(t *testing.T) {
 func TestImageDigest(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	ref := w.options.Release.ServerRef("")
+	ref := w.target.Release.ServerRef("")
 	w.fake.AddLocal(ref, containertest.Image{Image: container.Image{ID: "sha256:id"}})
 	if _, values := w.observe(t, steps.IDServerImage); values["image"].Digest != "sha256:id" || values["image"].Ref != ref {
 		t.Errorf("an image that was loaded from a file is %+v", values)

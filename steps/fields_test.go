@@ -37,9 +37,9 @@ func fieldWorlds() map[string]func(*testing.T) *world {
 			worlds[name+"/"+string(source.Kind)] = func(t *testing.T) *world {
 				t.Helper()
 				w := newWorld(t)
-				w.options.Weights, w.tools.Fetcher = source, gives("w")
+				w.target.Weights, w.tools.Fetcher = source, gives("w")
 				if source.Kind == target.File {
-					w.options.Weights.Path = otherFile(t)
+					w.target.Weights.Path = otherFile(t)
 				}
 				return w
 			}
@@ -48,8 +48,8 @@ func fieldWorlds() map[string]func(*testing.T) *world {
 	worlds["gpu-ngc/little is known"] = func(t *testing.T) *world {
 		t.Helper()
 		w := gpuNGC(t)
-		w.options.Device = target.Device{Where: "GPU 0 of another host"}
-		w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", ""))
+		w.target.Device = target.Device{Location: "GPU 0 of another host"}
+		w.fake.AddRemote(w.target.Release.ServerRef(""), w.image("server", ""))
 		return w
 	}
 	return worlds
@@ -88,11 +88,11 @@ type field struct {
 	work  bool // it only does the work
 }
 
-// fields are those of a step type that hold no others. What a struct is tagged with holds for all of its fields.
-func fields(of reflect.Type, work bool) []field {
+// fields returns the fields of a step type that hold no others. The tag of a struct holds for all of its fields.
+func fields(typ reflect.Type, work bool) []field {
 	var all []field
-	for i := range of.NumField() {
-		f := of.Field(i)
+	for i := range typ.NumField() {
+		f := typ.Field(i)
 		work := work || f.Tag.Get("fact") == "-"
 		if f.Type.Kind() != reflect.Struct || f.Type == reflect.TypeFor[netip.Addr]() {
 			all = append(all, field{f.Name, []int{i}, work})
@@ -105,14 +105,14 @@ func fields(of reflect.Type, work bool) []field {
 	return all
 }
 
-// changed says how a step is found otherwise after another value of one of its fields; empty if it is not.
+// changed returns the difference that another value of one field makes to the identity of a step; empty if it makes none.
 func (w *world) changed(t *testing.T, id pipeline.ID, f field) string {
 	t.Helper()
 	before, after := w.step(id), w.step(id)
 	value := settable(reflect.ValueOf(after).Elem().FieldByIndex(f.index))
 	switch value.Kind() {
 	case reflect.Interface, reflect.Func, reflect.Pointer:
-		list := steps.For(w.options, w.otherTools(), id)
+		list := steps.For(w.target, w.otherTools(), id)
 		tool := settable(reflect.ValueOf(list[len(list)-1]).Elem().FieldByIndex(f.index))
 		if tool.IsNil() {
 			t.Fatalf("%T.%s: there is none among the other tools", after, f.name)
@@ -124,7 +124,7 @@ func (w *world) changed(t *testing.T, id pipeline.ID, f field) string {
 	return cmp.Diff(w.identity(t, before), w.identity(t, after))
 }
 
-// identity is what a runner finds a step's stored result by. It has no facts of a step that runs each time.
+// identity returns what a runner finds a step's stored result by. A step that runs each time has no facts in it.
 func (w *world) identity(t *testing.T, s pipeline.Step) any {
 	t.Helper()
 	var identity struct {
@@ -208,7 +208,7 @@ func otherFile(t *testing.T) string {
 	return file
 }
 
-// otherTools are others than those of w, with the same images and the same memory of them.
+// otherTools returns tools of other types than w's, with the same images and the same KV.
 func (w *world) otherTools() steps.Tools {
 	return steps.Tools{
 		Runtime:     struct{ container.Runtime }{w.fake},

@@ -65,8 +65,8 @@ var errRecorded = errors.New("the spec is recorded")
 func specs(t *testing.T, w *world) []container.Spec {
 	t.Helper()
 	// The server asks for the usual ports; the test does not take them.
-	w.options.Ports.HTTP.Host, w.options.Ports.GRPC.Host, w.options.Ports.Metrics.Host = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
-	w.options.Ports.GRPC.Required = true
+	w.target.Ports.HTTP.Host, w.target.Ports.GRPC.Host, w.target.Ports.Metrics.Host = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
+	w.target.Ports.GRPC.Required = true
 	w.fake.OnCreate = func(_ context.Context, spec container.Spec) error {
 		if spec.Step == string(steps.IDServe) {
 			return errRecorded
@@ -126,7 +126,7 @@ func TestSpecsAreConfined(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.options.GPUs = container.GPUs{Devices: []string{"1"}}
+			w.target.GPUs = container.GPUs{Devices: []string{"1"}}
 			for _, spec := range specs(t, w) {
 				for _, problem := range confinement(w, spec) {
 					t.Errorf("%s: %s", spec.Step, problem)
@@ -159,8 +159,8 @@ func confinement(w *world, spec container.Spec) []string {
 	}
 	gpu := slices.Contains([]pipeline.ID{steps.IDBuildEngine, steps.IDSerializeDALI, steps.IDServe}, pipeline.ID(spec.Step))
 	var want container.GPUs
-	if gpu && w.options.Lane == target.GPU {
-		want = w.options.GPUs
+	if gpu && w.target.Lane == target.GPU {
+		want = w.target.GPUs
 	}
 	check(cmp.Equal(spec.GPUs, want), fmt.Sprintf("has the GPUs %q, not %q", spec.GPUs, want))
 	return problems

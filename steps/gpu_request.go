@@ -5,11 +5,11 @@ import (
 	"github.com/dalirun/dalirun/internal/target"
 )
 
-// gpuRequest are the GPUs that a container is to see. It is zero for a container without any.
+// gpuRequest names the GPUs that a container is to see. It is zero for a container without GPUs.
 type gpuRequest struct {
 	container.GPUs
 
-	uuids []string // of the GPUs, or their MIG instances; nil if not known
+	uuids []string // of the GPUs or MIG instances; nil if they are not known
 }
 
 func newGPURequest(t target.Target) gpuRequest {

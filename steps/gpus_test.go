@@ -41,14 +41,14 @@ func TestGPUsAreProven(t *testing.T) {
 			if err := w.run(t, t.Context(), steps.IDServe); err != nil {
 				t.Fatal(err)
 			}
-			told := slices.Contains(w.payloads, pipeline.Payload(pipeline.Line{Text: "the container sees " + gpuLine}))
+			emitted := slices.Contains(w.payloads, pipeline.Payload(pipeline.Line{Text: "the container sees " + gpuLine}))
 			var want []string
-			if w.options.Lane == target.GPU {
+			if w.target.Lane == target.GPU {
 				want = []string{gpuLine}
 			}
 			gpus, _ := resultOf(t, w, result.GPUs)
-			if diff := cmp.Diff(want, gpus); diff != "" || told != (want != nil) {
-				t.Errorf("told of in a line: %t; result (-want +got):\n%s", told, diff)
+			if diff := cmp.Diff(want, gpus); diff != "" || emitted != (want != nil) {
+				t.Errorf("emitted as a line: %t; result (-want +got):\n%s", emitted, diff)
 			}
 		})
 	}
@@ -85,7 +85,7 @@ func TestGPUsAreNotSeen(t *testing.T) {
 			w.smi = tt.smi
 			f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.Environment)
 			if f.Error() != "the container does not see the GPU that was asked for" ||
-				!strings.Contains(f.Hint, "docker run --rm --gpus=all "+w.options.Release.ServerRef("")+" nvidia-smi") {
+				!strings.Contains(f.Hint, "docker run --rm --gpus=all "+w.target.Release.ServerRef("")+" nvidia-smi") {
 				t.Errorf("got %q with the hint %q", f, f.Hint)
 			}
 			if diff := cmp.Diff(tt.tail, f.Tail); diff != "" {
@@ -142,7 +142,7 @@ func TestGPUsThatWereAskedFor(t *testing.T) {
 				t.Fatal(err)
 			}
 			w := gpuNGC(t)
-			w.options.GPUs, w.options.GPUUUIDs = gpus, tt.uuids
+			w.target.GPUs, w.target.GPUUUIDs = gpus, tt.uuids
 			w.smi = func(_ context.Context, _ container.Spec, out container.Streams) int {
 				fmt.Fprintln(out.Stdout, strings.Join(tt.lists, "\n"))
 				return 0
@@ -248,7 +248,7 @@ func TestExactEngine(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			for precision, exact := range map[release.Precision]bool{release.FP32: true, release.FP16: false} {
-				w.options.Precision = precision
+				w.target.Precision = precision
 				args := strings.Fields(w.facts(t, steps.IDBuildEngine)["argv"])
 				if slices.Contains(args, "--noTF32") != exact || slices.Contains(args, "--fp16") == exact {
 					t.Errorf("%s is built with %q", precision, args)

@@ -18,14 +18,17 @@ import (
 // imageOutput is the name of an image step's only output: Ref is the image, Digest identifies what is in it.
 const imageOutput = "image"
 
-// baseHint says what to do about a base image that cannot be had. Whoever has the binary alone can do it: the name is one that is looked for by itself.
-const baseHint = "name a Debian 12 image that is here with --base-image; or make one from Debian's packages (`sudo apt-get install debootstrap`), which is found without the flag: " +
+// baseHint says what to do about a base image that cannot be pulled. It needs nothing but the binary: dalirun finds an
+// image of the name target.MadeBaseImage without a flag.
+const baseHint = "name a Debian 12 image that is here with --base-image; or make one from Debian's packages " +
+	"(`sudo apt-get install debootstrap`), which is found without the flag: " +
 	"`sudo debootstrap --variant=minbase --include=ca-certificates bookworm base && sudo tar -C base -c . | " +
 	"docker import --change 'CMD [\"bash\"]' - " + target.MadeBaseImage + "`"
 
-const buildHint = "the build needs Debian's and PyPI's packages: check the network, and the proxy settings of the container engine"
+const buildHint = "the build needs Debian's and PyPI's packages: check the network, and the proxy settings of the " +
+	"container engine"
 
-// imageStep is what both kinds of image steps are.
+// imageStep holds what both kinds of image steps have in common.
 type imageStep struct {
 	id pipeline.ID
 }
@@ -41,7 +44,7 @@ func (s *imageStep) Outputs() []pipeline.Output {
 	return []pipeline.Output{{Step: s.id, Name: imageOutput}}
 }
 
-// PullImage makes one of NVIDIA's images be there.
+// PullImage pulls one of NVIDIA's images unless it is here.
 type PullImage struct {
 	imageStep
 
@@ -55,7 +58,8 @@ func newPullImage(id pipeline.ID, ref string, t Tools) *PullImage {
 	return &PullImage{imageStep: imageStep{id}, ref: ref, images: t.Runtime, notes: imageNotes{t.KV}}
 }
 
-// Observe looks for the image here. If it is gone, the digest that it had still finds what was made with it.
+// Observe looks for the image in the container engine. If it is gone, its last digest still finds the results made with
+// it.
 func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
 	image, err := s.images.Resolve(ctx, s.ref)
 	if errors.Is(err, container.ErrNotFound) {
@@ -106,8 +110,9 @@ func newBuildImage(id pipeline.ID, b imageBuild, t Tools) *BuildImage {
 	}
 }
 
-// Observe looks for the image here. It is identified by what it is built from and by the package versions that its build
-// resolved, since each build has another ID. If it is gone, the identity that it had still finds what was made with it.
+// Observe looks for the image in the container engine. Its identity is the hash of the build and the package versions
+// that the build resolved, since each build has another image ID. If the image is gone, its last identity still finds
+// the results made with it.
 func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.State, pipeline.Values, error) {
 	image, err := s.images.Resolve(ctx, s.image.tag())
 	if errors.Is(err, container.ErrNotFound) {
@@ -118,13 +123,14 @@ func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.S
 	}
 	packages, ok := s.notes.packages(image)
 	if !ok {
-		return pipeline.State{Reason: "this cache does not know its package versions yet: they are read, and the image, which is here, is not built"}, nil, nil
+		return pipeline.State{Reason: "this cache does not know its package versions yet: they are read, and the " +
+			"image, which is here, is not built"}, nil, nil
 	}
 	value, err := s.value(image, packages)
 	return pipeline.State{Present: true}, pipeline.Values{imageOutput: value}, err
 }
 
-// Run builds the image if it is not there, and reads which package versions it got.
+// Run builds the image if there is none, and reads its package versions.
 func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
 	image, err := s.images.Resolve(ctx, s.image.tag())
 	if errors.Is(err, container.ErrNotFound) {
@@ -168,7 +174,10 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 		}
 	})
 	if failed, ok := errors.AsType[*container.BuildError](err); ok {
-		fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err, Tail: lastOf(failed.Tail, tailLines), Hint: buildHint}
+		fault := &pipeline.Fault{
+			Kind: pipeline.Environment, Err: err, Tail: lastOf(failed.Tail, tailLines),
+			Hint: buildHint,
+		}
 		if errors.Is(err, container.ErrNoSpace) {
 			fault.Hint = remedy.FreeEngineDisk
 		}
@@ -180,7 +189,7 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 	return image, err
 }
 
-// packages returns the digest of the list that each build leaves in its image.
+// packages returns the digest of the list of package versions that each build leaves in its image.
 func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, error) {
 	const limit = time.Minute // it prints a file
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, remedy.EngineHangs,
@@ -198,7 +207,8 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 		return "", runtimeFault(fmt.Errorf("read the package versions of %s: %w", s.image.tag(), inTime(ctx, err)))
 	}
 	if exit.Code != 0 || list.Len() == 0 {
-		return "", pipeline.Faultf(pipeline.Environment, "remove the image and run again", "%s does not say which packages it holds", s.image.tag())
+		return "", pipeline.Faultf(pipeline.Environment, "remove the image and run again",
+			"%s does not say which packages it holds", s.image.tag())
 	}
 	return digest(list.Bytes()), nil
 }
@@ -207,10 +217,10 @@ func (s *BuildImage) value(image container.Image, packages string) (pipeline.Val
 	return s.notes.present(s.image.tag(), digest([]byte(s.image.hash()+" "+packages)), image)
 }
 
-// imageNotes are what is known of images that are or were here, by their references.
+// imageNotes remembers identity and environment of images that are or were here, by their references.
 type imageNotes struct{ kv KV }
 
-// present notes what ref is, and the environment that steps read facts from.
+// present remembers the identity of ref, and the environment that steps read facts from.
 func (n imageNotes) present(ref, id string, image container.Image) (pipeline.Value, error) {
 	env, err := json.Marshal(image.Env)
 	if err != nil {
@@ -224,10 +234,10 @@ func (n imageNotes) present(ref, id string, image container.Image) (pipeline.Val
 	return pipeline.Value{Ref: ref, Digest: id}, nil
 }
 
-// NoLocalImage begins the reason for which an image is to be pulled or built.
+// NoLocalImage begins the reason why an image is to be pulled or built.
 const NoLocalImage = "there is no local image"
 
-// absent is the state of an image that is not here. What it was when it last was is its value.
+// absent returns the state of an image that is not here. Its value has the identity that it had when it last was here.
 func (n imageNotes) absent(ref string) (pipeline.State, pipeline.Values, error) {
 	state := pipeline.State{Reason: NoLocalImage + " " + ref}
 	if id, ok := n.kv.Recall(identityKey(ref)); ok {
@@ -236,8 +246,8 @@ func (n imageNotes) absent(ref string) (pipeline.State, pipeline.Values, error) 
 	return state, nil, nil
 }
 
-// RecallImage returns what is remembered of an image that was here: what identifies it, and its environment. An image that
-// is gone needs no registry to say what it held.
+// RecallImage returns the remembered identity and environment of an image that was here, which spares a question to the
+// registry.
 func RecallImage(kv KV, ref string) (id string, env map[string]string, ok bool) {
 	id, ok = kv.Recall(identityKey(ref))
 	if !ok {
@@ -254,7 +264,7 @@ func identityKey(ref string) string            { return "identity of " + ref }
 func envKey(id string) string                  { return "environment of " + id }
 func packagesKey(image container.Image) string { return "packages of " + image.ID }
 
-// packages returns the digest of the list of what a local image holds.
+// packages returns the digest of a local image's list of package versions.
 func (n imageNotes) packages(image container.Image) (string, bool) {
 	return n.kv.Recall(packagesKey(image))
 }
@@ -263,7 +273,7 @@ func (n imageNotes) setPackages(image container.Image, list string) error {
 	return n.kv.Remember(packagesKey(image), list)
 }
 
-// environment returns the environment of an image, which may be gone, by its digest.
+// environment returns the environment of an image by its digest, also if the image is gone.
 func (n imageNotes) environment(image pipeline.Value) (map[string]string, error) {
 	var env map[string]string
 	text, ok := n.kv.Recall(envKey(image.Digest))
@@ -273,7 +283,7 @@ func (n imageNotes) environment(image pipeline.Value) (map[string]string, error)
 	return env, json.Unmarshal([]byte(text), &env)
 }
 
-// pull pulls an image. What to do about most of its faults is for the caller to say.
+// pull pulls an image. hint says what to do about faults that are not a login's, the disk's or the container engine's.
 func pull(
 	ctx context.Context, images container.Images, w *pipeline.Work, ref, hint string,
 ) (container.Image, error) {
@@ -296,7 +306,7 @@ func pull(
 	case errors.Is(err, container.ErrNoSpace):
 		hint = remedy.FreeEngineDisk
 	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
-		hint = "" // they say it themselves
+		hint = "" // these errors have their own advice
 	}
 	return container.Image{}, &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint}
 }

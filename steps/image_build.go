@@ -15,10 +15,11 @@ import (
 	"github.com/dalirun/dalirun/internal/target"
 )
 
-// imageFiles is where the Dockerfiles of the local images are, and what they copy.
+// imageFiles is the folder of the local images' Dockerfiles, and of the files that these copy.
 const imageFiles = "assets/images"
 
-// imageBuild is all that a local image is built from. Certificates and proxies are of the machine, not of the image.
+// imageBuild holds all that a local image is built from. Certificates and proxies depend on the machine and do not
+// change the image.
 type imageBuild struct {
 	name       string // exporter or server
 	base       string
@@ -30,11 +31,14 @@ type imageBuild struct {
 	network string            `fact:"-"`
 }
 
-func newImageBuild(t target.Target, with Tools, name string) imageBuild {
-	b := imageBuild{name: name, base: t.BaseImage, files: map[string][]byte{}, ca: with.CABundle, args: with.BuildArgs, network: t.BuildNetwork}
+func newImageBuild(t target.Target, tools Tools, name string) imageBuild {
+	b := imageBuild{
+		name: name, base: t.BaseImage, files: map[string][]byte{}, ca: tools.CABundle,
+		args: tools.BuildArgs, network: t.BuildNetwork,
+	}
 	entries, err := fs.ReadDir(dalirun.Assets, imageFiles)
 	if err != nil {
-		panic(err) // the binary is embedded with the folder: this cannot happen
+		panic(err) // impossible: the binary embeds the folder
 	}
 	for _, e := range entries {
 		data, err := fs.ReadFile(dalirun.Assets, path.Join(imageFiles, e.Name()))
@@ -61,7 +65,7 @@ func (b imageBuild) hash() string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
-// tag is the name of the image: one for each build, so that an old image is never taken for a new one.
+// tag returns the name of the image. Each build has its own, so that an old image is never taken for a new one.
 func (b imageBuild) tag() string { return "dalirun/" + b.name + ":" + b.hash()[:12] }
 
 func (b imageBuild) spec() container.BuildSpec {

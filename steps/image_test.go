@@ -21,12 +21,12 @@ import (
 func TestPull(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	ref := w.options.Release.ExporterRef("")
+	ref := w.target.Release.ExporterRef("")
 	if state, values := w.observe(t, steps.IDExporterImage); state.Present || values != nil || state.Reason != "there is no local image "+ref {
 		t.Errorf("before: %+v, %v", state, values)
 	}
-	w.fake.OnPull = func(_ context.Context, _ string, tell func(container.Progress)) error {
-		tell(container.Progress{Text: "downloading", Current: 3, Total: 9})
+	w.fake.OnPull = func(_ context.Context, _ string, onProgress func(container.Progress)) error {
+		onProgress(container.Progress{Text: "downloading", Current: 3, Total: 9})
 		return nil
 	}
 	if err := w.run(t, t.Context(), steps.IDExporterImage); err != nil {
@@ -142,7 +142,7 @@ func TestPackagesAreNotRead(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
 	first := localImage(t, w)
-	w.kv.said = nil
+	w.kv.values = nil
 	if state, values := w.observe(t, steps.IDServerImage); state.Present || values != nil || !strings.Contains(state.Reason, "package versions") {
 		t.Errorf("observed %+v, %v", state, values)
 	}
@@ -171,25 +171,25 @@ func TestPackagesCannotBeRead(t *testing.T) {
 	}
 }
 
-// TestRecipe checks what makes another image, and what is only of the machine that builds it.
-func TestRecipe(t *testing.T) {
+// TestImageBuild checks which settings make another image, and which concern only the machine that builds it.
+func TestImageBuild(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		change func(*world)
 		other  bool
 	}{
 		"nothing":      {func(*world) {}, false},
-		"base":         {func(w *world) { w.options.BaseImage = "debian:12" }, true},
+		"base":         {func(w *world) { w.target.BaseImage = "debian:12" }, true},
 		"certificates": {func(w *world) { w.tools.CABundle = []byte("others") }, false},
 		"proxy":        {func(w *world) { w.tools.BuildArgs = nil }, false},
-		"network":      {func(w *world) { w.options.BuildNetwork = "" }, false},
-		"model":        {func(w *world) { w.options.MaxBatch, w.options.Weights.Seed = 8, 9 }, false},
+		"network":      {func(w *world) { w.target.BuildNetwork = "" }, false},
+		"model":        {func(w *world) { w.target.MaxBatch, w.target.Weights.Seed = 8, 9 }, false},
 	}
 	build := func(t *testing.T, change func(*world)) container.BuildSpec {
 		t.Helper()
 		w := cpuLocal(t)
 		change(w)
-		w.fake.AddLocal(w.options.BaseImage, containertest.Image{})
+		w.fake.AddLocal(w.target.BaseImage, containertest.Image{})
 		localImage(t, w)
 		return w.fake.Builds()[0]
 	}
@@ -380,7 +380,7 @@ func TestNamedImages(t *testing.T) {
 	t.Parallel()
 	const server, exporter = "registry.test/team/serving:prod-7", "registry.test/team/train:prod-7"
 	w := gpuNGC(t)
-	w.options.Images.Server.Ref, w.options.Images.Exporter.Ref = server, exporter
+	w.target.Images.Server.Ref, w.target.Images.Exporter.Ref = server, exporter
 	if id, env, ok := steps.RecallImage(w.kv, server); ok {
 		t.Errorf("remembered before: %s, %v", id, env)
 	}

@@ -62,7 +62,7 @@ func (e ended) steps(state pipeline.EndState) []string {
 // runAll runs the list to until, with a server of its own, and checks that it leaves no container.
 func (p *project) runAll(t *testing.T, until pipeline.ID) ended {
 	t.Helper()
-	server := tritontest.New(t, served(p.options.Lane, faults{})...)
+	server := tritontest.New(t, served(p.target.Lane, faults{})...)
 	p.triton = func() *tritontest.Server { return server }
 	specs, pulls, builds := len(p.fake.Specs()), len(p.fake.Pulls()), len(p.fake.Builds())
 	sink := &sink{ended: map[pipeline.ID]pipeline.EndState{}}
@@ -103,16 +103,16 @@ func (s *sink) Emit(e pipeline.Event) {
 // batchOf are the steps of a case that run a container, but for the server.
 func batchOf(w *world) []string {
 	ids := []string{"export-onnx", "reference", "serialize-dali"}
-	if w.options.Weights.Kind == target.Random {
+	if w.target.Weights.Kind == target.Random {
 		ids = append(ids, "weights")
 	}
-	if w.options.Lane == target.GPU {
+	if w.target.Lane == target.GPU {
 		ids = append(ids, "build-engine")
 	}
-	if w.options.Release.Tag == "26.06" && w.options.Precision == "fp16" {
+	if w.target.Release.Tag == "26.06" && w.target.Precision == "fp16" {
 		ids = append(ids, "cast-onnx")
 	}
-	if w.options.Source == target.Local { // their packages are read
+	if w.target.Source == target.Local { // their packages are read
 		ids = append(ids, "exporter-image", "server-image")
 	}
 	return ids
@@ -188,7 +188,7 @@ func TestRerun(t *testing.T) {
 		images int      // pulled or built
 	}{
 		"optimal batch, gpu": {
-			world: gpuNGC, change: func(_ *testing.T, p *project) { p.options.OptBatch = 32 },
+			world: gpuNGC, change: func(_ *testing.T, p *project) { p.target.OptBatch = 32 },
 			want: []string{"assemble-repository", "build-engine"},
 		},
 		"optimal batch, gpu, without the image that it does not need": {
@@ -196,7 +196,7 @@ func TestRerun(t *testing.T) {
 			change: func(t *testing.T, p *project) {
 				t.Helper()
 				p.removeImage(t, steps.IDExporterImage)
-				p.options.OptBatch = 32
+				p.target.OptBatch = 32
 			},
 			want: []string{"assemble-repository", "build-engine"},
 		},
@@ -205,28 +205,28 @@ func TestRerun(t *testing.T) {
 			change: func(t *testing.T, p *project) {
 				t.Helper()
 				p.removeImage(t, steps.IDExporterImage)
-				p.options.OptBatch = 32
+				p.target.OptBatch = 32
 			},
 			want: []string{"assemble-repository", "build-engine", "exporter-image"}, images: 1,
 		},
-		"optimal batch, cpu": {world: cpuLocal, change: func(_ *testing.T, p *project) { p.options.OptBatch = 32 }},
+		"optimal batch, cpu": {world: cpuLocal, change: func(_ *testing.T, p *project) { p.target.OptBatch = 32 }},
 		"largest batch": {
-			world: cpuLocal, change: func(_ *testing.T, p *project) { p.options.MaxBatch = 8 },
+			world: cpuLocal, change: func(_ *testing.T, p *project) { p.target.MaxBatch = 8 },
 			want: []string{"assemble-repository", "serialize-dali"},
 		},
 		"picture": {
-			world: cpuLocal, change: func(_ *testing.T, p *project) { p.options.Picture.Data = otherPicture() },
+			world: cpuLocal, change: func(_ *testing.T, p *project) { p.target.Picture.Data = otherPicture() },
 			want: []string{"reference"},
 		},
 		"seed": {
-			world: gpuNGC, change: func(_ *testing.T, p *project) { p.options.Weights.Seed = 5 },
+			world: gpuNGC, change: func(_ *testing.T, p *project) { p.target.Weights.Seed = 5 },
 			want: []string{"assemble-repository", "build-engine", "export-onnx", "reference", "weights"},
 		},
 		"weights in a file": {
 			world: tutorial,
 			change: func(t *testing.T, p *project) {
 				t.Helper()
-				if err := os.WriteFile(p.options.Weights.Path, []byte("trained for longer"), 0o600); err != nil {
+				if err := os.WriteFile(p.target.Weights.Path, []byte("trained for longer"), 0o600); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -237,13 +237,13 @@ func TestRerun(t *testing.T) {
 			change: func(t *testing.T, p *project) {
 				t.Helper()
 				later := time.Now().Add(time.Hour)
-				if err := os.Chtimes(p.options.Weights.Path, later, later); err != nil {
+				if err := os.Chtimes(p.target.Weights.Path, later, later); err != nil {
 					t.Fatal(err)
 				}
 			},
 		},
 		"driver": {
-			world: gpuNGC, change: func(_ *testing.T, p *project) { p.options.Device.Driver = "590.1" },
+			world: gpuNGC, change: func(_ *testing.T, p *project) { p.target.Device.Driver = "590.1" },
 			want: []string{"build-engine"},
 		},
 		"local images that are built again with the same packages": {
@@ -392,7 +392,7 @@ func TestListCancelled(t *testing.T) {
 func TestListOfBadPicture(t *testing.T) {
 	t.Parallel()
 	p := newProject(t, gpuNGC(t))
-	p.options.Picture.Name = "cat.jpg"
+	p.target.Picture.Name = "cat.jpg"
 	building := make(chan struct{})
 	p.instead(steps.IDBuildEngine, func(ctx context.Context, _ container.Spec, _ container.Streams) int {
 		close(building)

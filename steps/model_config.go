@@ -21,7 +21,8 @@ const (
 
 	gpuModel = "resnet50_trt"
 	cpuModel = "resnet50_onnx"
-	// committedModel is the name under which the classifier stands in model_repository/: the gpu lane's, as in the tutorial.
+	// committedModel is the name under which the classifier stands in model_repository/: the gpu lane's, as in the
+	// tutorial.
 	committedModel = gpuModel
 )
 
@@ -35,12 +36,13 @@ func servedModel(lane target.Lane) string {
 
 // model is one model of the repository.
 type model struct {
-	name      string            // as served
-	committed string            // its folder in model_repository/
-	programs  map[string]string // its Python backend in the local server image: file of the version folder → file in assets/python
+	name      string // as served
+	committed string // its folder in model_repository/
+	// its Python backend in the local server image: file of the version folder → file in assets/python
+	programs map[string]string
 }
 
-// models are in the order in which they load: what an ensemble is composed of comes first.
+// models returns the models in the order in which they load: the parts of an ensemble before the ensemble.
 func models(lane target.Lane) []model {
 	return []model{
 		{DALIModel, DALIModel, map[string]string{"model.py": "backend_dali.py", "decoder.py": "decoder.py"}},
@@ -49,7 +51,7 @@ func models(lane target.Lane) []model {
 	}
 }
 
-// configuration is what the models are configured by.
+// configuration holds the settings that the models' configurations depend on.
 type configuration struct {
 	lane               target.Lane
 	source             target.Source
@@ -108,7 +110,8 @@ func (c configuration) overlay(config *pb.ModelConfig, m model) {
 				step.ModelName = servedModel(c.lane)
 			}
 		}
-		return // it runs nowhere itself: "instance group should not be specified for ensemble" (tritonserver 2.51)
+		// an ensemble has no instances: "instance group should not be specified for ensemble" (tritonserver 2.51)
+		return
 	}
 	switch {
 	case c.source == target.Local:
@@ -124,21 +127,23 @@ func (c configuration) overlay(config *pb.ModelConfig, m model) {
 	config.InstanceGroup = []*pb.ModelInstanceGroup{instances(c.lane)}
 }
 
-// queueDelay is how long a request waits for others to share its batch, in microseconds. On an H100 this much gave one client alone
-// 287 pictures/s and 64 at a time 3,906 with one instance of each model; 1 ms took a third of the former and, with four instances of
-// DALI, won a tenth at 256 at a time. On two cores a picture takes 35 ms, of which it is a hundredth.
+// queueDelay is how long a request waits for others to share its batch, in microseconds. On an H100, with one instance
+// of each model, this delay gave one client alone 287 pictures/s, and 64 clients 3,906. A delay of 1 ms cost the single
+// client a third and, with four instances of DALI, won 256 clients a tenth. On two cores, where a picture takes 35 ms,
+// the delay is a hundredth of that.
 const queueDelay = 500
 
 // batching lets the server join requests into one batch.
 //
-// A preferred size ends the wait early, and Triton prefers the largest batch if none is named (2.51 answers [256]): the delay would then
-// mostly run out.
-// Its documentation names them for TensorRT's profiles alone (server, docs/user_guide/batcher.md), and so do we: ONNX Runtime is tuned for no
-// size. DALI's is the engine's, whose batches it fills. Requests that have queued for longer than the delay are taken beyond the
-// preferred size, up to the largest batch (core, src/dynamic_batch_scheduler.cc): 201 pictures with 64 preferred were seen on an H100.
+// A batch of a preferred size does not wait for the delay to end. Without one, Triton prefers the largest batch (2.51
+// answers [256]), and most requests would wait for the whole delay. Triton's documentation recommends preferred sizes
+// for TensorRT's profiles alone (server, docs/user_guide/batcher.md): the engine's size is set for the engine, and for
+// DALI, which fills the engine's batches, and none for ONNX Runtime, which is tuned for no size. Requests that have
+// queued for longer than the delay join a batch beyond the preferred size, up to the largest one (core,
+// src/dynamic_batch_scheduler.cc): on an H100, a batch of 201 pictures with a preferred size of 64 was measured.
 //
-// An engine tuned for single pictures is one whose user waits for them: nothing is delayed, and 1 is not preferred, since it would
-// keep requests that wait for a busy instance from sharing a batch.
+// The user of an engine that is tuned for single pictures waits for each of them. So there is no delay, and 1 is no
+// preferred size: it would keep requests that wait for a busy instance from sharing a batch.
 func (c configuration) batching() *pb.ModelDynamicBatching {
 	b := &pb.ModelDynamicBatching{MaxQueueDelayMicroseconds: queueDelay}
 	if c.lane == target.GPU {
@@ -150,14 +155,15 @@ func (c configuration) batching() *pb.ModelDynamicBatching {
 	return b
 }
 
-// gpuInstances are the instances of each model on each GPU: while one copies, another computes. On an H100, two of each answered
-// 7,159 pictures/s at 256 at a time where one of each stopped at 3,903, and one client alone kept 283 of its 287. Four of DALI and two of TensorRT
-// reached 7,906, but fell to 2,191 under batches of 64 as the GPU memory pool overflowed. A second TensorRT instance of batch 256 takes 1,005 MiB more there
-// (execution context); the backend's documentation warns of DALI's memory with more than one instance, so it is not more than two.
+// gpuInstances is the number of instances of each model on each GPU: while one copies, another computes. On an H100 and
+// with 256 clients, two of each answered 7,159 pictures/s, and one of each 3,903; a single client kept 283 of its 287.
+// Four of DALI and two of TensorRT reached 7,906, but fell to 2,191 under batches of 64, as the GPU memory pool
+// overflowed. A second TensorRT instance of batch 256 takes 1,005 MiB more there, for its execution context. DALI's are
+// not more than two, since its backend's documentation warns of the memory of more than one instance.
 const gpuInstances = 2
 
-// instances places a model. One instance uses all cores on the CPU lane, where a second one would only take them from the first.
-// On the GPU lane it is every GPU that the container sees: those of --gpus.
+// instances places a model. In the cpu lane one instance uses all cores, and a second one would only take them from the
+// first. In the gpu lane each GPU that the container sees, which --gpus selects, has gpuInstances.
 func instances(lane target.Lane) *pb.ModelInstanceGroup {
 	if lane == target.GPU {
 		return &pb.ModelInstanceGroup{Kind: pb.ModelInstanceGroup_KIND_GPU, Count: gpuInstances}

@@ -8,7 +8,7 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
-// TestWithoutNVML checks who is told to leave NVML alone (pain 19: NVML errors on WSL 2): the steps that run DALI on a GPU.
+// TestWithoutNVML checks that the steps that run DALI on a GPU keep it from using NVML, which fails on WSL 2.
 func TestWithoutNVML(t *testing.T) {
 	t.Parallel()
 	const name = "DALI_DISABLE_NVML"
@@ -25,21 +25,21 @@ func TestWithoutNVML(t *testing.T) {
 		t.Run(test, func(t *testing.T) {
 			t.Parallel()
 			w := tt.world(t)
-			w.options.NoNVML = tt.noNVML
+			w.target.NoNVML = tt.noNVML
 			want := map[string]bool{}
 			for _, id := range tt.want {
 				want[string(id)] = true
 			}
-			var told int
+			var without int
 			for _, spec := range specs(t, w) {
 				if got := spec.Env[name] == "1"; got != want[spec.Step] {
 					t.Errorf("%s has the environment %v", spec.Step, spec.Env)
 				} else if got {
-					told++
+					without++
 				}
 			}
-			if told != len(want) {
-				t.Errorf("%d steps are told, want %v", told, tt.want)
+			if without != len(want) {
+				t.Errorf("%d steps disable NVML, want %v", without, tt.want)
 			}
 			// The environment that a step sets is a fact of what it makes.
 			if got := w.facts(t, steps.IDSerializeDALI)["env "+name]; (got == "1") != want[string(steps.IDSerializeDALI)] {
@@ -53,7 +53,7 @@ func TestWithoutNVML(t *testing.T) {
 func TestNVMLGolden(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
-	w.options.NoNVML = true
+	w.target.NoNVML = true
 	recorded := map[string]container.Spec{}
 	for _, spec := range specs(t, w) {
 		recorded[spec.Step] = spec

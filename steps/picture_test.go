@@ -37,7 +37,7 @@ func TestReferenceRefusesPicture(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
-			w.options.Picture.Name = tt.picture
+			w.target.Picture.Name = tt.picture
 			w.instead(steps.IDReference, prints(tt.status, says))
 			f := fault(t, w.run(t, t.Context(), steps.IDReference), tt.kind)
 			if tt.kind != pipeline.Usage {
@@ -86,7 +86,7 @@ func TestReferenceTells(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
-			w.options.Picture.Name = tt.picture
+			w.target.Picture.Name = tt.picture
 			w.instead(steps.IDReference, func(_ context.Context, spec container.Spec, out container.Streams) int {
 				status := batch(spec, out, python)
 				_, _ = out.Stdout.Write([]byte(`{"jpeg_warnings": "` + tt.warnings + `", "top1": 7}` + "\n"))
@@ -130,11 +130,11 @@ func TestServeRefusesPicture(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
-			w.options.Picture = target.Picture{Name: tt.picture, Data: []byte("a picture that DALI cannot decode")}
-			models := served(w.options.Lane, faults{})
+			w.target.Picture = target.Picture{Name: tt.picture, Data: []byte("a picture that DALI cannot decode")}
+			models := served(w.target.Lane, faults{})
 			answers := tt.answers
 			models[2] = tritontest.Classifier(steps.EnsembleModel, labels(), func(picture []byte) ([]float32, error) {
-				if string(picture) == string(w.options.Picture.Data) {
+				if string(picture) == string(w.target.Picture.Data) {
 					err := answers[0]
 					answers = answers[1:]
 					return make([]float32, classes), err

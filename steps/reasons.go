@@ -11,11 +11,12 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Reasons says in a user's words how the facts of a step's last result differ from those of now: by the flag, the image or the file that made
-// the difference, each once. What it has no words for stays as the facts have it.
+// Reasons says in a user's words how the facts of a step's last result differ from the present ones: by the flag, image
+// or file that made the difference, each once. A difference that it has no words for is the fact's own.
 func Reasons(step pipeline.ID, was, is pipeline.Facts) []pipeline.Change {
 	if w, i := weightsOf(was), weightsOf(is); step == IDWeights && w != i {
-		return []pipeline.Change{{Fact: "weights", Was: w, Is: i}} // its image and program follow from that
+		// image and program of the step follow from the weights
+		return []pipeline.Change{{Fact: "weights", Was: w, Is: i}}
 	}
 	var reasons []pipeline.Change
 	add := func(c pipeline.Change) {
@@ -27,10 +28,10 @@ func Reasons(step pipeline.ID, was, is pipeline.Facts) []pipeline.Change {
 	maps.Copy(names, is)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		w, i := was[name], is[name]
-		_, had := was[name]
-		_, has := is[name]
+		_, wasSet := was[name]
+		_, isSet := is[name]
 		switch {
-		case w == i && had == has:
+		case w == i && wasSet == isSet:
 		case name == "argv":
 			for _, c := range argumentReasons(w, i, was["tensorrt"] != is["tensorrt"]) {
 				add(c)
@@ -40,21 +41,22 @@ func Reasons(step pipeline.ID, was, is pipeline.Facts) []pipeline.Change {
 		case strings.HasPrefix(name, "input "):
 			add(inputReason(strings.TrimPrefix(name, "input "), w, i))
 		default:
-			add(pipeline.Change{Fact: factWord(name), Was: quotedIfEmpty(w, had), Is: quotedIfEmpty(i, has)})
+			add(pipeline.Change{Fact: factWord(name), Was: quotedIfEmpty(w, wasSet), Is: quotedIfEmpty(i, isSet)})
 		}
 	}
 	return reasons
 }
 
-// quotedIfEmpty tells a value that is empty from one that is not there, as [pipeline.Change] wants it.
-func quotedIfEmpty(value string, there bool) string {
-	if there && value == "" {
+// quotedIfEmpty quotes a value that is set and empty, since in a [pipeline.Change] an empty string is a value that is
+// not set.
+func quotedIfEmpty(value string, set bool) string {
+	if set && value == "" {
 		return `""`
 	}
 	return value
 }
 
-// weightsOf is --weights as it was when the facts of the step were those.
+// weightsOf returns the value of --weights that led to these facts of the step weights.
 func weightsOf(facts pipeline.Facts) string {
 	const digits = 12 // as container engines show digests
 	if _, ok := facts["url"]; ok {
@@ -67,29 +69,30 @@ func weightsOf(facts pipeline.Facts) string {
 	return "a file (SHA-256 " + sum[:min(digits, len(sum))] + "…)"
 }
 
-// options are those of an argv by name, with their values; those without have their own name for one.
+// options returns the options of an argv with their values. The value of an option without one is its name.
 func options(argv string) map[string]string {
-	found := map[string]string{}
+	values := map[string]string{}
 	last := ""
 	for field := range strings.FieldsSeq(argv) {
 		name, value, joined := strings.Cut(field, "=")
 		switch {
 		case !strings.HasPrefix(field, "--"):
 			if last != "" {
-				found[last] = field
+				values[last] = field
 			}
 			last = ""
 			continue
 		case joined:
-			found[name], last = value, ""
+			values[name], last = value, ""
 		default:
-			found[name], last = name, name
+			values[name], last = name, name
 		}
 	}
-	return found
+	return values
 }
 
-// argumentReasons are the flags that stand behind the arguments of a program. Another TensorRT has another dialect, which is no reason of its own.
+// argumentReasons names the flags that changed the arguments of a program. The arguments of another TensorRT's trtexec
+// differ without a flag, which is no reason of its own.
 func argumentReasons(was, is string, otherTensorRT bool) []pipeline.Change {
 	w, i := options(was), options(is)
 	var reasons []pipeline.Change
@@ -111,14 +114,14 @@ func argumentReasons(was, is string, otherTensorRT bool) []pipeline.Change {
 	return reasons
 }
 
-// batchOf is 64 of "input:64x3x224x224".
+// batchOf returns the batch of a shape: 64 of "input:64x3x224x224".
 func batchOf(shape string) string {
 	_, dims, _ := strings.Cut(shape, ":")
 	batch, _, _ := strings.Cut(dims, "x")
 	return batch
 }
 
-// precisionOf is that of an engine by trtexec's options: TF32 is switched off where fp32 is asked for, and nowhere else.
+// precisionOf returns the precision of an engine by trtexec's options: TF32 is switched off for fp32 alone.
 func precisionOf(trtexec map[string]string) string {
 	if _, ok := trtexec["--noTF32"]; ok {
 		return string(release.FP32)
@@ -126,7 +129,8 @@ func precisionOf(trtexec map[string]string) string {
 	return string(release.FP16)
 }
 
-// whoseWeights tells a user's file, which is loaded with care, from what dalirun got or made; empty for a program that reads none.
+// whoseWeights says whether a program reads the weights as trusted, which a user's file is not. It is empty for a
+// program that reads none.
 func whoseWeights(program map[string]string) string {
 	_, reads := program["--weights"]
 	_, ours := program["--trusted"]
@@ -140,12 +144,14 @@ func whoseWeights(program map[string]string) string {
 	}
 }
 
-// inputReason is that what a step reads is another one, or that it reads something else.
+// inputReason is the change of one input of a step: of its contents, or because the step begins or ceases to read it.
 func inputReason(name, was, is string) pipeline.Change {
 	id, file := path.Split(name)
 	word := map[string]string{
-		string(IDExporterImage): "exporter image", string(IDServerImage): "server image", string(IDWeights): "contents of the weights",
-		string(IDExportONNX): "ONNX model", string(IDCastONNX): "ONNX model in fp16", string(IDBuildEngine): "engine", string(IDSerializeDALI): "DALI pipeline",
+		string(IDExporterImage): "exporter image", string(IDServerImage): "server image",
+		string(IDWeights):    "contents of the weights",
+		string(IDExportONNX): "ONNX model", string(IDCastONNX): "ONNX model in fp16", string(IDBuildEngine): "engine",
+		string(IDSerializeDALI): "DALI pipeline",
 	}[strings.TrimSuffix(id, "/")]
 	if word == "" {
 		word = file
@@ -160,14 +166,15 @@ func inputReason(name, was, is string) pipeline.Change {
 	}
 }
 
-// factWord is what a fact is called in a sentence.
+// factWord returns the name of a fact in a sentence.
 func factWord(name string) string {
 	if model, ok := strings.CutSuffix(name, "/config.pbtxt"); ok {
 		return "configuration of " + model
 	}
 	switch word := map[string]string{
-		"tensorrt": "TensorRT", "gpu": "GPU", "compute": "compute capability", "driver": "NVIDIA driver", "sha256": "SHA-256 of the weights",
-		"url": "address of the weights",
+		"tensorrt": "TensorRT", "gpu": "GPU", "compute": "compute capability", "driver": "NVIDIA driver",
+		"sha256": "SHA-256 of the weights",
+		"url":    "address of the weights",
 	}[name]; {
 	case word != "":
 		return word

@@ -17,11 +17,11 @@ import (
 // trained gives a run pretrained weights.
 func trained(t *testing.T, w *world) {
 	t.Helper()
-	with := cpuNGC(t)
-	w.options.Weights, w.tools.Fetcher = with.options.Weights, with.tools.Fetcher
+	pretrained := cpuNGC(t)
+	w.target.Weights, w.tools.Fetcher = pretrained.target.Weights, pretrained.tools.Fetcher
 }
 
-// TestReasons changes what a user can change, and reads what is then said of the steps. Nothing of it is an argument or a program.
+// TestReasons changes what a user can change, and checks the reasons of the steps. No reason names an argument or a program.
 func TestReasons(t *testing.T) {
 	t.Parallel()
 	mine := func(t *testing.T, content string) target.WeightsSource {
@@ -38,7 +38,7 @@ func TestReasons(t *testing.T) {
 	}{
 		"nothing": {nil, func(*testing.T, *world) {}, map[pipeline.ID]string{}},
 		"another seed": {
-			nil, func(_ *testing.T, w *world) { w.options.Weights.Seed = 8 },
+			nil, func(_ *testing.T, w *world) { w.target.Weights.Seed = 8 },
 			map[pipeline.ID]string{steps.IDWeights: "weights: random:7 → random:8"},
 		},
 		"pretrained": {
@@ -47,56 +47,56 @@ func TestReasons(t *testing.T) {
 		},
 		"seeded again": {
 			func(t *testing.T, w *world) { t.Helper(); trained(t, w) },
-			func(_ *testing.T, w *world) { w.options.Weights = target.WeightsSource{Kind: target.Random, Seed: 7} },
+			func(_ *testing.T, w *world) { w.target.Weights = target.WeightsSource{Kind: target.Random, Seed: 7} },
 			map[pipeline.ID]string{steps.IDWeights: "weights: pretrained → random:7"},
 		},
 		"a file": {
-			nil, func(t *testing.T, w *world) { t.Helper(); w.options.Weights = mine(t, "mine") },
+			nil, func(t *testing.T, w *world) { t.Helper(); w.target.Weights = mine(t, "mine") },
 			map[pipeline.ID]string{
 				steps.IDWeights:    "weights: random:7 → a file (SHA-256 " + strings.TrimPrefix(sum("mine"), "sha256:")[:12] + "…)",
 				steps.IDExportONNX: "weights: pretrained or seeded → a file of yours", steps.IDReference: "weights: pretrained or seeded → a file of yours",
 			},
 		},
 		"another file": {
-			func(t *testing.T, w *world) { t.Helper(); w.options.Weights = mine(t, "mine") },
-			func(t *testing.T, w *world) { t.Helper(); w.options.Weights = mine(t, "other") },
+			func(t *testing.T, w *world) { t.Helper(); w.target.Weights = mine(t, "mine") },
+			func(t *testing.T, w *world) { t.Helper(); w.target.Weights = mine(t, "other") },
 			map[pipeline.ID]string{
 				steps.IDWeights: "weights: a file (SHA-256 " + strings.TrimPrefix(sum("mine"), "sha256:")[:12] + "…) → a file (SHA-256 " +
 					strings.TrimPrefix(sum("other"), "sha256:")[:12] + "…)",
 			},
 		},
 		"opt-batch": {
-			nil, func(_ *testing.T, w *world) { w.options.OptBatch = 32 },
+			nil, func(_ *testing.T, w *world) { w.target.OptBatch = 32 },
 			map[pipeline.ID]string{steps.IDBuildEngine: "opt-batch: 64 → 32", steps.IDAssembleRepository: "configuration of "},
 		},
 		"max-batch": {
-			nil, func(_ *testing.T, w *world) { w.options.MaxBatch = 128 },
+			nil, func(_ *testing.T, w *world) { w.target.MaxBatch = 128 },
 			map[pipeline.ID]string{
 				steps.IDBuildEngine: "max-batch: 256 → 128", steps.IDSerializeDALI: "max-batch: 256 → 128", steps.IDAssembleRepository: "configuration of dali: ",
 			},
 		},
 		"precision": {
-			nil, func(_ *testing.T, w *world) { w.options.Precision = "fp32" },
+			nil, func(_ *testing.T, w *world) { w.target.Precision = "fp32" },
 			map[pipeline.ID]string{steps.IDBuildEngine: "precision: fp16 → fp32"},
 		},
 		"GPU": {
 			nil, func(_ *testing.T, w *world) {
-				w.options.Device = target.Device{Name: "NVIDIA A100", Compute: "8.0", Driver: "570.1"}
+				w.target.Device = target.Device{Name: "NVIDIA A100", Compute: "8.0", Driver: "570.1"}
 			},
 			map[pipeline.ID]string{steps.IDBuildEngine: "compute capability: 9.0 → 8.0; NVIDIA driver: " + h100.Driver + " → 570.1; GPU: " + h100.Name + " → NVIDIA A100"},
 		},
 		"TensorRT, whose trtexec takes other arguments": {
 			nil, func(_ *testing.T, w *world) {
-				w.fake.AddRemote(w.options.Release.ServerRef(""), w.image("server", "8.0.1.6"))
+				w.fake.AddRemote(w.target.Release.ServerRef(""), w.image("server", "8.0.1.6"))
 			},
 			map[pipeline.ID]string{steps.IDBuildEngine: "TensorRT: 10.9.0.34 → 8.0.1.6"},
 		},
 		"picture": {
-			nil, func(_ *testing.T, w *world) { w.options.Picture.Data = otherPicture() },
+			nil, func(_ *testing.T, w *world) { w.target.Picture.Data = otherPicture() },
 			map[pipeline.ID]string{steps.IDReference: "picture: "},
 		},
 		"WSL": {
-			nil, func(_ *testing.T, w *world) { w.options.NoNVML = true },
+			nil, func(_ *testing.T, w *world) { w.target.NoNVML = true },
 			map[pipeline.ID]string{steps.IDSerializeDALI: "DALI_DISABLE_NVML in the container is new: 1"},
 		},
 	}
@@ -104,15 +104,15 @@ func TestReasons(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w, v := gpuNGC(t), gpuNGC(t)
-			for _, of := range []*world{w, v} {
-				of.options.Weights = target.WeightsSource{Kind: target.Random, Seed: 7}
+			for _, machine := range []*world{w, v} {
+				machine.target.Weights = target.WeightsSource{Kind: target.Random, Seed: 7}
 				if tt.before != nil {
-					tt.before(t, of)
+					tt.before(t, machine)
 				}
 			}
 			tt.change(t, v)
 			before, after := allFacts(t, w), allFacts(t, v)
-			said := map[pipeline.ID]string{}
+			reasons := map[pipeline.ID]string{}
 			for id, now := range after {
 				if maps.Equal(before[id], now) {
 					continue
@@ -121,17 +121,17 @@ func TestReasons(t *testing.T) {
 				for _, c := range steps.Reasons(id, before[id], now) {
 					all = append(all, c.String())
 				}
-				said[id] = strings.Join(all, "; ")
-				if want, ok := tt.want[id]; ok && strings.HasPrefix(said[id], want) {
-					said[id] = want // digests follow
+				reasons[id] = strings.Join(all, "; ")
+				if want, ok := tt.want[id]; ok && strings.HasPrefix(reasons[id], want) {
+					reasons[id] = want // digests follow
 				}
 				for _, inside := range []string{"argv", ".py", "--", "sha256:", " is gone"} {
-					if strings.Contains(said[id], inside) {
-						t.Errorf("%s: %q is not in a user's words", id, said[id])
+					if strings.Contains(reasons[id], inside) {
+						t.Errorf("%s: %q is not in a user's words", id, reasons[id])
 					}
 				}
 			}
-			if diff := cmp.Diff(tt.want, said); diff != "" {
+			if diff := cmp.Diff(tt.want, reasons); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

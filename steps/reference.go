@@ -14,7 +14,7 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Reference lets PyTorch classify the picture: what it fed to the model, and the model's answer, in full precision.
+// Reference lets PyTorch classify the picture, and keeps the model's input and answer in full precision.
 type Reference struct {
 	image   pipeline.Output
 	weights weightsInput
@@ -24,10 +24,10 @@ type Reference struct {
 	containers  containers `fact:"-"`
 }
 
-func newReference(t target.Target, with Tools, exporter, weights pipeline.Output) *Reference {
+func newReference(t target.Target, tools Tools, exporter, weights pipeline.Output) *Reference {
 	return &Reference{
 		image: exporter, weights: newWeightsInput(t, weights), picture: t.Picture.Data,
-		pictureName: t.Picture.Name, containers: newContainers(with),
+		pictureName: t.Picture.Name, containers: newContainers(tools),
 	}
 }
 
@@ -81,31 +81,35 @@ func (s *Reference) Run(ctx context.Context, w *pipeline.Work) error {
 	spec := s.containers.spec(IDReference, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{s.weights.mount(w), {Source: picture, Target: pictureTarget}}
 	last := &tail{read: func(line string) { s.warnUnseen(w, line) }}
-	return s.ownPicture(picture, s.containers.readScript(ctx, w, referenceScript(), spec, last, 10*time.Minute))
+	return s.blamePicture(picture, s.containers.readScript(ctx, w, referenceScript(), spec, last, 10*time.Minute))
 }
 
-// warnUnseen warns where nobody looked for what libjpeg only warns of: a user's picture that lacks data passes as a whole
-// one.
+// warnUnseen warns if the program could not read libjpeg's warnings: a user's picture that lacks data then passes as a
+// whole one.
 func (s *Reference) warnUnseen(w *pipeline.Work, line string) {
 	var facts struct {
 		Warnings string `json:"jpeg_warnings"`
 	}
-	if json.Unmarshal([]byte(line), &facts) != nil || !strings.HasPrefix(facts.Warnings, "not seen") || s.pictureName == "" {
+	if json.Unmarshal([]byte(line), &facts) != nil || !strings.HasPrefix(facts.Warnings, "not seen") ||
+		s.pictureName == "" {
 		return
 	}
-	w.Emit(pipeline.Warning{Text: fmt.Sprintf("%s: what libjpeg may warn of, as of data that are missing, was %s", s.pictureName, facts.Warnings)})
+	w.Emit(pipeline.Warning{Text: fmt.Sprintf("%s: what libjpeg may warn of, as of data that are missing, was %s",
+		s.pictureName, facts.Warnings)})
 }
 
-// statusBadPicture is that of BadPicture in assets/python/picture.py.
+// statusBadPicture is the exit status for BadPicture in assets/python/picture.py.
 const statusBadPicture = 3
 
-// ownPicture says that it is the user's turn where PyTorch's decoder refuses the user's picture, and names it as the user does.
-func (s *Reference) ownPicture(stored string, err error) error {
+// blamePicture makes it a usage error that PyTorch's decoder refuses the user's picture, and names the picture as the
+// user does.
+func (s *Reference) blamePicture(stored string, err error) error {
 	problem, ok := errors.AsType[*scriptError](err)
 	if !ok || problem.status != statusBadPicture || s.pictureName == "" {
 		return err
 	}
-	return pipeline.Faultf(pipeline.Usage, "verify with another picture; `dalirun classify` sends what the server can answer",
+	return pipeline.Faultf(pipeline.Usage,
+		"verify with another picture; `dalirun classify` sends what the server can answer",
 		"%s", strings.ReplaceAll(problem.reason, stored, s.pictureName))
 }
 

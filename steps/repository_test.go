@@ -62,7 +62,7 @@ func TestServedRepositories(t *testing.T) {
 func smallBatches(t *testing.T) *world {
 	t.Helper()
 	w := gpuNGC(t)
-	w.options.MaxBatch, w.options.OptBatch = 8, 4
+	w.target.MaxBatch, w.target.OptBatch = 8, 4
 	return w
 }
 
@@ -196,7 +196,7 @@ func TestServedConfigurations(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
 			kind, count := pb.ModelInstanceGroup_KIND_GPU, int32(2)
-			if w.options.Lane == target.CPU {
+			if w.target.Lane == target.CPU {
 				kind, count = pb.ModelInstanceGroup_KIND_CPU, 1
 			}
 			for model, c := range configs(t, w) {
@@ -243,7 +243,7 @@ func TestBatchesAgree(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.options.OptBatch, w.options.MaxBatch = tt.opt, tt.most
+			w.target.OptBatch, w.target.MaxBatch = tt.opt, tt.most
 			for model, c := range configs(t, w) {
 				if c.GetMaxBatchSize() != int32(tt.most) {
 					t.Errorf("%s takes batches up to %d", model, c.GetMaxBatchSize())

@@ -13,27 +13,29 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// SerializeDALI serializes the DALI pipeline: encoded picture → decode, resize to 224×224, normalize → FP32 [3,224,224].
+// SerializeDALI serializes the DALI pipeline: encoded picture → decode, resize to 224×224, normalize → FP32
+// [3,224,224].
 type SerializeDALI struct {
 	image       pipeline.Output
-	device      target.Lane // whose decoder it has: `mixed` on device 0, or the CPU's
+	device      target.Lane // where pictures are decoded: `mixed` on device 0, or on the CPU
 	maxBatch    int
 	interpreter string
-	env         map[string]string // of the container, besides what each has
+	env         map[string]string // added to the environment that every container has
 
 	gpus       container.GPUs `fact:"-"`
 	containers containers     `fact:"-"`
 }
 
-func newSerializeDALI(t target.Target, with Tools, image pipeline.Output) *SerializeDALI {
+func newSerializeDALI(t target.Target, tools Tools, image pipeline.Output) *SerializeDALI {
 	s := &SerializeDALI{
 		image: image, device: t.Lane, maxBatch: t.MaxBatch, interpreter: python, env: nvmlEnv(t),
-		gpus: newGPURequest(t).GPUs, containers: newContainers(with),
+		gpus: newGPURequest(t).GPUs, containers: newContainers(tools),
 	}
 	if t.Source == target.NGC {
 		s.interpreter = cmp.Or(t.Release.DALIInterpreter, python)
 		if t.Release.DALIIn == release.ServerImage && t.Release.DALIPython != "" {
-			s.env["PYTHONPATH"] = t.Release.DALIPython // DALI's Python package is where the interpreter does not look
+			// the interpreter does not search the folder of DALI's Python package
+			s.env["PYTHONPATH"] = t.Release.DALIPython
 		}
 	}
 	return s
@@ -78,8 +80,9 @@ func (s *SerializeDALI) Facts(context.Context, pipeline.Inputs) (pipeline.Facts,
 	return facts, nil
 }
 
-// nvmlEnv keeps DALI from asking NVML where NVML is not whole: building the decoder would end in "nvml error (999)", seen by others on WSL 2
-// (NVIDIA/DALI #3878, #4964). DALI reads a number here, not "true"; DALI before October 2021 (#3404) passes the variable over.
+// nvmlEnv returns the variable that keeps DALI from using NVML where NVML is incomplete: on WSL 2, building the decoder
+// ends in "nvml error (999)" (NVIDIA/DALI #3878, #4964). DALI reads a number here, not "true"; DALI before October 2021
+// (#3404) ignores the variable.
 func nvmlEnv(t target.Target) map[string]string {
 	if t.Lane != target.GPU || !t.NoNVML {
 		return map[string]string{}

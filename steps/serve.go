@@ -18,14 +18,14 @@ import (
 
 // Serve starts tritonserver on the model repository, loads each model and proves by one inference that they work.
 //
-// It runs each time, and its server is kept by nobody but the container engine: nothing but its inputs is a fact.
+// It runs each time, and its result, a server, is not stored: it has no facts but its inputs.
 type Serve struct {
 	image      pipeline.Output
 	repository pipeline.Output
 
 	models              []string          `fact:"-"` // in the order in which they load
-	arguments           []string          `fact:"-"` // of tritonserver, besides those that each has
-	env                 map[string]string `fact:"-"` // of the container, besides what each has
+	arguments           []string          `fact:"-"` // added to tritonserver's usual ones
+	env                 map[string]string `fact:"-"` // added to the environment that every container has
 	gpus                gpuRequest        `fact:"-"`
 	http, grpc, metrics container.Port    `fact:"-"`
 	readyTimeout        time.Duration     `fact:"-"` // for each wait: live, and every model
@@ -34,27 +34,27 @@ type Serve struct {
 	containers          containers        `fact:"-"`
 }
 
-func newServe(t target.Target, with Tools, image, repository pipeline.Output) *Serve {
+func newServe(t target.Target, tools Tools, image, repository pipeline.Output) *Serve {
 	s := &Serve{
 		image: image, repository: repository,
 		env: nvmlEnv(t), gpus: newGPURequest(t), http: t.Ports.HTTP, grpc: t.Ports.GRPC, metrics: t.Ports.Metrics,
-		readyTimeout: t.ReadyTimeout, picture: t.Picture, handover: with.Handover, containers: newContainers(with),
+		readyTimeout: t.ReadyTimeout, picture: t.Picture, handover: tools.Handover, containers: newContainers(tools),
 	}
 	for _, m := range models(t.Lane) {
 		s.models = append(s.models, m.name)
 	}
 	if t.Source == target.Local {
-		// Every backend there is Python, and completing a configuration starts its process once more. Servers of 2021
-		// do not know the option.
+		// Every backend of the local image is Python, and completing a configuration would start its process once more.
+		// NVIDIA's servers of 2021 do not know the option.
 		s.arguments = []string{"--disable-auto-complete-config"}
 	}
 	return s
 }
 
-// Handover is how a run gives its server to others. Such a server is drained before it is stopped: requests in flight
-// end.
+// Handover gives the server of a run to others. Such a server is drained before it is stopped: it answers the requests
+// in flight.
 type Handover struct {
-	// Ready is told of the server once it is ready, before its step ends. After an error the server is stopped.
+	// Ready is called with the server once it is ready, before its step ends. After an error the server is stopped.
 	Ready func(context.Context, result.Server) error
 	// Detach says that the server outlives the run.
 	Detach bool
@@ -69,10 +69,12 @@ const (
 	DrainGrace = 35 * time.Second
 
 	// lateHint says what to do about a server that is not ready in time.
-	lateHint = "look at the last output for what it waits for; if that only takes long, give it more time by --ready-timeout"
-	// indexWithin is how long a server that answered a moment ago may take to say which models are not ready.
+	lateHint = "look at the last output for what it waits for; if that only takes long, give it more time by " +
+		"--ready-timeout"
+	// indexWithin bounds the request for the models that are not ready. The server has just answered another one.
 	indexWithin = 2 * time.Second
-	// exitKnown is how long after a server's connections broke its exit may become known: its log is read to the end first.
+	// exitKnown bounds the time from broken connections to a known exit of the server, whose log is read to its end
+	// before.
 	exitKnown = 2 * time.Second
 )
 
@@ -92,7 +94,7 @@ func (s *Serve) spec(image, repository string) container.Spec {
 		"tritonserver", "--model-repository="+repositoryTarget, "--model-control-mode=explicit")
 	spec.Command = append(spec.Command, s.arguments...)
 	if s.handover != nil {
-		spec.Role = container.RoleServer // others may use it; without, it belongs to its run alone
+		spec.Role = container.RoleServer // others may use the server; else it belongs to its run alone
 	}
 	spec.Network = container.NetworkPublish
 	spec.Publish = []container.Port{s.http, s.grpc, s.metrics}
@@ -103,7 +105,8 @@ func (s *Serve) spec(image, repository string) container.Spec {
 	return spec
 }
 
-// Run starts the server and returns when it is ready. It stays until the end of the run, or beyond where it is detached.
+// Run starts the server and returns when it is ready. The server stays until the end of the run, or beyond if it is
+// detached.
 func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	began := time.Now()
 	p := &process{containers: s.containers, ended: make(chan struct{})}
@@ -123,7 +126,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return runtimeFault(err)
 	}
 	server.Repository = w.Input(s.repository).Path
-	w.Emit(result.Serving.Of(server))
+	w.Emit(result.Serving.New(server))
 	client, err := triton.DialIn(p.container)
 	if err != nil {
 		return err
@@ -133,7 +136,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return s.explain(ctx, p, spec, client, err)
 	}
 	ready := time.Since(began)
-	w.Emit(result.TimeToReady.Of(ready.Seconds()))
+	w.Emit(result.TimeToReady.New(ready.Seconds()))
 	if s.handover != nil {
 		p.drain = true
 		if err := s.handover.Ready(ctx, server); err != nil {
@@ -173,7 +176,7 @@ func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client 
 	})
 }
 
-// answersSample reports whether a server that did not answer the user's picture answers another one: then it is well.
+// answersSample reports whether a server that did not answer the user's picture answers another one, and so works.
 func (s *Serve) answersSample(ctx context.Context, client *triton.Client) bool {
 	if s.picture.Name == "" {
 		return false
@@ -185,15 +188,15 @@ func (s *Serve) answersSample(ctx context.Context, client *triton.Client) bool {
 	return err == nil
 }
 
-// explain makes a fault of why the server is not ready, with the reason of each model that has one. Of one that exited
-// client asks nothing.
+// explain returns the fault of a server that is not ready because of err, with the reason of each model that gives one.
+// client may be nil for a server that exited.
 func (s *Serve) explain(ctx context.Context, p *process, spec container.Spec, client *triton.Client, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Repeat: s.containers.runner.Repeat(spec)}
 	if late, ok := errors.AsType[*pipeline.Fault](err); ok {
-		if late.Kind == pipeline.Usage { // the server is well
+		if late.Kind == pipeline.Usage { // the server works
 			return late
 		}
 		fault.Err, fault.Hint = late.Err, late.Hint
@@ -206,19 +209,19 @@ func (s *Serve) explain(ctx context.Context, p *process, spec container.Spec, cl
 		return fault
 	}
 	states := notReady(ctx, client)
-	p.kill(ctx) // an answer overtakes the log, which is whole only at its end
+	p.kill(ctx) // the log is complete only when the server has ended
 	fault.Tail = append(p.last.lines(), states...)
 	p.last.explain(fault, append(states, err.Error())...)
 	return fault
 }
 
-// notReady is a line for each model that is not ready; none if the server does not say.
+// notReady returns a line for each model that is not ready, and none if the server does not answer.
 func notReady(ctx context.Context, client *triton.Client) []string {
 	ctx, cancel := context.WithTimeout(ctx, indexWithin)
 	defer cancel()
 	index, err := client.RepositoryIndex(ctx)
 	if err != nil {
-		return nil // what went wrong before says more
+		return nil // the error that is being explained says more
 	}
 	var states []string
 	for _, m := range index {
@@ -244,8 +247,8 @@ type process struct {
 	ended      chan struct{} // closed when exit is known
 	exit       container.Exit
 	err        error
-	drain      bool // others may be using it: stop gracefully
-	detached   bool // it outlives the run
+	drain      bool // others may be using the server: stop it gracefully
+	detached   bool // the server outlives the run
 }
 
 func (p *process) start(ctx context.Context, w *pipeline.Work, spec container.Spec) error {
@@ -255,19 +258,19 @@ func (p *process) start(ctx context.Context, w *pipeline.Work, spec container.Sp
 	}
 	p.container = c
 	go func() {
-		// It outlives the step: the log is followed as long as the server runs.
+		// The wait outlives the step: the log is followed as long as the server runs.
 		p.exit, p.err = c.Wait(context.WithoutCancel(ctx))
 		close(p.ended)
 	}()
 	return nil
 }
 
-// kill ends a server that is of no use, and waits a little for the last of its log. Its removal is left to stop.
+// kill ends a server that cannot be used, and waits a little for the end of its log. stop removes the container later.
 func (p *process) kill(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, exitKnown)
 	defer cancel()
 	if p.container.Stop(ctx, 0) != nil {
-		return // stop will say it
+		return // stop will report it
 	}
 	select {
 	case <-p.ended:
@@ -275,21 +278,22 @@ func (p *process) kill(ctx context.Context) {
 	}
 }
 
-// stop is what the end of the run does with the server: one that serves others is drained. Any other is killed: a
-// loading tritonserver ignores SIGTERM.
+// stop removes the server at the end of the run, unless it is detached. A server that serves others is drained before.
+// Any other is killed, since a loading tritonserver ignores SIGTERM.
 func (p *process) stop(ctx context.Context) error {
 	if p.container == nil || p.detached {
 		return nil
 	}
 	var err error
 	if p.drain {
-		err = p.drained(ctx)
+		err = p.stopGracefully(ctx)
 	}
 	return errors.Join(err, p.containers.runner.Remove(ctx, p.container.ID()))
 }
 
-// drained stops the server gracefully, in what time there is: the removal, which kills it, always keeps half of removeWithin.
-func (p *process) drained(ctx context.Context) error {
+// stopGracefully drains and stops the server in the time that ctx leaves, less half of removeWithin for the removal,
+// which kills it.
+func (p *process) stopGracefully(ctx context.Context) error {
 	grace := DrainGrace
 	if end, ok := ctx.Deadline(); ok {
 		grace = min(grace, time.Until(end)-removeWithin)
@@ -303,13 +307,16 @@ func (p *process) drained(ctx context.Context) error {
 	return p.container.Stop(ctx, grace)
 }
 
-// within bounds do by limit, and by the life of the server.
-func (p *process) within(ctx context.Context, limit time.Duration, otherwise string, do func(context.Context) error) error {
-	late := pipeline.Faultf(pipeline.NotReady, lateHint, "%s after %s", otherwise, limit)
+// within runs call, which ends at the latest after limit or when the server exits. symptom is what is wrong with a
+// server whose call has not ended by then.
+func (p *process) within(
+	ctx context.Context, limit time.Duration, symptom string, call func(context.Context) error,
+) error {
+	late := pipeline.Faultf(pipeline.NotReady, lateHint, "%s after %s", symptom, limit)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	done := make(chan error, 1)
-	go func() { done <- do(ctx) }()
+	go func() { done <- call(ctx) }()
 	select {
 	case err := <-done:
 		if err == nil {
@@ -319,20 +326,21 @@ func (p *process) within(ctx context.Context, limit time.Duration, otherwise str
 			return context.Cause(ctx)
 		}
 		switch {
-		case errors.Is(err, context.DeadlineExceeded): // the server, which is told of it, can see it first
+		// the server knows the deadline, and can notice it before ctx ends
+		case errors.Is(err, context.DeadlineExceeded):
 			return late
-		case errors.Is(err, triton.ErrUnavailable) && p.over(ctx):
-			return p.exited() // that is why the call failed
+		case errors.Is(err, triton.ErrUnavailable) && p.hasExited(ctx):
+			return p.exitError() // the call failed because of the exit
 		default:
 			return err
 		}
 	case <-p.ended:
-		return p.exited()
+		return p.exitError()
 	}
 }
 
-// over says whether the server has exited. It waits a little, since connections break before the exit is known.
-func (p *process) over(ctx context.Context) bool {
+// hasExited reports whether the server has exited. It waits a little, since connections break before the exit is known.
+func (p *process) hasExited(ctx context.Context) bool {
 	timer := time.NewTimer(exitKnown)
 	defer timer.Stop()
 	select {
@@ -344,7 +352,7 @@ func (p *process) over(ctx context.Context) bool {
 	return false
 }
 
-func (p *process) exited() error {
+func (p *process) exitError() error {
 	switch {
 	case p.err != nil:
 		return fmt.Errorf("%w: %w", errServerExited, p.err)
@@ -355,21 +363,21 @@ func (p *process) exited() error {
 	}
 }
 
-// server asks where the server's ports are.
+// server returns the server, with the addresses that its ports are published at.
 func (s *Serve) server(ctx context.Context, p *process) (result.Server, error) {
 	server := result.Server{Container: p.container.ID(), Name: p.container.Name(), Models: s.models}
 	for _, port := range []struct {
 		container.Port
-		to *netip.AddrPort
+		addr *netip.AddrPort
 	}{{s.http, &server.HTTP}, {s.grpc, &server.GRPC}, {s.metrics, &server.Metrics}} {
 		addr, err := p.container.Addr(ctx, port.Container)
 		if err != nil {
-			if p.over(ctx) { // an exited container publishes nothing
-				return server, p.exited()
+			if p.hasExited(ctx) { // an exited container publishes nothing
+				return server, p.exitError()
 			}
 			return server, err
 		}
-		*port.to = netip.AddrPortFrom(cmp.Or(port.Address, addr.Addr()), addr.Port())
+		*port.addr = netip.AddrPortFrom(cmp.Or(port.Address, addr.Addr()), addr.Port())
 	}
 	return server, nil
 }

@@ -25,7 +25,7 @@ import (
 // serveModels makes w's server one with faults.
 func (w *world) serveModels(t *testing.T, f faults) {
 	t.Helper()
-	w.triton = sync.OnceValue(func() *tritontest.Server { return tritontest.New(t, served(w.options.Lane, f)...) })
+	w.triton = sync.OnceValue(func() *tritontest.Server { return tritontest.New(t, served(w.target.Lane, f)...) })
 }
 
 func TestServe(t *testing.T) {
@@ -39,7 +39,7 @@ func TestServe(t *testing.T) {
 				t.Fatal(err)
 			}
 			classifier := "resnet50_onnx"
-			if w.options.Lane == target.GPU {
+			if w.target.Lane == target.GPU {
 				classifier = "resnet50_trt"
 			}
 			calls := slices.Compact(slices.DeleteFunc(w.triton().Calls(), func(c string) bool { return c == "ServerLive" }))
@@ -128,7 +128,7 @@ func TestModelHangs(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
 			w.make(t, steps.IDServe)
-			w.options.ReadyTimeout = 500 * time.Millisecond
+			w.target.ReadyTimeout = 500 * time.Millisecond
 			w.serveModels(t, faults{load: map[string]func(context.Context) error{
 				model: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
 			}})
@@ -164,7 +164,7 @@ func TestWarmUp(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
 			w.make(t, steps.IDServe)
-			w.options.ReadyTimeout = 500 * time.Millisecond
+			w.target.ReadyTimeout = 500 * time.Millisecond
 			w.triton().Intercept(func(ctx context.Context, rpc, _ string) error {
 				if rpc == "ModelInfer" {
 					return tt.infer(ctx)
@@ -240,7 +240,7 @@ func TestServerExits(t *testing.T) {
 				t.Errorf("tail (-want +got):\n%s", diff)
 			}
 			if took := time.Since(began); took > 5*time.Second {
-				t.Errorf("it took %s, of %s that a model may take", took, w.options.ReadyTimeout)
+				t.Errorf("it took %s, of %s that a model may take", took, w.target.ReadyTimeout)
 			}
 		})
 	}
@@ -252,7 +252,7 @@ func TestServerExitsBeforeItsPortsAreKnown(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
 	w.make(t, steps.IDServe)
-	w.tools.Runtime = asksLate{w.fake}
+	w.tools.Runtime = lateRuntime{w.fake}
 	w.instead(steps.IDServe, prints(127, "tritonserver: error while loading shared libraries"))
 	f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
 	if f.Error() != "tritonserver exited with status 127" || f.Repeat == "" || len(f.Tail) != 1 {
@@ -260,30 +260,30 @@ func TestServerExitsBeforeItsPortsAreKnown(t *testing.T) {
 	}
 }
 
-// asksLate is a runtime whose containers have ended when their ports are asked for, which is known only then.
-type asksLate struct{ container.Runtime }
+// lateRuntime has containers that have ended when Addr is called, and whose Wait returns only after that.
+type lateRuntime struct{ container.Runtime }
 
-func (r asksLate) Run(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
+func (r lateRuntime) Run(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
 	c, err := r.Runtime.Run(ctx, spec, out)
 	return &lateContainer{c, make(chan struct{})}, err
 }
 
 type lateContainer struct {
 	container.Container
-	asked chan struct{}
+	addrCalled chan struct{}
 }
 
 func (c *lateContainer) Addr(ctx context.Context, port uint16) (netip.AddrPort, error) {
 	if _, err := c.Container.Wait(ctx); err != nil {
 		return netip.AddrPort{}, err
 	}
-	close(c.asked)
+	close(c.addrCalled)
 	return c.Container.Addr(ctx, port)
 }
 
 func (c *lateContainer) Wait(ctx context.Context) (container.Exit, error) {
 	select {
-	case <-c.asked:
+	case <-c.addrCalled:
 		<-time.After(100 * time.Millisecond)
 		return c.Container.Wait(ctx)
 	case <-ctx.Done():
@@ -308,7 +308,7 @@ func TestServerIsNeverLive(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
 			w.make(t, steps.IDServe)
-			w.options.ReadyTimeout = 400 * time.Millisecond
+			w.target.ReadyTimeout = 400 * time.Millisecond
 			w.instead(steps.IDServe, program(t, w))
 			f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
 			if want := "tritonserver is not live after 400ms"; f.Error() != want {
@@ -376,7 +376,7 @@ func TestDrainLeavesTimeToRemove(t *testing.T) {
 	w.wantNoContainer(t)
 }
 
-// handover gives a server to others whom nobody tells of it.
+// handover keeps a server for others, and calls nobody when it is ready.
 func handover(detach bool) *steps.Handover {
 	return &steps.Handover{Ready: func(context.Context, result.Server) error { return nil }, Detach: detach}
 }
@@ -384,9 +384,9 @@ func handover(detach bool) *steps.Handover {
 func TestDetached(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
-	var told result.Server
+	var handedOver result.Server
 	w.tools.Handover = &steps.Handover{Detach: true, Ready: func(_ context.Context, s result.Server) error {
-		told = s
+		handedOver = s
 		return nil
 	}}
 	if err := w.run(t, t.Context(), steps.IDServe); err != nil {
@@ -399,10 +399,10 @@ func TestDetached(t *testing.T) {
 	}
 	w.undos = nil
 	left := w.fake.Leaked()
-	if len(left) != 1 || !left[0].Running || left[0].ID != told.Container {
-		t.Fatalf("the end of the run left %+v; ready was told of %+v", left, told)
+	if len(left) != 1 || !left[0].Running || left[0].ID != handedOver.Container {
+		t.Fatalf("the end of the run left %+v; ready was told of %+v", left, handedOver)
 	}
-	client, err := triton.Dial(told.GRPC.String())
+	client, err := triton.Dial(handedOver.GRPC.String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,9 +6,9 @@ import (
 )
 
 // newServerImage is the image with tritonserver and DALI: NVIDIA's, or a small one from PyPI's packages.
-func newServerImage(t target.Target, with Tools) pipeline.Step {
+func newServerImage(t target.Target, tools Tools) pipeline.Step {
 	if t.Source == target.NGC {
-		return newPullImage(IDServerImage, t.Images.Server.Ref, with)
+		return newPullImage(IDServerImage, t.Images.Server.Ref, tools)
 	}
-	return newBuildImage(IDServerImage, newImageBuild(t, with, "server"), with)
+	return newBuildImage(IDServerImage, newImageBuild(t, tools, "server"), tools)
 }

@@ -10,13 +10,14 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// No fault of a timing cache is a fault of the build, which measures again.
+// An error of a timing cache is a warning and does not fail the build, which can measure again.
 
 func (s *BuildEngine) timingCacheKey(w *pipeline.Work) string {
-	return trtexec.TimingCacheKey(s.askedGPU(), w.Input(s.image).Digest)
+	return trtexec.TimingCacheKey(s.requestedGPU(), w.Input(s.image).Digest)
 }
 
-// loadTimingCache puts the timing cache of earlier builds where trtexec looks for it, and says whether there is one.
+// loadTimingCache copies the timing cache of earlier builds to the file that trtexec reads, and reports whether there
+// is one.
 func (s *BuildEngine) loadTimingCache(ctx context.Context, w *pipeline.Work) bool {
 	if s.timingCache == nil {
 		return false
@@ -29,25 +30,26 @@ func (s *BuildEngine) loadTimingCache(ctx context.Context, w *pipeline.Work) boo
 	return loaded && err == nil
 }
 
-// keepTimingCache is for the build of an engine that was proven.
+// keepTimingCache stores the timing cache of a build whose engine was proven.
 func (s *BuildEngine) keepTimingCache(ctx context.Context, w *pipeline.Work) {
 	if s.timingCache == nil {
 		return
 	}
 	err := s.timingCache.Keep(ctx, s.timingCacheKey(w), w.Path(timingCacheFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil { // a trtexec that wrote none has said so
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && ctx.Err() == nil { // trtexec itself reports that it wrote none
 		w.Emit(pipeline.Warning{Text: "the next build times its kernels anew: " + err.Error()})
 	}
 }
 
-// timingCacheMayBeWhy is whether a timing cache may be why a build failed that began with it. It is not where the host or its GPU's memory is why.
-func timingCacheMayBeWhy(err error) bool {
+// suspectsTimingCache reports whether the timing cache that a build began with may be why it failed: not where the host
+// or the GPU's memory is why.
+func suspectsTimingCache(err error) bool {
 	fault, ok := errors.AsType[*pipeline.Fault](err)
 	return ok && fault.Kind == pipeline.ContainerFailed && !errors.Is(err, trtexec.ErrGPUMemory)
 }
 
-// forgetTimingCache is for a build that failed with the timing cache of an earlier one: one that TensorRT cannot take can be why, and would be
-// why each time.
+// forgetTimingCache drops the timing cache that a failed build began with: a timing cache that TensorRT cannot read may
+// be why it failed, and would fail each build.
 func (s *BuildEngine) forgetTimingCache(ctx context.Context, w *pipeline.Work) {
 	if ctx.Err() != nil {
 		return // it was interrupted

@@ -30,16 +30,16 @@ func TestTimingCache(t *testing.T) {
 		want   string
 	}{
 		{"the first", func() {}, cold},
-		{"another batch", func() { p.options.OptBatch = 32 }, warm},
-		{"another precision", func() { p.options.Precision = "fp32" }, warm},
-		{"another GPU", func() { p.options.Device.Name = "Tesla T4" }, cold},
+		{"another batch", func() { p.target.OptBatch = 32 }, warm},
+		{"another precision", func() { p.target.Precision = "fp32" }, warm},
+		{"another GPU", func() { p.target.Device.Name = "Tesla T4" }, cold},
 		{"another image", func() {
-			p.options.Device = h100
-			p.fake.AddRemote(p.options.Release.ServerRef(""), p.image("another", "10.9.0.34"))
+			p.target.Device = h100
+			p.fake.AddRemote(p.target.Release.ServerRef(""), p.image("another", "10.9.0.34"))
 		}, cold},
 		{"the first GPU again", func() {
-			p.options.OptBatch = 16
-			p.fake.AddRemote(p.options.Release.ServerRef(""), p.image("server", "10.9.0.34"))
+			p.target.OptBatch = 16
+			p.fake.AddRemote(p.target.Release.ServerRef(""), p.image("server", "10.9.0.34"))
 		}, warm},
 	}
 	for _, r := range runs {
@@ -86,7 +86,7 @@ func TestTimingCacheFailsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{"kernels are timed anew: the disk is lost", "the next build times its kernels anew: the disk is full", "engine: fp16"} {
-		if !w.said(want) {
+		if !w.emitted(want) {
 			t.Errorf("it does not say %q", want)
 		}
 	}
@@ -97,7 +97,7 @@ func TestTimingCacheFailsNothing(t *testing.T) {
 	p := newProject(t, gpuNGC(t))
 	p.tools.TimingCache = p.store
 	p.instead(steps.IDBuildEngine, p.trtexec(fakeBuild{noTiming: true}))
-	if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil || p.said("timed anew") || p.said("times its kernels") {
+	if err := p.run(t, t.Context(), steps.IDBuildEngine); err != nil || p.emitted("timed anew") || p.emitted("times its kernels") {
 		t.Errorf("a trtexec that wrote none: %v", err)
 	}
 }
@@ -117,7 +117,7 @@ func TestTimingCacheCannotBeForgotten(t *testing.T) {
 	}
 	p.instead(steps.IDBuildEngine, prints(1, "[E] TimingCache creation failed"))
 	wantFault(t, p.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
-	if !p.said("the times of kernels that this build began with cannot be forgotten: the disk is read-only") {
+	if !p.emitted("the times of kernels that this build began with cannot be forgotten: the disk is read-only") {
 		t.Error("nobody is told")
 	}
 }
@@ -198,10 +198,10 @@ func TestTimingCacheOfFailedBuild(t *testing.T) {
 			if err := tt.fails(t, p); err == nil {
 				t.Fatal("it was built")
 			}
-			if told := p.said("the next build times its kernels anew, in case"); told != (tt.next == cold) {
-				t.Errorf("told of: %t", told)
+			if warned := p.emitted("the next build times its kernels anew, in case"); warned != (tt.next == cold) {
+				t.Errorf("warned: %t", warned)
 			}
-			if p.said("cannot be forgotten") {
+			if p.emitted("cannot be forgotten") {
 				t.Error("it could not be forgotten")
 			}
 			before := len(p.progress())
@@ -228,7 +228,7 @@ func TestTimingCacheWithoutEntries(t *testing.T) {
 			t.Errorf("progress %q", got)
 		}
 	}
-	if p.said("timed anew") || p.said("times its kernels") {
+	if p.emitted("timed anew") || p.emitted("times its kernels") {
 		t.Error("it warns of it")
 	}
 }

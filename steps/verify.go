@@ -20,7 +20,7 @@ import (
 // Verify compares what is served with PyTorch on one picture: DALI's tensor, the model's logits for PyTorch's tensor,
 // and the ensemble's answer to the encoded picture.
 //
-// It runs each time, and what it finds is kept nowhere: nothing but its inputs is a fact.
+// It runs each time, and its result is not stored: it has no facts but its inputs.
 type Verify struct {
 	server pipeline.Output
 	tensor pipeline.Output
@@ -32,9 +32,9 @@ type Verify struct {
 	picture    []byte            `fact:"-"`
 }
 
-func newVerify(t target.Target, with Tools, server, tensor, logits pipeline.Output) *Verify {
+func newVerify(t target.Target, tools Tools, server, tensor, logits pipeline.Output) *Verify {
 	return &Verify{
-		server: server, tensor: tensor, logits: logits, runner: with.Runtime,
+		server: server, tensor: tensor, logits: logits, runner: tools.Runtime,
 		classifier: servedModel(t.Lane), precision: t.Precision, picture: t.Picture.Data,
 	}
 }
@@ -57,7 +57,7 @@ func (s *Verify) Inputs() []pipeline.Output {
 // Outputs are none.
 func (s *Verify) Outputs() []pipeline.Output { return nil }
 
-// Run compares and returns a NotVerified fault that names each comparison that is off.
+// Run compares the answers. A comparison that is out of bounds is a NotVerified fault that names it.
 func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 	tensor, err := readFloats(w.Input(s.tensor).Path)
 	if err != nil {
@@ -76,34 +76,38 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 		return err
 	}
 	defer client.Close() //nolint:errcheck // nothing is in flight: an idle connection would only delay the server's stop
-	served, err := s.ask(ctx, client, tensor)
+	served, err := s.infer(ctx, client, tensor)
 	if err != nil {
-		return &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: "read the server's log: a model can fail after it was ready"}
+		return &pipeline.Fault{
+			Kind: pipeline.NotReady, Err: err,
+			Hint: "read the server's log: a model can fail after it was ready",
+		}
 	}
 	report, err := compare(served, tensor, logits, s.precision)
 	if err != nil { // such as an answer of another size
 		return &pipeline.Fault{Kind: pipeline.NotVerified, Err: err}
 	}
-	w.Emit(result.Parity.Of(report))
-	w.Emit(result.Top.Of(served.top))
+	w.Emit(result.Parity.New(report))
+	w.Emit(result.Top.New(served.top))
 	if err := report.Err(); err != nil {
 		return &pipeline.Fault{
 			Kind: pipeline.NotVerified, Err: err,
-			Hint: "preprocessing off: compare the DALI pipeline with the model's training; model off: rebuild with --force; only the ensemble off: its config.pbtxt",
+			Hint: "preprocessing off: compare the DALI pipeline with the model's training; model off: rebuild with " +
+				"--force; only the ensemble off: its config.pbtxt",
 		}
 	}
 	return nil
 }
 
-// answers are what the server said.
+// answers are the server's, to the requests that Verify compares.
 type answers struct {
-	tensor   []float32      // dali, of the picture
-	logits   []float32      // the classifier, of the reference tensor
-	ensemble []float32      // the ensemble, of the picture
-	top      []result.Class // of the ensemble, the best first
+	tensor   []float32      // of the DALI model, for the picture
+	logits   []float32      // of the classifier, for the reference tensor
+	ensemble []float32      // of the ensemble, for the picture
+	top      []result.Class // of the ensemble, for the picture, the best first
 }
 
-func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []float32) (answers, error) {
+func (s *Verify) infer(ctx context.Context, client *triton.Client, reference []float32) (answers, error) {
 	picture, err := triton.NewUint8(daliInput, s.picture, 1, int64(len(s.picture)))
 	if err != nil {
 		return answers{}, err
@@ -123,15 +127,19 @@ func (s *Verify) ask(ctx context.Context, client *triton.Client, reference []flo
 	if a.ensemble, err = inferOne(ctx, client, EnsembleModel, picture, "OUTPUT"); err != nil {
 		return a, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit, fmt.Errorf("%s did not answer within %s", EnsembleModel, inferLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit,
+		fmt.Errorf("%s did not answer within %s", EnsembleModel, inferLimit))
 	defer cancel()
 	all, err := client.Classify(ctx, EnsembleModel, s.picture, triton.EveryClass)
 	a.top = result.Classes(triton.Score(all)[:min(topClasses, len(all))])
 	return a, inTime(ctx, err)
 }
 
-func inferOne(ctx context.Context, client *triton.Client, model string, input triton.Tensor, output string) ([]float32, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit, fmt.Errorf("%s did not answer within %s", model, inferLimit))
+func inferOne(
+	ctx context.Context, client *triton.Client, model string, input triton.Tensor, output string,
+) ([]float32, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit,
+		fmt.Errorf("%s did not answer within %s", model, inferLimit))
 	defer cancel()
 	answer, err := client.Infer(ctx, triton.InferRequest{
 		Model: model, Inputs: []triton.Tensor{input}, Outputs: []triton.RequestedOutput{{Name: output}},
@@ -146,7 +154,7 @@ func inferOne(ctx context.Context, client *triton.Client, model string, input tr
 	return t.Float32s()
 }
 
-// inTime returns err, or why ctx ended before.
+// inTime returns err, or the cause of ctx if ctx ended.
 func inTime(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -154,7 +162,7 @@ func inTime(ctx context.Context, err error) error {
 	return err
 }
 
-// compare holds the served answers against PyTorch's.
+// compare compares the served answers with PyTorch's.
 func compare(served answers, tensor, logits []float32, precision release.Precision) (parity.Report, error) {
 	pre, model, ensemble := parity.Bounds(precision)
 	var report parity.Report

@@ -215,8 +215,8 @@ func TestVerifyWithoutAnswers(t *testing.T) {
 			t.Parallel()
 			w := cpuLocal(t)
 			w.make(t, steps.IDVerify)
-			w.triton().Intercept(func(_ context.Context, rpc, of string) error {
-				if rpc == "ModelInfer" && of == model {
+			w.triton().Intercept(func(_ context.Context, rpc, name string) error {
+				if rpc == "ModelInfer" && name == model {
 					return errors.New("stub process is unhealthy")
 				}
 				return nil
@@ -227,7 +227,7 @@ func TestVerifyWithoutAnswers(t *testing.T) {
 				t.Errorf("got %q with the hint %q", f, f.Hint)
 			}
 			if report, ok := resultOf(t, w, result.Parity); ok {
-				t.Errorf("a report was told: %v", report)
+				t.Errorf("a report was emitted: %v", report)
 			}
 		})
 	}

@@ -20,23 +20,23 @@ import (
 // weightsFile is the output of every weights step: a PyTorch state dict of torchvision's ResNet50.
 const weightsFile = "weights.pth"
 
-func newWeights(t target.Target, with Tools, exporter pipeline.Output) pipeline.Step {
+func newWeights(t target.Target, tools Tools, exporter pipeline.Output) pipeline.Step {
 	switch t.Weights.Kind {
 	case target.Random:
-		return &SeededWeights{seed: t.Weights.Seed, image: exporter, containers: newContainers(with)}
+		return &SeededWeights{seed: t.Weights.Seed, image: exporter, containers: newContainers(tools)}
 	case target.File:
-		return &FileWeights{path: t.Weights.Path, kv: with.KV}
+		return &FileWeights{path: t.Weights.Path, kv: tools.KV}
 	default:
-		return NewPretrainedWeights(with.Fetcher, t.Weights.Remote)
+		return NewPretrainedWeights(tools.Fetcher, t.Weights.Remote)
 	}
 }
 
-// weightsOutputs is what every kind of weights makes.
+// weightsOutputs returns the outputs of every weights step.
 func weightsOutputs() []pipeline.Output {
 	return []pipeline.Output{{Step: IDWeights, Name: weightsFile}}
 }
 
-// PretrainedWeights downloads weights that others trained.
+// PretrainedWeights downloads torchvision's weights, or others of a known URL and hash.
 type PretrainedWeights struct {
 	url    string
 	sha256 string
@@ -45,7 +45,7 @@ type PretrainedWeights struct {
 	fetcher Fetcher `fact:"-"`
 }
 
-// NewPretrainedWeights returns the step by itself, to ask a store whether the weights are there.
+// NewPretrainedWeights returns the step on its own, with which a store can be asked for its result.
 func NewPretrainedWeights(fetcher Fetcher, remote target.Remote) *PretrainedWeights {
 	return &PretrainedWeights{url: remote.URL, sha256: remote.SHA256, bytes: remote.Bytes, fetcher: fetcher}
 }
@@ -59,22 +59,23 @@ func (s *PretrainedWeights) Inputs() []pipeline.Output { return nil }
 // Outputs are the weights.
 func (s *PretrainedWeights) Outputs() []pipeline.Output { return weightsOutputs() }
 
-// Facts are where the weights come from and what they must be.
+// Facts are the weights' URL and hash.
 func (s *PretrainedWeights) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
 	return pipeline.Facts{"url": s.url, "sha256": s.sha256}, nil
 }
 
-// Run downloads the weights and checks the whole of them.
+// Run downloads the weights and checks their size and hash.
 func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	const limit = 30 * time.Minute // 98 MB
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no end within %s", limit))
 	defer cancel()
 	file := w.Path(weightsFile)
-	from, err := s.fetcher.Fetch(ctx, s.url, file, s.bytes, func(current, total int64) {
+	source, err := s.fetcher.Fetch(ctx, s.url, file, s.bytes, func(current, total int64) {
 		w.Emit(pipeline.Progress{Text: "downloading", Current: current, Total: total, Unit: "B"})
 	})
 	if err != nil {
-		hint := "check the network or proxy; or use --weights FILE.pth with a copy of " + s.url + ", or --weights auto for seeded ones"
+		hint := "check the network or proxy; or use --weights FILE.pth with a copy of " + s.url +
+			", or --weights auto for seeded ones"
 		if disk, ok := remedy.Disk(err); ok {
 			hint = disk
 		}
@@ -85,19 +86,22 @@ func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 		return err
 	}
 	if size != s.bytes || sum != s.sha256 {
-		return pipeline.Faultf(pipeline.Environment, "run again; if it stays so, something between here and the server alters downloads",
-			"download the pretrained weights: %d bytes with the SHA-256 %s came from %s; expected were %d bytes with the SHA-256 %s",
-			size, sum, from, s.bytes, s.sha256)
+		return pipeline.Faultf(pipeline.Environment,
+			"run again; if it stays so, something between here and the server alters downloads",
+			"download the pretrained weights: %d bytes with the SHA-256 %s came from %s; expected were %d bytes with "+
+				"the SHA-256 %s",
+			size, sum, source, s.bytes, s.sha256)
 	}
 	return nil
 }
 
-// ErrNoCheckpoint is the cause of weights that PyTorch could not read, whatever is in them.
+// ErrNoCheckpoint is the error for a file that PyTorch cannot read as weights, whatever it contains.
 var ErrNoCheckpoint = errors.New("it is no PyTorch checkpoint")
 
-// CheckCheckpoint looks at how a file begins: what torch.save writes is a ZIP archive from PyTorch 1.6 on and a pickle before. Of pickles torch.load
-// reads tensors alone from those of protocol 2, torch.save's own, and later ones, which begin with their protocol. What else a checkpoint must be is
-// found when PyTorch reads it. The error is ErrNoCheckpoint, or that of reading the file.
+// CheckCheckpoint checks the first bytes of a file. torch.save writes a ZIP archive since PyTorch 1.6, and wrote a
+// pickle before. Of pickles, torch.load reads tensors alone from those of protocol 2, which is torch.save's own, and
+// later; these begin with their protocol. All else is checked when PyTorch reads the file. The error is
+// ErrNoCheckpoint, or that of reading the file.
 func CheckCheckpoint(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -118,7 +122,7 @@ func CheckCheckpoint(path string) error {
 
 // FileWeights takes a user's state dict.
 type FileWeights struct {
-	path string // what counts is the content
+	path string // its content is a fact, and not its name
 
 	kv KV `fact:"-"`
 }
@@ -152,7 +156,7 @@ func (s *FileWeights) Facts(ctx context.Context, _ pipeline.Inputs) (pipeline.Fa
 	return pipeline.Facts{"sha256": sum}, s.kv.Remember(key, sum)
 }
 
-// Run copies the file, so that nobody alters it between the export and the reference.
+// Run copies the file, so that it cannot change between the export and the reference.
 func (s *FileWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	if err := copyFile(ctx, s.path, w.Path(weightsFile)); err != nil {
 		return weightsFault("copy", err)
@@ -160,15 +164,16 @@ func (s *FileWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	return nil
 }
 
-// weightsFault is why a user's file could not be had. The flag is what to look at only where it may name the wrong thing.
-func weightsFault(tried string, err error) error {
+// weightsFault is the fault of a user's file that could not be read or copied. The hint is about the flag unless disk
+// or permissions are the cause.
+func weightsFault(action string, err error) error {
 	hint := "--weights takes pretrained, auto, random:SEED or the path of a PyTorch state dict of ResNet50"
 	if disk, ok := remedy.Disk(err); ok {
 		hint = disk
 	} else if errors.Is(err, fs.ErrPermission) {
 		hint = "let yourself read the file and enter its folder: `ls -l` shows whose they are"
 	}
-	return pipeline.Faultf(pipeline.Environment, hint, "%s the weights: %w", tried, err)
+	return pipeline.Faultf(pipeline.Environment, hint, "%s the weights: %w", action, err)
 }
 
 // SeededWeights makes seeded random weights and calibrates their batch-norm statistics. Without the calibration every

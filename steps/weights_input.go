@@ -15,8 +15,9 @@ const weightsTarget = "/in/" + weightsFile
 // weightsInput are the weights as a program in a container reads them.
 type weightsInput struct {
 	output pipeline.Output
-	// trusted lets a PyTorch before 1.13, which has no weights_only and would run the code in a file, read weights that
-	// were made here or whose whole hash is known. Others read tensors alone, whosever the file is.
+	// trusted lets a PyTorch before 1.13 read the weights. Such a PyTorch has no weights_only and runs code that is in
+	// a file, so that it may read only weights that dalirun made or whose hash is known. A later PyTorch reads tensors
+	// alone from any file.
 	trusted bool
 	// userFile is the path of a user's file, of which the output is a copy; empty for other kinds.
 	userFile string `fact:"-"`
@@ -29,7 +30,7 @@ func newWeightsInput(t target.Target, weights pipeline.Output) weightsInput {
 	return weightsInput{output: weights, trusted: true}
 }
 
-// arguments are args, and before and after them what the program needs to read the weights.
+// arguments returns args with the arguments by which a program reads the weights.
 func (i weightsInput) arguments(args ...string) []string {
 	args = append([]string{"--weights", weightsTarget}, args...)
 	if i.trusted {
@@ -42,8 +43,9 @@ func (i weightsInput) mount(w *pipeline.Work) container.Mount {
 	return container.Mount{Source: w.Input(i.output).Path, Target: weightsTarget}
 }
 
-// named names the user's file where err, of a program that read the weights, names the copy.
-func (i weightsInput) named(w *pipeline.Work, err error) error {
+// nameUserFile replaces the path of the copy by that of the user's file in err, the error of a program that read the
+// weights.
+func (i weightsInput) nameUserFile(w *pipeline.Work, err error) error {
 	stored := w.Input(i.output).Path
 	fault, ok := errors.AsType[*pipeline.Fault](err)
 	if ok && i.userFile != "" && strings.Contains(fault.Error(), stored) {

@@ -53,12 +53,12 @@ func TestPretrained(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := cpuNGC(t)
-			w.options.Weights = target.TorchvisionWeights()
-			w.tools.Fetcher = fetcher(func(ctx context.Context, asked, path string, most int64, onProgress func(int64, int64)) (string, error) {
-				if asked != url || most != 102540417 {
-					t.Errorf("at most %d bytes of %s are asked for", most, asked)
+			w.target.Weights = target.TorchvisionWeights()
+			w.tools.Fetcher = fetcher(func(ctx context.Context, source, path string, most int64, onProgress func(int64, int64)) (string, error) {
+				if source != url || most != 102540417 {
+					t.Errorf("at most %d bytes of %s are asked for", most, source)
 				}
-				return tt.fetch(ctx, asked, path, most, onProgress)
+				return tt.fetch(ctx, source, path, most, onProgress)
 			})
 			if facts := w.facts(t, steps.IDWeights); facts["url"] != url || facts["sha256"] != whole {
 				t.Errorf("the facts are %v", facts)
@@ -110,7 +110,7 @@ func TestPretrainedTakesTooLong(t *testing.T) {
 func TestFileWeights(t *testing.T) {
 	t.Parallel()
 	w := tutorial(t)
-	file := w.options.Weights.Path
+	file := w.target.Weights.Path
 	first := w.facts(t, steps.IDWeights)
 	if want := strings.TrimPrefix(sum("a user's weights"), "sha256:"); first["sha256"] != want {
 		t.Errorf("facts %v, want the digest %s", first, want)
@@ -150,8 +150,8 @@ func (m *memoryKV) plant(t *testing.T, value string) {
 	t.Helper()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for key := range m.said {
-		m.said[key] = value
+	for key := range m.values {
+		m.values[key] = value
 	}
 }
 
@@ -168,8 +168,8 @@ func TestFileWeightsCannotBeRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := tutorial(t)
-			w.options.Weights.Path = filepath.Join(w.dir, "other.pth")
-			if err := tt.prepare(w.options.Weights.Path); err != nil {
+			w.target.Weights.Path = filepath.Join(w.dir, "other.pth")
+			if err := tt.prepare(w.target.Weights.Path); err != nil {
 				t.Fatal(err)
 			}
 			w.wantUnreadable(t, tt.want)
@@ -182,7 +182,7 @@ func (w *world) wantUnreadable(t *testing.T, want string) {
 	t.Helper()
 	_, err := w.builder(t, steps.IDWeights).Facts(t.Context(), nil)
 	f := fault(t, err, pipeline.Environment)
-	if !strings.Contains(f.Error(), want) || !strings.Contains(f.Error(), w.options.Weights.Path) || !strings.Contains(f.Hint, "--weights") {
+	if !strings.Contains(f.Error(), want) || !strings.Contains(f.Error(), w.target.Weights.Path) || !strings.Contains(f.Hint, "--weights") {
 		t.Errorf("got %q with the hint %q, want %q", f, f.Hint, want)
 	}
 }
@@ -191,7 +191,7 @@ func (w *world) wantUnreadable(t *testing.T, want string) {
 func TestFileWeightsAreGone(t *testing.T) {
 	t.Parallel()
 	w := tutorial(t)
-	if err := os.Remove(w.options.Weights.Path); err != nil {
+	if err := os.Remove(w.target.Weights.Path); err != nil {
 		t.Fatal(err)
 	}
 	err := w.run(t, t.Context(), steps.IDWeights)
@@ -210,8 +210,8 @@ func TestTrusted(t *testing.T) {
 			w := newWorld(t)
 			for _, id := range []pipeline.ID{steps.IDExportONNX, steps.IDReference} {
 				argv := w.facts(t, id)["argv"]
-				if got, want := strings.Contains(argv, "--trusted"), w.options.Weights.Kind != target.File; got != want {
-					t.Errorf("%s trusts %s weights: %t (%s)", id, w.options.Weights.Kind, got, argv)
+				if got, want := strings.Contains(argv, "--trusted"), w.target.Weights.Kind != target.File; got != want {
+					t.Errorf("%s trusts %s weights: %t (%s)", id, w.target.Weights.Kind, got, argv)
 				}
 			}
 		})

@@ -17,8 +17,8 @@ import (
 func TestPipeAsWeights(t *testing.T) {
 	t.Parallel()
 	w := tutorial(t)
-	w.options.Weights.Path = filepath.Join(w.dir, "pipe.pth")
-	if err := syscall.Mkfifo(w.options.Weights.Path, 0o600); err != nil {
+	w.target.Weights.Path = filepath.Join(w.dir, "pipe.pth")
+	if err := syscall.Mkfifo(w.target.Weights.Path, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	w.wantUnreadable(t, "is not a file")
@@ -31,7 +31,7 @@ func TestWeightsThatMayNotBeRead(t *testing.T) {
 		t.Skip("root may read everything")
 	}
 	w := tutorial(t)
-	if err := os.Chmod(w.options.Weights.Path, 0); err != nil {
+	if err := os.Chmod(w.target.Weights.Path, 0); err != nil {
 		t.Fatal(err)
 	}
 	_, err := w.builder(t, steps.IDWeights).Facts(t.Context(), nil)

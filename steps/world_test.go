@@ -26,10 +26,10 @@ import (
 // world is a machine on which steps run: a fake container runtime, whose images hold programs that read and write what
 // the real ones do, and a Triton server in this process behind the fake tritonserver.
 type world struct {
-	fake    *containertest.Fake
-	kv      *memoryKV
-	options target.Target
-	tools   steps.Tools
+	fake   *containertest.Fake
+	kv     *memoryKV
+	target target.Target
+	tools  steps.Tools
 
 	// triton answers for the server's container; triton's constructor is put off until something is served.
 	triton func() *tritontest.Server
@@ -39,11 +39,11 @@ type world struct {
 	ends chan string // how each server ended: drained or killed
 
 	dir    string
-	values pipeline.Inputs // of the steps that make ran
+	values pipeline.Inputs // of the steps that were run
 
 	mu       sync.Mutex
 	programs map[pipeline.ID]containertest.Program // in place of what an image holds
-	packages string                                // what a local image says that it holds
+	packages string                                // the list of package versions in a local image
 	payloads []pipeline.Payload
 	undos    []func(context.Context) error
 }
@@ -79,7 +79,7 @@ func cpuNGC(t *testing.T) *world {
 		Weights: target.TorchvisionWeights(),
 	})
 	const content = "what torchvision's weights are in these tests"
-	w.options.Weights.Remote.SHA256, w.options.Weights.Remote.Bytes = strings.TrimPrefix(sum(content), "sha256:"), int64(len(content))
+	w.target.Weights.Remote.SHA256, w.target.Weights.Remote.Bytes = strings.TrimPrefix(sum(content), "sha256:"), int64(len(content))
 	w.tools.Fetcher = gives(content)
 	return w
 }
@@ -108,8 +108,8 @@ func tutorial(t *testing.T) *world {
 	w := newWorld(t, target.Target{
 		Lane: target.GPU, Source: target.NGC, Precision: "fp16", Release: find(t, "21.07"), Device: h100, OptBatch: 1,
 	})
-	w.options.Weights = target.WeightsSource{Kind: target.File, Path: filepath.Join(w.dir, "mine.pth")}
-	if err := os.WriteFile(w.options.Weights.Path, []byte("a user's weights"), 0o600); err != nil {
+	w.target.Weights = target.WeightsSource{Kind: target.File, Path: filepath.Join(w.dir, "mine.pth")}
+	if err := os.WriteFile(w.target.Weights.Path, []byte("a user's weights"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -136,7 +136,7 @@ func find(t *testing.T, tag string) release.Release {
 	return r
 }
 
-// newWorld completes o with what most tests have.
+// newWorld returns a world for the target o, which it completes by settings that most tests share.
 func newWorld(t *testing.T, o target.Target) *world {
 	t.Helper()
 	o.Picture = target.Picture{Data: coffee()}
@@ -148,7 +148,7 @@ func newWorld(t *testing.T, o target.Target) *world {
 	o.Ports.HTTP.Container, o.Ports.GRPC.Container, o.Ports.Metrics.Container = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
 	o.ReadyTimeout = 20 * time.Second
 	w := &world{
-		kv: &memoryKV{}, options: o, dir: t.TempDir(), ends: make(chan string, 10), values: pipeline.Inputs{}, packages: "python3 3.11\n",
+		kv: &memoryKV{}, target: o, dir: t.TempDir(), ends: make(chan string, 10), values: pipeline.Inputs{}, packages: "python3 3.11\n",
 		programs: map[pipeline.ID]containertest.Program{}, smi: listsGPU,
 	}
 	w.triton = sync.OnceValue(func() *tritontest.Server { return tritontest.New(t, served(o.Lane, faults{})...) })
@@ -157,14 +157,14 @@ func newWorld(t *testing.T, o target.Target) *world {
 	if o.Source == target.Local {
 		w.fake.AddLocal(o.BaseImage, containertest.Image{})
 	} else {
-		w.options.Images.Exporter.Ref, w.options.Images.Server.Ref = o.Release.ExporterRef(""), o.Release.ServerRef("")
-		w.fake.AddRemote(w.options.Images.Exporter.Ref, w.image("exporter", o.Release.TensorRT))
-		w.fake.AddRemote(w.options.Images.Server.Ref, w.image("server", o.Release.TensorRT))
+		w.target.Images.Exporter.Ref, w.target.Images.Server.Ref = o.Release.ExporterRef(""), o.Release.ServerRef("")
+		w.fake.AddRemote(w.target.Images.Exporter.Ref, w.image("exporter", o.Release.TensorRT))
+		w.fake.AddRemote(w.target.Images.Server.Ref, w.image("server", o.Release.TensorRT))
 	}
 	return w
 }
 
-// image is one that holds the fake programs.
+// image returns an image that holds the fake programs.
 func (w *world) image(name, tensorRT string) containertest.Image {
 	return containertest.Image{
 		Image: container.Image{Digest: sum(name), Env: map[string]string{"TRT_VERSION": tensorRT}},
@@ -175,14 +175,14 @@ func (w *world) image(name, tensorRT string) containertest.Image {
 	}
 }
 
-func (w *world) build(_ context.Context, spec container.BuildSpec, tell func(container.Progress)) (containertest.Image, error) {
-	tell(container.Progress{Text: "Step 1/1 : FROM base"})
+func (w *world) build(_ context.Context, spec container.BuildSpec, onProgress func(container.Progress)) (containertest.Image, error) {
+	onProgress(container.Progress{Text: "Step 1/1 : FROM base"})
 	return containertest.Image{Image: container.Image{ID: sum(time.Now().String()), Labels: spec.Labels}, Main: w.main}, nil
 }
 
-// list is the steps up to until.
+// list returns the steps up to until.
 func (w *world) list(until pipeline.ID) []pipeline.Step {
-	return steps.For(w.options, w.tools, until)
+	return steps.For(w.target, w.tools, until)
 }
 
 func (w *world) step(id pipeline.ID) pipeline.Step {
@@ -270,7 +270,7 @@ func (w *world) emit(p pipeline.Payload) {
 	w.payloads = append(w.payloads, p)
 }
 
-// resultOf is the result of a name that was told of last, and whether there is one.
+// resultOf returns the result of a name that was emitted last, and whether there is one.
 func resultOf[T any](t *testing.T, w *world, name result.Name[T]) (value T, ok bool) {
 	t.Helper()
 	w.mu.Lock()
@@ -287,7 +287,7 @@ func resultOf[T any](t *testing.T, w *world, name result.Name[T]) (value T, ok b
 	return value, false
 }
 
-// ran are the steps that ran a container, once for each.
+// ran returns the steps that ran a container, each once.
 func (w *world) ran() []string {
 	var ids []string
 	for _, s := range w.fake.Specs() {
@@ -308,7 +308,7 @@ func (w *world) facts(t *testing.T, id pipeline.ID) pipeline.Facts {
 	return facts
 }
 
-// observe asks an image step what is there.
+// observe returns the state and values of an image step.
 func (w *world) observe(t *testing.T, id pipeline.ID) (pipeline.State, pipeline.Values) {
 	t.Helper()
 	state, values, err := w.observer(t, id).Observe(t.Context(), nil)
@@ -354,8 +354,8 @@ func fault(t *testing.T, err error, kind pipeline.Kind) *pipeline.Fault {
 
 // memoryKV is a KV in memory.
 type memoryKV struct {
-	mu   sync.Mutex
-	said map[string]string
+	mu     sync.Mutex
+	values map[string]string
 	// wrote counts the calls of Remember.
 	wrote int
 }
@@ -363,17 +363,17 @@ type memoryKV struct {
 func (m *memoryKV) Recall(key string) (string, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	value, ok := m.said[key]
+	value, ok := m.values[key]
 	return value, ok
 }
 
 func (m *memoryKV) Remember(key, value string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.said == nil {
-		m.said = map[string]string{}
+	if m.values == nil {
+		m.values = map[string]string{}
 	}
-	m.said[key] = value
+	m.values[key] = value
 	m.wrote++
 	return nil
 }
@@ -384,7 +384,7 @@ func (f fetcher) Fetch(ctx context.Context, url, path string, most int64, onProg
 	return f(ctx, url, path, most, onProgress)
 }
 
-// gives has content at every URL, and is redirected to a mirror.
+// gives is a fetcher that finds content at every URL, after a redirect to a mirror.
 func gives(content string) fetcher {
 	return func(_ context.Context, url, path string, _ int64, onProgress func(int64, int64)) (string, error) {
 		onProgress(1, int64(len(content)))

@@ -27,7 +27,7 @@ func isOnly(t *testing.T, err, class error) (ok bool) {
 		ok = false
 		t.Errorf(format, args...)
 	}
-	if _, own := errors.AsType[*triton.Error](err); !own {
+	if _, isTriton := errors.AsType[*triton.Error](err); !isTriton {
 		fail("error %v; want a *triton.Error", err)
 	}
 	for _, c := range []error{triton.ErrUnavailable, triton.ErrNotFound, triton.ErrInvalid, context.DeadlineExceeded, context.Canceled} {

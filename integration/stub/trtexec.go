@@ -186,9 +186,9 @@ func (p *process) build(v version, given map[string]string) int {
 
 // plan is the engine. TensorRT 11 builds what the model says; earlier ones are asked for fp16.
 func (p *process) plan(v version, onnx artifact, given map[string]string) artifact {
-	_, asked := given["fp16"]
+	_, isFP16 := given["fp16"]
 	plan := artifact{
-		Kind: kindPlan, Weights: onnx.Weights, TensorRT: p.env("TRT_VERSION"), FP16: asked,
+		Kind: kindPlan, Weights: onnx.Weights, TensorRT: p.env("TRT_VERSION"), FP16: isFP16,
 		Shapes: strings.Join([]string{given["minShapes"], given["optShapes"], given["maxShapes"]}, " "),
 	}
 	if !v.before(version{11, 0}) {
@@ -213,10 +213,10 @@ var errForeign = errors.New("the timing cache is of another TensorRT")
 func timings(name, tensorRT, log string) (string, error) {
 	const loaded = "[I] [TRT] Loaded %d bytes of timing cache from %s"
 	line := regexp.MustCompile(`\[[IW]\] \[TRT\] (?:Loaded \d+ bytes of timing cache from|Could not read timing cache from:) timing\.cache.*`)
-	said := fmt.Sprintf("[W] [TRT] Could not read timing cache from: %s. A new timing cache will be generated and written.", name)
+	warning := fmt.Sprintf("[W] [TRT] Could not read timing cache from: %s. A new timing cache will be generated and written.", name)
 	old, err := os.ReadFile(name)
 	if err == nil {
-		said = fmt.Sprintf(loaded, len(old), name)
+		warning = fmt.Sprintf(loaded, len(old), name)
 		if string(old) != timed(tensorRT) {
 			return "", errForeign
 		}
@@ -225,7 +225,7 @@ func timings(name, tensorRT, log string) (string, error) {
 	log = line.ReplaceAllStringFunc(log, func(line string) string {
 		if first {
 			first = false
-			return said
+			return warning
 		}
 		return line
 	})

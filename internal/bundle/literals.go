@@ -10,7 +10,8 @@ import (
 	"strings"
 )
 
-// literals takes out what an environment says is secret, longest first: one that begins another leaves nothing of that behind.
+// literals takes out what an environment says is secret, longest first: one that begins another leaves nothing of that
+// behind.
 func literals(environ []string) *strings.Replacer {
 	found := map[string]string{} // and what stands for it
 	for _, variable := range environ {
@@ -35,9 +36,9 @@ func literals(environ []string) *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 }
 
-func longestFirst(of map[string]string) []string {
+func longestFirst(replacements map[string]string) []string {
 	var all []string
-	for s := range of {
+	for s := range replacements {
 		all = append(all, s)
 	}
 	slices.SortFunc(all, func(a, b string) int {
@@ -49,14 +50,16 @@ func longestFirst(of map[string]string) []string {
 	return all
 }
 
-// secretVariable finds the names of variables that hold secrets. "auth" inside a name does not: SSH_AUTH_SOCK is a path, and so is
-// what PWD alone holds.
+// secretVariable finds the names of variables that hold secrets. "auth" inside a name does not: SSH_AUTH_SOCK is a
+// path, and so is what PWD alone holds.
 func secretVariable() *regexp.Regexp {
-	return regexp.MustCompile(`(?i)^(?:` + strongName + `|[\w.-]*credentials?|docker_auth_config|(?:\w*_)?(?:auth|key|sig|signature)|\w*_(?:pwd|pass|pat))\d*$`)
+	return regexp.MustCompile(`(?i)^(?:` + strongName +
+		`|[\w.-]*credentials?|docker_auth_config|(?:\w*_)?(?:auth|key|sig|signature)|\w*_(?:pwd|pass|pat))\d*$`)
 }
 
 // userinfo returns the secrets of the URLs in a variable: of https://user:password@host both and the password, of
-// https://token@host the token. A proxy may be written without a scheme, and its password with a slash that should be %2F.
+// https://token@host the token. A proxy may be written without a scheme, and its password with a slash that should be
+// %2F.
 func userinfo(name, value string) []string {
 	proxy := strings.HasSuffix(strings.ToLower(name), "proxy")
 	var secrets []string
@@ -89,8 +92,8 @@ func userinfo(name, value string) []string {
 	return secrets
 }
 
-// written returns how a secret may stand in text: as it is, in a URL, quoted by Go, in JSON, and each of these in JSON once more, as
-// in an event that tells of a line of JSON.
+// written returns how a secret may stand in text: as it is, in a URL, quoted by Go, in JSON, and each of these in JSON
+// once more, as in an event that tells of a line of JSON.
 func written(secret string) []string {
 	forms := []string{secret, url.QueryEscape(secret), url.PathEscape(secret), inside(strconv.Quote(secret))}
 	for range 2 {
@@ -105,7 +108,8 @@ func written(secret string) []string {
 	return forms
 }
 
-// asJSON returns a string as JSON writes it, without the quotes; with html, as programs do that think of pages: & is \u0026.
+// asJSON returns a string as JSON writes it, without the quotes; with html, as programs do that think of pages: & is
+// \u0026.
 func asJSON(s string, html bool) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -21,35 +21,49 @@ const (
 	gone = "[redacted]"
 	// somebody stands for a user's home folder and name.
 	somebody = "~"
-	// leastSecret is the length from which a variable's value is taken for a secret wherever it stands. A shorter one, as in
-	// TOKEN=1, would take the text apart.
+	// leastSecret is the length from which a variable's value is taken for a secret wherever it stands. A shorter one,
+	// as in TOKEN=1, would take the text apart.
 	leastSecret = 6
 	// leastName is the same for a user's name.
 	leastName = 3
 )
 
-// New returns a Redactor for a user with a home folder and a name, and an environment as in [os.Environ]: the values of its
-// variables that are named like secrets, and the user and password of its URLs, are taken out wherever they stand, also as JSON, Go
-// and URLs write them. It is not safe for concurrent use.
+// New returns a Redactor for a user with a home folder and a name, and an environment as in [os.Environ]: the values of
+// its variables that are named like secrets, and the user and password of its URLs, are taken out wherever they stand,
+// also as JSON, Go and URLs write them. It is not safe for concurrent use.
 func New(home, user string, environ []string) *Redactor {
 	r := &Redactor{gpus: map[string]string{}, rules: rules(), literals: literals(environ)}
 	r.uuid = regexp.MustCompile(`\b(?:MIG-)?GPU-[0-9a-fA-F]{8}[0-9a-fA-F-]*|\bMIG-[0-9a-fA-F]{8}[0-9a-fA-F-]*`)
 	if home = strings.TrimRight(home, "/"); len(home) > 1 {
-		r.rules = append(r.rules, rule{regexp.MustCompile(regexp.QuoteMeta(home) + `\b`), somebody, []string{strings.ToLower(home)}})
+		r.rules = append(r.rules, rule{
+			regexp.MustCompile(regexp.QuoteMeta(home) + `\b`), somebody,
+			[]string{strings.ToLower(home)},
+		})
 	}
-	r.rules = append(r.rules, rule{regexp.MustCompile(`((?:/home|/Users|\\Users)[/\\])[^/\\\s"':;,<>]+`), "${1}" + somebody, []string{"/home/", "users"}})
+	r.rules = append(r.rules, rule{
+		regexp.MustCompile(`((?:/home|/Users|\\Users)[/\\])[^/\\\s"':;,<>]+`), "${1}" + somebody,
+		[]string{"/home/", "users"},
+	})
 	if len(user) >= leastName && !slices.Contains(commonUsers(), user) {
-		r.rules = append(r.rules, rule{regexp.MustCompile(`\b` + regexp.QuoteMeta(user) + `\b`), somebody, []string{strings.ToLower(user)}})
+		r.rules = append(r.rules, rule{
+			regexp.MustCompile(`\b` + regexp.QuoteMeta(user) + `\b`), somebody,
+			[]string{strings.ToLower(user)},
+		})
 	}
 	return r
 }
 
-// commonUsers are names that systems and images give to everybody. Taking them out would take words out of logs, and hide nobody.
+// commonUsers are names that systems and images give to everybody. Taking them out would take words out of logs, and
+// hide nobody.
 func commonUsers() []string {
-	return []string{"", "root", "user", "ubuntu", "debian", "admin", "runner", "docker", "nvidia", "triton-server", "dali", "gpu", "app", "ci", "build", "nobody"}
+	return []string{
+		"", "root", "user", "ubuntu", "debian", "admin", "runner", "docker", "nvidia", "triton-server",
+		"dali", "gpu", "app", "ci", "build", "nobody",
+	}
 }
 
-// rule replaces what a pattern finds in lines that have one of some words, in small letters. The words are there for speed alone.
+// rule replaces what a pattern finds in lines that have one of some words, in small letters. The words are there for
+// speed alone.
 type rule struct {
 	pattern *regexp.Regexp
 	by      string
@@ -60,11 +74,13 @@ const (
 	// strongName is a name of secrets that says so wherever it stands. A word ends behind it: a tokenizer is none.
 	strongName = `[\w.-]*(?:token|secret|passw[a-z]*|passphrase|authorization|cookie|registry-auth|` +
 		`(?:api|access|private|secret|session|signing|account|encryption)[_ -]?key)s?\d*(?:[_.-][\w.-]*)?`
-	// weakName is one that also is a word of other sentences, as in "wants credentials: 401": it needs an equals sign, quotes or to
-	// begin the line.
+	// weakName is one that also is a word of other sentences, as in "wants credentials: 401": it needs an equals sign,
+	// quotes or to begin the line.
 	weakName = `(?:[\w.-]*(?:credential|signature)s?|\b(?:[\w.-]*[_.-])?(?:sig|pwd|key|auth)s?\d*|\b[\w.-]*[_-]pa(?:ss|t)\d*)`
-	// named is where the value of a secret begins: name=value, name: value, "name": "value", --name value, "--name", "value".
-	named = strongName + `\\*["']?\s*[:=]|` + weakName + `(?:\\*["']\s*[:=]|\s*=)|^\s*(?:- )?` + weakName + `\s*:|--` + strongName + `(?:\\*["'],|\s)`
+	// named is where the value of a secret begins: name=value, name: value, "name": "value", --name value, "--name",
+	// "value".
+	named = strongName + `\\*["']?\s*[:=]|` + weakName + `(?:\\*["']\s*[:=]|\s*=)|^\s*(?:- )?` + weakName + `\s*:|--` +
+		strongName + `(?:\\*["'],|\s)`
 )
 
 // rules are tried in order.
@@ -74,23 +90,28 @@ func rules() []rule {
 		pattern, by string
 		words       []string
 	}{
-		// https://user:password@host, https://token@host, ssh://user@host. A password may hold a slash, an at sign or a quote that
-		// should be escaped.
+		// https://user:password@host, https://token@host, ssh://user@host. A password may hold a slash, an at sign or a
+		// quote that should be escaped.
 		{`([A-Za-z][A-Za-z0-9+.-]*://)[^\s"<>]*@`, "${1}" + gone + "@", []string{"@"}},
 		// user:password@host, as proxies are written without a scheme. "://" is no user's end.
 		{`[^\s/:@"'=]+:(?:/?[^\s"/])[^\s"]*@`, gone + "@", []string{"@"}},
 		// The query of a URL: what signs a download stands there.
 		{`\?[\w.~%-]+=[^\s"<>]*`, "?" + gone, []string{"?"}},
-		// From the name of a secret on a line says nothing more: each shell, language and log has its own end of a value.
+		// From the name of a secret on a line says nothing more: each shell, language and log has its own end of a
+		// value.
 		{
 			`(?i)((?:` + named + `)\s*).+`, "${1}" + gone,
-			[]string{"token", "secret", "pass", "pat", "authorization", "cookie", "auth", "key", "credential", "sig", "pwd"},
+			[]string{
+				"token", "secret", "pass", "pat", "authorization", "cookie", "auth", "key", "credential", "sig",
+				"pwd",
+			},
 		},
 		// docker login -p password, curl -u user:password.
 		{`(\b(?:login|sshpass)\s(?:.*?\s)?-p[= ]?\s*).+`, "${1}" + gone, []string{"login", "sshpass"}},
 		{`(\bcurl\s(?:.*?\s)?(?:-u|-U|--user|--proxy-user)[= ]?\s*).+`, "${1}" + gone, []string{"curl"}},
 		{`(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}`, "${1} " + gone, []string{"bearer", "basic"}},
-		// Tokens that are known by their form: GitHub, GitLab, NVIDIA, Hugging Face, AWS, Slack, PyPI, and JSON web tokens.
+		// Tokens that are known by their form: GitHub, GitLab, NVIDIA, Hugging Face, AWS, Slack, PyPI, and JSON web
+		// tokens.
 		{
 			`\b(?:gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|nvapi-[\w-]{16,}|hf_\w{16,}|(?:AKIA|ASIA)[A-Z0-9]{16}|xox[abprs]-[\w-]{10,}|pypi-[\w-]{16,})`,
 			gone,
@@ -120,8 +141,8 @@ func keys() *regexp.Regexp {
 		`|(?:[A-Za-z0-9+/=]{16,}\s+)+-----END [A-Z ]*PRIVATE KEY-----`)
 }
 
-// Text returns s without what it should not say. From the name of a secret on, a line says nothing more. JSON stays JSON, also where each line
-// is a value of its own.
+// Text returns s without what it should not say. From the name of a secret on, a line says nothing more. JSON stays
+// JSON, also where each line is a value of its own.
 func (r *Redactor) Text(s string) string {
 	return r.text(r.literals.Replace(s))
 }
@@ -144,22 +165,22 @@ func (r *Redactor) text(s string) string {
 
 func (r *Redactor) line(s string) string {
 	// The digest in an image's name is not the host behind a password.
-	const digest, held = "@sha256:", "\x00sha256:"
-	s = strings.ReplaceAll(s, digest, held)
+	const digest, placeholder = "@sha256:", "\x00sha256:"
+	s = strings.ReplaceAll(s, digest, placeholder)
 	small := strings.ToLower(s)
-	has := func(word string) bool { return strings.Contains(small, word) }
+	contains := func(word string) bool { return strings.Contains(small, word) }
 	for _, rule := range r.rules {
-		if slices.ContainsFunc(rule.words, has) {
+		if slices.ContainsFunc(rule.words, contains) {
 			s = rule.pattern.ReplaceAllString(s, rule.by)
 		}
 	}
 	if strings.Contains(s, "GPU-") || strings.Contains(s, "MIG-") {
 		s = r.uuid.ReplaceAllStringFunc(s, r.gpu)
 	}
-	return strings.ReplaceAll(s, held, digest)
+	return strings.ReplaceAll(s, placeholder, digest)
 }
 
-// gpu gives each GPU a number of its own, so that two can still be told from each other.
+// gpu gives each GPU a number of its own, so that two can still be distinguished.
 func (r *Redactor) gpu(uuid string) string {
 	name, known := r.gpus[uuid]
 	if !known {

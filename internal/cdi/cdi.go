@@ -24,12 +24,13 @@ const (
 
 // Name returns what a device of [Kind] is called within it, such as 0 or GPU-…; ok is false for any other device.
 func Name(device string) (name string, ok bool) {
-	of, what, name := parser.ParseDevice(device)
-	return name, of == vendor && what == class
+	deviceVendor, deviceClass, name := parser.ParseDevice(device)
+	return name, deviceVendor == vendor && deviceClass == class
 }
 
-// Request returns the devices of gpus: all of them, the first of a count by index, or those that are named, with or without their kind.
-// missing is the first that is not among those listed by a container engine; empty if it lists them all, or lists nothing.
+// Request returns the devices of gpus: all of them, the first of a count by index, or those that are named, with or
+// without their kind. missing is the first that is not among those listed by a container engine; empty if it lists them
+// all, or lists nothing.
 func Request(gpus container.GPUs, listed []string) (devices []string, missing string) {
 	names := slices.Clone(gpus.Devices)
 	if gpus.Count == container.AllGPUs {
@@ -40,7 +41,7 @@ func Request(gpus container.GPUs, listed []string) (devices []string, missing st
 	}
 	for _, name := range names {
 		device := name
-		if of, _, _ := parser.ParseDevice(name); of == "" {
+		if deviceVendor, _, _ := parser.ParseDevice(name); deviceVendor == "" {
 			device = parser.QualifiedName(vendor, class, name)
 		}
 		devices = append(devices, device)

@@ -58,7 +58,7 @@ func TestExplainedHints(t *testing.T) {
 // Who calls dalirun by a path gets its commands with that path, wherever they are told.
 func TestCommandsAsCalled(t *testing.T) {
 	t.Parallel()
-	me, err := owner.Here(time.Now())
+	me, err := owner.CurrentIdentity(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func runDalirun() {
 		Program: os.Args[0], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, Environ: os.Environ,
 		root: fstest.MapFS{}, // without what this machine has of a GPU
 		watch: serving.Watch{
-			Probe: serving.Probe{Reply: 5 * time.Second, Within: 5 * time.Second}, Every: 50 * time.Millisecond, Again: 10 * time.Millisecond, InARow: 3,
+			Probe: serving.Probe{Reply: 5 * time.Second, Within: 5 * time.Second}, Every: 50 * time.Millisecond, Retry: 10 * time.Millisecond, InARow: 3,
 		},
 	}
 	os.Exit(int(app.Run(ctx, os.Args[1:])))

@@ -82,7 +82,7 @@ func TestStopOfAnotherUser(t *testing.T) {
 		t.Skip("only root can start a process of another user")
 	}
 	const nobody = 65534
-	me, err := owner.Here(time.Now())
+	me, err := owner.CurrentIdentity(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

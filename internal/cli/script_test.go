@@ -264,7 +264,7 @@ func leave(ts *testscript.TestScript, neg bool, args []string) {
 	const usage = "leave alive|dead|server|failing-server|restarted-server|silent-server|ended-server|starting-server|created-server|e2e-server|foreign|foreign-server|expired|unknown"
 	arguments(ts, neg, args, 1, 1, usage)
 	s := of(ts)
-	me, err := owner.Here(time.Now())
+	me, err := owner.CurrentIdentity(time.Now())
 	ts.Check(err)
 	workspace := ts.MkAbs(".dalirun")
 	c := container.Summary{Name: args[0], Running: true, Created: time.Now().Add(-time.Hour), Labels: container.Labels{

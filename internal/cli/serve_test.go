@@ -27,7 +27,7 @@ import (
 // A second serve beside one that another process runs is refused with what ends that one: nothing stops a server that is not there yet.
 func TestServeBesideAnother(t *testing.T) {
 	t.Parallel()
-	me, err := owner.Here(time.Now())
+	me, err := owner.CurrentIdentity(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ func (a *App) servers(ctx context.Context) (serving.Servers, error) {
 	if err != nil {
 		return serving.Servers{}, err
 	}
-	me, err := owner.Here(time.Now())
+	me, err := owner.CurrentIdentity(time.Now())
 	servers := a.serversOn(runtime, me)
 	servers.Elsewhere = elsewhere(info)
 	return servers, err

@@ -96,7 +96,7 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 		return nil, err
 	}
 	x = &session{app: a, flags: r, runID: newRunID(time.Now()), json: o.progress == ui.JSON}
-	if x.me, err = owner.Here(time.Now()); err != nil {
+	if x.me, err = owner.CurrentIdentity(time.Now()); err != nil {
 		return nil, err
 	}
 	if x.runtime, err = a.runtime(x.labels(), x.warn); err != nil {

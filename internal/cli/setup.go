@@ -72,7 +72,7 @@ func (x *session) link(ctx context.Context, values pipeline.Values) error {
 		}
 	}
 	x.sink.Emit(pipeline.Event{
-		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: result.Repository.Of(link),
+		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: result.Repository.New(link),
 	})
 	return nil
 }

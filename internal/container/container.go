@@ -1,9 +1,9 @@
 // Package container has the interfaces and the plain data by which dalirun runs containers, finds images and builds
 // them.
 //
-// [Runner], [Images] and [Builder] are what a place can do; a [Runtime] does all three.
-// [github.com/dalirun/dalirun/internal/container/docker] implements them on the Docker Engine API and containertest on
-// nothing at all. "Engine" is reserved for a serialized TensorRT engine.
+// A container engine is a [Runtime]: it has all of [Runner], [Images] and [Builder].
+// [github.com/dalirun/dalirun/internal/container/docker] implements them on the Docker Engine API, and containertest in
+// memory. In code, "engine" is reserved for a serialized TensorRT engine.
 package container
 
 import (
@@ -15,24 +15,24 @@ import (
 	"time"
 )
 
-// Errors that an implementation maps its own to, so that nobody else matches text. Test with [errors.Is]; the wrapping
-// error names what was tried and on what.
+// The errors to which an implementation maps its own, so that no other code matches text. Test with [errors.Is]; the
+// wrapping error names what was tried and on what.
 var (
 	// ErrUnreachable: no container runtime answers at the endpoint.
 	ErrUnreachable = errors.New("container engine does not answer")
-	// ErrSettings: it is there, but what the user's environment says of how to talk to it is wrong.
+	// ErrSettings: the runtime exists, but the user's environment has wrong settings for its connection.
 	ErrSettings = errors.New("the container engine cannot be talked to as the environment says")
-	// ErrPermission: it is there, but this user may not talk to it.
+	// ErrPermission: the runtime exists, but this user may not connect to it.
 	ErrPermission = errors.New("permission denied")
-	// ErrNotFound: no such image or container, here or (for Pull) in the registry.
+	// ErrNotFound: there is no such image or container; for Ensure, no such image in the registry.
 	ErrNotFound = errors.New("not found")
-	// ErrDenied: the registry wants credentials, or other ones.
+	// ErrDenied: the registry requires credentials, or other ones.
 	ErrDenied = errors.New("access denied by the registry")
 	// ErrRegistry: the registry cannot be reached or fails.
 	ErrRegistry = errors.New("registry cannot be reached")
-	// ErrNoGPU: the runtime cannot give a container the GPUs that were asked for.
+	// ErrNoGPU: the runtime cannot give a container the requested GPUs.
 	ErrNoGPU = errors.New("the container engine cannot provide the GPU")
-	// ErrNoInit: the runtime lacks the small init that Spec.Init asks for.
+	// ErrNoInit: the runtime lacks the init program that Spec.Init requires.
 	ErrNoInit = errors.New("the container engine has no docker-init")
 	// ErrPortTaken: a required host port is in use.
 	ErrPortTaken = errors.New("port is in use")
@@ -42,69 +42,71 @@ var (
 
 // A Runner runs containers. All methods are safe for concurrent use.
 type Runner interface {
-	// Info asks the runtime what it is. It answers within 2 s (10 s where the endpoint is another host) or returns
-	// ErrUnreachable or ErrPermission, naming the endpoint.
+	// Info describes the runtime. It returns within 2 s, or 10 s if the endpoint is on another host. Its errors,
+	// ErrUnreachable, ErrSettings or ErrPermission, name the endpoint.
 	Info(ctx context.Context) (Info, error)
-	// Run creates, starts and follows a container. When it returns an error nothing is left behind; otherwise the
-	// caller removes the container. Output arrives at out from the first byte; a nil writer discards. ctx bounds the
-	// start alone: output is followed until the container ends, so that a drained server's last words are heard.
+	// Run creates, starts and follows a container. After an error nothing of it is left; otherwise the caller removes
+	// the container. out gets its output from the first byte; a nil writer discards. ctx bounds the start alone: out
+	// gets output until the container ends, so that the last lines of a drained server are not lost.
 	Run(ctx context.Context, spec Spec, out Streams) (Container, error)
 	// Open finds a container that another process started, by ID or name, or returns ErrNotFound.
 	Open(ctx context.Context, id string) (Container, error)
-	// List returns the containers, running or not, that carry all the given labels. An empty value matches every value.
+	// List returns the containers, running or not, that have all given labels. An empty value matches every value.
 	List(ctx context.Context, labels Labels) ([]Summary, error)
-	// Remove kills and removes a container and its anonymous volumes. Removing what is not there is no error.
+	// Remove kills and removes a container and its anonymous volumes. It is no error if there is no such container.
 	Remove(ctx context.Context, id string) error
-	// Repeat returns the shell line that repeats spec by hand.
+	// Repeat returns the shell command that runs spec by hand.
 	Repeat(spec Spec) string
 }
 
-// Images are those that a Runner can run. All methods are safe for concurrent use.
+// Images are the images that a Runner can run. All methods are safe for concurrent use.
 type Images interface {
-	// Resolve describes an image that is here, by reference or ID, or returns ErrNotFound. It never asks a registry.
+	// Resolve describes a local image, by reference or ID, or returns ErrNotFound. It never contacts a registry.
 	Resolve(ctx context.Context, ref string) (Image, error)
-	// Login returns the credentials that are stored for a registry, HOST or HOST:PORT, and that Ensure would use; the zero Login if there are
-	// none. A program may be asked for them; when ctx ends first, its cause is returned.
+	// Login returns the stored credentials with which Ensure logs in to a registry, HOST or HOST:PORT. It is zero if
+	// there are none. A credential helper, which is a program, may supply them; the error is then the cause of ctx if
+	// that ends first.
 	Login(ctx context.Context, registry string) (Login, error)
 	// Ensure fetches ref from its registry. Errors: ErrNotFound, ErrDenied, ErrRegistry, ErrNoSpace.
 	Ensure(ctx context.Context, ref string, onProgress func(Progress)) (Image, error)
 }
 
-// A Builder builds images where a Runner can run them. Not every place can.
+// A Builder builds images that a Runner can run. Not every runtime has one.
 type Builder interface {
 	// Build makes an image from spec and tags it. A failed build returns a *BuildError.
 	Build(ctx context.Context, spec BuildSpec, onProgress func(Progress)) (Image, error)
 }
 
-// A Runtime does all three, as a container engine does.
+// A Runtime is a Runner, Images and Builder, as a container engine is.
 type Runtime interface {
 	Runner
 	Images
 	Builder
 }
 
-// A Container is one that was started.
+// A Container is a container that was started.
 type Container interface {
 	// ID is the runtime's full identifier.
 	ID() string
-	// Name is the name that the runtime shows to people.
+	// Name is the container's name in the runtime.
 	Name() string
-	// Addr returns where a published container port answers on the runtime's host: an address of this host or of
-	// another one, see Info.OtherLoopback. Whoever wants to talk to the port takes Dial.
+	// Addr returns the address on the runtime's host on which a container port is published. That may be another host
+	// than this one, see Info.OtherLoopback: to connect to the port, use Dial.
 	Addr(ctx context.Context, port uint16) (netip.AddrPort, error)
 	// Dial connects to a TCP port of the container, published or not, wherever the runtime is. It returns within 30 s.
-	// Where nobody listens on the port it returns an error, or a connection that breaks at once. The connection
-	// outlives ctx; it breaks at the latest when the container ends.
+	// If no program listens on the port, it returns an error or a connection that breaks at once. The connection
+	// outlives ctx, and breaks at the latest when the container ends.
 	Dial(ctx context.Context, port uint16) (net.Conn, error)
 	// Exec runs argv inside and returns its exit code.
 	Exec(ctx context.Context, argv []string, out Streams) (int, error)
-	// Stop sends the stop signal, and kills after grace. A zero grace kills at once. Stopping a dead container is no error.
+	// Stop sends the stop signal, and kills after grace. A zero grace kills at once. It is no error if the container
+	// has ended.
 	Stop(ctx context.Context, grace time.Duration) error
 	// Wait returns how the container ended, after the last byte of its output was written to the Streams.
 	Wait(ctx context.Context) (Exit, error)
 }
 
-// Streams receive a container's output. Writers are called from one goroutine each; nil discards.
+// Streams receive a container's output. Each writer is called from one goroutine; nil discards.
 type Streams struct{ Stdout, Stderr io.Writer }
 
 // Exit says how a container ended.
@@ -123,14 +125,15 @@ type Info struct {
 	CPUs       int
 	Memory     int64  // bytes
 	RootDir    string // where it stores containers and volumes, a path on its own host
-	ImageDir   string // where it stores images, a path on its own host; empty if it does not tell, as with containerd's image store
-	Rootless   bool
-	Remote     bool // on another host: its GPUs, its disks and its ports are not those of this one
-	// OtherLoopback says that the loopback address on which ports are published is not this process's: the runtime is on
-	// another host, or this process is a container itself.
+	// where it stores images, a path on its own host; empty if not known, as with containerd's image store
+	ImageDir string
+	Rootless bool
+	Remote   bool // on another host, with other GPUs, disks and ports than this one's
+	// OtherLoopback says that the loopback address on which ports are published is not this process's: the runtime is
+	// on another host, or this process is a container itself.
 	OtherLoopback bool
 	Runtimes      []string
-	CDIDevices    []string // those of NVIDIA's GPUs, such as nvidia.com/gpu=all
+	CDIDevices    []string // of NVIDIA's GPUs, such as nvidia.com/gpu=all
 }
 
 // Image describes a local image.
@@ -162,7 +165,7 @@ type Progress struct {
 type BuildSpec struct {
 	Tag        string
 	Dockerfile []byte
-	Files      map[string][]byte // the rest of the build context, by slash path; all of them executable
+	Files      map[string][]byte // the rest of the build context, by slash path; all files are executable
 	Args       map[string]string
 	Labels     Labels
 	Network    string // "host", or "" for the runtime's default
@@ -171,11 +174,11 @@ type BuildSpec struct {
 // A BuildError is a build that ran and failed.
 type BuildError struct {
 	Tag    string
-	Reason string   // the runtime's words
+	Reason string   // the runtime's message
 	Tail   []string // the last lines of the build's output
 }
 
-// Error says which image could not be built and why.
+// Error names the image that could not be built, and the reason.
 func (e *BuildError) Error() string { return "build " + e.Tag + ": " + e.Reason }
 
 // Summary is one row of List.

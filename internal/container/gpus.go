@@ -10,18 +10,18 @@ import (
 	"unicode"
 )
 
-// AllGPUs is the Count of all GPUs that there are.
+// AllGPUs is the Count for all GPUs of a host.
 const AllGPUs = -1
 
-// GPUs are those that a container gets, as docker run --gpus means them: a count or devices by name, and what goes with either. The zero
-// value is none.
+// GPUs are the GPUs that a container gets, as docker run --gpus defines them: a count, or devices by name, with
+// options. The zero value is no GPU.
 type GPUs struct {
-	Count   int      // how many, whichever they are; AllGPUs, or 0 where Devices are named
+	Count   int      // any so many GPUs, or AllGPUs; 0 where Devices are named
 	Devices []string // indexes (0), MIG instances (0:1), UUIDs or names of CDI devices
 
-	// What is asked of the driver that provides them. Empty is the container engine's default.
+	// Requirements for the driver that provides the GPUs. Empty is the container engine's default.
 	Driver       string
-	Capabilities []string // such as utility; "gpu" goes without saying
+	Capabilities []string // such as utility; "gpu" is implied
 	Options      map[string]string
 }
 
@@ -34,9 +34,10 @@ const (
 	keyOptions      = "options"
 )
 
-// ParseGPUs reads what docker run --gpus takes: "all", a count such as "2", or "device=0,1" with indexes (0:1 is a MIG instance) or UUIDs, and
-// after it further CSV fields (driver, capabilities, options). Other than Docker's own CLI it wants a count or devices, and takes
-// device=0,1 also without quotes, where it is two CSV fields. Source: https://github.com/docker/cli/blob/v28.5.2/opts/gpus.go.
+// ParseGPUs reads a value of docker run --gpus: "all", a count such as "2", or "device=0,1" with indexes (0:1 is a MIG
+// instance) or UUIDs, and further CSV fields (driver, capabilities, options). Unlike Docker's own CLI it requires a
+// count or devices, and also takes device=0,1 without quotes, which is two CSV fields. Source:
+// https://github.com/docker/cli/blob/v28.5.2/opts/gpus.go.
 func ParseGPUs(text string) (GPUs, error) {
 	refused := fmt.Errorf("%q is none of all, a count, device=0,1 or device=UUID", text)
 	fields, err := csv.NewReader(strings.NewReader(text)).Read()
@@ -45,7 +46,7 @@ func ParseGPUs(text string) (GPUs, error) {
 	}
 	var gpus GPUs
 	seen := map[string]bool{}
-	current := keyCount // what a field without a key belongs to
+	current := keyCount // the key of a field that has none
 	for _, field := range fields {
 		key, value, named := strings.Cut(field, "=")
 		if !named {
@@ -63,7 +64,7 @@ func ParseGPUs(text string) (GPUs, error) {
 	return gpus, nil
 }
 
-// set takes one field, or refuses it.
+// set sets one field. It returns false if the field is not valid.
 func (g *GPUs) set(key, value string) bool {
 	switch key {
 	case keyCount:
@@ -95,10 +96,11 @@ func (g *GPUs) set(key, value string) bool {
 	}
 }
 
-// IsZero says whether no GPU is asked for.
+// IsZero reports whether g is no GPU.
 func (g GPUs) IsZero() bool { return g.Count == 0 && len(g.Devices) == 0 }
 
-// String returns g as [ParseGPUs] reads it and people write it: devices alone stand without quotes. It is empty for none.
+// String returns g in the form of [ParseGPUs] that people write: without quotes if there are devices alone. It is empty
+// for no GPU.
 func (g GPUs) String() string {
 	line, bare := g.CSV(), g.devices()
 	if line == `"`+bare+`"` && strings.Count(bare, "=") == 1 {
@@ -107,7 +109,7 @@ func (g GPUs) String() string {
 	return line
 }
 
-// CSV returns g as Docker's own CLI reads it too: there device=0,1 needs quotes. It is empty for none.
+// CSV returns g in the form that Docker's own CLI reads too, which needs quotes for device=0,1. It is empty for no GPU.
 func (g GPUs) CSV() string {
 	if g.IsZero() {
 		return ""
@@ -147,10 +149,10 @@ func csvLine(fields []string) string {
 	return strings.TrimSuffix(line.String(), "\n")
 }
 
-// MarshalText is [GPUs.String].
+// MarshalText returns [GPUs.String].
 func (g GPUs) MarshalText() ([]byte, error) { return []byte(g.String()), nil }
 
-// UnmarshalText is [ParseGPUs]; no text is none.
+// UnmarshalText reads by [ParseGPUs]; an empty text is no GPU.
 func (g *GPUs) UnmarshalText(text []byte) (err error) {
 	*g = GPUs{}
 	if len(text) > 0 {

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Spec says what a container is for, not how a runtime does it: user IDs, labels, free ports and the choice between
-// bind mounts and volumes are the implementation's. So the Spec of a step is the same on every machine, and a golden
-// file can hold it.
+// Spec describes a container independently of the runtime: user IDs, labels, free ports and the choice between bind
+// mounts and volumes are the implementation's. So the Spec of a step is the same on every machine, and a golden file
+// can hold it.
 type Spec struct {
-	Step    string            `json:"step"` // the step that it works for: part of its name and a label
+	Step    string            `json:"step"` // the step that runs it: part of its name, and a label
 	Image   string            `json:"image"`
 	Command []string          `json:"command"`       // arguments to the image's own entrypoint
 	Env     map[string]string `json:"env,omitempty"` // added to the image's
@@ -28,17 +28,19 @@ type Spec struct {
 	Memory   int64            `json:"memory,omitempty"` // bytes; 0 is no limit
 	Pids     int64            `json:"pids,omitempty"`   // 0 is no limit
 	GPUs     GPUs             `json:"gpus,omitzero"`
-	Grace    time.Duration    `json:"grace,omitempty"` // between the stop signal and the kill, when somebody else stops it
-	Role     Role             `json:"role"`
+	// time between the stop signal and the kill, when another program stops it
+	Grace time.Duration `json:"grace,omitempty"`
+	Role  Role          `json:"role"`
 }
 
-// User says who a container's process is.
+// User names the user of a container's process.
 type User string
 
 const (
-	// UserCaller is the user who runs dalirun, so that what it writes is theirs (root inside a rootless runtime, which is the same person).
+	// UserCaller is the user who runs dalirun, so that files in outputs are theirs. In a rootless runtime that is root,
+	// which is the same user outside.
 	UserCaller User = "caller"
-	// UserImage is the image's own.
+	// UserImage is the image's own user.
 	UserImage User = "image"
 )
 
@@ -46,17 +48,17 @@ const (
 type Network string
 
 const (
-	// NetworkNone has no interface but loopback.
+	// NetworkNone has a loopback interface alone.
 	NetworkNone Network = "none"
 	// NetworkPublish is the runtime's default network, with Spec.Publish on addresses of the runtime's host.
 	NetworkPublish Network = "publish"
 )
 
-// Role says what may become of a container whose run is gone.
+// Role says what happens to a container whose run has ended.
 type Role string
 
 const (
-	// RoleBatch does one thing and ends.
+	// RoleBatch runs one program and ends.
 	RoleBatch Role = "batch"
 	// RoleServer serves others, perhaps for longer than the run that started it.
 	RoleServer Role = "server"
@@ -65,34 +67,34 @@ const (
 // Port publishes a container's TCP port on an address of the runtime's host.
 type Port struct {
 	Container uint16     `json:"container"`
-	Address   netip.Addr `json:"address,omitzero"`   // the zero one is 127.0.0.1
+	Address   netip.Addr `json:"address,omitzero"`   // zero is 127.0.0.1
 	Host      uint16     `json:"host"`               // preferred host port; 0 is any free one
 	Required  bool       `json:"required,omitempty"` // ErrPortTaken rather than another port
 }
 
-// On is the address that the port is published on.
-func (p Port) On() netip.Addr {
+// HostAddress returns the address that the port is published on.
+func (p Port) HostAddress() netip.Addr {
 	if !p.Address.IsValid() {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1})
 	}
 	return p.Address
 }
 
-// Mount makes a host file or folder visible inside.
+// Mount makes a host file or folder visible in the container.
 type Mount struct {
 	Source string `json:"source"` // absolute host path that exists
-	Target string `json:"target"` // absolute path inside
+	Target string `json:"target"` // absolute path in the container
 }
 
-// The labels that dalirun puts on what it makes. With the workspace and the cache they are its only state.
+// The labels of containers and images that dalirun makes. With the workspace and the cache they are its only state.
 const (
-	LabelRun       = "io.dalirun.run"       // ID of the run that made it
-	LabelStep      = "io.dalirun.step"      // the step it works for
+	LabelRun       = "io.dalirun.run"       // ID of the run that made the container
+	LabelStep      = "io.dalirun.step"      // the step that runs it
 	LabelRole      = "io.dalirun.role"      // batch or server
 	LabelHost      = "io.dalirun.host"      // the host whose process holds the run's lock
 	LabelBoot      = "io.dalirun.boot"      // that host's boot ID: after a reboot no process of an older one lives
 	LabelWorkspace = "io.dalirun.workspace" // absolute path of the workspace
-	LabelExpires   = "io.dalirun.expires"   // RFC 3339: from when a batch container of another host may be removed
+	LabelExpires   = "io.dalirun.expires"   // RFC 3339: when a batch container may be removed by other hosts
 	LabelVersion   = "io.dalirun.version"   // version of dalirun
-	LabelBuild     = "io.dalirun.build"     // on a local image: SHA-256 of what it was built from
+	LabelBuild     = "io.dalirun.build"     // of a local image: SHA-256 of its build
 )

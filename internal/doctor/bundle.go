@@ -21,27 +21,29 @@ import (
 )
 
 const (
-	// bundledRuns is how many runs' logs go in: the one that failed, and what was tried after it.
+	// bundledRuns is how many runs' logs go into a bundle: the failed one's, and those of later attempts.
 	bundledRuns = 3
-	// bundledTail is how much of a log is read, in bytes. More than the archive takes of it, so that it says what it
-	// left out.
+	// bundledTail is how much of the end of a log is read, in bytes. It is more than the archive takes of a file, so
+	// that the archive notes that it left something out.
 	bundledTail = 1 << 20
 )
 
-// Report is what a bug report needs besides what an examination found.
+// Report holds what a bug report needs besides the examination.
 type Report struct {
 	Findings []Finding
 	Version  any      // of dalirun
-	Flags    []string // of the command, as they may stand on a command line
+	Flags    []string // of the command, as on a command line
 	Environ  []string // all variables, as NAME=value
-	Config   string   // name of the configuration
-	// Plan is what `dalirun plan` prints with the same flags, and its exit code.
+	Config   string   // path of the configuration file
+	// Plan returns the output of `dalirun plan` with the same flags, and its exit code.
 	Plan func(context.Context) (stdout, stderr string, code int)
 }
 
-// WriteBundle puts a report into f as an archive, and returns what went in. A file that could not be finished is the
-// caller's to remove.
-func (x *Examination) WriteBundle(ctx context.Context, f *os.File, r Report, redactor *bundle.Redactor) ([]string, error) {
+// WriteBundle writes a report to f as an archive, closes f, and returns the names of the files in it. After an error
+// the caller removes the file.
+func (x *Examination) WriteBundle(
+	ctx context.Context, f *os.File, r Report, redactor *bundle.Redactor,
+) ([]string, error) {
 	a := bundle.NewArchive(f, redactor, "dalirun-report", time.Now())
 	info, infoErr := x.info()
 	err := errors.Join(
@@ -128,8 +130,10 @@ func addSMI(ctx context.Context, a *bundle.Archive) error {
 	return a.Add(name, text, "")
 }
 
-// addPlan adds what `dalirun plan` says with the same flags, or why it says nothing.
-func addPlan(ctx context.Context, a *bundle.Archive, plan func(context.Context) (stdout, stderr string, code int)) error {
+// addPlan adds the output of `dalirun plan` with the same flags, and its errors.
+func addPlan(
+	ctx context.Context, a *bundle.Archive, plan func(context.Context) (stdout, stderr string, code int),
+) error {
 	stdout, stderr, code := plan(ctx)
 	err := a.Add("plan.json", stdout, fmt.Sprintf("dalirun plan ended with %d", code))
 	if stderr != "" {
@@ -155,26 +159,31 @@ func addRuns(a *bundle.Archive, workspace string) error {
 			continue
 		}
 		for _, f := range files {
-			if ext := filepath.Ext(f.Name()); f.Type().IsRegular() && (ext == ".log" || ext == ".jsonl" || ext == ".json" || ext == ".txt") {
-				errs = append(errs, addFile(a, path.Join("runs", run.Name(), f.Name()), filepath.Join(runs, run.Name(), f.Name())))
+			if ext := filepath.Ext(f.Name()); f.Type().IsRegular() &&
+				(ext == ".log" || ext == ".jsonl" || ext == ".json" || ext == ".txt") {
+				errs = append(errs, addFile(a, path.Join("runs", run.Name(), f.Name()),
+					filepath.Join(runs, run.Name(), f.Name())))
 			}
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// environment lists the variables that dalirun, the container engine's client and downloads go by. Those that may hold a secret by
-// their name are not among them.
+// environment lists the variables that dalirun, the container engine's client and downloads read. None of
+// these has a name that says that it holds a secret.
 func environment(environ []string) string {
 	known := []string{
-		"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
-		"SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_INDEX_URL", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR",
+		"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "HTTP_PROXY",
+		"HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+		"SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_INDEX_URL", "XDG_CACHE_HOME",
+		"XDG_RUNTIME_DIR",
 		"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CI", "GITHUB_ACTIONS", "TERM", "NO_COLOR", "PATH",
 	}
 	var lines []string
 	for _, variable := range environ {
 		name, _, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, target.EnvPrefix) || slices.Contains(known, strings.ToUpper(name)) { // proxies are written in small letters too
+		// proxies are written in small letters too
+		if strings.HasPrefix(name, target.EnvPrefix) || slices.Contains(known, strings.ToUpper(name)) {
 			lines = append(lines, variable+"\n")
 		}
 	}

@@ -1,7 +1,7 @@
-// Package doctor looks at what a run needs, and says what is in its way before anybody waits for it.
+// Package doctor examines a machine before a run, and says what would stop the run.
 //
-// [Checks] is the list of what it looks at. Whether a run would begin is decided by [target.Resolve] alone: a check
-// shows the obstacles that are its own, and beside them what it saw.
+// [Checks] is the list of its checks. Whether a run would begin is decided by [target.Resolve] alone: a check shows the
+// obstacles that name it, and what it found itself.
 package doctor
 
 import (
@@ -21,11 +21,11 @@ type Status string
 // The statuses.
 const (
 	OK   Status = "ok"
-	Warn Status = "warn" // a run works, perhaps not as wished
+	Warn Status = "warn" // a run works, but may differ from what the user wants
 	Fail Status = "fail" // a run would fail
 )
 
-// Finding is what a check saw, and what to do about it. The zero Finding is one of a check that has nothing to look at.
+// Finding is the result of a check, and what to do about it. It is zero for a check that does not apply.
 type Finding struct {
 	Check  target.CheckID `json:"check"`
 	Status Status         `json:"status"`
@@ -33,7 +33,7 @@ type Finding struct {
 	Remedy string         `json:"remedy,omitempty"`
 }
 
-// The checks of what a run finds out by running; the others are those of [target.Obstacle].
+// The checks that show no [target.Obstacle], of what a run finds out as it goes.
 const (
 	checkPlatform      target.CheckID = "platform"
 	checkGPUMemory     target.CheckID = "gpu memory"
@@ -41,17 +41,17 @@ const (
 	checkWorkspaceDisk target.CheckID = "workspace disk"
 )
 
-// Check looks at one thing.
+// Check examines one thing that a run needs.
 type Check struct {
 	Name  target.CheckID
-	Needs []Need // without which it has nothing to say
-	Look  func(*Examination) Finding
+	Needs []Need // without any of these the check does not apply
+	Run   func(*Examination) Finding
 }
 
-// Need is what a check rests on.
+// Need is a condition under which a check applies.
 type Need string
 
-// What checks rest on.
+// The needs of checks.
 const (
 	anEngine Need = "a container engine that answers"
 	aLane    Need = "the lane"
@@ -61,7 +61,7 @@ const (
 	aCache   Need = "a cache that can be opened"
 )
 
-// Checks are all of them, in the order in which they are shown. They run side by side.
+// Checks returns all checks, in the order in which they are shown. They run concurrently.
 func Checks() []Check {
 	return []Check{
 		// The container engine answers, and this user may talk to it.
@@ -93,19 +93,20 @@ func Checks() []Check {
 	}
 }
 
-// Within bounds all checks together. The longest way through them is nvidia-smi's SMIWithin, or the container engine's
+// Within bounds all checks together. The longest chain of waits is nvidia-smi's SMIWithin, or the container engine's
 // EngineWithin, and then the registry's 3 s.
 const Within = 9500 * time.Millisecond
 
 const (
 	// EngineWithin bounds the first answer of the container engine; the adapter waits for 2 s on this host.
 	EngineWithin = 5 * time.Second
-	// SMIWithin bounds nvidia-smi, which a run lets answer for longer: with persistence mode off each of several calls
-	// may take seconds.
+	// SMIWithin bounds nvidia-smi. A run waits longer for it, since with persistence mode off each of several calls may
+	// take seconds.
 	SMIWithin = 6 * time.Second
 )
 
-// Examine runs the checks side by side. One that gives no answer before ctx ends has failed: a run would wait as well.
+// Examine runs the checks concurrently. A check that has not ended when ctx does has failed, since a run would wait as
+// well.
 func Examine(ctx context.Context, p Patient) (*Examination, []Finding) {
 	x := newExamination(ctx, p)
 	checks := Checks()
@@ -121,7 +122,7 @@ func Examine(ctx context.Context, p Patient) (*Examination, []Finding) {
 		case f = <-answers[i]:
 		case <-ctx.Done():
 			select {
-			case f = <-answers[i]: // it was there as well
+			case f = <-answers[i]: // the check ended at the same time
 			default:
 				f = Finding{Status: Fail, Saw: context.Cause(ctx).Error()}
 			}
@@ -134,26 +135,26 @@ func Examine(ctx context.Context, p Patient) (*Examination, []Finding) {
 	return x, findings
 }
 
-// examine is what a check saw, with the obstacles that it shows.
+// examine returns the finding of a check, with the obstacles that it shows.
 func (x *Examination) examine(c Check) Finding {
 	var f Finding
-	if !slices.ContainsFunc(c.Needs, func(n Need) bool { return !x.has(n) }) {
-		f = c.Look(x)
+	if !slices.ContainsFunc(c.Needs, func(n Need) bool { return !x.meets(n) }) {
+		f = c.Run(x)
 	}
 	for _, o := range x.obstacles(c.Name) {
 		switch {
-		case !o.Doubt && f.Status == Fail: // the check said it, and what to do
+		case !o.Doubt && f.Status == Fail: // the check itself found it
 		case !o.Doubt:
 			return Finding{Status: Fail, Saw: o.Err.Error(), Remedy: o.Remedy}
 		default:
-			f = f.with(o)
+			f = f.withDoubt(o)
 		}
 	}
 	return f
 }
 
-// with is f with a doubt.
-func (f Finding) with(doubt target.Obstacle) Finding {
+// withDoubt returns f with a doubt added.
+func (f Finding) withDoubt(doubt target.Obstacle) Finding {
 	switch text := doubt.Err.Error(); {
 	case f.Saw == "":
 		f.Saw = text

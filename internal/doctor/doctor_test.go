@@ -107,8 +107,8 @@ func examine(t *testing.T, p doctor.Patient) []doctor.Finding {
 	return findings
 }
 
-// of is what a check found; zero if it had nothing to say.
-func of(findings []doctor.Finding, check target.CheckID) doctor.Finding {
+// findingOf returns the finding of a check; zero if it did not apply.
+func findingOf(findings []doctor.Finding, check target.CheckID) doctor.Finding {
 	i := slices.IndexFunc(findings, func(f doctor.Finding) bool { return f.Check == check })
 	if i < 0 {
 		return doctor.Finding{}
@@ -147,7 +147,7 @@ func TestSound(t *testing.T) {
 		target.CheckImageDisk, "cache disk", "workspace disk", target.CheckPorts, target.CheckWeights,
 	}
 	for _, check := range want {
-		if of(findings, check).Check == "" {
+		if findingOf(findings, check).Check == "" {
 			t.Errorf("%s says nothing", check)
 		}
 	}
@@ -160,16 +160,16 @@ func TestSound(t *testing.T) {
 func TestNoEngine(t *testing.T) {
 	t.Parallel()
 	findings := examine(t, patient(t, &machine{gpus: h100(sound), infoErr: container.ErrUnreachable}))
-	if f := of(findings, target.CheckEngine); f.Status != doctor.Fail || !strings.Contains(f.Remedy, "systemctl start docker") {
+	if f := findingOf(findings, target.CheckEngine); f.Status != doctor.Fail || !strings.Contains(f.Remedy, "systemctl start docker") {
 		t.Errorf("%+v", f)
 	}
 	for _, check := range []target.CheckID{target.CheckContainerGPU, target.CheckImages, target.CheckImageDisk} {
-		if f := of(findings, check); f.Check != "" {
+		if f := findingOf(findings, check); f.Check != "" {
 			t.Errorf("%+v", f)
 		}
 	}
 	for _, check := range []target.CheckID{target.CheckGPU, target.CheckRelease, "gpu memory", target.CheckPorts, target.CheckWeights} {
-		if f := of(findings, check); f.Status != doctor.OK {
+		if f := findingOf(findings, check); f.Status != doctor.OK {
 			t.Errorf("%s: %+v", check, f)
 		}
 	}
@@ -193,7 +193,7 @@ func TestEngineRemedies(t *testing.T) {
 	} {
 		p := patient(t, &machine{infoErr: c.err})
 		p.EngineSettings = c.settings
-		f := of(examine(t, p), target.CheckEngine)
+		f := findingOf(examine(t, p), target.CheckEngine)
 		if f.Status != doctor.Fail || !strings.Contains(f.Remedy, c.want) || (f.Remedy == "") != (c.want == "") {
 			t.Errorf("%s: %+v", name, f)
 		}
@@ -207,7 +207,7 @@ func TestPlatform(t *testing.T) {
 		"Linux version 5.15.90.1-microsoft-standard-WSL2 (x)": {Status: doctor.OK, Saw: "WSL 2: its driver has no whole NVML, so DALI_DISABLE_NVML=1 is set in containers"},
 		"Linux version 4.4.0-19041-Microsoft (x)":             {Status: doctor.Warn, Saw: "WSL 1, which has no GPU"},
 	} {
-		f := of(examine(t, patient(t, &machine{kernel: kernel})), "platform")
+		f := findingOf(examine(t, patient(t, &machine{kernel: kernel})), "platform")
 		if f.Status != want.Status || !strings.Contains(f.Saw, want.Saw) || strings.Contains(f.Saw, "WSL") != (want.Saw != "") {
 			t.Errorf("%s: %+v", kernel, f)
 		}
@@ -219,7 +219,7 @@ func TestGPU(t *testing.T) {
 	t.Parallel()
 	exclusive := func(g *host.GPU) { g.ComputeMode = "Exclusive_Process" }
 	findings := examine(t, patient(t, &machine{gpus: h100(exclusive), info: container.Info{CDIDevices: cdi}}))
-	if f := of(findings, target.CheckGPU); f.Status != doctor.Warn || !strings.Contains(f.Saw, "compute mode Exclusive_Process") || !strings.Contains(f.Remedy, "-c DEFAULT") {
+	if f := findingOf(findings, target.CheckGPU); f.Status != doctor.Warn || !strings.Contains(f.Saw, "compute mode Exclusive_Process") || !strings.Contains(f.Remedy, "-c DEFAULT") {
 		t.Errorf("%+v", f)
 	}
 	for _, c := range []struct {
@@ -239,7 +239,7 @@ func TestGPU(t *testing.T) {
 	} {
 		p := patient(t, &machine{gpus: h100(func(g *host.GPU) { g.FreeMiB = c.freeMiB }), info: container.Info{CDIDevices: cdi}})
 		p.Request.Precision, p.Request.MaxBatch = c.precision, c.batch
-		f := of(examine(t, p), "gpu memory")
+		f := findingOf(examine(t, p), "gpu memory")
 		if f.Status != c.want || !strings.Contains(f.Saw, c.says) || (f.Status == doctor.OK) != (f.Remedy == "") {
 			t.Errorf("%s at %d with %d MiB: %+v", c.precision, c.batch, c.freeMiB, f)
 		}
@@ -258,10 +258,10 @@ func TestReleaseDoubts(t *testing.T) {
 		})
 		p.Request.Release = "25.03"
 		findings := examine(t, p)
-		if f := of(findings, target.CheckRelease); f.Status != want.Status || !strings.HasPrefix(f.Saw, want.Saw) || strings.Contains(f.Saw, "Podman") {
+		if f := findingOf(findings, target.CheckRelease); f.Status != want.Status || !strings.HasPrefix(f.Saw, want.Saw) || strings.Contains(f.Saw, "Podman") {
 			t.Errorf("%q: %+v", compute, f)
 		}
-		if f := of(findings, target.CheckContainerGPU); f.Status != doctor.Warn || !strings.Contains(f.Saw, "Podman does not list its devices") || f.Remedy == "" {
+		if f := findingOf(findings, target.CheckContainerGPU); f.Status != doctor.Warn || !strings.Contains(f.Saw, "Podman does not list its devices") || f.Remedy == "" {
 			t.Errorf("%q: %+v", compute, f)
 		}
 	}
@@ -279,10 +279,10 @@ func TestHangs(t *testing.T) {
 		if took := time.Since(start); took > 10*time.Second {
 			t.Errorf("it took %s", took)
 		}
-		if f := of(findings, "cache disk"); f.Status != doctor.Fail || f.Saw != "no answer within 9.5s" {
+		if f := findingOf(findings, "cache disk"); f.Status != doctor.Fail || f.Saw != "no answer within 9.5s" {
 			t.Errorf("%+v", f)
 		}
-		if f := of(findings, target.CheckWeights); f.Status != doctor.OK {
+		if f := findingOf(findings, target.CheckWeights); f.Status != doctor.OK {
 			t.Errorf("the others: %+v", f)
 		}
 	})
@@ -306,7 +306,7 @@ func TestSlowSMI(t *testing.T) {
 		})
 		change(&p.Request)
 		findings := examine(t, p)
-		if f := of(findings, target.CheckGPU); f.Status != doctor.Warn || f.Saw != "nvidia-smi gave no whole answer within 6s; a run waits longer" || f.Remedy == "" {
+		if f := findingOf(findings, target.CheckGPU); f.Status != doctor.Warn || f.Saw != "nvidia-smi gave no whole answer within 6s; a run waits longer" || f.Remedy == "" {
 			t.Errorf("%s: %+v", name, f)
 		}
 		for _, f := range findings {
@@ -363,7 +363,7 @@ func TestCacheDisk(t *testing.T) {
 	} {
 		p := patient(t, &machine{info: container.Info{Arch: "amd64"}, free: func(string) (uint64, error) { return c.free, nil }})
 		p.Plan, p.CacheFlags = c.plan, []string{"--cache-dir=/c"}
-		f := of(examine(t, p), "cache disk")
+		f := findingOf(examine(t, p), "cache disk")
 		if f.Status != c.want || !strings.Contains(f.Saw, c.says) || (f.Status == doctor.OK) != (f.Remedy == "") {
 			t.Errorf("%s: %+v, want %s with %q", name, f, c.want, c.says)
 		}
@@ -373,11 +373,11 @@ func TestCacheDisk(t *testing.T) {
 	}
 	p := patient(t, &machine{})
 	p.CacheDoubt = "the cache /x is not used"
-	if f := of(examine(t, p), "cache disk"); f.Status != doctor.Warn || !strings.HasSuffix(f.Saw, "; the cache /x is not used") {
+	if f := findingOf(examine(t, p), "cache disk"); f.Status != doctor.Warn || !strings.HasSuffix(f.Saw, "; the cache /x is not used") {
 		t.Errorf("another cache than expected: %+v", f)
 	}
 	p.OpenCache = func() error { return errors.New("it has no format") }
-	if f := of(examine(t, p), "cache disk"); f.Status != doctor.Fail || !strings.HasPrefix(f.Saw, "it has no format") {
+	if f := findingOf(examine(t, p), "cache disk"); f.Status != doctor.Fail || !strings.HasPrefix(f.Saw, "it has no format") {
 		t.Errorf("a cache that cannot be opened: %+v", f)
 	}
 }
@@ -386,7 +386,7 @@ func TestCacheDisk(t *testing.T) {
 func TestWorkspaceDisk(t *testing.T) {
 	t.Parallel()
 	for free, want := range map[uint64]doctor.Status{0: doctor.Fail, 20 << 10: doctor.Warn, 16*mib - 1: doctor.Warn, 16 * mib: doctor.OK} {
-		f := of(examine(t, patient(t, &machine{free: func(string) (uint64, error) { return free, nil }})), "workspace disk")
+		f := findingOf(examine(t, patient(t, &machine{free: func(string) (uint64, error) { return free, nil }})), "workspace disk")
 		if f.Status != want || !strings.HasSuffix(f.Saw, " are free, and the logs of runs may take 16 MiB") ||
 			(f.Status == doctor.OK) != (f.Remedy == "") || strings.Contains(f.Remedy, "docker") {
 			t.Errorf("%d bytes: %+v, want %s", free, f, want)
@@ -400,11 +400,11 @@ func TestFoldersOfOthers(t *testing.T) {
 	const nobody = 65534
 	denied := func(path string) error { return &fs.PathError{Op: "write", Path: path, Err: fs.ErrPermission} }
 	for name, c := range map[string]struct {
-		flag     string
-		writable func(path string) error
-		owner    int
-		want     doctor.Status
-		saw, do  string
+		flag         string
+		writable     func(path string) error
+		owner        int
+		want         doctor.Status
+		text, remedy string
 	}{
 		"ours":              {"--cache-dir", nil, os.Geteuid(), doctor.OK, "are free", ""},
 		"another's":         {"--cache-dir", denied, nobody, doctor.Fail, "permission denied; it belongs to user ", "`sudo chown -R "},
@@ -435,8 +435,8 @@ func TestFoldersOfOthers(t *testing.T) {
 			}
 			return nil
 		}
-		f := of(examine(t, p), check)
-		if f.Status != c.want || !strings.Contains(f.Saw, c.saw) || !strings.Contains(f.Remedy, c.do) || (c.do == "") != (f.Remedy == "") {
+		f := findingOf(examine(t, p), check)
+		if f.Status != c.want || !strings.Contains(f.Saw, c.text) || !strings.Contains(f.Remedy, c.remedy) || (c.remedy == "") != (f.Remedy == "") {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}
@@ -453,21 +453,21 @@ func TestDiskOfLocalImages(t *testing.T) {
 			return all, nil
 		}
 	}
-	there := t.TempDir()
+	visible := t.TempDir()
 	for name, c := range map[string]struct {
 		root string
 		plan func(context.Context, target.Target) ([]doctor.Planned, error)
 		want doctor.Status
 		says string
 	}{
-		"both are missing":     {there, missing("exporter-image", "server-image"), doctor.Warn, "the local images and their build may need 6 GiB"},
-		"one is":               {there, missing("server-image"), doctor.Warn, "server-image and its build may need 3 GiB"},
-		"none is":              {there, missing(), doctor.OK, "no image is to be built"},
-		"in a virtual machine": {filepath.Join(there, "not", "here"), missing("server-image"), "", ""},
+		"both are missing":     {visible, missing("exporter-image", "server-image"), doctor.Warn, "the local images and their build may need 6 GiB"},
+		"one is":               {visible, missing("server-image"), doctor.Warn, "server-image and its build may need 3 GiB"},
+		"none is":              {visible, missing(), doctor.OK, "no image is to be built"},
+		"in a virtual machine": {filepath.Join(visible, "not", "here"), missing("server-image"), "", ""},
 	} {
 		p := patient(t, &machine{info: container.Info{RootDir: c.root}, free: func(string) (uint64, error) { return 2e9, nil }})
 		p.Plan = c.plan
-		if f := of(examine(t, p), target.CheckImageDisk); f.Status != c.want || !strings.Contains(f.Saw, c.says) {
+		if f := findingOf(examine(t, p), target.CheckImageDisk); f.Status != c.want || !strings.Contains(f.Saw, c.says) {
 			t.Errorf("%s: %+v", name, f)
 		}
 	}

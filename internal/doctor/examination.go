@@ -12,50 +12,51 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Patient is what is examined: the run that a request would be, on a machine. All fields are required but those that
-// say otherwise.
+// Patient is what is examined: the run of a request on a machine. All fields are required unless their comments say
+// otherwise.
 type Patient struct {
-	Request target.Request // Exhaustive
+	Request target.Request // with Exhaustive set
 	Probes  target.Probes
 	Machine Machine
-	// Plan says what a run of a target would make.
+	// Plan returns what a run of a target would do in each step.
 	Plan func(context.Context, target.Target) ([]Planned, error)
-	// Cache and Workspace are folders; OpenCache is what a run does with the former.
+	// Cache and Workspace are folders. OpenCache opens the cache as a run does.
 	Cache, Workspace string
 	OpenCache        func() error
-	CacheFlags       []string                     // that name the cache on a command line, unless a plain environment comes to the same one
-	UnusedSteps      func(target.Target) []string // warnings of steps of --force that the run does not have
-	CacheDoubt       string                       // why the cache is not the one that a user would expect; may be empty
+	CacheFlags       []string                     // flags that name the cache; empty if dalirun finds it without
+	UnusedSteps      func(target.Target) []string // warnings about steps of --force that the run does not have
+	CacheDoubt       string                       // why the cache is not where a user would expect it; may be empty
 	EngineSettings   EngineSettings
 }
 
-// EngineSettings are what of the environment says how the container engine is talked to.
+// EngineSettings are the settings in the environment by which the container engine is found.
 type EngineSettings struct {
-	Variables string // "DOCKER_HOST or DOCKER_CONTEXT": those to correct
-	NamedBy   string // what names the engine; empty for the usual one
+	Variables string // the variables to correct if they are wrong: "DOCKER_HOST or DOCKER_CONTEXT"
+	NamedBy   string // the setting that names the engine; empty for the default engine
 	Version   string // the variable that sets the version of its API; empty if none does
 }
 
-// Machine is what is asked of the disks of this host; tests have others.
+// Machine answers questions about the disks of this host.
 type Machine struct {
 	DiskFree func(path string) (bytes uint64, err error)
 	Writable func(path string) error
 	Owner    func(path string) (uid int, ok bool)
 }
 
-// Planned is what a run would make in a step.
+// Planned is what a run would do in a step.
 type Planned struct {
 	Step         pipeline.ID
 	Runs         bool
 	ImageMissing bool
-	Bytes        int64 // that its result takes in the cache, about
+	Bytes        int64 // size of its result in the cache, about
 }
 
-// Examination is one of a patient. What several checks rest on is found out once, by whoever needs it first.
+// Examination is the examination of one patient. What several checks need is found out once, by the first that needs
+// it.
 type Examination struct {
 	Patient
 
-	ctx      context.Context //nolint:containedctx // its end is that of all checks
+	ctx      context.Context //nolint:containedctx // all checks end with it
 	resolved func() resolved
 	info     func() (container.Info, error)
 	planned  func() ([]Planned, error)
@@ -87,20 +88,20 @@ func newExamination(ctx context.Context, p Patient) *Examination {
 	return x
 }
 
-// boundedRuntime is asked once what it is, for as long as doctor can wait.
+// boundedRuntime asks the runtime for its Info once, and waits EngineWithin at most.
 type boundedRuntime struct {
 	target.RuntimeProbe
 
 	info func() (container.Info, error)
 }
 
-// Info is of [target.RuntimeProbe].
+// Info implements [target.RuntimeProbe].
 func (b boundedRuntime) Info(context.Context) (container.Info, error) { return b.info() }
 
-// boundedHost waits for nvidia-smi as long as doctor can.
+// boundedHost waits for nvidia-smi for SMIWithin at most.
 type boundedHost struct{ target.HostProbe }
 
-// GPUs is of [target.HostProbe].
+// GPUs implements [target.HostProbe].
 func (b boundedHost) GPUs(ctx context.Context) (host.GPUs, error) {
 	cause := fmt.Errorf("nvidia-smi gave no whole answer within %s; %w", SMIWithin, target.ErrSlow)
 	ctx, cancel := context.WithTimeoutCause(ctx, SMIWithin, cause)
@@ -108,34 +109,34 @@ func (b boundedHost) GPUs(ctx context.Context) (host.GPUs, error) {
 	return b.HostProbe.GPUs(ctx)
 }
 
-// Target is what the run would be, as far as it is decided.
+// Target returns what the run would be, as far as it is decided.
 func (x *Examination) Target() target.Target { return x.resolved().target }
 
-// Info is what the container engine says of itself.
+// Info returns the container engine's description of itself.
 func (x *Examination) Info() (container.Info, error) { return x.info() }
 
-// obstacles are those that a check shows.
+// obstacles returns the obstacles that a check shows.
 func (x *Examination) obstacles(check target.CheckID) []target.Obstacle {
 	switch check {
 	case checkPlatform, checkGPUMemory, checkCacheDisk, checkWorkspaceDisk:
-		return nil // without waiting for what the others rest on
+		return nil // no obstacle names these checks: they need not wait for Resolve
 	}
-	var own []target.Obstacle
+	var matching []target.Obstacle
 	for _, o := range x.resolved().obstacles {
 		if o.Check == check {
-			own = append(own, o)
+			matching = append(matching, o)
 		}
 	}
-	return own
+	return matching
 }
 
-// refused says whether an obstacle of a check refuses the run.
+// refused reports whether an obstacle of a check refuses the run.
 func (x *Examination) refused(check target.CheckID) bool {
 	return target.Refusal(x.obstacles(check)) != nil
 }
 
-// has says whether there is what a check needs.
-func (x *Examination) has(n Need) bool {
+// meets reports whether a need of a check is met.
+func (x *Examination) meets(n Need) bool {
 	switch n {
 	case anEngine:
 		_, err := x.info()
@@ -147,7 +148,8 @@ func (x *Examination) has(n Need) bool {
 	case ngc:
 		return x.Target().Source == target.NGC
 	case images:
-		return x.Target().Source != "" && x.has(anEngine) && !x.refused(target.CheckRelease) && !x.refused(target.CheckImages)
+		return x.Target().Source != "" && x.meets(anEngine) && !x.refused(target.CheckRelease) &&
+			!x.refused(target.CheckImages)
 	case aCache:
 		return x.cache() == nil
 	default:
@@ -155,7 +157,7 @@ func (x *Examination) has(n Need) bool {
 	}
 }
 
-// plan finds out what a run would make, if it would begin.
+// plan returns what a run would do, if it would begin.
 func (x *Examination) plan() ([]Planned, error) {
 	if err := x.cache(); err != nil {
 		return nil, err
@@ -164,7 +166,7 @@ func (x *Examination) plan() ([]Planned, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	if !x.has(images) {
+	if !x.meets(images) {
 		return nil, errors.New("it is not known what would run")
 	}
 	return x.Plan(x.ctx, r.target)

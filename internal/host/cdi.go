@@ -9,9 +9,10 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// FromCDI returns the GPUs that a container engine on another host offers, by the names of its CDI devices: nvidia.com/gpu=0,
-// nvidia.com/gpu=0:1 for an instance, nvidia.com/gpu=GPU-…. It says which there are and nothing about them: names, memory and driver
-// are not known. Where there are indexes they are counted, and the UUIDs are further names of the same devices. None: an [ErrNoGPU].
+// FromCDI returns the GPUs that a container engine on another host offers, by the names of its CDI devices:
+// nvidia.com/gpu=0, nvidia.com/gpu=0:1 for an instance, nvidia.com/gpu=GPU-…. It says which there are and nothing about
+// them: names, memory and driver are not known. Where there are indexes they are counted, and the UUIDs are further
+// names of the same devices. None: an [ErrNoGPU].
 func FromCDI(devices []string) (GPUs, error) {
 	var names []string
 	for _, device := range devices {
@@ -44,7 +45,8 @@ func fromNames(names []string) (GPUs, error) {
 		}
 	}
 	if len(gpus.Devices) == 0 {
-		return GPUs{}, &NoGPUError{Reason: "the container engine, which is on another host, lists no CDI device of kind " + cdi.Kind}
+		return GPUs{}, &NoGPUError{Reason: "the container engine, which is on another host, lists no CDI device of " +
+			"kind " + cdi.Kind}
 	}
 	slices.SortFunc(gpus.Devices, func(a, b GPU) int { return a.Index - b.Index })
 	return gpus, nil
@@ -58,8 +60,8 @@ func byUUID(name string) GPU {
 	return gpu
 }
 
-// CDIName returns the CDI device by which a container engine that lists these offers a chosen GPU or instance: by index, else by UUID. Empty if
-// it lists neither.
+// CDIName returns the CDI device by which a container engine that lists these offers a chosen GPU or instance: by
+// index, else by UUID. Empty if it lists neither.
 func CDIName(listed []string, gpu GPU) string {
 	for _, name := range []string{gpu.Address(), gpu.UUID} {
 		for _, device := range listed {
@@ -71,22 +73,22 @@ func CDIName(listed []string, gpu GPU) string {
 	return ""
 }
 
-func (g *GPUs) addInstance(of int, number string) {
+func (g *GPUs) addInstance(gpu int, number string) {
 	index, err := strconv.Atoi(number)
 	if err != nil || index < 0 {
 		return
 	}
-	i := g.index(of)
+	i := g.index(gpu)
 	if i < 0 {
-		i, g.Devices = len(g.Devices), append(g.Devices, GPU{Index: of, MIG: true})
+		i, g.Devices = len(g.Devices), append(g.Devices, GPU{Index: gpu, MIG: true})
 	}
 	g.Devices[i].MIG = true
 	g.Devices[i].Instances = append(g.Devices[i].Instances, Instance{Index: index})
 }
 
-// index finds a device by nvidia-smi's index; -1 if it is not there.
-func (g *GPUs) index(of int) int {
-	return slices.IndexFunc(g.Devices, func(d GPU) bool { return d.Index == of })
+// index returns the position of the device with nvidia-smi's index number; -1 if there is none.
+func (g *GPUs) index(number int) int {
+	return slices.IndexFunc(g.Devices, func(d GPU) bool { return d.Index == number })
 }
 
 // Assumed returns the GPUs that gpus names, without knowing whether they are there: for a container engine on

@@ -27,7 +27,8 @@ type GPU struct {
 	BusID       string     // 00000000:00:06.0
 	ComputeMode string     // Default; Exclusive_Process or Prohibited keep a second process away
 	Instances   []Instance // of a GPU that MIG splits
-	// Part is which part of its GPU a chosen MIG instance is, 0:1, or its UUID where that alone is known. Empty for a whole GPU.
+	// Part is which part of its GPU a chosen MIG instance is, 0:1, or its UUID where that alone is known. Empty for a
+	// whole GPU.
 	Part string
 }
 
@@ -48,7 +49,8 @@ type GPUs struct {
 	Driver  string // 580.159.04
 	CUDA    string // the newest CUDA that the driver runs, 13.0; empty if nvidia-smi does not say it
 	Devices []GPU  // at least one, in nvidia-smi's order
-	// Also are further names of those devices, by UUID, of which it is not known which device they name. They can be chosen by name.
+	// Also are further names of those devices, by UUID, of which it is not known which device they name. They can be
+	// chosen by name.
 	Also []GPU
 }
 
@@ -73,13 +75,14 @@ func (e *NoGPUError) Is(target error) bool { return target == ErrNoGPU }
 // Unwrap returns the runner's error.
 func (e *NoGPUError) Unwrap() error { return e.Err }
 
-// Runner runs a command and returns what it wrote to its standard output and its standard error, also if it failed. A program
-// that is not there is an error that is [exec.ErrNotFound] or [fs.ErrNotExist]. [Command] is the real one.
+// Runner runs a command and returns what it wrote to its standard output and its standard error, also if it failed. A
+// program that is not there is an error that is [exec.ErrNotFound] or [fs.ErrNotExist]. [Command] is the real one.
 type Runner func(ctx context.Context, argv ...string) ([]byte, error)
 
 const (
-	// callLimit is how long nvidia-smi may take. It answers in well under a second, or with persistence mode off in 1 to 3 s a GPU, since it starts the GPUs
-	// anew for each call (https://docs.nvidia.com/deploy/driver-persistence). With a hung driver it never does, and then cannot be killed either.
+	// callLimit is how long nvidia-smi may take. It answers in well under a second, or with persistence mode off in 1
+	// to 3 s a GPU, since it starts the GPUs anew for each call (https://docs.nvidia.com/deploy/driver-persistence).
+	// With a hung driver it never does, and then cannot be killed either.
 	callLimit = 5 * time.Second
 	// probeLimit is how long all calls of a probe may take.
 	probeLimit = 20 * time.Second
@@ -88,9 +91,9 @@ const (
 // wslSMI is where WSL has nvidia-smi, which root's PATH may lack.
 const wslSMI = "/usr/lib/wsl/lib/nvidia-smi"
 
-// Probe asks nvidia-smi for the GPUs: 5 s for each call at most, and 20 s for all of them. That there are none, for whatever reason, is an
-// [ErrNoGPU], and so is that the instances of one that MIG splits cannot be listed; other errors are the context's, and output that cannot be
-// understood.
+// Probe asks nvidia-smi for the GPUs: 5 s for each call at most, and 20 s for all of them. That there are none, for
+// whatever reason, is an [ErrNoGPU], and so is that the instances of one that MIG splits cannot be listed; other errors
+// are the context's, and output that cannot be understood.
 func Probe(ctx context.Context, run Runner) (GPUs, error) {
 	limited, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()
@@ -121,7 +124,7 @@ func Probe(ctx context.Context, run Runner) (GPUs, error) {
 	}
 	// Of the short answers the summary alone has the CUDA version. Without it the rest still holds.
 	if gpus.CUDA == "" {
-		if summary, err := p.ask(limited); err == nil {
+		if summary, err := p.smi(limited); err == nil {
 			gpus.CUDA = parseCUDA(string(summary))
 		}
 	}
@@ -133,21 +136,22 @@ type prober struct {
 	program string
 }
 
-// ask runs nvidia-smi for callLimit at most.
-func (p *prober) ask(ctx context.Context, args ...string) ([]byte, error) {
+// smi runs nvidia-smi for callLimit at most.
+func (p *prober) smi(ctx context.Context, args ...string) ([]byte, error) {
 	limited, cancel := context.WithTimeout(ctx, callLimit)
 	defer cancel()
 	return call(limited, p.run, append([]string{p.program}, args...)...)
 }
 
-// query asks for the columns that this nvidia-smi knows, and says which they are: drivers before R510 know no compute_cap, and those before
-// R450 no MIG. It names one that it does not know.
+// query returns the columns that this nvidia-smi has, and their names: drivers before R510 have no compute_cap, and
+// those before R450 no MIG. nvidia-smi names a column that it does not have.
 func (p *prober) query(ctx context.Context) (out []byte, fields []string, err error) {
 	fields = queryFields()
 	for {
-		out, err = p.ask(ctx, "--query-gpu="+strings.Join(fields, ","), "--format=csv,noheader,nounits")
+		out, err = p.smi(ctx, "--query-gpu="+strings.Join(fields, ","), "--format=csv,noheader,nounits")
 		i := slices.IndexFunc(fields, func(field string) bool {
-			return (field == "compute_cap" || field == "mig.mode.current") && strings.Contains(string(out), `Field "`+field+`" is not a valid field to query`)
+			return (field == "compute_cap" || field == "mig.mode.current") &&
+				strings.Contains(string(out), `Field "`+field+`" is not a valid field to query`)
 		})
 		if err == nil || i < 0 {
 			return out, fields, err
@@ -156,11 +160,11 @@ func (p *prober) query(ctx context.Context) (out []byte, fields []string, err er
 	}
 }
 
-// killedWithin is how long a program may take to be gone once it is killed.
+// killedWithin bounds the time from the kill of a program to its end.
 const killedWithin = time.Second / 2
 
-// call returns soon after the context's end even if the runner does not: a process in the kernel's hands cannot be killed.
-// It waits for one that can, since a dalirun that ends before it has killed it would leave it behind.
+// call returns soon after the context's end even if the runner does not, since a process that waits in the kernel
+// cannot be killed. It waits a little for a process that can: if dalirun ended before, the process would remain.
 func call(ctx context.Context, run Runner, argv ...string) ([]byte, error) {
 	type result struct {
 		out []byte
@@ -174,7 +178,7 @@ func call(ctx context.Context, run Runner, argv ...string) ([]byte, error) {
 	select {
 	case r := <-done:
 		if ctx.Err() != nil {
-			return nil, ctx.Err() // what was killed did not fail by itself
+			return nil, ctx.Err() // the program failed because it was killed
 		}
 		return r.out, r.err
 	case <-ctx.Done():
@@ -191,23 +195,27 @@ func notFound(err error) bool {
 }
 
 func noGPU(out []byte, err error, within time.Duration) error {
-	switch said := strings.Join(strings.Fields(string(out)), " "); {
+	switch text := strings.Join(strings.Fields(string(out)), " "); {
 	case notFound(err):
 		return &NoGPUError{Reason: "nvidia-smi is not on PATH: install NVIDIA's driver", NotInstalled: true, Err: err}
 	case errors.Is(err, context.DeadlineExceeded):
-		return &NoGPUError{Hangs: true, Err: err, Reason: fmt.Sprintf("nvidia-smi gave no answer in %v: the driver hangs, or it starts the GPUs anew for "+
-			"each call, which nvidia-persistenced, or `sudo nvidia-smi -pm 1`, spares it", within)}
-	case said != "":
-		return &NoGPUError{Reason: "nvidia-smi says: " + said, Err: err}
+		return &NoGPUError{
+			Hangs: true, Err: err,
+			Reason: fmt.Sprintf("nvidia-smi gave no answer in %v: the driver hangs, or it starts the GPUs anew for "+
+				"each call, which nvidia-persistenced, or `sudo nvidia-smi -pm 1`, spares it", within),
+		}
+	case text != "":
+		return &NoGPUError{Reason: "nvidia-smi says: " + text, Err: err}
 	default:
 		return &NoGPUError{Reason: "nvidia-smi: " + err.Error(), Err: err}
 	}
 }
 
-// queryFields are the columns that are asked for. The name is the only one that could have a comma.
+// queryFields returns the columns to query. Only the name could have a comma.
 func queryFields() []string {
 	return []string{
-		"index", "uuid", "name", "driver_version", "memory.total", "memory.free", "compute_cap", "mig.mode.current", "pci.bus_id", "compute_mode",
+		"index", "uuid", "name", "driver_version", "memory.total", "memory.free", "compute_cap", "mig.mode.current",
+		"pci.bus_id", "compute_mode",
 	}
 }
 
@@ -246,7 +254,7 @@ func parseLine(line string, fields []string) (gpu GPU, driver string, err error)
 	name := strings.Join(values[nameColumn:nameColumn+extra+1], ",")
 	values = append(append(values[:nameColumn:nameColumn], name), values[nameColumn+extra+1:]...)
 	for i, field := range fields {
-		value := told(values[i])
+		value := columnValue(values[i])
 		switch field {
 		case "index":
 			gpu.Index, err = strconv.Atoi(value)
@@ -276,8 +284,9 @@ func parseLine(line string, fields []string) (gpu GPU, driver string, err error)
 	return gpu, driver, nil
 }
 
-// told is a column's value; empty for what stands for none: [N/A], [Not Supported], [Unknown Error], [GPU is lost].
-func told(value string) string {
+// columnValue returns a column's value. It is empty for texts that stand for none: [N/A], [Not Supported], [Unknown
+// Error], [GPU is lost].
+func columnValue(value string) string {
 	value = strings.TrimSpace(value)
 	if value == "N/A" || strings.HasPrefix(value, "[") && strings.HasSuffix(value, "]") {
 		return ""
@@ -285,7 +294,8 @@ func told(value string) string {
 	return value
 }
 
-// mebibytes is zero for what is no size: GPUs that share the host's memory have none of their own.
+// mebibytes returns a size, and zero for a text that is none: GPUs that share the host's memory have no size of their
+// own.
 func mebibytes(value string) int {
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 0 {
@@ -303,8 +313,8 @@ func parseCUDA(summary string) string {
 	return m[1]
 }
 
-// Describe returns all that nvidia-smi tells of the GPUs, as XML. It has their serial numbers, and the programs that use them. That
-// there are none, or that it gives no answer in 20 s, is an [ErrNoGPU].
+// Describe returns all that nvidia-smi tells of the GPUs, as XML. It has their serial numbers, and the programs that
+// use them. That there are none, or that it gives no answer in 20 s, is an [ErrNoGPU].
 func Describe(ctx context.Context, run Runner) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeLimit)
 	defer cancel()

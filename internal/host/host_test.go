@@ -18,9 +18,9 @@ import (
 func TestDiskFree(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	here, err := host.DiskFree(dir)
-	if err != nil || here == 0 {
-		t.Fatalf("got %d, %v", here, err)
+	existing, err := host.DiskFree(dir)
+	if err != nil || existing == 0 {
+		t.Fatalf("got %d, %v", existing, err)
 	}
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -20,21 +20,22 @@ type Instance struct {
 	FreeMiB   int
 }
 
-// gpu is the instance as what a container gets. An engine built on it fits no other profile, so the profile is part of the name. Of a GPU
-// that is not known, as on another host, the instance is not known either and has no name.
-func (i Instance) gpu(of GPU) GPU {
-	if of.Name != "" {
-		of.Name += " MIG " + i.Profile
+// gpu returns the instance of whole as the GPU that a container gets. An engine built on it fits no other profile, so
+// the profile is part of its name. An instance of a GPU whose name is not known, as on another host, has no name
+// either.
+func (i Instance) gpu(whole GPU) GPU {
+	if whole.Name != "" {
+		whole.Name += " MIG " + i.Profile
 	}
-	of.Part = fmt.Sprintf("%d:%d", of.Index, i.Index)
-	of.UUID, of.MemoryMiB, of.FreeMiB, of.Instances = i.UUID, i.MemoryMiB, i.FreeMiB, nil
-	return of
+	whole.Part = fmt.Sprintf("%d:%d", whole.Index, i.Index)
+	whole.UUID, whole.MemoryMiB, whole.FreeMiB, whole.Instances = i.UUID, i.MemoryMiB, i.FreeMiB, nil
+	return whole
 }
 
-// instances fills in the instances of the GPUs that are split. nvidia-smi -L names them; without it nothing is known of what a container would
-// get. Only -q knows their memory, without which the rest still holds, and it has the CUDA version as well.
+// instances fills in the instances of the GPUs that are split. nvidia-smi -L names them, and an error of it is an
+// error. Only -q reports their memory, which may stay unknown, and the CUDA version.
 func (p *prober) instances(ctx context.Context, gpus *GPUs) error {
-	list, err := p.ask(ctx, "-L")
+	list, err := p.smi(ctx, "-L")
 	if err != nil {
 		return noGPU(list, err, callLimit)
 	}
@@ -43,15 +44,15 @@ func (p *prober) instances(ctx context.Context, gpus *GPUs) error {
 			gpus.Devices[i].Instances = listed.Instances
 		}
 	}
-	if query, err := p.ask(ctx, "-q", "-x"); err == nil {
+	if query, err := p.smi(ctx, "-q", "-x"); err == nil {
 		gpus.CUDA = parseInstanceMemory(strings.NewReader(string(query)), gpus.Devices)
 	}
 	return nil
 }
 
-// ParseList reads what nvidia-smi -L prints, of this host or inside a container: each GPU in a line, "GPU 0: NAME (UUID: GPU-…)", and below it
-// the instances that it is split into, "MIG 1g.10gb Device 0: (UUID: MIG-…)". Nothing else is told of them. A line that is neither is passed
-// over.
+// ParseList reads the output of nvidia-smi -L, of this host or of a container: a line for each GPU, "GPU 0: NAME (UUID:
+// GPU-…)", and below it lines for the instances that it is split into, "MIG 1g.10gb Device 0: (UUID: MIG-…)". It skips
+// other lines. The GPUs have no other properties.
 func ParseList(list string) []GPU {
 	ofGPU := regexp.MustCompile(`^\s*GPU (\d+):\s*(.*?)(?:\s*\(UUID: (\S+)\))?\s*$`)
 	ofInstance := regexp.MustCompile(`^\s*MIG (\S+)\s+Device\s+(\d+):\s+\(UUID: (MIG-\S+)\)`)
@@ -60,7 +61,7 @@ func ParseList(list string) []GPU {
 		if m := ofGPU.FindStringSubmatch(line); m != nil {
 			index, err := strconv.Atoi(m[1])
 			if err != nil {
-				index = -1 // it is there, and nobody can name it by its index
+				index = -1 // the GPU exists, and cannot be named by its index
 			}
 			gpus = append(gpus, GPU{Index: index, Name: m[2], UUID: m[3]})
 			continue
@@ -70,15 +71,16 @@ func ParseList(list string) []GPU {
 			continue
 		}
 		if index, err := strconv.Atoi(m[2]); err == nil {
-			of := &gpus[len(gpus)-1]
-			of.MIG = true
-			of.Instances = append(of.Instances, Instance{Index: index, UUID: m[3], Profile: m[1]})
+			gpu := &gpus[len(gpus)-1]
+			gpu.MIG = true
+			gpu.Instances = append(gpu.Instances, Instance{Index: index, UUID: m[3], Profile: m[1]})
 		}
 	}
 	return gpus
 }
 
-// parseInstanceMemory reads nvidia-smi -q -x up to where it is none any more, and returns the CUDA version.
+// parseInstanceMemory reads the memory of instances from nvidia-smi -q -x, as far as that is valid XML, and returns the
+// CUDA version.
 func parseInstanceMemory(query io.Reader, devices []GPU) (cuda string) {
 	var log struct {
 		CUDA string `xml:"cuda_version"`
@@ -94,23 +96,23 @@ func parseInstanceMemory(query io.Reader, devices []GPU) (cuda string) {
 		} `xml:"gpu"`
 	}
 	if err := xml.NewDecoder(query).Decode(&log); err != nil && !errors.Is(err, io.EOF) {
-		return told(log.CUDA)
+		return columnValue(log.CUDA)
 	}
 	for _, g := range log.GPUs {
 		for i := range devices {
 			if devices[i].UUID != g.UUID {
 				continue
 			}
-			for _, told := range g.Instances {
+			for _, measured := range g.Instances {
 				for j := range devices[i].Instances {
-					if in := &devices[i].Instances[j]; in.Index == told.Index {
-						in.MemoryMiB, in.FreeMiB = inMiB(told.Memory.Total), inMiB(told.Memory.Free)
+					if in := &devices[i].Instances[j]; in.Index == measured.Index {
+						in.MemoryMiB, in.FreeMiB = inMiB(measured.Memory.Total), inMiB(measured.Memory.Free)
 					}
 				}
 			}
 		}
 	}
-	return told(log.CUDA)
+	return columnValue(log.CUDA)
 }
 
 func inMiB(text string) int { return mebibytes(strings.TrimSuffix(strings.TrimSpace(text), " MiB")) }

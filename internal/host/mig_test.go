@@ -120,35 +120,35 @@ func TestSelectInstances(t *testing.T) {
 			MIG: index != 2, Instances: instances,
 		}
 	}
-	of := host.GPUs{Driver: "570.86.10", Devices: []host.GPU{
+	mixed := host.GPUs{Driver: "570.86.10", Devices: []host.GPU{
 		gpu(0, host.Instance{Index: 0, UUID: "MIG-11112222", Profile: "1g.5gb", MemoryMiB: 4864, FreeMiB: 4800},
 			host.Instance{Index: 1, UUID: "MIG-33334444", Profile: "1g.5gb"}, host.Instance{Index: 2, UUID: "MIG-55556666", Profile: "2g.10gb"}),
 		gpu(1),
 		gpu(2),
 	}}
-	alike := host.GPUs{Driver: "570.86.10", Devices: []host.GPU{gpu(0, of.Devices[0].Instances[:2]...), gpu(1)}}
+	alike := host.GPUs{Driver: "570.86.10", Devices: []host.GPU{gpu(0, mixed.Devices[0].Instances[:2]...), gpu(1)}}
 	old := host.GPUs{Driver: "565.57.01", Devices: alike.Devices}
 	computing := host.GPUs{Driver: "580.10", Devices: []host.GPU{
 		gpu(0, host.Instance{Profile: "1c.3g.20gb", UUID: "MIG-11112222"}, host.Instance{Index: 1, Profile: "1c.3g.20gb", UUID: "MIG-33334444"}),
 	}}
 	for _, c := range []struct {
-		gpus string
-		of   host.GPUs
-		want []string // name and UUID
-		says string
+		gpus    string
+		gpuHost host.GPUs
+		want    []string // name and UUID
+		says    string
 	}{
-		{"device=MIG-33334444", of, []string{"A100 MIG 1g.5gb MIG-33334444"}, ""},
-		{"device=MIG-5555", of, []string{"A100 MIG 2g.10gb MIG-55556666"}, ""},
-		{"device=0:1", of, []string{"A100 MIG 1g.5gb MIG-33334444"}, ""},
-		{"device=0:0,0:1", of, []string{"A100 MIG 1g.5gb MIG-11112222", "A100 MIG 1g.5gb MIG-33334444"}, ""},
-		{"device=2", of, []string{"A100 GPU-cccccccc"}, ""},
+		{"device=MIG-33334444", mixed, []string{"A100 MIG 1g.5gb MIG-33334444"}, ""},
+		{"device=MIG-5555", mixed, []string{"A100 MIG 2g.10gb MIG-55556666"}, ""},
+		{"device=0:1", mixed, []string{"A100 MIG 1g.5gb MIG-33334444"}, ""},
+		{"device=0:0,0:1", mixed, []string{"A100 MIG 1g.5gb MIG-11112222", "A100 MIG 1g.5gb MIG-33334444"}, ""},
+		{"device=2", mixed, []string{"A100 GPU-cccccccc"}, ""},
 		{"all", alike, []string{"A100 MIG 1g.5gb MIG-11112222", "A100 MIG 1g.5gb MIG-33334444"}, ""},
 		{"1", alike, []string{"A100 MIG 1g.5gb MIG-11112222", "A100 MIG 1g.5gb MIG-33334444"}, ""},
-		{"all", of, nil, "unlike GPUs cannot share an engine, which runs only on the model that it was built on: there are GPU 0 (A100, GPU-aaaaaaaa), instance 0:0 (MIG 1g.5gb, MIG-11112222)"},
-		{"device=0", of, nil, "unlike GPUs"},
-		{"device=0:0,2", of, nil, "unlike GPUs"},
+		{"all", mixed, nil, "unlike GPUs cannot share an engine, which runs only on the model that it was built on: there are GPU 0 (A100, GPU-aaaaaaaa), instance 0:0 (MIG 1g.5gb, MIG-11112222)"},
+		{"device=0", mixed, nil, "unlike GPUs"},
+		{"device=0:0,2", mixed, nil, "unlike GPUs"},
 		{"device=0,0:1", alike, nil, "GPU 0:1 is named twice"},
-		{"device=2,2", of, nil, "GPU 2 is named twice"},
+		{"device=2,2", mixed, nil, "GPU 2 is named twice"},
 		{"all", old, []string{"A100 MIG 1g.5gb MIG-11112222"}, ""},
 		{"device=0:1,0:0", old, nil, "2 GPUs are asked for, and with drivers before R570 a program that gets a MIG instance sees nothing else: name one, as in --gpus device=0:1; there are GPU 0 (A100, GPU-aaaaaaaa), instance 0:0 (MIG 1g.5gb, MIG-11112222)"},
 		{"device=0:1", old, []string{"A100 MIG 1g.5gb MIG-33334444"}, ""},
@@ -157,15 +157,15 @@ func TestSelectInstances(t *testing.T) {
 		{"all", computing, []string{"A100 MIG 1c.3g.20gb MIG-11112222"}, ""},
 		{"1", computing, nil, "a program sees one compute instance of a GPU instance: name one, as in --gpus device=0:0"},
 		{"device=0:1", computing, []string{"A100 MIG 1c.3g.20gb MIG-33334444"}, ""},
-		{"device=0:3", of, nil, "there is no GPU 0:3: there are GPU 0 (A100, GPU-aaaaaaaa), instance 0:0 (MIG 1g.5gb, MIG-11112222), instance 0:1"},
-		{"device=MIG-99990000", of, nil, "there is no GPU MIG-99990000: there are "},
-		{"device=MIG-", of, nil, "there is no GPU MIG-"},
-		{"device=1", of, nil, "GPU 1 is split by MIG and has no instance: make one (`sudo nvidia-smi mig -i 1 -cgi PROFILE -C`)"},
+		{"device=0:3", mixed, nil, "there is no GPU 0:3: there are GPU 0 (A100, GPU-aaaaaaaa), instance 0:0 (MIG 1g.5gb, MIG-11112222), instance 0:1"},
+		{"device=MIG-99990000", mixed, nil, "there is no GPU MIG-99990000: there are "},
+		{"device=MIG-", mixed, nil, "there is no GPU MIG-"},
+		{"device=1", mixed, nil, "GPU 1 is split by MIG and has no instance: make one (`sudo nvidia-smi mig -i 1 -cgi PROFILE -C`)"},
 		{"all", host.GPUs{Devices: []host.GPU{gpu(1)}}, nil, "GPU 1 is split by MIG and has no instance"},
 	} {
 		t.Run(c.gpus, func(t *testing.T) {
 			t.Parallel()
-			chosen, err := c.of.Select(asked(t, c.gpus))
+			chosen, err := c.gpuHost.Select(parseGPUs(t, c.gpus))
 			if c.says != "" {
 				if err == nil || !strings.Contains(err.Error(), c.says) {
 					t.Fatalf("got %v, want an error that says %q", err, c.says)
@@ -190,7 +190,7 @@ func TestMemory(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20
 	for name, c := range map[string]struct {
-		of          []host.GPU
+		chosen      []host.GPU
 		free, total int64
 	}{
 		"one":                        {[]host.GPU{{MemoryMiB: 100, FreeMiB: 90}}, 90 * mib, 100 * mib},
@@ -200,7 +200,7 @@ func TestMemory(t *testing.T) {
 		"none":                       {nil, 0, 0},
 		"more than an int32 of them": {[]host.GPU{{MemoryMiB: 290_000, FreeMiB: 280_000}}, 280_000 * mib, 290_000 * mib},
 	} {
-		if free, total := host.Memory(c.of); free != c.free || total != c.total {
+		if free, total := host.Memory(c.chosen); free != c.free || total != c.total {
 			t.Errorf("%s: %d of %d, want %d of %d", name, free, total, c.free, c.total)
 		}
 	}
@@ -236,7 +236,7 @@ func TestFromCDI(t *testing.T) {
 		if diff := cmp.Diff(c.want, got.Devices); err != nil || diff != "" {
 			t.Errorf("%s: %v (-want +got):\n%s", name, err, diff)
 		}
-		if chosen, err := got.Select(asked(t, "all")); name == "by index and UUID" && (err != nil || len(chosen) != 2) {
+		if chosen, err := got.Select(parseGPUs(t, "all")); name == "by index and UUID" && (err != nil || len(chosen) != 2) {
 			t.Errorf("%s: all is %+v, %v", name, chosen, err)
 		}
 	}
@@ -278,7 +278,7 @@ func TestSelectFromCDI(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			chosen, err := offered.Select(asked(t, c.gpus))
+			chosen, err := offered.Select(parseGPUs(t, c.gpus))
 			if c.says != "" {
 				if err == nil || !strings.Contains(err.Error(), c.says) {
 					t.Fatalf("got %+v, %v; want an error that says %q", chosen, err, c.says)
@@ -309,10 +309,10 @@ func TestCDIName(t *testing.T) {
 		Name: "A100", UUID: "GPU-aaaa1111", MIG: true, Instances: []host.Instance{{UUID: "MIG-cccc3333"}, {Index: 1, UUID: "MIG-dddd4444"}},
 	}}}
 	for name, c := range map[string]struct {
-		of     host.GPUs
-		gpus   string
-		listed []string
-		want   string
+		gpuHost host.GPUs
+		gpus    string
+		listed  []string
+		want    string
 	}{
 		"by index":                     {whole, "device=1", []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=all"}, "nvidia.com/gpu=1"},
 		"the beginning of a UUID":      {whole, "device=GPU-bbbb", []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1"}, "nvidia.com/gpu=1"},
@@ -325,7 +325,7 @@ func TestCDIName(t *testing.T) {
 		"an instance is not its GPU":   {split, "device=0:1", []string{"nvidia.com/gpu=0", "nvidia.com/gpu=GPU-aaaa1111"}, ""},
 		"one that nobody knows better": {host.GPUs{Devices: []host.GPU{{}}}, "all", []string{"nvidia.com/gpu="}, ""},
 	} {
-		chosen, err := c.of.Select(asked(t, c.gpus))
+		chosen, err := c.gpuHost.Select(parseGPUs(t, c.gpus))
 		if err != nil || len(chosen) != 1 {
 			t.Fatalf("%s: %+v, %v", name, chosen, err)
 		}

@@ -11,14 +11,15 @@ import (
 	"syscall"
 )
 
-// CheckOwn refuses a path through a folder where everybody may make files, such as /tmp, if what it has there may be another user's work. What the
-// path has in such a folder must
+// CheckOwn refuses a path through a folder where everybody may make files, such as /tmp, if what it has there may be
+// another user's work. What the path has in such a folder must
 //
 //   - be no symbolic link,
 //   - belong to this user, or to root if the path goes on below it,
 //   - be writable for no others and, where the path ends with it, give others none of the rights of forbidden.
 //
-// What is not there yet is no reason, so whoever makes it asks again then: from there on nobody else can replace it. Elsewhere nothing is refused.
+// What is not there yet is no reason, so whoever makes it asks again then: from there on nobody else can replace it.
+// Elsewhere nothing is refused.
 func CheckOwn(path string, forbidden fs.FileMode) error {
 	err := checkOwn(path, forbidden)
 	if real := resolved(path); err == nil && real != path {
@@ -27,7 +28,7 @@ func CheckOwn(path string, forbidden fs.FileMode) error {
 	return err
 }
 
-// resolved is an absolute path without the symbolic links in what exists of it.
+// resolved returns an absolute path with the symbolic links in its existing part resolved.
 func resolved(path string) string {
 	real, err := filepath.EvalSymlinks(path)
 	if parent := filepath.Dir(path); errors.Is(err, fs.ErrNotExist) && parent != path {
@@ -40,51 +41,58 @@ func resolved(path string) string {
 }
 
 func checkOwn(path string, forbidden fs.FileMode) error {
-	const others = 0o002
+	const worldWritable = 0o002
 	shared := false
 	for i := range len(path) + 1 {
 		last := i == len(path)
 		if !last && path[i] != filepath.Separator {
 			continue
 		}
-		part, look := path[:max(i, 1)], os.Stat
+		part, stat := path[:max(i, 1)], os.Stat
 		if shared {
-			look = os.Lstat
+			stat = os.Lstat
 		}
-		info, err := look(part)
+		info, err := stat(part)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		everybody := info.IsDir() && info.Mode()&fs.ModeSticky != 0 && info.Mode()&others != 0
+		everybody := info.IsDir() && info.Mode()&fs.ModeSticky != 0 && info.Mode()&worldWritable != 0
 		if shared {
-			refused := fs.FileMode(others)
+			refused := fs.FileMode(worldWritable)
 			switch {
 			case last:
 				refused = forbidden
 			case everybody:
 				refused = 0
 			}
-			if err := own(part, info, last, refused); err != nil {
+			if err := checkPart(part, info, last, refused); err != nil {
 				return err
 			}
 		}
-		shared = everybody // in a folder of ours nobody else makes anything
+		shared = everybody // in any other folder, only its owner can make files
 	}
 	return nil
 }
 
-func own(part string, info fs.FileInfo, last bool, refused fs.FileMode) error {
+func checkPart(part string, info fs.FileInfo, last bool, refused fs.FileMode) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	switch {
 	case info.Mode()&fs.ModeSymlink != 0:
 		return &UnsafeError{Path: part, why: part + " is a symbolic link in a folder where everybody may make one"}
 	case ok && int(stat.Uid) != os.Getuid() && (last || stat.Uid != 0):
-		return &UnsafeError{Path: part, why: fmt.Sprintf("%s belongs to another user, %d, in a folder where everybody may make one", part, stat.Uid)}
+		return &UnsafeError{
+			Path: part,
+			why: fmt.Sprintf("%s belongs to another user, %d, in a folder where everybody may make one", part,
+				stat.Uid),
+		}
 	case info.Mode()&refused != 0:
-		return &UnsafeError{Path: part, Close: refused, why: fmt.Sprintf("other users have rights to %s: its mode is %04o", part, info.Mode().Perm())}
+		return &UnsafeError{
+			Path: part, Close: refused,
+			why: fmt.Sprintf("other users have rights to %s: its mode is %04o", part, info.Mode().Perm()),
+		}
 	}
 	return nil
 }

@@ -23,10 +23,10 @@ func TestSelect(t *testing.T) {
 	one, none := host.GPUs{Devices: alike.Devices[:1]}, host.GPUs{}
 	nameless := host.GPUs{Devices: []host.GPU{{Index: 0}, {Index: 1}, {Index: 2}}} // as of a container engine on another host
 	for _, c := range []struct {
-		gpus string
-		of   host.GPUs
-		want []int
-		says string
+		gpus    string
+		gpuHost host.GPUs
+		want    []int
+		says    string
 	}{
 		{"all", alike, []int{0, 1}, ""},
 		{"1", alike, []int{0}, ""},
@@ -50,7 +50,7 @@ func TestSelect(t *testing.T) {
 	} {
 		t.Run(c.gpus, func(t *testing.T) {
 			t.Parallel()
-			got, err := c.of.Select(asked(t, c.gpus))
+			got, err := c.gpuHost.Select(parseGPUs(t, c.gpus))
 			if c.says != "" {
 				if err == nil || !strings.Contains(err.Error(), c.says) {
 					t.Fatalf("got %v, want an error that says %q", err, c.says)
@@ -80,8 +80,8 @@ func TestSelectNone(t *testing.T) {
 	}
 }
 
-// asked reads what --gpus says.
-func asked(t *testing.T, gpus string) container.GPUs {
+// parseGPUs reads a value of --gpus.
+func parseGPUs(t *testing.T, gpus string) container.GPUs {
 	t.Helper()
 	parsed, err := container.ParseGPUs(gpus)
 	if err != nil {

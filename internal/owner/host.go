@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// NoBoot is the boot ID where the system has none to tell. Two equal ones prove nothing then, and need not: a lock ends
-// with its process, whether or not the machine was restarted since.
+// NoBoot is the boot ID on a system that has none. It does not show a restart, and need not: a lock ends with its
+// process, whether or not the machine was restarted.
 const NoBoot = "unknown"
 
-// Identity is where and when somebody asks whose a container is.
+// Identity is the host and the time for which [Verdict] decides whose a container is.
 type Identity struct {
 	Host string    // of [Host]
 	Boot string    // of [Boot]
-	Now  time.Time // what expiries are measured against
+	Now  time.Time // with which expiries are compared
 }
 
-// Here returns the identity of this process.
-func Here(now time.Time) (Identity, error) {
+// CurrentIdentity returns the identity of this host and boot, at the time now.
+func CurrentIdentity(now time.Time) (Identity, error) {
 	host, err := Host()
 	if err != nil {
 		return Identity{}, err
@@ -34,8 +34,8 @@ func Here(now time.Time) (Identity, error) {
 }
 
 // Host identifies this host among those that share a container engine: its name and, where the system has a machine ID,
-// a hyphen and 12 hex digits of a hash of it. machine-id(5) asks not to show the ID itself. A container counts as a host
-// of its own: it has another name or, with the host's network, no machine ID but another root file system.
+// a hyphen and 12 hex digits of a hash of it. machine-id(5) asks not to show the ID itself. A container is a host of
+// its own: it has another name or, with the host's network, no machine ID and another root file system.
 func Host() (string, error) {
 	name, err := os.Hostname()
 	if err != nil {

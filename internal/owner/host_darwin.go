@@ -11,5 +11,6 @@ func machineID() string {
 	return id
 }
 
-// bootID returns the ID of this boot. Its time, kern.boottime, would not do: it moves whenever the clock is set.
+// bootID returns the ID of this boot. The time of the boot, kern.boottime, cannot serve as one: it changes when the
+// clock is set.
 func bootID() (string, error) { return unix.Sysctl("kern.bootsessionuuid") }

@@ -9,8 +9,9 @@ import (
 	"syscall"
 )
 
-// machineID returns the ID of machine-id(5). Most containers have none, and several of them can share their host's name and
-// kernel and still not see each other's workspaces: there the root file system tells them apart.
+// machineID returns the ID of machine-id(5) or, without one, the ID of the root file system. Most containers have no
+// machine ID. Several of them can share their host's name and kernel and not see each other's workspaces: they differ
+// in the root file system.
 func machineID() string {
 	for _, path := range []string{"/etc/machine-id", "/var/lib/dbus/machine-id"} {
 		data, err := os.ReadFile(path)

@@ -2,7 +2,7 @@
 
 package owner
 
-// machineID returns "": the host's name alone has to do.
+// machineID returns "": on this system the host's name alone identifies it.
 func machineID() string { return "" }
 
 // bootID returns "": this system has no such ID.

@@ -39,7 +39,7 @@ func acquire(t *testing.T, workspace, run string) *owner.Lock {
 }
 
 // here is who asks in these tests.
-func here() owner.Identity {
+func thisHost() owner.Identity {
 	return owner.Identity{Host: "box-1", Boot: "boot-2", Now: time.Date(2026, 8, 23, 12, 0, 0, 0, time.UTC)}
 }
 
@@ -105,7 +105,7 @@ func TestVerdictByLabels(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			wantVerdict(t, labels(gone, c.role, c.changes...), here(), c.want, c.words)
+			wantVerdict(t, labels(gone, c.role, c.changes...), thisHost(), c.want, c.words)
 		})
 	}
 }
@@ -115,12 +115,12 @@ func TestVerdictByLock(t *testing.T) {
 	w := workspace(t)
 	lock := acquire(t, w, "r1")
 	for _, role := range []container.Role{container.RoleBatch, container.RoleServer} {
-		wantVerdict(t, labels(w, role), here(), owner.Kept, "r1 lives")
-		wantVerdict(t, labels(w, role, container.LabelRun, "r0"), here(), owner.Orphaned, "r0 is gone")
+		wantVerdict(t, labels(w, role), thisHost(), owner.Kept, "r1 lives")
+		wantVerdict(t, labels(w, role, container.LabelRun, "r0"), thisHost(), owner.Orphaned, "r0 is gone")
 	}
 	must(t, lock.Release())
 	must(t, lock.Release())
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Orphaned, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleBatch), thisHost(), owner.Orphaned, "r1 is gone")
 	if _, err := os.Stat(lock.Dir()); err != nil {
 		t.Errorf("the run's folder is gone: %v", err)
 	}
@@ -133,18 +133,18 @@ func TestVerdictByServerFile(t *testing.T) {
 	lock := acquire(t, w, "r1")
 	must(t, owner.WriteServer(w, server()))
 	must(t, lock.Release())
-	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Kept, "detached server")
+	wantVerdict(t, labels(w, container.RoleServer), thisHost(), owner.Kept, "detached server")
 	// A restart of this host need not be one of the container engine's.
-	wantVerdict(t, labels(w, container.RoleServer, container.LabelBoot, "boot-1"), here(), owner.Kept, "detached server")
+	wantVerdict(t, labels(w, container.RoleServer, container.LabelBoot, "boot-1"), thisHost(), owner.Kept, "detached server")
 	// What else that run made is not the server.
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Orphaned, "r1 is gone")
-	wantVerdict(t, labels(w, container.RoleServer, container.LabelRun, "r0"), here(), owner.Orphaned, "r0 is gone")
+	wantVerdict(t, labels(w, container.RoleBatch), thisHost(), owner.Orphaned, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleServer, container.LabelRun, "r0"), thisHost(), owner.Orphaned, "r0 is gone")
 
 	must(t, os.Truncate(owner.ServerPath(w), 10))
-	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Unknown, "damaged")
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Orphaned, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleServer), thisHost(), owner.Unknown, "damaged")
+	wantVerdict(t, labels(w, container.RoleBatch), thisHost(), owner.Orphaned, "r1 is gone")
 	must(t, owner.RemoveServer(w))
-	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Orphaned, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleServer), thisHost(), owner.Orphaned, "r1 is gone")
 }
 
 func TestVerdictOfWhatIsNoFile(t *testing.T) {
@@ -156,8 +156,8 @@ func TestVerdictOfWhatIsNoFile(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Unknown, "lock is not a file")
-		wantVerdict(t, labels(w, container.RoleServer, container.LabelRun, "r0"), here(), owner.Unknown, "server.json is not a file")
+		wantVerdict(t, labels(w, container.RoleBatch), thisHost(), owner.Unknown, "lock is not a file")
+		wantVerdict(t, labels(w, container.RoleServer, container.LabelRun, "r0"), thisHost(), owner.Unknown, "server.json is not a file")
 	}()
 	select {
 	case <-done:
@@ -184,15 +184,15 @@ func TestCheckersDisturbNobody(t *testing.T) {
 				default:
 				}
 				// Two who look at one free lock both see it free.
-				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "free"), here(), owner.Orphaned, "was killed")
-				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "held"), here(), owner.Kept, "lives")
-				owner.Verdict(labels(w, container.RoleBatch), here())
+				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "free"), thisHost(), owner.Orphaned, "was killed")
+				wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "held"), thisHost(), owner.Kept, "lives")
+				owner.Verdict(labels(w, container.RoleBatch), thisHost())
 			}
 		})
 	}
 	for range 200 {
 		l := acquire(t, w, "r1")
-		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Kept, "r1 lives")
+		wantVerdict(t, labels(w, container.RoleBatch), thisHost(), owner.Kept, "r1 lives")
 		must(t, l.Release())
 	}
 	close(stop)
@@ -258,7 +258,7 @@ func TestAcquireWhileOthersForget(t *testing.T) {
 			continue
 		}
 		must(t, err)
-		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Kept, "r1 lives")
+		wantVerdict(t, labels(w, container.RoleBatch), thisHost(), owner.Kept, "r1 lives")
 		must(t, l.Release())
 	}
 	close(stop)
@@ -324,7 +324,7 @@ func TestServerOf(t *testing.T) {
 	if _, err := owner.ReadServer(w); !errors.Is(err, owner.ErrNoServer) {
 		t.Errorf("a server that was noted is the workspace's: %v", err)
 	}
-	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Orphaned, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleServer), thisHost(), owner.Orphaned, "r1 is gone")
 	detached := owner.ServerFile{Container: "1", Run: "r2"}
 	must(t, owner.WriteServer(w, detached))
 	find("r2", detached)
@@ -341,9 +341,9 @@ func TestServerOf(t *testing.T) {
 func TestHere(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	one, err := owner.Here(now)
+	one, err := owner.CurrentIdentity(now)
 	must(t, err)
-	two, err := owner.Here(now)
+	two, err := owner.CurrentIdentity(now)
 	must(t, err)
 	if diff := cmp.Diff(one, two); diff != "" {
 		t.Errorf("it is two hosts or boots:\n%s", diff)
@@ -402,15 +402,15 @@ func TestReleaseKilled(t *testing.T) {
 	}
 	held := acquire(t, w, "held")
 	must(t, owner.ReleaseKilled(w, killed))
-	wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "killed"), here(), owner.Orphaned, "killed is gone")
-	wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "held"), here(), owner.Kept, "held lives")
+	wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "killed"), thisHost(), owner.Orphaned, "killed is gone")
+	wantVerdict(t, labels(w, container.RoleBatch, container.LabelRun, "held"), thisHost(), owner.Kept, "held lives")
 	must(t, held.Release())
 	if left := owner.Killed(w); len(left) > 0 {
 		t.Errorf("%q are killed still", left)
 	}
 }
 
-// Servers are told by their role, and everything of dalirun by its run, whichever that is.
+// Servers are known by their role, and all containers of dalirun by a run label of any value.
 func TestLabels(t *testing.T) {
 	t.Parallel()
 	for role, want := range map[container.Role]bool{container.RoleServer: true, container.RoleBatch: false, "": false} {

@@ -41,8 +41,8 @@ func helper(mode string, workspaces []string) error {
 		return err
 	case "judge":
 		for _, w := range workspaces {
-			batch, why := owner.Verdict(labels(w, container.RoleBatch), here())
-			server, why2 := owner.Verdict(labels(w, container.RoleServer), here())
+			batch, why := owner.Verdict(labels(w, container.RoleBatch), thisHost())
+			server, why2 := owner.Verdict(labels(w, container.RoleServer), thisHost())
 			fmt.Printf("%s %s, because %s; %s\n", batch, server, why, why2)
 		}
 		return nil
@@ -85,17 +85,17 @@ func TestKilledRun(t *testing.T) {
 		t.Fatalf("it said %q, %v", line, err)
 	}
 	for range 3 {
-		wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Kept, "r1 lives")
+		wantVerdict(t, labels(w, container.RoleBatch), thisHost(), owner.Kept, "r1 lives")
 	}
 	wantKilled(t, w)
 	must(t, cmd.Process.Kill())
 	_ = cmd.Wait() // says that it was killed
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Orphaned, "r1 was killed")
-	wantVerdict(t, labels(w, container.RoleServer), here(), owner.Orphaned, "r1 was killed")
+	wantVerdict(t, labels(w, container.RoleBatch), thisHost(), owner.Orphaned, "r1 was killed")
+	wantVerdict(t, labels(w, container.RoleServer), thisHost(), owner.Orphaned, "r1 was killed")
 	wantKilled(t, w, "r1")
 	must(t, acquire(t, w, "r1").Release())
 	wantKilled(t, w)
-	wantVerdict(t, labels(w, container.RoleBatch), here(), owner.Orphaned, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleBatch), thisHost(), owner.Orphaned, "r1 is gone")
 }
 
 // TestAnotherUser sees that a user who may not look does not judge. Root may look anywhere, so only root can start this test.
@@ -127,7 +127,7 @@ func TestAnotherUser(t *testing.T) {
 		whose = append(whose, `"root", <nil>`)
 	}
 
-	// Closed: not even whether there is a lock can be told.
+	// Closed: it cannot even be known whether there is a lock.
 	add(folder("closed", 0o700), owner.Unknown, owner.Unknown)
 	// The run has ended, but its folder is closed.
 	hidden := folder("hidden run", 0o755)
@@ -147,9 +147,9 @@ func TestAnotherUser(t *testing.T) {
 	must(t, os.RemoveAll(filepath.Join(file, "runs")))
 	add(file, owner.Orphaned, owner.Unknown)
 	// Their own workspace, in which nothing is root's.
-	own := folder("own 模型", 0o700)
-	must(t, os.Chown(own, 10001, 10001))
-	add(own, owner.Orphaned, owner.Orphaned)
+	usersOwn := folder("own 模型", 0o700)
+	must(t, os.Chown(usersOwn, 10001, 10001))
+	add(usersOwn, owner.Orphaned, owner.Orphaned)
 	whose[len(whose)-1] = `"", <nil>`
 
 	for mode, lines := range map[string][]string{"judge": want, "whose": whose} {

@@ -14,12 +14,13 @@ import (
 var ErrRunHeld = errors.New("the run belongs to another process")
 
 const (
-	// A checker holds the shared lock for the microseconds between two system calls. A second is enough for it even on a machine that swaps.
+	// acquireFor bounds the wait for a process that checks the lock. It holds the shared lock between two system calls,
+	// for microseconds, and for less than a second even on a machine that swaps.
 	acquireFor   = time.Second
 	acquirePause = 5 * time.Millisecond
 )
 
-// Lock says that a run lives. The system takes it away when the process ends, however it ends.
+// Lock is the lock of a living run. The system releases it when the process ends, however it ends.
 type Lock struct {
 	dir  string
 	file *flock.Flock
@@ -31,17 +32,17 @@ func RunsDir(workspace string) string { return filepath.Join(workspace, "runs") 
 // RunDir returns the folder of a run in a workspace: its lock and its logs.
 func RunDir(workspace, runID string) string { return filepath.Join(RunsDir(workspace), runID) }
 
-// isRunID says whether id can be the name of a folder, and of one in the workspace.
+// isRunID reports whether id can be the name of a folder in the workspace.
 func isRunID(id string) bool {
 	return filepath.IsLocal(id) && filepath.Base(id) == id && id != "."
 }
 
 func lockPath(workspace, runID string) string { return filepath.Join(RunDir(workspace, runID), "lock") }
 
-// Acquire makes the run's folder and takes its lock. It returns [ErrRunHeld] if another process has it after a second:
-// whoever only looks whether the lock is free holds it, shared, for an instant.
+// Acquire makes the run's folder and takes its lock. It returns [ErrRunHeld] if another process still holds the lock
+// after a second. A process that only checks whether the lock is free holds it for an instant.
 //
-// Nothing may carry the run's label before Acquire has returned.
+// Nothing may have the run's label before Acquire has returned.
 func Acquire(workspace, runID string) (*Lock, error) {
 	if !isRunID(runID) {
 		return nil, fmt.Errorf("lock the run: its ID %q is not a file name", runID)
@@ -51,7 +52,8 @@ func Acquire(workspace, runID string) (*Lock, error) {
 	tick := time.NewTicker(acquirePause)
 	defer tick.Stop()
 	for end := time.Now().Add(acquireFor); ; <-tick.C {
-		// It exists also where another process made it and deleted it meanwhile: then the lock has no folder, and is tried again.
+		// The error is ErrExist also if another process deletes the folder just then: without a folder the lock fails,
+		// and is tried again.
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 			return nil, fmt.Errorf("make the run's folder: %w", err)
 		}
@@ -59,7 +61,7 @@ func Acquire(workspace, runID string) (*Lock, error) {
 		if ok && isAt(path, file) {
 			return &Lock{dir: filepath.Dir(path), file: file}, nil
 		}
-		// Of a run that is over, another process may have removed the lock as this one took it, or the folder.
+		// If the run is over, another process may have removed the lock file or the folder while this one locked it.
 		if err = errors.Join(err, file.Unlock()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, fmt.Errorf("lock the run: %w", err)
 		}
@@ -72,14 +74,15 @@ func Acquire(workspace, runID string) (*Lock, error) {
 // Dir returns the run's folder.
 func (l *Lock) Dir() string { return l.dir }
 
-// Release ends the run's life in order: the lock's file goes. The folder stays, since it holds the logs. It may be called twice.
+// Release ends the life of the run: it removes the lock file and releases the lock. The run's folder stays, since it
+// holds the logs. Release may be called twice.
 func (l *Lock) Release() error {
 	var err error
-	if l.file.Locked() { // whoever took the file before it is gone finds it gone then
+	if l.file.Locked() { // a process that opened the file before finds it removed once it has the lock
 		err = os.Remove(l.file.Path())
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		err = nil // with the folder
+		err = nil // the whole folder was removed
 	}
 	if err = errors.Join(err, l.file.Unlock()); err != nil {
 		return fmt.Errorf("release the run's lock: %w", err)
@@ -87,18 +90,19 @@ func (l *Lock) Release() error {
 	return nil
 }
 
-// isAt says whether an open file is still the one at the path.
+// isAt reports whether an open file is still the one at path.
 func isAt(path string, file *flock.Flock) bool {
-	there, err := os.Lstat(path)
+	current, err := os.Lstat(path)
 	if err != nil {
 		return false
 	}
-	taken, err := file.Stat()
-	return err == nil && os.SameFile(there, taken)
+	opened, err := file.Stat()
+	return err == nil && os.SameFile(current, opened)
 }
 
-// Killed returns the runs of a workspace that did not come to [Lock.Release], as their locks tell, which are there and free.
-// [Acquire] and Release make that forgotten. Runs that cannot be looked at are not among them.
+// Killed returns the runs of a workspace that were killed before [Lock.Release]: their lock files exist and are not
+// locked. After [Acquire] and Release a run is no longer among them. Runs whose locks cannot be read are not among
+// them.
 func Killed(workspace string) []string {
 	runs, err := os.ReadDir(filepath.Join(workspace, "runs"))
 	if err != nil {
@@ -106,34 +110,35 @@ func Killed(workspace string) []string {
 	}
 	var killed []string
 	for _, run := range runs {
-		if state, err := look(workspace, run.Name()); err == nil && state == lockFree {
+		if state, err := lockStateOf(workspace, run.Name()); err == nil && state == lockFree {
 			killed = append(killed, run.Name())
 		}
 	}
 	return killed
 }
 
-// lockState is what a look at a run's lock tells.
+// lockState is the state of a run's lock.
 type lockState int
 
 const (
 	lockGone lockState = iota // the run ended in order, or its folder was deleted
-	lockFree                  // it was killed
+	lockFree                  // the run was killed
 	lockHeld
 )
 
-// look says how a run's lock is. The lock that it takes for that is shared: two who look at a time see the same.
-func look(workspace, runID string) (lockState, error) {
+// lockStateOf returns the state of a run's lock. It takes the lock shared, so that two processes that check it at the
+// same time get the same answer.
+func lockStateOf(workspace, runID string) (lockState, error) {
 	path := lockPath(workspace, runID)
 	switch info, err := os.Lstat(path); {
 	case errors.Is(err, os.ErrNotExist):
 		return lockGone, nil
 	case err != nil:
 		return lockGone, err
-	case !info.Mode().IsRegular(): // labels are anybody's: opening a pipe would never end
+	case !info.Mode().IsRegular(): // anybody can set labels, and opening a pipe would never end
 		return lockGone, fmt.Errorf("%s is not a file", path)
 	}
-	file := flock.New(path, flock.SetFlag(os.O_RDONLY)) // never creates it
+	file := flock.New(path, flock.SetFlag(os.O_RDONLY)) // never creates the file
 	free, err := file.TryRLock()
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -145,13 +150,13 @@ func look(workspace, runID string) (lockState, error) {
 	}
 	state := lockFree
 	if !isAt(path, file) {
-		state = lockGone // the run ended as we looked
+		state = lockGone // the run ended meanwhile
 	}
 	return state, file.Unlock()
 }
 
-// ReleaseKilled removes the locks of runs that were killed, as [Killed] returned them, once nothing of them is left. One
-// that another process holds now is being removed by that one.
+// ReleaseKilled removes the lock files of killed runs, as [Killed] returned them, once their containers are removed. It
+// leaves a lock that another process holds, which removes it.
 func ReleaseKilled(workspace string, runs []string) error {
 	for _, run := range runs {
 		lock, err := Acquire(workspace, run)
@@ -168,7 +173,8 @@ func ReleaseKilled(workspace string, runs []string) error {
 	return nil
 }
 
-// DropRuns removes the folders, with the logs, of all but the newest keep runs. A run that lives keeps its own.
+// DropRuns removes the folders, with the logs, of all runs but the newest keep. It leaves the folder of a run that
+// lives.
 func DropRuns(workspace string, keep int) error {
 	entries, err := os.ReadDir(RunsDir(workspace)) // sorted, and an ID begins with its time
 	if err != nil || len(entries) <= keep {

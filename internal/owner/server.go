@@ -15,35 +15,39 @@ import (
 // ErrNoServer says that a workspace has no server file.
 var ErrNoServer = errors.New("no server of this workspace")
 
-// ServerFile says which server a workspace has. It is written once a server that is to outlive its run is ready, and keeps
-// the server's container alive in the eyes of [Verdict].
+// ServerFile describes the server of a workspace. It is written once a server that is to outlive its run is ready. By
+// it, [Verdict] returns Kept for the server's container.
 type ServerFile struct {
-	Container  string    `json:"container"`            // ID
-	Name       string    `json:"name"`                 // of the container
-	Run        string    `json:"run"`                  // ID of the run that started it
-	Host       string    `json:"host"`                 // of the run: Identity.Host
-	GRPC       string    `json:"grpc"`                 // host:port
-	HTTP       string    `json:"http"`                 // host:port
-	Metrics    string    `json:"metrics"`              // host:port
-	Engine     string    `json:"engine,omitempty"`     // endpoint of the container engine, where these addresses are its host's alone
-	Lane       string    `json:"lane"`                 // gpu or cpu
-	Source     string    `json:"source"`               // image source: ngc or local
-	Release    string    `json:"release,omitempty"`    // NGC release of its images, if they say one
-	Precision  string    `json:"precision,omitempty"`  // fp16 or fp32
-	Weights    string    `json:"weights,omitempty"`    // as on the reports: "random:7", "pretrained IMAGENET1K_V2", or a path
+	Container string `json:"container"` // ID
+	Name      string `json:"name"`      // of the container
+	Run       string `json:"run"`       // ID of the run that started it
+	Host      string `json:"host"`      // of the run: Identity.Host
+	GRPC      string `json:"grpc"`      // host:port
+	HTTP      string `json:"http"`      // host:port
+	Metrics   string `json:"metrics"`   // host:port
+	// endpoint of the container engine, if the addresses are valid on its host alone
+	Engine    string `json:"engine,omitempty"`
+	Lane      string `json:"lane"`                // gpu or cpu
+	Source    string `json:"source"`              // image source: ngc or local
+	Release   string `json:"release,omitempty"`   // NGC release of its images, if they have one
+	Precision string `json:"precision,omitempty"` // fp16 or fp32
+	// as on the reports: "random:7", "pretrained IMAGENET1K_V2", or a path
+	Weights    string    `json:"weights,omitempty"`
 	Repository string    `json:"repository,omitempty"` // the folder in the cache that it serves
 	Models     []string  `json:"models"`
 	Started    time.Time `json:"started"`
-	// LabelsMeanNothing says whether the classes that the server names have nothing to do with a picture: its weights are seeded. It is nil where
-	// nobody noted it.
-	LabelsMeanNothing *bool    `json:"labels_mean_nothing,omitempty"`
-	Command           []string `json:"command,omitempty"` // arguments of dalirun that start it again, from another folder
+	// LabelsMeanNothing says that the classes in an answer have nothing to do with the picture, since the weights are
+	// seeded. It is nil if it is not known.
+	LabelsMeanNothing *bool `json:"labels_mean_nothing,omitempty"`
+	// arguments of dalirun that start it again, from another folder
+	Command []string `json:"command,omitempty"`
 }
 
 // ServerPath returns the path of a workspace's server file.
 func ServerPath(workspace string) string { return filepath.Join(workspace, "server.json") }
 
-// WriteServer replaces the server file of a workspace. A reader, and a crash at any moment, finds the old one or the new.
+// WriteServer replaces the server file of a workspace. At any moment, and after a crash, there is the old file or the
+// new one.
 func WriteServer(workspace string, s ServerFile) (err error) {
 	defer func() {
 		if err != nil {
@@ -56,8 +60,8 @@ func WriteServer(workspace string, s ServerFile) (err error) {
 	return replaceFile(s, filepath.Join(RunDir(workspace, s.Run), "server.json"), ServerPath(workspace))
 }
 
-// NoteServer writes what [WriteServer] writes into the folder of the server's run, for a server that ends with the run:
-// nothing rests on it but what others are told of the server.
+// NoteServer writes a server file into the folder of the server's run, for a server that ends with the run. Only
+// reports read it: [Verdict] does not.
 func NoteServer(workspace string, s ServerFile) error {
 	err := s.check()
 	if err == nil {
@@ -74,7 +78,8 @@ func notePath(workspace, run string) string {
 	return filepath.Join(RunDir(workspace, run), "served.json")
 }
 
-// NoteStop notes that the server of a run is stopped in good order, for the `dalirun serve` that attends it. A run whose folder is gone has none.
+// NoteStop notes for the `dalirun serve` that attends the server of a run that somebody stops it on purpose. It does
+// nothing for a run whose folder is gone.
 func NoteStop(workspace, run string) error {
 	if !isRunID(run) {
 		return nil
@@ -86,7 +91,7 @@ func NoteStop(workspace, run string) error {
 	return nil
 }
 
-// StopNoted says whether [NoteStop] was called for a run.
+// StopNoted reports whether [NoteStop] was called for a run.
 func StopNoted(workspace, run string) bool {
 	_, err := os.Stat(stopPath(workspace, run))
 	return isRunID(run) && err == nil
@@ -94,8 +99,8 @@ func StopNoted(workspace, run string) bool {
 
 func stopPath(workspace, run string) string { return filepath.Join(RunDir(workspace, run), "stopped") }
 
-// replaceFile writes s to temporary, in the folder of its run, and renames that to path. What a kill leaves there is deleted
-// with the run's logs, and no other run writes there.
+// replaceFile writes s to temporary, in the folder of its run, and renames it to path. A file that a killed process
+// leaves there is deleted with the run's logs, and no other run writes to it.
 func replaceFile(s ServerFile, temporary, path string) error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
@@ -111,8 +116,8 @@ func replaceFile(s ServerFile, temporary, path string) error {
 	return fsync.Replace(path, f, append(data, '\n'))
 }
 
-// ServerOf returns what is known of the server that a run of a workspace started: the server file if it is that server's,
-// else what [NoteServer] noted; or [ErrNoServer], as of one that is not ready yet.
+// ServerOf returns what is known of the server that a run of a workspace started: the server file if it is of that run,
+// else the file of [NoteServer]; or [ErrNoServer], as for a server that is not ready yet.
 func ServerOf(workspace, run string) (ServerFile, error) {
 	if !isRunID(run) {
 		return ServerFile{}, ErrNoServer
@@ -155,7 +160,7 @@ func readServer(path string) (ServerFile, error) {
 	return s, nil
 }
 
-// RemoveServer deletes the server file of a workspace. Where there is none it does nothing.
+// RemoveServer deletes the server file of a workspace, if there is one.
 func RemoveServer(workspace string) error {
 	err := os.Remove(ServerPath(workspace))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -11,9 +11,10 @@ import (
 	"github.com/dalirun/dalirun/internal/host"
 )
 
-// OtherUser names the user whom a server of a workspace belongs to, if it is not this process's: the one who owns the server
-// file, the folder of one of the runs that started a server, or the folder in which these are hidden from others. It is empty
-// for one's own, for root, who may do everything, where nothing is left of them, and where the system does not tell.
+// OtherUser returns the user to whom a server of a workspace belongs, if that is not the user of this process: the
+// owner of the server file, of the folder of one of the runs that started a server, or of the folder that hides these
+// from other users. It is empty for the user's own server, for root, who may do everything, if none of the files
+// exists, and if the system does not know owners.
 func OtherUser(workspace string, runs ...string) (string, error) {
 	me := os.Geteuid()
 	if me == 0 {
@@ -26,7 +27,7 @@ func OtherUser(workspace string, runs ...string) (string, error) {
 		}
 	}
 	for _, path := range paths {
-		info, err := shown(path)
+		info, err := visibleInfo(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -46,8 +47,8 @@ func OtherUser(workspace string, runs ...string) (string, error) {
 	return "", nil
 }
 
-// shown is what is known of path, or of the folder above it that keeps others from looking.
-func shown(path string) (fs.FileInfo, error) {
+// visibleInfo returns the information on path, or on the folder above it that hides it from this user.
+func visibleInfo(path string) (fs.FileInfo, error) {
 	info, err := os.Lstat(path)
 	for errors.Is(err, fs.ErrPermission) && path != filepath.Dir(path) {
 		path = filepath.Dir(path)

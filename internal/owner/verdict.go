@@ -1,5 +1,6 @@
-// Package owner says whose a container is: that of a run that lives, of a detached server, of another host, or nobody's
-// any more. Labels on the container, the lock of its run and the server file of its workspace are all that it knows.
+// Package owner decides whose a container is: a living run's, its workspace's as a detached server, another host's, or
+// nobody's any more. It decides by the labels of the container, the lock of its run and the server file of its
+// workspace alone.
 package owner
 
 import (
@@ -11,19 +12,19 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// State is what may become of a container.
+// State says whose a container is, and so whether it may be removed.
 type State string
 
-// The states. Only what is Orphaned may be removed without being asked for, and what is Expired by its label.
+// The states. Only containers that are Orphaned or Expired may be removed without a request.
 const (
 	Kept     State = "kept"     // its run lives, or its workspace's server file names it
 	Orphaned State = "orphaned" // nobody's any more
-	Foreign  State = "foreign"  // another host's, which alone could tell
-	Expired  State = "expired"  // another host's batch container after the time that it was given
-	Unknown  State = "unknown"  // it cannot be told: leave it alone
+	Foreign  State = "foreign"  // another host's, which alone knows whether its run lives
+	Expired  State = "expired"  // another host's batch container, after the time in its label
+	Unknown  State = "unknown"  // it cannot be decided: the container is left alone
 )
 
-// States are all states, each with what it means of a container, in the order in which people are told of them.
+// States returns all states with their meanings, in the order in which help texts list them.
 func States() []struct {
 	State State
 	Means string
@@ -40,19 +41,19 @@ func States() []struct {
 	}
 }
 
-// Labels are on everything that dalirun makes, on every host and for every run.
+// Labels returns the labels that select all containers of dalirun, of every host and run.
 func Labels() container.Labels { return container.Labels{container.LabelRun: ""} }
 
-// IsServer says whether a container with these labels serves others, perhaps for longer than its run.
+// IsServer reports whether a container with these labels serves others, perhaps for longer than its run.
 func IsServer(labels map[string]string) bool {
 	return labels[container.LabelRole] == string(container.RoleServer)
 }
 
-// Verdict says whose the container with these labels is, and why in a clause such as "its run r7 lives".
+// Verdict decides whose the container with these labels is. The reason is a clause such as "its run r7 lives".
 //
-// It looks at the lock before the server file, and a run that leaves a server behind writes the file before it ends: so
-// there is no moment at which a ready server seems to be nobody's. A host that was restarted has no run that lives, but
-// its server may: the container engine can be on another machine.
+// It reads the lock before the server file, and a run that leaves a server writes that file before it ends. So a ready
+// server never seems to be nobody's. After a restart of this host none of its runs lives, but a server may, if the
+// container engine is on another machine.
 func Verdict(labels map[string]string, me Identity) (State, string) {
 	host := labels[container.LabelHost]
 	switch {
@@ -75,7 +76,7 @@ func Verdict(labels map[string]string, me Identity) (State, string) {
 	return ofServer(workspace, run, why)
 }
 
-// foreign judges what another host made.
+// foreign decides for a container of another host.
 func foreign(labels map[string]string, now time.Time) (State, string) {
 	why := "it belongs to the host " + labels[container.LabelHost]
 	if labels[container.LabelRole] != string(container.RoleBatch) {
@@ -88,12 +89,12 @@ func foreign(labels map[string]string, now time.Time) (State, string) {
 	return Expired, fmt.Sprintf("%s and expired at %s", why, labels[container.LabelExpires])
 }
 
-// ofRun says whether the run of a container lives.
+// ofRun decides by the run of a container: Kept if the run lives. now is the present boot ID.
 func ofRun(workspace, run, boot, now string) (State, string) {
 	if boot != "" && boot != NoBoot && now != NoBoot && boot != now {
 		return Orphaned, "this host was restarted since its run " + run
 	}
-	state, err := look(workspace, run)
+	state, err := lockStateOf(workspace, run)
 	switch {
 	case err != nil:
 		return Unknown, fmt.Sprintf("the lock of its run %s cannot be looked at: %v", run, err)
@@ -106,7 +107,7 @@ func ofRun(workspace, run, boot, now string) (State, string) {
 	}
 }
 
-// ofServer says whether the server file names the server of a run that is dead, for the reason why.
+// ofServer decides for the server of a dead run: Kept if the server file names it, else Orphaned for the reason why.
 func ofServer(workspace, run, why string) (State, string) {
 	s, err := ReadServer(workspace)
 	switch {

@@ -16,19 +16,21 @@ import (
 const DefaultWorkspace = ".dalirun"
 
 const (
-	// workspaceTag is the file that says of a folder that it is a workspace.
+	// workspaceTag is the file that marks a folder as a workspace.
 	workspaceTag  = "WORKSPACE.TAG"
-	workspaceText = "This folder is a workspace of dalirun: the logs of runs, and which server is its own. It may be deleted while no dalirun runs.\n"
+	workspaceText = "This folder is a workspace of dalirun: the logs of runs, and which server is its own. It may be " +
+		"deleted while no dalirun runs.\n"
 )
 
-// ErrNotWorkspace says that a folder holds what dalirun did not make.
+// ErrNotWorkspace says that a folder holds files that are not dalirun's.
 var ErrNotWorkspace = errors.New("is not empty, and no workspace of dalirun")
 
-// CheckWorkspace returns nil for a folder that is a workspace or can become one, since it is empty or not there yet. Any other is an
-// [ErrNotWorkspace]: what runs write would be strewn among what is there, and old logs are deleted. It changes nothing.
+// CheckWorkspace returns nil for a folder that is a workspace, or can become one because it is empty or does not exist.
+// Any other folder is an [ErrNotWorkspace]: runs would write their files among the user's, and delete old logs. It
+// changes nothing.
 func CheckWorkspace(dir string) error {
 	if filepath.Base(dir) == DefaultWorkspace {
-		return nil // nobody else calls a folder so
+		return nil // the name is dalirun's alone
 	}
 	below, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -62,13 +64,14 @@ func CheckWorkspace(dir string) error {
 
 var timeOfRun = regexp.MustCompile(`^\d{8}T\d{6}Z-`)
 
-// looksLikeRun tells a run's folder from what other programs keep in a folder called runs.
+// looksLikeRun reports whether a folder in runs is that of a run of dalirun, and not another program's.
 func looksLikeRun(workspace, name string) bool {
 	_, err := os.Lstat(lockPath(workspace, name))
 	return err == nil || timeOfRun.MatchString(name)
 }
 
-// MakeWorkspace makes the folder of a workspace and marks it as one, so that [CheckWorkspace] knows it whatever it comes to hold.
+// MakeWorkspace makes the folder of a workspace and marks it, so that [CheckWorkspace] accepts it whatever it holds
+// later.
 func MakeWorkspace(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // a folder of the user's project
 		return err

@@ -15,8 +15,8 @@ const jpegAdobe = 12
 // jpegBlock is the number of coefficients of a block.
 const jpegBlock = 64
 
-// jpegMaxScanned bounds the pixels of all scans together: decoders go over the whole picture for each, and a scan can be a few
-// bytes. A progressive picture has about ten; thirty of the largest picture take Go's decoder about 25 s.
+// jpegMaxScanned bounds the pixels of all scans together: decoders go over the whole picture for each, and a scan can
+// be a few bytes. A progressive picture has about ten; thirty of the largest picture take Go's decoder about 25 s.
 func jpegMaxScanned() uint64 { return 30 * maxDecoded() }
 
 // maxDecoded bounds the pixels that are decoded, also where a caller's limits bound nothing.
@@ -39,14 +39,16 @@ type jpegComponent struct {
 	id     byte
 	across byte // sampling factors, 1 to 4
 	down   byte
-	// lacks is one more than the number of low bits that each coefficient lacks; 0 is a coefficient of which nothing came.
-	lacks [jpegBlock]byte
+	// missingBits is one more than the number of low bits that each coefficient lacks; 0 is a coefficient that no scan
+	// had.
+	missingBits [jpegBlock]byte
 }
 
 // readJPEGFrame reads a frame header: precision, height, width, number of components, then three bytes for each.
 func readJPEGFrame(marker byte, segment []byte) (jpegFrame, error) {
 	if len(segment) < 6 || len(segment) < 6+3*int(segment[5]) || segment[5] == 0 {
-		return jpegFrame{}, refuse(Malformed, "JPEG has a frame header of %d bytes, too short for its components", len(segment))
+		return jpegFrame{}, refuse(Malformed, "JPEG has a frame header of %d bytes, too short for its components",
+			len(segment))
 	}
 	f := jpegFrame{
 		marker: marker, precision: segment[0],
@@ -75,34 +77,39 @@ func (f *jpegFrame) check() error {
 		return refuse(Unsupported, "JPEG is of process SOF%d, which DALI does not decode", process)
 	}
 	if f.precision != 8 {
-		return refuse(Unsupported, "JPEG has samples of %d bits: DALI does not decode %d-bit JPEG", f.precision, f.precision)
+		return refuse(Unsupported, "JPEG has samples of %d bits: DALI does not decode %d-bit JPEG", f.precision,
+			f.precision)
 	}
 	if n := len(f.components); n == 2 || n > 4 {
 		return refuse(Unsupported, "JPEG has %d components, which DALI does not decode", n)
 	}
 	if len(f.components) == 4 && !f.adobe {
-		return refuse(Unsupported, "JPEG has four components and no segment of Adobe's, by which DALI takes black for white")
+		return refuse(Unsupported,
+			"JPEG has four components and no segment of Adobe's, by which DALI takes black for white")
 	}
 	if f.scans*f.width*f.height > jpegMaxScanned() { // below 2⁵⁸: each scan has bytes
-		return refuse(Unsupported, "JPEG has %d scans of %d × %d pixels, which keep a decoder busy for long", f.scans, f.width, f.height)
+		return refuse(Unsupported, "JPEG has %d scans of %d × %d pixels, which keep a decoder busy for long", f.scans,
+			f.width, f.height)
 	}
 	for i, c := range f.components {
-		lacking := slices.IndexFunc(c.lacks[:], func(bits byte) bool { return bits != 1 })
+		lacking := slices.IndexFunc(c.missingBits[:], func(bits byte) bool { return bits != 1 })
 		switch {
 		case lacking < 0:
-		case lacking == 0 && c.lacks[0] == 0:
+		case lacking == 0 && c.missingBits[0] == 0:
 			return refuse(Truncated, "JPEG ends before the picture data of component %d of %d", i+1, len(f.components))
 		default:
 			// T.81 allows to leave scans out for good. Each decoder makes up for them in a way of its own.
-			return refuse(Unsupported, "progressive JPEG ends before the scans that complete coefficient %d of component %d, which decoders make up for differently",
+			return refuse(Unsupported,
+				"progressive JPEG ends before the scans that complete coefficient %d of component %d, which decoders "+
+					"make up for differently",
 				lacking, i+1)
 		}
 	}
 	return nil
 }
 
-// component returns the component that a scan names at a place, nil if there is none. Those of a scan have the order of the
-// frame's (T.81, B.2.3). Where several have one id, libjpeg takes them in that order.
+// component returns the component that a scan names at a place, nil if there is none. Those of a scan have the order of
+// the frame's (T.81, B.2.3). Where several have one id, libjpeg takes them in that order.
 func (f *jpegFrame) component(place int, id byte) *jpegComponent {
 	for i := place; i < len(f.components); i++ {
 		if f.components[i].id == id {
@@ -122,9 +129,9 @@ func (f *jpegFrame) scan(segment []byte) error {
 	}
 	f.scans++
 	ids, rest := segment[1:1+2*int(segment[0])], segment[1+2*int(segment[0]):]
-	first, last, lacks := 0, jpegBlock-1, byte(0)
+	first, last, missingBits := 0, jpegBlock-1, byte(0)
 	if f.progressive() {
-		first, last, lacks = int(rest[0]), int(rest[1]), rest[2]&15
+		first, last, missingBits = int(rest[0]), int(rest[1]), rest[2]&15
 	}
 	if first > last || last >= jpegBlock {
 		return refuse(Malformed, "JPEG has a scan of the coefficients %d to %d", first, last)
@@ -132,21 +139,23 @@ func (f *jpegFrame) scan(segment []byte) error {
 	for i := range int(segment[0]) {
 		c := f.component(i, ids[2*i])
 		if c == nil {
-			return refuse(Malformed, "JPEG has a scan of a component %d, which its frame does not have, or not there", ids[2*i])
+			return refuse(Malformed, "JPEG has a scan of a component %d, which its frame does not have, or not there",
+				ids[2*i])
 		}
-		// Restarts are counted in blocks where a scan has one component (T.81, A.2.2). Go's decoder counts as many blocks as
-		// the component has in a scan with the others.
+		// Restarts are counted in blocks where a scan has one component (T.81, A.2.2). Go's decoder counts as many
+		// blocks as the component has in a scan with the others.
 		if f.restarts && segment[0] == 1 && len(f.components) > 1 && c.across*c.down > 1 {
 			f.undecodable = true
 		}
 		for k := first; k <= last; k++ {
-			c.lacks[k] = lacks + 1
+			c.missingBits[k] = missingBits + 1
 		}
 	}
 	return nil
 }
 
-// decodable reports whether Go's decoder has what the frame needs. Of a frame that it has not, it says that it is wrong.
+// decodable reports whether Go's decoder has what the frame needs. Of a frame that it has not, it says that it is
+// wrong.
 func (f *jpegFrame) decodable() bool {
 	if f.undecodable || f.marker-jpegSOF0 > 2 { // arithmetic coding
 		return false

@@ -9,8 +9,8 @@ import (
 // pnmShortest is the bytes that nvImageCodec 0.9.0 needs to know a picture of any format; one pixel in a PBM has 8.
 const pnmShortest = 10
 
-// pnmMaxHeader is the bytes of a header, comments and all, that the local server's DALI backend reads: PNM_HEADER_BYTES of
-// assets/python/decoder.py.
+// pnmMaxHeader is the bytes of a header, comments and all, that the local server's DALI backend reads: PNM_HEADER_BYTES
+// of assets/python/decoder.py.
 const pnmMaxHeader = 4096
 
 // pnmHeader is the header of a PBM, PGM or PPM (netpbm's pbm(5), pgm(5), ppm(5)).
@@ -59,7 +59,8 @@ func walkPNM(data []byte) (header, error) {
 		return found, err
 	}
 	if len(data) < pnmShortest {
-		return found, refuse(Unsupported, "PNM has %d bytes, and DALI decodes none of less than %d", len(data), pnmShortest)
+		return found, refuse(Unsupported, "PNM has %d bytes, and DALI decodes none of less than %d", len(data),
+			pnmShortest)
 	}
 	return found, nil
 }
@@ -72,7 +73,7 @@ func (h pnmHeader) rows(data []byte, row uint64) error {
 	case h.highest > math.MaxUint8:
 		row *= 2
 	}
-	if have := uint64(len(data[h.raster:])); h.height > have/row {
+	if size := uint64(len(data[h.raster:])); h.height > size/row {
 		return refuse(Truncated, "PNM of %d bytes ends before its %d rows of %d bytes do", len(data), h.height, row)
 	}
 	return nil
@@ -80,7 +81,8 @@ func (h pnmHeader) rows(data []byte, row uint64) error {
 
 func readPNM(data []byte) (pnmHeader, error) {
 	if len(data) > 2 && !isSpace(data[2]) {
-		return pnmHeader{}, refuse(Unsupported, "PNM has no white space behind its first two bytes, without which DALI does not read it")
+		return pnmHeader{}, refuse(Unsupported,
+			"PNM has no white space behind its first two bytes, without which DALI does not read it")
 	}
 	h := pnmHeader{kind: data[1], highest: 1}
 	fields := []*uint64{&h.width, &h.height, &h.highest}
@@ -97,7 +99,8 @@ func readPNM(data []byte) (pnmHeader, error) {
 	}
 	h.raster = scan.at + 1 // one byte of white space, whichever, ends the header
 	if h.raster > pnmMaxHeader {
-		return h, refuse(Unsupported, "PNM has a header of %d bytes, the server reads at most %d", h.raster, pnmMaxHeader)
+		return h, refuse(Unsupported, "PNM has a header of %d bytes, the server reads at most %d", h.raster,
+			pnmMaxHeader)
 	}
 	if h.width == 0 || h.height == 0 || h.width > 1<<31-1 || h.height > 1<<31-1 {
 		return pnmHeader{}, refuse(Malformed, "PNM says that it is %d × %d pixels", h.width, h.height)
@@ -111,9 +114,11 @@ func readPNM(data []byte) (pnmHeader, error) {
 // checkRange refuses the ranges that DALI 2.4.0 was seen to read without scaling them, so that the picture gets darker.
 // It scales a plain picture of up to 255, and takes every two-byte sample as one of 65,535.
 func (h pnmHeader) checkRange() error {
-	right := h.highest == math.MaxUint8 || h.highest == math.MaxUint16 || h.highest < math.MaxUint8 && h.kind <= '3' || h.kind == '4'
+	right := h.highest == math.MaxUint8 || h.highest == math.MaxUint16 || h.highest < math.MaxUint8 && h.kind <= '3' ||
+		h.kind == '4'
 	if !right {
-		return refuse(Unsupported, "PNM has samples up to %d, which DALI decodes right for 255 and 65535 alone", h.highest)
+		return refuse(Unsupported, "PNM has samples up to %d, which DALI decodes right for 255 and 65535 alone",
+			h.highest)
 	}
 	return nil
 }
@@ -130,9 +135,11 @@ func (h pnmHeader) plain(data []byte, row uint64) (end int, err error) {
 			}
 			if number > h.highest {
 				if h.kind == '1' && scan.at-before > 1 { // netpbm needs no space between them
-					return scan.at, refuse(Unsupported, "PBM has pixels without white space between them, which DALI does not decode")
+					return scan.at, refuse(Unsupported,
+						"PBM has pixels without white space between them, which DALI does not decode")
 				}
-				return scan.at, refuse(Malformed, "PNM has the sample %d in row %d, its header says up to %d", number, y+1, h.highest)
+				return scan.at, refuse(Malformed, "PNM has the sample %d in row %d, its header says up to %d", number,
+					y+1, h.highest)
 			}
 		}
 	}
@@ -149,8 +156,8 @@ type pnmScanner struct {
 	returned bool
 }
 
-// header returns the next number of the header. DALI ends a comment with a line feed alone, and reads on behind one that
-// follows a digit.
+// header returns the next number of the header. DALI ends a comment with a line feed alone, and reads on behind one
+// that follows a digit.
 func (s *pnmScanner) header() (uint64, error) {
 	number, err := s.number()
 	if err != nil {
@@ -159,7 +166,8 @@ func (s *pnmScanner) header() (uint64, error) {
 	if s.returned {
 		return 0, refuse(Unsupported, "PNM has a comment that a carriage return ends, which DALI does not read")
 	}
-	if digits := s.at - bytes.LastIndexFunc(s.data[:s.at], func(r rune) bool { return r < '0' || r > '9' }) - 1; digits > pnmDigits {
+	notDigit := func(r rune) bool { return r < '0' || r > '9' }
+	if digits := s.at - bytes.LastIndexFunc(s.data[:s.at], notDigit) - 1; digits > pnmDigits {
 		return 0, refuse(Malformed, "PNM has a number of %d digits in its header", digits)
 	}
 	if s.data[s.at] == '#' {

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/image/tiff/lzw"
 )
 
-// TIFF compression methods whose pixels are looked at (TIFF 6.0; 8 and 34925 of Adobe, 50000 of libtiff), besides those of
-// tiff_kind.go.
+// TIFF compression methods whose pixels are looked at (TIFF 6.0; 8 and 34925 of Adobe, 50000 of libtiff), besides those
+// of tiff_kind.go.
 const (
 	tiffGroup4   = 4
 	tiffLZW      = 5
@@ -23,10 +23,12 @@ const (
 	tiffZstd     = 50000
 )
 
-// tiffZstdWindow is the bytes that libzstd keeps at most to refer back to, unless it is told otherwise (ZSTD_WINDOWLOG_LIMIT_DEFAULT).
+// tiffZstdWindow is the bytes that libzstd keeps at most to refer back to, unless it is told otherwise
+// (ZSTD_WINDOWLOG_LIMIT_DEFAULT).
 const tiffZstdWindow = 128 << 20
 
-// tiffMaxTables is more than the tables of a JPEG have: four of quantization of 16 bits and eight of Huffman codes (T.81).
+// tiffMaxTables is more than the tables of a JPEG have: four of quantization of 16 bits and eight of Huffman codes
+// (T.81).
 const tiffMaxTables = 4*(4+129) + 8*(4+17+256)
 
 // tiffPixels is where the pixels of a directory are, and how they are stored.
@@ -40,8 +42,8 @@ type tiffPixels struct {
 	scanned         uint64 // pixels of the scans of all JPEG so far
 }
 
-// tiffReaders are of use for one strip or tile after another: new ones for each of thousands would take more time than what
-// is read with them.
+// tiffReaders are of use for one strip or tile after another: new ones for each of thousands would take more time than
+// what is read with them.
 type tiffReaders struct {
 	buffer []byte // of a strip or tile whose bytes are not those of the file
 	zlib   io.Reader
@@ -49,8 +51,8 @@ type tiffReaders struct {
 }
 
 // decode checks that each strip and tile has all of its pixels. libtiff gives those that are missing the value 0, and
-// DALI answers such a picture without an error. Strips or tiles of more pixels than two pictures of DefaultLimits are not
-// looked at: the tiles of a picture may be larger than it is.
+// DALI answers such a picture without an error. Strips or tiles of more pixels than two pictures of DefaultLimits are
+// not looked at: the tiles of a picture may be larger than it is.
 func (p *tiffPixels) decode(t *tiffWalk) error {
 	defer p.readers.close()
 	columns, rows := (p.width-1)/p.across+1, (p.height-1)/p.down+1
@@ -64,8 +66,11 @@ func (p *tiffPixels) decode(t *tiffWalk) error {
 	}
 	if p.kind.compression == tiffJPEG {
 		// Each JPEG is decoded with the tables, which take time as its own bytes and pixels do.
-		if given := uint64(len(t.data)) + p.across*columns*p.down*rows*samples; uint64(len(p.tables)) > tiffMaxTables+given/(columns*rows*planes) {
-			return refuse(Malformed, "TIFF has %d bytes of JPEG tables for each of %d strips or tiles, more than they need", len(p.tables), columns*rows*planes)
+		if given := uint64(len(t.data)) +
+			p.across*columns*p.down*rows*samples; uint64(len(p.tables)) > tiffMaxTables+given/(columns*rows*planes) {
+			return refuse(Malformed,
+				"TIFF has %d bytes of JPEG tables for each of %d strips or tiles, more than they need", len(p.tables),
+				columns*rows*planes)
 		}
 	}
 	for i := range columns * rows * planes {
@@ -81,11 +86,14 @@ func (p *tiffPixels) decode(t *tiffWalk) error {
 		var refused *Error
 		switch {
 		case errors.As(err, &refused):
-			return refuse(refused.Reason, "TIFF with, in strip or tile %d of %d, a fault: %s", i+1, columns*rows*planes, refused.Detail)
+			return refuse(refused.Reason, "TIFF with, in strip or tile %d of %d, a fault: %s", i+1, columns*rows*planes,
+				refused.Detail)
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return refuse(Truncated, "TIFF ends the pixels of strip or tile %d of %d before their %d rows are complete", i+1, columns*rows*planes, down)
+			return refuse(Truncated, "TIFF ends the pixels of strip or tile %d of %d before their %d rows are complete",
+				i+1, columns*rows*planes, down)
 		case err != nil:
-			return refuse(Malformed, "TIFF has pixels in strip or tile %d of %d that do not decompress: %v", i+1, columns*rows*planes, err)
+			return refuse(Malformed, "TIFF has pixels in strip or tile %d of %d that do not decompress: %v", i+1,
+				columns*rows*planes, err)
 		}
 	}
 	return nil
@@ -151,8 +159,8 @@ func (p *tiffPixels) unpack(packed []byte, row, rows uint64) error {
 
 // inflate returns a reader of what a strip or tile has in Deflate.
 func (r *tiffReaders) inflate(packed io.Reader) (io.Reader, error) {
-	if again, ok := r.zlib.(zlib.Resetter); ok {
-		return r.zlib, again.Reset(packed, nil)
+	if resetter, ok := r.zlib.(zlib.Resetter); ok {
+		return r.zlib, resetter.Reset(packed, nil)
 	}
 	reader, err := zlib.NewReader(packed)
 	if err != nil {
@@ -166,14 +174,15 @@ func (r *tiffReaders) inflate(packed io.Reader) (io.Reader, error) {
 func (r *tiffReaders) zstandard(packed io.Reader) (io.Reader, error) {
 	if r.zstd == nil {
 		// With less memory than two windows it would move a whole one for each megabyte that it reads.
-		reader, err := zstd.NewReader(bytes.NewReader(tiffZstdLargest()), zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(tiffZstdWindow),
+		reader, err := zstd.NewReader(bytes.NewReader(tiffZstdLargest()), zstd.WithDecoderConcurrency(1),
+			zstd.WithDecoderMaxWindow(tiffZstdWindow),
 			zstd.WithDecoderLowmem(false))
 		if err != nil {
 			return nil, err
 		}
 		r.zstd = reader
-		// It keeps the windows of the largest frame that it has read, and makes new ones for a larger frame: strips that
-		// say a little more each would have it make thousands.
+		// It keeps the windows of the largest frame that it has read, and makes new ones for a larger frame: strips
+		// that say a little more each would have it make thousands.
 		if _, err := io.Copy(io.Discard, reader); err != nil {
 			return nil, err
 		}
@@ -181,8 +190,9 @@ func (r *tiffReaders) zstandard(packed io.Reader) (io.Reader, error) {
 	return r.zstd, r.zstd.Reset(packed)
 }
 
-// tiffZstdLargest returns a frame of nothing that says tiffZstdWindow (RFC 8878, section 3.1.1): a descriptor without any
-// flag, the window as an exponent above ten in the upper five bits, and the header of a last block that has no bytes.
+// tiffZstdLargest returns a frame of nothing that says tiffZstdWindow (RFC 8878, section 3.1.1): a descriptor without
+// any flag, the window as an exponent above ten in the upper five bits, and the header of a last block that has no
+// bytes.
 func tiffZstdLargest() []byte {
 	const exponent = 27
 	return []byte{0x28, 0xb5, 0x2f, 0xfd, 0, (exponent - 10) << 3, 1, 0, 0}
@@ -194,14 +204,14 @@ func (r *tiffReaders) close() {
 	}
 }
 
-// unpackBits follows the codes of PackBits (TIFF 6.0, section 9), which end with each row. DALI reads by rows, and loses
-// what is left of a code that goes on behind the end of one.
+// unpackBits follows the codes of PackBits (TIFF 6.0, section 9), which end with each row. DALI reads by rows, and
+// loses what is left of a code that goes on behind the end of one.
 func (p *tiffPixels) unpackBits(packed []byte, row, rows uint64) error {
 	if p.kind.tiled || p.kind.byOpenCV() { // not by rows
 		row, rows = row*rows, 1
 	}
 	for range rows {
-		for have := uint64(0); have < row; {
+		for unpacked := uint64(0); unpacked < row; {
 			if len(packed) < 2 {
 				return io.ErrUnexpectedEOF
 			}
@@ -216,8 +226,9 @@ func (p *tiffPixels) unpackBits(packed []byte, row, rows uint64) error {
 			if length > len(packed) {
 				return io.ErrUnexpectedEOF
 			}
-			if packed, have = packed[length:], have+run; have > row && rows > 1 {
-				return refuse(Unsupported, "TIFF has PackBits codes that go across rows, which DALI does not decode right")
+			if packed, unpacked = packed[length:], unpacked+run; unpacked > row && rows > 1 {
+				return refuse(Unsupported,
+					"TIFF has PackBits codes that go across rows, which DALI does not decode right")
 			}
 		}
 	}
@@ -239,10 +250,12 @@ func (p *tiffPixels) unpackJPEG(packed []byte) error {
 	}
 	const unit = 16 // pixels that JPEG is rounded up to in each direction
 	if frame.width >= p.across+unit || frame.height >= p.down+unit {
-		return refuse(Malformed, "JPEG of %d × %d pixels in strips or tiles of %d × %d", frame.width, frame.height, p.across, p.down)
+		return refuse(Malformed, "JPEG of %d × %d pixels in strips or tiles of %d × %d", frame.width, frame.height,
+			p.across, p.down)
 	}
 	if p.scanned += frame.scans * frame.width * frame.height; p.scanned > jpegMaxScanned() { // see jpegFrame.check
-		return refuse(Unsupported, "JPEG scans of more than %d pixels up to here, which keep a decoder busy for long", jpegMaxScanned())
+		return refuse(Unsupported, "JPEG scans of more than %d pixels up to here, which keep a decoder busy for long",
+			jpegMaxScanned())
 	}
 	return frame.decode(packed)
 }

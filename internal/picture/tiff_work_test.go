@@ -17,7 +17,7 @@ import (
 )
 
 // stripsTIFF returns a grey TIFF of 8 bits whose strips have so many rows each, with further entries of LONG.
-func stripsTIFF(width, rows, compression uint32, strips [][]byte, more ...[3]uint32) []byte {
+func stripsTIFF(width, rows, compression uint32, strips [][]byte, further ...[3]uint32) []byte {
 	le := binary.LittleEndian
 	var offsets, counts, body []byte
 	for _, strip := range strips {
@@ -27,7 +27,7 @@ func stripsTIFF(width, rows, compression uint32, strips [][]byte, more ...[3]uin
 	count, body := uint32(len(strips)), append(body, make([]byte, len(body)%2)...)
 	entries := slices.Concat([][3]uint32{
 		{256, 1, width}, {257, 1, rows * count}, {258, 1, 8}, {259, 1, compression}, {262, 1, 1}, {273, count, 0}, {277, 1, 1}, {278, 1, rows}, {279, count, 0},
-	}, more)
+	}, further)
 	start := uint32(len(tiffOf(0, entries)))
 	for i := range count {
 		le.PutUint32(offsets[4*i:], start+le.Uint32(offsets[4*i:]))
@@ -51,10 +51,10 @@ func deflated(size int) []byte {
 	return out.Bytes()
 }
 
-// zstdSaying returns a Zstandard frame of width bytes of one value, which says that it has said bytes, all of which a
-// decoder may have to refer back to (RFC 8878, section 3.1.1).
-func zstdSaying(said, width uint32) []byte {
-	out := binary.LittleEndian.AppendUint32([]byte{0x28, 0xb5, 0x2f, 0xfd, 0xa0}, said)
+// zstdDeclaring returns a Zstandard frame of width bytes of one value whose header declares a content of declared bytes, all of which
+// a decoder may have to refer back to (RFC 8878, section 3.1.1).
+func zstdDeclaring(declared, width uint32) []byte {
+	out := binary.LittleEndian.AppendUint32([]byte{0x28, 0xb5, 0x2f, 0xfd, 0xa0}, declared)
 	block := 1<<1 | width<<3 // a run, not the last block
 	return append(out, byte(block), byte(block>>8), byte(block>>16), 7)
 }
@@ -79,8 +79,8 @@ func TestStripsShareMemory(t *testing.T) { //nolint:paralleltest // it counts wh
 		most        uint64 // bytes
 	}{
 		"deflate":                 {8, 1, func(uint32) []byte { return deflated(width) }, 8 << 20},
-		"zstd":                    {50000, 1, func(i uint32) []byte { return zstdSaying(100<<20+i, width) }, 300 << 20},
-		"zstd, growing":           {50000, 1, func(i uint32) []byte { return zstdSaying(width+i*(100<<10), width) }, 300 << 20},
+		"zstd":                    {50000, 1, func(i uint32) []byte { return zstdDeclaring(100<<20+i, width) }, 300 << 20},
+		"zstd, growing":           {50000, 1, func(i uint32) []byte { return zstdDeclaring(width+i*(100<<10), width) }, 300 << 20},
 		"the other order of bits": {1, 2, func(uint32) []byte { return make([]byte, 16*width) }, 8 << 20},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -161,7 +161,7 @@ func BenchmarkTIFF(b *testing.B) {
 	for name, data := range map[string][]byte{
 		"deflate":               stripsTIFF(side, side, 8, [][]byte{deflated(side * side)}),
 		"zstd, largest window":  stripsTIFF(side, side, 50000, [][]byte{zstdWindow(b, side*side)}),
-		"zstd, 60000 strips":    stripsTIFF(1000, 1, 50000, rows(zstdSaying(100<<20, 1000), 60_000)),
+		"zstd, 60000 strips":    stripsTIFF(1000, 1, 50000, rows(zstdDeclaring(100<<20, 1000), 60_000)),
 		"deflate, 60000 strips": stripsTIFF(1000, 1, 8, rows(deflated(1000), 60_000)),
 		"LZW, 60000 strips":     stripsTIFF(1, 1, 5, rows([]byte{0x80, 0x00, 0x60, 0x20}, 60_000)),
 		"PackBits of nothing":   stripsTIFF(1, 1, 32773, [][]byte{append(bytes.Repeat([]byte{128}, 60<<20), 0, 9)}),

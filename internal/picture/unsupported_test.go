@@ -224,8 +224,8 @@ func sampleFormat(t *testing.T, format byte) []byte {
 	return patch(data, tiffEntry(t, data, 339), format)
 }
 
-// withPixels gives a PNG other pixels, by a whole zlib stream.
-func withPixels(t *testing.T, data []byte, other func(pixels []byte) []byte) []byte {
+// withPixels returns a PNG with changed pixels, in one whole zlib stream.
+func withPixels(t *testing.T, data []byte, change func(pixels []byte) []byte) []byte {
 	t.Helper()
 	at := bytes.Index(data, []byte("IDAT"))
 	end := at + 4 + int(binary.BigEndian.Uint32(data[at-4:]))
@@ -240,7 +240,7 @@ func withPixels(t *testing.T, data []byte, other func(pixels []byte) []byte) []b
 	var body bytes.Buffer
 	body.WriteString("IDAT")
 	z := zlib.NewWriter(&body)
-	_, _ = z.Write(other(pixels)) // into memory
+	_, _ = z.Write(change(pixels)) // into memory
 	_ = z.Close()
 	out := binary.BigEndian.AppendUint32(slices.Clone(data[:at-4]), uint32(body.Len()-4))
 	out = append(out, body.Bytes()...)

@@ -25,19 +25,21 @@ const configLimit = 4 << 20
 
 // Options say how registries are asked.
 type Options struct {
-	// Login finds the credentials of a registry, HOST or HOST:PORT, and ends with its context. It is called once for a registry, and may take
-	// two thirds of Within. Nil: there are none.
+	// Login finds the credentials of a registry, HOST or HOST:PORT, and ends with its context. It is called once for a
+	// registry, and may take two thirds of Within. Nil: there are none.
 	Login func(ctx context.Context, registry string) (container.Login, error)
 	// Within bounds all look-ups of a client together, from the first one on.
 	Within time.Duration
 	// Transport is the way to a registry; nil is [http.DefaultTransport], with the proxy that the environment names.
 	Transport http.RoundTripper
-	// Elsewhere says that the container engine has credentials or a network of its own: what is refused here it may get.
+	// Elsewhere says that the container engine has credentials or a network of its own: what is refused here it may
+	// get.
 	Elsewhere bool
 }
 
-// Client asks registries over HTTP for what one verdict needs. Nothing is tried twice but what was refused with credentials, which is asked
-// for without them, as a pull does. What does not answer in time is told of, and a pull will see.
+// Client asks registries over HTTP for what one verdict needs. Nothing is tried twice but what was refused with
+// credentials, which is asked for without them, as a pull does. What does not answer in time is told of, and a pull
+// will see.
 type Client struct {
 	options Options
 
@@ -57,14 +59,15 @@ func New(options Options) *Client {
 	return &Client{options: options, logins: map[string]func() (container.Login, error){}}
 }
 
-// CheckReference says what is wrong with the name of an image. Some that a container engine takes are none in a registry.
+// CheckReference says what is wrong with the name of an image. Some that a container engine takes are none in a
+// registry.
 func CheckReference(ref string) error {
 	_, err := name.ParseReference(ref)
 	return err
 }
 
-// Lookup reads the manifest and the configuration of ref for an architecture: some kilobytes. It is a [Lookup]; what it could not
-// find out is an [*Error]. If ctx is cancelled, its cause is returned.
+// Lookup reads the manifest and the configuration of ref for an architecture: some kilobytes. It is a [Lookup]; what it
+// could not find out is an [*Error]. If ctx is cancelled, its cause is returned.
 func (c *Client) Lookup(ctx context.Context, ref, arch string) (Image, error) {
 	parsed, err := name.ParseReference(ref)
 	if err != nil {
@@ -104,13 +107,13 @@ func (c *Client) find(ctx context.Context, q *query) (Image, *Error) {
 	case err != nil:
 		refused = q.fault(BadCredentials, err)
 	case login != (container.Login{}):
-		found, fault := q.ask(ctx, login)
+		found, fault := q.send(ctx, login)
 		if !fault.denied() {
 			return found, fault
 		}
 		refused = fault
 	}
-	found, fault := q.ask(ctx, container.Login{})
+	found, fault := q.send(ctx, container.Login{})
 	if refused != nil && fault.denied() {
 		return Image{}, refused // what was wrong with the credentials is what a user can mend
 	}
@@ -150,11 +153,12 @@ type query struct {
 	loggedIn bool // it asks with credentials
 }
 
-func (q *query) ask(ctx context.Context, login container.Login) (Image, *Error) {
+func (q *query) send(ctx context.Context, login container.Login) (Image, *Error) {
 	auth := authn.Anonymous
 	if q.loggedIn = login != (container.Login{}); q.loggedIn {
 		auth = authn.FromConfig(authn.AuthConfig{
-			Username: login.Username, Password: login.Password, IdentityToken: login.IdentityToken, RegistryToken: login.RegistryToken,
+			Username: login.Username, Password: login.Password, IdentityToken: login.IdentityToken,
+			RegistryToken: login.RegistryToken,
 		})
 	}
 	image, err := q.read(ctx, auth)
@@ -171,7 +175,8 @@ func (q *query) ask(ctx context.Context, login container.Login) (Image, *Error) 
 func (q *query) read(ctx context.Context, auth authn.Authenticator) (Image, error) {
 	repository := q.parsed.Context()
 	// Signed in by hand: remote.Get would wrap any other transport in one that tries again after 1 s and 3 s.
-	signedIn, err := transport.NewWithContext(ctx, repository.Registry, auth, transport.NewUserAgent(q.options.Transport, "dalirun"),
+	signedIn, err := transport.NewWithContext(ctx, repository.Registry, auth,
+		transport.NewUserAgent(q.options.Transport, "dalirun"),
 		[]string{repository.Scope(transport.PullScope)})
 	if err != nil {
 		return Image{}, err
@@ -219,7 +224,8 @@ func (q *query) describe(image v1.Image) (Image, error) {
 		return Image{}, err
 	}
 	if size := manifest.Config.Size; size > configLimit {
-		return Image{}, fmt.Errorf("its configuration has %d bytes, and at most %s are taken", size, bytesize.Format(configLimit))
+		return Image{}, fmt.Errorf("its configuration has %d bytes, and at most %s are taken", size,
+			bytesize.Format(configLimit))
 	}
 	config, err := image.ConfigFile()
 	if err != nil {
@@ -253,9 +259,9 @@ func (q *query) describe(image v1.Image) (Image, error) {
 func (q *query) otherArch(archs []string) *Error {
 	slices.Sort(archs)
 	archs = slices.DeleteFunc(slices.Compact(archs), func(a string) bool { return a == "" })
-	there := "none"
+	available := "none"
 	if len(archs) > 0 {
-		there = strings.Join(archs, ", ")
+		available = strings.Join(archs, ", ")
 	}
-	return q.fault(OtherArch, fmt.Errorf("there is %s", there))
+	return q.fault(OtherArch, fmt.Errorf("there is %s", available))
 }

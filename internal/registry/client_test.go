@@ -97,8 +97,8 @@ func TestLookupWithToken(t *testing.T) {
 	if _, err := anonymous().Lookup(t.Context(), ref, "amd64"); err != nil {
 		t.Errorf("anonymous: %v", err)
 	}
-	if asked := s.Requests(); !slices.Contains(asked, "GET /proxy_auth") {
-		t.Errorf("no token was asked for: %q", asked)
+	if requests := s.Requests(); !slices.Contains(requests, "GET /proxy_auth") {
+		t.Errorf("no token was asked for: %q", requests)
 	}
 	s.Token("$oauthtoken")
 	if _, err := anonymous().Lookup(t.Context(), ref, "amd64"); kind(err) != registry.Unauthorized {
@@ -229,7 +229,7 @@ func TestLookupFails(t *testing.T) {
 			})
 		}, "amd64", registry.Unreadable, false, "what HOST answers is no image: invalid character", "container registry"},
 	}
-	said := map[string]string{}
+	kinds := map[string]string{}
 	for _, tt := range tests {
 		s := registrytest.New(t)
 		s.PushNGC(t)
@@ -251,10 +251,10 @@ func TestLookupFails(t *testing.T) {
 		if !strings.HasPrefix(text, "look up HOST/"+server2503+": ") {
 			t.Errorf("%s does not name the image: %s", tt.name, text)
 		}
-		if other := said[hint]; other != "" && other != string(fault.Kind) {
+		if other := kinds[hint]; other != "" && other != string(fault.Kind) {
 			t.Errorf("%s and %s have one hint: %s", other, fault.Kind, hint)
 		}
-		said[hint] = string(fault.Kind)
+		kinds[hint] = string(fault.Kind)
 	}
 }
 
@@ -358,9 +358,9 @@ func TestCredentialHelpers(t *testing.T) {
 		t.Errorf("broken, no such image: %v", err)
 	}
 
-	var asked atomic.Int32
+	var requests atomic.Int32
 	stuck := registry.New(registry.Options{Within: 300 * time.Millisecond, Login: func(ctx context.Context, _ string) (container.Login, error) {
-		asked.Add(1)
+		requests.Add(1)
 		<-ctx.Done()
 		return container.Login{}, ctx.Err()
 	}})
@@ -375,7 +375,7 @@ func TestCredentialHelpers(t *testing.T) {
 		})
 	}
 	both.Wait()
-	if took := time.Since(began); asked.Load() != 1 || took > time.Second {
-		t.Errorf("stuck: asked %d times in %s", asked.Load(), took)
+	if took := time.Since(began); requests.Load() != 1 || took > time.Second {
+		t.Errorf("stuck: asked %d times in %s", requests.Load(), took)
 	}
 }

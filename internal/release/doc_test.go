@@ -80,7 +80,7 @@ func fits() string {
 			tags += " – " + last.Tag
 		}
 		compute := last.MinCompute
-		if i := slices.IndexFunc(run, func(r release.Release) bool { return r.Unconfirmed.Has(release.MinCompute) }); i >= 0 {
+		if i := slices.IndexFunc(run, func(r release.Release) bool { return r.Unconfirmed.Contains(release.MinCompute) }); i >= 0 {
 			compute = doubtful(run[i], release.MinCompute, compute)
 		}
 		out.WriteString(row(tags, strconv.Itoa(last.MinDriver), compute, major(last.TensorRT), major(last.CUDA)))
@@ -122,9 +122,9 @@ func row(cells ...string) string {
 // doubtful marks a figure that no source confirms, or only others.
 func doubtful(r release.Release, figure release.Figures, text string) string {
 	switch {
-	case text != "" && r.Unconfirmed.Has(figure):
+	case text != "" && r.Unconfirmed.Contains(figure):
 		return text + " ?"
-	case text != "" && r.Indirect.Has(figure):
+	case text != "" && r.Indirect.Contains(figure):
 		return text + " *"
 	default:
 		return text

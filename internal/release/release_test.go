@@ -36,7 +36,7 @@ func TestTableIsSound(t *testing.T) {
 			t.Errorf("%s has figures that are confirmed indirectly and not at all", r.Tag)
 		}
 		for figure, value := range map[release.Figures]string{release.TensorRT: r.TensorRT, release.CUDA: r.CUDA} {
-			if value == "" && !r.Unconfirmed.Has(figure) {
+			if value == "" && !r.Unconfirmed.Contains(figure) {
 				t.Errorf("%s lacks a figure, and says it is confirmed", r.Tag)
 			}
 		}
@@ -128,7 +128,7 @@ func TestFigures(t *testing.T) {
 			t.Fatal(err)
 		}
 		for figure, want := range map[release.Figures]string{release.Triton: tt.triton, release.TensorRT: tt.tensorRT, release.CUDA: tt.cuda, release.DALI: tt.dali} {
-			if got := r.Said(figure); want != "" && got != want {
+			if got := r.FigureText(figure); want != "" && got != want {
 				t.Errorf("%s: %q, want %q", tt.tag, got, want)
 			}
 		}
@@ -137,8 +137,8 @@ func TestFigures(t *testing.T) {
 		}
 	}
 	newest, err := release.Find("26.11")
-	if err != nil || newest.TensorRT != "" || newest.CUDA != "" || newest.DALI != "" || newest.Said(release.TensorRT) != "" || newest.MinDriver != 580 ||
-		newest.Said(release.MinCompute) != "7.5"+none || newest.Unconfirmed != release.TensorRT|release.CUDA|release.DALI|release.MinCompute {
+	if err != nil || newest.TensorRT != "" || newest.CUDA != "" || newest.DALI != "" || newest.FigureText(release.TensorRT) != "" || newest.MinDriver != 580 ||
+		newest.FigureText(release.MinCompute) != "7.5"+none || newest.Unconfirmed != release.TensorRT|release.CUDA|release.DALI|release.MinCompute {
 		t.Errorf("of 26.11 only Triton is known: %+v, %v", newest, err)
 	}
 }

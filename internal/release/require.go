@@ -5,14 +5,16 @@ import (
 	"strings"
 )
 
-// requireCUDA is the variable of an image by which NVIDIA's container runtime decides whether to start a container of it on a GPU. Its value is as in
-// "cuda>=12.8 brand=unknown,driver>=470,driver<471": a space is an or, a comma an and; the properties are cuda, driver, arch and brand. Source: the container
-// toolkit's documentation of NVIDIA_REQUIRE_* (docker-specialized), and libnvidia-container's src/cli/dsl.c, which evaluates it.
+// requireCUDA is the variable of an image by which NVIDIA's container runtime decides whether to start a container of
+// it on a GPU. Its value is as in "cuda>=12.8 brand=unknown,driver>=470,driver<471": a space is an or, a comma an and;
+// the properties are cuda, driver, arch and brand. Source: the container toolkit's documentation of NVIDIA_REQUIRE_*
+// (docker-specialized), and libnvidia-container's src/cli/dsl.c, which evaluates it.
 const requireCUDA = "NVIDIA_REQUIRE_CUDA"
 
-// requirement holds what an image asks of the driver against the host: a doubt, since NVIDIA's container toolkit checks it in its legacy mode and
-// not where it makes CDI devices by itself (NVIDIA/nvidia-container-toolkit#1470), which the container engine does not tell. That a clause is met only by some brands of GPUs leaves a doubt: the brand
-// is not asked for.
+// requirement holds what an image asks of the driver against the host: a doubt, since NVIDIA's container toolkit checks
+// it in its legacy mode and not where it makes CDI devices by itself (NVIDIA/nvidia-container-toolkit#1470), which the
+// container engine does not tell. That a clause is met only by some brands of GPUs leaves a doubt: the brand is not
+// asked for.
 func (r Release) requirement(where Where, image Image, h Host) []Reason {
 	_, disabled := image.Env["NVIDIA_DISABLE_REQUIRE"]
 	if disabled || known(h.CUDA).IsZero() || strings.TrimSpace(image.Env[requireCUDA]) == "" {
@@ -25,7 +27,8 @@ func (r Release) requirement(where Where, image Image, h Host) []Reason {
 		}
 		v = min(v, h.clause(clause))
 	}
-	text := fmt.Sprintf("its %s image asks for a driver with %s (%s), and the host's has CUDA %s", where, first, requireCUDA, h.CUDA)
+	text := fmt.Sprintf("its %s image asks for a driver with %s (%s), and the host's has CUDA %s", where, first,
+		requireCUDA, h.CUDA)
 	switch v {
 	case unmet:
 		return []Reason{{r.Tag, Requirement, text + ": container runtimes that check it refuse to start it"}}
@@ -53,22 +56,25 @@ func (h Host) condition(condition string) verdict {
 	if i < 0 {
 		return doubtful
 	}
-	var have Version
+	var actual Version
 	switch condition[:i] {
 	case "cuda":
-		have = known(h.CUDA)
+		actual = known(h.CUDA)
 	case "driver":
-		have = known(h.Driver)
+		actual = known(h.Driver)
 	case "arch":
-		have, _ = h.lowestCompute()
+		actual, _ = h.lowestCompute()
 	}
 	operator := condition[i : len(condition)-len(strings.TrimLeft(condition[i:], "<>=!"))]
 	want := known(condition[i+len(operator):])
-	if have.IsZero() || want.IsZero() {
+	if actual.IsZero() || want.IsZero() {
 		return doubtful
 	}
-	is := have.Compare(want)
-	holds, ok := map[string]bool{">=": is >= 0, ">": is > 0, "<=": is <= 0, "<": is < 0, "=": is == 0, "!=": is != 0}[operator]
+	is := actual.Compare(want)
+	holds, ok := map[string]bool{
+		">=": is >= 0, ">": is > 0, "<=": is <= 0, "<": is < 0, "=": is == 0,
+		"!=": is != 0,
+	}[operator]
 	switch {
 	case !ok:
 		return doubtful

@@ -10,7 +10,7 @@ import (
 )
 
 // Values of NVIDIA_REQUIRE_CUDA are as NVIDIA's CUDA images have them.
-func TestPain16DriverRequirement(t *testing.T) {
+func TestDriverRequirement(t *testing.T) {
 	t.Parallel()
 	const cuda128 = "cuda>=12.8 brand=unknown,driver>=470,driver<471 brand=grid,driver>=470,driver<471 brand=tesla,driver>=535,driver<536 "
 	tests := map[string]struct {
@@ -61,7 +61,7 @@ func TestPain16DriverRequirement(t *testing.T) {
 }
 
 // An exporter image is asked where it works on the GPU.
-func TestPain16DriverRequirementOfExporter(t *testing.T) {
+func TestDriverRequirementOfExporter(t *testing.T) {
 	t.Parallel()
 	h := release.Host{Driver: "550.54.14", CUDA: "12.4", Compute: []string{"8.9"}}
 	exporter := release.Image{Env: map[string]string{"NVIDIA_REQUIRE_CUDA": "cuda>=12.8"}}

@@ -17,28 +17,31 @@ type Folder struct {
 	Flag string // "--cache-dir"
 }
 
-// Disk returns what to do about an error of a disk of this host, and whether err is one: the disk is full, a quota is used up, the file system
-// is read-only, or the disk does not read or write. No flag is at fault then, so this goes before the hint of the flag that err was met with. What
-// failed in one of the folders, whose files come and go, is told as the folder's.
+// Disk returns what to do about an error of a disk of this host. ok is false if err is none: a full disk, a used-up
+// quota, a read-only file system, or a failure to read or write. Such an error is not the fault of a flag, so that its
+// hint takes precedence over a flag's. If the failed path is in one of the folders, the hint names the folder.
 func Disk(err error, folders ...Folder) (hint string, ok bool) {
-	of, again := "of "+failedPath(err), "then run again"
-	if of == "of " {
-		of = "that was written to"
+	disk, retry := "of "+failedPath(err), "then run again"
+	if disk == "of " {
+		disk = "that was written to"
 	}
 	for _, f := range folders {
 		if below, err := filepath.Rel(f.Path, failedPath(err)); err == nil && filepath.IsLocal(below) {
-			of, again = "of "+f.What+", "+f.Path, again+", or name another with "+f.Flag
+			disk, retry = "of "+f.What+", "+f.Path, retry+", or name another with "+f.Flag
 		}
 	}
 	switch {
 	case errors.Is(err, syscall.ENOSPC):
-		return "free space on the disk " + of + " (`df -h` shows it, `df -i` whether it can have no more files), " + again, true
+		return "free space on the disk " + disk + " (`df -h` shows it, `df -i` whether it can have no more files), " +
+			retry, true
 	case errors.Is(err, syscall.EDQUOT):
-		return "free space in your quota on the disk " + of + " (`quota -s` shows it), " + again, true
+		return "free space in your quota on the disk " + disk + " (`quota -s` shows it), " + retry, true
 	case errors.Is(err, syscall.EROFS):
-		return "the file system " + of + " is read-only: mount it anew to be written to, or name folders on another one with --workspace and --cache-dir", true
+		return "the file system " + disk +
+			" is read-only: mount it anew to be written to, or name folders on another one with --workspace and " +
+			"--cache-dir", true
 	case errors.Is(err, syscall.EIO):
-		return "the disk " + of + " does not read or write: `sudo dmesg` says what it met", true
+		return "the disk " + disk + " does not read or write: `sudo dmesg` says what it met", true
 	default:
 		return "", false
 	}
@@ -50,7 +53,8 @@ func File(err error) (hint string, ok bool) {
 	if path == "" {
 		return "", false
 	}
-	return "`ls -ld " + shell.Quote(path) + "` shows whether it is there and whose it is; or name other folders with --workspace and --cache-dir", true
+	return "`ls -ld " + shell.Quote(path) +
+		"` shows whether it is there and whose it is; or name other folders with --workspace and --cache-dir", true
 }
 
 // failedPath is the path of the call that failed; empty if it is not known.

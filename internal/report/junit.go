@@ -60,14 +60,18 @@ type (
 // WriteJUnit writes JUnit XML: a suite of the steps, and one of the comparisons if there were any.
 func (r Report) WriteJUnit(w io.Writer) error {
 	steps := junitSuite{
-		Name: "steps", junitCounts: junitCounts{Time: decimal(r.DurationSeconds)}, Timestamp: r.Started.UTC().Format(time.RFC3339),
+		Name: "steps", junitCounts: junitCounts{Time: decimal(r.DurationSeconds)},
+		Timestamp:  r.Started.UTC().Format(time.RFC3339),
 		Properties: r.properties(),
 	}
 	for _, s := range r.Steps {
 		steps.Cases = append(steps.Cases, s.junit())
 	}
 	if r.Error != "" && !r.stepFailed() { // else no case would be red
-		steps.Cases = append(steps.Cases, junitCase{Class: "dalirun", Name: "run", Time: decimal(r.DurationSeconds), Error: &junitNote{Message: r.Error}})
+		steps.Cases = append(steps.Cases, junitCase{
+			Class: "dalirun", Name: "run", Time: decimal(r.DurationSeconds),
+			Error: &junitNote{Message: r.Error},
+		})
 	}
 	suites := junitSuites{Name: "dalirun", Suites: []junitSuite{steps}}
 	if r.Parity != nil {
@@ -103,7 +107,13 @@ func (r Report) stepFailed() bool {
 func (r Report) properties() *junitProperties {
 	var out junitProperties
 	for _, p := range []junitProperty{
-		{"run", r.Run}, {"verdict", string(r.Verdict)}, {"lane", r.Lane}, {"images", r.ImageSource}, {"release", r.Release}, {"precision", r.Precision}, {"weights", r.Weights},
+		{"run", r.Run},
+		{"verdict", string(r.Verdict)},
+		{"lane", r.Lane},
+		{"images", r.ImageSource},
+		{"release", r.Release},
+		{"precision", r.Precision},
+		{"weights", r.Weights},
 	} {
 		if p.Value != "" {
 			out.List = append(out.List, p)
@@ -113,7 +123,10 @@ func (r Report) properties() *junitProperties {
 }
 
 func (s Step) junit() junitCase {
-	c := junitCase{Class: "dalirun.steps", Name: string(s.ID), Time: decimal(s.Seconds), Out: strings.Join(s.Because, "\n")}
+	c := junitCase{
+		Class: "dalirun.steps", Name: string(s.ID), Time: decimal(s.Seconds),
+		Out: strings.Join(s.Because, "\n"),
+	}
 	switch s.State {
 	case pipeline.Failed:
 		text := s.Error
@@ -158,11 +171,11 @@ func (s *junitSuite) count() {
 	}
 }
 
-func (c *junitCounts) add(more junitCounts) {
-	c.Tests += more.Tests
-	c.Failures += more.Failures
-	c.Errors += more.Errors
-	c.Skipped += more.Skipped
+func (c *junitCounts) add(counts junitCounts) {
+	c.Tests += counts.Tests
+	c.Failures += counts.Failures
+	c.Errors += counts.Errors
+	c.Skipped += counts.Skipped
 }
 
 func decimal(s float64) string { return fmt.Sprintf("%.3f", s) }

@@ -33,13 +33,13 @@ var update = flag.Bool("update", false, "write the golden files")
 
 var began = time.Date(2026, 8, 23, 10, 15, 0, 0, time.UTC)
 
-type told struct {
+type timedEvent struct {
 	after   time.Duration
 	step    pipeline.ID
 	payload pipeline.Payload
 }
 
-func collect(c *Collector, events []told) Report {
+func collect(c *Collector, events []timedEvent) Report {
 	for _, e := range events {
 		c.Emit(pipeline.Event{Run: "r1", Time: began.Add(e.after), Step: e.step, Payload: e.payload})
 	}
@@ -49,8 +49,8 @@ func collect(c *Collector, events []told) Report {
 const s = time.Second
 
 // start opens a run of five steps on the cpu lane, of which two work at a time.
-func start() []told {
-	return []told{
+func start() []timedEvent {
+	return []timedEvent{
 		{0, "", pipeline.RunStarted{
 			Steps: []pipeline.ID{"weights", "export-onnx", "serialize-dali", "serve", "verify"},
 			Facts: map[string]string{FactLane: "cpu", FactReason: "asked for", FactImages: "local", FactPrecision: "fp32", FactWeights: "random:1"},
@@ -98,7 +98,7 @@ func comparisons(t *testing.T, wrong float32) parity.Report {
 func engine() trtexec.Engine {
 	return trtexec.Engine{
 		TensorRT: "10.6.0.26", ReadBack: true, GPU: "NVIDIA H100 80GB HBM3", Bytes: 51_600_000, SHA256: "e3b0c442",
-		Precision: trtexec.PrecisionProof{Asked: release.FP16, Half: 132, All: 134, By: trtexec.ProofTensors},
+		Precision: trtexec.PrecisionProof{Requested: release.FP16, Half: 132, All: 134, By: trtexec.ProofTensors},
 		Profile:   &trtexec.Profile{Input: "input", Min: []int64{1, 3, 224, 224}, Opt: []int64{64, 3, 224, 224}, Max: []int64{256, 3, 224, 224}},
 	}
 }
@@ -106,16 +106,16 @@ func engine() trtexec.Engine {
 func passed(t *testing.T) Report {
 	t.Helper()
 	port := func(n uint16) netip.AddrPort { return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), n) }
-	return collect(&Collector{Program: "v1.2.3"}, append(start(), []told{
-		{6 * s, "assemble-repository", result.Repository.Of("/home/u/p/.dalirun/model_repository")},
-		{6 * s, "build-engine", result.Engine.Of(engine())},
-		{7 * s, "serve", result.GPUs.Of([]string{"GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123)"})},
-		{7 * s, "serve", result.Serving.Of(result.Server{Container: "abc", Name: "dalirun-r1-serve", GRPC: port(8001), HTTP: port(8000), Metrics: port(8002)})},
-		{8 * s, "serve", result.TimeToReady.Of(1.9)},
+	return collect(&Collector{Program: "v1.2.3"}, append(start(), []timedEvent{
+		{6 * s, "assemble-repository", result.Repository.New("/home/u/p/.dalirun/model_repository")},
+		{6 * s, "build-engine", result.Engine.New(engine())},
+		{7 * s, "serve", result.GPUs.New([]string{"GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123)"})},
+		{7 * s, "serve", result.Serving.New(result.Server{Container: "abc", Name: "dalirun-r1-serve", GRPC: port(8001), HTTP: port(8000), Metrics: port(8002)})},
+		{8 * s, "serve", result.TimeToReady.New(1.9)},
 		{8 * s, "serve", pipeline.Ended{State: pipeline.Done, Elapsed: 2 * s}},
 		{8 * s, "verify", pipeline.Started{}},
-		{9 * s, "verify", result.Parity.Of(comparisons(t, 0))},
-		{9 * s, "verify", result.Top.Of([]result.Class{
+		{9 * s, "verify", result.Parity.New(comparisons(t, 0))},
+		{9 * s, "verify", result.Top.New([]result.Class{
 			{Index: 967, Label: "espresso", Score: 12.5, Probability: 0.962673}, {Index: 968, Label: "cup", Score: 9.25, Probability: 0.037327},
 		})},
 		{9 * s, "verify", pipeline.Result{Name: "something else", Value: 1}},
@@ -129,14 +129,14 @@ func failed(t *testing.T) Report {
 	t.Helper()
 	const evil = "<script>alert('x')</script> & \"q\" ]]> \x1b[31m\x00 {{.}} \u202e模型"
 	err := &pipeline.Fault{Kind: pipeline.NotVerified, Err: errors.New("not PyTorch's: " + evil), Hint: "look " + evil, Tail: []string{evil, "second"}}
-	return collect(&Collector{ExitCode: func(error) int { return 6 }}, append(start(), []told{
+	return collect(&Collector{ExitCode: func(error) int { return 6 }}, append(start(), []timedEvent{
 		{6 * s, "serve", pipeline.Warning{Text: evil}},
 		{6 * s, "serve", pipeline.Warning{Text: evil}},
 		{8 * s, "serve", pipeline.Ended{State: pipeline.Cancelled, Elapsed: 2 * s}},
 		{8 * s, "verify", pipeline.Started{}},
-		{9 * s, "verify", result.Parity.Of(comparisons(t, 3))},
-		{9 * s, "verify", result.Top.Of([]result.Class{{Index: 1, Label: evil, Score: 2, Probability: 0.84}})},
-		{9 * s, "verify", result.TimeToReady.Of(math.NaN())},
+		{9 * s, "verify", result.Parity.New(comparisons(t, 3))},
+		{9 * s, "verify", result.Top.New([]result.Class{{Index: 1, Label: evil, Score: 2, Probability: 0.84}})},
+		{9 * s, "verify", result.TimeToReady.New(math.NaN())},
 		{9 * s, "verify", pipeline.Ended{State: pipeline.Failed, Elapsed: s, Err: err, Digests: map[string]string{evil: evil}}},
 		{10 * s, "", pipeline.RunEnded{Elapsed: 10 * s, Err: &pipeline.StepError{Step: "verify", Elapsed: s, Err: err}}},
 	}...))
@@ -239,7 +239,7 @@ func TestJUnitCounts(t *testing.T) {
 		Errors   int    `xml:"errors,attr"`
 		Skipped  int    `xml:"skipped,attr"`
 	}
-	undo := collect(&Collector{}, append(start(), told{9 * s, "", pipeline.RunEnded{Err: errors.New("remove container: gone")}}))
+	undo := collect(&Collector{}, append(start(), timedEvent{9 * s, "", pipeline.RunEnded{Err: errors.New("remove container: gone")}}))
 	for name, c := range map[string]struct {
 		report Report
 		want   []suite
@@ -296,7 +296,7 @@ func TestVerdict(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := collect(&Collector{ExitCode: c.code}, []told{{0, "", pipeline.RunStarted{}}, {s, "", pipeline.RunEnded{Elapsed: s, Err: c.err}}})
+			r := collect(&Collector{ExitCode: c.code}, []timedEvent{{0, "", pipeline.RunStarted{}}, {s, "", pipeline.RunEnded{Elapsed: s, Err: c.err}}})
 			if r.Verdict != c.verdict || r.ExitCode != c.exit {
 				t.Errorf("got %s, %d, want %s, %d", r.Verdict, r.ExitCode, c.verdict, c.exit)
 			}
@@ -332,7 +332,7 @@ func TestUnknownForms(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := collect(&Collector{}, []told{{0, "verify", pipeline.Result{Name: name, Value: value}}})
+			r := collect(&Collector{}, []timedEvent{{0, "verify", pipeline.Result{Name: name, Value: value}}})
 			if len(r.Warnings) != 1 || !strings.Contains(r.Warnings[0], name) {
 				t.Errorf("warnings: %q", r.Warnings)
 			}

@@ -28,8 +28,8 @@ const (
 // A Name is the name of a result whose value is a T.
 type Name[T any] string
 
-// Of is the result with a value, for an event.
-func (n Name[T]) Of(value T) pipeline.Result { return pipeline.Result{Name: string(n), Value: value} }
+// New returns the result with a value, for an event.
+func (n Name[T]) New(value T) pipeline.Result { return pipeline.Result{Name: string(n), Value: value} }
 
 // Value returns the value of a result of this name. The error says that it holds another type.
 func (n Name[T]) Value(r pipeline.Result) (T, error) {

@@ -27,21 +27,21 @@ func TestForms(t *testing.T) {
 		want   string
 	}{
 		"top": {
-			result.Top.Of(result.Classes([]triton.Scored{
+			result.Top.New(result.Classes([]triton.Scored{
 				{Class: triton.Class{Index: 967, Value: 12.3, Label: "espresso"}, Probability: 0.84},
 				{Class: triton.Class{Index: 3, Value: -inf}},
 			})),
 			`[{"index":967,"label":"espresso","score":12.3,"probability":0.84},{"index":3,"score":null,"probability":0}]`,
 		},
 		"server": {
-			result.Serving.Of(result.Server{
+			result.Serving.New(result.Server{
 				Container: "abc", Name: "dalirun-r1-serve", GRPC: port(8001), HTTP: port(8000), Metrics: port(8002),
 				Models: []string{"dali"}, Repository: "/cache/models",
 			}),
 			`{"container":"abc","name":"dalirun-r1-serve","grpc":"127.0.0.1:8001","http":"127.0.0.1:8000","metrics":"127.0.0.1:8002",` +
 				`"models":["dali"],"repository":"/cache/models"}`,
 		},
-		"time_to_ready": {result.TimeToReady.Of(1.9), `1.9`},
+		"time_to_ready": {result.TimeToReady.New(1.9), `1.9`},
 	} {
 		got, err := json.Marshal(c.result.Value)
 		if err != nil {
@@ -55,7 +55,7 @@ func TestForms(t *testing.T) {
 
 func TestValue(t *testing.T) {
 	t.Parallel()
-	if got, err := result.TimeToReady.Value(result.TimeToReady.Of(1.9)); err != nil || got != 1.9 {
+	if got, err := result.TimeToReady.Value(result.TimeToReady.New(1.9)); err != nil || got != 1.9 {
 		t.Errorf("got %v, %v", got, err)
 	}
 	_, err := result.Top.Value(pipeline.Result{Name: "top", Value: "espresso"})

@@ -19,7 +19,7 @@ import (
 
 // quick watches a server that answers at once.
 func quick() Watch {
-	return Watch{Probe: Probe{Reply: 2 * time.Second, Within: 2 * time.Second}, Every: time.Millisecond, Again: time.Millisecond, InARow: 2}
+	return Watch{Probe: Probe{Reply: 2 * time.Second, Within: 2 * time.Second}, Every: time.Millisecond, Retry: time.Millisecond, InARow: 2}
 }
 
 // idle asks nothing before a test has ended.
@@ -30,7 +30,7 @@ func noWarning(t *testing.T) func(string) {
 	return func(text string) { t.Errorf("a warning: %s", text) }
 }
 
-// A foreground server that does not work any more is told of, and killed if it has nothing to drain.
+// A foreground server that does not work any more is reported, and killed if it has nothing to drain.
 func TestAttend(t *testing.T) {
 	t.Parallel()
 	server := owner.ServerFile{Container: "id", Name: "server", Command: []string{"serve", "--accel=cpu"}}
@@ -89,26 +89,26 @@ func TestAttend(t *testing.T) {
 	})
 }
 
-// That a server is not watched any more is told of, and the server stays.
+// A server that cannot be watched any more stays, with a warning.
 func TestAttendWithoutWatch(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	e := &engine{all: []container.Summary{serverIn("/w", "")}}
-	var told string
+	var warning string
 	err := serversOn(e).Attend(ctx, "/w", owner.ServerFile{Container: "id", Name: "no/name"}, quick(), func(text string) {
-		told = text
+		warning = text
 		cancel()
 	})
-	if !strings.HasPrefix(told, "whether the server is healthy is not watched any more: ") || len(e.noted()) > 0 {
-		t.Errorf("%q, %v, %q", told, err, e.noted())
+	if !strings.HasPrefix(warning, "whether the server is healthy is not watched any more: ") || len(e.noted()) > 0 {
+		t.Errorf("%q, %v, %q", warning, err, e.noted())
 	}
 }
 
 // How a server ended says what to do; one that `dalirun stop` stopped ended in good order, whatever its exit status.
 func TestEnded(t *testing.T) {
 	t.Parallel()
-	const again = "`dalirun serve` starts it again"
+	const restart = "`dalirun serve` starts it again"
 	for name, tt := range map[string]struct {
 		exit        container.Exit
 		started     time.Duration // again, after it ended; 0 is never
@@ -116,13 +116,13 @@ func TestEnded(t *testing.T) {
 		gone        bool
 		words, hint string
 	}{
-		"it is removed":       {gone: true, words: "the server s was removed, and not by dalirun", hint: again},
-		"it is stopped":       {words: "the server s was stopped, and not by dalirun", hint: again},
+		"it is removed":       {gone: true, words: "the server s was removed, and not by dalirun", hint: restart},
+		"it is stopped":       {words: "the server s was stopped, and not by dalirun", hint: restart},
 		"for memory":          {exit: container.Exit{Code: 137, OOM: true}, words: "tritonserver was killed for memory"},
-		"with 1":              {exit: container.Exit{Code: 1}, words: "tritonserver exited with status 1", hint: again + "; if it ended by itself, WORKSPACE/runs/r1/serve.log says why"},
-		"it is restarted":     {exit: container.Exit{Code: 137}, started: takenWithin - time.Second/2, words: "the server s was restarted, and not by dalirun", hint: again},
-		"it is being removed": {exit: container.Exit{Code: 137}, removed: takenWithin - time.Second/2, words: "the server s was removed, and not by dalirun", hint: again},
-		"it is started later": {exit: container.Exit{Code: 137}, started: takenWithin + time.Second/2, words: "exited with status 137", hint: again},
+		"with 1":              {exit: container.Exit{Code: 1}, words: "tritonserver exited with status 1", hint: restart + "; if it ended by itself, WORKSPACE/runs/r1/serve.log says why"},
+		"it is restarted":     {exit: container.Exit{Code: 137}, started: takenWithin - time.Second/2, words: "the server s was restarted, and not by dalirun", hint: restart},
+		"it is being removed": {exit: container.Exit{Code: 137}, removed: takenWithin - time.Second/2, words: "the server s was removed, and not by dalirun", hint: restart},
+		"it is started later": {exit: container.Exit{Code: 137}, started: takenWithin + time.Second/2, words: "exited with status 137", hint: restart},
 	} {
 		for _, stopped := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, stopped %t", name, stopped), func(t *testing.T) {

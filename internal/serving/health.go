@@ -10,23 +10,23 @@ import (
 	"github.com/dalirun/dalirun/triton"
 )
 
-// State is what an inference says of a server.
+// State is the state of a server, as an inference shows it.
 type State string
 
 // The states. Nothing is wrong with the server in the first three.
 const (
 	Healthy  State = "healthy"  // it answered
-	Busy     State = "busy"     // it gave no right answer in time, and answered somebody else meanwhile
+	Busy     State = "busy"     // it did not answer the inference in time, and answered other clients meanwhile
 	Stopping State = "stopping" // it takes no requests any more, and answers those that it has
 	Starting State = "starting" // it is not ready yet, and its run is at work
 	Failing  State = "failing"  // it answers with errors
-	Stuck    State = "stuck"    // it is live, and nobody gets an answer
+	Stuck    State = "stuck"    // it is live, and no client gets an answer
 	Unloaded State = "unloaded" // the model is not loaded
 	Silent   State = "silent"   // it does not even say whether it is live
 	Ended    State = "ended"    // its container has ended
 )
 
-// States are all states, each with what it means, in the order in which people are told of them.
+// States returns all states with their meanings, in the order in which help texts list them.
 func States() []struct {
 	State State
 	Means string
@@ -47,27 +47,27 @@ func States() []struct {
 	}
 }
 
-// Health is what was found of a server.
+// Health is the judgement of a server.
 type Health struct {
 	State  State  `json:"state"`
-	Model  string `json:"model,omitempty"`  // that was asked; empty where it is about no model
+	Model  string `json:"model,omitempty"`  // the model that is concerned; empty if none is
 	Reason string `json:"reason,omitempty"` // why it is not healthy, mostly in the server's words
 	Mend   string `json:"mend,omitempty"`   // the command that makes it healthy again, for a shell
-	// MendNote says what that command does not know of the server; empty where the server is started again as it was.
+	// MendNote says which settings of the server Mend does not restore; empty if it restores all.
 	MendNote string `json:"mend_note,omitempty"`
 }
 
-// OK says whether nothing is wrong with the server.
+// OK reports whether nothing is wrong with the server.
 func (h Health) OK() bool { return h.State == Healthy || h.State == Busy || h.State == Stopping }
 
-// Drains says whether requests may be in flight that would still be answered. Of a server that is stuck nobody knows: what
-// it works on may be a large batch.
+// Drains reports whether requests in flight may still be answered. A stuck server may, since it may work on a large
+// batch.
 func (h Health) Drains() bool { return h.OK() || h.State == Stuck }
 
-// NotHealthy is the word for each state in which something is wrong.
+// NotHealthy is the word for every state in which something is wrong.
 const NotHealthy = "not healthy"
 
-// Word is the state for people: [NotHealthy] where something is wrong, which the reason tells.
+// Word returns the state for people: [NotHealthy] where something is wrong, which the reason explains.
 func (s State) Word() string {
 	switch s {
 	case Failing, Stuck, Unloaded, Silent, Ended:
@@ -77,7 +77,7 @@ func (s State) Word() string {
 	return string(s)
 }
 
-// String is the state in words, with the reason.
+// String returns the state in words, with the reason.
 func (h Health) String() string {
 	text := h.State.Word()
 	if h.State == Healthy {
@@ -96,21 +96,21 @@ func (h Health) String() string {
 type Probe struct {
 	Model   string
 	Picture []byte
-	// Reply is how long the server may take for what needs no model; the queue in front of a model is no part of it.
+	// Reply bounds the answer to a request that needs no model and waits in no queue.
 	Reply time.Duration
-	// Within is how long the answer of the model may take, after errors in between too.
+	// Within bounds the inference, all of its tries included.
 	Within time.Duration
 }
 
 const (
-	// A model that shares batches can fail for another client's picture; two errors on end are its own.
+	// tries is how often an inference is tried: a model that shares batches can fail once for another client's picture.
 	tries = 2
-	// retryAfter lets a batch pass in which another client's picture was.
+	// retryAfter lets the batch with another client's picture pass.
 	retryAfter = 100 * time.Millisecond
 )
 
-// Judge asks the server on a host. It returns within Within and four times Reply; the error is
-// the cause of a ctx that ended before. It keeps no connection, which a server that drains would wait for.
+// Judge judges the server on a host. It takes at most Within and four times Reply. The error is the cause of ctx's end.
+// It keeps no connection, for which a server that drains would wait.
 func (p Probe) Judge(ctx context.Context, host triton.Host) (Health, error) {
 	client, err := triton.DialIn(host)
 	if err != nil {
@@ -132,13 +132,13 @@ func (p Probe) judge(ctx context.Context, client *triton.Client) Health {
 	if err != nil {
 		return p.unanswered(err)
 	}
-	failed, err := p.ask(ctx, client)
+	failed, err := p.classify(ctx, client)
 	if err == nil {
 		return Health{State: Healthy}
 	}
 	after, statErr := p.answered(ctx, client)
 	switch {
-	case errors.Is(err, triton.ErrNotFound): // it was restarted, or unloaded, since the first question
+	case errors.Is(err, triton.ErrNotFound): // the server was restarted or the model unloaded meanwhile
 		return p.loaded(ctx, client)
 	case statErr != nil:
 		return p.unanswered(statErr)
@@ -148,15 +148,20 @@ func (p Probe) judge(ctx context.Context, client *triton.Client) Health {
 		return Health{State: Failing, Model: p.Model, Reason: reason(failed)}
 	case errors.Is(err, triton.ErrUnavailable): // its queue is full
 		return Health{State: Busy, Model: p.Model, Reason: reason(err)}
-	case after.all > before.all+tries: // a server that refuses what others send does work; those are more than were asked here
+	// other clients got errors too: the server works
+	case after.all > before.all+tries:
 		return Health{State: Busy, Model: p.Model, Reason: "others were refused meanwhile: " + reason(err)}
 	default:
-		return Health{State: Stuck, Model: p.Model, Reason: fmt.Sprintf("nobody got an answer within %s: it hangs, or it works on a large batch", p.Within)}
+		return Health{
+			State: Stuck, Model: p.Model,
+			Reason: fmt.Sprintf("nobody got an answer within %s: it hangs, or it works on a large batch", p.Within),
+		}
 	}
 }
 
-// ask returns nil if the model answers, else how the last try ended; failed is the last error that the model answered.
-func (p Probe) ask(ctx context.Context, client *triton.Client) (failed, err error) {
+// classify returns nil if the model answers, else the error of the last try. failed is the last error that is the
+// model's own answer.
+func (p Probe) classify(ctx context.Context, client *triton.Client) (failed, err error) {
 	ctx, cancel := context.WithTimeout(ctx, p.Within)
 	defer cancel()
 	for range tries {
@@ -176,13 +181,13 @@ func (p Probe) ask(ctx context.Context, client *triton.Client) (failed, err erro
 	return failed, err
 }
 
-// isAnswer says whether an error is the model's.
+// isAnswer reports whether an error is the model's own answer.
 func isAnswer(err error) bool {
-	return !slices.ContainsFunc([]error{context.DeadlineExceeded, context.Canceled, triton.ErrUnavailable, triton.ErrNotFound},
-		func(other error) bool { return errors.Is(err, other) })
+	sentinels := []error{context.DeadlineExceeded, context.Canceled, triton.ErrUnavailable, triton.ErrNotFound}
+	return !slices.ContainsFunc(sentinels, func(sentinel error) bool { return errors.Is(err, sentinel) })
 }
 
-// loaded is Healthy if the server says that the model is loaded.
+// loaded returns Healthy if the server lists the model as ready.
 func (p Probe) loaded(ctx context.Context, client *triton.Client) Health {
 	ctx, cancel := context.WithTimeout(ctx, p.Reply)
 	defer cancel()
@@ -190,11 +195,11 @@ func (p Probe) loaded(ctx context.Context, client *triton.Client) Health {
 	if err != nil {
 		return p.unanswered(err)
 	}
-	asked := func(e triton.IndexEntry) bool { return e.State != "" }
+	hasState := func(e triton.IndexEntry) bool { return e.State != "" }
 	if len(index) == 0 {
 		return Health{State: Unloaded, Reason: "its model repository is empty"}
 	}
-	if !slices.ContainsFunc(index, asked) { // it was ready once, so it had been asked to load them
+	if !slices.ContainsFunc(index, hasState) { // before it was ready, the run had it load them
 		return Health{State: Unloaded, Reason: "it was restarted and has no models loaded"}
 	}
 	for _, e := range index {
@@ -214,7 +219,7 @@ func (p Probe) loaded(ctx context.Context, client *triton.Client) Health {
 	return Health{State: Unloaded, Model: p.Model, Reason: "its model repository does not have it"}
 }
 
-// answers counts the requests that a model answered since it was loaded.
+// answers counts the requests that a model answered since it was loaded: those without an error, and all.
 type answers struct{ right, all uint64 }
 
 func (p Probe) answered(ctx context.Context, client *triton.Client) (answers, error) {
@@ -223,7 +228,7 @@ func (p Probe) answered(ctx context.Context, client *triton.Client) (answers, er
 	var n answers
 	all, err := client.Statistics(ctx, p.Model)
 	if errors.Is(err, triton.ErrNotFound) {
-		return n, nil // it is not loaded, which shows elsewhere
+		return n, nil // the model is not loaded, which loaded finds
 	}
 	for _, s := range all {
 		n.right += s.Success.Count
@@ -232,7 +237,7 @@ func (p Probe) answered(ctx context.Context, client *triton.Client) (answers, er
 	return n, err
 }
 
-// unanswered is the health of a server that said nothing to a question that needs no model.
+// unanswered returns the health of a server that failed a request that needs no model.
 func (p Probe) unanswered(err error) Health {
 	if isStopping(err) {
 		return Health{State: Stopping, Reason: "it takes no requests: " + reason(err)}
@@ -241,18 +246,20 @@ func (p Probe) unanswered(err error) Health {
 		return Health{State: Silent, Reason: "it cannot be reached: " + reason(err)}
 	}
 	if !errors.Is(err, context.DeadlineExceeded) {
-		return Health{State: Failing, Reason: reason(err)} // it answered
+		return Health{State: Failing, Reason: reason(err)} // the error is the server's answer
 	}
-	return Health{State: Silent, Reason: fmt.Sprintf("it does not answer at all (waited %s): it hangs or is paused", p.Reply)}
+	return Health{State: Silent, Reason: fmt.Sprintf("it does not answer at all (waited %s): it hangs or is paused",
+		p.Reply)}
 }
 
-// isStopping says whether a server answered that it drains. Nothing but Triton's words tells that from a server that cannot be
-// reached.
+// isStopping reports whether a server answered that it drains. Only Triton's words distinguish that from a server that
+// cannot be reached.
 func isStopping(err error) bool {
-	return errors.Is(err, triton.ErrUnavailable) && slices.Contains([]string{"server not ready", "server exiting"}, reason(err))
+	return errors.Is(err, triton.ErrUnavailable) &&
+		slices.Contains([]string{"server not ready", "server exiting"}, reason(err))
 }
 
-// reason is an error in the server's own words.
+// reason returns an error in the server's own words.
 func reason(err error) string {
 	if answer, ok := errors.AsType[*triton.Error](err); ok {
 		return answer.Message

@@ -228,7 +228,7 @@ func TestJudgeEndsWithItsContext(t *testing.T) {
 
 func watch(t *testing.T) serving.Watch {
 	t.Helper()
-	return serving.Watch{Probe: probe(t), Every: time.Millisecond, Again: time.Millisecond, InARow: 3}
+	return serving.Watch{Probe: probe(t), Every: time.Millisecond, Retry: time.Millisecond, InARow: 3}
 }
 
 // One that restarts by itself is well; one that does not answer three times on end is not.

@@ -11,30 +11,32 @@ import (
 )
 
 const (
-	// ReplyWithin is how long a server may take for what needs no model: a millisecond, or more where its machine is busy.
+	// ReplyWithin bounds the answer to a request that needs no model: it takes a millisecond, or more on a busy
+	// machine.
 	ReplyWithin = 2 * time.Second
-	// StatusWithin bounds the inference by which [Servers.Judge] judges. A batch of 32 pictures took 3 s on two cores that
-	// others used too; a dead stub is told after 1 s, and a server that is paused after ReplyWithin.
+	// StatusWithin bounds the inference of [Servers.Judge]. A batch of 32 pictures took 3 s on two busy cores. A dead
+	// Python stub is found after 1 s, and a paused server after ReplyWithin.
 	StatusWithin = 10 * time.Second
-	// StopWithin bounds the one by which a server that is to be stopped is judged. A dead stub is told after a second, and
-	// there is time for a second try, which a healthy server answers in a tenth of that; the whole stop takes 2 s then.
+	// StopWithin bounds the inference by which a server is judged before it is stopped. A dead Python stub is found
+	// after a second, which leaves time for a second try; a healthy server answers in a tenth of that. The whole stop
+	// takes 2 s then.
 	StopWithin = 1500 * time.Millisecond
 )
 
-// NotJudged is the state of a server of which it could not be found out how it is. No inference says it.
+// NotJudged is the state of a server that could not be judged. [Probe.Judge] does not return it.
 const NotJudged State = "unknown"
 
-// Judge finds out how the server in a container is and, if something is wrong with it, which command mends that. It takes
-// at most StatusWithin and four times ReplyWithin. The error is the cause of a ctx that ended before.
+// Judge returns the health of the server in a container and, if something is wrong, the command that mends it. It takes
+// at most StatusWithin and four times ReplyWithin. The error is the cause of ctx's end.
 func (s Servers) Judge(ctx context.Context, c Container) (Health, error) {
-	h, err := s.ask(ctx, c, StatusWithin)
+	h, err := s.health(ctx, c, StatusWithin)
 	if err != nil || h.OK() {
 		return h, err
 	}
 	file, err := c.File()
 	if errors.Is(err, owner.ErrNoServer) && c.Owner == owner.Kept {
 		reason := "its run " + c.Run() + " has not made it ready yet"
-		if !c.Running { // created, or it ended and the run has not said so
+		if !c.Running { // it was just created, or its run has not noticed its end
 			reason = "it does not run, and its run " + c.Run() + " has not ended"
 		}
 		return Health{State: Starting, Reason: reason}, nil
@@ -43,7 +45,7 @@ func (s Servers) Judge(ctx context.Context, c Container) (Health, error) {
 		h.Reason += "; it belongs to " + user + ", whose `dalirun ps` says what mends it"
 		return h, nil
 	}
-	if !c.ServesOthers() { // of a run that verifies with it, and that is gone
+	if !c.ServesOthers() { // the run that verified with it is gone
 		h.Mend = Start([]string{"gc"})
 		return h, nil
 	}
@@ -62,8 +64,8 @@ func (s Servers) Judge(ctx context.Context, c Container) (Health, error) {
 	return h, nil
 }
 
-// ask is the health of the server in a container by an inference, for which it has the time within.
-func (s Servers) ask(ctx context.Context, c Container, within time.Duration) (Health, error) {
+// health returns the health of the server in a container by an inference, which within bounds.
+func (s Servers) health(ctx context.Context, c Container, within time.Duration) (Health, error) {
 	switch {
 	case !c.Running:
 		return Health{State: Ended, Reason: "its container has ended"}, nil
@@ -77,30 +79,30 @@ func (s Servers) ask(ctx context.Context, c Container, within time.Duration) (He
 	return p.Judge(ctx, s.Host(c))
 }
 
-// probe is the inference that a server answers.
+// probe returns the inference that a healthy server answers.
 func (s Servers) probe(reply, within time.Duration) (Probe, error) {
 	picture, err := Picture()
 	return Probe{Model: s.Model, Picture: picture, Reply: reply, Within: within}, err
 }
 
-// usualStart are the arguments of dalirun that start a server in the place of one of which only the container is known.
+// usualStart returns the arguments of dalirun that replace a server of which only the container is known.
 func (s Servers) usualStart(c Container) []string {
 	start := append([]string{"serve", "--detach", "--workspace=" + c.Workspace()}, s.CacheFlags...)
 	for _, p := range []struct {
 		flag string
 		port uint16
 	}{{"http-port", triton.PortHTTP}, {"grpc-port", triton.PortGRPC}, {"metrics-port", triton.PortMetrics}} {
-		if at, ok := c.Ports[p.port]; ok {
-			start = append(start, fmt.Sprintf("--%s=%d", p.flag, at.Port()))
+		if addr, ok := c.Ports[p.port]; ok {
+			start = append(start, fmt.Sprintf("--%s=%d", p.flag, addr.Port()))
 		}
 	}
-	if at, ok := c.Ports[triton.PortGRPC]; ok && !at.Addr().IsLoopback() {
-		start = append(start, "--host="+at.Addr().String())
+	if addr, ok := c.Ports[triton.PortGRPC]; ok && !addr.Addr().IsLoopback() {
+		start = append(start, "--host="+addr.Addr().String())
 	}
 	return start
 }
 
-// Hint is what to do about a server that is not healthy; empty where nobody knows.
+// Hint returns what to do about a server that is not healthy; empty if that is not known.
 func (h Health) Hint() string {
 	if h.Mend == "" {
 		return ""

@@ -12,22 +12,24 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Lock is held by the one process that serves a workspace.
+// Lock is the lock of the one process that serves a workspace.
 type Lock struct{ file *flock.Flock }
 
-// LockPath is the file of a workspace whose lock the process has that serves it.
+// LockPath returns the file that the process that serves a workspace locks.
 func LockPath(workspace string) string { return filepath.Join(workspace, "serve.lock") }
 
-// untilItServes is what to do about another `dalirun serve` that is at work in the workspace.
+// untilItServes is the hint for a workspace in which another `dalirun serve` is at work.
 const untilItServes = "wait until it serves, end it with Ctrl-C, or name another --workspace"
 
-// Lock makes this process the one that serves a workspace, whose folder exists, until [Lock.Release]. If the workspace has
-// a server, healthy or not, or another process is about to start one, it returns a fault of [pipeline.Environment].
+// Lock makes this process the one that serves a workspace until [Lock.Release]. The workspace's folder must exist. If
+// the workspace has a server, healthy or not, or another process is about to start one, the error is a fault of
+// [pipeline.Environment].
 func (s Servers) Lock(ctx context.Context, workspace string) (*Lock, error) {
 	lock := &Lock{flock.New(LockPath(workspace))}
 	free, err := lock.file.TryLock()
 	if err != nil {
-		return nil, pipeline.Faultf(pipeline.Environment, "name another --workspace, or look what is in the way of that file", "lock the workspace: %w", err)
+		return nil, pipeline.Faultf(pipeline.Environment,
+			"name another --workspace, or look what is in the way of that file", "lock the workspace: %w", err)
 	}
 	if !free {
 		return nil, s.refuseBeside(ctx, workspace)
@@ -41,7 +43,7 @@ func (s Servers) Lock(ctx context.Context, workspace string) (*Lock, error) {
 // Release lets another process serve the workspace. It may be called twice.
 func (l *Lock) Release() error { return l.file.Unlock() }
 
-// refuseBeside is why a workspace cannot be served beside the process that has its lock.
+// refuseBeside returns why a workspace whose lock another process has cannot be served.
 func (s Servers) refuseBeside(ctx context.Context, workspace string) error {
 	servers, err := s.Find(ctx, workspace)
 	if err != nil {
@@ -53,7 +55,7 @@ func (s Servers) refuseBeside(ctx context.Context, workspace string) error {
 	return pipeline.Faultf(pipeline.Environment, untilItServes, "another `dalirun serve` is at work in %s", workspace)
 }
 
-// refuseSecond is why a workspace that no process serves has a server nevertheless: a detached one.
+// refuseSecond returns an error if a workspace that no process serves has a detached server.
 func (s Servers) refuseSecond(ctx context.Context, workspace string) error {
 	server, err := owner.ReadServer(workspace)
 	switch {
@@ -77,10 +79,10 @@ func (s Servers) refuseSecond(ctx context.Context, workspace string) error {
 	return nil
 }
 
-// hasServer is that a server cannot be started beside the one that the workspace has; attended says by whom, if a process
-// attends it.
+// hasServer is the error for a workspace that has a server, c. attended completes the sentence by whom the server is
+// attended; it may be empty.
 func (s Servers) hasServer(ctx context.Context, workspace string, c Container, attended string) error {
-	c.Owner = owner.Kept // by the process that has the lock, or by the server file
+	c.Owner = owner.Kept // the process with the lock keeps it, or the server file
 	health, hint := "", "use it, or stop it with `"+CommandIn(workspace, "stop")+"`"
 	if h, err := s.Judge(ctx, c); err == nil && !h.OK() {
 		health, hint = "; it is "+h.String(), h.Hint()
@@ -88,15 +90,16 @@ func (s Servers) hasServer(ctx context.Context, workspace string, c Container, a
 			hint = untilItServes
 		}
 	}
-	at := ""
+	address := ""
 	if addr := s.Address(c); addr != "" {
-		at = ", grpc " + addr
+		address = ", grpc " + addr
 	}
-	return pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s%s%s%s", workspace, c.Name, at, attended, health)
+	return pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s%s%s%s", workspace, c.Name, address,
+		attended, health)
 }
 
-// Forget removes what is left of the server that a workspace's server file names, and returns its name; found is false if
-// there is no such file. Whoever calls it has the [Lock], so that the server does not run.
+// Forget removes container and server file of the server that a workspace's server file names, and returns its name.
+// found is false if there is no such file. The caller must have the [Lock]: then the server does not run.
 func (s Servers) Forget(ctx context.Context, workspace string) (name string, found bool, err error) {
 	server, err := owner.ReadServer(workspace)
 	if errors.Is(err, owner.ErrNoServer) {

@@ -1,6 +1,5 @@
 // Package serving finds, judges, attends and stops a workspace's server, which a run started. It lets one process alone
-// serve a workspace, says whether the server does what it is there for and what to do if not, and sweeps what dead runs
-// left.
+// serve a workspace, judges whether the server is healthy and what mends it, and sweeps the containers of dead runs.
 //
 // A server is healthy if it answers an inference. Triton calls it live when its process answers, and ready when no
 // model is being loaded and none has failed to: a model whose Python process is dead stays ready, and with explicit
@@ -19,27 +18,27 @@ import (
 	"github.com/dalirun/dalirun/triton"
 )
 
-// Runtime is what is needed of a container runtime, as of [container.Runtime].
+// Runtime is the part of [container.Runtime] that this package uses.
 type Runtime interface {
 	Open(ctx context.Context, id string) (container.Container, error)
 	List(ctx context.Context, labels container.Labels) ([]container.Summary, error)
 	Remove(ctx context.Context, id string) error
 }
 
-// Servers are the servers that a container runtime runs, as one host sees them.
+// Servers are the servers in a container runtime, as one host sees them.
 type Servers struct {
 	Runtime Runtime
-	Me      owner.Identity // who looks, and when
-	// Step is the ID of the step that starts servers, as it is on their containers.
+	Me      owner.Identity // of this host and process, with the time
+	// Step is the ID of the step that starts servers, which their containers have as a label.
 	Step string
-	// Model answers a picture if all models of a server work.
+	// Model is the model that answers only if all models of a server work: the ensemble.
 	Model string
 	// Grace is how long a server may take to let requests in flight end.
 	Grace time.Duration
-	// CacheFlags are the flags of dalirun that a command needs in a plain shell to find the same cache; there may be none.
+	// CacheFlags are the flags of dalirun by which a command in another shell finds the same cache. They may be empty.
 	CacheFlags []string
-	// Elsewhere is the container engine's endpoint, where the loopback address that it publishes ports on is not this
-	// process's; empty where it is.
+	// Elsewhere is the container engine's endpoint if the loopback address on which it publishes ports is not this
+	// process's; else it is empty.
 	Elsewhere string
 }
 
@@ -48,17 +47,17 @@ type Container struct {
 	container.Summary
 
 	Owner owner.State
-	Why   string // Owner is so, in a clause
+	Why   string // the reason for Owner, in a clause
 }
 
-// Workspace is the absolute path of the container's workspace.
+// Workspace returns the absolute path of the container's workspace.
 func (c Container) Workspace() string { return c.Labels[container.LabelWorkspace] }
 
-// Run is the ID of the run that made the container.
+// Run returns the ID of the run that made the container.
 func (c Container) Run() string { return c.Labels[container.LabelRun] }
 
-// GRPC is where the container engine has published a server, host:port; empty where it has not, as of a container that has
-// ended.
+// GRPC returns the address, host:port, on which the container engine has published the server's gRPC port; empty if it
+// is not published, as of a container that has ended.
 func (c Container) GRPC() string {
 	if addr, ok := c.Ports[triton.PortGRPC]; ok {
 		return addr.String()
@@ -66,16 +65,16 @@ func (c Container) GRPC() string {
 	return ""
 }
 
-// host is the container of a server, opened anew by each Dial: it may be removed at any time.
+// host is the container of a server. Each Dial opens it anew, since it may be removed at any time.
 type host struct {
 	runtime  Runtime
 	id, name string
 }
 
-// Host is a server's container as its clients see it.
+// Host returns a server's container as a host for clients.
 func (s Servers) Host(c Container) triton.Host { return host{s.Runtime, c.ID, c.Name} }
 
-// Name is the container's.
+// Name returns the container's name.
 func (h host) Name() string { return h.name }
 
 // Dial connects to a port of the container.
@@ -87,30 +86,31 @@ func (h host) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	return c.Dial(ctx, port)
 }
 
-// Address is where a server's gRPC port is reached from here: host:port; the container's name where nothing but Host leads
-// there, and empty where the port is not published.
+// Address returns the address, host:port, at which a server's gRPC port is reached from here. The host is the
+// container's name if only [Servers.Host] reaches it. The address is empty if the port is not published.
 func (s Servers) Address(c Container) string {
-	at, published := c.Ports[triton.PortGRPC]
-	if published && s.Elsewhere != "" && at.Addr().IsLoopback() {
+	addr, published := c.Ports[triton.PortGRPC]
+	if published && s.Elsewhere != "" && addr.Addr().IsLoopback() {
 		return net.JoinHostPort(c.Name, strconv.Itoa(triton.PortGRPC))
 	}
 	return c.GRPC()
 }
 
-// ServesOthers says whether the container is a server that is there for more than its run.
+// ServesOthers reports whether the container is a server for others than its run.
 func (c Container) ServesOthers() bool { return owner.IsServer(c.Labels) }
 
-// File is what is known of a server beside its container; [owner.ErrNoServer] of one that is not ready yet.
+// File returns what is recorded of a server, or [owner.ErrNoServer] for a server that is not ready yet.
 func (c Container) File() (owner.ServerFile, error) { return owner.ServerOf(c.Workspace(), c.Run()) }
 
 // List returns all containers of dalirun, of all hosts and workspaces.
 func (s Servers) List(ctx context.Context) ([]Container, error) { return s.list(ctx, owner.Labels()) }
 
-// Find returns the servers of a workspace of this host, those that have ended too. One that a run has for itself alone, as
-// that of `dalirun e2e`, is none.
+// Find returns the servers of a workspace of this host, also those that have ended. The server of `dalirun e2e`, which
+// is for its run alone, is not among them.
 func (s Servers) Find(ctx context.Context, workspace string) ([]Container, error) {
 	return s.list(ctx, container.Labels{
-		container.LabelWorkspace: workspace, container.LabelRole: string(container.RoleServer), container.LabelHost: s.Me.Host,
+		container.LabelWorkspace: workspace, container.LabelRole: string(container.RoleServer),
+		container.LabelHost: s.Me.Host,
 	})
 }
 
@@ -127,7 +127,8 @@ func (s Servers) list(ctx context.Context, labels container.Labels) ([]Container
 	return found, nil
 }
 
-// Running returns the server of a workspace that answers, as far as its container tells, or a fault of [pipeline.NotReady].
+// Running returns the server of a workspace whose container runs and has a published port, or a fault of
+// [pipeline.NotReady].
 func (s Servers) Running(ctx context.Context, workspace string) (Container, error) {
 	servers, err := s.Find(ctx, workspace)
 	if err != nil {
@@ -138,16 +139,18 @@ func (s Servers) Running(ctx context.Context, workspace string) (Container, erro
 			return c, nil
 		}
 	}
-	return Container{}, pipeline.Faultf(pipeline.NotReady, "start one with `"+CommandIn(workspace, "serve")+"`, or name one with --url HOST:PORT",
+	return Container{}, pipeline.Faultf(pipeline.NotReady,
+		"start one with `"+CommandIn(workspace, "serve")+"`, or name one with --url HOST:PORT",
 		"no server runs in %s", workspace)
 }
 
-// RunsTriton says whether tritonserver runs in a container, for others or for its run alone.
+// RunsTriton reports whether a container is a tritonserver's, for others or for its run alone.
 func (s Servers) RunsTriton(c Container) bool {
 	return c.ServesOthers() || c.Labels[container.LabelStep] == s.Step
 }
 
-// LocalPort returns the port of a gRPC address, host:port, if the host is this one by its name or a loopback address.
+// LocalPort returns the port of an address, host:port. local reports whether the host is localhost or a loopback
+// address.
 func LocalPort(addr string) (port string, local bool) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -157,8 +160,7 @@ func LocalPort(addr string) (port string, local bool) {
 	return port, host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// At returns the server of dalirun that is at an address, host:port: one of this host, of [LocalPort], or what
-// [Servers.Address] is.
+// At returns the server of dalirun at an address, host:port: a local one of [LocalPort], or one of [Servers.Address].
 func (s Servers) At(ctx context.Context, addr string) (c Container, found bool, err error) {
 	all, err := s.List(ctx)
 	if err != nil {
@@ -167,11 +169,11 @@ func (s Servers) At(ctx context.Context, addr string) (c Container, found bool, 
 	port, local := LocalPort(addr)
 	local = local && s.Elsewhere == ""
 	for _, c := range all {
-		at, published := c.Ports[triton.PortGRPC]
-		if !published || !c.ServesOthers() {
+		published, isPublished := c.Ports[triton.PortGRPC]
+		if !isPublished || !c.ServesOthers() {
 			continue
 		}
-		if local && strconv.Itoa(int(at.Port())) == port || s.Address(c) == addr {
+		if local && strconv.Itoa(int(published.Port())) == port || s.Address(c) == addr {
 			return c, true, nil
 		}
 	}

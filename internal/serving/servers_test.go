@@ -297,8 +297,8 @@ func TestAddress(t *testing.T) {
 	t.Parallel()
 	for grpc, want := range map[string]string{"127.0.0.1:1": "server:8001", "10.0.0.5:1": "10.0.0.5:1", "": ""} {
 		c := Container{Summary: serverIn("/w", grpc)}
-		here := Servers{}
-		if got := here.Address(c); got != grpc {
+		local := Servers{}
+		if got := local.Address(c); got != grpc {
 			t.Errorf("here, %q: %q", grpc, got)
 		}
 		elsewhere := Servers{Elsewhere: "tcp://docker:2375"}
@@ -470,7 +470,7 @@ func TestCommandIn(t *testing.T) {
 	}
 }
 
-// What the container engine says is told by whatever asks it something, and nothing is thought to be gone for it.
+// An error of the container engine is the error of every method that uses it, and nothing is taken for removed.
 func TestEngineThatFails(t *testing.T) {
 	t.Parallel()
 	w := t.TempDir()
@@ -483,7 +483,7 @@ func TestEngineThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Release() //nolint:errcheck // it ends with the test
-	for name, ask := range map[string]func(context.Context) error{
+	for name, call := range map[string]func(context.Context) error{
 		"List":                func(ctx context.Context) error { _, err := s.List(ctx); return err },
 		"Find":                func(ctx context.Context) error { _, err := s.Find(ctx, w); return err },
 		"Running":             func(ctx context.Context) error { _, err := s.Running(ctx, w); return err },
@@ -494,7 +494,7 @@ func TestEngineThatFails(t *testing.T) {
 		"Leftovers":           func(ctx context.Context) error { _, err := s.Leftovers(ctx, false); return err },
 		"Sweep":               func(ctx context.Context) error { _, err := s.Sweep(ctx, w, false); return err },
 	} {
-		if err := ask(t.Context()); !errors.Is(err, e.fail) {
+		if err := call(t.Context()); !errors.Is(err, e.fail) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

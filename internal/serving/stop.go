@@ -16,30 +16,30 @@ import (
 )
 
 const (
-	// removeWithin is how long a container engine may take to end a container, beyond the time that the server has to drain.
+	// removeWithin bounds the time that the container engine takes to end a container, beyond the server's time to
+	// drain.
 	removeWithin = 5 * time.Second
-	// serveEndsWithin is how long a `dalirun serve` in the foreground may take to end after its server was stopped.
+	// serveEndsWithin bounds the end of a foreground `dalirun serve` after its server was stopped.
 	serveEndsWithin = 10 * time.Second
 )
 
-// StopObserver is told what [Servers.Stop] does as it is done. Both functions are required.
+// StopObserver has the functions that [Servers.Stop] calls as it goes. Both are required.
 type StopObserver struct {
-	Dead    func(name string, h Health) // the server that is about to be ended at once, since it has nothing to drain
-	Stopped func(name string)           // a server that is gone
+	Dead    func(name string, h Health) // before a server is ended at once, since it has nothing to drain
+	Stopped func(name string)           // after a server was removed
 }
 
-// Stop lets the requests in flight of a workspace's servers end and removes the servers and the server file. One that is
-// not healthy has nothing to drain, and Triton would wait for it: it is ended at once. Stop then waits up to 10 s until the
-// `dalirun serve` that lost its server has ended, so that the next one finds the workspace free. It returns how many
-// servers were stopped.
+// Stop drains and removes a workspace's servers, and removes the server file. It ends a server at once that has nothing
+// to drain, for which Triton would wait. It then waits up to 10 s for the end of the `dalirun serve` that lost its
+// server, so that the next one finds the workspace free. It returns how many servers were stopped.
 //
-// The servers of another user or host are left alone: a fault of [pipeline.Environment] says whose they are.
+// It does not stop servers of another user or host: a fault of [pipeline.Environment] says whose they are.
 func (s Servers) Stop(ctx context.Context, workspace string, observer StopObserver) (stopped int, err error) {
 	servers, err := s.Find(ctx, workspace)
 	if err != nil {
 		return 0, err
 	}
-	// Whatever could keep it from being done whole is asked before anything is done.
+	// All that could stop it half-way is checked first.
 	if err := s.refuseStop(ctx, workspace, servers); err != nil {
 		return 0, err
 	}
@@ -55,11 +55,11 @@ func (s Servers) Stop(ctx context.Context, workspace string, observer StopObserv
 	return len(servers), awaitServe(ctx, workspace)
 }
 
-// refuseStop refuses to stop a server of another host or user. Of another user this one could remove the container and not
-// what belongs to it.
-func (s Servers) refuseStop(ctx context.Context, workspace string, own []Container) error {
+// refuseStop refuses to stop servers of another host or user. This user could remove another user's container, and not
+// its files.
+func (s Servers) refuseStop(ctx context.Context, workspace string, servers []Container) error {
 	var runs []string
-	for _, c := range own {
+	for _, c := range servers {
 		runs = append(runs, c.Run())
 	}
 	command := owner.StopCommand(workspace)
@@ -77,25 +77,30 @@ func (s Servers) refuseStop(ctx context.Context, workspace string, own []Contain
 		return err
 	case err == nil && file.Host != "" && file.Host != s.Me.Host:
 		return pipeline.Faultf(pipeline.Environment, "run `"+command+"` there",
-			"the server of %s, %s, was started on another host, %s: nothing is stopped", workspace, file.Name, file.Host)
+			"the server of %s, %s, was started on another host, %s: nothing is stopped", workspace, file.Name,
+			file.Host)
 	}
-	if len(own) > 0 {
+	if len(servers) > 0 {
 		return nil
 	}
-	all, err := s.Runtime.List(ctx, container.Labels{container.LabelWorkspace: workspace, container.LabelRole: string(container.RoleServer)})
+	all, err := s.Runtime.List(ctx, container.Labels{
+		container.LabelWorkspace: workspace,
+		container.LabelRole:      string(container.RoleServer),
+	})
 	if err != nil {
 		return err
 	}
 	for _, c := range all {
 		if c.Running {
 			return pipeline.Faultf(pipeline.Environment, "run `"+command+"` there",
-				"%s serves a workspace of this path, %s, for another host, %s: nothing is stopped", c.Name, workspace, c.Labels[container.LabelHost])
+				"%s serves a workspace of this path, %s, for another host, %s: nothing is stopped", c.Name, workspace,
+				c.Labels[container.LabelHost])
 		}
 	}
 	return nil
 }
 
-// stop drains and removes a server. It calls dead before it ends one that runs and has nothing to drain.
+// stop drains and removes a server. It calls dead before it ends a running server that has nothing to drain.
 func (s Servers) stop(ctx context.Context, server Container, dead func(string, Health)) error {
 	c, err := s.Runtime.Open(ctx, server.ID)
 	if errors.Is(err, container.ErrNotFound) {
@@ -105,7 +110,7 @@ func (s Servers) stop(ctx context.Context, server Container, dead func(string, H
 		return err
 	}
 	grace := s.Grace
-	h, err := s.ask(ctx, server, StopWithin)
+	h, err := s.health(ctx, server, StopWithin)
 	if err != nil {
 		return err
 	}
@@ -122,18 +127,19 @@ func (s Servers) stop(ctx context.Context, server Container, dead func(string, H
 	defer cancel()
 	stopErr := c.Stop(limit, grace)
 	if ctx.Err() != nil {
-		return context.Cause(ctx) // it is still the workspace's server
+		return context.Cause(ctx) // the server is still the workspace's
 	}
 	return errors.Join(stopErr, s.Runtime.Remove(ctx, server.ID))
 }
 
-// awaitServe waits until a `dalirun serve` in the foreground, whose server is stopped, has ended.
+// awaitServe waits for the end of a foreground `dalirun serve` whose server was stopped.
 func awaitServe(ctx context.Context, workspace string) error {
 	if _, err := os.Stat(LockPath(workspace)); errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, serveEndsWithin, pipeline.Faultf(pipeline.Environment, "end it with Ctrl-C",
-		"the server is stopped, and a `dalirun serve` of %s has not ended after %s", workspace, serveEndsWithin))
+	ctx, cancel := context.WithTimeoutCause(ctx, serveEndsWithin,
+		pipeline.Faultf(pipeline.Environment, "end it with Ctrl-C",
+			"the server is stopped, and a `dalirun serve` of %s has not ended after %s", workspace, serveEndsWithin))
 	defer cancel()
 	lock := flock.New(LockPath(workspace))
 	if _, err := lock.TryLockContext(ctx, serveEndsWithin/200); err != nil {

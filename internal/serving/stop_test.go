@@ -22,7 +22,7 @@ func TestStop(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		server func(t *testing.T, workspace string) []container.Summary
-		told   []string
+		events []string
 		done   []string
 	}{
 		"none": {server: func(*testing.T, string) []container.Summary { return nil }},
@@ -63,16 +63,16 @@ func TestStop(t *testing.T) {
 				}
 			}
 			want := len(e.all)
-			var told []string
+			var events []string
 			stopped, err := serversOn(e).Stop(t.Context(), w, StopObserver{
-				Dead:    func(name string, h Health) { told = append(told, name+" is "+h.String()) },
-				Stopped: func(name string) { told = append(told, "stopped "+name) },
+				Dead:    func(name string, h Health) { events = append(events, name+" is "+h.String()) },
+				Stopped: func(name string) { events = append(events, "stopped "+name) },
 			})
 			if err != nil || stopped != want {
 				t.Errorf("%d are stopped, %v", stopped, err)
 			}
-			if diff := cmp.Diff(tt.told, told); diff != "" {
-				t.Errorf("what is told (-want +got):\n%s", diff)
+			if diff := cmp.Diff(tt.events, events); diff != "" {
+				t.Errorf("calls of the observer (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(tt.done, e.noted()); diff != "" {
 				t.Errorf("what is done (-want +got):\n%s", diff)

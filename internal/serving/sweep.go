@@ -10,26 +10,26 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 )
 
-// Leftover is a container that is nobody's any more.
+// Leftover is a container that belongs to nobody any more.
 type Leftover struct {
 	ID     string `json:"-"`
 	Name   string `json:"name"`
-	Reason string `json:"reason"` // why it is nobody's, in a clause
+	Reason string `json:"reason"` // why it belongs to nobody, in a clause
 }
 
 const (
-	// inFlight is how long a container engine may go on creating a container for a client that was killed: 144 ms were the
-	// most in 200 creations that were abandoned on two cores with six busy loops. A slow disk takes longer.
+	// inFlight bounds how long a container engine may go on creating a container for a client that was killed: at most
+	// 144 ms in 200 abandoned creations on two cores with six busy loops. A slow disk takes longer.
 	inFlight = 2 * time.Second
-	// listWithin bounds the list of all containers, which a busy container engine may take its time for.
+	// listWithin bounds the list of all containers, which takes long on a busy container engine.
 	listWithin = 30 * time.Second
 )
 
-// Sweep removes the containers that are nobody's, of all workspaces, and returns them. With foreign it also removes the
-// batch containers of other hosts. On an error it returns what it removed before.
+// Sweep removes the containers of all workspaces that belong to nobody any more, and returns them. With foreign it also
+// removes the batch containers of other hosts. With an error it returns what it had removed.
 //
-// If a run of the workspace was killed, however long ago, the first sweep after it goes on looking for 2 s: what the
-// container engine still creates for that run is in no list yet.
+// After a run of the workspace was killed, however long ago, the first sweep lists containers for 2 s: a container that
+// the container engine still creates for that run is in no list yet.
 func (s Servers) Sweep(ctx context.Context, workspace string, foreign bool) ([]Leftover, error) {
 	end := time.Now()
 	killed := owner.Killed(workspace)
@@ -52,12 +52,13 @@ func (s Servers) Sweep(ctx context.Context, workspace string, foreign bool) ([]L
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return removed, fmt.Errorf("look for what the container engine creates for a run that was killed: %w", context.Cause(ctx))
+			return removed, fmt.Errorf("look for what the container engine creates for a run that was killed: %w",
+				context.Cause(ctx))
 		}
 	}
 }
 
-// sweepOnce removes what is nobody's of the containers that the container engine lists now.
+// sweepOnce removes the leftovers that the container engine lists now.
 func (s Servers) sweepOnce(ctx context.Context, foreign bool) ([]Leftover, error) {
 	found, err := s.Leftovers(ctx, foreign)
 	if err != nil {
@@ -75,9 +76,10 @@ func (s Servers) sweepOnce(ctx context.Context, foreign bool) ([]Leftover, error
 	return removed, errors.Join(errs...)
 }
 
-// Leftovers returns what [Servers.Sweep] would remove now. It waits up to 30 s for the list of containers.
+// Leftovers returns the containers that [Servers.Sweep] would remove now. It waits up to 30 s for their list.
 func (s Servers) Leftovers(ctx context.Context, foreign bool) ([]Leftover, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, listWithin, fmt.Errorf("list containers: no answer within %s", listWithin))
+	ctx, cancel := context.WithTimeoutCause(ctx, listWithin,
+		fmt.Errorf("list containers: no answer within %s", listWithin))
 	defer cancel()
 	all, err := s.List(ctx)
 	if err != nil {

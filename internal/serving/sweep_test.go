@@ -23,16 +23,16 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 )
 
-// slowRuntime lists a container of a dead run only from the third look on, as an engine does that still creates it.
+// slowRuntime lists a container of a dead run only from its third list on, as a container engine does that still creates it.
 type slowRuntime struct {
 	containertest.Fake
 	late  container.Summary
-	looks atomic.Int32
+	lists atomic.Int32
 	gone  atomic.Bool
 }
 
 func (r *slowRuntime) List(context.Context, container.Labels) ([]container.Summary, error) {
-	if r.looks.Add(1) < 3 || r.gone.Load() {
+	if r.lists.Add(1) < 3 || r.gone.Load() {
 		return nil, nil
 	}
 	return []container.Summary{r.late}, nil
@@ -84,7 +84,7 @@ func TestSweepAfterAKill(t *testing.T) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		return
 	}
-	me, err := owner.Here(time.Now())
+	me, err := owner.CurrentIdentity(time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}

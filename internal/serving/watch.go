@@ -7,16 +7,16 @@ import (
 	"github.com/dalirun/dalirun/triton"
 )
 
-// A Watch asks a server again and again.
+// A Watch judges a server repeatedly.
 type Watch struct {
 	Probe  Probe
-	Every  time.Duration // between two questions while all is well
-	Again  time.Duration // after an answer that was not, before the next question
-	InARow int           // how many such answers end the watch
+	Every  time.Duration // pause between two probes of a healthy server
+	Retry  time.Duration // pause after a probe that failed
+	InARow int           // how many failed probes in a row end the watch
 }
 
-// Wait returns the health of a server that was found not to work InARow times on end: a model that comes back by itself is
-// well. It returns the cause of ctx when that ends first.
+// Wait returns the health of a server once InARow probes in a row failed: a model may recover by itself. The error is
+// the cause of ctx's end.
 func (w Watch) Wait(ctx context.Context, host triton.Host) (Health, error) {
 	next := time.NewTimer(w.Every)
 	defer next.Stop()
@@ -38,6 +38,6 @@ func (w Watch) Wait(ctx context.Context, host triton.Host) (Health, error) {
 		if bad++; bad >= w.InARow {
 			return h, nil
 		}
-		next.Reset(w.Again)
+		next.Reset(w.Retry)
 	}
 }

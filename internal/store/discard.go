@@ -13,9 +13,9 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Drop implements [pipeline.Store]. It hashes the entry once more and leaves one that is whole: another process may have
-// replaced the damaged one meanwhile. Where somebody reads the entry, or has pinned it, it counts no longer but stays
-// where it is, so that their paths remain valid; Sweep deletes it afterwards.
+// Drop implements [pipeline.Store]. It hashes the entry once more and keeps an undamaged one: another process may have
+// replaced the damaged entry meanwhile. An entry that is read or pinned is retired but not deleted, so that paths into
+// it remain valid; Sweep deletes it later.
 func (s *Store) Drop(fp pipeline.Fingerprint) error {
 	if err := checkName("fingerprint", string(fp)); err != nil {
 		return err
@@ -44,12 +44,12 @@ func (s *Store) Drop(fp pipeline.Fingerprint) error {
 	return nil
 }
 
-// retire makes a generation count no longer, and deletes it if nobody uses it.
+// retire makes a generation invalid, and deletes it unless it is read or pinned.
 func (s *Store) retire(fp pipeline.Fingerprint, gen string) error {
 	dir := s.path("entries", string(fp), gen)
 	err := os.Rename(filepath.Join(dir, manifestName), filepath.Join(dir, retiredName))
 	if errors.Is(err, fs.ErrNotExist) {
-		err = nil // without a manifest it does not count either
+		err = nil // a generation without a manifest is invalid too
 	}
 	if err != nil {
 		return err
@@ -58,8 +58,8 @@ func (s *Store) retire(fp pipeline.Fingerprint, gen string) error {
 	return err
 }
 
-// retireOlder retires all generations of fp but keep, whose committer calls it. An error only means that they are
-// deleted later: the newest generation is the one that counts.
+// retireOlder retires all generations of fp but keep, whose committer calls it. It ignores errors, after which the
+// older ones are deleted later: only the newest generation is valid.
 func (s *Store) retireOlder(fp pipeline.Fingerprint, keep string) {
 	gens, err := s.generations(fp)
 	if err != nil {
@@ -72,18 +72,18 @@ func (s *Store) retireOlder(fp pipeline.Fingerprint, keep string) {
 	}
 }
 
-// discard deletes a generation unless somebody reads or pins it, and reports whether it did.
+// discard deletes a generation unless it is read or pinned, and reports whether it did.
 func (s *Store) discard(fp pipeline.Fingerprint, gen string) (bool, error) {
 	return s.unused(fp, gen, s.pinned, func(dir string) error {
 		if err := s.trash(dir); err != nil {
 			return err
 		}
-		_ = os.Remove(filepath.Dir(dir)) // only an empty one goes, and it need not
+		_ = os.Remove(filepath.Dir(dir)) // which removes an empty folder alone, and need not succeed
 		return nil
 	})
 }
 
-// discardable reports whether discard would delete a generation once the pins are gone that are not needed.
+// discardable reports whether discard would delete a generation once the pins that are not needed are removed.
 func (s *Store) discardable(fp pipeline.Fingerprint, gen string, needed func(Pin) bool) (bool, error) {
 	pinned := func(fp pipeline.Fingerprint, gen string) (bool, error) {
 		pins, err := s.pinsAt(fp, gen)
@@ -92,9 +92,11 @@ func (s *Store) discardable(fp pipeline.Fingerprint, gen string, needed func(Pin
 	return s.unused(fp, gen, pinned, func(string) error { return nil })
 }
 
-// unused calls then with the folder of a generation that nobody reads or pins, and reports whether that was so and went well.
+// unused calls discard with the folder of a generation that is neither read nor pinned, and reports whether it did
+// without an error.
 func (s *Store) unused(
-	fp pipeline.Fingerprint, gen string, pinned func(pipeline.Fingerprint, string) (bool, error), then func(dir string) error,
+	fp pipeline.Fingerprint, gen string, pinned func(pipeline.Fingerprint, string) (bool, error),
+	discard func(dir string) error,
 ) (_ bool, err error) {
 	dir := s.path("entries", string(fp), gen)
 	lock, free, err := lockAlone(dir)
@@ -104,11 +106,12 @@ func (s *Store) unused(
 	if lock != nil {
 		defer func() { err = errors.Join(err, lock.Unlock()) }()
 	}
-	// Looked for only now: who pins holds the entry, so that no pin can come after the lock was had.
+	// Pins are read only now: a process that pins an entry reads it, so that no pin can be added while this lock is
+	// held.
 	if kept, err := pinned(fp, gen); err != nil || kept {
 		return false, err
 	}
-	if err := then(dir); err != nil {
+	if err := discard(dir); err != nil {
 		return false, err
 	}
 	return true, nil
@@ -136,8 +139,8 @@ func lockAlone(dir string) (lock *flock.Flock, free bool, err error) {
 	return nil, exists(dir), nil
 }
 
-// trash deletes path. It is out of the way in one step, however long the deletion takes, and that step needs no room on
-// the disk: a full one can be emptied.
+// trash deletes path. One rename takes it away, however long the deletion takes. The rename needs no room, so that
+// entries can be deleted from a full disk.
 func (s *Store) trash(path string) error {
 	bin, err := s.bin(path)
 	if err != nil {
@@ -146,12 +149,12 @@ func (s *Store) trash(path string) error {
 	return removeTree(bin)
 }
 
-// bin moves path to where Sweep deletes it, and returns its path there. The last two parts of paths given are unique.
+// bin moves path to a folder that Sweep deletes, and returns its path there. The last two parts of path must be unique.
 func (s *Store) bin(path string) (string, error) {
-	to := s.path("tmp", trashPrefix+filepath.Base(filepath.Dir(path))+"."+filepath.Base(path))
-	err := os.Rename(path, to)
+	bin := s.path("tmp", trashPrefix+filepath.Base(filepath.Dir(path))+"."+filepath.Base(path))
+	err := os.Rename(path, bin)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil // another process was quicker
 	}
-	return to, err
+	return bin, err
 }

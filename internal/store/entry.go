@@ -15,10 +15,10 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// errMoved says that an entry was taken away while it was opened.
+// errMoved says that another process deleted an entry while it was opened.
 var errMoved = errors.New("the entry was taken away")
 
-// Get implements [pipeline.Store]. It notes the time of use, by which Evict goes.
+// Get implements [pipeline.Store]. It sets the time of the last use, by which Evict orders entries.
 func (s *Store) Get(fp pipeline.Fingerprint) (pipeline.Entry, error) {
 	e, err := s.open(fp)
 	if err != nil {
@@ -28,7 +28,7 @@ func (s *Store) Get(fp pipeline.Fingerprint) (pipeline.Entry, error) {
 		return nil, errors.Join(err, e.Close())
 	}
 	now := time.Now()
-	_ = os.Chtimes(filepath.Join(e.dir, manifestName), now, now) // a cache that can only be read is still of use
+	_ = os.Chtimes(filepath.Join(e.dir, manifestName), now, now) // a read-only cache is useful too
 	return e, nil
 }
 
@@ -64,10 +64,10 @@ func (s *Store) open(fp pipeline.Fingerprint) (*entry, error) {
 			return e, err
 		}
 	}
-	return nil, pipeline.ErrMiss // also where others take it away so busily that nothing is left to use
+	return nil, pipeline.ErrMiss // also if other processes deleted ten generations in turn
 }
 
-// newest returns the last of gens that was not retired, or "".
+// newest returns the last of gens that is not retired, or "".
 func (s *Store) newest(fp pipeline.Fingerprint, gens []string) string {
 	for _, gen := range slices.Backward(gens) {
 		if !exists(s.path("entries", string(fp), gen, retiredName)) {
@@ -109,8 +109,8 @@ func openEntry(dir string, fp pipeline.Fingerprint) (*entry, error) {
 	return &entry{dir: dir, manifest: m, lock: lock}, nil
 }
 
-// shareManifest takes the shared lock of the manifest at path. Only who deletes an entry holds the exclusive one, for a
-// moment: it is waited for, and errMoved if the moment is long.
+// shareManifest takes the shared lock of the manifest at path. A process that deletes an entry holds the exclusive lock
+// for a moment, for which it waits. If that takes long, the error is errMoved.
 func shareManifest(path string) (*flock.Flock, error) {
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -154,7 +154,7 @@ func (e *entry) Close() error { return e.lock.Unlock() }
 
 func (e *entry) files() string { return filepath.Join(e.dir, filesName) }
 
-// checkTimes compares kinds, sizes and times with those that were committed. A folder's time tells of names that came or went.
+// checkTimes compares kinds, sizes and times with the committed ones. A folder's time changes when names in it do.
 func (e *entry) checkTimes() error {
 	for _, o := range e.manifest.Outputs {
 		for _, n := range o.Nodes {
@@ -184,7 +184,8 @@ func (n node) compare(info fs.FileInfo) error {
 	return nil
 }
 
-// Verify implements [pipeline.Entry]. The error names the first file, in the order of names, that is not what was committed.
+// Verify implements [pipeline.Entry]. The error names the first file, in the order of names, that differs from what was
+// committed.
 func (e *entry) Verify() error {
 	for _, want := range e.manifest.Outputs {
 		got, err := survey(e.files(), want.Name, false)
@@ -201,7 +202,7 @@ func (e *entry) Verify() error {
 	return nil
 }
 
-// differs returns how got is not what was committed. Both are in the order of paths.
+// differs returns the first difference of got from what was committed. Both are in the order of paths.
 func differs(want, got []node) error {
 	for i, w := range want {
 		if i == len(got) || got[i].Path > w.Path {
@@ -225,11 +226,11 @@ func differs(want, got []node) error {
 	return nil
 }
 
-// damage makes err one of the named file in an entry, unless it says nothing of the file: a process that has no more
-// descriptors or memory must not take a good entry for a bad one.
+// damage makes err an ErrDamaged of the named file in an entry, unless it is an error of the process: one without
+// descriptors or memory left must not take a good entry for a damaged one.
 func damage(name string, err error) error {
-	for _, own := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
-		if errors.Is(err, own) {
+	for _, processError := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM} {
+		if errors.Is(err, processError) {
 			return fmt.Errorf("read the cache entry: %w", err)
 		}
 	}

@@ -13,7 +13,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Evicted is an entry that was deleted, or that would be; or a timing cache, which has no fingerprint and the step timing-cache.
+// Evicted is an entry that was deleted, or that would be, or a timing cache. A timing cache has no fingerprint, and the
+// step is timing-cache.
 type Evicted struct {
 	Fingerprint pipeline.Fingerprint `json:"fingerprint,omitempty"`
 	Step        pipeline.ID          `json:"step,omitempty"` // empty where the manifest cannot be read
@@ -21,23 +22,23 @@ type Evicted struct {
 	Used        time.Time            `json:"used"` // when it was last committed or read
 }
 
-// candidate is a generation as eviction sees it.
+// candidate is a generation that may be evicted.
 type candidate struct {
 	Evicted
 	gen string
 }
 
-// Evict deletes entries, the least recently used first, until those left hold at most maxBytes bytes, and then timing caches. It passes over
-// entries that a process reads and entries that are pinned, so more may be left. After an error it goes on; what it
-// returns was deleted all the same.
+// Evict deletes entries, the least recently used first, and then timing caches, until at most maxBytes bytes are left.
+// It skips entries that a process reads and entries that are pinned, so more may be left. After an error it goes on,
+// and returns the error with what it deleted.
 func (s *Store) Evict(ctx context.Context, maxBytes int64) ([]Evicted, error) {
 	return s.evict(ctx, maxBytes, s.discard, false)
 }
 
-// Evictable returns what [Store.Evict] would delete after an [Store.Unpin] with the same needed. It deletes nothing.
+// Evictable returns what [Store.Evict] would delete after a [Store.Unpin] with the same needed. It deletes nothing.
 func (s *Store) Evictable(ctx context.Context, maxBytes int64, needed func(Pin) bool) ([]Evicted, error) {
-	would := func(fp pipeline.Fingerprint, gen string) (bool, error) { return s.discardable(fp, gen, needed) }
-	return s.evict(ctx, maxBytes, would, true)
+	discardable := func(fp pipeline.Fingerprint, gen string) (bool, error) { return s.discardable(fp, gen, needed) }
+	return s.evict(ctx, maxBytes, discardable, true)
 }
 
 func (s *Store) evict(
@@ -81,7 +82,7 @@ func (s *Store) evict(
 
 func (s *Store) candidates(ctx context.Context) ([]candidate, error) {
 	var all []candidate
-	err := s.each(ctx, func(fp pipeline.Fingerprint, gens []string) error {
+	err := s.visitEntries(ctx, func(fp pipeline.Fingerprint, gens []string) error {
 		for _, gen := range gens {
 			c, err := s.candidate(fp, gen)
 			if errors.Is(err, fs.ErrNotExist) {
@@ -97,7 +98,7 @@ func (s *Store) candidates(ctx context.Context) ([]candidate, error) {
 	return all, err
 }
 
-// candidate measures a generation. One that counts no longer, or whose manifest is gone, has the zero time: it goes first.
+// candidate measures a generation. A retired one, or one without a manifest, has the zero time and is evicted first.
 func (s *Store) candidate(fp pipeline.Fingerprint, gen string) (candidate, error) {
 	c := candidate{Evicted: Evicted{Fingerprint: fp}, gen: gen}
 	dir := s.path("entries", string(fp), gen)
@@ -124,7 +125,7 @@ func (s *Store) candidate(fp pipeline.Fingerprint, gen string) (candidate, error
 	return c, err
 }
 
-// Size returns how many bytes the files of the store hold. What others delete meanwhile counts or does not.
+// Size returns the size of all files of the store. It may or may not count files that other processes delete meanwhile.
 func (s *Store) Size(ctx context.Context) (bytes int64, err error) {
 	err = filepath.WalkDir(s.path(), func(_ string, d fs.DirEntry, err error) error {
 		if ctx.Err() != nil {

@@ -8,16 +8,16 @@ import (
 	"slices"
 )
 
-// folders are those of a cache.
+// folders returns the names of the folders in a cache.
 func folders() []string {
 	return []string{"entries", "tmp", "locks", "pins", "last", "refs", timingCachesDir}
 }
 
-// ErrNotCache says that a folder holds what dalirun did not make.
+// ErrNotCache says that a folder holds files that are not dalirun's.
 var ErrNotCache = errors.New("is not empty, and no cache of dalirun")
 
-// CheckFolder returns nil for a folder that is a cache or can become one, since it is empty or not there yet. Any other is an [ErrNotCache].
-// It changes nothing.
+// CheckFolder returns nil for a folder that is a cache, or can become one because it is empty or does not exist. Any
+// other is an [ErrNotCache]. It changes nothing.
 func CheckFolder(dir string) error {
 	below, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -27,7 +27,7 @@ func CheckFolder(dir string) error {
 		return err
 	}
 	s := &Store{dir: dir}
-	if has, err := os.ReadFile(s.path("CACHEDIR.TAG")); err == nil && string(has) == tag {
+	if content, err := os.ReadFile(s.path("CACHEDIR.TAG")); err == nil && string(content) == tag {
 		return nil
 	}
 	for _, entry := range below { // Open may have been killed before it wrote the tag

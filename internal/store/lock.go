@@ -13,7 +13,7 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// holder is who builds, as its lock file says.
+// holder is the process that builds, as it writes it into its lock file.
 type holder struct {
 	PID   int       `json:"pid"`
 	Since time.Time `json:"since"`
@@ -26,10 +26,10 @@ func (h holder) String() string {
 	return fmt.Sprintf("process %d, since %s", h.PID, h.Since.Local().Format(time.TimeOnly))
 }
 
-// tryBuildLock returns the lock of who builds fp, or nil while another process or goroutine holds it.
+// tryBuildLock returns the lock for building fp, or nil while another process or goroutine holds it.
 //
-// The lock's file is deleted by its holder on release. A file may thus go between opening and locking, and whoever then
-// holds the lock of a file without a name holds nothing: so it looks again.
+// The holder deletes the lock's file on release. So a file may be deleted between opening and locking it, and the lock
+// of a file without a name protects nothing: then it tries again.
 func (s *Store) tryBuildLock(fp pipeline.Fingerprint) (*flock.Flock, error) {
 	path := s.path("locks", string(fp))
 	for range 10 {
@@ -38,7 +38,7 @@ func (s *Store) tryBuildLock(fp pipeline.Fingerprint) (*flock.Flock, error) {
 		case err != nil:
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		case !ok:
-			return nil, nil //nolint:nilnil // neither is what "held by another" is
+			return nil, nil //nolint:nilnil // a lock that another holds is neither lock nor error
 		}
 		if isAt(l, path) {
 			return l, nil
@@ -52,12 +52,12 @@ func (s *Store) tryBuildLock(fp pipeline.Fingerprint) (*flock.Flock, error) {
 
 // isAt reports whether the file that l holds is the one at path.
 func isAt(l *flock.Flock, path string) bool {
-	held, err := l.Stat()
+	opened, err := l.Stat()
 	if err != nil {
 		return false
 	}
-	there, err := os.Stat(path)
-	return err == nil && os.SameFile(held, there)
+	current, err := os.Stat(path)
+	return err == nil && os.SameFile(opened, current)
 }
 
 // releaseBuildLock deletes the lock's file, then unlocks it.
@@ -86,7 +86,7 @@ func (s *Store) buildLock(ctx context.Context, fp pipeline.Fingerprint, waiting 
 			}
 			return l, nil
 		}
-		// Sweep holds a lock for less than a pause: that is nothing to tell of.
+		// Sweep holds a lock for less than a pause, which is not worth a message.
 		if attempt == 1 && waiting != nil {
 			waiting(whoHolds(path).String())
 		}
@@ -98,7 +98,7 @@ func (s *Store) buildLock(ctx context.Context, fp pipeline.Fingerprint, waiting 
 	}
 }
 
-// whoHolds reads a lock file. One that is empty or gone by now names nobody.
+// whoHolds reads the holder from a lock file. It is zero if the file is empty or deleted by now.
 func whoHolds(path string) holder {
 	var h holder
 	data, err := os.ReadFile(path)

@@ -15,17 +15,18 @@ import (
 
 const (
 	manifestName = "manifest.json"
-	retiredName  = "retired.json" // what a manifest is called once its entry counts no longer
+	retiredName  = "retired.json" // a manifest's name once its entry is retired
 	filesName    = "files"
 
-	// manifestVersion grows when a reader of the old form would go wrong. An entry of another version is a miss.
+	// manifestVersion is raised when a reader of the old form would misread the new one. An entry of another version is
+	// a miss.
 	manifestVersion = 1
 )
 
 // errVersion says that another version of dalirun wrote a manifest.
 var errVersion = errors.New("written by another version of dalirun")
 
-// manifest is what was committed.
+// manifest describes a committed entry.
 type manifest struct {
 	Fingerprint pipeline.Fingerprint `json:"fingerprint"`
 	Step        pipeline.ID          `json:"step"`
@@ -51,7 +52,8 @@ type node struct {
 	Digest string `json:"digest,omitempty"` // of a file's content
 }
 
-// sealed is a manifest's file: the manifest, and its own hash to tell damage of the manifest from damage of what it lists.
+// sealed is the content of a manifest's file: the manifest, and its hash, which distinguishes damage of the manifest
+// from damage of the files that it lists.
 type sealed struct {
 	Version int             `json:"version"`
 	SHA256  string          `json:"sha256"` // of Entry's bytes
@@ -95,7 +97,7 @@ func decodeManifest(data []byte) (manifest, error) {
 	return m, nil
 }
 
-// isOutputName says whether name is that of a file or folder in the builder's folder itself.
+// isOutputName reports whether name can be that of a file or folder directly in the builder's folder.
 func isOutputName(name string) bool {
 	return name != "." && !strings.ContainsAny(name, `/\`) && filepath.IsLocal(name)
 }

@@ -12,19 +12,19 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// note is a file of Last.
+// note is the content of a file of Last.
 type note struct {
 	Workspace string         `json:"workspace"`
 	Facts     pipeline.Facts `json:"facts"`
 }
 
-// ref is a file of Recall.
+// ref is the content of a file of Recall.
 type ref struct {
 	Key   string `json:"key"`
 	Value string `json:"value"`
 }
 
-// Last implements [pipeline.Store]. A damaged note is none: it is only the reason that a plan shows.
+// Last implements [pipeline.Store]. A damaged note counts as absent, since it only gives the reason that a plan shows.
 func (s *Store) Last(workspace string, id pipeline.ID) (pipeline.Facts, error) {
 	if err := checkName("step", string(id)); err != nil {
 		return nil, err
@@ -43,7 +43,8 @@ func (s *Store) Last(workspace string, id pipeline.ID) (pipeline.Facts, error) {
 	return n.Facts, nil
 }
 
-// Note implements [pipeline.Store]. It writes only what is new, so a run that changes nothing waits for no disk.
+// Note implements [pipeline.Store]. It writes only facts that changed, so that a run that changes nothing waits for no
+// disk.
 func (s *Store) Note(workspace string, id pipeline.ID, facts pipeline.Facts) error {
 	last, err := s.Last(workspace, id)
 	if err != nil {
@@ -53,7 +54,7 @@ func (s *Store) Note(workspace string, id pipeline.ID, facts pipeline.Facts) err
 		return nil
 	}
 	if facts == nil {
-		facts = pipeline.Facts{} // nil is what Last says where there was no result
+		facts = pipeline.Facts{} // Last returns nil if there was no result
 	}
 	if err := s.writeJSON(s.notePath(workspace, id), note{workspace, facts}); err != nil {
 		return fmt.Errorf("note the facts of %s: %w", id, err)
@@ -67,7 +68,7 @@ func (s *Store) notePath(workspace string, id pipeline.ID) string {
 
 // Remember keeps value under key until another value is remembered there.
 func (s *Store) Remember(key, value string) error {
-	if has, ok := s.Recall(key); ok && has == value {
+	if last, ok := s.Recall(key); ok && last == value {
 		return nil
 	}
 	if err := s.writeJSON(s.refPath(key), ref{key, value}); err != nil {
@@ -76,7 +77,7 @@ func (s *Store) Remember(key, value string) error {
 	return nil
 }
 
-// Recall returns what was last remembered under key. What cannot be read is forgotten.
+// Recall returns the value that was last remembered under key. A file that cannot be read counts as absent.
 func (s *Store) Recall(key string) (string, bool) {
 	data, err := os.ReadFile(s.refPath(key))
 	if err != nil {
@@ -91,7 +92,7 @@ func (s *Store) Recall(key string) (string, bool) {
 
 func (s *Store) refPath(key string) string { return s.path("refs", hashName(key)+".json") }
 
-// decode reports whether data is v's JSON. What is wrong with it is nobody's business: it counts as absent.
+// decode reports whether data is v's JSON. Data that is not counts as absent, whatever is wrong with it.
 func decode(data []byte, v any) bool { return json.Unmarshal(data, v) == nil }
 
 func (s *Store) writeJSON(path string, v any) error {

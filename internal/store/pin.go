@@ -14,20 +14,23 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// pinLock is what a process holds while pins and what they stand for change: no fingerprint, which is a hash.
+// pinLock names the lock that a process holds while it changes pins, and the links that the pins are for. It cannot be
+// a fingerprint, which is a hash.
 const pinLock = "pins"
 
 // pinWithin bounds the wait for another process that changes pins, which takes milliseconds.
 const pinWithin = 10 * time.Second
 
-// Pin is a reason to keep an entry beyond the process that read it: somebody's path leads into it.
+// Pin is a reason to keep an entry beyond the process that read it: a path of somebody, as a workspace's link, leads
+// into it.
 type Pin struct {
-	Name  string // whose path it is, such as a workspace's
+	Name  string // of the owner of the path, such as a workspace's path
 	entry string // the folder of the entry, one generation of a fingerprint
 	file  string
 }
 
-// Holds says whether path leads into the pinned entry, through symbolic links or not. Where that cannot be found out, it does.
+// Holds reports whether path leads into the pinned entry, through symbolic links or not. It is true if that cannot be
+// found out.
 func (p Pin) Holds(path string) bool {
 	entry, err := filepath.EvalSymlinks(p.entry)
 	if err == nil {
@@ -40,9 +43,10 @@ func (p Pin) Holds(path string) bool {
 	return err == nil && filepath.IsLocal(rel)
 }
 
-// Pin keeps the entry that path is in for name, such as a workspace's path, and calls point, which makes what leads there: a link, a file.
-// A crash in between leaves a pin too many, and none too few. Nobody's [Store.Unpin] looks at the pin before point has returned. The caller
-// holds the entry: without that, it may be evicted before the pin is there. One name may pin several entries.
+// Pin keeps the entry that path is in for name, such as a workspace's path, and then calls point, which makes the link
+// or file that leads into the entry. A crash in between leaves a pin without a link, and never a link without a pin. No
+// [Store.Unpin] judges the pin before point has returned. The caller must hold the entry open, or it may be evicted
+// before it is pinned. One name may pin several entries.
 func (s *Store) Pin(ctx context.Context, path, name string, point func() error) error {
 	fp, gen, err := s.entryOf(path)
 	if err != nil {
@@ -59,7 +63,7 @@ func (s *Store) Pin(ctx context.Context, path, name string, point func() error) 
 func (s *Store) pin(fp pipeline.Fingerprint, gen, name string) error {
 	path := filepath.Join(s.pinsOf(fp, gen), hashName(name))
 	var err error
-	for range 10 { // Sweep removes an empty folder, perhaps just after it was made here
+	for range 10 { // Sweep may remove the empty folder just after it was made here
 		if err = os.MkdirAll(filepath.Dir(path), 0o700); err == nil {
 			err = s.write(path, []byte(name))
 		}
@@ -73,7 +77,7 @@ func (s *Store) pin(fp pipeline.Fingerprint, gen, name string) error {
 	return fsync.Dir(s.path("pins"))
 }
 
-// Unpin takes away the pins that nobody needs any more.
+// Unpin removes the pins that are not needed any more.
 func (s *Store) Unpin(ctx context.Context, needed func(Pin) bool) error {
 	err := s.changePins(ctx, func() error {
 		pins, err := s.pins(ctx)
@@ -81,7 +85,7 @@ func (s *Store) Unpin(ctx context.Context, needed func(Pin) bool) error {
 		for _, p := range pins {
 			if !needed(p) {
 				errs = append(errs, removeFile(p.file))
-				_ = os.Remove(filepath.Dir(p.file)) // only an empty one goes, and it need not
+				_ = os.Remove(filepath.Dir(p.file)) // which removes an empty folder alone, and need not succeed
 			}
 		}
 		return errors.Join(errs...)
@@ -114,16 +118,16 @@ func (s *Store) pins(ctx context.Context) ([]Pin, error) {
 			return nil, context.Cause(ctx)
 		}
 		fp, gen, _ := strings.Cut(f.Name(), ".")
-		some, err := s.pinsAt(pipeline.Fingerprint(fp), gen)
+		generationPins, err := s.pinsAt(pipeline.Fingerprint(fp), gen)
 		if err != nil {
 			return nil, err
 		}
-		pins = append(pins, some...)
+		pins = append(pins, generationPins...)
 	}
 	return pins, nil
 }
 
-// pinsAt are the pins of one generation.
+// pinsAt returns the pins of one generation.
 func (s *Store) pinsAt(fp pipeline.Fingerprint, gen string) ([]Pin, error) {
 	files, err := os.ReadDir(s.pinsOf(fp, gen))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -141,12 +145,12 @@ func (s *Store) pinsAt(fp pipeline.Fingerprint, gen string) ([]Pin, error) {
 	return pins, nil
 }
 
-// pinsOf is the folder of the pins of one generation. Neither a fingerprint nor a generation has a dot.
+// pinsOf returns the folder of the pins of one generation. Neither a fingerprint nor a generation has a dot.
 func (s *Store) pinsOf(fp pipeline.Fingerprint, gen string) string {
 	return s.path("pins", string(fp)+"."+gen)
 }
 
-// pinned reports whether anybody pins a generation of fp.
+// pinned reports whether a generation of fp has a pin.
 func (s *Store) pinned(fp pipeline.Fingerprint, gen string) (bool, error) {
 	list, err := os.ReadDir(s.pinsOf(fp, gen))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -45,7 +45,7 @@ func commitForRace(t *testing.T, s *Store, fp pipeline.Fingerprint) {
 func TestLockOfAFileThatGoes(t *testing.T) {
 	t.Parallel()
 	s := openForRace(t)
-	var holders, had atomic.Int32
+	var holders, acquired atomic.Int32
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -58,7 +58,7 @@ func TestLockOfAFileThatGoes(t *testing.T) {
 				if l == nil {
 					continue
 				}
-				had.Add(1)
+				acquired.Add(1)
 				if holders.Add(1) > 1 {
 					t.Error("two hold the lock at a time")
 				}
@@ -73,8 +73,8 @@ func TestLockOfAFileThatGoes(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if had.Load() < 100 {
-		t.Errorf("the lock was had %d times only", had.Load())
+	if acquired.Load() < 100 {
+		t.Errorf("the lock was had %d times only", acquired.Load())
 	}
 }
 

@@ -1,4 +1,5 @@
-// Package store keeps what builders made, so that no step runs twice for the same facts. It implements [pipeline.Store].
+// Package store keeps what builders made, so that no step runs twice for the same facts. It implements
+// [pipeline.Store].
 //
 // One folder serves all workspaces of a user and any number of processes at a time:
 //
@@ -6,16 +7,16 @@
 //	tmp/<fingerprint>.<random>/          a result in the making
 //	tmp/trash-<name>/                    what is being deleted
 //	tmp/memo-<random>                    a small file on its way to its place
-//	locks/<fingerprint>                  held while that fingerprint is built; says by whom
-//	locks/pins                           held while pins change
+//	locks/<fingerprint>                  locked while that fingerprint is built; names the process
+//	locks/pins                           locked while pins change
 //	pins/<fingerprint>.<generation>/<hash of name>: the name, such as a workspace's path, that needs that entry
 //	last/<hash of workspace>/<step>.json the facts of a step's last result
 //	refs/<hash of key>.json              remembered values
 //	timings/<hash of name>               TensorRT's timing caches
 //
-// An entry comes into being by one rename, and its paths are never used again for another one: a reader's paths stay
-// valid whatever other processes do. While its generation is read, a process holds a shared lock on its manifest; who
-// deletes it needs the exclusive one. Locks are those of flock(2): they end with the process that holds them.
+// An entry is committed by one rename, and its paths are never used again for another entry: a reader's paths stay
+// valid whatever other processes do. A process that reads a generation holds a shared lock on its manifest, and one
+// that deletes it needs the exclusive lock. The locks are flock(2)'s, and end with the process that holds them.
 package store
 
 import (
@@ -35,12 +36,14 @@ import (
 )
 
 const (
-	// poll is the pause between two attempts at a lock that another process holds: short beside any build, and twenty
-	// system calls a second cost nothing.
+	// poll is the pause between two attempts at a lock that another process holds. It is short compared with any build,
+	// and twenty system calls a second cost nothing.
 	poll = 50 * time.Millisecond
 
-	// tag is the content of CACHEDIR.TAG: backup programs that know the convention (https://bford.info/cachedir/) leave the folder out.
-	tag = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of dalirun. It may be deleted while no dalirun runs.\n"
+	// tag is the content of CACHEDIR.TAG: backup programs that know the convention (https://bford.info/cachedir/) leave
+	// the folder out.
+	tag = "Signature: 8a477f597d28d172789f06886806bc55\n# This folder is a cache of dalirun. It may be deleted while " +
+		"no dalirun runs.\n"
 )
 
 // Store is a cache folder. Its methods may be called from several goroutines.
@@ -60,7 +63,7 @@ func Open(dir string) (*Store, error) {
 			return nil, fmt.Errorf("make the cache folder: %w", err)
 		}
 	}
-	if has, err := os.ReadFile(s.path("CACHEDIR.TAG")); err == nil && string(has) == tag {
+	if content, err := os.ReadFile(s.path("CACHEDIR.TAG")); err == nil && string(content) == tag {
 		return s, nil
 	}
 	if err := s.write(s.path("CACHEDIR.TAG"), []byte(tag)); err != nil {
@@ -76,7 +79,8 @@ func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
 }
 
-// write replaces the file at path by data: a reader, and a crash at any moment, finds the old content or the new.
+// write replaces the content of the file at path. At any moment, and after a crash, the file has the old content or the
+// new.
 func (s *Store) write(path string, data []byte) error {
 	var err error
 	for range 10 { // Sweep may take the new file for one of a dead process in the instant before it is locked
@@ -104,7 +108,7 @@ func (s *Store) writeOnce(path string, data []byte) (err error) {
 	return fsync.Replace(path, f, data)
 }
 
-// removeFile deletes a file. Another process may have done so before.
+// removeFile deletes a file, if it exists.
 func removeFile(path string) error {
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -112,15 +116,16 @@ func removeFile(path string) error {
 	return nil
 }
 
-// checkName refuses what could not be, or should not become, a file name.
-func checkName(what, name string) error {
+// checkName refuses a name that is no safe file name. kind says what it names.
+func checkName(kind, name string) error {
 	const most = 128
 	ok := name != "" && len(name) <= most
 	for _, r := range name {
 		ok = ok && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
 	}
 	if !ok {
-		return fmt.Errorf("the %s %q is not a word of up to %d letters, digits, hyphens and underscores", what, name, most)
+		return fmt.Errorf("the %s %q is not a word of up to %d letters, digits, hyphens and underscores", kind, name,
+			most)
 	}
 	return nil
 }

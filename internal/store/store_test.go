@@ -188,16 +188,16 @@ func TestBeginWaits(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	first := begin(t, s, "f")
-	told := make(chan string, 10)
+	holders := make(chan string, 10)
 	second := make(chan error, 1)
 	go func() {
-		tx, err := s.Begin(t.Context(), "f", func(holder string) { told <- holder })
+		tx, err := s.Begin(t.Context(), "f", func(holder string) { holders <- holder })
 		if err == nil {
 			err = tx.Rollback()
 		}
 		second <- err
 	}()
-	if holder := <-told; !strings.Contains(holder, "process ") {
+	if holder := <-holders; !strings.Contains(holder, "process ") {
 		t.Errorf("the holder is %q", holder)
 	}
 	begin(t, s, "other").Rollback() //nolint:errcheck // that it is not blocked is the point
@@ -207,8 +207,8 @@ func TestBeginWaits(t *testing.T) {
 	if err := <-second; err != nil {
 		t.Error(err)
 	}
-	if len(told) > 0 {
-		t.Error("the waiting was told more than once")
+	if len(holders) > 0 {
+		t.Error("waiting was called more than once")
 	}
 	wantEmpty(t, s, "tmp", "locks")
 }

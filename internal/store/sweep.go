@@ -18,11 +18,11 @@ const (
 	memoPrefix  = "memo-"
 )
 
-// Sweep deletes what processes that are gone have left: folders of builders, lock files, half deleted entries, and
-// entries that count no longer and that nobody reads. It never touches what a living process uses, takes about a
-// millisecond where nothing is to be done, and goes on after an error, which names what could not be deleted.
+// Sweep deletes what dead processes left: folders of builders, lock files, half deleted entries, and retired entries
+// that are not read. It leaves all that a living process uses. It takes about a millisecond if nothing is to be
+// deleted. It goes on after an error, which names what could not be deleted.
 //
-// A container that outlived its builder may still write into the builder's folder: remove it first.
+// The caller must remove the containers of dead builders first, which may still write into the builders' folders.
 func (s *Store) Sweep(ctx context.Context) error {
 	err := errors.Join(s.sweepTmp(ctx), s.sweepLocks(ctx), s.sweepRetired(ctx), s.sweepPins())
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *Store) sweepBuild(fp pipeline.Fingerprint, path string) error {
 		return err
 	}
 	bin, err := s.bin(path)
-	// Released before the deletion: the next builder need not wait for it.
+	// The lock is released before the deletion, so that the next builder need not wait for it.
 	if err := errors.Join(err, releaseBuildLock(lock)); err != nil {
 		return err
 	}
@@ -70,13 +70,13 @@ func sweepMemo(path string) error {
 	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
 	ok, err := lock.TryLock()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it has come to its place
+		return nil // its writer renamed it
 	}
 	if err != nil || !ok {
 		return err
 	}
 	if isAt(lock, path) {
-		err = removeFile(path) // a writer that lives found it locked, and begins anew
+		err = removeFile(path) // a living writer would find it locked, and begin anew
 	}
 	return errors.Join(err, lock.Unlock())
 }
@@ -99,9 +99,9 @@ func (s *Store) sweepLocks(ctx context.Context) error {
 }
 
 func (s *Store) sweepRetired(ctx context.Context) error {
-	return s.each(ctx, func(fp pipeline.Fingerprint, gens []string) error {
+	return s.visitEntries(ctx, func(fp pipeline.Fingerprint, gens []string) error {
 		if len(gens) == 0 {
-			_ = os.Remove(s.path("entries", string(fp))) // a committer may just have filled it, or another removed it
+			_ = os.Remove(s.path("entries", string(fp))) // which fails if it was filled or removed meanwhile
 		}
 		var errs []error
 		for _, gen := range gens {
@@ -114,17 +114,17 @@ func (s *Store) sweepRetired(ctx context.Context) error {
 	})
 }
 
-// sweepPins deletes the folders that hold no pin any more.
+// sweepPins deletes folders without pins.
 func (s *Store) sweepPins() error {
 	list, err := os.ReadDir(s.path("pins"))
 	for _, d := range list {
-		_ = os.Remove(s.path("pins", d.Name())) // only an empty one goes
+		_ = os.Remove(s.path("pins", d.Name())) // which removes an empty folder alone
 	}
 	return err
 }
 
-// each calls visit for every fingerprint that has a folder, and joins the errors.
-func (s *Store) each(ctx context.Context, visit func(fp pipeline.Fingerprint, gens []string) error) error {
+// visitEntries calls visit for every fingerprint that has a folder, and joins the errors.
+func (s *Store) visitEntries(ctx context.Context, visit func(fp pipeline.Fingerprint, gens []string) error) error {
 	list, err := os.ReadDir(s.path("entries"))
 	errs := []error{err}
 	for _, d := range list {

@@ -16,19 +16,21 @@ import (
 )
 
 const (
-	// timingCachesDir is their folder. Caches of users have it under this name.
+	// timingCachesDir is the folder of the timing caches. It must keep its name, which users' caches have.
 	timingCachesDir = "timings"
-	// keptTimingCaches is how many are kept, the latest used ones: each is of a GPU and a TensorRT, and a host has few of
-	// both.
+	// keptTimingCaches is how many timing caches are kept, the last used ones. Each is for a GPU and a TensorRT, and a
+	// host has few of both.
 	keptTimingCaches = 16
-	// maxTimingCache bounds one. That of ResNet50 has 0.9 MB; it grows with each model and shape.
+	// maxTimingCache bounds the size of a timing cache, in bytes. ResNet50's has 0.9 MB; it grows with each model and
+	// shape.
 	maxTimingCache = 64 << 20
 )
 
-// A timing cache is a file timings/<hash of name>: a line that names it and has its checksum, and what TensorRT wrote. Losing one costs a minute:
-// what is not whole is none, and of two builders at a time the last one's is kept.
+// A timing cache is a file timings/<hash of name>: a line with its name and checksum, and then TensorRT's bytes. Its
+// loss costs a minute. So a damaged one counts as absent, and of two builders at the same time the last one's is kept.
 
-// Load copies the timing cache that was kept under a name to the new file path, and says whether there was one. One that is damaged is none.
+// Load copies the timing cache of a name to the new file path, and reports whether there was one. A damaged one counts
+// as absent.
 func (s *Store) Load(ctx context.Context, name, path string) (bool, error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
@@ -46,11 +48,12 @@ func (s *Store) Load(ctx context.Context, name, path string) (bool, error) {
 		return false, fmt.Errorf("load the timing cache of %s: %w", name, err)
 	}
 	now := time.Now()
-	_ = os.Chtimes(s.timingCachePath(name), now, now) // a cache that can only be read is still of use
+	_ = os.Chtimes(s.timingCachePath(name), now, now) // a read-only cache is useful too
 	return true, nil
 }
 
-// Keep replaces the timing cache of a name by the file at path, and drops the least recently used of too many.
+// Keep replaces the timing cache of a name by the file at path, and drops the least recently used ones beyond
+// keptTimingCaches.
 func (s *Store) Keep(ctx context.Context, name, path string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -74,7 +77,7 @@ func (s *Store) keepTimingCache(name, path string) error {
 	if err != nil || len(data) == 0 {
 		return err
 	}
-	if has, err := s.timingCache(name); err == nil && bytes.Equal(has, data) {
+	if kept, err := s.timingCache(name); err == nil && bytes.Equal(kept, data) {
 		return nil // no need to wait for a disk
 	}
 	if err := s.write(s.timingCachePath(name), append(timingCacheHead(name, data), data...)); err != nil {
@@ -96,8 +99,8 @@ func (s *Store) Forget(ctx context.Context, name string) error {
 	return removeFile(s.timingCachePath(name))
 }
 
-// evictTimingCaches deletes timing caches, the least recently used first, until they and the entries that are left hold
-// at most maxBytes bytes. They go after the entries: a timing cache is small, and saves a minute.
+// evictTimingCaches deletes timing caches, the least recently used first, until they and the remaining entries have at
+// most maxBytes bytes. It is called after entries were evicted, since a timing cache is small and saves a minute.
 func (s *Store) evictTimingCaches(maxBytes, entries int64, dryRun bool) ([]Evicted, error) {
 	all, err := s.timingCaches()
 	if err != nil {
@@ -129,7 +132,7 @@ func timingCacheHead(name string, data []byte) []byte {
 	return fmt.Appendf(nil, "timing cache %q sha256:%x\n", name, sha256.Sum256(data))
 }
 
-// timingCache returns what was kept under a name; nil if nothing was, or not this.
+// timingCache returns the timing cache of a name; nil if there is none or it is damaged.
 func (s *Store) timingCache(name string) ([]byte, error) {
 	file, err := os.ReadFile(s.timingCachePath(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -145,7 +148,7 @@ func (s *Store) timingCache(name string) ([]byte, error) {
 	return nil, nil
 }
 
-// timingCacheFile is the file of a timing cache.
+// timingCacheFile describes the file of a timing cache.
 type timingCacheFile struct {
 	path  string
 	bytes int64
@@ -169,6 +172,9 @@ func (s *Store) timingCaches() ([]timingCacheFile, error) {
 		}
 		all = append(all, timingCacheFile{s.path(timingCachesDir, d.Name()), info.Size(), info.ModTime()})
 	}
-	slices.SortFunc(all, func(a, b timingCacheFile) int { return cmp.Or(a.used.Compare(b.used), cmp.Compare(a.path, b.path)) })
+	slices.SortFunc(all, func(a, b timingCacheFile) int {
+		return cmp.Or(a.used.Compare(b.used),
+			cmp.Compare(a.path, b.path))
+	})
 	return all, nil
 }

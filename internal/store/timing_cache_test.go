@@ -152,11 +152,11 @@ func TestTimingCacheErrors(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	keep(t, s, "H100", "times")
-	there := filepath.Join(t.TempDir(), "timing.cache")
-	if err := os.WriteFile(there, []byte("a user's"), 0o600); err != nil {
+	path := filepath.Join(t.TempDir(), "timing.cache")
+	if err := os.WriteFile(path, []byte("a user's"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Load(t.Context(), "H100", there); !errors.Is(err, fs.ErrExist) {
+	if _, err := s.Load(t.Context(), "H100", path); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a file that is there: %v", err)
 	}
 	if err := s.Keep(t.Context(), "H100", filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {

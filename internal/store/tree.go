@@ -16,19 +16,20 @@ import (
 	"github.com/dalirun/dalirun/internal/fsync"
 )
 
-// The modes of committed files and folders. Everybody may read them because the user inside a container need not be the
-// one outside; other users of the host are kept out by the mode of the store's own folder. Folders stay writable for
-// their owner, who could not delete what is in them otherwise.
+// The modes of committed files and folders. Everybody may read them, because the user in a container may be another
+// than the store's. The mode of the store's own folder keeps other users of the host out. Folders stay writable for
+// their owner, who could not delete their contents otherwise.
 const (
 	fileMode       = 0o444
 	executableMode = 0o555
 	folderMode     = 0o755
 
-	// manifestMode lets the owner write: over NFS an exclusive lock needs that. Its checksum tells of changes.
+	// manifestMode lets the owner write, which an exclusive lock needs over NFS. A manifest's checksum shows changes.
 	manifestMode = 0o644
 )
 
-// survey lists and hashes the output name in the folder files. With settle it makes everything durable and read-only, too.
+// survey lists and hashes the output name in the folder files. With settle it also makes all of it durable and
+// read-only.
 func survey(files, name string, settle bool) (output, error) {
 	o := output{Name: name}
 	var folders []string
@@ -62,7 +63,7 @@ func survey(files, name string, settle bool) (output, error) {
 		return output{}, err
 	}
 	if settle {
-		slices.Reverse(folders) // what a folder holds before the folder
+		slices.Reverse(folders) // a folder's contents before the folder
 		for _, f := range folders {
 			if err := fsync.Dir(f); err != nil {
 				return output{}, err
@@ -77,10 +78,10 @@ func survey(files, name string, settle bool) (output, error) {
 	return o, nil
 }
 
-// read fills in what the content of the file at path tells.
+// read fills in the size, digest and executable bit of the file at path.
 func (n *node) read(path string, settle bool) (err error) {
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrPermission) && settle { // a builder that withheld it from its own user
+	if errors.Is(err, fs.ErrPermission) && settle { // the builder made the file unreadable for its own user
 		if err := os.Chmod(path, 0o600); err != nil {
 			return err
 		}
@@ -110,7 +111,7 @@ func (n *node) read(path string, settle bool) (err error) {
 	return errors.Join(f.Chmod(mode), f.Sync())
 }
 
-// stamp adds the times, once nothing writes any more, and sees that sizes are those that were hashed.
+// stamp adds the times once nothing is written any more, and checks that sizes are those of the hashed contents.
 func (o *output) stamp(files string) error {
 	for i := range o.Nodes {
 		n := &o.Nodes[i]
@@ -126,8 +127,8 @@ func (o *output) stamp(files string) error {
 	return nil
 }
 
-// digest identifies the output: a file by its content alone, a folder by the names, contents and executable bits of all
-// that is in it, empty folders included. Neither the output's own name nor any time counts.
+// digest identifies the output: a file by its content alone, and a folder by the names, contents and executable bits of
+// all that it holds, empty folders included. It depends neither on the output's own name nor on any time.
 func (o *output) digest() string {
 	if !o.Nodes[0].Dir {
 		return o.Nodes[0].Digest
@@ -151,7 +152,7 @@ func removeTree(path string) error {
 	if !errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	//nolint:errcheck,gosec // what cannot be opened up is what the second RemoveAll reports
+	//nolint:errcheck,gosec // the second RemoveAll reports what cannot be made writable
 	filepath.WalkDir(path, func(p string, d fs.DirEntry, _ error) error {
 		if d != nil && d.IsDir() {
 			os.Chmod(p, 0o700)

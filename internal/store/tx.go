@@ -20,11 +20,11 @@ import (
 )
 
 const (
-	workName    = "made"  // in a transaction's folder: what the builder writes
-	stagingName = "entry" // in a transaction's folder: what will be committed
+	workName    = "made"  // folder of a transaction for the builder's files
+	stagingName = "entry" // folder of a transaction for the entry to commit
 )
 
-// Begin implements [pipeline.Store]. It looks for the lock every 50 ms.
+// Begin implements [pipeline.Store]. It tries to lock every 50 ms.
 func (s *Store) Begin(ctx context.Context, fp pipeline.Fingerprint, waiting func(holder string)) (pipeline.Tx, error) {
 	if err := checkName("fingerprint", string(fp)); err != nil {
 		return nil, err
@@ -43,7 +43,7 @@ func (s *Store) Begin(ctx context.Context, fp pipeline.Fingerprint, waiting func
 	return t, nil
 }
 
-// tx is a result in the making. It holds the build lock until it ends.
+// tx is the transaction of a builder. It holds the build lock until it ends.
 type tx struct {
 	store *Store
 	fp    pipeline.Fingerprint
@@ -89,15 +89,15 @@ func (t *tx) end() error {
 	return errors.Join(err, releaseBuildLock(t.lock))
 }
 
-// Commit implements [pipeline.Tx]. It ends the transaction in any case: after an error Dir is gone.
-// An older entry of the fingerprint counts no longer, and is deleted once nobody reads it.
+// Commit implements [pipeline.Tx]. It ends the transaction in any case: after an error Dir is removed. It retires older
+// entries of the fingerprint, which are deleted once they are not read.
 func (t *tx) Commit(id pipeline.ID, facts pipeline.Facts, outputs []string) (pipeline.Entry, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended {
 		return nil, errors.New("store the outputs: it was committed or rolled back before")
 	}
-	// The first error tells more than one of the removal. What is left is found by the next Sweep, which reports it.
+	// The first error says more than one of the removal. The next Sweep finds what is left, and reports errors.
 	defer func() { _ = t.end() }()
 
 	staging := filepath.Join(t.root, stagingName)
@@ -109,7 +109,7 @@ func (t *tx) Commit(id pipeline.ID, facts pipeline.Facts, outputs []string) (pip
 	if err := writeManifest(staging, m); err != nil {
 		return nil, fmt.Errorf("store the outputs: %w", err)
 	}
-	// Locked before others can see it, so that nobody evicts it before the caller has read it.
+	// The entry is locked before others can see it, so that it is not evicted before the caller has read it.
 	lock, err := shareManifest(filepath.Join(staging, manifestName))
 	if err != nil {
 		return nil, fmt.Errorf("store the outputs: %w", err)
@@ -137,7 +137,7 @@ func (t *tx) stage(files string, names []string) ([]output, error) {
 		if err != nil {
 			return nil, err
 		}
-		if info.IsDir() { // one that its owner may not write cannot be moved to another folder
+		if info.IsDir() { // a folder that its owner may not write cannot be moved to another folder
 			if err := os.Chmod(from, folderMode); err != nil {
 				return nil, err
 			}
@@ -154,7 +154,7 @@ func (t *tx) stage(files string, names []string) ([]output, error) {
 	return staged, fsync.Dir(files)
 }
 
-// checkOutputs says which of the names are not in Dir.
+// checkOutputs returns an error for names that are not in Dir or not names of outputs.
 func (t *tx) checkOutputs(names []string) error {
 	var missing []string
 	for i, name := range names {
@@ -177,11 +177,11 @@ func (t *tx) checkOutputs(names []string) error {
 	return nil
 }
 
-// publish moves the staged entry to its place and returns that.
+// publish moves the staged entry to its final folder, and returns that.
 func (t *tx) publish(staging string) (string, error) {
 	home := t.store.path("entries", string(t.fp))
 	var err error
-	for range 10 { // Sweep and Evict remove an empty folder, perhaps just after it was made here
+	for range 10 { // Sweep and Evict may remove the empty folder just after it was made here
 		if err = os.MkdirAll(home, 0o700); err != nil {
 			return "", err
 		}
@@ -189,7 +189,7 @@ func (t *tx) publish(staging string) (string, error) {
 		if gens, err = t.store.generations(t.fp); err != nil {
 			return "", err
 		}
-		// Its random part makes the path one that no reader of an entry before it can hold.
+		// The random part of the name makes the path new, so that no reader of an earlier entry has it.
 		dir := filepath.Join(home, nextGeneration(gens)+strings.TrimPrefix(filepath.Base(t.root), string(t.fp)+"."))
 		if err = os.Rename(staging, dir); err == nil {
 			if err = errors.Join(fsync.Dir(home), fsync.Dir(filepath.Dir(home))); err != nil {

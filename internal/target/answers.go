@@ -16,21 +16,21 @@ import (
 	"github.com/dalirun/dalirun/internal/registry"
 )
 
-// Answers are what [Probes] said, by question, as plain data that serializes. The zero value is ready to use.
+// Answers are the answers of [Probes] by question, as plain data that serializes. The zero value is ready to use.
 type Answers struct {
-	mu      sync.Mutex
-	said    map[string]answer
-	missing []string
+	mu         sync.Mutex
+	byQuestion map[string]answer
+	missing    []string
 }
 
-// Missing are the questions of a replay that were not asked when the answers were recorded.
+// Missing returns the questions of a replay that were not asked when the answers were recorded.
 func (a *Answers) Missing() []string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return slices.Clone(a.missing)
 }
 
-// answer is one of them.
+// answer is the answer to one question: a value or an error.
 type answer struct {
 	Value   json.RawMessage `json:"value,omitempty"`
 	Failure *failure        `json:"failure,omitempty"`
@@ -40,21 +40,21 @@ type answer struct {
 func (a *Answers) MarshalJSON() ([]byte, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return json.Marshal(a.said)
+	return json.Marshal(a.byQuestion)
 }
 
-// UnmarshalJSON reads what MarshalJSON wrote.
+// UnmarshalJSON reads the answers that MarshalJSON wrote.
 func (a *Answers) UnmarshalJSON(text []byte) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return json.Unmarshal(text, &a.said)
+	return json.Unmarshal(text, &a.byQuestion)
 }
 
 // Record returns probes that ask p and note each answer in a.
-func Record(p Probes, a *Answers) Probes { return probesOf(&interview{asked: &p, answers: a}) }
+func Record(p Probes, a *Answers) Probes { return probesOf(&interview{probes: &p, answers: a}) }
 
-// Replay returns probes that give recorded answers. Of a question that was not asked then they know nothing, and note it:
-// see [Answers.Missing].
+// Replay returns probes that give recorded answers. A question that was not recorded is an error, or a zero value where
+// the probe returns no error, and is among [Answers.Missing].
 func Replay(a *Answers) Probes { return probesOf(&interview{answers: a}) }
 
 func probesOf(i *interview) Probes {
@@ -62,63 +62,63 @@ func probesOf(i *interview) Probes {
 		Host: hostInterview{i}, Runtime: runtimeInterview{i}, Registry: registryInterview{i}, Cache: cacheInterview{i},
 		Weights: weightsInterview{i},
 		Clock: func() time.Time {
-			now, _ := ask(i, "clock", func(p Probes) (time.Time, error) { return p.Clock(), nil })
+			now, _ := answerTo(i, "clock", func(p Probes) (time.Time, error) { return p.Clock(), nil })
 			return now
 		},
 	}
 }
 
-// interview asks probes and notes what they say; without any it reads what was noted.
+// interview asks probes and records their answers. In a replay probes is nil, and it gives the recorded answers.
 type interview struct {
-	asked   *Probes
+	probes  *Probes
 	answers *Answers
 }
 
-// ask gets the answer to a question.
-func ask[T any](i *interview, question string, of func(Probes) (T, error)) (T, error) {
-	if i.asked == nil {
+// answerTo returns the answer to a question, which probe asks.
+func answerTo[T any](i *interview, question string, probe func(Probes) (T, error)) (T, error) {
+	if i.probes == nil {
 		return recall[T](i.answers, question)
 	}
-	value, err := of(*i.asked)
+	value, err := probe(*i.probes)
 	text, jsonErr := json.Marshal(value)
 	if jsonErr != nil {
 		return value, fmt.Errorf("note the answer to %q: %w", question, jsonErr)
 	}
 	i.answers.mu.Lock()
 	defer i.answers.mu.Unlock()
-	if i.answers.said == nil {
-		i.answers.said = map[string]answer{}
+	if i.answers.byQuestion == nil {
+		i.answers.byQuestion = map[string]answer{}
 	}
-	i.answers.said[question] = answer{Value: text, Failure: failureOf(err)}
+	i.answers.byQuestion[question] = answer{Value: text, Failure: failureOf(err)}
 	return value, err
 }
 
 func recall[T any](a *Answers, question string) (value T, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	said, ok := a.said[question]
+	recorded, ok := a.byQuestion[question]
 	if !ok {
 		a.missing = append(a.missing, question)
 		return value, fmt.Errorf("%q was not asked when the answers were recorded", question)
 	}
-	if err := json.Unmarshal(said.Value, &value); err != nil {
+	if err := json.Unmarshal(recorded.Value, &value); err != nil {
 		return value, fmt.Errorf("the recorded answer to %q: %w", question, err)
 	}
-	if said.Failure == nil {
+	if recorded.Failure == nil {
 		return value, nil
 	}
-	return value, said.Failure
+	return value, recorded.Failure
 }
 
-// failure is an error as plain data: its text, and what decisions rest on.
+// failure is an error as plain data: its text, and the sentinels and types by which Resolve decides.
 type failure struct {
 	Text      string           `json:"text"`
-	Sentinels []string         `json:"sentinels,omitempty"` // names of those that it is
+	Sentinels []string         `json:"sentinels,omitempty"` // names of the sentinels that the error is
 	NoGPU     *host.NoGPUError `json:"no_gpu,omitempty"`    // without its cause
 	Registry  *registry.Error  `json:"registry,omitempty"`  // without its cause
 }
 
-// sentinels are the errors that decisions tell apart, by name.
+// sentinels returns by name the errors by which Resolve decides.
 func sentinels() map[string]error {
 	return map[string]error{
 		"slow":        ErrSlow,
@@ -147,10 +147,10 @@ func failureOf(err error) *failure {
 	return &f
 }
 
-// Error returns the text of the error that it was.
+// Error returns the text of the recorded error.
 func (f *failure) Error() string { return f.Text }
 
-// Is says whether it was that sentinel.
+// Is reports whether the recorded error was the sentinel target.
 func (f *failure) Is(target error) bool {
 	for _, name := range f.Sentinels {
 		if sentinels()[name] == target {
@@ -160,7 +160,7 @@ func (f *failure) Is(target error) bool {
 	return false
 }
 
-// Unwrap returns the errors with facts that it was.
+// Unwrap returns the typed errors that the recorded error was.
 func (f *failure) Unwrap() []error {
 	var errs []error
 	if f.NoGPU != nil {
@@ -172,7 +172,7 @@ func (f *failure) Unwrap() []error {
 	return errs
 }
 
-// Each of these asks about one thing.
+// These implement one probe each.
 type (
 	hostInterview     struct{ *interview }
 	runtimeInterview  struct{ *interview }
@@ -181,67 +181,73 @@ type (
 	weightsInterview  struct{ *interview }
 )
 
-// GPUs is of [HostProbe].
+// GPUs implements [HostProbe].
 func (i hostInterview) GPUs(ctx context.Context) (host.GPUs, error) {
-	return ask(i.interview, "host: gpus", func(p Probes) (host.GPUs, error) { return p.Host.GPUs(ctx) })
+	return answerTo(i.interview, "host: gpus", func(p Probes) (host.GPUs, error) { return p.Host.GPUs(ctx) })
 }
 
-// Kernel is of [HostProbe].
+// Kernel implements [HostProbe].
 func (i hostInterview) Kernel() string {
 	return text(i.interview, "host: kernel", func(p Probes) string { return p.Host.Kernel() })
 }
 
-// ToolkitHook is of [HostProbe].
+// ToolkitHook implements [HostProbe].
 func (i hostInterview) ToolkitHook() string {
 	return text(i.interview, "host: toolkit hook", func(p Probes) string { return p.Host.ToolkitHook() })
 }
 
-// CDISpec is of [HostProbe].
+// CDISpec implements [HostProbe].
 func (i hostInterview) CDISpec() string {
 	return text(i.interview, "host: CDI specification", func(p Probes) string { return p.Host.CDISpec() })
 }
 
-// PortFree is of [HostProbe].
-func (i hostInterview) PortFree(ctx context.Context, at netip.AddrPort) (bool, error) {
-	return ask(i.interview, fmt.Sprintf("host: %s is free", at), func(p Probes) (bool, error) { return p.Host.PortFree(ctx, at) })
+// PortFree implements [HostProbe].
+func (i hostInterview) PortFree(ctx context.Context, addr netip.AddrPort) (bool, error) {
+	return answerTo(i.interview, fmt.Sprintf("host: %s is free", addr),
+		func(p Probes) (bool, error) { return p.Host.PortFree(ctx, addr) })
 }
 
-// PortUser is of [HostProbe].
+// PortUser implements [HostProbe].
 func (i hostInterview) PortUser(port uint16) string {
-	return text(i.interview, fmt.Sprintf("host: user of port %d", port), func(p Probes) string { return p.Host.PortUser(port) })
+	return text(i.interview, fmt.Sprintf("host: user of port %d", port),
+		func(p Probes) string { return p.Host.PortUser(port) })
 }
 
-// DiskFree is of [HostProbe].
+// DiskFree implements [HostProbe].
 func (i hostInterview) DiskFree(ctx context.Context, folder string) (uint64, error) {
-	return ask(i.interview, "host: bytes free in "+folder, func(p Probes) (uint64, error) { return p.Host.DiskFree(ctx, folder) })
+	return answerTo(i.interview, "host: bytes free in "+folder,
+		func(p Probes) (uint64, error) { return p.Host.DiskFree(ctx, folder) })
 }
 
-// Remote is of [RuntimeProbe].
+// Remote implements [RuntimeProbe].
 func (i runtimeInterview) Remote() bool {
-	remote, _ := ask(i.interview, "runtime: is remote", func(p Probes) (bool, error) { return p.Runtime.Remote(), nil })
+	remote, _ := answerTo(i.interview, "runtime: is remote",
+		func(p Probes) (bool, error) { return p.Runtime.Remote(), nil })
 	return remote
 }
 
-// Info is of [RuntimeProbe].
+// Info implements [RuntimeProbe].
 func (i runtimeInterview) Info(ctx context.Context) (container.Info, error) {
-	return ask(i.interview, "runtime: info", func(p Probes) (container.Info, error) { return p.Runtime.Info(ctx) })
+	return answerTo(i.interview, "runtime: info", func(p Probes) (container.Info, error) { return p.Runtime.Info(ctx) })
 }
 
-// Resolve is of [RuntimeProbe].
+// Resolve implements [RuntimeProbe].
 func (i runtimeInterview) Resolve(ctx context.Context, ref string) (container.Image, error) {
-	return ask(i.interview, "runtime: image "+ref, func(p Probes) (container.Image, error) { return p.Runtime.Resolve(ctx, ref) })
+	return answerTo(i.interview, "runtime: image "+ref,
+		func(p Probes) (container.Image, error) { return p.Runtime.Resolve(ctx, ref) })
 }
 
-// List is of [RuntimeProbe].
+// List implements [RuntimeProbe].
 func (i runtimeInterview) List(ctx context.Context, labels container.Labels) ([]container.Summary, error) {
-	return ask(i.interview, fmt.Sprintf("runtime: containers with %v", labels), func(p Probes) ([]container.Summary, error) {
-		return p.Runtime.List(ctx, labels)
-	})
+	return answerTo(i.interview, fmt.Sprintf("runtime: containers with %v", labels),
+		func(p Probes) ([]container.Summary, error) {
+			return p.Runtime.List(ctx, labels)
+		})
 }
 
-// Lookup is of [RegistryProbe].
+// Lookup implements [RegistryProbe].
 func (i registryInterview) Lookup(ctx context.Context, ref, arch string) (registry.Image, error) {
-	return ask(i.interview, "registry: image "+ref+" for "+arch, func(p Probes) (registry.Image, error) {
+	return answerTo(i.interview, "registry: image "+ref+" for "+arch, func(p Probes) (registry.Image, error) {
 		return p.Registry.Lookup(ctx, ref, arch)
 	})
 }
@@ -253,44 +259,46 @@ type rememberedImage struct {
 	OK  bool              `json:"ok"`
 }
 
-// RememberedImage is of [CacheProbe].
+// RememberedImage implements [CacheProbe].
 func (i cacheInterview) RememberedImage(ref string) (id string, env map[string]string, ok bool) {
-	image, _ := ask(i.interview, "cache: image "+ref, func(p Probes) (rememberedImage, error) {
+	image, _ := answerTo(i.interview, "cache: image "+ref, func(p Probes) (rememberedImage, error) {
 		id, env, ok := p.Cache.RememberedImage(ref)
 		return rememberedImage{id, env, ok}, nil
 	})
 	return image.ID, image.Env, image.OK
 }
 
-// Unreached is of [CacheProbe].
+// Unreached implements [CacheProbe].
 func (i cacheInterview) Unreached() time.Time {
-	at, _ := ask(i.interview, "cache: weights unreached", func(p Probes) (time.Time, error) { return p.Cache.Unreached(), nil })
-	return at
+	since, _ := answerTo(i.interview, "cache: weights unreached",
+		func(p Probes) (time.Time, error) { return p.Cache.Unreached(), nil })
+	return since
 }
 
-// NoteUnreached is of [CacheProbe].
-func (i cacheInterview) NoteUnreached(at time.Time) error {
-	_, err := ask(i.interview, "cache: note weights unreached", func(p Probes) (struct{}, error) {
-		return struct{}{}, p.Cache.NoteUnreached(at)
+// NoteUnreached implements [CacheProbe].
+func (i cacheInterview) NoteUnreached(since time.Time) error {
+	_, err := answerTo(i.interview, "cache: note weights unreached", func(p Probes) (struct{}, error) {
+		return struct{}{}, p.Cache.NoteUnreached(since)
 	})
 	return err
 }
 
-// Stored is of [WeightsProbe].
+// Stored implements [WeightsProbe].
 func (i weightsInterview) Stored(ctx context.Context) bool {
-	stored, _ := ask(i.interview, "weights: stored", func(p Probes) (bool, error) { return p.Weights.Stored(ctx), nil })
+	stored, _ := answerTo(i.interview, "weights: stored",
+		func(p Probes) (bool, error) { return p.Weights.Stored(ctx), nil })
 	return stored
 }
 
-// Reachable is of [WeightsProbe].
+// Reachable implements [WeightsProbe].
 func (i weightsInterview) Reachable(ctx context.Context) error {
-	_, err := ask(i.interview, "weights: reachable", func(p Probes) (struct{}, error) {
+	_, err := answerTo(i.interview, "weights: reachable", func(p Probes) (struct{}, error) {
 		return struct{}{}, p.Weights.Reachable(ctx)
 	})
 	return err
 }
 
-func text(i *interview, question string, of func(Probes) string) string {
-	said, _ := ask(i, question, func(p Probes) (string, error) { return of(p), nil })
-	return said
+func text(i *interview, question string, probe func(Probes) string) string {
+	value, _ := answerTo(i, question, func(p Probes) (string, error) { return probe(p), nil })
+	return value
 }

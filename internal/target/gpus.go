@@ -17,9 +17,9 @@ import (
 // runtime.
 const ToolkitHook = "nvidia-container-runtime-hook"
 
-// decideGPUAccess refuses GPUs that no program may use, and a container engine that has no way to give them to
-// containers: the first one would fail, after 20 GB of images were pulled. Only a container proves that it gets them;
-// serve looks into its own.
+// decideGPUAccess refuses GPUs that no program may use, and a container engine that cannot give GPUs to containers:
+// else a run would fail after 20 GB of images were pulled. Whether a container really gets its GPUs is proven inside
+// it, by the step serve.
 func (x *resolution) decideGPUAccess(context.Context) {
 	t := &x.target
 	if t.Lane != GPU {
@@ -27,13 +27,14 @@ func (x *resolution) decideGPUAccess(context.Context) {
 	}
 	for _, g := range t.Chosen {
 		if g.ComputeMode == "Prohibited" {
-			x.refuse(CheckGPU, pipeline.Faultf(pipeline.Environment, fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", g.Index),
+			x.refuse(CheckGPU, pipeline.Faultf(pipeline.Environment,
+				fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", g.Index),
 				"GPU %d is in compute mode Prohibited: no program may use it", g.Index))
 			break
 		}
 	}
 	if x.engineErr != nil {
-		return // it does not say what it has
+		return // the container engine's runtimes and devices are not known
 	}
 	_, missing := cdi.Request(t.GPUs, x.info.CDIDevices)
 	hook := ""
@@ -51,7 +52,8 @@ func (x *resolution) decideGPUAccess(context.Context) {
 			return
 		}
 		x.doubt(CheckContainerGPU,
-			"Podman does not list its devices, and no CDI specification in /etc/cdi or /var/run/cdi has NVIDIA's", remedy.PodmanCDI+"; or "+remedy.UseCPU)
+			"Podman does not list its devices, and no CDI specification in /etc/cdi or /var/run/cdi has NVIDIA's",
+			remedy.PodmanCDI+"; or "+remedy.UseCPU)
 	case hook != "":
 		t.GPUAccess = hook + " is there, which the container engine runs for --gpus if it was started after it was installed"
 	case missing != "":
@@ -64,7 +66,8 @@ func (x *resolution) decideGPUAccess(context.Context) {
 	}
 }
 
-// cdiSpec is the CDI specification of a container engine of this host; one elsewhere reads others.
+// cdiSpec returns the CDI specification that names NVIDIA's devices; empty for a container engine on another host,
+// which reads its own.
 func (x *resolution) cdiSpec() string {
 	if x.remote {
 		return ""
@@ -72,9 +75,9 @@ func (x *resolution) cdiSpec() string {
 	return x.probes.Host.CDISpec()
 }
 
-// asListed is gpus with the names of the chosen GPUs as the container engine has them: a CDI specification may list
-// indexes alone, or UUIDs alone, and the first letters of a UUID name nothing there. All stay all, and so does a count
-// where the container engine counts.
+// asListed returns gpus with the container engine's names for the chosen GPUs: a CDI specification may list indexes
+// alone, or UUIDs alone, and does not know the first letters of a UUID. All GPUs stay all, and a count stays a count
+// where the container engine takes one.
 func asListed(info container.Info, gpus container.GPUs, chosen []host.GPU) container.GPUs {
 	if gpus.Count == container.AllGPUs || gpus.Count > 0 && !info.ByCDI() {
 		return gpus
@@ -82,7 +85,7 @@ func asListed(info container.Info, gpus container.GPUs, chosen []host.GPU) conta
 	var names []string
 	if info.ByCDI() {
 		for _, g := range chosen {
-			name := g.Address() // what nvidia-ctk writes, for an engine that does not list what it has
+			name := g.Address() // nvidia-ctk's name, for an engine that does not list its devices
 			if listed := host.CDIName(info.CDIDevices, g); listed != "" {
 				name, _ = cdi.Name(listed)
 			}

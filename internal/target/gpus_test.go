@@ -36,12 +36,12 @@ func TestAsListed(t *testing.T) {
 		"and UUIDs, which are whole":   {container.Info{Runtimes: []string{"nvidia"}}, "device=GPU-c3c20234,0", "device=" + second + ",0"},
 		"what else is said goes along": {indexes, `"device=GPU-c3c20234,0","capabilities=compute,utility"`, `"device=1,0","capabilities=compute,utility"`},
 	} {
-		asked := parseGPUs(t, c.gpus)
-		chosen, err := gpus.Select(asked)
+		requested := parseGPUs(t, c.gpus)
+		chosen, err := gpus.Select(requested)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if got := asListed(c.info, asked, chosen); got.String() != c.want {
+		if got := asListed(c.info, requested, chosen); got.String() != c.want {
 			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
@@ -55,9 +55,9 @@ func TestAsListedInstance(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	asked := container.GPUs{Count: 1}
-	chosen, err := gpus.Select(asked)
-	if got := asListed(info, asked, chosen); err != nil || got.String() != "device=0:0" {
+	requested := container.GPUs{Count: 1}
+	chosen, err := gpus.Select(requested)
+	if got := asListed(info, requested, chosen); err != nil || got.String() != "device=0:0" {
 		t.Errorf("%s, %v", got, err)
 	}
 }
@@ -77,15 +77,15 @@ func TestRemoteGPUs(t *testing.T) {
 		"nothing":                 {container.Info{Runtimes: []string{"runc"}}, "all", nil},
 	} {
 		c.info.Remote, c.info.Endpoint = true, "tcp://gpus:2376"
-		asked := parseGPUs(t, c.gpus)
-		gpus, err := remoteGPUs(c.info, asked)
+		requested := parseGPUs(t, c.gpus)
+		gpus, err := remoteGPUs(c.info, requested)
 		if c.want == nil {
 			if !errors.Is(err, host.ErrNoGPU) || !strings.Contains(err.Error(), "on another host") {
 				t.Errorf("%s: %+v, %v", name, gpus, err)
 			}
 			continue
 		}
-		chosen, selectErr := gpus.Select(asked)
+		chosen, selectErr := gpus.Select(requested)
 		if err := errors.Join(err, selectErr); err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -101,7 +101,7 @@ func TestRemoteGPUs(t *testing.T) {
 			t.Errorf("%s: %q", name, says)
 		}
 		// An engine for a GPU that is not known is for no other container engine's.
-		if d := device(c.info, gpus, chosen); d.Name != "" || !strings.HasSuffix(d.Where, " at tcp://gpus:2376") || d.Driver != "" || len(c.want) == 2 && !strings.HasPrefix(d.Where, "GPU 0, 1 ") {
+		if d := device(c.info, gpus, chosen); d.Name != "" || !strings.HasSuffix(d.Location, " at tcp://gpus:2376") || d.Driver != "" || len(c.want) == 2 && !strings.HasPrefix(d.Location, "GPU 0, 1 ") {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// inspected is what was learned of an image, or why nothing was.
+// inspected is what is known of an image before a pull, or the error that kept it from being inspected.
 type inspected struct {
 	ImageInfo
 
@@ -22,8 +22,8 @@ type inspected struct {
 // inspectedPair are both images of an NGC run.
 type inspectedPair struct{ exporter, server inspected }
 
-// decideRelease takes the release that was asked for, if this host can run it, or the newest that it can. A server image
-// that was named says its release itself.
+// decideRelease takes the requested release, if this host can run it, or the newest that it can. The release of a
+// server image that the user named is in its environment.
 func (x *resolution) decideRelease(context.Context) {
 	t := &x.target
 	if t.Source != NGC || x.request.ServerImage != "" {
@@ -34,9 +34,10 @@ func (x *resolution) decideRelease(context.Context) {
 	t.Release = picked
 }
 
-// pickRelease takes a release without asking for its images. What is only doubted of it the images may settle.
-func pickRelease(asked string, lane Lane, h release.Host) (release.Release, error) {
-	if asked == "" {
+// pickRelease takes a release without inspecting its images. It ignores doubts, which the images may resolve. tag may
+// be empty.
+func pickRelease(tag string, lane Lane, h release.Host) (release.Release, error) {
+	if tag == "" {
 		newest, reasons := release.Newest(h)
 		if newest.Tag == "" {
 			return newest, pipeline.Faultf(pipeline.Environment, "update the NVIDIA driver, or use --accel cpu",
@@ -44,12 +45,12 @@ func pickRelease(asked string, lane Lane, h release.Host) (release.Release, erro
 		}
 		return newest, nil
 	}
-	picked, err := release.Find(asked)
+	picked, err := release.Find(tag)
 	if err != nil {
 		return picked, usagef("", "--release: %w", err)
 	}
 	if lane == CPU {
-		return picked, nil // no TensorRT, no driver
+		return picked, nil // the cpu lane needs neither TensorRT nor a driver
 	}
 	for _, reason := range picked.Check(h) {
 		if reason.Kind.IsDoubt() {
@@ -67,8 +68,7 @@ func pickRelease(asked string, lane Lane, h release.Host) (release.Release, erro
 	return picked, nil
 }
 
-// decideImages finds out what both of NVIDIA's images hold, before anything is pulled, and refuses a run that they
-// cannot make.
+// decideImages inspects both of NVIDIA's images before they are pulled, and refuses a run that cannot work with them.
 func (x *resolution) decideImages(ctx context.Context) {
 	t := &x.target
 	if t.Source != NGC || x.engineErr != nil || x.refused(CheckRelease) || x.refused(CheckImages) {
@@ -101,7 +101,8 @@ func (x *resolution) decideImages(ctx context.Context) {
 	}
 }
 
-// inspectPair looks at the images of the run's release, or at those that were named, which say it.
+// inspectPair inspects the images that the user named or, of the run's release, those that he did not. Without a
+// requested release, a named server image decides it.
 func (x *resolution) inspectPair(ctx context.Context) error {
 	t, s := &x.target, x.request.Settings
 	switch {
@@ -109,42 +110,42 @@ func (x *resolution) inspectPair(ctx context.Context) error {
 		x.inspectBoth(ctx)
 		return nil
 	case x.request.Release != "":
-		asked, err := release.Find(x.request.Release)
+		requested, err := release.Find(x.request.Release)
 		if err != nil {
 			return usagef("", "%s: %w", s.Origin("release"), err)
 		}
-		t.Release = asked
+		t.Release = requested
 		x.inspectBoth(ctx)
-		return x.pair.contradicts(asked, s.Written("release", asked.Tag))
+		return x.pair.contradicts(requested, s.Written("release", requested.Tag))
 	case x.request.ExporterImage != "":
 		x.inspectBoth(ctx)
 		t.Release = release.FromEnv(x.pair.server.Image.Env)
 		return nil
 	}
-	const say = "name the image with PyTorch with --exporter-image, or a release with --release"
+	const advice = "name the image with PyTorch with --exporter-image, or a release with --release"
 	x.pair.server = x.inspect(ctx, x.request.ServerImage, true)
-	if err := x.pair.server.err; err != nil { // without it nothing says which image exports
+	if err := x.pair.server.err; err != nil { // only the server image says which image exports
 		if answer, ok := errors.AsType[*registry.Error](err); ok && !answer.Final() {
-			x.pair.server.err = answer.Advised("or " + say + ", which only the server image says")
+			x.pair.server.err = answer.Advised("or " + advice + ", which only the server image says")
 		}
 		return x.pair.server.fault()
 	}
 	t.Release = release.FromEnv(x.pair.server.Image.Env)
 	if t.Release.Tag == "" {
-		return usagef(say, "%s: %s does not say of which release it is (NVIDIA_TRITON_SERVER_VERSION)",
+		return usagef(advice, "%s: %s does not say of which release it is (NVIDIA_TRITON_SERVER_VERSION)",
 			s.Origin("server-image"), x.request.ServerImage)
 	}
 	x.pair.exporter = x.inspect(ctx, t.Release.ExporterRef(x.request.Registry), false)
 	return nil
 }
 
-// inspectBoth looks at both images in the time of one.
+// inspectBoth inspects both images at the same time.
 func (x *resolution) inspectBoth(ctx context.Context) {
-	ref := func(named string, of func(string) string) (string, bool) {
+	ref := func(named string, releaseRef func(string) string) (string, bool) {
 		if named != "" {
 			return named, true
 		}
-		return of(x.request.Registry), false
+		return releaseRef(x.request.Registry), false
 	}
 	var both sync.WaitGroup
 	both.Go(func() {
@@ -158,16 +159,16 @@ func (x *resolution) inspectBoth(ctx context.Context) {
 	both.Wait()
 }
 
-// inspect finds an image: in the container engine, in what the cache remembers of it, or in its registry. So what is
-// here, or was here and left its results, costs no request. named says that a user named it, and not a release, which
-// other releases and registries may stand in for.
+// inspect finds an image: in the container engine, in what the cache remembers of it, or in its registry. So an image
+// that is here, or was here and left its results, costs no request to a registry. named says that the user named the
+// image. One that he did not name is a release's, which another release or registry may replace.
 func (x *resolution) inspect(ctx context.Context, ref string, named bool) inspected {
 	i := inspected{ImageInfo: ImageInfo{Ref: ref, Named: named}}
-	here, err := x.probes.Runtime.Resolve(ctx, ref)
+	local, err := x.probes.Runtime.Resolve(ctx, ref)
 	switch {
 	case err == nil:
-		i.Found, i.Here = InEngine, here.Layers
-		i.Image = registry.Image{Ref: ref, Digest: here.Digest, Arch: here.Arch, Env: here.Env}
+		i.Found, i.LocalLayers = InEngine, local.Layers
+		i.Image = registry.Image{Ref: ref, Digest: local.Digest, Arch: local.Arch, Env: local.Env}
 		return i
 	case !errors.Is(err, container.ErrNotFound):
 		i.err, i.Unknown = err, err.Error()
@@ -188,7 +189,7 @@ func (x *resolution) inspect(ctx context.Context, ref string, named bool) inspec
 	return i
 }
 
-// otherPlace is where else an image of a release may be had.
+// otherPlace says which flags name another place for an image of a release.
 func otherPlace(kind registry.Kind) string {
 	switch kind {
 	case registry.NotFound:
@@ -200,7 +201,7 @@ func otherPlace(kind registry.Kind) string {
 	}
 }
 
-// fault is why the image could not be looked at, with what to do about it; nil if it could.
+// fault is why the image could not be inspected, with what to do about it; nil if it could.
 func (i inspected) fault() error {
 	if answer, ok := errors.AsType[*registry.Error](i.err); ok {
 		return &pipeline.Fault{Kind: pipeline.Environment, Err: i.err, Hint: answer.Hint()}
@@ -208,10 +209,10 @@ func (i inspected) fault() error {
 	return i.err
 }
 
-// imageDoubt is why an image was not looked at that a pull may still get.
+// imageDoubt is why an image that a pull may still get was not inspected.
 type imageDoubt struct{ text, remedy string }
 
-// unknown are the images that could not be looked at: doubts are what a pull may not meet, refused is what it will.
+// unknown returns why images could not be inspected: doubts for what a pull may not meet, refused for what it will.
 func (p inspectedPair) unknown() (doubts []imageDoubt, refused error) {
 	for _, i := range []inspected{p.exporter, p.server} {
 		answer, ok := errors.AsType[*registry.Error](i.err)
@@ -229,33 +230,36 @@ func (p inspectedPair) unknown() (doubts []imageDoubt, refused error) {
 	return doubts, refused
 }
 
-// contradicts refuses a release that is not the one that the server image says: its figures would be another image's.
-func (p inspectedPair) contradicts(asked release.Release, written string) error {
-	said := release.FromEnv(p.server.Image.Env).Tag
-	if said == "" || said == asked.Tag {
+// contradicts refuses a requested release that is not the server image's, whose figures are other ones. written is the
+// flag as the user wrote it.
+func (p inspectedPair) contradicts(requested release.Release, written string) error {
+	tag := release.FromEnv(p.server.Image.Env).Tag
+	if tag == "" || tag == requested.Tag {
 		return nil
 	}
-	return usagef("drop --release, or name an image of release "+asked.Tag,
-		"%s: the server image %s says that it is of release %s (NVIDIA_TRITON_SERVER_VERSION)", written, p.server.Ref, said)
+	return usagef("drop --release, or name an image of release "+requested.Tag,
+		"%s: the server image %s says that it is of release %s (NVIDIA_TRITON_SERVER_VERSION)", written, p.server.Ref,
+		tag)
 }
 
-// conflicts are what the images, the release and the host have against each other.
+// conflicts returns the reasons why the images, the release and the host do not fit each other, or may not.
 func (p inspectedPair) conflicts(r release.Release, h release.Host, arch string) []release.Reason {
-	is := func(i inspected) release.Image { return release.Image{Arch: i.Image.Arch, Env: i.Image.Env} }
-	return r.Conflicts(is(p.exporter), is(p.server), h, arch)
+	facts := func(i inspected) release.Image { return release.Image{Arch: i.Image.Arch, Env: i.Image.Env} }
+	return r.Conflicts(facts(p.exporter), facts(p.server), h, arch)
 }
 
-// fits says whether the images fit each other, the release and the host: nil, or a fault of the environment.
+// fits returns nil if images, release and host fit each other, else a fault of the environment.
 func (p inspectedPair) fits(r release.Release, h release.Host, arch string) error {
 	for _, reason := range p.conflicts(r, h, arch) {
 		if !reason.Kind.IsDoubt() {
-			return pipeline.Faultf(pipeline.Environment, p.remedy(reason.Kind, r, h, arch), "%s: %s", p.name(r), reason.Text)
+			return pipeline.Faultf(pipeline.Environment, p.remedy(reason.Kind, r, h, arch), "%s: %s", p.name(r),
+				reason.Text)
 		}
 	}
 	return nil
 }
 
-// name is what r is called: images without a release are called by what serves.
+// name returns the name of r or, of images without a release, the server image's.
 func (p inspectedPair) name(r release.Release) string {
 	if r.Tag == "" {
 		return p.server.Ref
@@ -265,31 +269,31 @@ func (p inspectedPair) name(r release.Release) string {
 
 func (p inspectedPair) remedy(kind release.Kind, r release.Release, h release.Host, arch string) string {
 	const oneRelease = "name images of one release with --exporter-image and --server-image"
-	other, tag := "use --accel cpu", otherRelease(r, h)
+	alternative, tag := "use --accel cpu", otherRelease(r, h)
 	switch {
-	case p.exporter.Named || p.server.Named: // whatever the release, those stay
-		other = "name other images with --exporter-image and --server-image"
+	case p.exporter.Named || p.server.Named: // another release would not replace named images
+		alternative = "name other images with --exporter-image and --server-image"
 	case tag != "":
-		other = "--release " + tag + " would fit"
+		alternative = "--release " + tag + " would fit"
 	}
 	switch kind {
 	case release.DriverTooOld:
-		return other + "; or update the NVIDIA driver"
+		return alternative + "; or update the NVIDIA driver"
 	case release.TensorRTDiffers, release.DALINewer:
 		if p.exporter.Named || p.server.Named {
 			return oneRelease
 		}
-		return other + "; or " + oneRelease
+		return alternative + "; or " + oneRelease
 	case release.TensorRTUnknown:
 		return "name NVIDIA's plain -py3 image of a release, or one that is made from it; or use --accel cpu"
 	case release.OtherArch:
 		return "name images for " + arch + " with --exporter-image and --server-image"
 	default:
-		return other
+		return alternative
 	}
 }
 
-// otherRelease is the newest release but r that fits the host; empty if none does.
+// otherRelease returns the newest release but r that fits the host; empty if none does.
 func otherRelease(r release.Release, h release.Host) string {
 	newest, _ := release.Newest(h)
 	if newest.Tag != r.Tag {
@@ -305,14 +309,16 @@ func otherRelease(r release.Release, h release.Host) string {
 }
 
 const (
-	// UsualBaseImage is what the local images are built on.
+	// UsualBaseImage is the image that the local images are built on by default.
 	UsualBaseImage = "debian:bookworm-slim"
-	// MadeBaseImage is what is taken for it where the usual one is not here. scripts/base-image.sh makes it too.
+	// MadeBaseImage is taken for the base image if it is here and UsualBaseImage is not. scripts/base-image.sh makes
+	// it.
 	MadeBaseImage = "dalirun/debian-base:bookworm"
 )
 
-// decideBaseImage takes the base image that was asked for, else the usual one unless only the one made from packages is
-// here. That it can be had is found out by the build, or by an exhaustive request: the local images may be here already.
+// decideBaseImage takes the requested base image, else the usual one, unless only the one made from packages is here.
+// Only an exhaustive request looks whether it can be pulled: the local images may be here already, and their build
+// finds it out.
 func (x *resolution) decideBaseImage(ctx context.Context) {
 	t := &x.target
 	if t.Source != Local || x.engineErr != nil || x.refused(CheckImages) {
@@ -340,6 +346,7 @@ func (x *resolution) decideBaseImage(ctx context.Context) {
 	base := x.inspect(ctx, t.BaseImage, true)
 	t.BaseFound = base.Found
 	if base.err != nil {
-		x.doubt(CheckImages, base.Unknown+": the local images are built on it, unless they are here", hintOf(base.fault()))
+		x.doubt(CheckImages, base.Unknown+": the local images are built on it, unless they are here",
+			hintOf(base.fault()))
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// decideLane takes the lane that was asked for, or the GPU if there is one.
+// decideLane takes the requested lane, or else the gpu lane if there is a GPU.
 func (x *resolution) decideLane(context.Context) {
 	t := &x.target
 	if x.request.Accel == string(CPU) {
@@ -22,36 +22,36 @@ func (x *resolution) decideLane(context.Context) {
 		return
 	}
 	if x.engineErr != nil && x.remote {
-		return // nothing is known of its GPUs
+		return // nothing is known of the container engine's GPUs
 	}
 	gpus, err := x.containerGPUs()
 	switch {
 	case err == nil:
-		x.take(gpus)
+		x.chooseGPUs(gpus)
 	case errors.Is(err, ErrSlow) && x.request.Exhaustive:
 		x.doubt(CheckGPU, err.Error(), "`sudo nvidia-smi -pm 1` keeps the driver loaded, so that it answers at once")
 	case x.request.RequireGPU || x.request.Accel == string(GPU):
 		hint := "--accel cpu runs the same without a GPU"
-		if none, ok := errors.AsType[*host.NoGPUError](err); ok {
-			hint = remedy.NoGPU(none.Reason, none.NotInstalled, none.Hangs) + "; or " + hint
+		if noGPU, ok := errors.AsType[*host.NoGPUError](err); ok {
+			hint = remedy.NoGPU(noGPU.Reason, noGPU.NotInstalled, noGPU.Hangs) + "; or " + hint
 		}
 		x.refuse(CheckGPU, &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint})
 	default:
 		t.Lane, t.LaneReason = CPU, err.Error()
-		none, isNone := errors.AsType[*host.NoGPUError](err)
-		if x.remote || isNone && none.NotInstalled {
-			return // no GPU was meant to be there
+		noGPU, isNoGPU := errors.AsType[*host.NoGPUError](err)
+		if x.remote || isNoGPU && noGPU.NotInstalled {
+			return // a host without NVIDIA's driver is not expected to have a GPU
 		}
 		advice := "look at `nvidia-smi`"
-		if isNone {
-			advice = remedy.NoGPU(none.Reason, none.NotInstalled, none.Hangs)
+		if isNoGPU {
+			advice = remedy.NoGPU(noGPU.Reason, noGPU.NotInstalled, noGPU.Hangs)
 		}
 		x.doubt(CheckGPU, "the cpu lane is taken: "+t.LaneReason, advice)
 	}
 }
 
-// containerGPUs are those that containers can get. Of a container engine on another host only that engine can say what
-// it has: this host's GPUs are others. None is a [host.ErrNoGPU].
+// containerGPUs returns the GPUs that containers can get. They are this host's, unless the container engine is on
+// another host: then only the engine knows them. No GPU is a [host.ErrNoGPU].
 func (x *resolution) containerGPUs() (host.GPUs, error) {
 	if !x.remote {
 		return x.gpus()
@@ -59,19 +59,19 @@ func (x *resolution) containerGPUs() (host.GPUs, error) {
 	return remoteGPUs(x.info, x.request.GPUs)
 }
 
-// remoteGPUs are those of a container engine on another host, as far as it tells.
-func remoteGPUs(info container.Info, asked container.GPUs) (host.GPUs, error) {
+// remoteGPUs returns the GPUs of a container engine on another host, as far as info describes them.
+func remoteGPUs(info container.Info, requested container.GPUs) (host.GPUs, error) {
 	if len(info.CDIDevices) == 0 && slices.Contains(info.Runtimes, container.NVIDIARuntime) {
-		return host.Assumed(asked)
+		return host.Assumed(requested)
 	}
 	return host.FromCDI(info.CDIDevices)
 }
 
-// ChosenGPUs asks anew for the GPUs of a target: others take and free their memory while images arrive. Those of a
-// container engine on another host are not known: none.
+// ChosenGPUs returns the GPUs of a target with their present memory, which other programs take and free while images
+// are pulled. It returns none for a container engine on another host, which does not tell its GPUs' memory.
 func ChosenGPUs(ctx context.Context, p Probes, gpus container.GPUs) ([]host.GPU, error) {
 	if p.Runtime.Remote() {
-		return nil, nil // how much they have free it does not tell
+		return nil, nil
 	}
 	all, err := p.Host.GPUs(ctx)
 	if err != nil {
@@ -80,13 +80,14 @@ func ChosenGPUs(ctx context.Context, p Probes, gpus container.GPUs) ([]host.GPU,
 	return all.Select(gpus)
 }
 
-// take takes the GPUs that --gpus names.
-func (x *resolution) take(gpus host.GPUs) {
+// chooseGPUs takes the GPUs that --gpus names, and decides all that depends on them.
+func (x *resolution) chooseGPUs(gpus host.GPUs) {
 	t := &x.target
 	chosen, err := gpus.Select(x.request.GPUs)
 	if err != nil {
 		x.refuse(CheckGPU, &pipeline.Fault{
-			Kind: pipeline.Environment, Err: fmt.Errorf("%s: %w", x.request.Settings.Written("gpus", x.request.GPUs.String()), err),
+			Kind: pipeline.Environment, Err: fmt.Errorf("%s: %w",
+				x.request.Settings.Written("gpus", x.request.GPUs.String()), err),
 			Hint: "`nvidia-smi -L` lists what is there; name one, as in --gpus device=0",
 		})
 		return
@@ -103,7 +104,7 @@ func (x *resolution) take(gpus host.GPUs) {
 	}
 }
 
-// nameGPUs says which GPUs a run takes: "2 × NVIDIA H100 80GB HBM3, driver 580.159.04".
+// nameGPUs names the GPUs of a run for people: "2 × NVIDIA H100 80GB HBM3, driver 580.159.04".
 func nameGPUs(gpus host.GPUs, chosen []host.GPU) string {
 	if chosen[0].Name == "" {
 		return fmt.Sprintf("%d × GPU of the container engine's host, driver not known from here", len(chosen))
@@ -111,20 +112,20 @@ func nameGPUs(gpus host.GPUs, chosen []host.GPU) string {
 	return fmt.Sprintf("%d × %s, driver %s", len(chosen), chosen[0].Name, gpus.Driver)
 }
 
-// device is what an engine depends on. GPUs whose model is not known are called by where they are.
+// device returns what an engine depends on. GPUs whose model is not known have a location instead.
 func device(info container.Info, gpus host.GPUs, chosen []host.GPU) Device {
 	d := Device{Name: chosen[0].Name, Compute: chosen[0].Compute, Driver: gpus.Driver}
 	if d.Name == "" {
-		where := make([]string, len(chosen))
+		places := make([]string, len(chosen))
 		for i, g := range chosen {
-			where[i] = strings.TrimSpace(g.Address() + " " + g.UUID)
+			places[i] = strings.TrimSpace(g.Address() + " " + g.UUID)
 		}
-		d.Where = fmt.Sprintf("GPU %s at %s", strings.Join(where, ", "), info.Endpoint)
+		d.Location = fmt.Sprintf("GPU %s at %s", strings.Join(places, ", "), info.Endpoint)
 	}
 	return d
 }
 
-// uuids are those of the chosen GPUs; nil if one is not known.
+// uuids returns the UUIDs of the chosen GPUs; nil if one is not known.
 func uuids(chosen []host.GPU) []string {
 	var all []string
 	for _, g := range chosen {

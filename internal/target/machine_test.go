@@ -16,12 +16,12 @@ import (
 	"github.com/dalirun/dalirun/internal/target"
 )
 
-// machine is one on which a run is to be: what its probes answer.
+// machine is a machine for a run, as its probes describe it.
 type machine struct {
 	gpus              host.GPUs
 	gpuErr            error
 	kernel, hook, cdi string
-	ports             map[uint16]string // taken, by whom
+	ports             map[uint16]string // in use, and by which program
 	portErr           error
 	free              uint64 // bytes on the disk of the images; 0 is that there is no such folder here
 	diskErr           error
@@ -40,10 +40,10 @@ type machine struct {
 	noted       *time.Time // that it was unreached
 	stored      bool
 	reachErr    error
-	asked       func(question string) // told of what may take long
+	onQuestion  func(question string) // called with questions that may take long
 }
 
-// now is when every machine is asked.
+// now is the time on every machine.
 func now() time.Time { return time.Date(2026, 11, 27, 14, 0, 0, 0, time.FixedZone("CET", 3600)) }
 
 func (m *machine) probes() target.Probes {
@@ -52,9 +52,9 @@ func (m *machine) probes() target.Probes {
 	}
 }
 
-func (m *machine) ask(question string) {
-	if m.asked != nil {
-		m.asked(question)
+func (m *machine) notify(question string) {
+	if m.onQuestion != nil {
+		m.onQuestion(question)
 	}
 }
 
@@ -67,15 +67,15 @@ type (
 )
 
 func (m hostOf) GPUs(context.Context) (host.GPUs, error) {
-	m.ask("nvidia-smi")
+	m.notify("nvidia-smi")
 	return m.gpus, m.gpuErr
 }
 func (m hostOf) Kernel() string      { return m.kernel }
 func (m hostOf) ToolkitHook() string { return m.hook }
 func (m hostOf) CDISpec() string     { return m.cdi }
 
-func (m hostOf) PortFree(_ context.Context, at netip.AddrPort) (bool, error) {
-	_, taken := m.ports[at.Port()]
+func (m hostOf) PortFree(_ context.Context, addr netip.AddrPort) (bool, error) {
+	_, taken := m.ports[addr.Port()]
 	return !taken, m.portErr
 }
 func (m hostOf) PortUser(port uint16) string { return m.ports[port] }
@@ -105,7 +105,7 @@ func (m engineOf) List(context.Context, container.Labels) ([]container.Summary, 
 }
 
 func (m registryOf) Lookup(_ context.Context, ref, arch string) (registry.Image, error) {
-	m.ask("registry")
+	m.notify("registry")
 	if m.registryErr != nil {
 		return registry.Image{}, m.registryErr
 	}
@@ -122,16 +122,16 @@ func (m cacheOf) RememberedImage(ref string) (id string, env map[string]string, 
 	return "sha256:remembered", env, ok
 }
 func (m cacheOf) Unreached() time.Time { return m.unreached }
-func (m cacheOf) NoteUnreached(at time.Time) error {
+func (m cacheOf) NoteUnreached(since time.Time) error {
 	if m.noted != nil {
-		*m.noted = at
+		*m.noted = since
 	}
 	return nil
 }
 
 func (m weightsOf) Stored(context.Context) bool { return m.stored }
 func (m weightsOf) Reachable(context.Context) error {
-	m.ask("weights")
+	m.notify("weights")
 	return m.reachErr
 }
 
@@ -151,7 +151,7 @@ func devices(gpus ...host.GPU) host.GPUs {
 	return host.GPUs{Driver: driver, CUDA: "13.0", Devices: gpus}
 }
 
-// noGPU is a machine without one, or a driver.
+// noGPU is a machine without a GPU and a driver.
 func noGPU() *machine {
 	return &machine{
 		gpuErr:   &host.NoGPUError{Reason: "nvidia-smi is not on PATH: install NVIDIA's driver", NotInstalled: true},
@@ -172,7 +172,7 @@ func withGPUs(gpus ...host.GPU) *machine {
 	return m
 }
 
-// ngc are both images of releases as NVIDIA's registry has them: 4 GiB that both have, and 1 GiB of their own.
+// ngc returns both images of releases as in NVIDIA's registry: each has a layer of 4 GiB, which both share, and one of 1 GiB.
 func ngc(tags ...string) map[string]registry.Image {
 	images := map[string]registry.Image{}
 	for _, tag := range tags {
@@ -184,8 +184,8 @@ func ngc(tags ...string) map[string]registry.Image {
 		server := map[string]string{"NVIDIA_TRITON_SERVER_VERSION": tag}
 		maps.Copy(server, env)
 		shared := registry.Layer{Digest: "sha256:shared", Unpacked: "sha256:shared-unpacked", Size: 4 << 30}
-		layer := func(of string) registry.Layer {
-			return registry.Layer{Digest: "sha256:" + of + tag, Unpacked: "sha256:unpacked-" + of + tag, Size: 1 << 30}
+		layer := func(image string) registry.Layer {
+			return registry.Layer{Digest: "sha256:" + image + tag, Unpacked: "sha256:unpacked-" + image + tag, Size: 1 << 30}
 		}
 		for ref, image := range map[string]registry.Image{
 			r.ExporterRef(release.DefaultRegistry): {Env: env, Layers: []registry.Layer{shared, layer("exporter")}},
@@ -198,7 +198,7 @@ func ngc(tags ...string) map[string]registry.Image {
 	return images
 }
 
-// request is one for a command, with flags that are named on the command line.
+// request returns a request for a command, with flags on the command line.
 func request(command string, flags ...target.Setting) target.Request {
 	r := target.Request{
 		Command: command, Accel: target.Auto, Images: target.Auto, GPUs: container.GPUs{Count: container.AllGPUs},
@@ -209,8 +209,8 @@ func request(command string, flags ...target.Setting) target.Request {
 	return r
 }
 
-// asked changes a request.
-func asked(r target.Request, change func(*target.Request)) target.Request {
+// withChange returns a changed request.
+func withChange(r target.Request, change func(*target.Request)) target.Request {
 	change(&r)
 	return r
 }

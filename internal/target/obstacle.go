@@ -10,7 +10,7 @@ import (
 // CheckID names a check of doctor.
 type CheckID string
 
-// The checks that show an obstacle of [Resolve]. Doctor has more, of what a run finds out by running.
+// The checks that show an obstacle of [Resolve]. Doctor has more checks, of what a run finds out as it goes.
 const (
 	CheckEngine       CheckID = "container engine"
 	CheckGPU          CheckID = "gpu"
@@ -23,12 +23,12 @@ const (
 	CheckFlags        CheckID = "flags"
 )
 
-// Obstacle is why a Target cannot be run, or, as a doubt, why it may go otherwise than wished.
+// Obstacle is why a Target cannot be run or, as a doubt, why its run may differ from what the user wants.
 type Obstacle struct {
 	Check  CheckID // of doctor, which shows it
-	Err    error   // what is in the way; that of a run that is refused, with its exit code
+	Err    error   // what is in the way; for a refused run, the fault that ends it
 	Remedy string  // what to do, for people; may be empty
-	Doubt  bool    // a run begins all the same, and warns of it
+	Doubt  bool    // a run begins nevertheless, and warns of it
 }
 
 // MarshalJSON writes the error as its text and its kind.

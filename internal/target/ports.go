@@ -10,16 +10,16 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// decidePorts refuses ports that were named and that others have. For one that nobody named a free one is taken. What
-// cannot be tried the container engine, which has other rights, will say; ports of an engine whose loopback address is
-// not this process's cannot be seen from here.
+// decidePorts refuses named ports that are in use. Serving takes a free port in place of a usual one that is in use. A
+// port that this process may not try is left to the container engine, which has other rights. Ports of an engine whose
+// loopback address is not this process's cannot be tried from here.
 func (x *resolution) decidePorts(ctx context.Context) {
 	if x.remote || x.info.OtherLoopback {
 		return
 	}
 	ports := &x.target.Ports
 	for _, p := range []container.Port{ports.HTTP, ports.GRPC, ports.Metrics} {
-		free, err := x.probes.Host.PortFree(ctx, netip.AddrPortFrom(p.On(), p.Host))
+		free, err := x.probes.Host.PortFree(ctx, netip.AddrPortFrom(p.HostAddress(), p.Host))
 		if err != nil {
 			ports.Untried = err.Error()
 		}
@@ -36,7 +36,8 @@ func (x *resolution) decidePorts(ctx context.Context) {
 	}
 }
 
-// portUser says by whom a port is used, as far as it is known, and what to do about that.
+// portUser returns by whom a port is used, as " by nginx (pid 123)" or empty if it is not known, and what to do about
+// it.
 func (x *resolution) portUser(ctx context.Context, port uint16) (user, hint string) {
 	holder := x.publisher(ctx, port)
 	switch {
@@ -47,20 +48,22 @@ func (x *resolution) portUser(ctx context.Context, port uint16) (user, hint stri
 		return user, "stop what uses it"
 	case owner.IsServer(holder.Labels):
 		workspace := holder.Labels[container.LabelWorkspace]
-		return fmt.Sprintf(" by %s, the server of %s", holder.Name, workspace), "stop it with `" + owner.StopCommand(workspace) + "`"
+		return fmt.Sprintf(" by %s, the server of %s", holder.Name, workspace),
+			"stop it with `" + owner.StopCommand(workspace) + "`"
 	default:
-		return fmt.Sprintf(" by %s, of a run in %s", holder.Name, holder.Labels[container.LabelWorkspace]), "wait for that run to end"
+		return fmt.Sprintf(" by %s, of a run in %s", holder.Name, holder.Labels[container.LabelWorkspace]),
+			"wait for that run to end"
 	}
 }
 
-// publisher finds the container of dalirun that is published on a port of this host; nil if none is, or none is known.
+// publisher returns the container of dalirun that is published on a port of this host; nil if none is known.
 func (x *resolution) publisher(ctx context.Context, port uint16) *container.Summary {
 	if x.engineErr != nil {
 		return nil
 	}
 	all, err := x.probes.Runtime.List(ctx, owner.Labels())
 	if err != nil {
-		return nil // it only adds to what is said
+		return nil // the name of a container only completes the message
 	}
 	for _, c := range all {
 		for _, addr := range c.Ports {

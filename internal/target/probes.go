@@ -11,7 +11,7 @@ import (
 	"github.com/dalirun/dalirun/internal/registry"
 )
 
-// Probes are whom [Resolve] asks. All fields are required; all methods may be called at the same time.
+// Probes answer the questions of [Resolve]. All fields are required. Methods may be called concurrently.
 type Probes struct {
 	Host     HostProbe
 	Runtime  RuntimeProbe
@@ -21,56 +21,58 @@ type Probes struct {
 	Clock    func() time.Time
 }
 
-// HostProbe asks this host.
+// HostProbe answers questions about this host.
 type HostProbe interface {
-	// GPUs are those of this host. None is a [host.NoGPUError]; an answer that took too long is an ErrSlow.
+	// GPUs returns the GPUs of this host. No GPU is a [host.NoGPUError], and an answer that took too long an [ErrSlow].
 	GPUs(ctx context.Context) (host.GPUs, error)
-	// Kernel is the text of /proc/version; empty where there is none.
+	// Kernel returns the text of /proc/version; empty where there is none.
 	Kernel() string
-	// ToolkitHook is the path of the NVIDIA Container Toolkit's hook, which a container engine runs for --gpus where it
-	// has neither CDI devices nor an nvidia runtime; empty if there is none.
+	// ToolkitHook returns the path of the NVIDIA Container Toolkit's hook, which a container engine runs for --gpus if
+	// it has neither CDI devices nor an nvidia runtime; empty if there is none.
 	ToolkitHook() string
-	// CDISpec is the file that names NVIDIA's devices for those who read such files themselves; empty if there is none.
+	// CDISpec returns the CDI specification that names NVIDIA's devices, which Podman reads itself; empty if there is
+	// none.
 	CDISpec() string
-	// PortFree says whether a TCP port of an address is free. An error: it cannot be tried.
-	PortFree(ctx context.Context, at netip.AddrPort) (bool, error)
-	// PortUser is who has a port: "nginx (pid 123)"; empty if it is not known.
+	// PortFree reports whether a TCP port of an address is free. It is an error if the port cannot be tried.
+	PortFree(ctx context.Context, addr netip.AddrPort) (bool, error)
+	// PortUser returns the program that uses a port, as in "nginx (pid 123)"; empty if it is not known.
 	PortUser(port uint16) string
-	// DiskFree is how many bytes are free where a folder is; [fs.ErrNotExist] if there is none of that name.
+	// DiskFree returns how many bytes are free on the disk of a folder; [fs.ErrNotExist] if there is no such folder.
 	DiskFree(ctx context.Context, folder string) (uint64, error)
 }
 
-// RuntimeProbe asks what runs containers.
+// RuntimeProbe answers questions about the container runtime.
 type RuntimeProbe interface {
-	// Remote says whether it is on another host, whose GPUs, ports and disks are not this one's. It is known without asking.
+	// Remote reports whether the runtime is on another host, with GPUs, ports and disks of its own. It sends no
+	// request.
 	Remote() bool
 	Info(ctx context.Context) (container.Info, error)
 	Resolve(ctx context.Context, ref string) (container.Image, error)
 	List(ctx context.Context, labels container.Labels) ([]container.Summary, error)
 }
 
-// RegistryProbe asks the registries of images, with the credentials that a pull would have.
+// RegistryProbe looks images up in their registries, with the credentials that a pull would have.
 type RegistryProbe interface {
 	Lookup(ctx context.Context, ref, arch string) (registry.Image, error)
 }
 
-// CacheProbe asks what earlier runs left.
+// CacheProbe answers questions about what earlier runs left in the cache.
 type CacheProbe interface {
-	// RememberedImage is what identifies an image that was here, and its environment.
+	// RememberedImage returns the identity and the environment of an image that was here.
 	RememberedImage(ref string) (id string, env map[string]string, ok bool)
-	// Unreached is when the host of the pretrained weights gave no answer; zero if it is not known.
+	// Unreached returns when the host of the pretrained weights last gave no answer; zero if it is not known.
 	Unreached() time.Time
-	// NoteUnreached remembers that.
-	NoteUnreached(at time.Time) error
+	// NoteUnreached remembers that the host of the pretrained weights gave no answer at a time.
+	NoteUnreached(since time.Time) error
 }
 
-// WeightsProbe asks for the pretrained weights.
+// WeightsProbe answers questions about the pretrained weights.
 type WeightsProbe interface {
-	// Stored says whether they are in the cache.
+	// Stored reports whether the weights are in the cache.
 	Stored(ctx context.Context) bool
-	// Reachable is nil if they can be fetched.
+	// Reachable returns nil if the weights can be downloaded.
 	Reachable(ctx context.Context) error
 }
 
-// ErrSlow is the cause of an answer that a run would have waited for, and whoever asked did not.
+// ErrSlow is the error for an answer that the caller, unlike a run, did not wait for.
 var ErrSlow = errors.New("a run waits longer")

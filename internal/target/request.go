@@ -15,10 +15,11 @@ import (
 	"github.com/dalirun/dalirun/triton"
 )
 
-// Request is what a user asks of a run, by flags, environment and file. Much of it may be "auto".
+// Request is a user's request for a run, from flags, environment and file. Parts of it may be "auto".
 type Request struct {
 	Command string `json:"command"` // setup, serve, e2e, plan or doctor
-	// Exhaustive looks on after the first obstacle, and asks beforehand what a run finds out by running, as doctor does.
+	// Exhaustive has Resolve go on after the first obstacle, and find out beforehand what a run finds out as it goes.
+	// Doctor sets it.
 	Exhaustive bool `json:"exhaustive,omitempty"`
 
 	Accel      string         `json:"accel"` // auto, gpu or cpu
@@ -39,17 +40,19 @@ type Request struct {
 	OptBatch  int               `json:"opt_batch,omitempty"` // 0 is the usual one
 	MaxBatch  int               `json:"max_batch"`           // 1 to 256
 
-	// Host is the address that the server is published on; none is the loopback address.
-	Host         netip.Addr    `json:"host,omitzero"`
-	HTTPPort     int           `json:"http_port,omitempty"` // of this host; 0 is the usual one if it is free, else a free one
+	// Host is the address that the server is published on; zero is the loopback address.
+	Host netip.Addr `json:"host,omitzero"`
+	// of this host; 0 is the usual one if it is free, else a free one
+	HTTPPort     int           `json:"http_port,omitempty"`
 	GRPCPort     int           `json:"grpc_port,omitempty"`
 	MetricsPort  int           `json:"metrics_port,omitempty"`
 	ReadyTimeout time.Duration `json:"ready_timeout"`
 
-	Settings Settings `json:"settings,omitempty"` // the flags that were named, for what is said of them
+	Settings Settings `json:"settings,omitempty"` // the flags that were named, by which errors name their source
 }
 
-// Check refuses what no machine could make right: a usage fault that names each flag by where it was written.
+// Check refuses a request that is wrong on every machine. The error is a usage fault that names flags as they were
+// written.
 func (r Request) Check() error {
 	s := r.Settings
 	if r.OptBatch > r.MaxBatch {
@@ -57,22 +60,26 @@ func (r Request) Check() error {
 			s.Written("opt-batch", strconv.Itoa(r.OptBatch)), s.Written("max-batch", strconv.Itoa(r.MaxBatch)))
 	}
 	if r.RequireGPU && r.Accel == string(CPU) {
-		return usagef("drop one of them", "%s and %s exclude each other", s.Written("require-gpu", "true"), s.Written("accel", r.Accel))
+		return usagef("drop one of them", "%s and %s exclude each other", s.Written("require-gpu", "true"),
+			s.Written("accel", r.Accel))
 	}
 	if r.Accel == string(GPU) && r.Images == string(Local) {
 		return usagef("use --images ngc, or --accel cpu",
-			"%s is not offered on the gpu lane: PyPI has no TensorRT backend for tritonserver", s.Written("images", r.Images))
+			"%s is not offered on the gpu lane: PyPI has no TensorRT backend for tritonserver",
+			s.Written("images", r.Images))
 	}
-	if _, err := r.asked().Unused(); err != nil {
+	if _, err := r.namedSituation().Unused(); err != nil {
 		return err
 	}
 	if r.ReadyTimeout <= 0 {
-		return usagef("name a duration above 0, as in 30s", "%s is out of range", s.Written("ready-timeout", r.ReadyTimeout.String()))
+		return usagef("name a duration above 0, as in 30s", "%s is out of range",
+			s.Written("ready-timeout", r.ReadyTimeout.String()))
 	}
 	if r.Release != "" {
 		if _, err := release.Find(r.Release); err != nil {
 			known := release.All()
-			return usagef("the known ones are from "+known[0].Tag+" to "+known[len(known)-1].Tag, "%s: %w", s.Origin("release"), err)
+			return usagef("the known ones are from "+known[0].Tag+" to "+known[len(known)-1].Tag, "%s: %w",
+				s.Origin("release"), err)
 		}
 	}
 	if err := r.checkReferences(); err != nil {
@@ -81,8 +88,8 @@ func (r Request) Check() error {
 	return r.distinctPorts()
 }
 
-// asked is the situation as far as it was asked for by name.
-func (r Request) asked() Situation {
+// namedSituation returns the situation as far as the request names it.
+func (r Request) namedSituation() Situation {
 	s := r.Situation("", "")
 	if r.Accel != Auto {
 		s.Lane = Lane(r.Accel)
@@ -93,12 +100,12 @@ func (r Request) asked() Situation {
 	return s
 }
 
-// Situation is that of the request's run with a lane and an image source.
+// Situation returns the situation of the request's run with a lane and an image source.
 func (r Request) Situation(lane Lane, source Source) Situation {
 	return Situation{Command: r.Command, Lane: lane, Source: source, Settings: r.Settings}
 }
 
-// checkReferences refuses names that no registry could have.
+// checkReferences refuses names that cannot be a registry's or an image's.
 func (r Request) checkReferences() error {
 	_, err := reference.ParseNormalizedNamed(r.Registry + "/nvidia/tritonserver:25.03-py3")
 	if err != nil || r.Registry == "" {
@@ -107,13 +114,18 @@ func (r Request) checkReferences() error {
 	}
 	// Without a dot, a port or localhost it would be a name on Docker Hub.
 	if host, _, _ := strings.Cut(r.Registry, "/"); host != "localhost" && !strings.ContainsAny(host, ".:") {
-		return usagef("as in --registry registry.example/mirror", "%s: %q begins with no host", r.Settings.Origin("registry"), r.Registry)
+		return usagef("as in --registry registry.example/mirror", "%s: %q begins with no host",
+			r.Settings.Origin("registry"), r.Registry)
 	}
 	const form = "as in registry.example/team/image:tag"
 	for _, image := range []struct {
 		flag, ref string
 		pulled    bool // by its name in a registry
-	}{{"exporter-image", r.ExporterImage, true}, {"server-image", r.ServerImage, true}, {"base-image", r.BaseImage, false}} {
+	}{
+		{"exporter-image", r.ExporterImage, true},
+		{"server-image", r.ServerImage, true},
+		{"base-image", r.BaseImage, false},
+	} {
 		if image.ref == "" {
 			continue
 		}
@@ -130,30 +142,32 @@ func (r Request) checkReferences() error {
 	return nil
 }
 
-// distinctPorts refuses one port for two things.
+// distinctPorts refuses one port for two flags.
 func (r Request) distinctPorts() error {
 	flags := map[int]string{}
 	for _, p := range []struct {
 		flag string
 		port int
 	}{{"http-port", r.HTTPPort}, {"grpc-port", r.GRPCPort}, {"metrics-port", r.MetricsPort}} {
-		if other, twice := flags[p.port]; twice && p.port != 0 {
-			return usagef("name another port, or none", "%s and %s are both %d", r.Settings.Origin(other), r.Settings.Origin(p.flag), p.port)
+		if flag, twice := flags[p.port]; twice && p.port != 0 {
+			return usagef("name another port, or none", "%s and %s are both %d", r.Settings.Origin(flag),
+				r.Settings.Origin(p.flag), p.port)
 		}
 		flags[p.port] = p.flag
 	}
 	return nil
 }
 
-// ports are those that were asked for, else the usual ones.
+// ports returns the requested ports, else the usual ones.
 func (r Request) ports() Ports {
-	port := func(asked int, usual uint16) container.Port {
-		if asked != 0 {
-			return container.Port{Container: usual, Address: r.Host, Host: uint16(asked), Required: true} //nolint:gosec // 1 to 65535
+	port := func(number int, usual uint16) container.Port {
+		if number != 0 {
+			return container.Port{Container: usual, Address: r.Host, Host: uint16(number), Required: true} //nolint:gosec // 1 to 65535
 		}
 		return container.Port{Container: usual, Address: r.Host, Host: usual}
 	}
 	return Ports{
-		HTTP: port(r.HTTPPort, triton.PortHTTP), GRPC: port(r.GRPCPort, triton.PortGRPC), Metrics: port(r.MetricsPort, triton.PortMetrics),
+		HTTP: port(r.HTTPPort, triton.PortHTTP), GRPC: port(r.GRPCPort, triton.PortGRPC),
+		Metrics: port(r.MetricsPort, triton.PortMetrics),
 	}
 }

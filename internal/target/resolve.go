@@ -10,7 +10,7 @@ import (
 	"github.com/dalirun/dalirun/internal/release"
 )
 
-// resolution is a Target while it is being decided.
+// resolution is a Target that is being decided.
 type resolution struct {
 	request Request
 	probes  Probes
@@ -18,35 +18,35 @@ type resolution struct {
 	target    Target
 	obstacles []Obstacle
 	pair      inspectedPair
-	info      container.Info // what the container engine says of itself
-	engineErr error          // why it does not answer
-	remote    bool           // it is on another host
+	info      container.Info // of the container engine
+	engineErr error          // why the container engine does not answer
+	remote    bool           // the container engine is on another host
 
 	gpus    func() (host.GPUs, error)      // of this host
 	engine  func() (container.Info, error) // the container engine
-	weights func() pretrainedAnswer        // whether the pretrained ones can be had
+	weights func() pretrainedAnswer        // whether the pretrained weights can be downloaded
 }
 
-// Resolve decides what the run of a request that passed [Request.Check] will be, and finds what is in its way: the first
-// obstacle that refuses it, or all of an exhaustive request. The error is the cause of ctx's end; a Target with a
-// refusal, see [Refusal], is decided as far as it could be.
+// Resolve decides what the run of a request will be, and returns the obstacles in its way: up to the first that refuses
+// the run, or all for an exhaustive request. The request must have passed [Request.Check]. A Target with a refusal, see
+// [Refusal], is decided as far as it could be. The error is the cause of ctx's end.
 func Resolve(ctx context.Context, r Request, p Probes) (Target, []Obstacle, error) {
 	x := resolution{request: r, probes: p, target: r.target(), remote: p.Runtime.Remote()}
-	x.ask(ctx)
+	x.startProbes(ctx)
 	for _, decide := range []func(context.Context){
-		x.decideEngine,     // it answers
-		x.decideLane,       // the GPU that was asked for or is there, else the CPU
+		x.decideEngine,     // the container engine answers
+		x.decideLane,       // the requested lane, else gpu if there is a GPU
 		x.decideSource,     // NVIDIA's images or local ones
-		x.decideFlags,      // those that exclude what was asked for
+		x.decideFlags,      // no named flag is excluded by another
 		x.decideGPUAccess,  // programs may use the GPUs, and containers get them
-		x.decidePorts,      // those that were named are free
-		x.decideRelease,    // of NVIDIA's images, by what this host runs
-		x.decideImages,     // they can be had, and fit each other and this host
-		x.decideImageRoom,  // they fit where the container engine stores images
+		x.decidePorts,      // named ports are free
+		x.decideRelease,    // of NVIDIA's images, one that this host can run
+		x.decideImages,     // NVIDIA's images can be pulled, and fit each other and this host
+		x.decideImageRoom,  // NVIDIA's images fit on the container engine's disk
 		x.decideBaseImage,  // of the local images
 		x.decideArithmetic, // precision and batch size
 		x.decideWeights,    // pretrained, seeded or a file
-		x.doubtUnusedFlags, // those that the run has no use for
+		x.doubtUnusedFlags, // flags that the run has no use for
 	} {
 		decide(ctx)
 		if ctx.Err() != nil {
@@ -59,7 +59,7 @@ func Resolve(ctx context.Context, r Request, p Probes) (Target, []Obstacle, erro
 	return x.target, x.obstacles, nil
 }
 
-// target is what the request says by itself.
+// target returns a Target with the settings that need no decision.
 func (r Request) target() Target {
 	return Target{
 		Weights: r.Weights, Picture: r.Picture, Precision: r.Precision, MaxBatch: r.MaxBatch,
@@ -67,9 +67,9 @@ func (r Request) target() Target {
 	}
 }
 
-// ask has what may take seconds asked once, by whoever needs it first. An exhaustive request needs it all, so it is asked
-// side by side; another one may end before.
-func (x *resolution) ask(ctx context.Context) {
+// startProbes prepares the probes that may take seconds, each of which runs once, when it is first needed. For an
+// exhaustive request, which needs all, it starts them at the same time; another request may end before it needs one.
+func (x *resolution) startProbes(ctx context.Context) {
 	x.engine = sync.OnceValues(func() (container.Info, error) { return x.probes.Runtime.Info(ctx) })
 	x.gpus = sync.OnceValues(func() (host.GPUs, error) { return x.probes.Host.GPUs(ctx) })
 	x.weights = sync.OnceValue(func() pretrainedAnswer { return x.askPretrained(ctx) })
@@ -85,19 +85,19 @@ func (x *resolution) ask(ctx context.Context) {
 	}
 }
 
-// refuse notes an error as an obstacle; nil is none.
+// refuse adds an obstacle with an error that refuses the run; it adds none for a nil error.
 func (x *resolution) refuse(check CheckID, err error) {
 	if err != nil {
 		x.obstacles = append(x.obstacles, Obstacle{Check: check, Err: err, Remedy: hintOf(err)})
 	}
 }
 
-// doubt notes what may go otherwise than wished.
+// doubt adds an obstacle that does not refuse the run.
 func (x *resolution) doubt(check CheckID, text, remedy string) {
 	x.obstacles = append(x.obstacles, Obstacle{Check: check, Err: errors.New(text), Remedy: remedy, Doubt: true})
 }
 
-// refused says whether a check refuses the run.
+// refused reports whether a check refuses the run.
 func (x *resolution) refused(check CheckID) bool {
 	for _, o := range x.obstacles {
 		if o.Check == check && !o.Doubt {
@@ -107,13 +107,13 @@ func (x *resolution) refused(check CheckID) bool {
 	return false
 }
 
-// decideEngine asks the container engine. Before all else, since no flag mends what it lacks.
+// decideEngine refuses a run without a container engine. It comes first, since no flag helps against its lack.
 func (x *resolution) decideEngine(context.Context) {
 	x.info, x.engineErr = x.engine()
 	x.refuse(CheckEngine, x.engineErr)
 }
 
-// decideSource takes the image source that was asked for, or the usual one of the lane.
+// decideSource takes the requested image source, or the lane's usual one.
 func (x *resolution) decideSource(context.Context) {
 	t := &x.target
 	switch {
@@ -128,7 +128,8 @@ func (x *resolution) decideSource(context.Context) {
 	}
 	if t.Source == Local && t.Lane == GPU {
 		x.refuse(CheckImages, usagef("use --images ngc, or --accel cpu",
-			"%s is not offered on the gpu lane, which this host has", x.request.Settings.Written("images", x.request.Images)))
+			"%s is not offered on the gpu lane, which this host has",
+			x.request.Settings.Written("images", x.request.Images)))
 	}
 }
 
@@ -151,11 +152,11 @@ func (x *resolution) doubtUnusedFlags(context.Context) {
 	}
 }
 
-// decideArithmetic takes the precision of the lane, and the batch size that was asked for or the release's usual one.
+// decideArithmetic takes the precision of the lane, and the requested batch size or the release's usual one.
 func (x *resolution) decideArithmetic(context.Context) {
 	t := &x.target
 	if t.Lane == CPU {
-		t.Precision = release.FP32 // ONNX Runtime computes what is in the ONNX model
+		t.Precision = release.FP32 // ONNX Runtime computes in the precision of the ONNX model
 	}
 	switch {
 	case x.request.OptBatch != 0:
@@ -170,6 +171,7 @@ func (x *resolution) decideArithmetic(context.Context) {
 const (
 	// tutorialRelease is the release of the tutorial that dalirun replaces; its engine is tuned for single pictures.
 	tutorialRelease = "21.07"
-	// usualOptBatch is where an H100 reaches four fifths of its throughput (28,553 of 36,082 images/s, trtexec 10.6).
+	// usualOptBatch is the batch size at which an H100 reaches four fifths of its throughput (28,553 of 36,082
+	// images/s, trtexec 10.6).
 	usualOptBatch = 64
 )

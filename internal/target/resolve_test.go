@@ -19,8 +19,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// of are the texts of a check's obstacles, with their remedies.
-func of(check target.CheckID, obstacles []target.Obstacle) string {
+// textsOf returns the texts of a check's obstacles, with their remedies.
+func textsOf(check target.CheckID, obstacles []target.Obstacle) string {
 	var texts []string
 	for _, o := range obstacles {
 		if o.Check == check {
@@ -35,7 +35,7 @@ func TestImagesAreFoundNearby(t *testing.T) {
 	t.Parallel()
 	const exporter, server = "nvcr.io/nvidia/pytorch:25.03-py3", "nvcr.io/nvidia/tritonserver:25.03-py3"
 	env := map[string]string{"TRT_VERSION": "10.9.0.34", "CUDA_VERSION": "12.8.1"}
-	here := container.Image{Env: env, Arch: "amd64", Layers: []string{"sha256:shared-unpacked"}}
+	local := container.Image{Env: env, Arch: "amd64", Layers: []string{"sha256:shared-unpacked"}}
 	for name, c := range map[string]struct {
 		images     map[string]container.Image
 		remembered map[string]map[string]string
@@ -43,22 +43,22 @@ func TestImagesAreFoundNearby(t *testing.T) {
 		download   int64
 	}{
 		"a cold machine":     {nil, nil, [2]target.Found{target.InRegistry, target.InRegistry}, 6 << 30},
-		"both are here":      {map[string]container.Image{exporter: here, server: here}, nil, [2]target.Found{target.InEngine, target.InEngine}, 0},
-		"one was here":       {map[string]container.Image{exporter: here}, map[string]map[string]string{server: env}, [2]target.Found{target.InEngine, target.InCache}, 0},
-		"one is, one is not": {map[string]container.Image{exporter: here}, nil, [2]target.Found{target.InEngine, target.InRegistry}, 1 << 30},
+		"both are here":      {map[string]container.Image{exporter: local, server: local}, nil, [2]target.Found{target.InEngine, target.InEngine}, 0},
+		"one was here":       {map[string]container.Image{exporter: local}, map[string]map[string]string{server: env}, [2]target.Found{target.InEngine, target.InCache}, 0},
+		"one is, one is not": {map[string]container.Image{exporter: local}, nil, [2]target.Found{target.InEngine, target.InRegistry}, 1 << 30},
 	} {
 		m := withGPUs(h100())
 		m.images, m.remembered = c.images, c.remembered
 		lookups := 0
-		var one sync.Mutex
-		m.asked = func(question string) {
-			one.Lock()
-			defer one.Unlock()
+		var mu sync.Mutex
+		m.onQuestion = func(question string) {
+			mu.Lock()
+			defer mu.Unlock()
 			if question == "registry" {
 				lookups++
 			}
 		}
-		got, obstacles := resolve(t, asked(request("e2e"), func(r *target.Request) { r.Release = "25.03" }), m)
+		got, obstacles := resolve(t, withChange(request("e2e"), func(r *target.Request) { r.Release = "25.03" }), m)
 		if err := target.Refusal(obstacles); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -89,7 +89,7 @@ func TestQuestionsAreAskedAtOnce(t *testing.T) {
 	go func() { meet.Wait(); close(all) }()
 	m := withGPUs(h100())
 	m.stored = false
-	m.asked = func(question string) {
+	m.onQuestion = func(question string) {
 		if question == "nvidia-smi" {
 			return
 		}
@@ -100,7 +100,7 @@ func TestQuestionsAreAskedAtOnce(t *testing.T) {
 			t.Errorf("%s: the others were not asked meanwhile", question)
 		}
 	}
-	r := asked(request("doctor"), func(r *target.Request) {
+	r := withChange(request("doctor"), func(r *target.Request) {
 		r.Exhaustive, r.Weights = true, target.WeightsSource{Kind: target.AutoWeights}
 	})
 	if _, obstacles, err := target.Resolve(ctx, r, m.probes()); err != nil || target.Refusal(obstacles) != nil {
@@ -129,9 +129,9 @@ func TestImageRoom(t *testing.T) {
 	} {
 		m := noGPU()
 		m.info.RootDir, m.info.ImageDir, m.free, m.remote = c.info.RootDir, c.info.ImageDir, c.free, c.remote
-		r := asked(request("setup"), func(r *target.Request) { r.Accel, r.Images = "cpu", "ngc" })
+		r := withChange(request("setup"), func(r *target.Request) { r.Accel, r.Images = "cpu", "ngc" })
 		got, obstacles := resolve(t, r, m)
-		text := of(target.CheckImageDisk, obstacles)
+		text := textsOf(target.CheckImageDisk, obstacles)
 		if !strings.Contains(text, c.says) || (text == "") != (c.says == "") || c.refuses != (target.Refusal(obstacles) != nil) {
 			t.Errorf("%s: %q, refused: %v", name, text, target.Refusal(obstacles))
 		}
@@ -144,8 +144,8 @@ func TestImageRoom(t *testing.T) {
 	}
 	m := noGPU()
 	m.info.ImageDir, m.diskErr = "/images", errBroken
-	r := asked(request("setup"), func(r *target.Request) { r.Accel, r.Images = "cpu", "ngc" })
-	if _, obstacles := resolve(t, r, m); target.Refusal(obstacles) != nil || !strings.Contains(of(target.CheckImageDisk, obstacles), errBroken.Error()) {
+	r := withChange(request("setup"), func(r *target.Request) { r.Accel, r.Images = "cpu", "ngc" })
+	if _, obstacles := resolve(t, r, m); target.Refusal(obstacles) != nil || !strings.Contains(textsOf(target.CheckImageDisk, obstacles), errBroken.Error()) {
 		t.Errorf("a disk that does not say: %+v", obstacles)
 	}
 }
@@ -182,8 +182,8 @@ func TestGPUAccess(t *testing.T) {
 		m := withGPUs(h100(), h100())
 		m.info.Name, m.info.Runtimes, m.info.CDIDevices = c.info.Name, c.info.Runtimes, c.info.CDIDevices
 		m.hook, m.cdi, m.remote = c.hook, c.spec, c.remote
-		got, obstacles := resolve(t, asked(request("setup"), func(r *target.Request) { r.GPUs = gpus }), m)
-		text := of(target.CheckContainerGPU, obstacles)
+		got, obstacles := resolve(t, withChange(request("setup"), func(r *target.Request) { r.GPUs = gpus }), m)
+		text := textsOf(target.CheckContainerGPU, obstacles)
 		if !strings.Contains(got.GPUAccess, c.access) || (got.GPUAccess == "") != (c.access == "") || !strings.Contains(text, c.fails) || (text == "") != (c.fails == "") {
 			t.Errorf("%s: %q, %q", name, got.GPUAccess, text)
 		}
@@ -199,7 +199,7 @@ func TestGPUsOfTarget(t *testing.T) {
 	t.Parallel()
 	silent := h100()
 	silent.UUID = ""
-	got, _ := resolve(t, asked(request("e2e"), func(r *target.Request) {
+	got, _ := resolve(t, withChange(request("e2e"), func(r *target.Request) {
 		r.GPUs = container.GPUs{Devices: []string{"GPU-b2b10123"}}
 	}), withGPUs(h100()))
 	if got.GPUs.String() != "device=0" || cmp.Diff([]string{h100UUID}, got.GPUUUIDs) != "" || got.Fits.CUDA != "" || !got.Fits.DataCenter {
@@ -239,21 +239,21 @@ func TestPorts(t *testing.T) {
 			c.holder.Ports = port(8001, 8001)
 			m.containers = []container.Summary{*c.holder}
 		}
-		_, obstacles := resolve(t, asked(request("serve"), func(r *target.Request) { r.GRPCPort = 8001 }), m)
-		if text := of(target.CheckPorts, obstacles); !strings.Contains(text, c.says) || kind(target.Refusal(obstacles)) != pipeline.Environment {
+		_, obstacles := resolve(t, withChange(request("serve"), func(r *target.Request) { r.GRPCPort = 8001 }), m)
+		if text := textsOf(target.CheckPorts, obstacles); !strings.Contains(text, c.says) || kind(target.Refusal(obstacles)) != pipeline.Environment {
 			t.Errorf("%s: %q", name, text)
 		}
 		if got, obstacles := resolve(t, request("serve"), m); len(obstacles) > 0 || len(got.Ports.Taken) > 0 {
 			t.Errorf("%s, not named: %+v", name, obstacles)
 		}
-		got, _ := resolve(t, asked(request("doctor"), func(r *target.Request) { r.Exhaustive = true }), m)
+		got, _ := resolve(t, withChange(request("doctor"), func(r *target.Request) { r.Exhaustive = true }), m)
 		if len(got.Ports.Taken) != 1 || got.Ports.Taken[0].Port != 8001 || got.Ports.Taken[0].User == "" {
 			t.Errorf("%s, looked at: %+v", name, got.Ports.Taken)
 		}
 	}
 	m := noGPU()
 	m.ports, m.remote = map[uint16]string{8001: ""}, true
-	if _, obstacles := resolve(t, asked(request("setup"), func(r *target.Request) { r.GRPCPort = 8001 }), m); target.Refusal(obstacles) != nil {
+	if _, obstacles := resolve(t, withChange(request("setup"), func(r *target.Request) { r.GRPCPort = 8001 }), m); target.Refusal(obstacles) != nil {
 		t.Errorf("on another host: %+v", obstacles)
 	}
 }
@@ -270,35 +270,35 @@ func TestWeights(t *testing.T) {
 		unreached time.Time
 		exhaust   bool
 		want      target.WeightsKind
-		asks      bool
+		reaches   bool
 		doubt     string
 		notes     bool
 	}{
 		"stored":                   {stored: true, reachErr: away, want: target.Pretrained},
-		"reachable":                {want: target.Pretrained, asks: true},
-		"unreachable":              {reachErr: away, want: target.Random, asks: true, doubt: "the pretrained weights cannot be had: no such host", notes: true},
+		"reachable":                {want: target.Pretrained, reaches: true},
+		"unreachable":              {reachErr: away, want: target.Random, reaches: true, doubt: "the pretrained weights cannot be had: no such host", notes: true},
 		"not a minute ago":         {unreached: now().Add(-time.Minute).UTC(), want: target.Random, doubt: "their host did not answer at 13:59:00"},
-		"not an hour ago":          {unreached: now().Add(-time.Hour), want: target.Pretrained, asks: true},
-		"examined a minute after":  {unreached: now().Add(-time.Minute), exhaust: true, want: target.Pretrained, asks: true},
-		"examined and unreachable": {reachErr: away, exhaust: true, want: target.Random, asks: true, doubt: "no such host"},
+		"not an hour ago":          {unreached: now().Add(-time.Hour), want: target.Pretrained, reaches: true},
+		"examined a minute after":  {unreached: now().Add(-time.Minute), exhaust: true, want: target.Pretrained, reaches: true},
+		"examined and unreachable": {reachErr: away, exhaust: true, want: target.Random, reaches: true, doubt: "no such host"},
 	} {
 		m := noGPU()
 		var noted time.Time
-		asks := false
+		reached := false
 		m.stored, m.reachErr, m.unreached, m.noted = c.stored, c.reachErr, c.unreached, &noted
-		m.asked = func(question string) { asks = asks || question == "weights" }
-		r := asked(request("e2e"), auto)
+		m.onQuestion = func(question string) { reached = reached || question == "weights" }
+		r := withChange(request("e2e"), auto)
 		r.Exhaustive = c.exhaust
 		got, obstacles := resolve(t, r, m)
-		text := of(target.CheckWeights, obstacles)
-		if got.Weights.Kind != c.want || asks != c.asks || !strings.Contains(text, c.doubt) || (text == "") != (c.doubt == "") || noted.IsZero() == c.notes {
-			t.Errorf("%s: %s, asked: %t, noted: %v, %q", name, got.Weights, asks, noted, text)
+		text := textsOf(target.CheckWeights, obstacles)
+		if got.Weights.Kind != c.want || reached != c.reaches || !strings.Contains(text, c.doubt) || (text == "") != (c.doubt == "") || noted.IsZero() == c.notes {
+			t.Errorf("%s: %s, asked: %t, noted: %v, %q", name, got.Weights, reached, noted, text)
 		}
 	}
 	// Who asks for them by name learns beforehand only from doctor that they cannot be had.
 	m := noGPU()
 	m.stored, m.reachErr = false, away
-	named := asked(request("e2e"), func(r *target.Request) { r.Weights = target.TorchvisionWeights() })
+	named := withChange(request("e2e"), func(r *target.Request) { r.Weights = target.TorchvisionWeights() })
 	if _, obstacles := resolve(t, named, m); len(obstacles) > 0 {
 		t.Errorf("named: %+v", obstacles)
 	}
@@ -334,13 +334,13 @@ func TestOptBatchOfTheTutorial(t *testing.T) {
 		"few at a time":       {func(r *target.Request) { r.MaxBatch, r.ServerImage = 8, newer }, 8},
 		"asked for otherwise": {func(r *target.Request) { r.OptBatch, r.Release = 16, "21.07" }, 16},
 	} {
-		r := asked(request("setup"), func(r *target.Request) { r.Accel, r.Images = "cpu", "ngc" })
-		got, obstacles := resolve(t, asked(r, c.change), m)
+		r := withChange(request("setup"), func(r *target.Request) { r.Accel, r.Images = "cpu", "ngc" })
+		got, obstacles := resolve(t, withChange(r, c.change), m)
 		if err := target.Refusal(obstacles); err != nil || got.OptBatch != c.want {
 			t.Errorf("%s: %d with %v, want %d", name, got.OptBatch, err, c.want)
 		}
 	}
-	contradicted := asked(request("setup"), func(r *target.Request) {
+	contradicted := withChange(request("setup"), func(r *target.Request) {
 		r.Accel, r.Images, r.Release, r.ServerImage = "cpu", "ngc", "25.03", tutorial
 	})
 	if _, obstacles := resolve(t, contradicted, m); kind(target.Refusal(obstacles)) != pipeline.Usage {
@@ -351,14 +351,14 @@ func TestOptBatchOfTheTutorial(t *testing.T) {
 // A mirror has both images under NVIDIA's names, whatever the release.
 func TestImagesOfAReleaseAreNVIDIAs(t *testing.T) {
 	t.Parallel()
-	for _, of := range release.All() {
-		r := asked(request("plan"), func(r *target.Request) {
-			r.Accel, r.Images, r.Release, r.Registry = "cpu", "ngc", of.Tag, "mirror.example:5000/ngc"
+	for _, tested := range release.All() {
+		r := withChange(request("plan"), func(r *target.Request) {
+			r.Accel, r.Images, r.Release, r.Registry = "cpu", "ngc", tested.Tag, "mirror.example:5000/ngc"
 		})
 		got, _ := resolve(t, r, noGPU())
 		refs := []string{got.Images.Exporter.Ref, got.Images.Server.Ref}
 		want := []string{
-			"mirror.example:5000/ngc/nvidia/pytorch:" + of.Tag + "-py3", "mirror.example:5000/ngc/nvidia/tritonserver:" + of.Tag + "-py3",
+			"mirror.example:5000/ngc/nvidia/pytorch:" + tested.Tag + "-py3", "mirror.example:5000/ngc/nvidia/tritonserver:" + tested.Tag + "-py3",
 		}
 		if diff := cmp.Diff(want, refs); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
@@ -371,11 +371,11 @@ func TestNamedServerImageThatIsNotSeen(t *testing.T) {
 	t.Parallel()
 	m := noGPU()
 	m.registryErr = &registry.Error{Kind: registry.NoAnswer, Text: "look up a/b:c: a does not answer"}
-	r := asked(request("setup"), func(r *target.Request) {
+	r := withChange(request("setup"), func(r *target.Request) {
 		r.Accel, r.Images, r.ServerImage = "cpu", "ngc", "registry.example/team/image:prod"
 	})
 	_, obstacles := resolve(t, r, m)
-	if text := of(target.CheckImages, obstacles); !strings.Contains(text, "or a release with --release, which only the server image says") {
+	if text := textsOf(target.CheckImages, obstacles); !strings.Contains(text, "or a release with --release, which only the server image says") {
 		t.Errorf("%q", text)
 	}
 	m.registryErr = nil
@@ -393,16 +393,16 @@ func TestAdviceForNamedImages(t *testing.T) {
 	} {
 		m := noGPU()
 		m.registryErr = &registry.Error{Kind: kind, Registry: "registry.example", Text: "look up an image"}
-		r := asked(request("setup"), func(r *target.Request) { r.Accel, r.Images = "cpu", "ngc" })
+		r := withChange(request("setup"), func(r *target.Request) { r.Accel, r.Images = "cpu", "ngc" })
 		_, obstacles := resolve(t, r, m)
-		named := asked(r, func(r *target.Request) {
+		named := withChange(r, func(r *target.Request) {
 			r.ServerImage, r.ExporterImage = "registry.example/team/a:1", "registry.example/team/b:1"
 		})
 		_, ofNamed := resolve(t, named, m)
-		if text := of(target.CheckImages, obstacles); !strings.Contains(text, want) {
+		if text := textsOf(target.CheckImages, obstacles); !strings.Contains(text, want) {
 			t.Errorf("%s: of a release: %s", kind, text)
 		}
-		if text := of(target.CheckImages, ofNamed); text == "" || strings.Contains(text, "--re") {
+		if text := textsOf(target.CheckImages, ofNamed); text == "" || strings.Contains(text, "--re") {
 			t.Errorf("%s: named: %s", kind, text)
 		}
 	}
@@ -415,7 +415,7 @@ func TestFirstObstacleEndsARun(t *testing.T) {
 	m.info.CDIDevices = nil                                                                           // no way to a GPU
 	m.ports = map[uint16]string{9000: ""}                                                             // nor the port
 	m.registryErr = &registry.Error{Kind: registry.NotFound, Text: "look up an image: there is none"} // nor the images
-	r := asked(request("serve"), func(r *target.Request) { r.HTTPPort = 9000 })
+	r := withChange(request("serve"), func(r *target.Request) { r.HTTPPort = 9000 })
 	_, first := resolve(t, r, m)
 	r.Exhaustive = true
 	_, all := resolve(t, r, m)

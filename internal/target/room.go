@@ -12,18 +12,19 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// expansion is how much larger an image is once its layers are unpacked. Assumed, the middle of 2 to 2.5, from what users
-// write of NGC images: those that are listed with 9 to 11 GB compressed take 20 to 25 GB in `docker images`. None was
-// measured here.
+// expansion is how much larger an image is once its layers are unpacked. Assumed, the middle of 2 to 2.5, from what
+// users write of NGC images: those that are listed with 9 to 11 GB compressed take 20 to 25 GB in `docker images`. None
+// was measured here.
 const expansion = 2.25
 
-// Download is how many bytes would be pulled. A layer of both images is counted once, and one that is here not at all.
+// Download returns how many bytes a pull of both images downloads. It counts a layer that both have once, and one that
+// the container engine has not at all.
 func (p ImagePair) Download() int64 {
 	var sum int64
-	here := slices.Concat(p.Exporter.Here, p.Server.Here)
+	present := slices.Concat(p.Exporter.LocalLayers, p.Server.LocalLayers)
 	counted := map[string]bool{}
 	for _, layer := range slices.Concat(p.Exporter.Image.Layers, p.Server.Image.Layers) {
-		if !counted[layer.Digest] && !slices.Contains(here, layer.Unpacked) {
+		if !counted[layer.Digest] && !slices.Contains(present, layer.Unpacked) {
 			counted[layer.Digest] = true
 			sum += layer.Size
 		}
@@ -31,27 +32,28 @@ func (p ImagePair) Download() int64 {
 	return sum
 }
 
-// Unpacked is how many bytes the missing images would take where the container engine stores images, and what that
-// assumes; 0 if both are here.
+// Unpacked returns how many bytes the missing images take on the container engine's disk, and what this figure assumes;
+// 0 if both are here.
 func (p ImagePair) Unpacked() (bytes int64, assumed string) {
 	download := p.Download()
 	if download == 0 {
 		return 0, ""
 	}
 	return int64(float64(download) * (1 + expansion)), fmt.Sprintf(
-		"%s to download, %g times that unpacked (assumed), and both while they are pulled", bytesize.Format(download), expansion)
+		"%s to download, %g times that unpacked (assumed), and both while they are pulled", bytesize.Format(download),
+		expansion)
 }
 
-// decideImageRoom compares what the images take with what is free where the container engine stores them. Too little for
-// what is to be downloaded, and unpacked there, is refused; too little for what that is assumed to take is a doubt. A
-// store that cannot be seen from here, on another host or in a virtual machine, is not judged. Where the container engine
-// does not tell which folder it is, its root folder is looked at, and nothing is sure.
+// decideImageRoom compares the room that the images need with what is free on the container engine's disk. Too little
+// for the download is refused. Too little for the assumed size of the unpacked images is a doubt. A disk that this host
+// does not see, on another host or in a virtual machine, is not judged. Where the container engine does not name the
+// folder of its images, its root folder is judged, and then nothing is refused.
 func (x *resolution) decideImageRoom(ctx context.Context) {
 	t := &x.target
-	dir, sure, what := x.info.ImageDir, true, "where the container engine stores images"
+	dir, sure, role := x.info.ImageDir, true, "where the container engine stores images"
 	if dir == "" {
 		dir, sure = x.info.RootDir, false
-		what = "the container engine's root folder, which need not be where it stores images"
+		role = "the container engine's root folder, which need not be where it stores images"
 	}
 	if t.Source != NGC || x.remote || dir == "" || x.refused(CheckImages) || x.refused(CheckRelease) {
 		return
@@ -64,9 +66,9 @@ func (x *resolution) decideImageRoom(ctx context.Context) {
 		x.doubt(CheckImageDisk, err.Error(), "")
 		return
 	}
-	saw := fmt.Sprintf("%s, %s, has %s free", dir, what, bytesize.Format(free))
+	summary := fmt.Sprintf("%s, %s, has %s free", dir, role, bytesize.Format(free))
 	advice := remedy.WhatCouldGo
-	if x.info.ImageDir != "" { // the images of containerd's store are elsewhere, and stay there
+	if x.info.ImageDir != "" { // a new data-root would not move the images of containerd's store
 		advice += "; or move the container engine's data-root to a larger disk"
 	}
 	download := t.Images.Download()
@@ -74,17 +76,18 @@ func (x *resolution) decideImageRoom(ctx context.Context) {
 	switch {
 	case need == 0:
 	case float64(free) < float64(download):
-		saw += fmt.Sprintf(", and the images have %s to download, which takes more once it is unpacked", bytesize.Format(download))
+		summary += fmt.Sprintf(", and the images have %s to download, which takes more once it is unpacked",
+			bytesize.Format(download))
 		if sure {
-			x.refuse(CheckImageDisk, pipeline.Faultf(pipeline.Environment, advice, "%s", saw))
+			x.refuse(CheckImageDisk, pipeline.Faultf(pipeline.Environment, advice, "%s", summary))
 		} else {
-			x.doubt(CheckImageDisk, saw, advice)
+			x.doubt(CheckImageDisk, summary, advice)
 		}
 	default:
-		saw += fmt.Sprintf(", and the images may need %s (%s)", bytesize.Format(need), assumed)
+		summary += fmt.Sprintf(", and the images may need %s (%s)", bytesize.Format(need), assumed)
 		if float64(free) < float64(need) {
-			x.doubt(CheckImageDisk, saw, advice)
+			x.doubt(CheckImageDisk, summary, advice)
 		}
 	}
-	t.ImageRoom = saw
+	t.ImageRoom = summary
 }

@@ -24,8 +24,8 @@ import (
 var update = flag.Bool("update", false, "write the golden file")
 
 type named[T any] struct {
-	name string
-	of   T
+	name  string
+	value T
 }
 
 func machines() []named[*machine] {
@@ -81,19 +81,19 @@ func requests() []named[target.Request] {
 	set := func(flag, value string) target.Setting { return target.Setting{Flag: flag, Value: value} }
 	return []named[target.Request]{
 		{"e2e", request("e2e")},
-		{"e2e --accel cpu", asked(request("e2e", set("accel", "cpu")), func(r *target.Request) { r.Accel = "cpu" })},
-		{"e2e --require-gpu", asked(request("e2e"), func(r *target.Request) { r.RequireGPU = true })},
-		{"e2e --images ngc --accel cpu", asked(request("e2e"), func(r *target.Request) { r.Images, r.Accel = "ngc", "cpu" })},
-		{"e2e --images local", asked(request("e2e", set("images", "local")), func(r *target.Request) { r.Images = "local" })},
-		{"setup --release 21.07", asked(request("setup", set("release", "21.07")), func(r *target.Request) { r.Release = "21.07" })},
-		{"serve --gpus device=1 --grpc-port 9001", asked(
+		{"e2e --accel cpu", withChange(request("e2e", set("accel", "cpu")), func(r *target.Request) { r.Accel = "cpu" })},
+		{"e2e --require-gpu", withChange(request("e2e"), func(r *target.Request) { r.RequireGPU = true })},
+		{"e2e --images ngc --accel cpu", withChange(request("e2e"), func(r *target.Request) { r.Images, r.Accel = "ngc", "cpu" })},
+		{"e2e --images local", withChange(request("e2e", set("images", "local")), func(r *target.Request) { r.Images = "local" })},
+		{"setup --release 21.07", withChange(request("setup", set("release", "21.07")), func(r *target.Request) { r.Release = "21.07" })},
+		{"serve --gpus device=1 --grpc-port 9001", withChange(
 			request("serve", set("gpus", "device=1"), set("grpc-port", "9001")), func(r *target.Request) {
 				r.GPUs, r.GRPCPort = container.GPUs{Devices: []string{"1"}}, 9001
 			})},
-		{"plan --opt-batch 8 --precision fp32 --weights auto", asked(request("plan", set("opt-batch", "8")), func(r *target.Request) {
+		{"plan --opt-batch 8 --precision fp32 --weights auto", withChange(request("plan", set("opt-batch", "8")), func(r *target.Request) {
 			r.OptBatch, r.Precision, r.Weights = 8, release.FP32, target.WeightsSource{Kind: target.AutoWeights}
 		})},
-		{"doctor --weights pretrained", asked(request("doctor"), func(r *target.Request) {
+		{"doctor --weights pretrained", withChange(request("doctor"), func(r *target.Request) {
 			r.Exhaustive, r.Weights = true, target.TorchvisionWeights()
 		})},
 	}
@@ -108,18 +108,18 @@ func TestSituations(t *testing.T) {
 		fmt.Fprintf(&table, "%s\n", r.name)
 		for _, m := range machines() {
 			var answers target.Answers
-			decided, obstacles, err := target.Resolve(t.Context(), r.of, target.Record(m.of.probes(), &answers))
+			decided, obstacles, err := target.Resolve(t.Context(), r.value, target.Record(m.value.probes(), &answers))
 			if err != nil {
 				t.Fatalf("%s on %s: %v", r.name, m.name, err)
 			}
 			fmt.Fprintf(&table, "  %-35s %s\n", m.name, inALine(decided, obstacles))
 
-			said := encode(t, &answers)
+			encoded := encode(t, &answers)
 			var back target.Answers
-			var again target.Request
-			decode(t, said, &back)
-			decode(t, encode(t, r.of), &again)
-			replayed, obstaclesAgain, err := target.Resolve(t.Context(), again, target.Replay(&back))
+			var requestAgain target.Request
+			decode(t, encoded, &back)
+			decode(t, encode(t, r.value), &requestAgain)
+			replayed, obstaclesAgain, err := target.Resolve(t.Context(), requestAgain, target.Replay(&back))
 			if err != nil || len(back.Missing()) > 0 {
 				t.Errorf("%s on %s, replayed: %v, and %q was not asked before", r.name, m.name, err, back.Missing())
 			}

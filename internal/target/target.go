@@ -1,9 +1,9 @@
-// Package target decides what a run is. [Resolve] turns a [Request] and what the [Probes] answer into a [Target], and
-// names every [Obstacle] on the way.
+// Package target decides what a run is. [Resolve] turns a [Request] and the answers of [Probes] into a [Target], and
+// returns every [Obstacle] in its way.
 //
-// Nobody else decides: setup, serve, e2e, plan and doctor all ask Resolve. A run ends with the first obstacle that
-// refuses it, doctor shows each. Request, [Answers] and Target are plain data; answers that were recorded and are
-// replayed give the same Target and the same obstacles, byte for byte.
+// All decisions are made here: setup, serve, e2e, plan and doctor call Resolve. A run ends with the first obstacle that
+// refuses it, and doctor shows all. Request, [Answers] and Target are plain data: a replay of recorded answers gives
+// the same Target and obstacles, byte for byte.
 package target
 
 import (
@@ -38,7 +38,8 @@ const (
 // Auto leaves the choice of lane or image source to [Resolve].
 const Auto = "auto"
 
-// Target is what a run will be. Nothing in it is "auto"; what no obstacle kept from being decided is complete.
+// Target is what a run will be. Nothing in it is "auto". It is complete but for what an obstacle kept from being
+// decided.
 type Target struct {
 	Lane       Lane   `json:"lane"`
 	LaneReason string `json:"lane_reason"` // for people: the GPUs, or why there are none
@@ -56,41 +57,44 @@ type Target struct {
 	OptBatch  int               `json:"opt_batch"` // batch size that the engine is tuned for, 1 to MaxBatch
 	MaxBatch  int               `json:"max_batch"` // 1 to 256
 
-	// GPUs are those of build and serving alike, by the names that the container engine has for them.
-	GPUs      container.GPUs `json:"gpus,omitzero"`
-	GPUUUIDs  []string       `json:"gpu_uuids,omitempty"`  // of GPUs or MIG instances that a container must see; nil if not known
-	GPUAccess string         `json:"gpu_access,omitempty"` // for people: how the container engine gives them to containers
-	Device    Device         `json:"device,omitzero"`      // what the engine is for
-	Chosen    []host.GPU     `json:"chosen,omitempty"`     // the GPUs themselves, as far as they are known
-	Fits      release.Host   `json:"fits,omitzero"`        // what of this host decides which release fits
-	NoNVML    bool           `json:"no_nvml,omitempty"`    // the driver has no whole NVML, as on WSL 2: DALI must not ask it
+	// GPUs are the GPUs of build and serving, by the container engine's names.
+	GPUs container.GPUs `json:"gpus,omitzero"`
+	// of GPUs or MIG instances that a container must see; nil if not known
+	GPUUUIDs []string `json:"gpu_uuids,omitempty"`
+	// for people: how the container engine gives them to containers
+	GPUAccess string       `json:"gpu_access,omitempty"`
+	Device    Device       `json:"device,omitzero"`  // that the engine is for
+	Chosen    []host.GPU   `json:"chosen,omitempty"` // the GPUs themselves, as far as they are known
+	Fits      release.Host `json:"fits,omitzero"`    // the properties of this host that a release must fit
+	// the driver's NVML is incomplete, as on WSL 2: DALI must not use it
+	NoNVML bool `json:"no_nvml,omitempty"`
 
 	Ports        Ports         `json:"ports"`
 	ReadyTimeout time.Duration `json:"ready_timeout"` // for each wait of a server: live, and every model
 
-	// ImageRoom is, for people, what is free where the container engine stores images and what NVIDIA's would take.
+	// ImageRoom says, for people, how much is free on the container engine's disk and how much NVIDIA's images need.
 	ImageRoom string `json:"image_room,omitempty"`
 }
 
 // Device is what an engine depends on: it runs only on the GPU model and TensorRT that it was built for.
 type Device struct {
-	Name    string `json:"name,omitempty"`    // of the model; empty where it is not known
-	Where   string `json:"where,omitempty"`   // of a GPU whose model is not known: an engine for it is for no others
-	Compute string `json:"compute,omitempty"` // compute capability, such as 9.0
-	Driver  string `json:"driver,omitempty"`
+	Name     string `json:"name,omitempty"`    // of the model; empty where it is not known
+	Location string `json:"where,omitempty"`   // of a GPU whose model is not known: its engine is for no other
+	Compute  string `json:"compute,omitempty"` // compute capability, such as 9.0
+	Driver   string `json:"driver,omitempty"`
 }
 
-// Key is what an engine is for.
-func (d Device) Key() string { return cmp.Or(d.Name, d.Where) }
+// Key names the GPUs that can run the engine: those of a model, or else of a location.
+func (d Device) Key() string { return cmp.Or(d.Name, d.Location) }
 
-// Ports are those that a server is published on.
+// Ports are the ports that a server is published on.
 type Ports struct {
 	HTTP    container.Port `json:"http"`
 	GRPC    container.Port `json:"grpc"`
 	Metrics container.Port `json:"metrics"`
-	// Taken are those of the usual ports that others have: free ones will be taken instead.
+	// Taken are the usual ports that are in use. The server gets free ones instead.
 	Taken []TakenPort `json:"taken,omitempty"`
-	// Untried is, for people, why one of them could not be tried; empty if all could.
+	// Untried says, for people, why it is not known whether a port is free; empty if all are known.
 	Untried string `json:"untried,omitempty"`
 }
 
@@ -109,12 +113,13 @@ type ImagePair struct {
 // ImageInfo is what is known of one image.
 type ImageInfo struct {
 	Ref   string `json:"ref"`
-	Named bool   `json:"named,omitempty"` // by itself, and not by a release
-	Found Found  `json:"found,omitempty"` // empty if it could not be looked at
-	// Image is zero if it could not be looked at, and without layers unless the registry described it.
-	Image   registry.Image `json:"image,omitzero"`
-	Here    []string       `json:"here,omitempty"`    // digests of the unpacked layers that the container engine has
-	Unknown string         `json:"unknown,omitempty"` // why it could not be looked at
+	Named bool   `json:"named,omitempty"` // by the user; else the image is the release's
+	Found Found  `json:"found,omitempty"` // empty if the image could not be inspected
+	// Image is zero if it could not be inspected, and has layers only if it was found in the registry.
+	Image registry.Image `json:"image,omitzero"`
+	// digests of the unpacked layers that the container engine has
+	LocalLayers []string `json:"here,omitempty"`
+	Unknown     string   `json:"unknown,omitempty"` // why the image could not be inspected
 }
 
 // Found says where an image was found.
@@ -140,10 +145,11 @@ type WeightsKind string
 
 // The kinds of weights.
 const (
-	Pretrained  WeightsKind = "pretrained" // torchvision's IMAGENET1K_V2
-	Random      WeightsKind = "random"     // seeded and calibrated
-	File        WeightsKind = "file"       // a user's state dict
-	AutoWeights WeightsKind = Auto         // of a Request alone: Pretrained if they can be had, else Random with seed 0
+	Pretrained WeightsKind = "pretrained" // torchvision's IMAGENET1K_V2
+	Random     WeightsKind = "random"     // seeded and calibrated
+	File       WeightsKind = "file"       // a user's state dict
+	// AutoWeights occurs in a Request alone: Pretrained if they can be downloaded, else Random with seed 0.
+	AutoWeights WeightsKind = Auto
 )
 
 // String names the weights as people do.
@@ -158,7 +164,7 @@ func (s WeightsSource) String() string {
 	}
 }
 
-// Remote is a file to download of which the whole content is known before.
+// Remote is a file to download, whose content is known by its hash.
 type Remote struct {
 	URL    string `json:"url"`
 	SHA256 string `json:"sha256"` // hexadecimal
@@ -166,8 +172,8 @@ type Remote struct {
 }
 
 // TorchvisionWeights returns torchvision's ResNet50_Weights.IMAGENET1K_V2. The URL is that of
-// torchvision/models/resnet.py, and has eight digits of the SHA-256; the whole of it and the size are as seven public
-// projects that check the file have them.
+// torchvision/models/resnet.py, and has eight digits of the SHA-256. The whole hash and the size are those that seven
+// public projects check the file by.
 func TorchvisionWeights() WeightsSource {
 	return WeightsSource{Kind: Pretrained, Remote: Remote{
 		URL:    "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
@@ -178,8 +184,8 @@ func TorchvisionWeights() WeightsSource {
 
 // Picture is an encoded picture.
 type Picture struct {
-	// Name is what the user calls it; empty for the one that dalirun carries. A run whose picture cannot be verified
-	// with is the user's to mend.
+	// Name is the user's name for the picture; empty for the one that dalirun carries. An error of a picture with a
+	// name is a usage error.
 	Name string `json:"name,omitempty"`
 	Data []byte `json:"data"`
 }

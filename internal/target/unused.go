@@ -8,7 +8,7 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Situation is what decides which flags a command has a use for. What is empty is not known yet.
+// Situation decides which flags a command has a use for. Fields that are not known yet are empty.
 type Situation struct {
 	Command  string
 	Lane     Lane
@@ -16,31 +16,33 @@ type Situation struct {
 	Settings Settings
 }
 
-// UnusedFlag is a flag that some situations have no use for. Nothing that is asked for by name is dropped in silence: it
-// is an error where it was asked for at least as near as what makes the situation so (the command line is nearer than
-// the environment, and that than the file), and a warning otherwise.
+// UnusedFlag is a flag that some situations have no use for. No flag that was set is dropped in silence. It is an error
+// if it was set at least as near as the flag that excludes it: the command line is nearer than the environment, and the
+// environment than the file. Else it is a warning.
 type UnusedFlag struct {
 	Flag       string
-	ExcludedBy string // the flag that makes the situation so, if one can
+	ExcludedBy string // the flag that makes it useless; empty if no flag does
 	Why        string
-	Instead    string // what would use it
+	Instead    string // in which situation it is used
 
-	asks            func(value string) bool // false of values that ask for nothing in particular; nil is true
+	// false for values that request nothing in particular; nil is always true
+	significant     func(value string) bool
 	when            func(Situation) bool
-	commandLineOnly bool // the environment and the file, which are for all commands on a machine, may have it
-	alwaysError     bool // however the situation came to be
+	commandLineOnly bool // the environment and the file may set it, since they are for all commands on a machine
+	alwaysError     bool // it is an error whatever makes it useless
 }
 
-// unusedFlags are all of them but the steps of --force, of which only the list of steps knows.
+// unusedFlags returns all flags that some situation has no use for, but for the steps of --force, which only the list
+// of steps knows.
 func unusedFlags() []UnusedFlag {
-	on := func(lane Lane) func(Situation) bool { return func(s Situation) bool { return s.Lane == lane } }
-	from := func(source Source) func(Situation) bool {
+	inLane := func(lane Lane) func(Situation) bool { return func(s Situation) bool { return s.Lane == lane } }
+	withSource := func(source Source) func(Situation) bool {
 		return func(s Situation) bool { return s.Source == source }
 	}
-	of := func(command string) func(Situation) bool {
+	inCommand := func(command string) func(Situation) bool {
 		return func(s Situation) bool { return s.Command == command }
 	}
-	is := func(value string) func(string) bool { return func(v string) bool { return v == value } }
+	equals := func(value string) func(string) bool { return func(v string) bool { return v == value } }
 	const (
 		noEngine  = "the cpu lane has no TensorRT engine"
 		forGPU    = "--accel gpu makes a missing GPU an error"
@@ -53,76 +55,100 @@ func unusedFlags() []UnusedFlag {
 		forServe  = "serve and e2e do"
 	)
 	return []UnusedFlag{
-		{Flag: "gpus", when: on(CPU), ExcludedBy: "accel", Why: "the cpu lane has no GPU", Instead: forGPU},
+		{Flag: "gpus", when: inLane(CPU), ExcludedBy: "accel", Why: "the cpu lane has no GPU", Instead: forGPU},
 		{
-			Flag: "precision", asks: is(string(release.FP16)), when: on(CPU), ExcludedBy: "accel",
+			Flag: "precision", significant: equals(string(release.FP16)), when: inLane(CPU), ExcludedBy: "accel",
 			Why: noEngine + ", and computes in fp32", Instead: forGPU,
 		},
 		{
-			Flag: "opt-batch", asks: func(v string) bool { return v != "0" }, when: on(CPU), ExcludedBy: "accel",
-			Why: noEngine + " to tune", Instead: forGPU,
+			Flag: "opt-batch", significant: func(v string) bool { return v != "0" }, when: inLane(CPU),
+			ExcludedBy: "accel",
+			Why:        noEngine + " to tune", Instead: forGPU,
 		},
-		{Flag: "release", when: from(Local), ExcludedBy: "images", Why: localOnes, Instead: takeNGC},
-		{Flag: "registry", when: from(Local), ExcludedBy: "images", commandLineOnly: true, Why: localOnes, Instead: takeNGC},
-		{Flag: "exporter-image", when: from(Local), ExcludedBy: "images", alwaysError: true, Why: replaces, Instead: takeNGC},
-		{Flag: "server-image", when: from(Local), ExcludedBy: "images", alwaysError: true, Why: replaces, Instead: takeNGC},
-		{Flag: "base-image", when: from(NGC), ExcludedBy: "images", commandLineOnly: true, Why: ngcOnes, Instead: takeLocal},
-		{Flag: "build-network", when: from(NGC), ExcludedBy: "images", commandLineOnly: true, Why: ngcOnes, Instead: takeLocal},
+		{Flag: "release", when: withSource(Local), ExcludedBy: "images", Why: localOnes, Instead: takeNGC},
+		{
+			Flag: "registry", when: withSource(Local), ExcludedBy: "images", commandLineOnly: true, Why: localOnes,
+			Instead: takeNGC,
+		},
+		{
+			Flag: "exporter-image", when: withSource(Local), ExcludedBy: "images", alwaysError: true, Why: replaces,
+			Instead: takeNGC,
+		},
+		{
+			Flag: "server-image", when: withSource(Local), ExcludedBy: "images", alwaysError: true, Why: replaces,
+			Instead: takeNGC,
+		},
+		{
+			Flag: "base-image", when: withSource(NGC), ExcludedBy: "images", commandLineOnly: true, Why: ngcOnes,
+			Instead: takeLocal,
+		},
+		{
+			Flag: "build-network", when: withSource(NGC), ExcludedBy: "images", commandLineOnly: true, Why: ngcOnes,
+			Instead: takeLocal,
+		},
 		{
 			Flag: "registry", when: func(s Situation) bool {
 				return s.Source == NGC && s.Settings.Named("exporter-image") && s.Settings.Named("server-image")
 			}, commandLineOnly: true,
-			Why: "--exporter-image and --server-image say where both images are", Instead: "an image of a release comes from it",
+			Why:     "--exporter-image and --server-image say where both images are",
+			Instead: "an image of a release comes from it",
 		},
-		{Flag: "image", when: of("setup"), commandLineOnly: true, Why: "setup asks for no answer", Instead: forServe},
-		{Flag: "http-port", when: of("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
-		{Flag: "grpc-port", when: of("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
-		{Flag: "metrics-port", when: of("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
-		{Flag: "ready-timeout", when: of("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{
-			Flag: "verbose", asks: is("true"), ExcludedBy: "progress", when: func(s Situation) bool {
+			Flag: "image", when: inCommand("setup"), commandLineOnly: true, Why: "setup asks for no answer",
+			Instead: forServe,
+		},
+		{Flag: "http-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
+		{Flag: "grpc-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
+		{Flag: "metrics-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
+		{Flag: "ready-timeout", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
+		{
+			Flag: "verbose", significant: equals("true"), ExcludedBy: "progress", when: func(s Situation) bool {
 				progress, _ := s.Settings.Find("progress")
 				return progress.Value == "quiet"
 			},
 			Why: "quiet leaves the steps' output out", Instead: "--progress plain shows it",
 		},
 		{
-			Flag: "verbose", asks: is("true"), when: of("plan"), commandLineOnly: true,
+			Flag: "verbose", significant: equals("true"), when: inCommand("plan"), commandLineOnly: true,
 			Why: "plan runs no step", Instead: "setup, serve and e2e show the output of theirs",
 		},
 		{
-			Flag: "workspace", when: func(s Situation) bool { return s.Command == "classify" && s.Settings.Named("url") },
+			Flag: "workspace", when: func(s Situation) bool {
+				return s.Command == "classify" &&
+					s.Settings.Named("url")
+			},
 			commandLineOnly: true, Why: "--url says which server is asked", Instead: "without it the workspace's is",
 		},
 		{
-			Flag: "cache-dir", when: of("classify"), commandLineOnly: true,
+			Flag: "cache-dir", when: inCommand("classify"), commandLineOnly: true,
 			Why: "classify asks a server, and reads nothing that steps made", Instead: "setup, serve and e2e do",
 		},
 		{
-			Flag: "cache-dir", when: of("stop"), commandLineOnly: true,
-			Why: "stop ends a server, and reads nothing that steps made", Instead: "gc removes what the cache need not hold",
+			Flag: "cache-dir", when: inCommand("stop"), commandLineOnly: true,
+			Why:     "stop ends a server, and reads nothing that steps made",
+			Instead: "gc removes what the cache need not hold",
 		},
 	}
 }
 
-// NeverUsed are the flags that a command never has a use for. A script may still give them to all commands.
+// NeverUsed returns the flags that a command never has a use for. A script may still pass them to all commands.
 func NeverUsed(command string) []string {
 	var flags []string
-	never := Situation{Command: command} // where nothing is asked for
+	bare := Situation{Command: command} // without any setting
 	for _, u := range unusedFlags() {
-		if u.when(never) {
+		if u.when(bare) {
 			flags = append(flags, u.Flag)
 		}
 	}
 	return flags
 }
 
-// useless are the flags that were named, wherever, and that the situation has no use for.
+// useless returns the flags that were set and that the situation has no use for.
 func (s Situation) useless() []UnusedFlag {
 	var all []UnusedFlag
 	for _, u := range unusedFlags() {
 		setting, named := s.Settings.Find(u.Flag)
-		if !named || u.asks != nil && !u.asks(setting.Value) || !u.when(s) {
+		if !named || u.significant != nil && !u.significant(setting.Value) || !u.when(s) {
 			continue
 		}
 		all = append(all, u)
@@ -130,7 +156,7 @@ func (s Situation) useless() []UnusedFlag {
 	return all
 }
 
-// Useless names those flags.
+// Useless names the flags that were set and that the situation has no use for.
 func (s Situation) Useless() []string {
 	var flags []string
 	for _, u := range s.useless() {
@@ -139,7 +165,7 @@ func (s Situation) Useless() []string {
 	return flags
 }
 
-// Unused returns a warning for each flag that was named and that the situation has no use for, and an error for those
+// Unused returns warnings for the flags that were set and that the situation has no use for, and an error for those
 // that must not be dropped.
 func (s Situation) Unused() (warnings []string, err error) {
 	var errs []error
@@ -157,18 +183,18 @@ func (s Situation) Unused() (warnings []string, err error) {
 	return warnings, errors.Join(errs...)
 }
 
-// Judge says whether a flag that is not used with a value, one of several perhaps, is an error or a warning.
+// Judge returns the warning or the error for a value of a flag that is not used. The flag may have other values.
 func (s Settings) Judge(u UnusedFlag, value string) (warning string, err error) {
-	shown := s.Written(u.Flag, value)
+	written := s.Written(u.Flag, value)
 	setting, _ := s.Find(u.Flag)
-	by, named := s.Find(u.ExcludedBy)
-	if named && by.Value != Auto && setting.Nearness() >= by.Nearness() {
-		return "", usagef("drop one of them", "%s and %s exclude each other: %s", shown, by, u.Why)
+	cause, named := s.Find(u.ExcludedBy)
+	if named && cause.Value != Auto && setting.Nearness() >= cause.Nearness() {
+		return "", usagef("drop one of them", "%s and %s exclude each other: %s", written, cause, u.Why)
 	}
 	if u.alwaysError {
-		return "", usagef(u.Instead, "%s is not used: %s", shown, u.Why)
+		return "", usagef(u.Instead, "%s is not used: %s", written, u.Why)
 	}
-	return fmt.Sprintf("%s is not used: %s; %s", shown, u.Why, u.Instead), nil
+	return fmt.Sprintf("%s is not used: %s; %s", written, u.Why, u.Instead), nil
 }
 
 func usagef(hint, format string, args ...any) error {

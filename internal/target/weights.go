@@ -9,14 +9,15 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// reachAgain is for how long a run takes a "no" of the weights' host for an answer, so that one without the network does
-// not wait each time.
+// reachAgain is how long runs do not try again to reach the weights' host after it gave no answer, so that a machine
+// without the network does not wait in each run.
 const reachAgain = 10 * time.Minute
 
-// pretrainedAnswer is whether the pretrained weights can be had: an error is why not.
+// pretrainedAnswer says whether the pretrained weights can be downloaded: err is why not, and noteErr why the cache
+// does not remember that.
 type pretrainedAnswer struct{ err, noteErr error }
 
-// asksForPretrained says whether it is to be found out beforehand.
+// asksForPretrained reports whether the request needs to know beforehand that the pretrained weights can be downloaded.
 func (x *resolution) asksForPretrained() bool {
 	return x.request.Weights.Kind == AutoWeights || x.request.Weights.Kind == Pretrained && x.request.Exhaustive
 }
@@ -27,7 +28,8 @@ func (x *resolution) askPretrained(ctx context.Context) (answer pretrainedAnswer
 	}
 	now := x.probes.Clock()
 	if since := x.probes.Cache.Unreached(); !x.request.Exhaustive && !since.IsZero() && now.Sub(since) < reachAgain {
-		return pretrainedAnswer{err: fmt.Errorf("their host did not answer at %s", since.In(now.Location()).Format(time.TimeOnly))}
+		return pretrainedAnswer{err: fmt.Errorf("their host did not answer at %s",
+			since.In(now.Location()).Format(time.TimeOnly))}
 	}
 	err := x.probes.Weights.Reachable(ctx)
 	if err == nil || ctx.Err() != nil || x.request.Exhaustive {
@@ -36,7 +38,7 @@ func (x *resolution) askPretrained(ctx context.Context) (answer pretrainedAnswer
 	return pretrainedAnswer{err, x.probes.Cache.NoteUnreached(now)}
 }
 
-// decideWeights takes the weights that were asked for; "auto" is the pretrained ones if they can be had, else seeded ones.
+// decideWeights takes the requested weights; "auto" is the pretrained ones if they can be downloaded, else seeded ones.
 func (x *resolution) decideWeights(context.Context) {
 	if !x.asksForPretrained() {
 		return
@@ -54,6 +56,7 @@ func (x *resolution) decideWeights(context.Context) {
 		x.target.Weights = TorchvisionWeights()
 	default:
 		x.target.Weights = WeightsSource{Kind: Random}
-		x.doubt(CheckWeights, fmt.Sprintf("the pretrained weights cannot be had: %v", errors.Join(answer.err, answer.noteErr)), "")
+		x.doubt(CheckWeights, fmt.Sprintf("the pretrained weights cannot be had: %v",
+			errors.Join(answer.err, answer.noteErr)), "")
 	}
 }

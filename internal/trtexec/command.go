@@ -20,15 +20,16 @@ type Build struct {
 	MinBatch, OptBatch, MaxBatch int // the optimization profile: 1 ≤ min ≤ opt ≤ max
 
 	Precision release.Precision
-	// Cast says that the ONNX model computes in fp16 already: TensorRT 11 builds what the model says, older ones need their flag as well.
+	// Cast says that the ONNX model computes in fp16 already: TensorRT 11 builds what the model says, older ones need
+	// their flag as well.
 	Cast        bool
 	TimingCache string // read if it is there, written; empty for none
 	LayerInfo   string // where the layers are described as JSON; empty for none. From TensorRT 8.2
 }
 
-// Args returns the arguments, without the program, that make trtexec of a TensorRT build an engine and not benchmark it.
-// What this TensorRT cannot do is an error, never left out: an engine must not silently be fp32. fp16 on TensorRT 11 or newer is
-// [ErrNeedsCast], unless the model was cast.
+// Args returns the arguments, without the program, that make trtexec of a TensorRT build an engine and not benchmark
+// it. What this TensorRT cannot do is an error, never left out: an engine must not silently be fp32. fp16 on TensorRT
+// 11 or newer is [ErrNeedsCast], unless the model was cast.
 func Args(tensorRT release.Version, b Build) ([]string, error) {
 	d, err := dialectOf(tensorRT)
 	if err != nil {
@@ -71,7 +72,8 @@ func Args(tensorRT release.Version, b Build) ([]string, error) {
 func (b Build) check() error {
 	switch {
 	case b.ONNX == "" || b.Plan == "" || b.Input == "":
-		return fmt.Errorf("engine build needs a model, a plan and an input name: have %q, %q, %q", b.ONNX, b.Plan, b.Input)
+		return fmt.Errorf("engine build needs a model, a plan and an input name: have %q, %q, %q", b.ONNX, b.Plan,
+			b.Input)
 	case strings.ContainsAny(b.Input, ":,*'\" "):
 		return fmt.Errorf("input name %q has a character with a meaning of its own in trtexec's shapes", b.Input)
 	case b.MinBatch < 1 || b.OptBatch < b.MinBatch || b.MaxBatch < b.OptBatch:
@@ -84,8 +86,8 @@ func (b Build) check() error {
 	return nil
 }
 
-// PlanVersionArgs returns the arguments, without the program, that make trtexec say which TensorRT built a plan: it succeeds on one that
-// was cut, too. It is nil where trtexec cannot: before TensorRT 9.0.
+// PlanVersionArgs returns the arguments, without the program, that make trtexec say which TensorRT built a plan: it
+// succeeds on one that was cut, too. It is nil where trtexec cannot: before TensorRT 9.0.
 func PlanVersionArgs(tensorRT release.Version, plan string) []string {
 	d, err := dialectOf(tensorRT)
 	if err != nil || d.PlanVersion == "" {
@@ -94,19 +96,22 @@ func PlanVersionArgs(tensorRT release.Version, plan string) []string {
 	return []string{"--loadEngine=" + plan, d.PlanVersion}
 }
 
-// find is where NVIDIA's images have trtexec: on PATH in the PyTorch images, aside in the Triton images.
-const find = `PATH="$PATH:/usr/src/tensorrt/bin:/opt/tensorrt/bin"`
+// trtexecPath extends PATH by the folders in which NVIDIA's Triton images have trtexec. Their PyTorch images have it on
+// PATH.
+const trtexecPath = `PATH="$PATH:/usr/src/tensorrt/bin:/opt/tensorrt/bin"`
 
-// Command returns the argv of a container that builds an engine with the trtexec of a TensorRT, wherever its image has it, and then, from
-// TensorRT 9.0 on, has it print which TensorRT the plan names. Its exit status is that of the build. Errors are those of [Args].
+// Command returns the argv of a container that builds an engine with the trtexec of a TensorRT, wherever its image has
+// it, and then, from TensorRT 9.0 on, has it print which TensorRT the plan names. Its exit status is that of the build.
+// Errors are those of [Args].
 func Command(tensorRT release.Version, b Build) ([]string, error) {
 	args, err := Args(tensorRT, b)
 	if err != nil {
 		return nil, err
 	}
-	script := find + ` exec trtexec "$@"`
+	script := trtexecPath + ` exec trtexec "$@"`
 	if planVersion := PlanVersionArgs(tensorRT, b.Plan); planVersion != nil {
-		script = find + `; trtexec "$@" && { trtexec ` + strings.Join(planVersion, " ") + ` || true; }` // the engine is built, whatever it prints
+		// the engine is built, whatever it prints
+		script = trtexecPath + `; trtexec "$@" && { trtexec ` + strings.Join(planVersion, " ") + ` || true; }`
 	}
 	return append([]string{"sh", "-c", script, "trtexec"}, args...), nil
 }

@@ -35,9 +35,9 @@ import (
 func TestArgsGolden(t *testing.T) {
 	t.Parallel()
 	const (
-		cache  = " --timingCacheFile=/cache/timing"
-		layers = " --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"
-		asked  = "--loadEngine=/out/model.plan --getPlanVersionOnly"
+		cache       = " --timingCacheFile=/cache/timing"
+		layers      = " --profilingVerbosity=detailed --exportLayerInfo=/out/layers.json"
+		readVersion = "--loadEngine=/out/model.plan --getPlanVersionOnly"
 	)
 	tests := []struct {
 		tensorRT  string
@@ -50,26 +50,26 @@ func TestArgsGolden(t *testing.T) {
 		{"8.2.5.1", "fp16", false, "--fp16 --buildOnly" + cache + layers, ""},
 		{"8.4.2.4", "fp16", false, "--fp16 --buildOnly" + cache + layers, ""},
 		{"8.6.1", "fp16", false, "--fp16 --skipInference" + cache + layers, ""},
-		{"9.3.0", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
-		{"10.0", "fp16", false, "--fp16 --skipInference" + cache + layers, asked}, // the first without --explicitBatch and --buildOnly
-		{"10.3", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
-		{"10.9.0.34", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
-		{"10.16.0.72", "fp16", false, "--fp16 --skipInference" + cache + layers, asked},
-		{"10.16.0.72", "fp16", true, "--fp16 --skipInference" + cache + layers, asked},
-		{"11.0", "fp16", true, "--skipInference" + cache + layers, asked}, // the first without --fp16
-		{"11.1.0.106", "fp16", true, "--skipInference" + cache + layers, asked},
-		{"12.0", "fp16", true, "--skipInference" + cache + layers, asked},
+		{"9.3.0", "fp16", false, "--fp16 --skipInference" + cache + layers, readVersion},
+		{"10.0", "fp16", false, "--fp16 --skipInference" + cache + layers, readVersion}, // the first without --explicitBatch and --buildOnly
+		{"10.3", "fp16", false, "--fp16 --skipInference" + cache + layers, readVersion},
+		{"10.9.0.34", "fp16", false, "--fp16 --skipInference" + cache + layers, readVersion},
+		{"10.16.0.72", "fp16", false, "--fp16 --skipInference" + cache + layers, readVersion},
+		{"10.16.0.72", "fp16", true, "--fp16 --skipInference" + cache + layers, readVersion},
+		{"11.0", "fp16", true, "--skipInference" + cache + layers, readVersion}, // the first without --fp16
+		{"11.1.0.106", "fp16", true, "--skipInference" + cache + layers, readVersion},
+		{"12.0", "fp16", true, "--skipInference" + cache + layers, readVersion},
 		{"8.0.1.6", "fp32", false, "--explicitBatch --noTF32 --buildOnly" + cache, ""},
 		{"8.4.2.4", "fp32", false, "--noTF32 --buildOnly" + cache + layers, ""},
 		{"8.6.1", "fp32", false, "--noTF32 --skipInference" + cache + layers, ""},
-		{"9.3.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
-		{"10.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
-		{"10.3", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
-		{"10.9.0.34", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
-		{"10.16.0.72", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
-		{"11.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
-		{"11.1.0.106", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
-		{"12.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, asked},
+		{"9.3.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, readVersion},
+		{"10.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, readVersion},
+		{"10.3", "fp32", false, "--noTF32 --skipInference" + cache + layers, readVersion},
+		{"10.9.0.34", "fp32", false, "--noTF32 --skipInference" + cache + layers, readVersion},
+		{"10.16.0.72", "fp32", false, "--noTF32 --skipInference" + cache + layers, readVersion},
+		{"11.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, readVersion},
+		{"11.1.0.106", "fp32", false, "--noTF32 --skipInference" + cache + layers, readVersion},
+		{"12.0", "fp32", false, "--noTF32 --skipInference" + cache + layers, readVersion},
 	}
 	const head = "--onnx=model.onnx --saveEngine=/out/model.plan --minShapes=input:1x3x224x224 --optShapes=input:64x3x224x224 --maxShapes=input:256x3x224x224 "
 	for _, tt := range tests {
@@ -89,11 +89,11 @@ func TestArgsGolden(t *testing.T) {
 			if diff := cmp.Diff(strings.Fields(head+tt.want), got); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
-			asks := trtexec.PlanVersionArgs(v, "/out/model.plan")
-			if diff := cmp.Diff(strings.Fields(tt.version), asks); diff != "" && len(asks)+len(tt.version) > 0 {
+			versionArgs := trtexec.PlanVersionArgs(v, "/out/model.plan")
+			if diff := cmp.Diff(strings.Fields(tt.version), versionArgs); diff != "" && len(versionArgs)+len(tt.version) > 0 {
 				t.Errorf("reading the version back (-want +got):\n%s", diff)
 			}
-			checkOptionsExist(t, tt.tensorRT, append(got, asks...))
+			checkOptionsExist(t, tt.tensorRT, append(got, versionArgs...))
 			if old := v.Compare(version(t, "8.2")) < 0; trtexec.DescribesLayers(v) == old {
 				t.Errorf("TensorRT %s describes layers: %t", v, !old)
 			}

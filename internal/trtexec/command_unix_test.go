@@ -20,10 +20,10 @@ import (
 func TestCommand(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		tensorRT string
-		fails    string // the option at which trtexec fails
-		status   int
-		asks     bool // which TensorRT the plan names
+		tensorRT  string
+		fails     string // the option at which trtexec fails
+		status    int
+		readsBack bool // which TensorRT the plan names
 	}{
 		"8.0":                       {"8.0.1.6", "", 0, false},
 		"8.0, the build fails":      {"8.0.1.6", "--onnx", 3, false},
@@ -49,7 +49,7 @@ func TestCommand(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := strings.Join(args, " ") + "\n"
-			if tt.asks {
+			if tt.readsBack {
 				want += strings.Join(trtexec.PlanVersionArgs(v, b.Plan), " ") + "\n"
 			}
 			cmd := exec.CommandContext(t.Context(), command[0], command[1:]...)

@@ -10,14 +10,14 @@ import (
 	"github.com/dalirun/dalirun/internal/bytesize"
 )
 
-// Engine is what was proven of a TensorRT engine: the content of engine.json, beside the plan. What the TensorRT that built it does not
-// print or export is left out.
+// Engine is what was proven of a TensorRT engine: the content of engine.json, beside the plan. Fields that its TensorRT
+// does not print or export are left out.
 type Engine struct {
 	TensorRT string `json:"tensorrt"`
 	// ReadBack says that the plan itself names this TensorRT; else it is what the image says of itself.
 	ReadBack  bool           `json:"tensorrt_read_back"`
-	GPU       string         `json:"gpu"`                // that was asked for: its model, or where it is
-	GPUUUID   string         `json:"gpu_uuid,omitempty"` // that trtexec took
+	GPU       string         `json:"gpu"`                // the requested one: [RequestedGPU.Name]
+	GPUUUID   string         `json:"gpu_uuid,omitempty"` // of the GPU that trtexec selected
 	GPUBy     GPUProof       `json:"gpu_by,omitempty"`   // empty where it is not proven
 	Compute   string         `json:"compute,omitempty"`
 	Precision PrecisionProof `json:"precision"`
@@ -25,11 +25,13 @@ type Engine struct {
 	Outputs   []Binding      `json:"outputs,omitempty"`
 	Profile   *Profile       `json:"profile,omitempty"`
 	Bytes     int64          `json:"bytes"`
-	SHA256    string         `json:"sha256"`           // hexadecimal
-	Doubts    []string       `json:"doubts,omitempty"` // what is not proven, each with why: a warning of every run that uses the engine
+	SHA256    string         `json:"sha256"` // hexadecimal
+	// what is not proven, each with why: a warning of every run that uses the engine
+	Doubts []string `json:"doubts,omitempty"`
 }
 
-// Profile is the range of shapes that an engine takes, and the one that it is tuned for: the batch, then those of a picture.
+// Profile is the range of shapes that an engine takes, and the shape that it is tuned for. Each shape is the batch,
+// then the dimensions of a picture.
 type Profile struct {
 	Input string  `json:"input"`
 	Min   []int64 `json:"min"`
@@ -45,7 +47,7 @@ func (e Engine) String() string {
 	return strings.Join(append(parts, bytesize.Format(e.Bytes)), ", ")
 }
 
-// fillBindings completes what the layers do not describe of inputs and outputs by what trtexec printed of its arguments.
+// fillBindings completes inputs and outputs that the layers do not describe by the arguments that trtexec printed.
 func (e *Engine) fillBindings(f LogFacts) {
 	if len(e.Inputs) == 0 && f.Profile != nil {
 		e.Inputs = []Binding{{Name: f.Profile.Input}}

@@ -10,35 +10,38 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// GPUProof is how it is known that an engine was built on the GPU that was asked for.
+// GPUProof is the evidence that an engine was built on a requested GPU.
 type GPUProof string
 
-// The proofs. None is left where trtexec prints neither, or nothing is known to compare it with.
+// The proofs. A proof is empty where trtexec prints neither name nor UUID, or where neither is known of the requested
+// GPUs.
 const (
-	// ProofUUID: trtexec took the GPU, or MIG instance, of a UUID that was asked for.
+	// ProofUUID: trtexec selected the GPU, or MIG instance, of a requested UUID.
 	ProofUUID GPUProof = "uuid"
-	// ProofName: trtexec took a GPU of the model that was asked for; which of several is not known. The trtexec of TensorRT 8.0 to 8.4 prints no
-	// more (public logs); that of 10.6 prints the UUID. Which one it prints of a MIG instance, its own or the GPU's, was not seen.
+	// ProofName: trtexec selected a GPU of the requested model; which of several is not known. The trtexec of TensorRT
+	// 8.0 to 8.4 prints no more (public logs); that of 10.6 prints the UUID. Whether it prints the UUID of a MIG
+	// instance or of the instance's GPU was never seen.
 	ProofName GPUProof = "name"
 )
 
-// AskedGPU is what is known of the GPUs of which an engine is to be built on one.
-type AskedGPU struct {
-	Flag    string   // the value of --gpus
-	Model   string   // the name of their model; empty where it is not known
-	Where   string   // which they are, in words, where their model is not known
-	Compute string   // compute capability, such as 9.0; empty where it is not known
-	UUIDs   []string // of the GPUs or MIG instances; nil where they are not known
+// RequestedGPU describes the GPUs that a user asked for. The engine is to be built on one of them.
+type RequestedGPU struct {
+	Flag     string   // the value of --gpus
+	Model    string   // the name of their model; empty where it is not known
+	Location string   // where the GPUs are, in words, if their model is not known
+	Compute  string   // compute capability, such as 9.0; empty where it is not known
+	UUIDs    []string // of the GPUs or MIG instances; nil where they are not known
 }
 
-// Name is what an engine is for: the model, or which GPU it is where the model is not known.
-func (g AskedGPU) Name() string { return cmp.Or(g.Model, g.Where) }
+// Name is the GPU that an engine is for: its model or, where that is not known, its location.
+func (g RequestedGPU) Name() string { return cmp.Or(g.Model, g.Location) }
 
-// TakenGPU is the GPU that trtexec took, the first in its container, as it prints it. What it does not print is empty.
-type TakenGPU struct{ Name, UUID string }
+// SelectedGPU is the GPU on which trtexec built, as it prints it in "Device Information": the first in its container. A
+// field that trtexec does not print is empty.
+type SelectedGPU struct{ Name, UUID string }
 
-func (g TakenGPU) String() string {
-	if g == (TakenGPU{}) {
+func (g SelectedGPU) String() string {
+	if g == (SelectedGPU{}) {
 		return "trtexec did not say which GPU it took"
 	}
 	return "trtexec took " + nameAndUUIDs(g.Name, g.UUID)
@@ -59,7 +62,7 @@ func newGPUPatterns() gpuPatterns {
 }
 
 // read keeps what is printed first: a second trtexec, which reads the plan's version, prints it again.
-func (g *TakenGPU) read(patterns gpuPatterns, line string) {
+func (g *SelectedGPU) read(patterns gpuPatterns, line string) {
 	if m := patterns.name.FindStringSubmatch(line); m != nil {
 		g.Name = cmp.Or(g.Name, m[1])
 	}
@@ -68,49 +71,54 @@ func (g *TakenGPU) read(patterns gpuPatterns, line string) {
 	}
 }
 
-// OtherGPUError is of an engine that was built on another GPU than was asked for.
+// OtherGPUError is the error for an engine that was built on another GPU than the requested one.
 type OtherGPUError struct {
-	Asked AskedGPU
-	Taken TakenGPU
+	Requested RequestedGPU
+	Selected  SelectedGPU
 }
 
 func (e *OtherGPUError) Error() string {
 	return fmt.Sprintf("the engine was built on another GPU than was asked for: --gpus %q is %s, and %s",
-		e.Asked.Flag, nameAndUUIDs(e.Asked.Model, e.Asked.UUIDs...), e.Taken)
+		e.Requested.Flag, nameAndUUIDs(e.Requested.Model, e.Requested.UUIDs...), e.Selected)
 }
 
-// Check compares the GPU that trtexec took with those that were asked for: an engine runs only on the model that it was built on, and a user who
-// names a GPU may have left the others to someone else. There is no proof, and no error, where nothing that trtexec prints is known of those asked
-// for. Another GPU is an [OtherGPUError]. A trtexec that prints no GPU is a fault where anything is known of those asked for.
-func (g TakenGPU) Check(asked AskedGPU) (GPUProof, error) {
-	if g == (TakenGPU{}) && (asked.Model != "" || len(asked.UUIDs) > 0) { // every trtexec from TensorRT 8.0 on prints it
-		return "", pipeline.Faultf(pipeline.ContainerFailed, "its log has no line \"Selected Device\"; if --server-image names an image of your own, try NVIDIA's",
-			"%s, so that the engine may be for another than --gpus %q", g, asked.Flag)
+// Check compares the GPU that trtexec selected with the requested ones: an engine runs only on the model that it was
+// built on, and a user who names a GPU may have left the others to someone else. Another GPU is an [OtherGPUError].
+// Where trtexec prints no GPU, although model or UUID of the requested ones are known, the error is a [pipeline.Fault].
+// Proof and error are both empty where trtexec prints only what is not known of the requested GPUs.
+func (g SelectedGPU) Check(requested RequestedGPU) (GPUProof, error) {
+	// every trtexec from TensorRT 8.0 on prints it
+	if g == (SelectedGPU{}) && (requested.Model != "" || len(requested.UUIDs) > 0) {
+		return "", pipeline.Faultf(pipeline.ContainerFailed,
+			"its log has no line \"Selected Device\"; if --server-image names an image of your own, try NVIDIA's",
+			"%s, so that the engine may be for another than --gpus %q", g, requested.Flag)
 	}
 	var proof GPUProof
-	if g.Name != "" && asked.Model != "" {
-		if modelName(g.Name) != modelName(asked.Model) {
-			return "", &OtherGPUError{asked, g}
+	if g.Name != "" && requested.Model != "" {
+		if modelName(g.Name) != modelName(requested.Model) {
+			return "", &OtherGPUError{requested, g}
 		}
 		proof = ProofName
 	}
-	if g.UUID == "" || len(asked.UUIDs) == 0 {
+	if g.UUID == "" || len(requested.UUIDs) == 0 {
 		return proof, nil
 	}
 	isGPU := func(uuid string) bool { return !strings.HasPrefix(uuid, "MIG-") }
 	switch {
-	// Of a GPU on another host no more may be known than the first letters that a user wrote.
-	case slices.ContainsFunc(asked.UUIDs, func(uuid string) bool { return strings.HasPrefix(bareUUID(g.UUID), bareUUID(uuid)) }):
+	// Of a GPU on another host only the first letters of its UUID may be known: those that a user wrote.
+	case slices.ContainsFunc(requested.UUIDs,
+		func(uuid string) bool { return strings.HasPrefix(bareUUID(g.UUID), bareUUID(uuid)) }):
 		return ProofUUID, nil
-	case !slices.ContainsFunc(asked.UUIDs, isGPU): // what trtexec prints of an instance may be the GPU's UUID
+	case !slices.ContainsFunc(requested.UUIDs, isGPU): // for a MIG instance, trtexec may print the GPU's UUID
 		return proof, nil
 	default:
-		return "", &OtherGPUError{asked, g}
+		return "", &OtherGPUError{requested, g}
 	}
 }
 
-// modelName is a GPU's name without what depends on who says it: the driver's libraries write NVIDIA before it from R470 on, also those that an image
-// brings for an older driver, and a MIG instance is named after its GPU and its profile.
+// modelName is a GPU's name without the parts that depend on the program that prints it: driver libraries from R470 on
+// begin it with NVIDIA, as do the newer libraries that an image brings for an older driver, and a MIG instance's name
+// ends with its profile.
 func modelName(name string) string {
 	name, _, _ = strings.Cut(strings.TrimPrefix(name, "NVIDIA "), " MIG ")
 	return name

@@ -14,19 +14,20 @@ const (
 	typeINT64 = "INT64"
 )
 
-// Layers are what trtexec's --exportLayerInfo describes of an engine.
+// Layers are the parts of an engine that trtexec's --exportLayerInfo describes.
 type Layers struct {
 	Tensors TypeCount // the inputs and outputs of all layers
 	Weights TypeCount // the layers that have weights
-	// Inputs and Outputs are those of the engine, in TensorRT's order. Both are empty where the export names no bindings.
+	// Inputs and Outputs are those of the engine, in TensorRT's order. Both are empty where the export names no
+	// bindings.
 	Inputs, Outputs []Binding
 }
 
-// TypeCount is how many things there are of each type: FP32, FP16, BF16, INT32 or INT64. Those of another type, or of one that TensorRT hides,
-// are under the empty string.
+// TypeCount counts tensors or layers by type: FP32, FP16, BF16, INT32 or INT64. Those of another type, or whose type
+// TensorRT hides, are counted under the empty string.
 type TypeCount map[string]int
 
-// Float returns how many are of floating point.
+// Float returns the count of all floating-point types.
 func (c TypeCount) Float() int { return c[typeFP32] + c[typeFP16] + c[typeBF16] }
 
 // Binding is a tensor that a caller of an engine sees.
@@ -52,8 +53,8 @@ type exportedTensor struct {
 
 func (t exportedTensor) binding() Binding { return Binding{t.Name, typeOf(t.Format), t.Dimensions} }
 
-// ParseLayers reads the export. ok is false where it describes no layer: it has names alone, as without detailed verbosity, or is no JSON, as
-// with figures that are not finite.
+// ParseLayers reads the JSON of --exportLayerInfo. ok is false if it describes no layer: without detailed verbosity it
+// holds names alone, and with figures that are not finite it is not JSON.
 func ParseLayers(data []byte) (l Layers, ok bool) {
 	var file struct {
 		Layers   []json.RawMessage
@@ -77,9 +78,9 @@ func ParseLayers(data []byte) (l Layers, ok bool) {
 		}
 	}
 	for _, name := range file.Bindings {
-		if b, made := outputs[name]; made {
+		if b, isOutput := outputs[name]; isOutput {
 			l.Outputs = append(l.Outputs, b)
-		} else if b, read := inputs[name]; read {
+		} else if b, isInput := inputs[name]; isInput {
 			l.Inputs = append(l.Inputs, b)
 		}
 	}
@@ -94,8 +95,9 @@ func (l *Layers) count(tensors []exportedTensor, byName map[string]Binding) {
 	}
 }
 
-// typeOf is the type in a tensor's format. TensorRT 10 writes "Half"; earlier ones "Two wide channel vectorized row major FP16 format"
-// or "Row major linear FP32"; several write "N/A due to dynamic shapes" for every tensor of an engine with a profile.
+// typeOf is the type in a tensor's format. TensorRT 10 writes "Half"; earlier ones "Two wide channel vectorized row
+// major FP16 format" or "Row major linear FP32"; several write "N/A due to dynamic shapes" for every tensor of an
+// engine with a profile.
 func typeOf(format string) string {
 	contains := func(word string) bool { return strings.Contains(format, word) }
 	switch {

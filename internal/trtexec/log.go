@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Log reads what trtexec prints while it builds: it reports each stage once, and keeps what the proof of the engine needs.
+// Log reads the output of trtexec while it builds: it reports each stage once, and keeps what the proof of the engine
+// needs.
 type Log struct {
 	onStage  func(text string)
 	stages   []stage
@@ -15,7 +16,8 @@ type Log struct {
 	facts    LogFacts
 }
 
-// NewLog returns a log of which nothing was read. onStage is called with what trtexec does now, in the words of a user.
+// NewLog returns a Log that has read nothing. It calls onStage with a text for the user whenever trtexec begins a
+// stage.
 func NewLog(onStage func(text string)) *Log {
 	return &Log{onStage: onStage, stages: stages(), patterns: newFactPatterns()}
 }
@@ -38,21 +40,23 @@ func (l *Log) Read(line string) {
 	}
 }
 
-// Facts returns what was read of the engine.
+// Facts returns the facts of the engine that were read so far.
 func (l *Log) Facts() LogFacts { return l.facts }
 
-// LogFacts are what trtexec printed of an engine that it built. What a TensorRT does not print is zero.
+// LogFacts are the facts of an engine that trtexec prints while it builds it. A fact that this TensorRT does not print
+// is zero.
 type LogFacts struct {
 	PlanVersion  string   // the TensorRT that the plan itself names: 10.6.0.26
 	Profile      *Profile // of the model's input
 	InputFormat  string   // of the inputs, as in fp32:CHW
 	OutputFormat string   // of the outputs
-	// PlanMiB is the size of the plan in MiB, and PlanMiBError how far off it can be, since trtexec prints six digits. Where it does not print it,
-	// PlanMiB is that of the engine that it read back from memory, and PlanMiBError a whole one or more.
+	// PlanMiB is the size of the plan in MiB. PlanMiBError is the largest error of this figure, since trtexec prints
+	// six digits. Where trtexec does not print the size, PlanMiB is the size of the engine that it read back from
+	// memory, and PlanMiBError is 1 or more.
 	PlanMiB, PlanMiBError float64
-	// EmptyTimingCache says that the timing cache which was saved has no entry.
+	// EmptyTimingCache says that the saved timing cache has no entry.
 	EmptyTimingCache bool
-	GPU              TakenGPU
+	GPU              SelectedGPU
 }
 
 // factPatterns are the lines that hold facts of the engine. Up to TensorRT 9 a profile has no number.
@@ -82,7 +86,8 @@ func (f *LogFacts) read(patterns factPatterns, line string) {
 	f.EmptyTimingCache = f.EmptyTimingCache || patterns.emptyTimingCache.MatchString(line)
 	if m := patterns.profile.FindStringSubmatch(line); m != nil {
 		f.setProfile(m)
-	} else if m := patterns.shapes.FindStringSubmatch(line); m != nil && f.Profile == nil { // the arguments as trtexec understood them
+		// the arguments as trtexec understood them
+	} else if m := patterns.shapes.FindStringSubmatch(line); m != nil && f.Profile == nil {
 		f.setProfile(m)
 	}
 	if m := patterns.formats.FindStringSubmatch(line); m != nil {

@@ -35,7 +35,7 @@ func TestRecordedLogs(t *testing.T) {
 		return trtexec.LogFacts{
 			PlanVersion: version, Profile: &trtexec.Profile{Input: "input", Min: picture(1), Opt: picture(64), Max: picture(256)},
 			InputFormat: "fp32:CHW", OutputFormat: "fp32:CHW", PlanMiB: planMiB, PlanMiBError: 0.0001,
-			GPU: trtexec.TakenGPU{Name: "NVIDIA H100 80GB HBM3", UUID: "GPU-b2b10123-43d8-7094-32ab-39106cb54c35"},
+			GPU: trtexec.SelectedGPU{Name: "NVIDIA H100 80GB HBM3", UUID: "GPU-b2b10123-43d8-7094-32ab-39106cb54c35"},
 		}
 	}
 	tests := map[string]struct {
@@ -135,8 +135,8 @@ func TestLogFacts(t *testing.T) {
 		"no entry":              {"[I] [TRT] Serialized 0 timing cache entries\n[I] more", trtexec.LogFacts{EmptyTimingCache: true}},
 		"entries":               {"[I] [TRT] Serialized 1137 timing cache entries", trtexec.LogFacts{}},
 		"version":               {"[I] Plan was created with TensorRT version 10.6.0.26", trtexec.LogFacts{PlanVersion: "10.6.0.26"}},
-		"the first GPU":         {"[I] Selected Device: A\n[I] Selected Device UUID: 1\n[I] Selected Device: B\n[I] Selected Device UUID: 2", trtexec.LogFacts{GPU: trtexec.TakenGPU{Name: "A", UUID: "1"}}},
-		"others in the list":    {"[I] Available Devices: \n[I]   Device 0: \"NVIDIA L4\" UUID: GPU-b\n[I] Selected Device: A", trtexec.LogFacts{GPU: trtexec.TakenGPU{Name: "A"}}},
+		"the first GPU":         {"[I] Selected Device: A\n[I] Selected Device UUID: 1\n[I] Selected Device: B\n[I] Selected Device UUID: 2", trtexec.LogFacts{GPU: trtexec.SelectedGPU{Name: "A", UUID: "1"}}},
+		"others in the list":    {"[I] Available Devices: \n[I]   Device 0: \"NVIDIA L4\" UUID: GPU-b\n[I] Selected Device: A", trtexec.LogFacts{GPU: trtexec.SelectedGPU{Name: "A"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

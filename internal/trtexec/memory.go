@@ -10,25 +10,29 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// What a build of ResNet50 took of an H100's memory, TensorRT 10.6 (trtexec's own log). It is the lesser part of what others may need:
-// TensorRT passes over kernels that the memory does not let it try.
+// The memory that a build of ResNet50 took on an H100, by the log of TensorRT 10.6's trtexec. Other builds may need
+// more: TensorRT skips kernels for which the memory does not suffice.
 const (
 	mib = 1 << 20
 
-	// builderMemory is taken before the model is read: CUDA's context (526 MiB) and the library of the builder's kernels (1,292 MiB).
+	// builderMemory is taken before the model is read: CUDA's context (526 MiB) and the library of the builder's
+	// kernels (1,292 MiB).
 	builderMemory = 1818 * mib
-	// pictureMemory is that of one picture's activations in fp16: 1,053,296,128 bytes at a batch of 256, twice that in fp32.
+	// pictureMemory is the memory of one picture's activations in fp16: 1,053,296,128 bytes at a batch of 256, twice
+	// that in fp32.
 	pictureMemory = 1053296128 / 256
-	// timingMemory is that of one picture while kernels are timed, activations among it: a peak of 1,765 MiB at a batch of 256.
+	// timingMemory is the memory of one picture while kernels are timed, its activations included: a peak of 1,765 MiB
+	// at a batch of 256.
 	timingMemory = 1765 * mib / 256
 )
 
-// GPUMemory is that of one GPU, in bytes. The zero value is that of a GPU of which it is not known.
+// GPUMemory is the memory of one GPU, in bytes. It is zero where it is not known.
 type GPUMemory struct{ Free, Total int64 }
 
-// BuildMemory returns how much of a GPU's memory the build of an engine for a batch takes, in bytes: least is what it cannot do
-// without and is refused below, all is with every kernel tried. A run whose engine is stored takes none. Both are whole MiB, since nvidia-smi
-// prints whole ones: an error must not print the same figure for what is free and for what is needed.
+// BuildMemory returns how much of a GPU's memory the build of an engine for a batch takes, in bytes: least is what it
+// cannot do without and is refused below, all is with every kernel tried. A run whose engine is stored takes none. Both
+// are whole MiB, since nvidia-smi prints whole ones: an error must not print the same figure for what is free and for
+// what is needed.
 func BuildMemory(p release.Precision, batch int) (least, all int64) {
 	pictures := int64(batch)
 	if p == release.FP32 {
@@ -38,8 +42,8 @@ func BuildMemory(p release.Precision, batch int) (least, all int64) {
 	return wholeMiB(builderMemory + pictures*pictureMemory), wholeMiB(builderMemory + pictures*timingMemory)
 }
 
-// fittingBatch is the largest batch up to most whose kernels can all be tried in the free memory, or the largest that can be built at all;
-// zero if none can.
+// fittingBatch is the largest batch up to most whose kernels can all be tried in the free memory, or the largest that
+// can be built at all; zero if none can.
 func fittingBatch(p release.Precision, free int64, most int) int {
 	tried, built := 0, 0
 	for batch := 1; batch <= most; batch++ {
@@ -54,8 +58,8 @@ func fittingBatch(p release.Precision, free int64, most int) int {
 	return cmp.Or(tried, built)
 }
 
-// CheckMemory refuses a build for batches of up to maxBatch that the GPU has no room for, before a minute is spent on it: a [pipeline.Fault] of
-// kind Environment.
+// CheckMemory refuses a build for batches of up to maxBatch that the GPU has no room for, before a minute is spent on
+// it: a [pipeline.Fault] of kind Environment.
 func CheckMemory(p release.Precision, maxBatch int, gpu GPUMemory) error {
 	need, _ := BuildMemory(p, maxBatch)
 	if gpu.Total == 0 || gpu.Free >= need {
@@ -66,31 +70,35 @@ func CheckMemory(p release.Precision, maxBatch int, gpu GPUMemory) error {
 		bytesize.Format(gpu.Free), bytesize.Format(gpu.Total), maxBatch, bytesize.Format(need))
 }
 
-// ExplainOutOfMemory makes the fault of a build that ran out of the GPU's memory an [ErrGPUMemory], and adds to it what there was when the build began.
+// ExplainOutOfMemory makes the fault of a build that ran out of the GPU's memory an [ErrGPUMemory], and adds to it what
+// there was when the build began.
 func ExplainOutOfMemory(fault *pipeline.Fault, p release.Precision, maxBatch int, gpu GPUMemory) {
 	if gpu.Total == 0 {
 		fault.Err = gpuMemoryError{fault.Err}
 		return
 	}
-	fault.Err = gpuMemoryError{fmt.Errorf("%w: %s of %s were free when the build began", fault.Err, bytesize.Format(gpu.Free), bytesize.Format(gpu.Total))}
-	// It did not fit: another process came, or this TensorRT needs more than the one that was measured.
+	fault.Err = gpuMemoryError{fmt.Errorf("%w: %s of %s were free when the build began", fault.Err,
+		bytesize.Format(gpu.Free), bytesize.Format(gpu.Total))}
+	// The build did not fit although CheckMemory let it begin: another process took memory meanwhile, or this TensorRT
+	// needs more than the measured one.
 	fault.Hint = memoryHint(fittingBatch(p, gpu.Free, maxBatch/2), "may fit")
 }
 
-// ErrGPUMemory is of a build that ran out of GPU memory.
+// ErrGPUMemory is the error for a build that ran out of GPU memory.
 var ErrGPUMemory = errors.New("out of GPU memory")
 
-// gpuMemoryError is an error that is an ErrGPUMemory, in its own words.
+// gpuMemoryError is an ErrGPUMemory with the text of another error.
 type gpuMemoryError struct{ error }
 
 func (e gpuMemoryError) Is(target error) bool { return target == ErrGPUMemory }
 func (e gpuMemoryError) Unwrap() error        { return e.error }
 
-// memoryHint is what to do: verb is "fits" or "may fit", and is said of the batch. Below 1 no batch does.
+// memoryHint says how to make the build fit. verb is "fits" or "may fit" and its subject is the batch; a batch below 1
+// means that none does.
 func memoryHint(batch int, verb string) string {
-	const others = "stop what else uses the GPU (`nvidia-smi` lists it), or "
+	const freeGPU = "stop what else uses the GPU (`nvidia-smi` lists it), or "
 	if batch < 1 {
-		return others + "name another one, as in --gpus device=1"
+		return freeGPU + "name another one, as in --gpus device=1"
 	}
-	return fmt.Sprintf("%suse --max-batch %d, which %s", others, batch, verb)
+	return fmt.Sprintf("%suse --max-batch %d, which %s", freeGPU, batch, verb)
 }

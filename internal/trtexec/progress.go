@@ -2,17 +2,19 @@ package trtexec
 
 import "regexp"
 
-// stage is what trtexec does from the first line on that matches the pattern. Of two with one number the first that begins is reported.
+// stage is a part of a build. It begins with the first line that matches the pattern. Of two stages with one number,
+// only the first to begin is reported.
 type stage struct {
 	number  int
-	after   int // the number of the stage that must be the last; 0 is any earlier one
+	after   int // the number of the stage that must have been reported last; 0 is any
 	pattern *regexp.Regexp
 	text    string // may use the pattern's groups
 }
 
-// stages are the later ones first. The lines are those of TensorRT 8.0 to 10.6; one that a TensorRT lacks is passed over. trtexec prints
-// what it read of a timing cache before TensorRT prints whether it takes it. How much of it is of use is never printed: 78 s became 10 for the same
-// shapes on an H100, and 82 for others.
+// stages returns the stages of a build, the last one first. The patterns are lines of TensorRT 8.0 to 10.6; a stage
+// whose line a TensorRT does not print is skipped. trtexec prints that it read a timing cache before TensorRT prints
+// whether it uses it. Neither prints how much of it is of use: on an H100, a build of 78 s took 10 for the same shapes,
+// and 82 for others.
 func stages() []stage {
 	const timesAll = "timing kernels, which takes a minute or more"
 	const cold = `Could not read timing cache|Timing cache header mismatch|timing cache will not be used|invalid timing cache|Local timing cache in use`

@@ -10,53 +10,58 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Evidence is what a build that ended well left of its engine.
+// Evidence is what a successful build left to judge its engine by.
 type Evidence struct {
 	Log           LogFacts
 	LayerInfo     []byte          // the content of [Build.LayerInfo]; nil where there is none
 	PlanBytes     int64           // size of the plan
 	PlanSHA256    string          // of the plan's content, hexadecimal
 	ONNXBytes     int64           // size of the model that the engine was built from
-	TensorRT      release.Version // whose dialect was spoken
+	TensorRT      release.Version // of the dialect in which trtexec was called
 	ImageTensorRT string          // what the image says of its TensorRT; empty where it says nothing
 }
 
-// Prove compares what was built with what was asked for. What is not as asked for is an error: an [OtherGPUError], or a [pipeline.Fault] of kind
-// ContainerFailed. What can neither be proven nor refuted is among the engine's doubts.
-func Prove(b Build, gpu AskedGPU, found Evidence) (Engine, error) {
-	onnx := found.ONNXBytes
+// Prove compares the engine that was built with the request. A difference is an error: an [OtherGPUError], or a
+// [pipeline.Fault] of kind ContainerFailed. What can neither be proven nor refuted is among the engine's doubts.
+func Prove(b Build, gpu RequestedGPU, evidence Evidence) (Engine, error) {
+	onnx := evidence.ONNXBytes
 	if b.Cast {
 		onnx *= 2
 	}
-	layers, described := ParseLayers(found.LayerInfo)
+	layers, described := ParseLayers(evidence.LayerInfo)
 	e := Engine{
-		TensorRT: found.TensorRT.String(), GPU: gpu.Name(), GPUUUID: found.Log.GPU.UUID, Compute: gpu.Compute,
-		Bytes: found.PlanBytes, SHA256: found.PlanSHA256, Precision: provePrecision(b.Precision, layers, found.PlanBytes, onnx),
-		Profile: found.Log.Profile, Inputs: layers.Inputs, Outputs: layers.Outputs,
+		TensorRT: evidence.TensorRT.String(), GPU: gpu.Name(), GPUUUID: evidence.Log.GPU.UUID, Compute: gpu.Compute,
+		Bytes: evidence.PlanBytes, SHA256: evidence.PlanSHA256,
+		Precision: provePrecision(b.Precision, layers, evidence.PlanBytes, onnx),
+		Profile:   evidence.Log.Profile, Inputs: layers.Inputs, Outputs: layers.Outputs,
 	}
-	e.fillBindings(found.Log)
-	if found.Log.PlanVersion != "" {
-		e.TensorRT, e.ReadBack = found.Log.PlanVersion, true
-	} else if PlanVersionArgs(found.TensorRT, b.Plan) != nil {
-		e.Doubts = append(e.Doubts, "trtexec did not say which TensorRT the engine names: it is taken for that of the image, "+found.TensorRT.String())
+	e.fillBindings(evidence.Log)
+	if evidence.Log.PlanVersion != "" {
+		e.TensorRT, e.ReadBack = evidence.Log.PlanVersion, true
+	} else if PlanVersionArgs(evidence.TensorRT, b.Plan) != nil {
+		e.Doubts = append(e.Doubts,
+			"trtexec did not say which TensorRT the engine names: it is taken for that of the image, "+evidence.TensorRT.String())
 	}
-	if DescribesLayers(found.TensorRT) && !described {
-		e.Doubts = append(e.Doubts, "trtexec did not describe the engine's layers: its precision is known by its size alone, its inputs and outputs are not")
+	if DescribesLayers(evidence.TensorRT) && !described {
+		e.Doubts = append(e.Doubts,
+			"trtexec did not describe the engine's layers: its precision is known by its size alone, its inputs and outputs are not")
 	}
 	var err error
-	if e.GPUBy, err = found.Log.GPU.Check(gpu); err != nil {
+	if e.GPUBy, err = evidence.Log.GPU.Check(gpu); err != nil {
 		return e, err
 	}
 	if e.GPUBy == "" {
-		e.Doubts = append(e.Doubts, "it is not proven that the engine was built on a GPU that was asked for: "+found.Log.GPU.String())
+		e.Doubts = append(e.Doubts,
+			"it is not proven that the engine was built on a GPU that was asked for: "+evidence.Log.GPU.String())
 	}
 	return e, cmp.Or(
-		found.Log.checkSize(found.PlanBytes), found.Log.checkProfile(b), checkVersion(found.Log.PlanVersion, found.ImageTensorRT), e.Precision.check())
+		evidence.Log.checkSize(evidence.PlanBytes), evidence.Log.checkProfile(b),
+		checkVersion(evidence.Log.PlanVersion, evidence.ImageTensorRT), e.Precision.check())
 }
 
-// checkSize finds a plan that was cut: trtexec printed how large the engine is that it made, and a full disk can end the copy of it.
+// checkSize refuses a plan that was cut short, as by a full disk: trtexec printed the size of the engine that it built.
 func (f LogFacts) checkSize(plan int64) error {
-	if off := math.Abs(float64(plan)/mib - f.PlanMiB); f.PlanMiB == 0 || off <= f.PlanMiBError {
+	if deviation := math.Abs(float64(plan)/mib - f.PlanMiB); f.PlanMiB == 0 || deviation <= f.PlanMiBError {
 		return nil
 	}
 	return pipeline.Faultf(pipeline.ContainerFailed, "a full disk is the usual reason: "+remedy.FreeCacheDisk,
@@ -69,12 +74,14 @@ func (f LogFacts) checkProfile(b Build) error {
 	if p == nil || p.Min[0] == int64(b.MinBatch) && p.Opt[0] == int64(b.OptBatch) && p.Max[0] == int64(b.MaxBatch) {
 		return nil
 	}
-	return pipeline.Faultf(pipeline.ContainerFailed, "look in its log for what it made of --minShapes, --optShapes and --maxShapes",
+	return pipeline.Faultf(pipeline.ContainerFailed,
+		"look in its log for what it made of --minShapes, --optShapes and --maxShapes",
 		"the engine was built for batches of %d to %d, best at %d; asked for was %d to %d, best at %d",
 		p.Min[0], p.Max[0], p.Opt[0], b.MinBatch, b.MaxBatch, b.OptBatch)
 }
 
-// checkVersion compares the TensorRT that a plan names with that of the image. Parts that either leaves out are not compared.
+// checkVersion compares the TensorRT that a plan names with that of the image. Parts that either leaves out are not
+// compared.
 func checkVersion(plan, image string) error {
 	p, err := release.ParseVersion(plan)
 	if err != nil {

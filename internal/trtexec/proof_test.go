@@ -22,10 +22,10 @@ const (
 )
 
 // recorded is a build in fp16 as the H100's trtexec 10.6 printed and exported it.
-func recorded(t *testing.T) (trtexec.Build, trtexec.AskedGPU, trtexec.Evidence) {
+func recorded(t *testing.T) (trtexec.Build, trtexec.RequestedGPU, trtexec.Evidence) {
 	t.Helper()
 	_, facts := readLog(tooltest.Output("trtexec-10.6-build-fp16.log") + tooltest.Output("trtexec-10.6-getPlanVersionOnly.log"))
-	gpu := trtexec.AskedGPU{Flag: "all", Model: "NVIDIA H100 80GB HBM3", Compute: "9.0", UUIDs: []string{"GPU-b2b10123-43d8-7094-32ab-39106cb54c35"}}
+	gpu := trtexec.RequestedGPU{Flag: "all", Model: "NVIDIA H100 80GB HBM3", Compute: "9.0", UUIDs: []string{"GPU-b2b10123-43d8-7094-32ab-39106cb54c35"}}
 	return build(), gpu, trtexec.Evidence{
 		Log: facts, LayerInfo: []byte(tooltest.Output("trtexec-10.6-layers-fp16.json")), PlanBytes: planBytes, PlanSHA256: "f00d",
 		ONNXBytes: onnxBytes, TensorRT: version(t, "10.6.0.26"), ImageTensorRT: "10.6.0.26",
@@ -39,53 +39,53 @@ func TestProve(t *testing.T) {
 	input := trtexec.Binding{Name: "input", Type: "FP32", Dims: picture(-1)}
 	whole := trtexec.Engine{
 		TensorRT: "10.6.0.26", ReadBack: true, GPU: "NVIDIA H100 80GB HBM3", GPUUUID: "GPU-b2b10123-43d8-7094-32ab-39106cb54c35", GPUBy: trtexec.ProofUUID,
-		Compute: "9.0", Precision: trtexec.PrecisionProof{Asked: "fp16", By: trtexec.ProofTensors, Half: 320, All: 322},
+		Compute: "9.0", Precision: trtexec.PrecisionProof{Requested: "fp16", By: trtexec.ProofTensors, Half: 320, All: 322},
 		Inputs: []trtexec.Binding{input}, Outputs: []trtexec.Binding{{Name: "output", Type: "FP32", Dims: []int64{-1, 1000}}},
 		Profile: &trtexec.Profile{Input: "input", Min: picture(1), Opt: picture(64), Max: picture(256)}, Bytes: planBytes, SHA256: "f00d",
 	}
-	bySize := trtexec.PrecisionProof{Asked: "fp16", By: trtexec.ProofSize, Half: planBytes, All: onnxBytes}
+	bySize := trtexec.PrecisionProof{Requested: "fp16", By: trtexec.ProofSize, Half: planBytes, All: onnxBytes}
 	hidden := strings.NewReplacer(`"Half"`, `"N/A due to dynamic shapes"`, `"Float"`, `"N/A due to dynamic shapes"`)
 	tests := map[string]struct {
-		change func(*trtexec.Build, *trtexec.AskedGPU, *trtexec.Evidence)
+		change func(*trtexec.Build, *trtexec.RequestedGPU, *trtexec.Evidence)
 		want   func(*trtexec.Engine)
 		doubts []string // how each begins
 		text   string
 	}{
 		"as recorded": {
-			func(*trtexec.Build, *trtexec.AskedGPU, *trtexec.Evidence) {}, func(*trtexec.Engine) {}, nil,
+			func(*trtexec.Build, *trtexec.RequestedGPU, *trtexec.Evidence) {}, func(*trtexec.Engine) {}, nil,
 			"fp16 in 99.4 % of 322 tensors, TensorRT 10.6.0.26, batch 1/64/256, 50.26 MiB",
 		},
 		"fp32": {
-			func(b *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) {
+			func(b *trtexec.Build, _ *trtexec.RequestedGPU, e *trtexec.Evidence) {
 				b.Precision, e.LayerInfo = release.FP32, []byte(tooltest.Output("trtexec-10.6-layers-fp32.json"))
 			},
 			func(e *trtexec.Engine) {
-				e.Precision = trtexec.PrecisionProof{Asked: "fp32", By: trtexec.ProofTensors, Half: 0, All: 324}
+				e.Precision = trtexec.PrecisionProof{Requested: "fp32", By: trtexec.ProofTensors, Half: 0, All: 324}
 			}, nil, "fp32 in all of 324 tensors, TensorRT",
 		},
 		"types of tensors hidden": {
-			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) {
+			func(_ *trtexec.Build, _ *trtexec.RequestedGPU, e *trtexec.Evidence) {
 				text := strings.ReplaceAll(string(e.LayerInfo), `"Format/Datatype": "Half"`, `"Format/Datatype": "N/A due to dynamic shapes"`)
 				e.LayerInfo = []byte(strings.ReplaceAll(text, `"Format/Datatype": "Float"`, `"Format/Datatype": "N/A due to dynamic shapes"`))
 			},
 			func(e *trtexec.Engine) { // input and output are known by the formats that trtexec printed
-				e.Precision = trtexec.PrecisionProof{Asked: "fp16", By: trtexec.ProofWeights, Half: 53, All: 53}
+				e.Precision = trtexec.PrecisionProof{Requested: "fp16", By: trtexec.ProofWeights, Half: 53, All: 53}
 			}, nil, "fp16 in 100.0 % of 53 layers with weights",
 		},
 		"all types hidden": {
-			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) {
+			func(_ *trtexec.Build, _ *trtexec.RequestedGPU, e *trtexec.Evidence) {
 				e.LayerInfo = []byte(hidden.Replace(string(e.LayerInfo)))
 			},
 			func(e *trtexec.Engine) { e.Precision = bySize }, nil, "fp16 by the plan's size, 50.26 MiB for a model of 97.41 MiB",
 		},
 		"no layers": {
-			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) { e.LayerInfo = nil },
+			func(_ *trtexec.Build, _ *trtexec.RequestedGPU, e *trtexec.Evidence) { e.LayerInfo = nil },
 			func(e *trtexec.Engine) { e.Precision, e.Outputs = bySize, nil },
 			[]string{"trtexec did not describe the engine's layers"},
 			"fp16 by the plan's size",
 		},
 		"no layers, from a model that was cast": {
-			func(b *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) {
+			func(b *trtexec.Build, _ *trtexec.RequestedGPU, e *trtexec.Evidence) {
 				b.Cast, e.LayerInfo, e.ONNXBytes = true, nil, onnxBytes/2
 			},
 			func(e *trtexec.Engine) { e.Precision, e.Outputs = bySize, nil },
@@ -93,7 +93,7 @@ func TestProve(t *testing.T) {
 			"fp16 by the plan's size",
 		},
 		"TensorRT 8.0, which neither describes layers nor reads a plan back": {
-			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) {
+			func(_ *trtexec.Build, _ *trtexec.RequestedGPU, e *trtexec.Evidence) {
 				e.LayerInfo, e.TensorRT, e.ImageTensorRT, e.Log.PlanVersion = nil, release.Version{Major: 8, Patch: 1, Build: 6}, "8.0.1.6", ""
 			},
 			func(e *trtexec.Engine) {
@@ -101,28 +101,28 @@ func TestProve(t *testing.T) {
 			}, nil, "TensorRT 8.0.1.6, batch",
 		},
 		"the plan is not read back": {
-			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) { e.Log.PlanVersion = "" },
+			func(_ *trtexec.Build, _ *trtexec.RequestedGPU, e *trtexec.Evidence) { e.Log.PlanVersion = "" },
 			func(e *trtexec.Engine) { e.ReadBack = false },
 			[]string{"trtexec did not say which TensorRT the engine names: it is taken for that of the image, 10.6.0.26"},
 			"TensorRT 10.6.0.26",
 		},
 		"a version without its last part": {
-			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) { e.Log.PlanVersion = "10.6.0" },
+			func(_ *trtexec.Build, _ *trtexec.RequestedGPU, e *trtexec.Evidence) { e.Log.PlanVersion = "10.6.0" },
 			func(e *trtexec.Engine) { e.TensorRT = "10.6.0" }, nil, "TensorRT 10.6.0,",
 		},
 		"an image that says no version": {
-			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) { e.ImageTensorRT = "" }, func(*trtexec.Engine) {}, nil, "TensorRT 10.6.0.26",
+			func(_ *trtexec.Build, _ *trtexec.RequestedGPU, e *trtexec.Evidence) { e.ImageTensorRT = "" }, func(*trtexec.Engine) {}, nil, "TensorRT 10.6.0.26",
 		},
 		"nothing is known of the GPU": {
-			func(_ *trtexec.Build, g *trtexec.AskedGPU, _ *trtexec.Evidence) {
-				*g = trtexec.AskedGPU{Flag: "all", Where: "GPU 0 at tcp://far:2375"}
+			func(_ *trtexec.Build, g *trtexec.RequestedGPU, _ *trtexec.Evidence) {
+				*g = trtexec.RequestedGPU{Flag: "all", Location: "GPU 0 at tcp://far:2375"}
 			},
 			func(e *trtexec.Engine) { e.GPU, e.GPUBy, e.Compute = "GPU 0 at tcp://far:2375", "", "" },
 			[]string{"it is not proven that the engine was built on a GPU that was asked for: trtexec took NVIDIA H100 80GB HBM3, GPU-b2b1"},
 			"50.26 MiB",
 		},
 		"no profile": {
-			func(_ *trtexec.Build, _ *trtexec.AskedGPU, e *trtexec.Evidence) { e.Log.Profile = nil },
+			func(_ *trtexec.Build, _ *trtexec.RequestedGPU, e *trtexec.Evidence) { e.Log.Profile = nil },
 			func(e *trtexec.Engine) { e.Profile = nil }, nil, "TensorRT 10.6.0.26, 50.26 MiB",
 		},
 	}
@@ -213,7 +213,7 @@ func TestProveRefuses(t *testing.T) {
 		"cut by a few KiB":  {func(_ *trtexec.Build, e *trtexec.Evidence) { e.PlanBytes -= 1024 }, "the engine was cut: ", "--cache-dir"},
 		"another TensorRT":  {func(_ *trtexec.Build, e *trtexec.Evidence) { e.Log.PlanVersion = "10.3.0.26" }, "built by TensorRT 10.3.0.26, and the image says that it has 10.6.0.26", "-py3"},
 		"another last part": {func(_ *trtexec.Build, e *trtexec.Evidence) { e.ImageTensorRT = "10.6.0.27" }, "built by TensorRT 10.6.0.26, and the image says that it has 10.6.0.27", "-py3"},
-		"no GPU":            {func(_ *trtexec.Build, e *trtexec.Evidence) { e.Log.GPU = trtexec.TakenGPU{} }, "trtexec did not say which GPU it took", "Selected Device"},
+		"no GPU":            {func(_ *trtexec.Build, e *trtexec.Evidence) { e.Log.GPU = trtexec.SelectedGPU{} }, "trtexec did not say which GPU it took", "Selected Device"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

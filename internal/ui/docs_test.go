@@ -24,8 +24,8 @@ import (
 const eventsPage = "../../docs/events.md"
 
 // examples are those of docs/events.md.
-func examples() []told {
-	return []told{
+func examples() []timedEvent {
+	return []timedEvent{
 		{0, "", pipeline.RunStarted{
 			Steps: []pipeline.ID{"weights", "export-onnx", "serve", "verify"},
 			Facts: map[string]string{"lane": "cpu", "images": "local", "weights": "random:1"},

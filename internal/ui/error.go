@@ -10,9 +10,9 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Error prints err once: what failed after how long, the last output, how to repeat it by hand, what to do next, and the
-// step's log if logPath, which may be nil, names one. Of joined errors each is printed once. A cancellation is left out
-// beside an error: it is a consequence. Under GitHub Actions the first line and the hint are an annotation.
+// Error prints err once: what failed after how long, the last output, how to repeat it by hand, what to do next, and
+// the step's log if logPath, which may be nil, names one. Of joined errors each is printed once. A cancellation is left
+// out beside an error: it is a consequence. Under GitHub Actions the first line and the hint are an annotation.
 func Error(w io.Writer, err error, t Terminal, logPath func(pipeline.ID) string) {
 	if err == nil {
 		return
@@ -124,7 +124,7 @@ func headline(err error, step *pipeline.StepError) string {
 	if !ok {
 		return text
 	}
-	return around + string(step.Step) + " failed after " + took(step.Elapsed) + ": " + step.Err.Error()
+	return around + string(step.Step) + " failed after " + elapsed(step.Elapsed) + ": " + step.Err.Error()
 }
 
 func field(b *strings.Builder, name, text string) {

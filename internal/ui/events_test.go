@@ -17,19 +17,19 @@ var update = flag.Bool("update", false, "write the golden files")
 
 var began = time.Date(2026, 8, 23, 10, 15, 0, 0, time.UTC)
 
-// told is an event so long after the run began.
-type told struct {
+// timedEvent is an event at a time after the run's start.
+type timedEvent struct {
 	after   time.Duration
 	step    pipeline.ID
 	payload pipeline.Payload
 }
 
-func (t told) event() pipeline.Event {
+func (t timedEvent) event() pipeline.Event {
 	return pipeline.Event{Run: "r1", Time: began.Add(t.after), Step: t.step, Payload: t.payload}
 }
 
 // story is a run with every kind of event, two steps at a time, hostile output and a failure.
-func story() []told {
+func story() []timedEvent {
 	const s = time.Second
 	fault := &pipeline.StepError{Step: "build-engine", Elapsed: 41 * s, Err: &pipeline.Fault{
 		Kind: pipeline.ContainerFailed, Err: errors.New("trtexec exited with status 1"),
@@ -37,7 +37,7 @@ func story() []told {
 		Repeat: "docker run --rm example trtexec",
 		Hint:   "the image's TensorRT needs a newer driver",
 	}}
-	return []told{
+	return []timedEvent{
 		{0, "", pipeline.RunStarted{
 			Steps: []pipeline.ID{"server-image", "weights", "export-onnx", "build-engine", "serialize-dali", "serve"},
 			Facts: map[string]string{"lane": "gpu", "images": "ngc", "weights": "random:1", "release": ""},

@@ -26,15 +26,15 @@ func (p palette) red(s string) string    { return p.colour(termenv.ANSIRed, s) }
 func (p palette) yellow(s string) string { return p.colour(termenv.ANSIYellow, s) }
 func (p palette) faint(s string) string  { return p.profile.String(s).Faint().String() }
 
-// took returns d as a person says it: 0.2s, 4.2s, 41s, 2m05s, 1h02m.
-func took(d time.Duration) string {
+// elapsed returns a duration for people: 0.2s, 4.2s, 41s, 2m05s, 1h02m.
+func elapsed(d time.Duration) string {
 	if d < 10*time.Second {
 		return fmt.Sprintf("%.1fs", max(d, 0).Seconds())
 	}
 	return clock(d.Round(time.Second))
 }
 
-// clock is took for a time that runs: it has no tenths.
+// clock is elapsed without tenths, for a step that runs.
 func clock(d time.Duration) string {
 	s := int(max(d, 0) / time.Second)
 	switch {
@@ -47,22 +47,23 @@ func clock(d time.Duration) string {
 	}
 }
 
-// reasonOf ends the name of a fact that is the reason for another one: lane_reason is that for lane.
+// reasonOf ends the name of a fact that is the reason for another one: lane_reason is the reason for lane.
 const reasonOf = "_reason"
 
 // factFirst is the fact that is a sentence of its own.
 const factFirst = "first_run"
 
-// facts returns "lane cpu (asked for), weights random:1; first run: it makes each result" in name order, with a reason behind what it is for.
+// facts returns facts in the order of their names, with reasons after the facts that they are for: "lane cpu (asked
+// for), weights random:1; first run: it makes each result".
 func facts(m map[string]string) string {
 	var parts []string
 	for _, name := range slices.Sorted(maps.Keys(m)) {
-		of, isReason := strings.CutSuffix(name, reasonOf)
-		if m[name] == "" || name == factFirst || isReason && m[of] != "" {
+		subject, isReason := strings.CutSuffix(name, reasonOf)
+		if m[name] == "" || name == factFirst || isReason && m[subject] != "" {
 			continue
 		}
 		words := strings.ReplaceAll(name, "_", " ")
-		if words != name { // of several words, which would run into the value
+		if words != name { // several words need a colon before the value
 			words += ":"
 		}
 		part := words + " " + m[name]
@@ -71,24 +72,24 @@ func facts(m map[string]string) string {
 		}
 		parts = append(parts, printable.Line(part))
 	}
-	said := strings.Join(parts, ", ")
+	text := strings.Join(parts, ", ")
 	if first := m[factFirst]; first != "" {
-		if said != "" {
-			said += "; "
+		if text != "" {
+			text += "; "
 		}
-		said += "first run: " + printable.Line(first)
+		text += "first run: " + printable.Line(first)
 	}
-	return said
+	return text
 }
 
-// ending returns how a step ended, without the error: that is told once, by [Error].
+// ending returns how a step ended, without the error, which [Error] prints.
 func ending(e pipeline.Ended) string {
 	s := string(e.State)
 	switch e.State {
 	case pipeline.Done:
-		s += " in " + took(e.Elapsed)
+		s += " in " + elapsed(e.Elapsed)
 	case pipeline.Failed, pipeline.Cancelled:
-		s += " after " + took(e.Elapsed)
+		s += " after " + elapsed(e.Elapsed)
 	case pipeline.Cached, pipeline.Skipped: // took no time
 	}
 	if e.Reason != "" {
@@ -100,19 +101,19 @@ func ending(e pipeline.Ended) string {
 // runEnding returns how a run ended.
 func runEnding(e pipeline.RunEnded) string {
 	if e.Err != nil {
-		return "ended with an error after " + took(e.Elapsed)
+		return "ended with an error after " + elapsed(e.Elapsed)
 	}
-	return "done in " + took(e.Elapsed)
+	return "done in " + elapsed(e.Elapsed)
 }
 
-// tells says whether a verdict tells what the step's end will not tell again.
-func tells(v pipeline.Verdict, verbose bool) bool {
+// isShown reports whether to show a verdict: one that the step's end repeats is not shown.
+func isShown(v pipeline.Verdict, verbose bool) bool {
 	switch v.Kind {
 	case pipeline.WillRun:
 		return true
 	case pipeline.Depends, pipeline.AlwaysRuns:
 		return verbose
-	case pipeline.WillReuse, pipeline.IsPresent, pipeline.NotNeeded: // the end says so
+	case pipeline.WillReuse, pipeline.IsPresent, pipeline.NotNeeded: // the step's end repeats it
 	}
 	return false
 }
@@ -126,8 +127,9 @@ func reasons(v pipeline.Verdict) string {
 	return strings.Join(parts, "; ")
 }
 
-// gauge is what is known of the progress of a step. What it shows of one thing (one text and unit) never goes down, although retried
-// downloads start over. It shows no percentage: a registry's totals grow as layers become known, so that it would go down or be untrue.
+// gauge is what is known of the progress of a step. What it shows of one thing (one text and unit) never goes down,
+// although retried downloads start over. It shows no percentage: a registry's totals grow as layers become known, so
+// that it would go down or be untrue.
 type gauge struct {
 	marks map[pipeline.Progress]mark // by text and unit
 	now   pipeline.Progress

@@ -12,11 +12,12 @@ import (
 // jsonLines writes each event as a line of JSON.
 type jsonLines struct{ out *bytes.Buffer }
 
-func (j jsonLines) show(e pipeline.Event) { j.out.Write(line(e)) }
+func (j jsonLines) draw(e pipeline.Event) { j.out.Write(line(e)) }
 func (jsonLines) refresh(time.Time)       {}
 func (jsonLines) end()                    {}
 
-// line returns e in JSON, with a line feed. A result that JSON cannot hold, such as NaN, becomes a warning that says so.
+// line returns e in JSON, with a line feed. A result that JSON cannot hold, such as NaN, becomes a warning that says
+// so.
 func line(e pipeline.Event) []byte {
 	b, err := json.Marshal(e)
 	if err != nil {

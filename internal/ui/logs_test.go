@@ -21,11 +21,11 @@ func TestLogSink(t *testing.T) {
 	for _, e := range story() {
 		l.Emit(e.event())
 	}
-	l.Emit(told{0, "../evil", pipeline.Line{Text: "x"}}.event())
+	l.Emit(timedEvent{0, "../evil", pipeline.Line{Text: "x"}}.event())
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	l.Emit(told{0, "serve", pipeline.Line{Text: "late"}}.event())
+	l.Emit(timedEvent{0, "serve", pipeline.Line{Text: "late"}}.event())
 
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -76,7 +76,7 @@ func TestLogSinkTellsOnce(t *testing.T) {
 	}
 	l := NewLogSink(filepath.Join(file, "logs")) // cannot be: its parent is a file
 	for range 3 {
-		l.Emit(told{0, "serve", pipeline.Line{Text: "x"}}.event())
+		l.Emit(timedEvent{0, "serve", pipeline.Line{Text: "x"}}.event())
 	}
 	err := l.Close()
 	if err == nil || strings.Count(err.Error(), "not a directory") != 1 {
@@ -98,8 +98,8 @@ func TestLogSinkGoesOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	l := NewLogSink(dir)
-	l.Emit(told{0, "serve", pipeline.Line{Text: "x"}}.event())
-	l.Emit(told{0, "verify", pipeline.Line{Text: "y"}}.event())
+	l.Emit(timedEvent{0, "serve", pipeline.Line{Text: "x"}}.event())
+	l.Emit(timedEvent{0, "verify", pipeline.Line{Text: "y"}}.event())
 	if err := l.Close(); err == nil || !strings.Contains(err.Error(), "serve.log") {
 		t.Errorf("Close returned %v", err)
 	}

@@ -22,8 +22,8 @@ const (
 	kept = 2000
 )
 
-// plain shows each thing in one line, through a logger. Under GitHub Actions the output of a step is a group, printed when
-// the step ends so that steps do not mix, and warnings are annotations.
+// plain shows each thing in one line, through a logger. Under GitHub Actions the output of a step is a group, printed
+// when the step ends so that steps do not mix, and warnings are annotations.
 type plain struct {
 	out     *bytes.Buffer
 	log     *log.Logger
@@ -36,11 +36,11 @@ type plain struct {
 }
 
 type plainStep struct {
-	told  time.Time // when progress was last told of
-	due   bool      // gauge has something newer
-	gauge gauge
-	lines []string
-	more  int // lines that are not kept
+	reported time.Time // when progress was last shown
+	due      bool      // gauge has newer progress
+	gauge    gauge
+	lines    []string
+	omitted  int // the number of lines that are not kept
 }
 
 func newPlain(out *bytes.Buffer, o Options) *plain {
@@ -61,7 +61,7 @@ func newPlain(out *bytes.Buffer, o Options) *plain {
 	return p
 }
 
-// refresh tells of progress that came too soon after other, once its time has come.
+// refresh shows progress that came too soon after earlier progress, once it is due.
 func (p *plain) refresh(now time.Time) {
 	for _, id := range slices.Sorted(maps.Keys(p.steps)) {
 		if s := p.steps[id]; s.due {
@@ -77,8 +77,8 @@ func (p *plain) end() {
 	}
 }
 
-// to returns the logger of a step, which names it.
-func (p *plain) to(id pipeline.ID) *log.Logger {
+// logger returns the logger of a step, which prints its ID.
+func (p *plain) logger(id pipeline.ID) *log.Logger {
 	l := p.loggers[id]
 	if l == nil {
 		l = p.log.WithPrefix(string(id))
@@ -90,13 +90,13 @@ func (p *plain) to(id pipeline.ID) *log.Logger {
 func (p *plain) step(id pipeline.ID) *plainStep {
 	s := p.steps[id]
 	if s == nil {
-		s = &plainStep{told: p.at}
+		s = &plainStep{reported: p.at}
 		p.steps[id] = s
 	}
 	return s
 }
 
-func (p *plain) show(e pipeline.Event) {
+func (p *plain) draw(e pipeline.Event) {
 	p.at = e.Time
 	switch x := e.Payload.(type) {
 	case pipeline.RunStarted:
@@ -104,15 +104,15 @@ func (p *plain) show(e pipeline.Event) {
 		if f := facts(x.Facts); f != "" {
 			text += ": " + f
 		}
-		p.to(e.Step).Info(text)
+		p.logger(e.Step).Info(text)
 	case pipeline.Decided:
-		if tells(x.Verdict, p.verbose) {
-			p.to(e.Step).Info(printable.Line(x.String()))
+		if isShown(x.Verdict, p.verbose) {
+			p.logger(e.Step).Info(printable.Line(x.String()))
 		}
 	case pipeline.Started:
 		s := p.step(e.Step)
-		s.told, s.due, s.gauge = e.Time, false, gauge{}
-		p.to(e.Step).Info("started")
+		s.reported, s.due, s.gauge = e.Time, false, gauge{}
+		p.logger(e.Step).Info("started")
 	case pipeline.Line:
 		p.line(e.Step, x)
 	case pipeline.Progress:
@@ -125,20 +125,20 @@ func (p *plain) show(e pipeline.Event) {
 		p.ended(e.Step, x)
 	case pipeline.RunEnded:
 		if x.Err != nil {
-			p.to(e.Step).Error(runEnding(x))
+			p.logger(e.Step).Error(runEnding(x))
 		} else {
-			p.to(e.Step).Info(runEnding(x))
+			p.logger(e.Step).Info(runEnding(x))
 		}
 	case pipeline.Result: // results are for reports
 	}
 }
 
-// progress tells how far a step is, unless that was told a moment ago.
+// progress shows the progress of a step, unless it was shown a moment ago.
 func (p *plain) progress(id pipeline.ID, s *plainStep, now time.Time) {
-	s.due = now.Sub(s.told) < between
+	s.due = now.Sub(s.reported) < between
 	if !s.due {
-		p.at, s.told = now, now
-		p.to(id).Info(s.gauge.String())
+		p.at, s.reported = now, now
+		p.logger(id).Info(s.gauge.String())
 	}
 }
 
@@ -147,11 +147,11 @@ func (p *plain) line(id pipeline.ID, x pipeline.Line) {
 	case p.github:
 		s := p.step(id)
 		if len(s.lines) == kept { // the last lines say more than the first ones
-			s.lines, s.more = s.lines[1:], s.more+1
+			s.lines, s.omitted = s.lines[1:], s.omitted+1
 		}
 		s.lines = append(s.lines, printable.Line(x.Text))
 	case p.verbose || id == p.follow:
-		p.to(id).Print(printable.Line(x.Text))
+		p.logger(id).Print(printable.Line(x.Text))
 	}
 }
 
@@ -160,14 +160,14 @@ func (p *plain) warn(id pipeline.ID, text string) {
 		p.out.WriteString(command("warning", string(id), text))
 		return
 	}
-	p.to(id).Warn(text)
+	p.logger(id).Warn(text)
 }
 
 func (p *plain) ended(id pipeline.ID, x pipeline.Ended) {
 	if x.State == pipeline.Failed {
-		p.to(id).Error(ending(x))
+		p.logger(id).Error(ending(x))
 	} else {
-		p.to(id).Info(ending(x))
+		p.logger(id).Info(ending(x))
 	}
 	if s := p.steps[id]; s != nil {
 		delete(p.steps, id)
@@ -180,8 +180,8 @@ func (p *plain) group(id pipeline.ID, s *plainStep, how string) {
 		return
 	}
 	p.out.WriteString("::group::" + escapeData("output of "+string(id)+" ("+how+")") + "\n")
-	if s.more > 0 {
-		p.out.WriteString("| … " + strconv.Itoa(s.more) + " earlier lines are in the log file\n")
+	if s.omitted > 0 {
+		p.out.WriteString("| … " + strconv.Itoa(s.omitted) + " earlier lines are in the log file\n")
 	}
 	for _, text := range s.lines {
 		p.out.WriteString("| " + harmless(text) + "\n")

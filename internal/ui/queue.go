@@ -14,7 +14,7 @@ import (
 
 // view draws events into the buffer that it was made with. Its methods are called from one goroutine.
 type view interface {
-	show(e pipeline.Event)
+	draw(e pipeline.Event)
 	// refresh is called after each batch of events, and at a steady rate if the view has one.
 	refresh(now time.Time)
 	// end draws the final state.
@@ -22,17 +22,18 @@ type view interface {
 }
 
 const (
-	// closing bounds how long Close waits for an output that takes nothing, such as a terminal that was stopped with Ctrl-S.
+	// closing bounds how long Close waits for an output that takes nothing, such as a terminal that was stopped with
+	// Ctrl-S.
 	closing = 5 * time.Second
-	// most is how many events may wait for the output. A server that is followed for days must not fill the memory because
-	// someone pressed Ctrl-S, and must not stop either.
+	// most is how many events may wait for the output. A server that is followed for days must not fill the memory
+	// because someone pressed Ctrl-S, and must not stop either.
 	most = 1 << 16
 	// chunk is how many events are drawn before they are written.
 	chunk = 256
 )
 
-// queue is a Renderer that feeds a view from a goroutine of its own. Where the output cannot keep up by far, lines of output
-// and progress are left out, which a warning tells; nothing else is.
+// queue is a Renderer that feeds a view from a goroutine of its own. If the output is far too slow, lines and progress
+// are left out, with a warning; other events never are.
 type queue struct {
 	view view
 	buf  *bytes.Buffer
@@ -135,7 +136,7 @@ func (q *queue) loop(rate time.Duration) {
 		batch := q.take(spare)
 		for c := range slices.Chunk(batch, chunk) {
 			for _, e := range c {
-				q.view.show(e)
+				q.view.draw(e)
 			}
 			q.view.refresh(time.Now())
 			q.write()
@@ -159,14 +160,16 @@ func (q *queue) take(spare []pipeline.Event) []pipeline.Event {
 	if q.dropped > 0 {
 		last := batch[len(batch)-1]
 		batch = append(batch, pipeline.Event{Run: last.Run, Time: last.Time, Payload: pipeline.Warning{
-			Text: fmt.Sprintf("the output is slow: %d lines and progress reports are not shown here; all are in the log files", q.dropped),
+			Text: fmt.Sprintf("the output is slow: %d lines and progress reports are not shown here; all are in the "+
+				"log files", q.dropped),
 		}})
 		q.dropped = 0
 	}
 	return batch
 }
 
-// write hands the buffer to out in one call, so that a status line is never seen half erased. After an error it writes no more.
+// write hands the buffer to out in one call, so that a status line is never seen half erased. After an error it writes
+// no more.
 func (q *queue) write() {
 	if q.buf.Len() > 0 && q.err == nil {
 		_, q.err = q.out.Write(q.buf.Bytes())

@@ -12,9 +12,9 @@ type quiet struct{ *plain }
 
 func newQuiet(out *bytes.Buffer, o Options) quiet { return quiet{newPlain(out, o)} }
 
-func (q quiet) show(e pipeline.Event) {
+func (q quiet) draw(e pipeline.Event) {
 	if _, ok := e.Payload.(pipeline.Warning); ok {
-		q.plain.show(e)
+		q.plain.draw(e)
 	}
 }
 

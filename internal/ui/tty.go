@@ -47,7 +47,7 @@ func newTTY(out *bytes.Buffer, o Options) *tty {
 	}
 }
 
-func (t *tty) show(e pipeline.Event) {
+func (t *tty) draw(e pipeline.Event) {
 	switch x := e.Payload.(type) {
 	case pipeline.RunStarted:
 		for _, id := range x.Steps {
@@ -58,7 +58,7 @@ func (t *tty) show(e pipeline.Event) {
 		}
 	case pipeline.Decided:
 		t.because[e.Step] = reasons(x.Verdict)
-		if t.verbose && tells(x.Verdict, true) {
+		if t.verbose && isShown(x.Verdict, true) {
 			t.stay("  " + t.name(e.Step) + "  " + t.palette.faint(printable.Line(x.String())))
 		}
 	case pipeline.Started:
@@ -69,7 +69,7 @@ func (t *tty) show(e pipeline.Event) {
 			t.stay("  " + t.palette.faint(t.name(e.Step)+" │ ") + printable.Line(x.Text))
 		}
 	case pipeline.Progress:
-		t.of(e).gauge.set(x)
+		t.stepOf(e).gauge.set(x)
 	case pipeline.Warning:
 		text := printable.Line(x.Text)
 		if e.Step != "" {
@@ -90,7 +90,7 @@ func (t *tty) ended(id pipeline.ID, x pipeline.Ended) {
 	mark, how := t.palette.faint("–"), ending(x)
 	switch x.State {
 	case pipeline.Done:
-		mark, how = t.palette.green("✓"), took(x.Elapsed)
+		mark, how = t.palette.green("✓"), elapsed(x.Elapsed)
 		if b := t.because[id]; b != "" {
 			how += "  " + t.palette.faint(b)
 		}
@@ -104,8 +104,8 @@ func (t *tty) ended(id pipeline.ID, x pipeline.Ended) {
 	t.stay(ansi.Truncate(mark+" "+t.name(id)+"  "+how, t.terminal.width()-1, "…"))
 }
 
-// of returns the running step of e. Progress can be told of before a step starts: a warm look at an image, say.
-func (t *tty) of(e pipeline.Event) *ttyStep {
+// stepOf returns the running step of e. A step can have progress before it starts, as when it observes an image.
+func (t *tty) stepOf(e pipeline.Event) *ttyStep {
 	for _, s := range t.running {
 		if s.id == e.Step {
 			return s
@@ -134,12 +134,13 @@ func (t *tty) refresh(now time.Time) {
 		return
 	}
 	t.drawn = now
-	t.draw(t.line(now))
+	t.write(t.line(now))
 }
 
-func (t *tty) end() { t.draw("") }
+func (t *tty) end() { t.write("") }
 
-func (t *tty) draw(status string) {
+// write writes new lines and then the status line.
+func (t *tty) write(status string) {
 	if t.lines.Len() == 0 && status == t.status {
 		return
 	}
@@ -151,7 +152,8 @@ func (t *tty) draw(status string) {
 	t.status = status
 }
 
-// line returns the status line. It is one column short of the terminal's width, or some terminals would go on to the next line.
+// line returns the status line. It is one column short of the terminal's width, or some terminals would go on to the
+// next line.
 func (t *tty) line(now time.Time) string {
 	if len(t.running) == 0 {
 		return ""

@@ -56,12 +56,12 @@ func screen(t *testing.T, text string) string {
 }
 
 // play shows the events on a terminal of a width, one frame after each, and returns the screen after each and all output.
-func play(t *testing.T, o Options, events []told) (frames []string, raw string) {
+func play(t *testing.T, o Options, events []timedEvent) (frames []string, raw string) {
 	t.Helper()
 	var buf, all bytes.Buffer
 	v := newTTY(&buf, o)
 	for _, e := range events {
-		v.show(e.event())
+		v.draw(e.event())
 		v.refresh(began.Add(e.after + frame))
 		all.Write(buf.Bytes())
 		buf.Reset()
@@ -153,8 +153,8 @@ func TestTTYFits(t *testing.T) {
 		v := newTTY(&bytes.Buffer{}, o)
 		for i := range 3 {
 			id := pipeline.ID(fmt.Sprintf("schritt-模型-%d", i))
-			v.show(told{0, id, pipeline.Started{}}.event())
-			v.show(told{0, id, pipeline.Progress{Text: "画像を引く", Current: 5, Total: 9}}.event())
+			v.draw(timedEvent{0, id, pipeline.Started{}}.event())
+			v.draw(timedEvent{0, id, pipeline.Progress{Text: "画像を引く", Current: 5, Total: 9}}.event())
 		}
 		if got := ansi.StringWidth(v.line(began)); got > width+1 {
 			t.Errorf("a status line of %d columns on %d", got, width+2)
@@ -165,7 +165,7 @@ func TestTTYFits(t *testing.T) {
 func TestProgressOnlyGoesUp(t *testing.T) {
 	t.Parallel()
 	var g gauge
-	var seen []string
+	var shown []string
 	for _, p := range []pipeline.Progress{
 		{Current: 50, Total: 100},
 		{Current: 60, Total: 1000},
@@ -178,13 +178,13 @@ func TestProgressOnlyGoesUp(t *testing.T) {
 		g.set(p)
 		g.set(pipeline.Progress{Text: "another layer", Current: 1, Total: 100})
 		g.set(p)
-		seen = append(seen, g.String())
+		shown = append(shown, g.String())
 	}
 	want := []string{
 		"pulling 50 B of 100 B", "pulling 60 B of 1000 B", "pulling 60 B of 1000 B",
 		"pulling 990 B of 1000 B", "pulling 1000 B of 1000 B", "pulling 1000 B of 1000 B",
 	}
-	if diff := cmp.Diff(want, seen); diff != "" {
+	if diff := cmp.Diff(want, shown); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 }
@@ -215,7 +215,7 @@ func TestTook(t *testing.T) {
 		-time.Second: "0.0s", 0: "0.0s", 240 * time.Millisecond: "0.2s", 4200 * time.Millisecond: "4.2s", 41400 * time.Millisecond: "41s",
 		59700 * time.Millisecond: "1m00s", 125 * time.Second: "2m05s", 3725 * time.Second: "1h02m",
 	} {
-		if got := took(d); got != want {
+		if got := elapsed(d); got != want {
 			t.Errorf("took(%s) = %q, want %q", d, got, want)
 		}
 	}

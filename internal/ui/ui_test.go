@@ -41,7 +41,7 @@ func TestStory(t *testing.T) {
 }
 
 // timely returns what a renderer shows of events that each come at their time, in a synctest bubble.
-func timely(t *testing.T, mode Mode, o Options, events []told) string {
+func timely(t *testing.T, mode Mode, o Options, events []timedEvent) string {
 	t.Helper()
 	time.Sleep(time.Until(began))
 	var out bytes.Buffer
@@ -65,46 +65,46 @@ func timely(t *testing.T, mode Mode, o Options, events []told) string {
 func TestPlainProgress(t *testing.T) {
 	t.Parallel()
 	const s = time.Second
-	progress := func(after time.Duration, id pipeline.ID, text string) told {
-		return told{after, id, pipeline.Progress{Text: text}}
+	progress := func(after time.Duration, id pipeline.ID, text string) timedEvent {
+		return timedEvent{after, id, pipeline.Progress{Text: text}}
 	}
-	end := told{90 * s, "build-engine", pipeline.Ended{State: pipeline.Done, Elapsed: 90 * s}}
+	end := timedEvent{90 * s, "build-engine", pipeline.Ended{State: pipeline.Done, Elapsed: 90 * s}}
 	for name, c := range map[string]struct {
-		events []told
+		events []timedEvent
 		want   []string
 	}{
-		"then silence": {[]told{
+		"then silence": {[]timedEvent{
 			progress(6500*time.Millisecond, "build-engine", "parsing the model"),
 			progress(6600*time.Millisecond, "build-engine", "timing kernels"),
 			end,
 		}, []string{"10:15:06 INFO build-engine: parsing the model", "10:15:12 INFO build-engine: timing kernels", "10:16:30 INFO build-engine: done in 1m30s"}},
 		"soon after the start": {
-			[]told{progress(s, "build-engine", "loading TensorRT"), end},
+			[]timedEvent{progress(s, "build-engine", "loading TensorRT"), end},
 			[]string{"10:15:05 INFO build-engine: loading TensorRT", "10:16:30 INFO build-engine: done in 1m30s"},
 		},
-		"the last of several": {[]told{
+		"the last of several": {[]timedEvent{
 			progress(6*s, "build-engine", "1"), progress(7*s, "build-engine", "2"), progress(8*s, "build-engine", "3"), progress(12*s, "build-engine", "4"), end,
 		}, []string{"10:15:06 INFO build-engine: 1", "10:15:11 INFO build-engine: 3", "10:15:16 INFO build-engine: 4", "10:16:30 INFO build-engine: done in 1m30s"}},
-		"each step by itself": {[]told{
+		"each step by itself": {[]timedEvent{
 			progress(6*s, "build-engine", "parsing"), progress(6500*time.Millisecond, "build-engine", "timing"),
 			progress(7*s, "server-image", "pulling"), progress(9*s, "server-image", "unpacking"), end,
 		}, []string{
 			"10:15:06 INFO build-engine: parsing", "10:15:07 INFO server-image: pulling", "10:15:11 INFO build-engine: timing",
 			"10:15:12 INFO server-image: unpacking", "10:16:30 INFO build-engine: done in 1m30s",
 		}},
-		"the step ended": {[]told{
+		"the step ended": {[]timedEvent{
 			progress(6*s, "build-engine", "parsing"), progress(7*s, "build-engine", "timing"),
 			{8 * s, "build-engine", pipeline.Ended{State: pipeline.Done, Elapsed: 8 * s}},
 			{20 * s, "serve", pipeline.Warning{Text: "later"}},
 		}, []string{"10:15:06 INFO build-engine: parsing", "10:15:08 INFO build-engine: done in 8.0s", "10:15:20 WARN serve: later"}},
-		"a step that starts again": {[]told{
+		"a step that starts again": {[]timedEvent{
 			progress(s, "build-engine", "looking"), {2 * s, "build-engine", pipeline.Started{}}, {20 * s, "serve", pipeline.Warning{Text: "later"}},
 		}, []string{"10:15:02 INFO build-engine: started", "10:15:20 WARN serve: later"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				first := []told{{0, "build-engine", pipeline.Started{}}, {0, "server-image", pipeline.Started{}}}
+				first := []timedEvent{{0, "build-engine", pipeline.Started{}}, {0, "server-image", pipeline.Started{}}}
 				got := strings.Split(strings.TrimSuffix(timely(t, Plain, Options{}, append(first, c.events...)), "\n"), "\n")
 				want := append([]string{"10:15:00 INFO build-engine: started", "10:15:00 INFO server-image: started"}, c.want...)
 				if diff := cmp.Diff(want, got); diff != "" {
@@ -226,7 +226,7 @@ func TestJSONIsWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := told{0, "verify", pipeline.Result{Name: "parity", Value: math.NaN()}}.event()
+	e := timedEvent{0, "verify", pipeline.Result{Name: "parity", Value: math.NaN()}}.event()
 	r.Emit(e)
 	for _, e := range story() {
 		r.Emit(e.event())
@@ -264,9 +264,9 @@ func TestConcurrentEmit(t *testing.T) {
 		for range many {
 			wg.Go(func() {
 				for range each {
-					both.Emit(told{0, "serve", pipeline.Warning{Text: "needle"}}.event())
-					both.Emit(told{0, "serve", pipeline.Progress{Current: 1}}.event())
-					both.Emit(told{0, "serve", pipeline.Line{Text: "line"}}.event())
+					both.Emit(timedEvent{0, "serve", pipeline.Warning{Text: "needle"}}.event())
+					both.Emit(timedEvent{0, "serve", pipeline.Progress{Current: 1}}.event())
+					both.Emit(timedEvent{0, "serve", pipeline.Line{Text: "line"}}.event())
 				}
 			})
 		}
@@ -295,7 +295,7 @@ func TestStuckOutputHoldsNothingUp(t *testing.T) {
 		}
 		start := time.Now()
 		for range 1000 {
-			r.Emit(told{0, "serve", pipeline.Warning{Text: "x"}}.event())
+			r.Emit(timedEvent{0, "serve", pipeline.Warning{Text: "x"}}.event())
 		}
 		if d := time.Since(start); d != 0 {
 			t.Errorf("Emit waited %s", d)
@@ -318,12 +318,12 @@ func TestSlowOutputDropsLinesAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Emit(told{0, "serve", pipeline.Started{}}.event())
+	r.Emit(timedEvent{0, "serve", pipeline.Started{}}.event())
 	<-gate.entered // the output has the first event and holds on
 	for range most + 7 {
-		r.Emit(told{0, "serve", pipeline.Line{Text: "x"}}.event())
+		r.Emit(timedEvent{0, "serve", pipeline.Line{Text: "x"}}.event())
 	}
-	r.Emit(told{0, "serve", pipeline.Warning{Text: "kept"}}.event())
+	r.Emit(timedEvent{0, "serve", pipeline.Warning{Text: "kept"}}.event())
 	close(gate.release)
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
@@ -362,7 +362,7 @@ func TestCloseReturnsWriteError(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Emit(told{0, "serve", pipeline.Started{}}.event())
+	r.Emit(timedEvent{0, "serve", pipeline.Started{}}.event())
 	if err := r.Close(); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("got %v", err)
 	}
@@ -379,9 +379,9 @@ func TestGroupKeepsTheEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range kept + 3 {
-		r.Emit(told{0, "serve", pipeline.Line{Text: "early"}}.event())
+		r.Emit(timedEvent{0, "serve", pipeline.Line{Text: "early"}}.event())
 	}
-	r.Emit(told{0, "serve", pipeline.Line{Text: "last"}}.event())
+	r.Emit(timedEvent{0, "serve", pipeline.Line{Text: "last"}}.event())
 	if err := r.Close(); err != nil { // the step did not end
 		t.Fatal(err)
 	}
@@ -398,7 +398,7 @@ func BenchmarkEmit(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			e := told{0, "serve", pipeline.Line{Text: "I0823 10:15:00.000000 1 server.cc:676] a line of the usual length"}}.event()
+			e := timedEvent{0, "serve", pipeline.Line{Text: "I0823 10:15:00.000000 1 server.cc:676] a line of the usual length"}}.event()
 			b.ReportAllocs()
 			for b.Loop() {
 				r.Emit(e)
@@ -411,7 +411,7 @@ func BenchmarkEmit(b *testing.B) {
 	}
 	b.Run("logs", func(b *testing.B) {
 		l := NewLogSink(b.TempDir())
-		e := told{0, "serve", pipeline.Line{Text: "I0823 10:15:00.000000 1 server.cc:676] a line of the usual length"}}.event()
+		e := timedEvent{0, "serve", pipeline.Line{Text: "I0823 10:15:00.000000 1 server.cc:676] a line of the usual length"}}.event()
 		b.ReportAllocs()
 		for b.Loop() {
 			l.Emit(e)
@@ -426,7 +426,7 @@ func BenchmarkEmit(b *testing.B) {
 // A reason stands behind what it is for, and the sentence of a first run at the end.
 func TestFacts(t *testing.T) {
 	t.Parallel()
-	for want, of := range map[string]map[string]string{
+	for want, values := range map[string]map[string]string{
 		"": {},
 		"images ngc, lane cpu (asked for), server image: a/b:1; first run: it makes each result; the next one reuses what still holds": {
 			"lane_reason": "asked for", "lane": "cpu", "images": "ngc", "server_image": "a/b:1", "release": "",
@@ -435,7 +435,7 @@ func TestFacts(t *testing.T) {
 		"lane reason: x":           {"lane_reason": "x"},
 		"first run: it makes both": {"first_run": "it makes both"},
 	} {
-		if got := facts(of); got != want {
+		if got := facts(values); got != want {
 			t.Errorf("%s\nwant %s", got, want)
 		}
 	}

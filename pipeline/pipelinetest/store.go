@@ -112,12 +112,12 @@ func (s *Store) Note(workspace string, id pipeline.ID, facts pipeline.Facts) err
 
 // Begin implements [pipeline.Store].
 func (s *Store) Begin(ctx context.Context, fp pipeline.Fingerprint, waiting func(holder string)) (pipeline.Tx, error) {
-	for told := false; ; told = true {
+	for reported := false; ; reported = true {
 		busy, t, err := s.tryBegin(fp)
 		if t != nil || err != nil {
 			return t, err
 		}
-		if !told && waiting != nil {
+		if !reported && waiting != nil {
 			waiting("another builder")
 		}
 		select {
@@ -160,7 +160,7 @@ type stored struct {
 
 type output struct {
 	path   string
-	looks  string // what can be seen without reading contents
+	stats  string // names, kinds, sizes and times, without contents
 	digest string
 }
 
@@ -179,7 +179,7 @@ func (o output) check(contents bool) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("%w: %s: %w", pipeline.ErrDamaged, name, err)
-	case now.looks != o.looks, contents && now.digest != o.digest:
+	case now.stats != o.stats, contents && now.digest != o.digest:
 		return fmt.Errorf("%w: %s was changed", pipeline.ErrDamaged, name)
 	default:
 		return nil
@@ -187,7 +187,7 @@ func (o output) check(contents bool) error {
 }
 
 func survey(root string, contents bool) (output, error) {
-	var looks strings.Builder
+	var stats strings.Builder
 	h := sha256.New()
 	files := os.DirFS(filepath.Dir(root))
 	base := filepath.Base(root)
@@ -200,7 +200,7 @@ func survey(root string, contents bool) (output, error) {
 			return err
 		}
 		name := strings.TrimPrefix(path, base)
-		fmt.Fprintf(&looks, "%q %s %d %d\n", name, info.Mode().Type(), info.Size(), info.ModTime().UnixNano())
+		fmt.Fprintf(&stats, "%q %s %d %d\n", name, info.Mode().Type(), info.Size(), info.ModTime().UnixNano())
 		fmt.Fprintf(h, "%q %s\n", name, info.Mode().Type())
 		if !contents || d.IsDir() {
 			return nil
@@ -209,7 +209,7 @@ func survey(root string, contents bool) (output, error) {
 		fmt.Fprintf(h, "%q\n", data)
 		return err
 	})
-	return output{root, looks.String(), "sha256:" + hex.EncodeToString(h.Sum(nil))}, err
+	return output{root, stats.String(), "sha256:" + hex.EncodeToString(h.Sum(nil))}, err
 }
 
 type entry struct {

@@ -185,7 +185,7 @@ func (s *suite) wait(t *testing.T, c container.Container) container.Exit {
 }
 
 // left returns this Env's containers.
-func (s *suite) left(ctx context.Context, t *testing.T) []container.Summary {
+func (s *suite) remaining(ctx context.Context, t *testing.T) []container.Summary {
 	t.Helper()
 	rows, err := s.Runner.List(ctx, s.Labels)
 	if err != nil {
@@ -196,7 +196,7 @@ func (s *suite) left(ctx context.Context, t *testing.T) []container.Summary {
 
 func (s *suite) wantNothingLeft(t *testing.T) {
 	t.Helper()
-	for _, row := range s.left(t.Context(), t) {
+	for _, row := range s.remaining(t.Context(), t) {
 		t.Errorf("left behind: %s (running %t)", row.Name, row.Running)
 	}
 }

@@ -106,11 +106,11 @@ func testWaitAfterExit(t *testing.T, s *suite) {
 	if exit := s.wait(t, c); exit.Code != 7 {
 		t.Errorf("again: got %+v", exit)
 	}
-	other, err := s.Runner.Open(t.Context(), c.ID())
+	opened, err := s.Runner.Open(t.Context(), c.ID())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if exit := s.wait(t, other); exit.Code != 7 {
+	if exit := s.wait(t, opened); exit.Code != 7 {
 		t.Errorf("opened after its end: got %+v", exit)
 	}
 }
@@ -123,7 +123,7 @@ func testWaitUntilCancelled(t *testing.T, s *suite) {
 	if _, err := c.Wait(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
 	}
-	if rows := s.left(t.Context(), t); len(rows) != 1 || !rows[0].Running {
+	if rows := s.remaining(t.Context(), t); len(rows) != 1 || !rows[0].Running {
 		t.Errorf("giving up the wait must not touch the container: %+v", rows)
 	}
 }
@@ -328,9 +328,9 @@ func testMemory(t *testing.T, s *suite) {
 	}
 }
 
-// allocate runs the probe under a limit of 64 MiB and lets it take memory after Run has returned: containerd begins to watch
-// a container's memory just after its start, and nobody hears of what came to its limit before that (2 of 500 of those that took
-// it at once).
+// allocate runs the probe under a limit of 64 MiB and lets it take memory after Run has returned: containerd begins to
+// watch a container's memory just after its start, and nobody hears of what came to its limit before that (2 of 500 of
+// those that took it at once).
 func (s *suite) allocate(t *testing.T, bytes int) (container.Exit, string) {
 	t.Helper()
 	spec := s.spec("allocate", itoa(bytes), "/tmp/go")
@@ -382,7 +382,8 @@ func testLabels(t *testing.T, s *suite) {
 // checkRow checks a row about the running server or the ended batch container of testLabels.
 func (s *suite) checkRow(t *testing.T, row container.Summary, server bool) {
 	t.Helper()
-	if row.Created.IsZero() || time.Since(row.Created) > time.Hour || row.Image == "" || row.Name == "" || row.Running != server {
+	if row.Created.IsZero() || time.Since(row.Created) > time.Hour || row.Image == "" || row.Name == "" ||
+		row.Running != server {
 		t.Errorf("row %+v", row)
 	}
 	want := maps.Clone(s.Labels)

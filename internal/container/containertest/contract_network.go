@@ -29,8 +29,8 @@ func (s *suite) server(port container.Port) container.Spec {
 	return spec
 }
 
-// hear dials the published port of a server and returns what it says.
-func hear(ctx context.Context, t *testing.T, c container.Container) (netip.AddrPort, string) {
+// readGreeting dials the published port of a server and returns what it sends.
+func readGreeting(ctx context.Context, t *testing.T, c container.Container) (netip.AddrPort, string) {
 	t.Helper()
 	addr, err := c.Addr(ctx, probePort)
 	if err != nil {
@@ -52,27 +52,28 @@ func hear(ctx context.Context, t *testing.T, c container.Container) (netip.AddrP
 func testNetworkPublish(t *testing.T, s *suite) {
 	t.Helper()
 	c, _ := s.ready(t, s.server(container.Port{Container: probePort}))
-	addr, text := hear(t.Context(), t, c)
+	addr, text := readGreeting(t.Context(), t, c)
 	if text != "hello" || !addr.Addr().IsLoopback() {
 		t.Errorf("%s says %q", addr, text)
 	}
 	if _, err := c.Addr(t.Context(), 9999); !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("a port that is not published: %v", err)
 	}
-	rows := s.left(t.Context(), t)
+	rows := s.remaining(t.Context(), t)
 	if len(rows) != 1 || rows[0].Ports[probePort] != addr {
 		t.Errorf("list says %+v, want it at %s", rows, addr)
 	}
 }
 
-// testPublishElsewhere publishes on another address than the usual one, which a port of the same number there leaves alone.
+// testPublishElsewhere publishes on another address than the usual one, which a port of the same number there leaves
+// alone.
 func testPublishElsewhere(t *testing.T, s *suite) {
 	t.Helper()
-	on := netip.MustParseAddr("127.0.0.2")
+	second := netip.MustParseAddr("127.0.0.2")
 	taken := takenPort(t)
-	c, _ := s.ready(t, s.server(container.Port{Container: probePort, Address: on, Host: taken, Required: true}))
-	if addr, text := hear(t.Context(), t, c); text != "hello" || addr != netip.AddrPortFrom(on, taken) {
-		t.Errorf("%s says %q, want port %d of %s", addr, text, taken, on)
+	c, _ := s.ready(t, s.server(container.Port{Container: probePort, Address: second, Host: taken, Required: true}))
+	if addr, text := readGreeting(t.Context(), t, c); text != "hello" || addr != netip.AddrPortFrom(second, taken) {
+		t.Errorf("%s says %q, want port %d of %s", addr, text, taken, second)
 	}
 }
 
@@ -89,7 +90,7 @@ func testPublishWithoutNetwork(t *testing.T, s *suite) {
 // freePort returns a port that was free a moment ago.
 func freePort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := listen(t.Context(), container.Port{}.On(), 0)
+	l, err := listen(t.Context(), container.Port{}.HostAddress(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,14 +102,14 @@ func testPreferredPort(t *testing.T, s *suite) {
 	t.Helper()
 	want := freePort(t)
 	c, _ := s.ready(t, s.server(container.Port{Container: probePort, Host: want, Required: true}))
-	if addr, text := hear(t.Context(), t, c); addr.Port() != want || text != "hello" {
+	if addr, text := readGreeting(t.Context(), t, c); addr.Port() != want || text != "hello" {
 		t.Errorf("%s says %q, want port %d", addr, text, want)
 	}
 }
 
 func takenPort(t *testing.T) uint16 {
 	t.Helper()
-	l, err := listen(t.Context(), container.Port{}.On(), 0)
+	l, err := listen(t.Context(), container.Port{}.HostAddress(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,10 +121,10 @@ func testTakenPort(t *testing.T, s *suite) {
 	t.Helper()
 	taken := takenPort(t)
 	c, _ := s.ready(t, s.server(container.Port{Container: probePort, Host: taken}))
-	if addr, text := hear(t.Context(), t, c); addr.Port() == taken || text != "hello" {
+	if addr, text := readGreeting(t.Context(), t, c); addr.Port() == taken || text != "hello" {
 		t.Errorf("%s says %q", addr, text)
 	}
-	if rows := s.left(t.Context(), t); len(rows) != 1 {
+	if rows := s.remaining(t.Context(), t); len(rows) != 1 {
 		t.Errorf("the first try is still there: %+v", rows)
 	}
 	first, err := c.Addr(t.Context(), probePort)
@@ -131,7 +132,7 @@ func testTakenPort(t *testing.T, s *suite) {
 		t.Fatal(err)
 	}
 	second, _ := s.ready(t, s.server(container.Port{Container: probePort, Host: first.Port()}))
-	if addr, text := hear(t.Context(), t, second); addr == first || text != "hello" {
+	if addr, text := readGreeting(t.Context(), t, second); addr == first || text != "hello" {
 		t.Errorf("second at %s says %q", addr, text)
 	}
 }
@@ -161,7 +162,7 @@ func testOwnPort(t *testing.T, s *suite) {
 			slices.Reverse(spec.Publish)
 		}
 		c, _ := s.ready(t, spec)
-		if addr, text := hear(t.Context(), t, c); addr.Port() != want || text != "hello" {
+		if addr, text := readGreeting(t.Context(), t, c); addr.Port() != want || text != "hello" {
 			t.Errorf("%s says %q, want port %d", addr, text, want)
 		}
 		if other, err := c.Addr(t.Context(), 8002); err != nil || other.Port() == want || other.Port() == 0 {

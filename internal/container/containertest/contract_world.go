@@ -21,7 +21,8 @@ func testInfo(t *testing.T, s *suite) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if info.Endpoint == "" || info.Name == "" || info.Version == "" || info.CPUs < 1 || info.Memory < 1 || info.RootDir == "" {
+	if info.Endpoint == "" || info.Name == "" || info.Version == "" || info.CPUs < 1 || info.Memory < 1 ||
+		info.RootDir == "" {
 		t.Errorf("incomplete: %+v", info)
 	}
 	if info.Arch != "amd64" && info.Arch != "arm64" {
@@ -222,7 +223,8 @@ func testExec(t *testing.T, s *suite) {
 	t.Helper()
 	c, _ := s.ready(t, s.spec("ignore"))
 	var stdout, stderr bytes.Buffer
-	code, err := c.Exec(t.Context(), []string{ProbePath, "print", "out", "err"}, container.Streams{Stdout: &stdout, Stderr: &stderr})
+	code, err := c.Exec(t.Context(), []string{ProbePath, "print", "out", "err"},
+		container.Streams{Stdout: &stdout, Stderr: &stderr})
 	if err != nil || code != 0 || stdout.String() != "out" || stderr.String() != "err" {
 		t.Errorf("got %d, %v, %q, %q", code, err, stdout.String(), stderr.String())
 	}
@@ -258,7 +260,7 @@ func testOpen(t *testing.T, s *suite) {
 		if c.ID() != started.ID() || c.Name() != started.Name() {
 			t.Errorf("opened %s as %s %s", id, c.ID(), c.Name())
 		}
-		if _, text := hear(t.Context(), t, c); text != "hello" {
+		if _, text := readGreeting(t.Context(), t, c); text != "hello" {
 			t.Errorf("says %q", text)
 		}
 	}
@@ -312,9 +314,11 @@ func testBuild(t *testing.T, s *suite) {
 func testFailingBuild(t *testing.T, s *suite) {
 	t.Helper()
 	_, err := s.Builder.Build(t.Context(), container.BuildSpec{
-		Tag:        s.Image + "-broken",
-		Dockerfile: []byte("ARG BASE\nFROM $BASE\nRUN [\"/probe\", \"print\", \"said before it failed\", \"x\"]\nRUN [\"/probe\", \"exit\", \"3\"]\n"),
-		Args:       map[string]string{"BASE": s.Image},
+		Tag: s.Image + "-broken",
+		Dockerfile: []byte("ARG BASE\nFROM $BASE\n" +
+			"RUN [\"/probe\", \"print\", \"said before it failed\", \"x\"]\n" +
+			"RUN [\"/probe\", \"exit\", \"3\"]\n"),
+		Args: map[string]string{"BASE": s.Image},
 	}, nil)
 	failed, ok := errors.AsType[*container.BuildError](err)
 	if !ok {

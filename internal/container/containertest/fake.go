@@ -155,7 +155,9 @@ func (f *Fake) Ensure(ctx context.Context, ref string, onProgress func(container
 }
 
 // Build makes an image with OnBuild.
-func (f *Fake) Build(ctx context.Context, spec container.BuildSpec, onProgress func(container.Progress)) (container.Image, error) {
+func (f *Fake) Build(
+	ctx context.Context, spec container.BuildSpec, onProgress func(container.Progress),
+) (container.Image, error) {
 	if err := context.Cause(ctx); err != nil {
 		return container.Image{}, err
 	}
@@ -338,9 +340,9 @@ func complete(ref string, img Image) Image {
 	return img
 }
 
-func carries(have, want container.Labels) bool {
+func carries(labels, want container.Labels) bool {
 	for k, v := range want {
-		got, ok := have[k]
+		got, ok := labels[k]
 		if !ok || v != "" && v != got {
 			return false
 		}

@@ -73,9 +73,9 @@ func (c *fakeContainer) publish(ctx context.Context) error {
 }
 
 func (c *fakeContainer) publishOne(ctx context.Context, p container.Port) error {
-	l, err := listen(ctx, p.On(), p.Host)
+	l, err := listen(ctx, p.HostAddress(), p.Host)
 	if errors.Is(err, syscall.EADDRINUSE) && !p.Required {
-		l, err = listen(ctx, p.On(), 0)
+		l, err = listen(ctx, p.HostAddress(), 0)
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("publish %d: host port %d: %w", p.Container, p.Host, container.ErrPortTaken)
@@ -92,9 +92,9 @@ func (c *fakeContainer) publishOne(ctx context.Context, p container.Port) error 
 	return nil
 }
 
-func listen(ctx context.Context, on netip.Addr, port uint16) (net.Listener, error) {
+func listen(ctx context.Context, address netip.Addr, port uint16) (net.Listener, error) {
 	var config net.ListenConfig
-	return config.Listen(ctx, "tcp", netip.AddrPortFrom(on, port).String())
+	return config.Listen(ctx, "tcp", netip.AddrPortFrom(address, port).String())
 }
 
 // start runs Main on a context that outlives that of Run, as a container outlives the call that started it.
@@ -144,7 +144,8 @@ func (c *fakeContainer) Addr(ctx context.Context, port uint16) (netip.AddrPort, 
 	}
 	addr, ok := c.ports()[port]
 	if !ok {
-		return netip.AddrPort{}, fmt.Errorf("port %d of %s: %w: it is not published", port, c.Name(), container.ErrNotFound)
+		return netip.AddrPort{}, fmt.Errorf("port %d of %s: %w: it is not published", port, c.Name(),
+			container.ErrNotFound)
 	}
 	return addr, nil
 }

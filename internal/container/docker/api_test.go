@@ -23,9 +23,9 @@ import (
 
 // api is an Engine API that answers as a test says, by method and path below the version.
 type api struct {
-	mu      sync.Mutex
-	asked   []string
-	answers map[string]http.HandlerFunc
+	mu       sync.Mutex
+	requests []string
+	answers  map[string]http.HandlerFunc
 }
 
 // serve starts the API on a socket of its own and returns a runtime for it.
@@ -66,7 +66,7 @@ func (a *api) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	key := r.Method + " " + path
 	a.mu.Lock()
-	a.asked = append(a.asked, key)
+	a.requests = append(a.requests, key)
 	answer := a.answers[key]
 	a.mu.Unlock()
 	switch {
@@ -87,7 +87,7 @@ func (a *api) count(key string) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	n := 0
-	for _, k := range a.asked {
+	for _, k := range a.requests {
 		if k == key {
 			n++
 		}
@@ -277,7 +277,7 @@ func TestCreateThatIsInterrupted(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	if a.count("DELETE /containers/"+name) != 1 || !strings.HasPrefix(name, "dalirun-export-onnx-run-1-") {
-		t.Errorf("%s was not removed: %q", name, a.asked)
+		t.Errorf("%s was not removed: %q", name, a.requests)
 	}
 }
 
@@ -382,10 +382,10 @@ func TestBuildSendsProxies(t *testing.T) {
 // that an error names every way that was tried.
 func TestDialOfAnotherHost(t *testing.T) {
 	t.Parallel()
-	here := listenHere(t)
+	localAddr := listenHere(t)
 	a := &api{answers: map[string]http.HandlerFunc{
 		"GET /containers/c/json": say(fmt.Sprintf(
-			`{"Id":"c","Name":"/c","NetworkSettings":{"Ports":{"8001/tcp":[{"HostIp":"127.0.0.1","HostPort":"%d"}]}}}`, here.Port())),
+			`{"Id":"c","Name":"/c","NetworkSettings":{"Ports":{"8001/tcp":[{"HostIp":"127.0.0.1","HostPort":"%d"}]}}}`, localAddr.Port())),
 		"POST /containers/c/exec": fail(http.StatusConflict, "Container c is not running"),
 	}}
 	r := a.serve(t, Options{})
@@ -404,12 +404,12 @@ func TestDialOfAnotherHost(t *testing.T) {
 	if c, err = r.Open(t.Context(), "c"); err != nil {
 		t.Fatal(err)
 	}
-	if addr, err := c.Addr(t.Context(), 8001); err != nil || addr != here {
-		t.Errorf("it is published at %s, %v, want %s", addr, err, here)
+	if addr, err := c.Addr(t.Context(), 8001); err != nil || addr != localAddr {
+		t.Errorf("it is published at %s, %v, want %s", addr, err, localAddr)
 	}
 	_, err = c.Dial(t.Context(), 8001)
 	for _, part := range []string{
-		"dial c:8001: ", here.String() + " is of the container engine's host alone",
+		"dial c:8001: ", localAddr.String() + " is of the container engine's host alone",
 		"forwarder inside: start python3: Container c is not running",
 	} {
 		if err == nil || !strings.Contains(err.Error(), part) {

@@ -17,11 +17,11 @@ import (
 	"time"
 )
 
-// nobody is the user and group that own what a container may only read: the kernel's overflow IDs.
+// nobody is the user and group of files that a container may only read: the kernel's overflow IDs.
 const nobody = 65534
 
-// pack writes the contents of volumes as a tar archive, each below its number, for a container that runs as user:
-// "uid:gid", or nothing where only the image knows.
+// pack writes the contents of volumes as a tar archive, each below its number. user is that of the container,
+// "uid:gid", or empty for the image's.
 func pack(w io.Writer, volumes []volume, user string) error {
 	archive := tar.NewWriter(w)
 	for i, v := range volumes {
@@ -47,10 +47,10 @@ func pack(w io.Writer, volumes []volume, user string) error {
 type packer struct {
 	tar        *tar.Writer
 	uid, gid   int
-	set, clear int64 // bits of the mode
+	set, clear int64 // mode bits to set and to clear
 }
 
-// belong makes what is packed the user's, or everybody's.
+// belong sets the owner of packed files to the user, or makes them accessible for everybody.
 func (p *packer) belong(user string) error {
 	if user == "" {
 		p.set, p.clear = 0o666, 0
@@ -67,28 +67,28 @@ func (p *packer) belong(user string) error {
 func (p *packer) header(h tar.Header) error {
 	h.Uid, h.Gid = p.uid, p.gid
 	if h.Mode&0o111 != 0 && p.set != 0 {
-		h.Mode |= 0o111 // who may read may search and execute
+		h.Mode |= 0o111 // everybody who may read may also search or execute
 	}
 	h.Mode = (h.Mode | p.set) &^ p.clear
 	return p.tar.WriteHeader(&h)
 }
 
-// add packs a host file or what is in a host folder. Symbolic links below it stay links; the source itself may be one,
-// as it may be for a mount.
-func (p *packer) add(from, to, volume string) error {
-	from, err := filepath.EvalSymlinks(from)
+// add packs a host file, or the contents of a host folder. Symbolic links in the folder stay links. The source itself
+// may be a link, as for a mount.
+func (p *packer) add(source, dest, volume string) error {
+	source, err := filepath.EvalSymlinks(source)
 	if err != nil {
 		return err
 	}
-	return filepath.WalkDir(from, func(host string, d fs.DirEntry, err error) error {
+	return filepath.WalkDir(source, func(host string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(from, host)
+		rel, err := filepath.Rel(source, host)
 		if err != nil {
 			return err
 		}
-		name := path.Join(to, filepath.ToSlash(rel))
+		name := path.Join(dest, filepath.ToSlash(rel))
 		info, err := d.Info()
 		if err != nil {
 			return err
@@ -97,7 +97,7 @@ func (p *packer) add(from, to, volume string) error {
 		switch info.Mode().Type() {
 		case fs.ModeDir:
 			if name == volume {
-				return nil // packed before, so that it is there also for single files
+				return nil // its header was written before, also for volumes with single files
 			}
 			return p.header(tar.Header{Typeflag: tar.TypeDir, Name: name + "/", Mode: mode, ModTime: info.ModTime()})
 		case fs.ModeSymlink:
@@ -105,9 +105,15 @@ func (p *packer) add(from, to, volume string) error {
 			if err != nil {
 				return err
 			}
-			return p.header(tar.Header{Typeflag: tar.TypeSymlink, Name: name, Linkname: link, Mode: 0o777, ModTime: info.ModTime()})
+			return p.header(tar.Header{
+				Typeflag: tar.TypeSymlink, Name: name, Linkname: link, Mode: 0o777,
+				ModTime: info.ModTime(),
+			})
 		case 0:
-			return p.file(host, tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: info.Size(), ModTime: info.ModTime()})
+			return p.file(host, tar.Header{
+				Typeflag: tar.TypeReg, Name: name, Mode: mode, Size: info.Size(),
+				ModTime: info.ModTime(),
+			})
 		default:
 			return nil // a socket or a pipe has no contents
 		}
@@ -127,7 +133,7 @@ func (p *packer) file(host string, h tar.Header) (err error) {
 	return err
 }
 
-// unpack extracts what is below the folder top of an archive into a host folder. Names and links cannot lead out of it.
+// unpack extracts the contents of the archive's folder top into a host folder. Names and links cannot lead out of that.
 func unpack(archive io.Reader, into, top string) (err error) {
 	root, err := os.OpenRoot(into)
 	if err != nil {
@@ -158,7 +164,7 @@ func unpack(archive io.Reader, into, top string) (err error) {
 
 func extract(root *os.Root, h *tar.Header, name string, content io.Reader) error {
 	const ownerMayEdit = 0o200
-	mode := fs.FileMode(h.Mode).Perm() | ownerMayEdit //nolint:gosec // Perm takes nine bits of it
+	mode := fs.FileMode(h.Mode).Perm() | ownerMayEdit //nolint:gosec // Perm keeps nine bits
 	if h.Typeflag == tar.TypeDir {
 		const ownerMayList = 0o700
 		err := root.Mkdir(name, mode|ownerMayList)
@@ -167,7 +173,7 @@ func extract(root *os.Root, h *tar.Header, name string, content io.Reader) error
 		}
 		return err
 	}
-	// What was there when the container started came back unless it was removed or replaced.
+	// A file that was copied into the container comes back unless the container removed or replaced it.
 	if err := root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -189,8 +195,9 @@ func extract(root *os.Root, h *tar.Header, name string, content io.Reader) error
 	}
 }
 
-// buildContext packs a build context. The same files give the same bytes, so that a builder's cache hits: sorted, owned
-// by root, without times, and executable because a map of contents has no modes and an image FROM scratch no chmod.
+// buildContext packs a build context. The same files give the same bytes, so that the builder's cache hits: they are
+// sorted, owned by root, and without times. They are executable, because a map of contents has no modes, and an image
+// FROM scratch no chmod.
 func buildContext(dockerfile []byte, files map[string][]byte) (*bytes.Buffer, error) {
 	all := maps.Clone(files)
 	if all == nil {
@@ -219,5 +226,5 @@ func buildContext(dockerfile []byte, files map[string][]byte) (*bytes.Buffer, er
 	return &b, w.Close()
 }
 
-// dockerfileName is a name that the files of a context do not have by accident.
+// dockerfileName is a name that no other file of a context has.
 const dockerfileName = "Dockerfile"

@@ -234,7 +234,7 @@ func TestLayers(t *testing.T) {
 		{ID: "c", Status: "Pull complete"},
 		{Status: "Digest: sha256:0"},
 	} {
-		if l.see(m) {
+		if l.read(m) {
 			got = append(got, l.progress())
 		}
 	}
@@ -258,14 +258,14 @@ func TestBuildOutput(t *testing.T) {
 	var lines []string
 	o := newBuildOutput(func(p container.Progress) { lines = append(lines, p.Text) })
 	for _, s := range []string{"Step 1/2 : FROM x\n", " 10%\r", " 50%\r100%\nDone", "\n", "no newline"} {
-		o.see(jsonmessage.JSONMessage{Stream: s})
+		o.read(jsonmessage.JSONMessage{Stream: s})
 	}
 	o.stream.Flush()
 	if diff := cmp.Diff([]string{"Step 1/2 : FROM x", "100%", "Done", "no newline"}, lines); diff != "" {
 		t.Error(diff)
 	}
 	for range 2 * tailLines {
-		o.see(jsonmessage.JSONMessage{Stream: "x\n"})
+		o.read(jsonmessage.JSONMessage{Stream: "x\n"})
 	}
 	if len(o.tail) != tailLines {
 		t.Errorf("tail of %d lines", len(o.tail))

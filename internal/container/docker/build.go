@@ -16,12 +16,14 @@ import (
 	"github.com/dalirun/dalirun/pipeline/lines"
 )
 
-// tailLines is how much of a failed build's output an error carries.
+// tailLines is how many last lines of a failed build's output an error has.
 const tailLines = 40
 
-// Build makes an image by the engine's classic builder: the one that every engine has, without a session or a plugin.
-// The end of ctx stops the build.
-func (r *Runtime) Build(ctx context.Context, spec container.BuildSpec, onProgress func(container.Progress)) (container.Image, error) {
+// Build makes an image by the engine's classic builder, which every engine has and which needs neither session nor
+// plugin. The end of ctx stops the build.
+func (r *Runtime) Build(
+	ctx context.Context, spec container.BuildSpec, onProgress func(container.Progress),
+) (container.Image, error) {
 	what := "build " + spec.Tag
 	files, err := buildContext(spec.Dockerfile, spec.Files)
 	if err != nil {
@@ -32,13 +34,14 @@ func (r *Runtime) Build(ctx context.Context, spec container.BuildSpec, onProgres
 		return container.Image{}, r.buildError(ctx, spec, err, nil)
 	}
 	output := newBuildOutput(onProgress)
-	err = messages(response.Body, output.see)
+	err = messages(response.Body, output.read)
 	output.stream.Flush()
 	if err = errors.Join(err, response.Body.Close()); err != nil {
 		return container.Image{}, r.buildError(ctx, spec, err, output.tail)
 	}
 	if output.id == "" {
-		return container.Image{}, r.buildError(ctx, spec, errors.New("the container engine named no image"), output.tail)
+		return container.Image{}, r.buildError(ctx, spec, errors.New("the container engine named no image"),
+			output.tail)
 	}
 	return r.Resolve(ctx, spec.Tag)
 }
@@ -49,7 +52,7 @@ func (r *Runtime) buildOptions(spec container.BuildSpec) build.ImageBuildOptions
 		args[name] = &value
 	}
 	logins := map[string]registry.AuthConfig{}
-	// A helper that fails costs the credentials, as with Docker's CLI, and not the build of a public base.
+	// If a credential helper fails, the build has no credentials, as with Docker's CLI. A public base image needs none.
 	if all, err := r.config.GetAllCredentials(); err == nil {
 		for domain, auth := range all {
 			logins[domain] = registry.AuthConfig(auth)
@@ -58,19 +61,20 @@ func (r *Runtime) buildOptions(spec container.BuildSpec) build.ImageBuildOptions
 	return build.ImageBuildOptions{
 		Version: build.BuilderV1, Tags: []string{spec.Tag}, Dockerfile: dockerfileName, NetworkMode: spec.Network,
 		BuildArgs: r.config.ParseProxyConfig(r.endpoint, args), Labels: spec.Labels, AuthConfigs: logins,
-		Remove: true, ForceRemove: true, // the containers of its steps, also of one that failed
+		Remove: true, ForceRemove: true, // remove the containers of its steps, also of a failed one
 	}
 }
 
-// buildError is a *BuildError, and the sentinel of its reason where there is one.
+// buildError returns a *BuildError, with the sentinel of its reason if there is one.
 func (r *Runtime) buildError(ctx context.Context, spec container.BuildSpec, err error, tail []string) error {
 	kind := kindOf(err)
 	if ctx.Err() != nil || errors.Is(kind, container.ErrUnreachable) || errors.Is(kind, container.ErrPermission) {
 		return r.explain(ctx, "build "+spec.Tag, err)
 	}
-	failed := &container.BuildError{Tag: spec.Tag, Reason: words(err), Tail: tail}
-	if _, ran := errors.AsType[*jsonmessage.JSONError](err); ran && !strings.Contains(failed.Reason, "returned a non-zero code") {
-		kind = kindOfRegistry(failed.Reason) // it was the base image that could not be had
+	failed := &container.BuildError{Tag: spec.Tag, Reason: message(err), Tail: tail}
+	if _, ran := errors.AsType[*jsonmessage.JSONError](err); ran &&
+		!strings.Contains(failed.Reason, "returned a non-zero code") {
+		kind = kindOfRegistry(failed.Reason) // the base image could not be pulled
 	}
 	if kind == nil {
 		return failed
@@ -78,7 +82,7 @@ func (r *Runtime) buildError(ctx context.Context, spec container.BuildSpec, err 
 	return &runtimeError{kind: kind, text: failed.Error(), cause: failed}
 }
 
-// buildOutput tells of the lines of a build's output, and keeps the last.
+// buildOutput reports the lines of a build's output, and keeps the last ones.
 type buildOutput struct {
 	onProgress func(container.Progress)
 	stream     *lines.Writer
@@ -92,7 +96,8 @@ func newBuildOutput(onProgress func(container.Progress)) *buildOutput {
 	return o
 }
 
-func (o *buildOutput) see(m jsonmessage.JSONMessage) {
+// read reads a message of the builder.
+func (o *buildOutput) read(m jsonmessage.JSONMessage) {
 	var result build.Result
 	if m.Aux != nil && json.Unmarshal(*m.Aux, &result) == nil && result.ID != "" {
 		o.id = result.ID
@@ -101,10 +106,10 @@ func (o *buildOutput) see(m jsonmessage.JSONMessage) {
 		o.pulling(m)
 		return
 	}
-	_, _ = io.WriteString(o.stream, m.Stream) // which never fails
+	_, _ = io.WriteString(o.stream, m.Stream) // never fails
 }
 
-// pulling reports on the base image that the builder fetches.
+// pulling reports the progress of the base image that the builder fetches.
 func (o *buildOutput) pulling(m jsonmessage.JSONMessage) {
 	if m.Status == "" || o.onProgress == nil {
 		return
@@ -116,7 +121,7 @@ func (o *buildOutput) pulling(m jsonmessage.JSONMessage) {
 	o.onProgress(p)
 }
 
-// line takes a finished line. What a carriage return has overwritten is left out: progress bars are made of it.
+// line reports a finished line, without the parts that a carriage return overwrites, as progress bars do.
 func (o *buildOutput) line(line string) {
 	line = strings.TrimRight(line, "\r ")
 	line = line[strings.LastIndexByte(line, '\r')+1:]

@@ -12,10 +12,10 @@ import (
 	"github.com/dalirun/dalirun/internal/shell"
 )
 
-// Repeat returns the docker run line that does what Run does with spec. It has --rm and neither name nor labels,
-// because such a container is the user's own; and it binds folders, also where Run would copy them.
+// Repeat returns the docker run command that does what Run does with spec. It has --rm and neither name nor labels,
+// because such a container is the user's own. It mounts folders, also where Run would copy them.
 func (r *Runtime) Repeat(spec container.Spec) string {
-	f, _ := r.remembered() // what is known without asking: Repeat explains failures, also of the engine
+	f, _ := r.remembered() // no request is sent: Repeat is used when the engine has failed, too
 	args := []string{"docker"}
 	if r.options.Host != "" {
 		args = append(args, "--host", r.options.Host)
@@ -84,15 +84,16 @@ func network(spec container.Spec, flag func(name, value string)) {
 		if p.Host != 0 {
 			host = strconv.Itoa(int(p.Host))
 		}
-		flag("publish", net.JoinHostPort(p.On().String(), host)+":"+strconv.Itoa(int(p.Container)))
+		flag("publish", net.JoinHostPort(p.HostAddress().String(), host)+":"+strconv.Itoa(int(p.Container)))
 	}
 }
 
-// mountFlag writes the CSV that --mount reads, so that a comma in a path is only a comma.
+// mountFlag returns the CSV that --mount reads, in which a comma in a path is quoted.
 func mountFlag(m container.Mount, options ...string) string {
 	var b strings.Builder
 	w := csv.NewWriter(&b)
-	_ = w.Write(append([]string{"type=bind", "source=" + m.Source, "target=" + m.Target}, options...)) // to memory
+	// never fails: it writes to memory
+	_ = w.Write(append([]string{"type=bind", "source=" + m.Source, "target=" + m.Target}, options...))
 	w.Flush()
 	return strings.TrimSuffix(b.String(), "\n")
 }

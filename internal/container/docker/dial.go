@@ -21,17 +21,18 @@ import (
 const (
 	// dialWithin bounds each way of a Dial: over ssh, the forwarder takes three requests, each with a handshake.
 	dialWithin = 10 * time.Second
-	// connectWithin bounds a connection to an address. On one host it takes a millisecond; what a firewall drops, for ever.
+	// connectWithin bounds a connection to an address. On one host it takes a millisecond; through a firewall that
+	// drops it, it never ends.
 	connectWithin = 3 * time.Second
 )
 
-// A way leads from this process to a port of a container.
+// A way is one way to connect this process to a port of a container.
 type way struct {
 	name string
 	dial func(h *handle, ctx context.Context, port uint16) (net.Conn, error)
 }
 
-// ways returns all of them. The first ones cost less, and are not there everywhere.
+// ways returns all ways, the cheapest first. Only the last one works everywhere.
 func ways() []*way {
 	return []*way{
 		{"where it is published", (*handle).dialPublished},
@@ -40,7 +41,7 @@ func ways() []*way {
 	}
 }
 
-// Dial connects to a port by the first way that leads there, and keeps to that way for as long as it does.
+// Dial connects to a port by the first way that works, and uses that way alone as long as it works.
 func (h *handle) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	list := h.runtime.ways
 	if reached := h.reached.Load(); reached != nil {
@@ -74,16 +75,16 @@ func (w *way) within(ctx context.Context, h *handle, port uint16) (net.Conn, err
 }
 
 var (
-	// errNoWay is that a way is none from here, so that it was not tried.
+	// errNoWay says that a way does not exist for this process, and was not tried.
 	errNoWay = errors.New("no way")
-	// errNobody is that the container itself was reached, and no other way leads further.
+	// errNobody says that the container itself refused the connection, so that no other way can succeed.
 	errNobody = errors.New("nobody listens")
 )
 
-// dialError is why no way leads to a port.
+// dialError says why no way to a port works.
 type dialError struct {
 	what    string
-	reasons []string // one of each way
+	reasons []string // one for each way that was tried
 	causes  []error
 }
 
@@ -98,8 +99,8 @@ func (e *dialError) Error() string { return e.what + ": " + strings.Join(e.reaso
 // Unwrap returns the causes.
 func (e *dialError) Unwrap() []error { return e.causes }
 
-// dialPublished goes to the host's address. That of a loopback interface is the right one only where the engine's is ours:
-// another server may have the port here.
+// dialPublished connects to the published address. It refuses a loopback address of another host than this process's,
+// on which another server may have the port here.
 func (h *handle) dialPublished(ctx context.Context, port uint16) (net.Conn, error) {
 	f, err := h.runtime.facts(ctx)
 	if err != nil {
@@ -115,7 +116,7 @@ func (h *handle) dialPublished(ctx context.Context, port uint16) (net.Conn, erro
 	return dialTCP(ctx, addr.String())
 }
 
-// dialOwn goes to the container's address in a network of the engine that this process is in too.
+// dialOwn connects to the container's address in a network of the engine that this process is in too.
 func (h *handle) dialOwn(ctx context.Context, port uint16) (net.Conn, error) {
 	f, err := h.runtime.facts(ctx)
 	if err != nil {
@@ -147,16 +148,16 @@ func dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", addr)
 }
 
-// forwarder is a Python program that connects to a port and forwards it to its stdin and stdout. Both images have Python
-// (3.8 or later), and nothing else that does so.
+// forwarder is a Python program that connects to a port and forwards it to its stdin and stdout. Both images have
+// Python (3.8 or later), and no other program that can.
 //
 //go:embed python/forward.py
 var forwarder string
 
-// connected is what the forwarder says first.
+// connected is the first byte that the forwarder prints once it is connected.
 const connected = '+'
 
-// dialForwarder runs the forwarder inside, as kubectl port-forward has the kubelet do.
+// dialForwarder runs the forwarder in the container, as the kubelet does for kubectl port-forward.
 func (h *handle) dialForwarder(ctx context.Context, port uint16) (net.Conn, error) {
 	id, stream, err := h.startExec(ctx, dcontainer.ExecOptions{
 		Cmd:         []string{"python3", "-I", "-S", "-c", forwarder, strconv.Itoa(int(port))},
@@ -168,7 +169,7 @@ func (h *handle) dialForwarder(ctx context.Context, port uint16) (net.Conn, erro
 	// The connection was taken over from HTTP, so the context does not end it by itself.
 	stop := context.AfterFunc(ctx, stream.Close)
 	defer stop()
-	conn, said := forward(stream)
+	conn, stderr := forward(stream)
 	first := make([]byte, 1)
 	_, err = io.ReadFull(conn, first)
 	if err == nil && first[0] == connected && stop() {
@@ -178,7 +179,7 @@ func (h *handle) dialForwarder(ctx context.Context, port uint16) (net.Conn, erro
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	text := <-said
+	text := <-stderr
 	code, err := h.execCode(ctx, id)
 	switch {
 	case err != nil:
@@ -190,34 +191,35 @@ func (h *handle) dialForwarder(ctx context.Context, port uint16) (net.Conn, erro
 	}
 }
 
-// What an engine reports of a command that cannot be started: one or the other, by version.
+// The exit codes that an engine reports for a command that cannot be started: one or the other, by version.
 const (
 	codeNotExecutable = 126
 	codeNotFound      = 127
 )
 
-// forward makes a connection of the streams of a program inside. said gets what that wrote to stderr, at its end.
-func forward(stream types.HijackedResponse) (conn net.Conn, said <-chan string) {
+// forward makes a connection of the streams of a program in the container. stderr gets the program's error output when
+// it ends.
+func forward(stream types.HijackedResponse) (conn net.Conn, stderr <-chan string) {
 	near, far := net.Pipe()
-	words := make(chan string, 1)
+	output := make(chan string, 1)
 	go func() {
-		_, _ = io.Copy(stream.Conn, far) // its end is that of the connection, whoever ends it
+		_, _ = io.Copy(stream.Conn, far) // it ends, with or without an error, when the connection does
 		stream.Close()
 	}()
 	go func() {
-		var stderr tail
-		_, _ = stdcopy.StdCopy(far, &stderr, stream.Reader) // as above
-		_ = far.Close()                                     // never fails: see net.Pipe
+		var text tail
+		_, _ = stdcopy.StdCopy(far, &text, stream.Reader) // as above
+		_ = far.Close()                                   // never fails: see net.Pipe
 		stream.Close()
-		words <- strings.TrimSpace(string(stderr))
+		output <- strings.TrimSpace(string(text))
 	}()
-	return near, words
+	return near, output
 }
 
-// tail is the end of what is written to it.
+// tail keeps the last bytes that are written to it.
 type tail []byte
 
-// Write takes p.
+// Write never fails.
 func (t *tail) Write(p []byte) (int, error) {
 	const most = 4 << 10
 	*t = append(*t, p...)

@@ -24,7 +24,7 @@ func TestForwarder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, said := forward(python(t, port))
+	conn, stderr := forward(python(t, port))
 	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
 		t.Fatal(err)
 	}
@@ -39,18 +39,18 @@ func TestForwarder(t *testing.T) {
 	if err := conn.Close(); err != nil {
 		t.Error(err)
 	}
-	if words := <-said; words != "" {
+	if words := <-stderr; words != "" {
 		t.Errorf("it says %q", words)
 	}
 }
 
 func TestForwarderToNobody(t *testing.T) {
 	t.Parallel()
-	conn, said := forward(python(t, "1")) // tcpmux, of RFC 1078
+	conn, stderr := forward(python(t, "1")) // tcpmux, of RFC 1078
 	if data, err := io.ReadAll(conn); err != nil || len(data) > 0 {
 		t.Errorf("got %q, %v", data, err)
 	}
-	if words := <-said; !strings.Contains(words, "refused") {
+	if words := <-stderr; !strings.Contains(words, "refused") {
 		t.Errorf("it says %q", words)
 	}
 }

@@ -1,8 +1,8 @@
-// Package docker runs containers on a Docker Engine: [container.Runtime] on the Engine API, whose version it
-// negotiates. Podman answers the same API.
+// Package docker implements [container.Runtime] on the Docker Engine API, whose version it negotiates. Podman has the
+// same API.
 //
-// It is the only package that imports Docker's modules, so that leaving the frozen github.com/docker/docker is a change
-// of this package. It reads no environment variable itself; Docker's libraries do: DOCKER_API_VERSION,
+// It is the only package that imports Docker's modules, so that replacing the frozen github.com/docker/docker changes
+// this package alone. It reads no environment variable itself. Docker's libraries do: DOCKER_API_VERSION,
 // DOCKER_AUTH_CONFIG, and what ssh and the credential helpers inherit.
 package docker
 
@@ -21,43 +21,44 @@ import (
 )
 
 const (
-	// localInfo and remoteInfo bound Info. Two seconds are what a user waits for "no container engine" without
-	// wondering; over ssh a handshake alone can take that long.
+	// localInfo and remoteInfo bound Info. A user should not wait for more than two seconds to read that there is no
+	// container engine; over ssh a handshake alone can take that long.
 	localInfo  = 2 * time.Second
 	remoteInfo = 10 * time.Second
-	// cleanup bounds the removal of what a failed Run made: CI runners kill a cancelled job after 10 s.
+	// cleanup bounds the removal of a container whose Run failed: CI runners kill a cancelled job after 10 s.
 	cleanup = 10 * time.Second
-	// answer bounds a request that an engine answers from memory; a busy disk is what makes it slow.
+	// answer bounds a request that an engine answers from memory. A busy disk makes it slow.
 	answer = 30 * time.Second
 )
 
-// Transfer says how a container gets its inputs and outputs.
+// Transfer says how inputs and outputs come into a container and out of it.
 type Transfer string
 
 const (
-	// TransferAuto binds this process's folders, and copies where the engine does not see them.
+	// TransferAuto mounts this process's folders, and copies them if the engine does not see them.
 	TransferAuto Transfer = ""
-	// TransferCopy copies into and out of volumes, whatever the engine sees.
+	// TransferCopy copies folders into volumes and out of them.
 	TransferCopy Transfer = "copy"
 )
 
-// Options say which engine, and for whom.
+// Options are the settings of a Runtime.
 type Options struct {
-	// Host is the engine's endpoint, such as unix:///run/docker.sock. Empty means what Docker's own CLI takes:
-	// DOCKER_HOST, DOCKER_CONTEXT, the current context of its configuration, its default socket.
+	// Host is the engine's endpoint, such as unix:///run/docker.sock. Empty is the endpoint of Docker's own CLI:
+	// DOCKER_HOST, DOCKER_CONTEXT, the current context of its configuration, or its default socket.
 	Host string
-	// Env looks up DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG, DOCKER_CERT_PATH, DOCKER_TLS, DOCKER_TLS_VERIFY and DOCKER_API_VERSION.
-	// Nil means that none of them is set.
+	// Env looks up DOCKER_HOST, DOCKER_CONTEXT, DOCKER_CONFIG, DOCKER_CERT_PATH, DOCKER_TLS, DOCKER_TLS_VERIFY and
+	// DOCKER_API_VERSION. If it is nil, none of them is set.
 	Env func(name string) string
-	// Home is the user's home folder: Docker's configuration is in .docker there unless DOCKER_CONFIG says otherwise.
+	// Home is the user's home folder. Docker's configuration is in its folder .docker, unless DOCKER_CONFIG names
+	// another.
 	Home string
-	// Labels are put on every container. LabelRun among them becomes a part of the names.
+	// Labels are set on every container. LabelRun is also a part of the containers' names.
 	Labels container.Labels
 	// UID and GID are the caller's, for UserCaller.
 	UID, GID int
-	// Transfer is how a container gets its inputs and outputs.
+	// Transfer says how inputs and outputs come into a container and out of it.
 	Transfer Transfer
-	// Notice is told, by one call at most, what the user is to know of how the engine is used. It may be nil.
+	// Notice is called at most once, with a text for the user: that folders are copied. It may be nil.
 	Notice func(text string)
 }
 
@@ -70,12 +71,12 @@ type Runtime struct {
 	namedBy   string // the variable or the context that names the endpoint; empty for Docker's default
 	remote    bool   // the endpoint is on another host
 	infoLimit time.Duration
-	ways      []*way // of Dial
-	told      sync.Once
+	ways      []*way // for Dial
+	noticed   sync.Once
 
-	mu      sync.Mutex
-	known   *facts // of the last successful Info
-	folders folders
+	mu        sync.Mutex
+	lastFacts *facts // of the last successful Info
+	folders   folders
 }
 
 // New reads Docker's configuration and prepares a client. It does not contact the engine.
@@ -94,7 +95,7 @@ func New(options Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("docker configuration: %w", err)
 	}
-	if !cfg.ContainsAuth() { // as Docker's CLI
+	if !cfg.ContainsAuth() { // as Docker's CLI does
 		cfg.CredentialsStore = credentials.DetectDefaultStore(cfg.CredentialsStore)
 	}
 	endpoint, namedBy, err := resolve(options, cfg, dir)
@@ -105,7 +106,8 @@ func New(options Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("container engine at %s: %w", endpoint.Host, err)
 	}
-	clientOptions = append(clientOptions, client.WithVersion(options.Env(client.EnvOverrideAPIVersion)), client.WithUserAgent("dalirun"), client.WithHTTPHeaders(cfg.HTTPHeaders))
+	clientOptions = append(clientOptions, client.WithVersion(options.Env(client.EnvOverrideAPIVersion)),
+		client.WithUserAgent("dalirun"), client.WithHTTPHeaders(cfg.HTTPHeaders))
 	api, err := client.NewClientWithOpts(clientOptions...)
 	if err != nil {
 		return nil, fmt.Errorf("container engine at %s: %w", endpoint.Host, err)
@@ -121,10 +123,10 @@ func New(options Options) (*Runtime, error) {
 	return r, nil
 }
 
-// Remote says whether the container engine is on another host, without asking it.
+// Remote reports whether the container engine is on another host. It sends no request.
 func (r *Runtime) Remote() bool { return r.remote }
 
-// NamedBy is the variable or the context that names the container engine; empty for Docker's default.
+// NamedBy returns the variable or the context that names the container engine; empty for Docker's default.
 func (r *Runtime) NamedBy() string { return r.namedBy }
 
 // Close closes idle connections.

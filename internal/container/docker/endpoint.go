@@ -16,12 +16,15 @@ import (
 	"github.com/docker/cli/opts"
 )
 
-// defaultContext is the name of the context that is not stored but made of the environment.
+// defaultContext is the name of the context that is not stored, and that the environment defines.
 const defaultContext = "default"
 
-// resolve finds the endpoint as Docker's CLI does (resolveContextName in its cli/command/cli.go). It is repeated here
-// because that package reads the environment itself and brings 200 others. It also says who names the endpoint, if anybody does.
-func resolve(o Options, cfg *configfile.ConfigFile, configDir string) (endpoint ddocker.Endpoint, namedBy string, err error) {
+// resolve finds the endpoint as Docker's CLI does (resolveContextName in its cli/command/cli.go). It does not import
+// that package, which reads the environment itself and imports 200 others. namedBy is the variable or the context that
+// names the endpoint, if one does.
+func resolve(
+	o Options, cfg *configfile.ConfigFile, configDir string,
+) (endpoint ddocker.Endpoint, namedBy string, err error) {
 	name := defaultContext
 	switch {
 	case o.Host != "":
@@ -80,12 +83,13 @@ func fromEnvironment(o Options, configDir string) (ddocker.Endpoint, error) {
 	dir := o.Env("DOCKER_CERT_PATH")
 	if dir == "" {
 		dir = configDir
-	} else if about, err := os.Stat(dir); err != nil || !about.IsDir() { // else it would go on without any certificate
+	} else if about, err := os.Stat(dir); err != nil || !about.IsDir() { // else the client would have no certificate
 		return ddocker.Endpoint{}, fmt.Errorf("DOCKER_CERT_PATH: %s is no folder", dir)
 	}
 	ca := existing(filepath.Join(dir, "ca.pem"))
-	if verify && ca == "" { // Docker's client library would take that for no wish to encrypt at all
-		return ddocker.Endpoint{}, fmt.Errorf("DOCKER_TLS_VERIFY: there is no ca.pem in %s; DOCKER_CERT_PATH names another folder", dir)
+	if verify && ca == "" { // without this, Docker's client library would not encrypt at all
+		return ddocker.Endpoint{},
+			fmt.Errorf("DOCKER_TLS_VERIFY: there is no ca.pem in %s; DOCKER_CERT_PATH names another folder", dir)
 	}
 	endpoint.SkipTLSVerify = !verify
 	endpoint.TLSData, err = dcontext.TLSDataFromFiles(
@@ -94,7 +98,7 @@ func fromEnvironment(o Options, configDir string) (ddocker.Endpoint, error) {
 	return endpoint, err
 }
 
-// existing returns path, or nothing where there is no such file: client certificates are optional.
+// existing returns path, or "" if there is no such file: client certificates are optional.
 func existing(path string) string {
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return ""
@@ -102,8 +106,8 @@ func existing(path string) string {
 	return path
 }
 
-// isRemote says whether an endpoint is on another host. A forwarded port of this one looks local; that the engine behind
-// it has other folders is found out by a container's mounts.
+// isRemote reports whether an endpoint is on another host. A forwarded port of this host looks local; compare finds out
+// that the engine behind it has other folders.
 func isRemote(endpoint string) bool {
 	u, err := url.Parse(endpoint)
 	if err != nil {

@@ -17,14 +17,14 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// runtimeError is an error of the container engine or a registry: its words, the sentinel that it is one of, and the cause.
+// runtimeError is an error of the container engine or a registry: its text, the sentinel that it is, and the cause.
 type runtimeError struct {
 	kind  error // nil where none fits
 	text  string
 	cause error
 }
 
-// Error returns what was tried and the engine's words.
+// Error returns what was tried and the engine's message.
 func (e *runtimeError) Error() string { return e.text }
 
 // Unwrap returns the sentinel and the cause.
@@ -35,33 +35,33 @@ func (e *runtimeError) Unwrap() []error {
 	return []error{e.kind, e.cause}
 }
 
-// explain says what was tried, and maps err to the sentinels. Where ctx has ended, its cause is the error: the engine's
-// words about an interrupted request are noise.
-func (r *Runtime) explain(ctx context.Context, what string, err error) error {
+// explain adds the action that was tried to err, and maps err to the sentinels. If ctx has ended, the error is its
+// cause: the engine's message about an interrupted request says nothing.
+func (r *Runtime) explain(ctx context.Context, action string, err error) error {
 	if err == nil {
 		return nil
 	}
 	kind := kindOf(err)
 	if ctx.Err() != nil || errors.Is(kind, container.ErrUnreachable) || errors.Is(kind, container.ErrPermission) {
-		return fmt.Errorf("%s: %w", what, r.unavailable(ctx, err))
+		return fmt.Errorf("%s: %w", action, r.unavailable(ctx, err))
 	}
-	return &runtimeError{kind: kind, text: what + ": " + words(err), cause: err}
+	return &runtimeError{kind: kind, text: action + ": " + message(err), cause: err}
 }
 
-// explainRegistry is explain for what a registry may be the reason of.
-func (r *Runtime) explainRegistry(ctx context.Context, what string, err error) error {
+// explainRegistry is explain for an action that may fail because of a registry.
+func (r *Runtime) explainRegistry(ctx context.Context, action string, err error) error {
 	if kind := kindOf(err); err == nil || ctx.Err() != nil || errors.Is(kind, container.ErrUnreachable) ||
 		errors.Is(kind, container.ErrPermission) || errors.Is(kind, container.ErrNoSpace) {
-		return r.explain(ctx, what, err)
+		return r.explain(ctx, action, err)
 	}
 	kind := kindOfRegistry(err.Error())
 	if kind == nil && cerrdefs.IsNotFound(err) {
 		kind = container.ErrNotFound
 	}
-	return &runtimeError{kind: kind, text: what + ": " + words(err), cause: err}
+	return &runtimeError{kind: kind, text: action + ": " + message(err), cause: err}
 }
 
-// unavailable names the endpoint and the way out.
+// unavailable returns the error for an engine that does not answer: it names the endpoint and says what to do.
 func (r *Runtime) unavailable(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	if cause != nil && !errors.Is(cause, errNoReply) {
@@ -71,12 +71,14 @@ func (r *Runtime) unavailable(ctx context.Context, err error) error {
 		return &runtimeError{
 			kind: container.ErrPermission, cause: err,
 			text: fmt.Sprintf("%s to talk to the container engine at %s: add yourself to the group of its socket "+
-				"(sudo usermod -aG docker $USER, then log in again) or use a rootless container engine", container.ErrPermission, r.endpoint),
+				"(sudo usermod -aG docker $USER, then log in again) or use a rootless container engine",
+				container.ErrPermission, r.endpoint),
 		}
 	}
 	if wrong := r.settings(err); wrong != "" {
 		return &runtimeError{
-			kind: container.ErrSettings, cause: err, text: fmt.Sprintf("the container engine at %s %s", r.endpoint, wrong),
+			kind: container.ErrSettings, cause: err, text: fmt.Sprintf("the container engine at %s %s", r.endpoint,
+				wrong),
 		}
 	}
 	reason := "start it, or name another one by DOCKER_HOST or docker context use"
@@ -87,7 +89,7 @@ func (r *Runtime) unavailable(ctx context.Context, err error) error {
 	case isSocket && !exists(socket):
 		reason = "there is no such socket: install a container engine or " + reason
 	case !isSocket:
-		reason = words(err) + ": " + reason
+		reason = message(err) + ": " + reason
 	}
 	if r.namedBy != "" {
 		reason += " (this one is named by " + r.namedBy + ")"
@@ -98,10 +100,11 @@ func (r *Runtime) unavailable(ctx context.Context, err error) error {
 	}
 }
 
-// settings says which of the user's settings an engine that is there does not go with, and what to do; empty if none is known to be the reason.
+// settings says which of the user's settings does not fit the engine that answers, and what to do. It is empty if err
+// is not known to come from a setting.
 func (r *Runtime) settings(err error) string {
 	version := r.options.Env(client.EnvOverrideAPIVersion)
-	said := words(err)
+	text := message(err)
 	verifies := "DOCKER_TLS_VERIFY"
 	if r.options.Env(verifies) == "" {
 		verifies = "DOCKER_TLS"
@@ -112,15 +115,17 @@ func (r *Runtime) settings(err error) string {
 	}
 	switch {
 	case version != "" && (cerrdefs.IsInvalidArgument(err) || cerrdefs.IsNotFound(err)):
-		return fmt.Sprintf("does not take DOCKER_API_VERSION=%s (%s): unset it, and the version is negotiated", version, said)
-	case containsAny(said, "server gave HTTP response to HTTPS client"):
+		return fmt.Sprintf("does not take DOCKER_API_VERSION=%s (%s): unset it, and the version is negotiated", version,
+			text)
+	case containsAny(text, "server gave HTTP response to HTTPS client"):
 		return "speaks no TLS: unset " + verifies + ", or name its TLS port by DOCKER_HOST"
-	case containsAny(said, "sent an HTTP request to an HTTPS server"):
+	case containsAny(text, "sent an HTTP request to an HTTPS server"):
 		return "wants TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem"
-	case containsAny(said, "certificate required", "bad certificate", "unknown certificate authority"):
-		return "wants another client certificate (" + said + "): put its cert.pem and key.pem into " + certificates
-	case containsAny(said, "x509: ", "failed to verify certificate"):
-		return "has a certificate that is not trusted (" + said + "): put the ca.pem that signed it into " + certificates
+	case containsAny(text, "certificate required", "bad certificate", "unknown certificate authority"):
+		return "wants another client certificate (" + text + "): put its cert.pem and key.pem into " + certificates
+	case containsAny(text, "x509: ", "failed to verify certificate"):
+		return "has a certificate that is not trusted (" + text + "): put the ca.pem that signed it into " +
+			certificates
 	default:
 		return ""
 	}
@@ -131,13 +136,13 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// words are the engine's own, without the client's preamble.
-func words(err error) string {
+// message returns the engine's message, without the client's preamble.
+func message(err error) string {
 	return strings.TrimSpace(strings.TrimPrefix(err.Error(), "Error response from daemon: "))
 }
 
-// kindOf maps an error of the engine to a sentinel, or nil. Text comes first where the engine's status codes are
-// about the request and not about its reason.
+// kindOf maps an error of the engine to a sentinel, or nil. It compares texts first, since the engine's status codes
+// describe the request and not the reason.
 func kindOf(err error) error {
 	if err == nil {
 		return nil
@@ -167,13 +172,15 @@ func kindOf(err error) error {
 	}
 }
 
-// kindOfRegistry maps the words of a pull, which are the registry's, to a sentinel, or nil.
+// kindOfRegistry maps the message of a failed pull, which is the registry's, to a sentinel, or nil.
 func kindOfRegistry(text string) error {
 	switch {
 	case containsAny(text, "no space left on device", "disk quota exceeded"):
 		return container.ErrNoSpace
-	case containsAny(text, "no matching manifest", "does not match the specified platform", "manifest unknown", "manifest for ",
-		"name unknown", "404 not found", "not found: not found", "failed to resolve reference", "repository not found") &&
+	case containsAny(text, "no matching manifest", "does not match the specified platform", "manifest unknown",
+		"manifest for ",
+		"name unknown", "404 not found", "not found: not found", "failed to resolve reference",
+		"repository not found") &&
 		!isDenied(text) && !isUnreached(text):
 		return container.ErrNotFound
 	case isDenied(text):
@@ -186,14 +193,16 @@ func kindOfRegistry(text string) error {
 }
 
 func isDenied(text string) bool {
-	return containsAny(text, "unauthorized", "authentication required", "access denied", "access to the resource is denied",
+	return containsAny(text, "unauthorized", "authentication required", "access denied",
+		"access to the resource is denied",
 		"denied: ", "no basic auth credentials", "401 ", "403 forbidden", "incorrect username or password")
 }
 
 func isUnreached(text string) bool {
 	return containsAny(text, "no such host", "server misbehaving", "temporary failure in name resolution",
 		"i/o timeout", "tls handshake timeout", "client.timeout exceeded", "context deadline exceeded",
-		"connection refused", "connection reset", "network is unreachable", "no route to host", "unexpected eof", ": eof",
+		"connection refused", "connection reset", "network is unreachable", "no route to host", "unexpected eof",
+		": eof",
 		"x509: ", "certificate", "server gave http response to https client", "proxyconnect",
 		"toomanyrequests", "too many requests", "rate limit",
 		"500 internal server error", "502 bad gateway", "503 service unavailable", "504 gateway")
@@ -209,8 +218,8 @@ func containsAny(text string, parts ...string) bool {
 	return false
 }
 
-// takenPort finds the host port in the engine's words about a port that is in use. The forms seen: "Bind for
-// 127.0.0.1:8000 failed: port is already allocated", "listen tcp4 127.0.0.1:8000: bind: address already in use",
+// takenPort finds the host port in the engine's message about a port that is in use. The known forms are "Bind for
+// 127.0.0.1:8000 failed: port is already allocated", "listen tcp4 127.0.0.1:8000: bind: address already in use", and
 // "failed to bind host port for 127.0.0.1:8000:172.17.0.2:8001/tcp: address already in use".
 func takenPort(err error) (uint16, bool) {
 	match := regexp.MustCompile(`(?:\d+\.\d+\.\d+\.\d+|localhost|\[[0-9a-f:]+\]):(\d{1,5})`).FindStringSubmatch(err.Error())
@@ -221,17 +230,18 @@ func takenPort(err error) (uint16, bool) {
 	return uint16(port), parseErr == nil
 }
 
-// isRemoving says whether a removal is worth another try: somebody else is at it already, or the container was killed while it
-// started, and the engine has not let go of it yet (it is "Dead" then).
+// isRemoving reports whether to try a removal again: another client removes the container already, or the container was
+// killed while it started, and the engine still holds it (it is "Dead" then).
 func isRemoving(err error) bool {
 	if err == nil {
 		return false
 	}
 	return cerrdefs.IsConflict(err) && containsAny(err.Error(), "already in progress", "is being removed") ||
-		containsAny(err.Error(), "failed to remove root filesystem", "device or resource busy", "did not receive an exit event")
+		containsAny(err.Error(), "failed to remove root filesystem", "device or resource busy",
+			"did not receive an exit event")
 }
 
-// isNotRunning says whether a request failed because the container does not run (any more).
+// isNotRunning reports whether a request failed because the container does not run.
 func isNotRunning(err error) bool {
 	return cerrdefs.IsNotFound(err) || cerrdefs.IsNotModified(err) ||
 		containsAny(err.Error(), "is not running", "no such process", "can only kill running containers")

@@ -171,11 +171,11 @@ func TestSettings(t *testing.T) {
 	encrypted.Config.ErrorLog = quiet
 	encrypted.StartTLS()
 	t.Cleanup(encrypted.Close)
-	asks := httptest.NewUnstartedServer(hello)
-	asks.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12}
-	asks.Config.ErrorLog = quiet
-	asks.StartTLS()
-	t.Cleanup(asks.Close)
+	mutualTLS := httptest.NewUnstartedServer(hello)
+	mutualTLS.TLS = &tls.Config{ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12}
+	mutualTLS.Config.ErrorLog = quiet
+	mutualTLS.StartTLS()
+	t.Cleanup(mutualTLS.Close)
 	tcp := func(s *httptest.Server) string { return "tcp://" + s.Listener.Addr().String() }
 	folder := t.TempDir() // with a ca.pem that signed none of these
 	write(t, filepath.Join(folder, "ca.pem"), otherCA(t), 0o600)
@@ -187,7 +187,7 @@ func TestSettings(t *testing.T) {
 		"the same, unverified":          {map[string]string{"DOCKER_HOST": tcp(plain), "DOCKER_TLS": "1"}, []string{"speaks no TLS: unset DOCKER_TLS,"}},
 		"no TLS where it is spoken":     {map[string]string{"DOCKER_HOST": tcp(encrypted)}, []string{"wants TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH"}},
 		"the same, with a folder":       {map[string]string{"DOCKER_HOST": tcp(encrypted), "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": folder}, []string{"not trusted", "that DOCKER_CERT_PATH names"}},
-		"without a client certificate":  {map[string]string{"DOCKER_HOST": tcp(asks), "DOCKER_TLS": "1"}, []string{"wants another client certificate", "cert.pem and key.pem"}},
+		"without a client certificate":  {map[string]string{"DOCKER_HOST": tcp(mutualTLS), "DOCKER_TLS": "1"}, []string{"wants another client certificate", "cert.pem and key.pem"}},
 		"an API version that is no API": {map[string]string{"DOCKER_HOST": tcp(httptestNotFound(t)), "DOCKER_API_VERSION": "x"}, []string{"does not take DOCKER_API_VERSION=x"}},
 	} {
 		t.Run(name, func(t *testing.T) {

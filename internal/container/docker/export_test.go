@@ -24,12 +24,12 @@ func Ways() []string {
 func (r *Runtime) DialOnly(ctx context.Context, t *testing.T, name string) {
 	t.Helper()
 	r.ways = slices.DeleteFunc(ways(), func(w *way) bool { return w.name != name })
-	if _, err := r.ask(ctx); err != nil {
+	if _, err := r.requestFacts(ctx); err != nil {
 		t.Fatal(err)
 	}
 	bridge, err := r.api.NetworkInspect(ctx, "bridge", dnetwork.InspectOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.known.networks = []string{bridge.ID}
+	r.lastFacts.networks = []string{bridge.ID}
 }

@@ -12,27 +12,28 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// errOtherFolders is that a path is not the same for the engine as for this process.
+// errOtherFolders says that a path is another file or folder for the engine than for this process.
 var errOtherFolders = errors.New("the container engine has other folders than this process")
 
-// folders is what is known of the file systems that this process sees, by their mount points: true where the engine sees
-// the same. A job that is a container itself may share some with the engine, such as its sources, and not its home.
+// folders says, by mount point, which of this process's file systems the engine sees too. A job that is a container
+// itself may share some with the engine, such as its sources, and others not, such as its home.
 type folders map[string]bool
 
-// copies says whether the inputs and outputs of a Spec are copied rather than mounted.
+// copies reports whether the inputs and outputs of a Spec are copied rather than mounted.
 func (r *Runtime) copies(spec container.Spec) bool {
 	if r.remote || r.options.Transfer == TransferCopy {
 		return true
 	}
 	return slices.ContainsFunc(mountsOf(spec), func(m container.Mount) bool {
-		same, known := r.sees(m)
+		same, known := r.shares(m)
 		return known && !same
 	})
 }
 
 func mountsOf(spec container.Spec) []container.Mount { return slices.Concat(spec.Inputs, spec.Outputs) }
 
-func (r *Runtime) sees(m container.Mount) (same, known bool) {
+// shares reports whether the engine sees the file system of a mount's source, if that is known.
+func (r *Runtime) shares(m container.Mount) (same, known bool) {
 	point := mountPoint(m.Source)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,22 +48,23 @@ func (r *Runtime) note(m container.Mount, same bool) {
 	r.folders[point] = same
 }
 
-// tellOfCopies says once that folders are copied, where nobody asked for that.
-func (r *Runtime) tellOfCopies() {
+// noticeCopies calls Notice once if folders are copied that the user did not want to be copied.
+func (r *Runtime) noticeCopies() {
 	if r.options.Transfer == TransferCopy || r.options.Notice == nil {
 		return
 	}
-	r.told.Do(func() {
-		r.options.Notice("folders of this process are not those of the container engine at " + r.endpoint + ": they are copied")
+	r.noticed.Do(func() {
+		r.options.Notice("folders of this process are not those of the container engine at " + r.endpoint +
+			": they are copied")
 	})
 }
 
-// missing says whether the engine refused to create a container since it lacks a source that is here, and notes that.
-// Podman 4.3 refuses none: it makes what is missing, which compare finds then.
+// missing reports whether the engine refused to create a container because it does not see a source that exists here,
+// and notes that. Podman 4.3 makes a missing source instead, which compare finds.
 func (r *Runtime) missing(spec container.Spec, refused error) bool {
 	for _, m := range mountsOf(spec) {
-		lacks := strings.HasSuffix(refused.Error(), "bind source path does not exist: "+m.Source)
-		if _, err := os.Stat(m.Source); lacks && err == nil {
+		isMissing := strings.HasSuffix(refused.Error(), "bind source path does not exist: "+m.Source)
+		if _, err := os.Stat(m.Source); isMissing && err == nil {
 			r.note(m, false)
 			return true
 		}
@@ -70,29 +72,29 @@ func (r *Runtime) missing(spec container.Spec, refused error) bool {
 	return false
 }
 
-// compare looks whether what a created container would have mounted is what is here, or returns errOtherFolders.
+// compare returns errOtherFolders if the mounts of a created container are other files than this process's.
 //
-// The engine is asked once for each file system, of a file or folder by its size and its time: that needs no container
-// that runs, and nothing to be written into folders of the user's or of a cache. Two that were made apart differ in
+// It asks the engine once for each file system, for the size and time of a file or folder. That needs no running
+// container, and writes nothing into folders of the user or the cache. Files that were made independently differ in
 // their times, which count nanoseconds.
 func (r *Runtime) compare(ctx context.Context, id string, spec container.Spec) error {
 	if r.copies(spec) {
 		return nil
 	}
 	for _, m := range mountsOf(spec) {
-		if _, known := r.sees(m); known {
+		if _, known := r.shares(m); known {
 			continue
 		}
 		theirs, err := r.api.ContainerStatPath(ctx, id, m.Target)
 		if err != nil {
-			continue // a proxy before the engine may let no such question through: the mount is the user's word then
+			continue // a proxy before the engine may refuse this request: then the mount is trusted
 		}
-		own, err := os.Stat(m.Source)
+		local, err := os.Stat(m.Source)
 		if err != nil {
 			return fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
 		}
-		same := own.IsDir() == theirs.Mode.IsDir() && own.ModTime().Equal(theirs.Mtime) &&
-			(own.IsDir() || own.Size() == theirs.Size)
+		same := local.IsDir() == theirs.Mode.IsDir() && local.ModTime().Equal(theirs.Mtime) &&
+			(local.IsDir() || local.Size() == theirs.Size)
 		r.note(m, same)
 		if !same {
 			return errOtherFolders
@@ -101,7 +103,7 @@ func (r *Runtime) compare(ctx context.Context, id string, spec container.Spec) e
 	return nil
 }
 
-// mountPoint returns where the file system begins that has a path, or the path itself where that is not known.
+// mountPoint returns the mount point of the file system that a path is on, or the path itself if that is not known.
 func mountPoint(path string) string {
 	if resolved, err := filepath.EvalSymlinks(path); err == nil {
 		path = resolved
@@ -113,12 +115,12 @@ func mountPoint(path string) string {
 	return longestPoint(string(mounts), path)
 }
 
-// mountinfo is that of proc_pid_mountinfo(5). There is none but on Linux.
+// mountinfo is the file of proc_pid_mountinfo(5). Only Linux has it.
 const mountinfo = "/proc/self/mountinfo"
 
-// longestPoint finds the mount point that is nearest above path.
+// longestPoint returns the mount point that is the nearest above path.
 func longestPoint(mounts, path string) string {
-	const point = 4 // of the fields
+	const point = 4 // index of the field with the mount point
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	longest := string(filepath.Separator)
 	for line := range strings.Lines(mounts) {
@@ -126,10 +128,10 @@ func longestPoint(mounts, path string) string {
 		if len(fields) <= point {
 			continue
 		}
-		at := unescape.Replace(fields[point])
-		below := path == at || strings.HasPrefix(path, strings.TrimSuffix(at, "/")+"/")
-		if below && len(at) > len(longest) {
-			longest = at
+		mounted := unescape.Replace(fields[point])
+		below := path == mounted || strings.HasPrefix(path, strings.TrimSuffix(mounted, "/")+"/")
+		if below && len(mounted) > len(longest) {
+			longest = mounted
 		}
 	}
 	return longest

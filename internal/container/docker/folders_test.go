@@ -22,9 +22,9 @@ func TestOtherFolders(t *testing.T) {
 		create, stat func(source string) http.HandlerFunc
 		copies       bool
 	}{
-		"the same":                 {created, same, false},
-		"others at the same paths": {created, other, true},
-		"none there":               {refused, same, true},
+		"the same":                 {created, sameFile, false},
+		"others at the same paths": {created, otherFile, true},
+		"none there":               {refused, sameFile, true},
 		"a question that a proxy refuses": {created, func(string) http.HandlerFunc {
 			return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }
 		}, false},
@@ -37,8 +37,8 @@ func TestOtherFolders(t *testing.T) {
 				"POST /containers/c/start": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
 				"POST /containers/c/wait":  say(`{"StatusCode":0}`),
 			}}
-			var told []string
-			r := a.serve(t, Options{Notice: func(text string) { told = append(told, text) }})
+			var notices []string
+			r := a.serve(t, Options{Notice: func(text string) { notices = append(notices, text) }})
 			spec := container.Spec{Step: "s", Image: "x", Outputs: []container.Mount{{Source: source, Target: "/out"}}}
 			for range 2 { // what is found out is not asked again
 				_, _ = r.Run(t.Context(), spec, container.Streams{}) // a copy ends at an engine that has no volumes
@@ -51,10 +51,10 @@ func TestOtherFolders(t *testing.T) {
 				want = 1 + 2 // and that of the first, which found out
 			}
 			if got := a.count("POST /containers/create"); got != want {
-				t.Errorf("%d creations, want %d: %q", got, want, a.asked)
+				t.Errorf("%d creations, want %d: %q", got, want, a.requests)
 			}
-			if tt.copies != (len(told) == 1) || len(told) > 1 || tt.copies && !strings.Contains(told[0], r.endpoint) {
-				t.Errorf("told %q", told)
+			if tt.copies != (len(notices) == 1) || len(notices) > 1 || tt.copies && !strings.Contains(notices[0], r.endpoint) {
+				t.Errorf("told %q", notices)
 			}
 		})
 	}
@@ -68,19 +68,19 @@ func refused(source string) http.HandlerFunc {
 	return inTurn([]http.HandlerFunc{fail(http.StatusBadRequest, text), created(source)})
 }
 
-func same(source string) http.HandlerFunc { return statOf(source, 0) }
+func sameFile(source string) http.HandlerFunc { return statOf(source, 0) }
 
-func other(source string) http.HandlerFunc { return statOf(source, time.Nanosecond) }
+func otherFile(source string) http.HandlerFunc { return statOf(source, time.Nanosecond) }
 
-// statOf tells of a folder as an engine does, with its time moved by off.
-func statOf(source string, off time.Duration) http.HandlerFunc {
+// statOf describes a folder as an engine does, with its time moved by offset.
+func statOf(source string, offset time.Duration) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		about, err := os.Stat(source)
 		if err != nil {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
-		text := fmt.Sprintf(`{"name":"out","size":4096,"mode":%d,"mtime":%q}`, uint32(about.Mode()), about.ModTime().Add(off).Format(time.RFC3339Nano))
+		text := fmt.Sprintf(`{"name":"out","size":4096,"mode":%d,"mtime":%q}`, uint32(about.Mode()), about.ModTime().Add(offset).Format(time.RFC3339Nano))
 		w.Header().Set("X-Docker-Container-Path-Stat", base64.StdEncoding.EncodeToString([]byte(text)))
 	}
 }

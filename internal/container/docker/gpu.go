@@ -9,10 +9,10 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// deviceRequests asks the engine for GPUs, by the words of its API.
+// deviceRequests returns the request for GPUs in the terms of the engine's API.
 //
-// CDI devices are asked for by name, see Info.ByCDI, unless one is not among those that the engine lists. An
-// engine older than 28.2 does not list its CDI devices, and is asked as --gpus does.
+// It requests CDI devices by name, see Info.ByCDI, unless the engine does not list one of them. An engine older than
+// 28.2 does not list its CDI devices, and gets the request of --gpus.
 func deviceRequests(gpus container.GPUs, info container.Info) []dcontainer.DeviceRequest {
 	if gpus.IsZero() {
 		return nil
@@ -24,7 +24,7 @@ func deviceRequests(gpus container.GPUs, info container.Info) []dcontainer.Devic
 	}
 	options := gpus.Options
 	if options == nil {
-		options = map[string]string{} // as Docker's own CLI sends it
+		options = map[string]string{} // Docker's own CLI sends an empty object too
 	}
 	return []dcontainer.DeviceRequest{{
 		Driver: gpus.Driver, Count: gpus.Count, DeviceIDs: gpus.Devices,

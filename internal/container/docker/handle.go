@@ -21,15 +21,15 @@ import (
 
 type addrs = map[uint16]netip.AddrPort
 
-// handle is a container that was started here, or opened.
+// handle is a container that this process started or opened.
 type handle struct {
 	runtime  *Runtime
 	id, name string
-	volumes  []volume // to copy out of, at the end
+	volumes  []volume // with outputs to copy when the container has ended
 	stopped  atomic.Bool
-	reached  atomic.Pointer[way] // by which the last Dial came through
+	reached  atomic.Pointer[way] // the way by which the last Dial succeeded
 
-	// done is closed when exit and err are final; it is nil in a container that another process started.
+	// done is closed when exit and err are final. It is nil for a container that another process started.
 	done chan struct{}
 	exit container.Exit
 	err  error
@@ -49,7 +49,8 @@ func (r *Runtime) Open(ctx context.Context, id string) (container.Container, err
 func (h *handle) ID() string   { return h.id }
 func (h *handle) Name() string { return h.name }
 
-// end waits for the exit, then for the end of the output, and then asks about memory.
+// end waits for the exit and then for the end of the output, copies outputs, and finds out whether the kernel killed
+// the container for memory.
 func (h *handle) end(ctx context.Context, o *output) (container.Exit, error) {
 	exit, err := h.awaitExit(ctx)
 	if err != nil {
@@ -74,7 +75,8 @@ func (h *handle) awaitExit(ctx context.Context) (container.Exit, error) {
 		}
 		return container.Exit{Code: int(result.StatusCode)}, nil
 	case err := <-failures:
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) { // it died before it answered
+		// the engine died before it answered
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
 			err = errors.Join(container.ErrUnreachable, err)
 		}
 		return container.Exit{}, h.runtime.explain(ctx, "wait for "+h.name, err)
@@ -115,7 +117,7 @@ func (h *handle) Stop(ctx context.Context, grace time.Duration) error {
 	return h.runtime.explain(ctx, "stop "+h.name, err)
 }
 
-// wholeSeconds rounds up: the engine counts in seconds, and no grace must not become none.
+// wholeSeconds rounds up to the seconds in which the engine counts, so that a short grace does not become none.
 func wholeSeconds(d time.Duration) int { return int(math.Ceil(max(0, d.Seconds()))) }
 
 // Addr returns where a published port answers on the host.
@@ -134,11 +136,12 @@ func (h *handle) Addr(ctx context.Context, port uint16) (netip.AddrPort, error) 
 			}
 		}
 	}
-	return netip.AddrPort{}, fmt.Errorf("%s: %w: it is not published, or the container has ended", what, container.ErrNotFound)
+	return netip.AddrPort{}, fmt.Errorf("%s: %w: it is not published, or the container has ended", what,
+		container.ErrNotFound)
 }
 
 func hostAddr(ip, port string) (netip.AddrPort, error) {
-	if ip == "" || ip == "0.0.0.0" || ip == "::" { // what an engine says that was told no address, or forgets it
+	if ip == "" || ip == "0.0.0.0" || ip == "::" { // the engine got no address, or reports none
 		ip = loopback
 	}
 	addr, err := netip.ParseAddrPort(ip + ":" + port)
@@ -163,15 +166,17 @@ func (h *handle) Exec(ctx context.Context, argv []string, out container.Streams)
 	if err != nil {
 		return 0, h.runtime.explain(ctx, what, err)
 	}
-	// Of a missing command an engine speaks in plain text where the framed output would be.
+	// About a missing command, an engine writes plain text in place of the framed output: then the exit code counts.
 	if copyErr != nil && code == 0 {
 		return 0, fmt.Errorf("%s: output: %w", what, copyErr)
 	}
 	return code, nil
 }
 
-// startExec starts a program inside, attached to as the options say.
-func (h *handle) startExec(ctx context.Context, options dcontainer.ExecOptions) (string, types.HijackedResponse, error) {
+// startExec starts a program in the container, attached as the options say.
+func (h *handle) startExec(
+	ctx context.Context, options dcontainer.ExecOptions,
+) (string, types.HijackedResponse, error) {
 	created, err := h.runtime.api.ContainerExecCreate(ctx, h.id, options)
 	if err != nil {
 		return "", types.HijackedResponse{}, err

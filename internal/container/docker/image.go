@@ -34,7 +34,7 @@ func describe(ref string, found dimage.InspectResponse) container.Image {
 		ID: found.ID, Digest: digestOf(ref, found.RepoDigests), Tags: found.RepoTags, Arch: found.Architecture,
 		Size: found.Size, Layers: found.RootFS.Layers, Env: map[string]string{},
 	}
-	img.Created, _ = time.Parse(time.RFC3339Nano, found.Created) // zero where an image does not say
+	img.Created, _ = time.Parse(time.RFC3339Nano, found.Created) // zero if the image has no time
 	if found.Config != nil {
 		img.Labels = found.Config.Labels
 		for _, e := range found.Config.Env {
@@ -45,9 +45,9 @@ func describe(ref string, found dimage.InspectResponse) container.Image {
 	return img
 }
 
-// digestOf finds the registry digest of an image: the one of ref's own repository, or any where ref is an ID.
+// digestOf returns the registry digest of an image: that of ref's own repository, or any if ref is an ID.
 func digestOf(ref string, repoDigests []string) string {
-	var other string
+	var fallback string
 	named, err := reference.ParseNormalizedNamed(ref)
 	for _, candidate := range repoDigests {
 		parsed, parseErr := reference.ParseNormalizedNamed(candidate)
@@ -58,16 +58,18 @@ func digestOf(ref string, repoDigests []string) string {
 		if err == nil && named.Name() == parsed.Name() {
 			return digested.Digest().String()
 		}
-		if other == "" {
-			other = digested.Digest().String()
+		if fallback == "" {
+			fallback = digested.Digest().String()
 		}
 	}
-	return other
+	return fallback
 }
 
-// Ensure fetches ref from its registry, with the credentials that docker login stored. Stale ones do not keep a public
-// image away: what they are refused is asked for once more without them.
-func (r *Runtime) Ensure(ctx context.Context, ref string, onProgress func(container.Progress)) (container.Image, error) {
+// Ensure fetches ref from its registry, with the credentials that docker login stored. If the registry refuses them, as
+// stale ones, it tries once more without, which suffices for a public image.
+func (r *Runtime) Ensure(
+	ctx context.Context, ref string, onProgress func(container.Progress),
+) (container.Image, error) {
 	what := "pull " + ref
 	named, err := reference.ParseNormalizedNamed(ref)
 	if err != nil {
@@ -97,7 +99,7 @@ func (r *Runtime) Login(ctx context.Context, domain string) (container.Login, er
 		err  error
 	}
 	answers := make(chan answer, 1)
-	go func() { // a credential helper is a program, and may hang
+	go func() { // a credential helper is a program, which may hang
 		auth, err := r.config.GetAuthConfig(loginKey(domain))
 		answers <- answer{auth, err}
 	}()
@@ -107,14 +109,15 @@ func (r *Runtime) Login(ctx context.Context, domain string) (container.Login, er
 			return container.Login{}, a.err
 		}
 		return container.Login{
-			Username: a.auth.Username, Password: a.auth.Password, IdentityToken: a.auth.IdentityToken, RegistryToken: a.auth.RegistryToken,
+			Username: a.auth.Username, Password: a.auth.Password, IdentityToken: a.auth.IdentityToken,
+			RegistryToken: a.auth.RegistryToken,
 		}, nil
 	case <-ctx.Done():
 		return container.Login{}, context.Cause(ctx)
 	}
 }
 
-// login returns the credentials of a registry as the engine wants them, or nothing.
+// login returns the credentials of a registry as the engine's API encodes them, or "".
 func (r *Runtime) login(ctx context.Context, domain string) (string, error) {
 	l, err := r.Login(ctx, domain)
 	if err != nil {
@@ -124,11 +127,12 @@ func (r *Runtime) login(ctx context.Context, domain string) (string, error) {
 		return "", nil
 	}
 	return registry.EncodeAuthConfig(registry.AuthConfig{
-		Username: l.Username, Password: l.Password, IdentityToken: l.IdentityToken, RegistryToken: l.RegistryToken, ServerAddress: loginKey(domain),
+		Username: l.Username, Password: l.Password, IdentityToken: l.IdentityToken, RegistryToken: l.RegistryToken,
+		ServerAddress: loginKey(domain),
 	})
 }
 
-// loginKey is what docker login stores the credentials of a registry under.
+// loginKey returns the key under which docker login stores the credentials of a registry.
 func loginKey(domain string) string {
 	if domain == "docker.io" || domain == "index.docker.io" {
 		return "https://index.docker.io/v1/" // Docker Hub
@@ -136,7 +140,9 @@ func loginKey(domain string) string {
 	return domain
 }
 
-func (r *Runtime) pull(ctx context.Context, what string, named reference.Named, login string, onProgress func(container.Progress)) (err error) {
+func (r *Runtime) pull(
+	ctx context.Context, what string, named reference.Named, login string, onProgress func(container.Progress),
+) (err error) {
 	stream, err := r.api.ImagePull(ctx, named.String(), dimage.PullOptions{RegistryAuth: login})
 	if err != nil {
 		return r.explainRegistry(ctx, what, err)
@@ -144,7 +150,7 @@ func (r *Runtime) pull(ctx context.Context, what string, named reference.Named, 
 	defer func() { err = errors.Join(err, stream.Close()) }()
 	layers := newLayers()
 	return r.explainRegistry(ctx, what, messages(stream, func(m jsonmessage.JSONMessage) {
-		if layers.see(m) && onProgress != nil {
+		if layers.read(m) && onProgress != nil {
 			onProgress(layers.progress())
 		}
 	}))

@@ -15,40 +15,40 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// facts are what the mapping of a Spec depends on.
+// facts are the properties of the engine that the translation of a Spec depends on.
 type facts struct {
 	info     container.Info
 	selinux  bool
-	networks []string // IDs of the engine's networks that this process is in, as one of its containers
+	networks []string // IDs of the engine's networks that this process is in, if it is a container of the engine
 }
 
-// errNoReply is the cause of an Info that took too long.
+// errNoReply is the cause of a request that took too long.
 var errNoReply = errors.New("no reply")
 
-// Info asks the engine what it is.
+// Info describes the engine.
 func (r *Runtime) Info(ctx context.Context) (container.Info, error) {
-	f, err := r.ask(ctx)
+	f, err := r.requestFacts(ctx)
 	return f.info, err
 }
 
-// facts returns those of the last Info, or asks for them.
+// facts returns the facts of the last Info, or requests them.
 func (r *Runtime) facts(ctx context.Context) (facts, error) {
 	if f, ok := r.remembered(); ok {
 		return f, nil
 	}
-	return r.ask(ctx)
+	return r.requestFacts(ctx)
 }
 
 func (r *Runtime) remembered() (facts, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.known == nil {
+	if r.lastFacts == nil {
 		return facts{}, false
 	}
-	return *r.known, true
+	return *r.lastFacts, true
 }
 
-func (r *Runtime) ask(ctx context.Context) (facts, error) {
+func (r *Runtime) requestFacts(ctx context.Context) (facts, error) {
 	limited, cancel := context.WithTimeoutCause(ctx, r.infoLimit, fmt.Errorf("%w within %s", errNoReply, r.infoLimit))
 	defer cancel()
 	version, err := r.api.ServerVersion(limited)
@@ -64,12 +64,12 @@ func (r *Runtime) ask(ctx context.Context) (facts, error) {
 	f.info.APIVersion = r.api.ClientVersion()
 	f.info.OtherLoopback, f.networks = r.standpoint(limited, f.info.Rootless)
 	r.mu.Lock()
-	r.known = &f
+	r.lastFacts = &f
 	r.mu.Unlock()
 	return f, nil
 }
 
-// understand reads two answers. Podman's differ in what they lack.
+// understand reads the engine's two answers. Podman's lack some fields.
 func understand(version types.Version, info system.Info) facts {
 	f := facts{info: container.Info{
 		Name: "Docker Engine", Version: version.Version, Arch: version.Arch,
@@ -94,9 +94,10 @@ func understand(version types.Version, info system.Info) facts {
 	return f
 }
 
-// imageDir is the engine's folder, unless containerd keeps the images, in a folder of its own (/var/lib/containerd, where it is not configured
-// otherwise) that the engine does not name. That is how engines from 29 on begin, and what they report then is not the driver's status but
-// ["driver-type", "io.containerd.snapshotter.v1"]: https://docs.docker.com/engine/storage/containerd.
+// imageDir returns the engine's folder of images. It is empty if containerd keeps the images, in a folder of its own
+// that the engine does not name (by default /var/lib/containerd). New engines do so from 29 on, and then report
+// ["driver-type", "io.containerd.snapshotter.v1"] in place of the driver's status:
+// https://docs.docker.com/engine/storage/containerd.
 func imageDir(info system.Info) string {
 	for _, status := range info.DriverStatus {
 		if status[0] == "driver-type" && strings.HasPrefix(status[1], "io.containerd.snapshotter.") {

@@ -8,79 +8,79 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// layers sums up a pull. An engine reports each layer by itself, starts over when it retries one, and says how large
-// one is only when its turn comes.
+// layers sums up the progress of a pull. An engine reports each layer on its own, starts over when it retries a layer,
+// and reports a layer's size only when it begins to fetch it.
 type layers struct {
-	byID  map[string]*layer
-	shown container.Progress
+	byID map[string]*layer
+	last container.Progress
 }
 
 type layer struct {
-	current, total int64 // bytes fetched
-	fetched, done  bool
+	current, total    int64 // bytes fetched
+	fetched, unpacked bool
 }
 
 func newLayers() *layers { return &layers{byID: map[string]*layer{}} }
 
-// see takes a message in, and says whether it was about a layer.
-func (l *layers) see(m jsonmessage.JSONMessage) bool {
+// read adds a message, and reports whether it was about a layer.
+func (l *layers) read(m jsonmessage.JSONMessage) bool {
 	if m.ID == "" {
 		return false
 	}
-	one := l.byID[m.ID]
-	if one == nil {
-		one = &layer{}
+	item := l.byID[m.ID]
+	if item == nil {
+		item = &layer{}
 	}
 	switch m.Status {
 	case "Pulling fs layer", "Waiting":
 	case "Downloading":
 		if m.Progress != nil {
-			one.current = max(one.current, m.Progress.Current)
-			one.total = max(one.total, m.Progress.Total)
+			item.current = max(item.current, m.Progress.Current)
+			item.total = max(item.total, m.Progress.Total)
 		}
 	case "Verifying Checksum", "Download complete", "Extracting":
-		one.fetched = true
+		item.fetched = true
 	case "Pull complete":
-		one.fetched, one.done = true, true
+		item.fetched, item.unpacked = true, true
 	case "Already exists":
-		one.fetched, one.done = true, true
+		item.fetched, item.unpacked = true, true
 	default:
 		return false // such as "Pulling from library/debian", whose ID is the tag
 	}
-	if one.fetched {
-		one.current = max(one.current, one.total)
+	if item.fetched {
+		item.current = max(item.current, item.total)
 	}
-	l.byID[m.ID] = one
+	l.byID[m.ID] = item
 	return true
 }
 
-// progress returns the bytes fetched, which never become fewer. The total is zero until each layer's size is known,
-// because one that grows makes a percentage that falls.
+// progress returns the bytes fetched, which never decrease. The total is zero until every layer's size is known,
+// because a growing total would make the percentage fall.
 func (l *layers) progress() container.Progress {
 	var current, total int64
-	known, fetched, done := true, 0, 0
-	for _, one := range l.byID {
-		current += one.current
-		total += one.total
-		known = known && (one.total > 0 || one.fetched)
-		if one.fetched {
+	known, fetched, unpacked := true, 0, 0
+	for _, item := range l.byID {
+		current += item.current
+		total += item.total
+		known = known && (item.total > 0 || item.fetched)
+		if item.fetched {
 			fetched++
 		}
-		if one.done {
-			done++
+		if item.unpacked {
+			unpacked++
 		}
 	}
-	if !known || total < l.shown.Total {
-		total = l.shown.Total
+	if !known || total < l.last.Total {
+		total = l.last.Total
 	}
 	text := fmt.Sprintf("%d of %d layers fetched", fetched, len(l.byID))
 	if fetched == len(l.byID) {
-		text = fmt.Sprintf("%d of %d layers unpacked", done, len(l.byID))
+		text = fmt.Sprintf("%d of %d layers unpacked", unpacked, len(l.byID))
 	}
-	current = max(current, l.shown.Current)
+	current = max(current, l.last.Current)
 	if total > 0 {
 		total = max(total, current)
 	}
-	l.shown = container.Progress{Text: text, Current: current, Total: total}
-	return l.shown
+	l.last = container.Progress{Text: text, Current: current, Total: total}
+	return l.last
 }

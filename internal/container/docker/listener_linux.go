@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// listener returns the ID of the process that listens on a unix socket; 0 if it is in no process namespace that is seen
-// from here. See SO_PEERCRED in unix(7).
+// listener returns the ID of the process that listens on a unix socket; 0 if that process is in a namespace that this
+// process does not see. See SO_PEERCRED in unix(7).
 func listener(ctx context.Context, socket string) (pid int, err error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "unix", socket)

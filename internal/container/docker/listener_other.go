@@ -7,5 +7,5 @@ import (
 	"errors"
 )
 
-// listener is not known: containers are Linux's.
+// listener returns an error: only on Linux may this process be in a container.
 func listener(context.Context, string) (pid int, err error) { return 0, errors.ErrUnsupported }

@@ -17,12 +17,12 @@ func TestKilledForMemory(t *testing.T) {
 	notice := say(`{"Type":"container","Action":"oom","Actor":{"ID":"c"},"timeNano":1767323047260000000}`)
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	for name, tt := range map[string]struct {
-		memory int
-		flag   bool
-		code   int
-		events http.HandlerFunc
-		want   bool
-		asked  int
+		memory   int
+		flag     bool
+		code     int
+		events   http.HandlerFunc
+		want     bool
+		requests int
 	}{
 		"before the exit":   {1, true, 137, nil, true, 0},
 		"after the exit":    {1, false, 137, notice, true, 1},
@@ -48,10 +48,10 @@ func TestKilledForMemory(t *testing.T) {
 				t.Fatal(err)
 			}
 			exit, err := c.Wait(t.Context())
-			if err != nil || exit.OOM != tt.want || exit.Code != tt.code || a.count("GET /events") != tt.asked {
+			if err != nil || exit.OOM != tt.want || exit.Code != tt.code || a.count("GET /events") != tt.requests {
 				t.Errorf("got %+v, %v after %d looks at the events", exit, err, a.count("GET /events"))
 			}
-			if tt.asked == 0 {
+			if tt.requests == 0 {
 				return
 			}
 			query := <-queries

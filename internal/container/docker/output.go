@@ -15,18 +15,18 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// silence bounds the wait for the rest of an ended container's output: this long without a byte, and it is given up.
+// silence bounds the wait for the rest of an ended container's output. It is given up after this time without a byte.
 const silence = 10 * time.Second
 
-// reread bounds the output that is read a second time: some seconds' worth at the 4 MB/s of a small machine.
+// reread bounds the output that is read a second time, in bytes. A small machine reads 4 MB/s.
 const reread = 16 << 20
 
 // output carries a container's output to the writers of its user.
 //
-// It attaches before the start. Following the engine's log is only for engines that refuse that (Podman 4.3), because a
-// followed log ends too early on Docker Engine 20.10: it leaves out what its reader has not seen when the container
-// exits, up to all of it, and repeats or drops lines where the log is rotated (all seen). So what was followed and is
-// not too much is read once more after the exit, and what the writers have had is skipped.
+// It attaches before the start. It follows the engine's log only for engines that refuse to attach (Podman 4.3),
+// because a followed log ends too early on Docker Engine 20.10: it leaves out what its reader has not read when the
+// container exits, up to all of it, and repeats or drops lines where the log is rotated (each was observed). So a
+// followed output of up to reread bytes is read once more after the exit, without the bytes that the writers have.
 type output struct {
 	handle         *handle
 	stdout, stderr *tap
@@ -34,11 +34,11 @@ type output struct {
 	followed       bool
 }
 
-// attach begins to read. With two nil writers there is nothing to read.
+// attach begins to read, unless both writers are nil.
 func (h *handle) attach(ctx, life context.Context, out container.Streams) (*output, error) {
 	o := &output{
 		handle: h, copied: make(chan error, 1),
-		stdout: &tap{to: out.Stdout}, stderr: &tap{to: out.Stderr},
+		stdout: &tap{dst: out.Stdout}, stderr: &tap{dst: out.Stderr},
 	}
 	if o.silent() {
 		o.copied <- nil
@@ -69,9 +69,9 @@ func (o *output) copy(life context.Context, stream types.HijackedResponse) {
 	}()
 }
 
-func (o *output) silent() bool { return o.stdout.to == nil && o.stderr.to == nil }
+func (o *output) silent() bool { return o.stdout.dst == nil && o.stderr.dst == nil }
 
-// follow reads the log of a container that was started, where it could not be attached to.
+// follow reads the log of a started container to which attach could not attach.
 func (o *output) follow(ctx, life context.Context) error {
 	if !o.followed {
 		return nil
@@ -79,7 +79,7 @@ func (o *output) follow(ctx, life context.Context) error {
 	opening, opened := context.WithCancel(life)
 	stop := context.AfterFunc(ctx, opened)
 	logs, err := o.log(opening, true)
-	if !stop() && err == nil { // ctx ended while it was opened
+	if !stop() && err == nil { // ctx ended while the log was opened
 		err = errors.Join(context.Cause(ctx), logs.Close())
 	}
 	if err != nil {
@@ -97,16 +97,16 @@ func (o *output) follow(ctx, life context.Context) error {
 
 func (o *output) log(ctx context.Context, follow bool) (io.ReadCloser, error) {
 	return o.handle.runtime.api.ContainerLogs(ctx, o.handle.id, dcontainer.LogsOptions{
-		ShowStdout: o.stdout.to != nil, ShowStderr: o.stderr.to != nil, Follow: follow,
+		ShowStdout: o.stdout.dst != nil, ShowStderr: o.stderr.dst != nil, Follow: follow,
 	})
 }
 
-// finish returns after the last byte of a container that has ended.
+// finish returns once the writers have the last byte of a container that has ended.
 func (o *output) finish(ctx context.Context) error {
 	if err := o.await(o.copied); err != nil {
 		return err
 	}
-	if !o.followed || o.stdout.had+o.stderr.had > reread {
+	if !o.followed || o.stdout.written+o.stderr.written > reread {
 		return nil
 	}
 	logs, err := o.log(ctx, false)
@@ -115,15 +115,15 @@ func (o *output) finish(ctx context.Context) error {
 	}
 	o.stdout.rewind()
 	o.stderr.rewind()
-	again := make(chan error, 1)
+	secondCopy := make(chan error, 1)
 	go func() {
 		_, err := stdcopy.StdCopy(o.stdout, o.stderr, logs)
-		again <- err
+		secondCopy <- err
 	}()
-	return errors.Join(o.await(again), logs.Close())
+	return errors.Join(o.await(secondCopy), logs.Close())
 }
 
-// await waits for the end of a copy as long as some of it arrives.
+// await waits for the end of a copy as long as bytes arrive.
 func (o *output) await(copied <-chan error) error {
 	for {
 		before := o.stdout.passed.Load() + o.stderr.passed.Load()
@@ -140,26 +140,26 @@ func (o *output) await(copied <-chan error) error {
 	}
 }
 
-// tap hands bytes on, and after a rewind only those that it has not handed on before.
+// tap writes bytes to dst, and after a rewind only those that it has not written before.
 type tap struct {
-	to     io.Writer    // nil discards
-	had    int64        // bytes handed on
-	skip   int64        // bytes to leave out
-	passed atomic.Int64 // bytes seen, skipped ones among them
+	dst     io.Writer    // nil discards
+	written int64        // bytes that dst got
+	skip    int64        // bytes to skip
+	passed  atomic.Int64 // bytes read, including skipped ones
 }
 
-func (t *tap) rewind() { t.skip = t.had }
+func (t *tap) rewind() { t.skip = t.written }
 
-// Write takes p.
+// Write writes the bytes of p that are not skipped.
 func (t *tap) Write(p []byte) (int, error) {
 	t.passed.Add(int64(len(p)))
 	skipped := int(min(t.skip, int64(len(p))))
 	t.skip -= int64(skipped)
-	if t.to == nil || skipped == len(p) {
+	if t.dst == nil || skipped == len(p) {
 		return len(p), nil
 	}
-	n, err := t.to.Write(p[skipped:])
-	t.had += int64(n)
+	n, err := t.dst.Write(p[skipped:])
+	t.written += int64(n)
 	return skipped + n, err
 }
 

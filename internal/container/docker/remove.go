@@ -11,13 +11,13 @@ import (
 	dcontainer "github.com/docker/docker/api/types/container"
 )
 
-// errStuck says that a container did not go.
+// errStuck says that a container could not be removed in time.
 var errStuck = errors.New("it is still there")
 
-// lookAgain is how long to wait between two tries to remove a container that the container engine is busy with.
+// lookAgain is the pause between two tries to remove a container that the container engine is busy with.
 const lookAgain = 20 * time.Millisecond
 
-// discard removes what a failed attempt may have left. It does so also where ctx has ended.
+// discard removes the container that a failed attempt may have left, also after ctx has ended.
 func (r *Runtime) discard(ctx context.Context, name string) error {
 	return r.remove(context.WithoutCancel(ctx), name, cleanup)
 }
@@ -27,18 +27,19 @@ func (r *Runtime) Remove(ctx context.Context, id string) error { return r.remove
 
 // remove returns nil when the container is gone.
 //
-// Neither of the container engine's two ways to say that there is nothing to do means that. A removal that is in progress is somebody
-// else's, and our caller counts on its end. "No such container" is also said of one that is being created: Docker Engine 20.10 lists it some
-// milliseconds before any other request finds it, and every version lists, as dead, one that it clears away because its creation
-// failed. A client that was killed leaves them so, in about 1 of 10 creations that are abandoned within 60 ms.
-// So what is not found is gone when it is not listed either.
+// The container engine has two answers by which there seems to be nothing to remove, and neither proves it. One is that
+// another client's removal is in progress, for whose end the caller must wait. The other, "No such container", is also
+// the answer for a container that is being created: Docker Engine 20.10 lists it some milliseconds before any other
+// request finds it, and every version lists, as dead, a container that it removes because its creation failed. A killed
+// client leaves such containers, in about 1 of 10 creations that are abandoned within 60 ms. So a container that is not
+// found is gone only if it is not listed either.
 func (r *Runtime) remove(ctx context.Context, id string, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %s", errNoReply, limit))
 	defer cancel()
 	what := "remove container " + id
 	ticker := time.NewTicker(lookAgain)
 	defer ticker.Stop()
-	var last error // what the container engine said of a container that is still there
+	var last error // of the last try
 	for {
 		busy, err := r.tryRemove(ctx, id)
 		if busy {
@@ -56,12 +57,14 @@ func (r *Runtime) remove(ctx context.Context, id string, limit time.Duration) er
 		}
 		return &runtimeError{
 			cause: errors.Join(errStuck, last),
-			text:  fmt.Sprintf("%s: %v after %s, and the container engine says: %s", what, errStuck, limit, words(last)),
+			text: fmt.Sprintf("%s: %v after %s, and the container engine says: %s", what, errStuck, limit,
+				message(last)),
 		}
 	}
 }
 
-// tryRemove says whether the container engine is busy with the container, so that another try is worth it, or returns nil if it is gone.
+// tryRemove removes a container. It reports whether the container engine is busy with the container, so that it must be
+// tried again.
 func (r *Runtime) tryRemove(ctx context.Context, id string) (busy bool, err error) {
 	err = r.api.ContainerRemove(ctx, id, dcontainer.RemoveOptions{Force: true, RemoveVolumes: true})
 	if !cerrdefs.IsNotFound(err) {
@@ -74,8 +77,8 @@ func (r *Runtime) tryRemove(ctx context.Context, id string) (busy bool, err erro
 	return true, err
 }
 
-// listed says whether the container engine lists a container. Its filters by ID and by name go through the index that does not know
-// the container yet.
+// listed reports whether the container engine lists a container. It does not use filters by ID and by name, which use
+// the index that lacks a container that is being created.
 func (r *Runtime) listed(ctx context.Context, id string) (bool, error) {
 	rows, err := r.api.ContainerList(ctx, dcontainer.ListOptions{All: true})
 	return slices.ContainsFunc(rows, func(row dcontainer.Summary) bool {

@@ -49,7 +49,7 @@ func (r *Runtime) run(ctx context.Context, spec container.Spec, out container.St
 		}
 		c, err := r.attempt(ctx, spec, q, out)
 		switch {
-		case errors.Is(err, errOtherFolders): // that is noted: the next attempt copies
+		case errors.Is(err, errOtherFolders): // the next attempt copies folders
 		case errors.Is(err, container.ErrPortTaken):
 			if err := r.yieldPort(ctx, &spec, err); err != nil {
 				return nil, err
@@ -60,11 +60,11 @@ func (r *Runtime) run(ctx context.Context, spec container.Spec, out container.St
 	}
 }
 
-// yieldPort gives up a preferred host port that is taken, or returns the error if there is none to give up: each
-// attempt has one less, so that the loop ends.
+// yieldPort gives up a preferred host port that is in use, or returns the error if there is none to give up. Each
+// attempt has one preferred port less, so that the loop ends.
 func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken error) error {
 	port, known := takenPort(taken)
-	on := container.Port{}.On()
+	address := container.Port{}.HostAddress()
 	for i := range spec.Publish {
 		p := &spec.Publish[i]
 		if p.Host != 0 && !p.Required && (!known || p.Host == port) {
@@ -72,7 +72,7 @@ func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken err
 			return nil
 		}
 		if p.Host == port {
-			on = p.On()
+			address = p.HostAddress()
 		}
 	}
 	if !known {
@@ -80,35 +80,41 @@ func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken err
 	}
 	return &runtimeError{
 		kind: container.ErrPortTaken, cause: taken,
-		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, on, container.ErrPortTaken, r.publisher(ctx, port)),
+		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, address, container.ErrPortTaken,
+			r.publisher(ctx, port)),
 	}
 }
 
-// publisher says which container publishes a host port, if one does, and of a server of dalirun what stops it.
+// publisher returns " by container NAME" for the container that publishes a host port, with the command that stops it
+// if it is a server of dalirun. It is empty if no container does.
 func (r *Runtime) publisher(ctx context.Context, port uint16) string {
-	rows, err := r.api.ContainerList(ctx, dcontainer.ListOptions{Filters: filters.NewArgs(filters.Arg("status", "running"))})
+	rows, err := r.api.ContainerList(ctx,
+		dcontainer.ListOptions{Filters: filters.NewArgs(filters.Arg("status", "running"))})
 	if err != nil {
-		return "" // it only adds to another error
+		return "" // the name only completes another error
 	}
 	for _, row := range rows {
 		for _, p := range row.Ports {
 			if p.PublicPort != port || len(row.Names) == 0 {
 				continue
 			}
-			by := " by container " + strings.TrimPrefix(row.Names[0], "/")
+			publisher := " by container " + strings.TrimPrefix(row.Names[0], "/")
 			if row.Labels[container.LabelRole] == string(container.RoleServer) {
-				by += ", which `" + shell.Line("dalirun", "stop", "--workspace", row.Labels[container.LabelWorkspace]) + "` stops"
+				publisher += ", which `" + shell.Line("dalirun", "stop", "--workspace",
+					row.Labels[container.LabelWorkspace]) + "` stops"
 			}
-			return by
+			return publisher
 		}
 	}
 	return ""
 }
 
-// attempt creates, fills, starts and follows one container, and removes it where any of that fails.
-func (r *Runtime) attempt(ctx context.Context, spec container.Spec, q request, out container.Streams) (c *handle, err error) {
+// attempt creates, fills, starts and follows one container, and removes it if any of that fails.
+func (r *Runtime) attempt(
+	ctx context.Context, spec container.Spec, q request, out container.Streams,
+) (c *handle, err error) {
 	name := r.name(spec.Step)
-	// The name is known before create, because a create that fails may have made the container all the same.
+	// The name is made before the container, because a request that fails may have created it nevertheless.
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.discard(ctx, name))
@@ -141,7 +147,7 @@ func (r *Runtime) create(ctx context.Context, name string, q request) (string, e
 	return created.ID, r.explain(late, "create a container of "+q.config.Image, err)
 }
 
-// begin starts the container and watches over it until its end, whatever becomes of ctx after begin has returned.
+// begin starts the container and follows it until its end, also after ctx has ended.
 func (h *handle) begin(ctx context.Context, image string, out container.Streams) (err error) {
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer func() {
@@ -177,8 +183,8 @@ func (r *Runtime) start(ctx context.Context, id, image string) error {
 	return r.explain(late, "start a container of "+image, err)
 }
 
-// outlive returns a context that ends some seconds after ctx does. An engine goes on with a create or a start whose
-// client went away; a removal sent before it is done finds nothing. So the answer is awaited first.
+// outlive returns a context that ends some seconds after ctx does. An engine goes on with a creation or a start whose
+// client disconnected, and a removal before its end finds no container. So its answer is awaited first.
 func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
 	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
@@ -196,24 +202,24 @@ func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 }
 
-// limit bounds a request that should be answered soon.
+// limit returns a context for a request that an engine answers from memory.
 func (r *Runtime) limit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(ctx, answer, fmt.Errorf("%w within %s", errNoReply, answer))
 }
 
-// name makes a name that tells people the step and the run.
+// name returns a new name for a container, which shows the step and the run.
 func (r *Runtime) name(step string) string {
-	const shown = 8
+	const runDigits = 8
 	parts := []string{"dalirun", clean(step)}
 	if run := clean(r.options.Labels[container.LabelRun]); run != "" {
-		parts = append(parts, run[max(0, len(run)-shown):])
+		parts = append(parts, run[max(0, len(run)-runDigits):])
 	}
 	var random [4]byte
 	_, _ = rand.Read(random[:]) // never fails: see crypto/rand
 	return strings.Join(append(parts, hex.EncodeToString(random[:])), "-")
 }
 
-// clean keeps what a container's name may hold.
+// clean keeps the characters that a container's name may have.
 func clean(s string) string {
 	return strings.Trim(strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' {
@@ -223,7 +229,7 @@ func clean(s string) string {
 	}, s), "-")
 }
 
-// List returns the containers that carry all the given labels.
+// List returns the containers that have all given labels.
 func (r *Runtime) List(ctx context.Context, labels container.Labels) ([]container.Summary, error) {
 	ctx, cancel := r.limit(ctx)
 	defer cancel()

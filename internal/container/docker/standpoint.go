@@ -10,12 +10,12 @@ import (
 	dcontainer "github.com/docker/docker/api/types/container"
 )
 
-// standpoint finds out from where this process sees the engine: whether the engine publishes ports on a loopback address
-// that is not this process's, and the IDs of the engine's networks that this process is in.
+// standpoint finds out how this process is placed relative to the engine: whether the engine publishes ports on a
+// loopback address that is not this process's, and the IDs of the engine's networks that this process is in.
 //
-// An engine knows the containers that are its own. One that this process is in and the engine does not know, is of
-// another engine, or of the same host and hidden from it: Kubernetes, say. There it decides who listens on the engine's
-// socket.
+// If this process is in a container, the engine either knows that container or not. A container that it does not know
+// is of another engine, or of the same host by another program, such as Kubernetes. Then the process that listens on
+// the engine's socket decides.
 func (r *Runtime) standpoint(ctx context.Context, rootless bool) (otherLoopback bool, networks []string) {
 	mounts, _ := os.ReadFile(mountinfo)
 	self := containedIn(string(mounts))
@@ -35,17 +35,17 @@ func (r *Runtime) standpoint(ctx context.Context, rootless bool) (otherLoopback 
 	switch {
 	case err != nil:
 		return false, nil
-	case pid == 0: // it is in no process namespace that is seen from here
+	case pid == 0: // the engine is in a process namespace that this process does not see
 		return self.contained, nil
-	case rootless: // it publishes in the network of its user, and is in another one itself
+	case rootless: // it publishes in its user's network namespace, and runs in another one
 		return false, nil
 	}
-	theirs, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/net") // only root may read that of root
+	theirs, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/net") // only root may read root's
 	if err != nil {
 		return false, nil
 	}
-	own, err := os.Readlink("/proc/self/ns/net")
-	return err == nil && own != theirs, nil
+	ours, err := os.Readlink("/proc/self/ns/net")
+	return err == nil && ours != theirs, nil
 }
 
 func networksOf(c dcontainer.InspectResponse) []string {
@@ -65,12 +65,12 @@ type self struct {
 	id        string // with Docker or Podman
 }
 
-// containedIn reads proc_pid_mountinfo(5). What runs containers mounts files over these three, each from a folder of the
-// container's: with Docker /var/lib/docker/containers/ID, with Podman …/overlay-containers/ID/userdata.
+// containedIn reads proc_pid_mountinfo(5). A container runtime mounts files over these three paths, each from a folder
+// of the container: with Docker /var/lib/docker/containers/ID, with Podman …/overlay-containers/ID/userdata.
 func containedIn(mountinfo string) self {
 	var s self
 	for line := range strings.Lines(mountinfo) {
-		const root, point = 3, 4 // of the fields
+		const root, point = 3, 4 // indexes of the fields
 		fields := strings.Fields(line)
 		if len(fields) <= point {
 			continue

@@ -15,8 +15,8 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// A container's log is kept by the engine until the container is removed, beside the images. Two files of 50 MB are
-// more than the longest build of a TensorRT engine prints, and end a runaway server's.
+// The engine keeps a container's log until the container is removed. Two files of 50 MB are more than the longest build
+// of a TensorRT engine prints, and bound the log of a server that prints without end.
 const (
 	logSize  = "50m"
 	logFiles = "2"
@@ -24,14 +24,14 @@ const (
 
 const loopback = "127.0.0.1"
 
-// request is what a container is created from.
+// request describes a container to create.
 type request struct {
 	config  dcontainer.Config
 	host    dcontainer.HostConfig
 	volumes []volume // in the order of their mounts; only where inputs and outputs are copied
 }
 
-// translate says a Spec in the engine's words.
+// translate returns the request for a Spec.
 func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 	if err := check(spec); err != nil {
 		return request{}, err
@@ -48,8 +48,14 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 	q.host = dcontainer.HostConfig{
 		Init: &init, CapDrop: []string{"ALL"}, SecurityOpt: securityOptions(f),
 		ReadonlyRootfs: spec.ReadOnly, ShmSize: spec.Shm, Tmpfs: map[string]string{},
-		LogConfig: dcontainer.LogConfig{Type: "json-file", Config: map[string]string{"max-size": logSize, "max-file": logFiles}},
-		Resources: dcontainer.Resources{Memory: spec.Memory, MemorySwap: spec.Memory, DeviceRequests: deviceRequests(spec.GPUs, f.info)},
+		LogConfig: dcontainer.LogConfig{
+			Type:   "json-file",
+			Config: map[string]string{"max-size": logSize, "max-file": logFiles},
+		},
+		Resources: dcontainer.Resources{
+			Memory: spec.Memory, MemorySwap: spec.Memory,
+			DeviceRequests: deviceRequests(spec.GPUs, f.info),
+		},
 	}
 	for target, size := range spec.Tmpfs {
 		q.host.Tmpfs[target] = tmpfsOptions(size)
@@ -71,7 +77,7 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 	return q, nil
 }
 
-// check refuses what every engine would, or worse, would not.
+// check refuses a Spec that is wrong for every engine, also where an engine would not refuse it.
 func check(spec container.Spec) error {
 	if spec.Network != container.NetworkPublish && len(spec.Publish) > 0 {
 		return fmt.Errorf("publishing ports needs network %q", container.NetworkPublish)
@@ -92,7 +98,7 @@ func (q *request) network(spec container.Spec) {
 	q.host.NetworkMode = "default"
 	q.config.ExposedPorts, q.host.PortBindings = nat.PortSet{}, nat.PortMap{}
 	for _, p := range spec.Publish {
-		binding := nat.PortBinding{HostIP: p.On().String()}
+		binding := nat.PortBinding{HostIP: p.HostAddress().String()}
 		if p.Host != 0 {
 			binding.HostPort = strconv.Itoa(int(p.Host))
 		}
@@ -101,8 +107,8 @@ func (q *request) network(spec container.Spec) {
 	}
 }
 
-// tmpfsOptions are those of an engine by default, said so that they stay so; and mode 1777, because any user may be the
-// one who writes.
+// tmpfsOptions are an engine's default options, set explicitly so that they do not depend on it, with mode 1777,
+// because the container may run as any user.
 func tmpfsOptions(size int64) string {
 	return "rw,nosuid,nodev,noexec,mode=1777,size=" + strconv.FormatInt(size, 10)
 }
@@ -114,7 +120,7 @@ func (r *Runtime) user(user container.User, f facts) string {
 	case user != container.UserCaller:
 		return "" // the image's
 	case f.info.Rootless:
-		return "0:0" // the caller, seen from outside
+		return "0:0" // outside the container that is the caller
 	default:
 		return strconv.Itoa(r.options.UID) + ":" + strconv.Itoa(r.options.GID)
 	}
@@ -129,7 +135,7 @@ func (r *Runtime) labels(spec container.Spec) map[string]string {
 func securityOptions(f facts) []string {
 	options := []string{"no-new-privileges"}
 	if f.selinux {
-		// The alternative is to relabel the user's own folders.
+		// Otherwise the user's own folders would have to be relabelled.
 		options = append(options, "label=disable")
 	}
 	return options
@@ -143,7 +149,7 @@ func environment(env map[string]string) []string {
 	return list
 }
 
-// binds mounts by the Mounts API: other than -v it refuses a missing source.
+// binds returns bind mounts of the Mounts API, which unlike -v refuses a missing source.
 func binds(mounts []container.Mount, readOnly bool) []mount.Mount {
 	var list []mount.Mount
 	for _, m := range mounts {

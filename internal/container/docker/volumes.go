@@ -20,21 +20,21 @@ import (
 // copyLimit bounds a copy to or from an engine, which may be on another host: a model repository is a few hundred MB.
 const copyLimit = 10 * time.Minute
 
-// A volume stands for mounts of an engine that cannot see this host's folders. Inputs and outputs are copied into it
-// before the container starts, outputs out of it at the end. It is anonymous, so that it goes with its container and
-// nothing is left to look for.
+// A volume replaces mounts for an engine that does not see this host's folders. Inputs and outputs are copied into it
+// before the container starts, and outputs out of it when the container has ended. It is anonymous, so that it is
+// removed with its container.
 //
-// An anonymous volume cannot be mounted read-only. An input is read-only all the same: its files belong to nobody, and
-// without capabilities even root may not write what is another's.
+// An anonymous volume cannot be mounted read-only. An input is read-only nevertheless: its files belong to nobody, and
+// without capabilities even root may not write another user's files.
 type volume struct {
-	target string // where the container sees it
+	target string // its path in the container
 	output bool
-	// overlay keeps what the image has at target: the volume is there for single files beside it.
+	// overlay keeps the image's files at target, beside which the volume adds single files.
 	overlay bool
 	sources []source
 }
 
-// source is a host file or folder, and where in the volume it goes.
+// source is a host file or folder, and its path in the volume.
 type source struct{ host, name string }
 
 // volumes plans the volumes of a Spec.
@@ -49,7 +49,7 @@ func volumes(spec container.Spec) ([]volume, error) {
 		if !info.IsDir() {
 			v = volume{target: path.Dir(v.target), overlay: true, sources: []source{{m.Source, path.Base(v.target)}}}
 		}
-		i := slices.IndexFunc(list, func(have volume) bool { return have.target == v.target })
+		i := slices.IndexFunc(list, func(planned volume) bool { return planned.target == v.target })
 		if i < 0 {
 			list = append(list, v)
 			continue
@@ -63,32 +63,34 @@ func volumes(spec container.Spec) ([]volume, error) {
 			return nil, fmt.Errorf("mount %s at %s: %w", m.Source, m.Target, err)
 		}
 		if !info.IsDir() {
-			return nil, fmt.Errorf("mount %s at %s: an output of a container engine that cannot see this host's files must be a folder", m.Source, m.Target)
+			return nil, fmt.Errorf("mount %s at %s: an output of a container engine that cannot see this host's "+
+				"files must be a folder", m.Source, m.Target)
 		}
 		v := volume{target: path.Clean(m.Target), output: true, sources: []source{{m.Source, "."}}}
-		if slices.ContainsFunc(list, func(have volume) bool { return have.target == v.target }) {
+		if slices.ContainsFunc(list, func(planned volume) bool { return planned.target == v.target }) {
 			return nil, fmt.Errorf("mount %s at %s: another mount is there", m.Source, m.Target)
 		}
 		list = append(list, v)
 	}
 	for _, v := range list {
 		if v.target == "/" {
-			return nil, fmt.Errorf("mount %s: its folder inside the container is /, which cannot be a volume", v.sources[0].host)
+			return nil, fmt.Errorf("mount %s: its folder inside the container is /, which cannot be a volume",
+				v.sources[0].host)
 		}
 	}
 	return list, nil
 }
 
-// fill copies into the volumes of a container that was created and not started.
+// fill copies inputs and outputs into the volumes of a container that was created and not started.
 //
-// It does so through a second container that has them all below one folder, and is never started: a container with a
-// read-only root takes files for writable volumes only, none for those below another, and never the owner of a volume
-// itself.
+// It copies through a second container that has all volumes below one folder, and that is never started. A container
+// with a read-only root accepts files for writable volumes only, none for a volume below another, and never the owner
+// of a volume itself.
 func (r *Runtime) fill(ctx context.Context, id, name string, q request) (err error) {
 	if len(q.volumes) == 0 {
 		return nil
 	}
-	r.tellOfCopies()
+	r.noticeCopies()
 	found, err := r.api.ContainerInspect(ctx, id)
 	if err != nil {
 		return r.explain(ctx, "inspect "+name, err)
@@ -96,12 +98,13 @@ func (r *Runtime) fill(ctx context.Context, id, name string, q request) (err err
 	helper := name + "-copy"
 	defer func() { err = errors.Join(err, r.discard(ctx, helper)) }()
 	filler := request{config: dcontainer.Config{
-		// An engine wants a command also for what never starts.
+		// An engine requires a command also for a container that never starts.
 		Image: q.config.Image, Entrypoint: []string{"/never-started"}, Labels: q.config.Labels,
 	}}
 	filler.host.NetworkMode = "none"
 	for i, v := range q.volumes {
-		at := slices.IndexFunc(found.Mounts, func(m dcontainer.MountPoint) bool { return path.Clean(m.Destination) == v.target })
+		at := slices.IndexFunc(found.Mounts,
+			func(m dcontainer.MountPoint) bool { return path.Clean(m.Destination) == v.target })
 		if at < 0 {
 			return fmt.Errorf("container %s has no volume at %s", name, v.target)
 		}
@@ -116,7 +119,7 @@ func (r *Runtime) fill(ctx context.Context, id, name string, q request) (err err
 	return r.send(ctx, helper, q)
 }
 
-// fillFolder is where the helper has its volumes, by number.
+// fillFolder is the folder of the volumes, by number, in the second container.
 const fillFolder = "/volumes"
 
 func (r *Runtime) send(ctx context.Context, helper string, q request) error {
@@ -130,7 +133,7 @@ func (r *Runtime) send(ctx context.Context, helper string, q request) error {
 		writer.CloseWithError(err) // a nil error is the end of the archive
 	}()
 	err := r.api.CopyToContainer(ctx, helper, fillFolder, reader, dcontainer.CopyToContainerOptions{})
-	_ = reader.Close() // ends pack where the engine did not read it to its end
+	_ = reader.Close() // ends pack if the engine did not read to the end
 	if packErr := <-packed; packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
 		return fmt.Errorf("copy into the container: %w", packErr)
 	}
@@ -150,12 +153,12 @@ func (h *handle) collect(ctx context.Context) error {
 	return nil
 }
 
-func (h *handle) receive(ctx context.Context, from, to string) error {
+func (h *handle) receive(ctx context.Context, target, folder string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, copyLimit, fmt.Errorf("%w within %s", errNoReply, copyLimit))
 	defer cancel()
-	archive, _, err := h.runtime.api.CopyFromContainer(ctx, h.id, from)
+	archive, _, err := h.runtime.api.CopyFromContainer(ctx, h.id, target)
 	if err != nil {
 		return h.runtime.explain(ctx, "read", err)
 	}
-	return errors.Join(unpack(archive, to, path.Base(from)), archive.Close())
+	return errors.Join(unpack(archive, folder, path.Base(target)), archive.Close())
 }

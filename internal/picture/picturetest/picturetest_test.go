@@ -15,10 +15,10 @@ func TestEveryFileHasARow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var there, named []string
+	var present, named []string
 	for _, e := range entries {
 		if e.Name() != "README.md" {
-			there = append(there, e.Name())
+			present = append(present, e.Name())
 		}
 	}
 	for _, r := range Table() {
@@ -28,7 +28,7 @@ func TestEveryFileHasARow(t *testing.T) {
 		}
 	}
 	slices.Sort(named)
-	if diff := cmp.Diff(there, named); diff != "" {
+	if diff := cmp.Diff(present, named); diff != "" {
 		t.Errorf("files and rows (-files +rows):\n%s", diff)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/dalirun/dalirun/internal/target"
 )
 
-// engine asks the container engine what it is.
+// engine reports the container engine's name, version and address, or why it does not answer.
 func (x *Examination) engine() Finding {
 	info, err := x.info()
 	fail := func(advice string) Finding { return Finding{Status: Fail, Saw: err.Error(), Remedy: advice} }
@@ -23,7 +23,7 @@ func (x *Examination) engine() Finding {
 	case errors.Is(err, container.ErrSettings):
 		return fail("correct or unset " + settings.Variables)
 	case errors.Is(err, container.ErrPermission):
-		return fail("") // it says what to do, and it runs
+		return fail("") // the error says what to do
 	case settings.NamedBy != "":
 		return fail("start the one there, or name another one: this one is named by " + settings.NamedBy)
 	default:
@@ -33,35 +33,36 @@ func (x *Examination) engine() Finding {
 	if x.EngineSettings.Version != "" {
 		version = ", by " + x.EngineSettings.Version
 	}
-	return Finding{Status: OK, Saw: fmt.Sprintf("%s %s (API %s%s) at %s", info.Name, info.Version, info.APIVersion, version, info.Endpoint)}
+	return Finding{Status: OK, Saw: fmt.Sprintf("%s %s (API %s%s) at %s", info.Name, info.Version, info.APIVersion,
+		version, info.Endpoint)}
 }
 
-// platform says which system this is. WSL needs care, which a run takes by itself.
+// platform names the system. It warns of WSL 1.
 func (x *Examination) platform() Finding {
-	here := runtime.GOOS + "/" + runtime.GOARCH
+	platform := runtime.GOOS + "/" + runtime.GOARCH
 	switch kernel := x.Probes.Host.Kernel(); {
 	case host.WSL1(kernel):
 		return Finding{
-			Status: Warn, Saw: here + " on WSL 1, which has no GPU and runs no container engine of its own",
+			Status: Warn, Saw: platform + " on WSL 1, which has no GPU and runs no container engine of its own",
 			Remedy: "in PowerShell `wsl --set-version DISTRIBUTION 2`",
 		}
 	case host.WSL(kernel):
 		return Finding{
 			Status: OK,
-			Saw:    here + " on WSL 2: its driver has no whole NVML, so DALI_DISABLE_NVML=1 is set in containers",
+			Saw:    platform + " on WSL 2: its driver has no whole NVML, so DALI_DISABLE_NVML=1 is set in containers",
 		}
 	default:
-		return Finding{Status: OK, Saw: here}
+		return Finding{Status: OK, Saw: platform}
 	}
 }
 
-// ports tells of those that are taken.
+// ports reports the usual ports that are in use.
 func (x *Examination) ports() Finding {
 	info, _ := x.info()
 	ports := x.Target().Ports
 	switch {
 	case x.Probes.Runtime.Remote(), info.OtherLoopback:
-		return Finding{} // they are another host's, or container's
+		return Finding{} // the ports are those of another host or container
 	case ports.Untried != "":
 		return Finding{Status: Warn, Saw: ports.Untried, Remedy: "name another port, or none and a free one is taken"}
 	case len(ports.Taken) == 0:
@@ -71,7 +72,7 @@ func (x *Examination) ports() Finding {
 	}
 }
 
-// takenPorts says which ports are taken that nobody named. Whoever has several of them is named once.
+// takenPorts says which usual ports are in use, and by whom. It names a program with several ports once.
 func takenPorts(taken []target.TakenPort) string {
 	var users []string
 	ports := map[string][]string{}
@@ -82,10 +83,10 @@ func takenPorts(taken []target.TakenPort) string {
 		ports[p.User] = append(ports[p.User], strconv.Itoa(int(p.Port)))
 	}
 	for i, user := range users {
-		of := ports[user]
-		users[i] = "port " + of[0] + " is in use" + user
-		if len(of) > 1 {
-			users[i] = "ports " + printable.List(of) + " are in use" + user
+		numbers := ports[user]
+		users[i] = "port " + numbers[0] + " is in use" + user
+		if len(numbers) > 1 {
+			users[i] = "ports " + printable.List(numbers) + " are in use" + user
 		}
 	}
 	free := "a free one will be taken"
@@ -95,7 +96,7 @@ func takenPorts(taken []target.TakenPort) string {
 	return strings.Join(users, "; ") + ": " + free
 }
 
-// weights names them.
+// weights names the weights that a run would take.
 func (x *Examination) weights() Finding {
 	weights := x.Target().Weights
 	if weights.Kind == target.Pretrained {
@@ -104,7 +105,7 @@ func (x *Examination) weights() Finding {
 	return Finding{Status: OK, Saw: weights.String()}
 }
 
-// flags tells of forced steps that the run does not have.
+// flags warns of steps of --force that the run does not have.
 func (x *Examination) flags() Finding {
 	t := x.Target()
 	if t.Source == "" {

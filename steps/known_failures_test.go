@@ -20,40 +20,7 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
-// TestPains shows, for the rows of the list of known pains that concern builds, GPUs and images, the automatic remedy or the early, clear
-// error. What needs a container engine is in TestPains of the integration tests; how messages are told that come late is in TestPains of
-// remedy.
-func TestPains(t *testing.T) {
-	t.Parallel()
-	t.Run("pain 2: engine of another GPU", painOtherGPU)
-	t.Run("pain 3: engine of another TensorRT", painOtherTensorRT)
-	t.Run("pain 5: DALI older than the pipeline", painDALI)
-	t.Run("pain 6: releases without DALI in the server", painNoDALI)
-	t.Run("pain 7: options that TensorRT 10 dropped", painTensorRT10)
-	t.Run("pain 8: fp16 that TensorRT 11 dropped", painTensorRT11)
-	t.Run("pain 9: failure that is told as success", painFalseSuccess)
-	t.Run("pain 11: picture that is no longer there", painPicture)
-	t.Run("pain 12: version folders", painVersionFolders)
-	t.Run("pain 13: folder of the plan", painPlanFolder)
-	t.Run("pain 15: driver too old", painOldDriver)
-	t.Run("pain 17: GPU too old", painOldGPU)
-	t.Run("pain 18: unlike GPUs", painUnlikeGPUs)
-	t.Run("pain 19: NVML on WSL 2", painNVML)
-	t.Run("pain 20: DALI without a GPU", painNoGPU)
-	t.Run("pain 21: TensorRT without a GPU", painTensorRTOnCPU)
-	t.Run("pain 26: entrypoint", painEntrypoint)
-	t.Run("pain 27: out of memory", painMemory)
-	t.Run("pain 28: absurd shapes", painShapes)
-	t.Run("pain 29: shape of the configuration", painConfiguration)
-	t.Run("pain 30: pictures of several sizes", painRagged)
-	t.Run("pain 31: crash of the server", painCrash)
-	t.Run("pain 33: stale options", painStaleOptions)
-	t.Run("pain 34: trtexec elsewhere", painTrtexec)
-	t.Run("pain 36: shared memory of the client", painClientMemory)
-	t.Run("pain 37: disk full", painDisk)
-}
-
-// specOf returns what w's step id runs.
+// specOf returns the spec of the container that the step id runs.
 func specOf(t *testing.T, all []container.Spec, id pipeline.ID) container.Spec {
 	t.Helper()
 	i := slices.IndexFunc(all, func(s container.Spec) bool { return s.Step == string(id) })
@@ -63,7 +30,7 @@ func specOf(t *testing.T, all []container.Spec, id pipeline.ID) container.Spec {
 	return all[i]
 }
 
-func painOtherGPU(t *testing.T) {
+func TestEngineFactsOfAnotherGPU(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
 	before := w.facts(t, steps.IDBuildEngine)
@@ -72,7 +39,7 @@ func painOtherGPU(t *testing.T) {
 		"compute capability": {Name: h100.Name, Compute: "8.0", Driver: h100.Driver},
 		"driver":             {Name: h100.Name, Compute: h100.Compute, Driver: "590.48.01"},
 	} {
-		w.options.Device = device
+		w.target.Device = device
 		after := w.facts(t, steps.IDBuildEngine)
 		if fmt.Sprint(before) == fmt.Sprint(after) {
 			t.Errorf("with another %s the engine is taken for the same: %v", name, after)
@@ -80,7 +47,7 @@ func painOtherGPU(t *testing.T) {
 	}
 }
 
-func painOtherTensorRT(t *testing.T) {
+func TestEngineOfAnotherTensorRT(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
 	all := specs(t, w)
@@ -97,7 +64,7 @@ func painOtherTensorRT(t *testing.T) {
 	}
 }
 
-func painDALI(t *testing.T) {
+func TestDALIOlderThanPipeline(t *testing.T) {
 	t.Parallel()
 	all := specs(t, gpuNGC(t))
 	if serialize, serve := specOf(t, all, steps.IDSerializeDALI), specOf(t, all, steps.IDServe); serialize.Image != serve.Image {
@@ -105,7 +72,7 @@ func painDALI(t *testing.T) {
 	}
 }
 
-func painNoDALI(t *testing.T) {
+func TestServerWithoutDALI(t *testing.T) {
 	t.Parallel()
 	for tag, want := range map[string]release.Where{
 		"21.07": release.ExporterImage, "22.06": release.ExporterImage, "24.04": release.ExporterImage, // their servers have none
@@ -117,7 +84,7 @@ func painNoDALI(t *testing.T) {
 	}
 }
 
-// trtexecOf are the arguments for a TensorRT, as it is asked for by default.
+// trtexecOf returns the default arguments of trtexec for a version of TensorRT.
 func trtexecOf(t *testing.T, version string, cast bool) []string {
 	t.Helper()
 	v, err := release.ParseVersion(version)
@@ -134,7 +101,7 @@ func trtexecOf(t *testing.T, version string, cast bool) []string {
 	return args
 }
 
-func painTensorRT10(t *testing.T) {
+func TestOptionsDroppedByTensorRT10(t *testing.T) {
 	t.Parallel()
 	for _, version := range []string{"10.0.1", "10.9.0", "10.16.0", "11.1.0"} {
 		for _, arg := range trtexecOf(t, version, strings.HasPrefix(version, "11")) {
@@ -150,7 +117,7 @@ func painTensorRT10(t *testing.T) {
 	}
 }
 
-func painTensorRT11(t *testing.T) {
+func TestFP16DroppedByTensorRT11(t *testing.T) {
 	t.Parallel()
 	if args := trtexecOf(t, "11.0.0", true); slices.Contains(args, "--fp16") {
 		t.Errorf("trtexec 11 is given %v", args)
@@ -169,7 +136,7 @@ func painTensorRT11(t *testing.T) {
 	}
 }
 
-func painFalseSuccess(t *testing.T) {
+func TestFailureReportedAsSuccess(t *testing.T) {
 	t.Parallel()
 	for name, program := range map[string]containertest.Program{
 		"exit 0 without an engine": prints(0, "&&&& PASSED TensorRT.trtexec"),
@@ -183,11 +150,11 @@ func painFalseSuccess(t *testing.T) {
 	}
 }
 
-func painPicture(t *testing.T) {
+func TestPictureNotDownloaded(t *testing.T) {
 	t.Parallel()
 	for name, newWorld := range cases() {
 		w := newWorld(t)
-		w.options.Picture = target.Picture{Data: coffee()} // as it is embedded
+		w.target.Picture = target.Picture{Data: coffee()} // as it is embedded
 		if err := w.run(t, t.Context(), steps.IDReference); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -198,7 +165,7 @@ func painPicture(t *testing.T) {
 	}
 }
 
-func painVersionFolders(t *testing.T) {
+func TestVersionFolders(t *testing.T) {
 	t.Parallel()
 	for name, newWorld := range cases() {
 		w := newWorld(t)
@@ -212,7 +179,7 @@ func painVersionFolders(t *testing.T) {
 	}
 }
 
-func painPlanFolder(t *testing.T) {
+func TestPlanFolder(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
 	w.instead(steps.IDBuildEngine, func(_ context.Context, spec container.Spec, _ container.Streams) int {
@@ -228,7 +195,7 @@ func painPlanFolder(t *testing.T) {
 	wantFault(t, w.run(t, t.Context(), steps.IDBuildEngine), pipeline.ContainerFailed)
 }
 
-func painOldDriver(t *testing.T) {
+func TestDriverTooOld(t *testing.T) {
 	t.Parallel()
 	h := release.Host{Driver: "470.239.06", Compute: []string{"8.6"}}
 	reasons := find(t, "25.03").Check(h)
@@ -240,7 +207,7 @@ func painOldDriver(t *testing.T) {
 	}
 }
 
-func painOldGPU(t *testing.T) {
+func TestGPUTooOld(t *testing.T) {
 	t.Parallel()
 	h := release.Host{Driver: "580.159.04", Compute: []string{"6.1"}}
 	if reasons := find(t, "25.03").Check(h); len(reasons) == 0 || reasons[0].Kind != release.ComputeTooLow {
@@ -251,7 +218,7 @@ func painOldGPU(t *testing.T) {
 	}
 }
 
-func painUnlikeGPUs(t *testing.T) {
+func TestUnlikeGPUs(t *testing.T) {
 	t.Parallel()
 	gpus := host.GPUs{Driver: "580.159.04", Devices: []host.GPU{
 		{Index: 0, UUID: "GPU-aaaaaaaa-0000-0000-0000-000000000000", Name: "NVIDIA A100-SXM4-80GB", Compute: "8.0"},
@@ -265,7 +232,7 @@ func painUnlikeGPUs(t *testing.T) {
 		t.Errorf("one by its UUID is %v, %v", chosen, err)
 	}
 	w := gpuNGC(t)
-	w.options.GPUs = second
+	w.target.GPUs = second
 	all := specs(t, w)
 	for _, id := range []pipeline.ID{steps.IDBuildEngine, steps.IDServe} {
 		if got := specOf(t, all, id).GPUs; !cmp.Equal(got, second) {
@@ -274,15 +241,15 @@ func painUnlikeGPUs(t *testing.T) {
 	}
 }
 
-// painNVML is about who tells DALI; TestWithoutNVML is about what it is told.
-func painNVML(t *testing.T) {
+// TestNVMLOnWSL2 checks how WSL 2 is detected; TestWithoutNVML checks what DALI gets there.
+func TestNVMLOnWSL2(t *testing.T) {
 	t.Parallel()
 	if !host.WSL("Linux version 5.15.90.1-microsoft-standard-WSL2 (oe-user@oe-host)") || host.WSL("Linux version 6.8.0-45-generic (buildd@lcy02-amd64-115)") {
 		t.Error("WSL 2 is not told from Ubuntu")
 	}
 }
 
-func painNoGPU(t *testing.T) {
+func TestDALIWithoutGPU(t *testing.T) {
 	t.Parallel()
 	all := specs(t, cpuNGC(t))
 	command := specOf(t, all, steps.IDSerializeDALI).Command
@@ -296,7 +263,7 @@ func painNoGPU(t *testing.T) {
 	}
 }
 
-func painTensorRTOnCPU(t *testing.T) {
+func TestTensorRTWithoutGPU(t *testing.T) {
 	t.Parallel()
 	w := cpuNGC(t)
 	if err := w.run(t, t.Context(), steps.IDAssembleRepository); err != nil {
@@ -309,7 +276,7 @@ func painTensorRTOnCPU(t *testing.T) {
 	}
 }
 
-func painEntrypoint(t *testing.T) {
+func TestServerEntrypoint(t *testing.T) {
 	t.Parallel()
 	for name, newWorld := range cases() {
 		if got := specOf(t, specs(t, newWorld(t)), steps.IDServe).Command[0]; got != "tritonserver" {
@@ -318,7 +285,7 @@ func painEntrypoint(t *testing.T) {
 	}
 }
 
-func painMemory(t *testing.T) {
+func TestMaxBatchOutOfMemory(t *testing.T) {
 	t.Parallel()
 	all := specs(t, smallBatches(t))
 	build, serialize := specOf(t, all, steps.IDBuildEngine), specOf(t, all, steps.IDSerializeDALI)
@@ -327,7 +294,7 @@ func painMemory(t *testing.T) {
 	}
 }
 
-func painShapes(t *testing.T) {
+func TestEngineOfOtherShape(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
 	w.instead(steps.IDBuildEngine, w.trtexec(fakeBuild{layers: strings.ReplaceAll(layersOf("Half"), "[-1,3,224,224]", "[-1,3,299,299]")}))
@@ -337,7 +304,7 @@ func painShapes(t *testing.T) {
 	}
 }
 
-func painConfiguration(t *testing.T) {
+func TestConfigurationShape(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
 	if err := w.run(t, t.Context(), steps.IDAssembleRepository); err != nil {
@@ -350,7 +317,7 @@ func painConfiguration(t *testing.T) {
 	}
 }
 
-func painRagged(t *testing.T) {
+func TestPicturesOfSeveralSizes(t *testing.T) {
 	t.Parallel()
 	for name, newWorld := range cases() {
 		w := newWorld(t)
@@ -364,7 +331,7 @@ func painRagged(t *testing.T) {
 	}
 }
 
-func painCrash(t *testing.T) {
+func TestServerCrash(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
 	w.make(t, steps.IDServe)
@@ -375,7 +342,7 @@ func painCrash(t *testing.T) {
 	}
 }
 
-func painStaleOptions(t *testing.T) {
+func TestStaleServerOptions(t *testing.T) {
 	t.Parallel()
 	for name, newWorld := range cases() {
 		command := specOf(t, specs(t, newWorld(t)), steps.IDServe).Command
@@ -387,7 +354,7 @@ func painStaleOptions(t *testing.T) {
 	}
 }
 
-func painTrtexec(t *testing.T) {
+func TestTrtexecElsewhere(t *testing.T) {
 	t.Parallel()
 	command := strings.Join(specOf(t, specs(t, gpuNGC(t)), steps.IDBuildEngine).Command, " ")
 	if !strings.Contains(command, "$PATH:/usr/src/tensorrt/bin:/opt/tensorrt/bin") {
@@ -395,8 +362,9 @@ func painTrtexec(t *testing.T) {
 	}
 }
 
-// painClientMemory: a server of 26.04 and later takes no client's shared memory unless it is told to. The fake one takes none at all.
-func painClientMemory(t *testing.T) {
+// TestClientSharedMemory checks that the steps need no shared memory of the client: a server of 26.04 and later refuses
+// it by default, and the fake one always does.
+func TestClientSharedMemory(t *testing.T) {
 	t.Parallel()
 	for name, newWorld := range cases() {
 		w := newWorld(t)
@@ -410,7 +378,7 @@ func painClientMemory(t *testing.T) {
 	}
 }
 
-func painDisk(t *testing.T) {
+func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
 	w.fake.OnPull = func(context.Context, string, func(container.Progress)) error {

@@ -21,15 +21,15 @@ import (
 )
 
 const (
-	// usualLogs has room for the output of image builds, a server's log, and the runs before. A quiet run on the CPU was
-	// seen to pass with 20 KiB.
+	// usualLogs is room, in bytes, for the output of image builds, a server's log, and earlier runs. A quiet run on the
+	// CPU took less than 20 KiB.
 	usualLogs = 16 * units.MiB
-	// LocalImagesNeed is room for the two local images, with as much again and more for the layers and the downloads of
-	// their builds.
+	// LocalImagesNeed is room, in bytes, for the two local images, and for more than as much again: the layers and
+	// downloads of their builds.
 	LocalImagesNeed = 6 * units.GiB
 )
 
-// images says where NVIDIA's images are, or what the local ones are built on.
+// images names NVIDIA's images and where they are, or the base of the local ones.
 func (x *Examination) images() Finding {
 	t := x.Target()
 	if t.Source == target.Local {
@@ -39,21 +39,21 @@ func (x *Examination) images() Finding {
 		return Finding{Status: OK, Saw: fmt.Sprintf("the local images are built on %s (%s)", t.BaseImage, t.BaseFound)}
 	}
 	both := []target.ImageInfo{t.Images.Exporter, t.Images.Server}
-	said := make([]string, len(both))
+	descriptions := make([]string, len(both))
 	for i, image := range both {
 		if image.Unknown != "" {
 			return Finding{}
 		}
-		said[i] = fmt.Sprintf("%s (%s)", image.Ref, image.Found)
+		descriptions[i] = fmt.Sprintf("%s (%s)", image.Ref, image.Found)
 		if bytes := image.Image.Compressed(); bytes > 0 {
-			said[i] = fmt.Sprintf("%s (%s, %s)", image.Ref, image.Found, bytesize.Format(bytes))
+			descriptions[i] = fmt.Sprintf("%s (%s, %s)", image.Ref, image.Found, bytesize.Format(bytes))
 		}
 	}
-	return Finding{Status: OK, Saw: strings.Join(said, ", ")}
+	return Finding{Status: OK, Saw: strings.Join(descriptions, ", ")}
 }
 
-// imageDisk tells what is free where the container engine stores images. A store on another host or in a virtual machine
-// cannot be seen from here.
+// imageDisk reports how much is free on the container engine's disk. A disk on another host or in a virtual machine
+// cannot be measured from here.
 func (x *Examination) imageDisk() Finding {
 	t := x.Target()
 	if t.Source == target.NGC {
@@ -83,23 +83,23 @@ func (x *Examination) localImagesRoom(dir string) Finding {
 			missing = append(missing, string(p.Step))
 		}
 	}
-	saw := fmt.Sprintf("%s: %s are free", dir, bytesize.Format(free))
+	room := fmt.Sprintf("%s: %s are free", dir, bytesize.Format(free))
 	if err == nil && len(missing) == 0 {
-		return Finding{Status: OK, Saw: saw + ", and no image is to be built"}
+		return Finding{Status: OK, Saw: room + ", and no image is to be built"}
 	}
 	need := int64(LocalImagesNeed)
-	what := "the local images and their build"
+	purpose := "the local images and their build"
 	if len(missing) == 1 {
-		need, what = LocalImagesNeed/2, missing[0]+" and its build"
+		need, purpose = LocalImagesNeed/2, missing[0]+" and its build"
 	}
-	f := Finding{Status: OK, Saw: fmt.Sprintf("%s, and %s may need %s", saw, what, bytesize.Format(need))}
+	f := Finding{Status: OK, Saw: fmt.Sprintf("%s, and %s may need %s", room, purpose, bytesize.Format(need))}
 	if free < uint64(need) {
 		f.Status, f.Remedy = Warn, remedy.WhatCouldGo
 	}
 	return f
 }
 
-// cacheDisk is cacheRoom, with a warning if the cache is not the one that a user would expect.
+// cacheDisk is cacheRoom with a warning if the cache is not where a user would expect it.
 func (x *Examination) cacheDisk() Finding {
 	f := x.cacheRoom()
 	if x.CacheDoubt != "" {
@@ -111,8 +111,8 @@ func (x *Examination) cacheDisk() Finding {
 	return f
 }
 
-// cacheRoom says whether what the steps of a run make can be kept in the cache, and compares what is not there yet with
-// what is free. What surely has no room is a failure; what only just has is a warning, since others write there too.
+// cacheRoom reports whether the cache can store the results of a run's steps, and compares those that it lacks with its
+// free space. Too little is a failure, and only just enough a warning, since other programs write to the disk too.
 func (x *Examination) cacheRoom() Finding {
 	f := x.keeps(x.Cache, "--cache-dir")
 	if f.Status == Fail {
@@ -125,15 +125,15 @@ func (x *Examination) cacheRoom() Finding {
 	if err != nil {
 		return Finding{Status: Warn, Saw: err.Error()}
 	}
-	saw := fmt.Sprintf("%s: %s are free", x.Cache, bytesize.Format(free))
+	room := fmt.Sprintf("%s: %s are free", x.Cache, bytesize.Format(free))
 	spare := "free space there: `" + shell.Line(append([]string{"dalirun", "gc", "--dry-run"}, x.CacheFlags...)...) +
 		"` says what of the cache could go; or name a folder on another disk with --cache-dir"
 	plan, err := x.planned()
-	if _, full := remedy.Disk(err); full || err != nil && free == 0 { // not even a note could be written
-		return Finding{Status: Fail, Saw: saw, Remedy: spare}
+	if _, full := remedy.Disk(err); full || err != nil && free == 0 { // the disk has no room even for the plan's notes
+		return Finding{Status: Fail, Saw: room, Remedy: spare}
 	}
-	if err != nil { // another check says why it is not known what would run
-		f.Saw = saw
+	if err != nil { // another check shows why the plan is not known
+		f.Saw = room
 		return f
 	}
 	var need int64
@@ -145,7 +145,7 @@ func (x *Examination) cacheRoom() Finding {
 	return enough(f, x.Cache, free, need, 2*need, "the results that are not there yet take", spare)
 }
 
-// workspaceDisk says the same of the workspace, which keeps the logs of runs.
+// workspaceDisk reports whether the workspace can store the logs of runs.
 func (x *Examination) workspaceDisk() Finding {
 	f := x.keeps(x.Workspace, "--workspace")
 	if f.Status == Fail {
@@ -163,26 +163,27 @@ func (x *Examination) workspaceDisk() Finding {
 	return f
 }
 
-// enough adds to f how many bytes are free: fewer than need are a failure, fewer than comfortable a warning.
-func enough(f Finding, dir string, free uint64, need, comfortable int64, what, advice string) Finding {
-	saw := fmt.Sprintf("%s: %s are free, and %s %s", dir, bytesize.Format(free), what, bytesize.Format(need))
+// enough adds to f how many bytes are free in dir: fewer than need are a failure, fewer than comfortable a warning.
+// purpose says what needs them.
+func enough(f Finding, dir string, free uint64, need, comfortable int64, purpose, advice string) Finding {
+	room := fmt.Sprintf("%s: %s are free, and %s %s", dir, bytesize.Format(free), purpose, bytesize.Format(need))
 	if need == 0 {
-		saw = fmt.Sprintf("%s: %s are free, and all results are there", dir, bytesize.Format(free))
+		room = fmt.Sprintf("%s: %s are free, and all results are there", dir, bytesize.Format(free))
 	}
 	switch {
 	case float64(free) < float64(need):
-		return Finding{Status: Fail, Saw: saw, Remedy: advice}
+		return Finding{Status: Fail, Saw: room, Remedy: advice}
 	case f.Status == Warn:
-		f.Saw = saw + "; " + f.Saw
+		f.Saw = room + "; " + f.Saw
 	case float64(free) < float64(comfortable):
-		return Finding{Status: Warn, Saw: saw, Remedy: advice}
+		return Finding{Status: Warn, Saw: room, Remedy: advice}
 	default:
-		f.Saw = saw
+		f.Saw = room
 	}
 	return f
 }
 
-// keeps says whether this user may keep files in a folder that dalirun made before, or would make, and in those under it.
+// keeps reports whether this user may write to a folder of dalirun, or make it, and to the folders in it.
 func (x *Examination) keeps(root, flag string) Finding {
 	folders := []string{root}
 	below, err := os.ReadDir(root)
@@ -212,7 +213,7 @@ func (x *Examination) keeps(root, flag string) Finding {
 	return Finding{Status: OK, Saw: root}
 }
 
-// forbidden is the finding of a folder that cannot be written, or not be made in the one that it would be in.
+// forbidden returns the finding for a folder that this user cannot write to or make.
 func (x *Examination) forbidden(err error, folder, flag string) Finding {
 	if hint, ok := remedy.Disk(err); ok {
 		return Finding{Status: Fail, Saw: err.Error(), Remedy: hint}
@@ -221,23 +222,24 @@ func (x *Examination) forbidden(err error, folder, flag string) Finding {
 		Status: Fail, Saw: err.Error(),
 		Remedy: "let yourself write there (`ls -ld` shows the rights), or name another folder with " + flag,
 	}
-	at := folder
+	denied := folder
 	if failed, ok := errors.AsType[*fs.PathError](err); ok {
-		at = failed.Path
+		denied = failed.Path
 	}
-	uid, known := x.Machine.Owner(at)
+	uid, known := x.Machine.Owner(denied)
 	if !errors.Is(err, fs.ErrPermission) || !known || uid == os.Geteuid() {
 		return f
 	}
 	f.Saw += "; it belongs to " + userName(uid)
-	f.Remedy = fmt.Sprintf("`sudo chown -R %d %s`, if nobody else needs it, or name another folder with %s", os.Geteuid(), folder, flag)
-	if at != folder {
+	f.Remedy = fmt.Sprintf("`sudo chown -R %d %s`, if nobody else needs it, or name another folder with %s",
+		os.Geteuid(), folder, flag)
+	if denied != folder {
 		f.Remedy = fmt.Sprintf("`sudo install -d -o %d %s`, or name another folder with %s", os.Geteuid(), folder, flag)
 	}
 	return f
 }
 
-// userName is whom a user ID stands for.
+// userName returns the name of a user ID.
 func userName(uid int) string {
 	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
 		return "user " + u.Username
@@ -245,7 +247,7 @@ func userName(uid int) string {
 	return fmt.Sprintf("user %d", uid)
 }
 
-// failed is the finding that err is, with its own hint where it has one.
+// failed returns the finding for an error, with its own hint or else the remedy otherwise.
 func failed(err error, otherwise string) Finding {
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
 		otherwise = cmp.Or(fault.Hint, otherwise)

@@ -16,24 +16,24 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
-// TestPains shows, for rows of the list of known pains, what a user is told where a container engine or nvidia-smi is part of it. The
-// others are in TestPains of the steps.
+// TestKnownFailures checks what a user reads of failures that need a container engine or nvidia-smi to show. The others
+// are in known_failures_test.go of package steps.
 //
 //nolint:paralleltest // the methods are parallel
-func TestPains(t *testing.T) {
+func TestKnownFailures(t *testing.T) {
 	t.Parallel()
 	l := newLane(t)
-	t.Run("pain 1: images of two releases", l.painReleases)
-	t.Run("pain 10: no terminal", l.painNoTerminal)
-	t.Run("pain 14: engine without GPUs", l.painEngineWithoutGPUs)
-	t.Run("pain 15: driver too old", l.painOldDriver)
-	t.Run("pain 16: NVIDIA_REQUIRE_CUDA", l.painRequireCUDA)
-	t.Run("pain 16: the NVIDIA runtime refuses", painRequirement)
-	t.Run("pain 17: GPU too old", l.painOldGPU)
-	t.Run("pain 18: unlike GPUs", l.painUnlikeGPUs)
-	t.Run("pain 22: port in use", painPortIsTaken)
-	t.Run("pain 31: crash of the server", l.painCrash)
-	t.Run("pain 37: more than the disk has", painLittleDisk)
+	t.Run("images of two releases", l.testMixedReleases)
+	t.Run("no terminal", l.testNoTerminal)
+	t.Run("container engine without GPUs", l.testEngineWithoutGPUs)
+	t.Run("driver too old", l.testOldDriver)
+	t.Run("NVIDIA_REQUIRE_CUDA", l.testRequireCUDA)
+	t.Run("NVIDIA runtime refuses", testRefusingHook)
+	t.Run("GPU too old", l.testOldGPU)
+	t.Run("unlike GPUs", l.testUnlikeGPUs)
+	t.Run("port in use", testPortInUse)
+	t.Run("server crash", l.testServerCrash)
+	t.Run("images larger than the disk", testLittleDisk)
 }
 
 // refused runs dalirun e2e, which must end with 3 and have run none of the steps that need a GPU.
@@ -47,9 +47,9 @@ func (l lane) refused(t *testing.T, o opts, args ...string) result {
 	return r
 }
 
-// painNoTerminal: no container has a terminal, as the program in it finds, and neither asks the line to repeat it by hand for one: "the
-// input device is not a TTY".
-func (l lane) painNoTerminal(t *testing.T) {
+// testNoTerminal checks that the container has no terminal, and that the line to repeat it by hand asks for none: with
+// one, docker run ends with "the input device is not a TTY".
+func (l lane) testNoTerminal(t *testing.T) {
 	t.Parallel()
 	out, r := l.e2e(t, l.opts(t), 4, flags(l.variant(t, "oom"), "25.03", "--cache-dir", l.cache)...)
 	if out.record(t, steps.IDBuildEngine).Terminal {
@@ -67,8 +67,8 @@ func (l lane) painNoTerminal(t *testing.T) {
 	}
 }
 
-// painReleases has a server of the tutorial's release that NVIDIA has built anew with another TensorRT.
-func (l lane) painReleases(t *testing.T) {
+// testMixedReleases has a server of the tutorial's release that NVIDIA has built anew with another TensorRT.
+func (l lane) testMixedReleases(t *testing.T) {
 	t.Parallel()
 	registry := stubRegistry + "/mixed"
 	l.stubs.pytorch(t, pytorchRef(registry, "21.07"), pytorch2107...)
@@ -77,9 +77,9 @@ func (l lane) painReleases(t *testing.T) {
 		"TensorRT 8.0.1.6 of its exporter image would build an engine that TensorRT 8.0.3.4 of its server image cannot load", "--release 2")
 }
 
-// painEngineWithoutGPUs is this machine's container engine, where it has neither the hook nor CDI devices. Nothing of the registry is there,
-// and nothing of it must be asked for.
-func (l lane) painEngineWithoutGPUs(t *testing.T) {
+// testEngineWithoutGPUs uses this machine's container engine, where it has neither the hook nor CDI devices. The registry
+// does not exist, so no image of it may be asked for.
+func (l lane) testEngineWithoutGPUs(t *testing.T) {
 	t.Parallel()
 	l.engine = mainEngine(t)
 	info, err := l.engine.client(t).Info(t.Context())
@@ -96,7 +96,7 @@ func (l lane) painEngineWithoutGPUs(t *testing.T) {
 	}
 }
 
-// smiSays returns the folder of an nvidia-smi that says of each H100 something else.
+// smiSays returns options with an nvidia-smi whose answer is changed.
 func (l lane) smiSays(t *testing.T, change func(csv string) string) opts {
 	t.Helper()
 	dir := nvidiaSMI(t)
@@ -111,7 +111,7 @@ func (l lane) smiSays(t *testing.T, change func(csv string) string) opts {
 	return opts{Dir: t.TempDir(), Path: []string{dir}}
 }
 
-func (l lane) painOldDriver(t *testing.T) {
+func (l lane) testOldDriver(t *testing.T) {
 	t.Parallel()
 	o := l.smiSays(t, func(csv string) string { return strings.ReplaceAll(csv, "580.159.04", "470.239.06") })
 	r := l.refused(t, o, flags(stubRegistry+"/none", "25.03")...)
@@ -121,16 +121,16 @@ func (l lane) painOldDriver(t *testing.T) {
 	}
 }
 
-func (l lane) painOldGPU(t *testing.T) {
+func (l lane) testOldGPU(t *testing.T) {
 	t.Parallel()
 	o := l.smiSays(t, func(csv string) string { return strings.ReplaceAll(csv, ", 9.0,", ", 6.1,") })
 	r := l.refused(t, o, flags(stubRegistry+"/none", "25.03")...)
 	r.says(t, "it needs compute capability 7.5 or higher, and the host has a GPU of 6.1", "--release 24.02 runs here")
 }
 
-// painRequireCUDA has images that ask for more than the driver has. Whether a container runtime minds is not known before: it is told early, and by
-// painRequirement's sentence where one does.
-func (l lane) painRequireCUDA(t *testing.T) {
+// testRequireCUDA has images that ask for a newer driver than the host's. Whether the container runtime refuses them is
+// not known before, so the run begins with a warning; testRefusingHook has a runtime that refuses.
+func (l lane) testRequireCUDA(t *testing.T) {
 	t.Parallel()
 	registry := stubRegistry + "/require"
 	const require = "NVIDIA_REQUIRE_CUDA=cuda>=13.2"
@@ -145,8 +145,8 @@ func (l lane) painRequireCUDA(t *testing.T) {
 	r.says(t, says)
 }
 
-// painLittleDisk has a registry with an image that no disk has room for: it is not begun.
-func painLittleDisk(t *testing.T) {
+// testLittleDisk has a registry with an image that no disk has room for: its pull must not begin.
+func testLittleDisk(t *testing.T) {
 	t.Parallel()
 	registry := registrytest.New(t)
 	registry.PushNGC(t)
@@ -155,7 +155,7 @@ func painLittleDisk(t *testing.T) {
 	r.says(t, ", where the container engine stores images, has ", " free, and the images have 1 EiB to download", "docker system df")
 }
 
-func (l lane) painUnlikeGPUs(t *testing.T) {
+func (l lane) testUnlikeGPUs(t *testing.T) {
 	t.Parallel()
 	o := l.smiSays(t, func(csv string) string {
 		other := strings.NewReplacer("0, GPU-b2b10123", "1, GPU-c3c10123", "NVIDIA H100 80GB HBM3", "NVIDIA L4", ", 9.0,", ", 8.9,", ":00:06.0", ":00:07.0")
@@ -166,8 +166,9 @@ func (l lane) painUnlikeGPUs(t *testing.T) {
 	mustRun(t, 0, l.engine, o, append([]string{"plan"}, flags(stubRegistry, "25.03", "--gpus", "device=1")...)...)
 }
 
-// painRequirement has an engine whose hook refuses, as NVIDIA's does when the image asks for more than the driver has.
-func painRequirement(t *testing.T) {
+// testRefusingHook has a container engine whose hook refuses the container, as NVIDIA's does when the image needs a newer
+// driver.
+func testRefusingHook(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		hook string
@@ -196,7 +197,7 @@ func painRequirement(t *testing.T) {
 	}
 }
 
-func (l lane) painCrash(t *testing.T) {
+func (l lane) testServerCrash(t *testing.T) {
 	t.Parallel()
 	_, r := l.e2e(t, l.opts(t), 5, flags(l.variant(t, "die"), "25.03", "--cache-dir", l.cache)...)
 	r.says(t, "tritonserver exited with status 139: the server crashed", "Signal (11) received.", "dalirun doctor --bundle", "repeat it by hand, until the next run: docker run")

@@ -13,7 +13,7 @@ import (
 	"github.com/dalirun/dalirun/internal/trtexec"
 )
 
-// gpu says which GPUs a run would take.
+// gpu names the GPUs that a run would take.
 func (x *Examination) gpu() Finding {
 	t := x.Target()
 	if t.Lane == target.CPU {
@@ -27,19 +27,20 @@ func (x *Examination) gpu() Finding {
 	if i := slices.IndexFunc(t.Chosen, exclusive); i >= 0 {
 		index := t.Chosen[i].Index
 		f.Status = Warn
-		f.Saw += fmt.Sprintf("; GPU %d is in compute mode Exclusive_Process: whatever else uses it keeps a run out", index)
+		f.Saw += fmt.Sprintf("; GPU %d is in compute mode Exclusive_Process: whatever else uses it keeps a run out",
+			index)
 		f.Remedy = fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", index)
 	}
 	return f
 }
 
-// release says which of NVIDIA's releases a run would take, and whether that is known to work, by its figures alone.
+// release names the release that a run would take, and says whether its published figures fit this host.
 func (x *Examination) release() Finding {
 	t := x.Target()
 	if x.Request.ServerImage != "" || x.refused(target.CheckRelease) {
-		return Finding{} // the server image says it
+		return Finding{} // the server image decides the release
 	}
-	// What its image says of it is another check's.
+	// The figures in the image's environment are another check's.
 	r, err := release.Find(t.Release.Tag)
 	if err != nil {
 		return Finding{Status: Fail, Saw: err.Error()}
@@ -49,43 +50,46 @@ func (x *Examination) release() Finding {
 			return Finding{Status: Warn, Saw: r.Tag + ": " + reason.Text}
 		}
 	}
-	saw := r.Tag
-	if said := r.Said(release.TensorRT); said != "" {
-		saw += " with TensorRT " + said
+	text := r.Tag
+	if tensorRT := r.FigureText(release.TensorRT); tensorRT != "" {
+		text += " with TensorRT " + tensorRT
 	}
 	if t.Fits.Driver != "" {
-		saw += " runs on driver " + t.Fits.Driver
+		text += " runs on driver " + t.Fits.Driver
 	}
 	if x.Request.Release == "" {
-		saw += newerReleases(t.Fits)
+		text += newerReleases(t.Fits)
 	}
-	return Finding{Status: OK, Saw: saw}
+	return Finding{Status: OK, Saw: text}
 }
 
-// newerReleases says why newer releases than the newest that fits are not taken: for each demand the oldest that makes
-// it, since those after it ask for no less, and those of which not enough is known.
+// newerReleases says why releases newer than the newest that fits are not taken. It names, for each requirement, the
+// oldest release that has it, since later ones require no less, and the releases of which not enough is known.
 func newerReleases(h release.Host) string {
 	_, reasons := release.Newest(h)
-	var says strings.Builder
-	var said []release.Kind
+	var text strings.Builder
+	var kinds []release.Kind
 	var unknown []string
-	refused := func(tag string) bool { // whatever else is not known of it
-		return slices.ContainsFunc(reasons, func(r release.Reason) bool { return r.Tag == tag && r.Kind != release.NotConfirmed })
+	refused := func(tag string) bool { // for a reason besides unconfirmed figures
+		return slices.ContainsFunc(reasons, func(r release.Reason) bool {
+			return r.Tag == tag && r.Kind != release.NotConfirmed
+		})
 	}
 	for _, r := range slices.Backward(reasons) {
 		switch {
 		case r.Kind == release.NotConfirmed && refused(r.Tag):
 		case r.Kind == release.NotConfirmed:
 			unknown = append(unknown, r.Tag)
-		case !slices.Contains(said, r.Kind):
-			said = append(said, r.Kind)
-			fmt.Fprintf(&says, "; %s and newer do not: %s", r.Tag, r.Text)
+		case !slices.Contains(kinds, r.Kind):
+			kinds = append(kinds, r.Kind)
+			fmt.Fprintf(&text, "; %s and newer do not: %s", r.Tag, r.Text)
 		}
 	}
 	if unknown = slices.Compact(unknown); len(unknown) > 0 {
-		fmt.Fprintf(&says, "; %s only by --release, since not all of their figures are confirmed", strings.Join(unknown, ", "))
+		fmt.Fprintf(&text, "; %s only by --release, since not all of their figures are confirmed",
+			strings.Join(unknown, ", "))
 	}
-	return says.String()
+	return text.String()
 }
 
 // access says how the container engine gives GPUs to containers.
@@ -96,7 +100,7 @@ func (x *Examination) access() Finding {
 	return Finding{}
 }
 
-// gpuMemory looks whether others have filled the GPU.
+// gpuMemory reports whether the GPU has enough free memory to build an engine.
 func (x *Examination) gpuMemory() Finding {
 	t := x.Target()
 	free, total := host.Memory(t.Chosen)
