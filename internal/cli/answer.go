@@ -12,6 +12,7 @@ import (
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
 )
@@ -38,7 +39,7 @@ func (c *classified) fail(err error) {
 }
 
 func writeClasses(w io.Writer, c classified) {
-	fmt.Fprintf(w, "%s  (%.1f ms)\n", shownName(c.Image), c.Milliseconds)
+	fmt.Fprintf(w, "%s  (%.1f ms)\n", userfile.Shown(c.Image), c.Milliseconds)
 	for _, class := range c.Classes {
 		fmt.Fprintf(w, "  %5.1f %%  %4d  %s\n", 100*class.Probability, class.Index, printable.Line(class.Label))
 	}
@@ -111,9 +112,9 @@ func (s source) write(w io.Writer) {
 	}
 }
 
-// labels reads one label a line. A line without one counts, but not what comes after the last line feed.
-func (in *input) labels(ctx context.Context, f classifyFlags) ([]string, error) {
-	data, err := in.read(ctx, f.labels, picture.DefaultLimits().MaxBytes)
+// readLabels reads one label a line. A line without one counts, but not what comes after the last line feed.
+func readLabels(ctx context.Context, in *userfile.Reader, f classifyFlags) ([]string, error) {
+	data, err := in.Read(ctx, f.labels, picture.DefaultLimits().MaxBytes)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -122,7 +123,7 @@ func (in *input) labels(ctx context.Context, f classifyFlags) ([]string, error) 
 		err = usagef("name a file with one label a line", "it holds no label")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.written("labels", shownName(f.labels)), asUsage(err))
+		return nil, fmt.Errorf("%s: %w", f.written("labels", userfile.Shown(f.labels)), userfile.AsUsage(err))
 	}
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n"), nil
 }
@@ -136,7 +137,7 @@ func (f *classifyFlags) countLabels(labels []string, classes int64) error {
 	if labels[len(labels)-1] == "" {
 		hint += "; empty lines at its end count too"
 	}
-	return usagef(hint, "%s has %s, and %s has %d classes", f.written("labels", shownName(f.labels)), printable.Count(len(labels), "label"), f.model, classes)
+	return usagef(hint, "%s has %s, and %s has %d classes", f.written("labels", userfile.Shown(f.labels)), printable.Count(len(labels), "label"), f.model, classes)
 }
 
 // label gives all classes of an answer the labels of the user's file.

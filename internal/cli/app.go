@@ -23,6 +23,7 @@ import (
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/internal/ui"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -229,8 +230,8 @@ func commandFlags(cmd *cobra.Command) []string {
 	return names
 }
 
-// input reads files that the user names.
-func (a *App) input() *input { return &input{stdin: a.Stdin} }
+// files reads those that the user names.
+func (a *App) files() *userfile.Reader { return &userfile.Reader{Stdin: a.Stdin} }
 
 // warn writes a warning for people. Whatever others chose of it, such as the name of a variable, steers no terminal.
 func warn(w io.Writer, text string) { fmt.Fprintln(w, "warning: "+printable.Line(text)) }

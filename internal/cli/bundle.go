@@ -18,6 +18,7 @@ import (
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -31,7 +32,7 @@ func newBundle(name string) (*os.File, error) {
 		return nil, usagef("name another file, or remove that one", "--bundle: %s is there already", name)
 	}
 	if err != nil {
-		return nil, makeFault("make the bundle", err)
+		return nil, userfile.MakeFault("make the bundle", err)
 	}
 	return f, nil
 }
@@ -76,7 +77,7 @@ func (a *App) plan(ctx context.Context, r *runFlags) (stdout, stderr string, cod
 		}
 	})
 	if r.image != "" {
-		args = append(args, "--image="+stdinName) // it was read, and a pipe has its bytes once
+		args = append(args, "--image="+userfile.Stdin) // it was read, and a pipe has its bytes once
 	}
 	var out, more bytes.Buffer
 	plan := App{Stdin: bytes.NewReader(r.request.Picture.Data), Stdout: &out, Stderr: &more, LookupEnv: a.LookupEnv, Environ: a.Environ}

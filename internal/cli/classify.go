@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -95,7 +96,7 @@ The exit code is that of the first picture that failed.`,
 }
 
 func (a *App) classify(ctx context.Context, f classifyFlags, images []string) error {
-	c := &classification{app: a, flags: f, in: a.input()}
+	c := &classification{app: a, flags: f, in: a.files()}
 	defer c.close()
 	c.begin(ctx, images)
 	errs := []error{c.stop}
@@ -126,7 +127,7 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 type classification struct {
 	app    *App
 	flags  classifyFlags
-	in     *input
+	in     *userfile.Reader
 	labels []string       // of the user's file; nil without one
 	host   triton.Host    // the workspace's server; nil where --url names one
 	client *triton.Client // from the first picture on that may be sent
@@ -148,7 +149,7 @@ func (c *classification) begin(ctx context.Context, images []string) {
 	case c.flags.timeout <= 0:
 		c.stop = usagef("name a duration above 0, as in 30s", "%s is out of range", c.flags.written("timeout", c.flags.timeout.String()))
 	case c.flags.labels != "":
-		c.labels, c.stop = c.in.labels(ctx, c.flags)
+		c.labels, c.stop = readLabels(ctx, c.in, c.flags)
 	}
 }
 
@@ -160,13 +161,13 @@ func (c *classification) one(ctx context.Context, name string, record *classifie
 	if c.stop != nil {
 		return c.stop
 	}
-	read, _, err := c.in.picture(ctx, name)
+	data, _, err := c.in.Picture(ctx, name)
 	if err == nil && c.client == nil {
 		c.stop = c.connect(ctx)
 		err = c.stop
 	}
 	if err == nil {
-		err = c.ask(ctx, name, read.Data, record)
+		err = c.ask(ctx, name, data, record)
 	}
 	if ctx.Err() != nil {
 		c.stop = context.Cause(ctx)
@@ -187,7 +188,7 @@ func (c *classification) ask(ctx context.Context, name string, data []byte, reco
 		if errors.Is(err, triton.ErrInvalid) { // the server is well: it refuses the picture, or the model takes none
 			kind = pipeline.Usage
 		}
-		failed := &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", shownName(name), err), Hint: serverHint(err, f.url)}
+		failed := &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", userfile.Shown(name), err), Hint: serverHint(err, f.url)}
 		if errors.Is(err, triton.ErrNoClassifier) { // nor any other picture
 			failed.Err, c.stop = err, failed
 			return failed
@@ -199,7 +200,7 @@ func (c *classification) ask(ctx context.Context, name string, data []byte, reco
 	}
 	record.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
 	if slices.ContainsFunc(all, func(class triton.Class) bool { return math.IsNaN(float64(class.Value)) }) {
-		return pipeline.Faultf(pipeline.NotReady, "", "%s: %s answered with values that are no numbers (NaN)", shownName(name), f.model)
+		return pipeline.Faultf(pipeline.NotReady, "", "%s: %s answered with values that are no numbers (NaN)", userfile.Shown(name), f.model)
 	}
 	if c.labels != nil {
 		if c.stop = f.label(all, c.labels); c.stop != nil {

@@ -54,7 +54,7 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 	if err := r.check(); err != nil {
 		return err
 	}
-	if err := r.readPicture(ctx, a.input()); err != nil {
+	if err := r.readPicture(ctx, a.files()); err != nil {
 		return err
 	}
 	var file *os.File

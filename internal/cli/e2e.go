@@ -7,11 +7,11 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/report"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -77,7 +77,7 @@ func (f reportFiles) check(reads map[string]string) (err error) {
 		_, missing := os.Stat(r.name)
 		opened, err := os.OpenFile(r.name, os.O_WRONLY|os.O_CREATE, 0o666) //nolint:gosec // as os.Create; a file that the run reads keeps what it holds
 		if err != nil {
-			return makeFault("write the report", err)
+			return userfile.MakeFault("write the report", err)
 		}
 		if errors.Is(missing, fs.ErrNotExist) {
 			made = append(made, r.name)
@@ -122,22 +122,10 @@ func writeFile(name string, write func(io.Writer) error) error {
 	}
 	f, err := os.Create(name)
 	if err != nil {
-		return makeFault("write the report", err)
+		return userfile.MakeFault("write the report", err)
 	}
 	if err := errors.Join(write(f), f.Close()); err != nil {
 		return pipeline.Faultf(pipeline.Environment, "", "write the report %s: %w", name, err)
 	}
 	return nil
-}
-
-// makeFault is why a file that a user named cannot be made: one that may not be written is the machine's fault, all else is the name.
-func makeFault(tried string, err error) error {
-	switch {
-	case errors.Is(err, syscall.EISDIR):
-		return usagef("name a file, not a folder", "%s: %w", tried, err)
-	case errors.Is(err, fs.ErrPermission):
-		return pipeline.Faultf(pipeline.Environment, "name a file that you may write", "%s: %w", tried, err)
-	default:
-		return usagef("name a file in a folder that exists", "%s: %w", tried, err)
-	}
 }

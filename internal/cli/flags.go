@@ -22,6 +22,7 @@ import (
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -194,13 +195,13 @@ func readConfig(ctx context.Context, file string, root *cobra.Command) (map[stri
 	if err := host.CheckOwn(path, writable); err != nil {
 		return nil, unsafeFault(err, "the configuration "+path, "run dalirun in a folder of your own")
 	}
-	data, err := (&input{}).read(ctx, file, maxConfig)
+	data, err := (&userfile.Reader{}).Read(ctx, file, maxConfig)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case errors.Is(err, errTooLong):
+	case errors.Is(err, userfile.ErrTooLong):
 		return nil, usagef(configForm, "%s is larger than %s, too large for a configuration", file, bytesize.Format(maxConfig))
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("read the configuration %s: %w", file, err)

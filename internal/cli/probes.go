@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/bounded"
 	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
@@ -122,7 +123,7 @@ func (hostProbe) DiskFree(ctx context.Context, folder string) (uint64, error) {
 	cause := fmt.Errorf("the disk of %s gave no answer within %s", folder, diskWithin)
 	ctx, cancel := context.WithTimeoutCause(ctx, diskWithin, cause)
 	defer cancel()
-	return until(ctx, func() (uint64, error) {
+	return bounded.Call(ctx, func() (uint64, error) {
 		if _, err := os.Stat(folder); err != nil {
 			return 0, err
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -107,21 +108,18 @@ func (r *runFlags) reads() map[string]string {
 }
 
 // readPicture reads and checks the picture to verify with.
-func (r *runFlags) readPicture(ctx context.Context, in *input) (err error) {
+func (r *runFlags) readPicture(ctx context.Context, files *userfile.Reader) (err error) {
 	if r.image == "" {
 		r.request.Picture, err = steps.Sample()
 		return err
 	}
-	read, info, err := in.picture(ctx, r.image)
+	data, info, err := files.Picture(ctx, r.image)
+	r.request.Picture = target.Picture{Name: userfile.Shown(r.image), Data: data}
 	if err == nil && info.Unverifiable != "" {
 		err = usagef("verify with another picture; `dalirun classify` sends this one",
-			"%s cannot be verified with: %s", read.Name, info.Unverifiable)
+			"%s cannot be verified with: %s", r.request.Picture.Name, info.Unverifiable)
 	}
-	if err != nil {
-		return err
-	}
-	r.request.Picture = read
-	return nil
+	return err
 }
 
 // weightsSource reads --weights.
@@ -159,7 +157,7 @@ func (r *runFlags) weightsSource() (target.WeightsSource, error) {
 	}
 	if err != nil {
 		written := r.request.Settings.Written("weights", printable.Name(r.weights))
-		return target.WeightsSource{}, fmt.Errorf("%s: %w", written, fileFault(err, name))
+		return target.WeightsSource{}, fmt.Errorf("%s: %w", written, userfile.ReadFault(err, name))
 	}
 	return target.WeightsSource{Kind: target.File, Path: path}, nil
 }

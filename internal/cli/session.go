@@ -92,7 +92,7 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 		return nil, err
 	}
 	a.folders = r.folders()
-	if err := r.readPicture(ctx, a.input()); err != nil {
+	if err := r.readPicture(ctx, a.files()); err != nil {
 		return nil, err
 	}
 	x = &session{app: a, flags: r, runID: newRunID(time.Now()), json: o.progress == ui.JSON}
