@@ -22,6 +22,7 @@ import (
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/shell"
+	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/ui"
 	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
@@ -44,7 +45,7 @@ type App struct {
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
 func (a *App) Run(ctx context.Context, args []string) ExitCode {
-	program, out := *a, &output{to: a.Stdout}
+	program, out := *a, stdout.New(a.Stdout)
 	program.Stdout, program.args = out, args
 	root := program.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
@@ -55,7 +56,7 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	for _, text := range program.takeUnread() { // of a run that did not begin
 		warn(a.Stderr, text)
 	}
-	lost := out.failure()
+	lost := out.Err()
 	if errors.Is(err, lost) {
 		lost = nil // the command told of it
 	}
@@ -228,6 +229,12 @@ func commandFlags(cmd *cobra.Command) []string {
 		}
 	})
 	return names
+}
+
+// stdoutGone says whether what is written to stdout from now on reaches nobody.
+func (a *App) stdoutGone() bool {
+	out, ok := a.Stdout.(*stdout.Writer)
+	return ok && out.Gone()
 }
 
 // files reads those that the user names.

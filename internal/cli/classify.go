@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -118,7 +119,7 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 		}
 	}
 	if f.format == asJSON {
-		errs = append(errs, writeJSON(a.Stdout, records))
+		errs = append(errs, stdout.WriteJSON(a.Stdout, records))
 	}
 	return errors.Join(errs...)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
@@ -160,7 +161,7 @@ func verdict(findings []doctor.Finding) error {
 
 func writeFindings(w io.Writer, findings []doctor.Finding, form format) error {
 	if form == asJSON {
-		return writeJSON(w, findings)
+		return stdout.WriteJSON(w, findings)
 	}
 	for _, f := range findings {
 		if _, err := fmt.Fprintf(w, "%-4s  %-16s  %s\n", f.Status, f.Check, f.Saw); err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
 )
 
@@ -88,7 +89,7 @@ Each line says what went, and the last one how much was freed. --dry-run does no
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			got, err := a.collect(cmd.Context(), f)
 			if f.format == asJSON {
-				return errors.Join(err, writeJSON(a.Stdout, got))
+				return errors.Join(err, stdout.WriteJSON(a.Stdout, got))
 			}
 			verb := "removed"
 			if f.dryRun {

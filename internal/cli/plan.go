@@ -10,6 +10,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -56,7 +57,7 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 func (x *session) writePlan(plan []pipeline.Planned, format format) error {
 	images := x.imagesPlan()
 	if format == asJSON {
-		return writeJSON(x.app.Stdout, struct {
+		return stdout.WriteJSON(x.app.Stdout, struct {
 			Facts  map[string]string  `json:"facts"`
 			Images *imagesPlan        `json:"images,omitempty"`
 			Steps  []pipeline.Planned `json:"steps"`

@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/bounded"
 	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/fetch"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/store"
@@ -208,12 +209,12 @@ func (w weightsProbe) Stored(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	step := steps.NewPretrainedWeights(fetcher{}, target.TorchvisionWeights().Remote)
+	step := steps.NewPretrainedWeights(fetch.Fetcher{}, target.TorchvisionWeights().Remote)
 	plan, err := (&pipeline.Runner{Store: cache}).Plan(ctx, []pipeline.Step{step})
 	return err == nil && plan[0].Verdict.Kind == pipeline.WillReuse
 }
 
 // Reachable asks their host.
 func (weightsProbe) Reachable(ctx context.Context) error {
-	return fetcher{}.reachable(ctx, target.TorchvisionWeights().Remote.URL, reachWithin)
+	return fetch.Fetcher{}.Reachable(ctx, target.TorchvisionWeights().Remote.URL, reachWithin)
 }

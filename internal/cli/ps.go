@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/stdout"
 )
 
 // process is a row of ps.
@@ -57,7 +58,7 @@ HEALTH is that of a server of this host, by whether it answers within 10 s; in J
 				return err
 			}
 			if form == asJSON {
-				return writeJSON(a.Stdout, rows)
+				return stdout.WriteJSON(a.Stdout, rows)
 			}
 			if len(rows) == 0 {
 				fmt.Fprintln(a.Stderr, "no container of dalirun is there")

@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -144,7 +145,7 @@ func (x *session) serverFile(s result.Server) owner.ServerFile {
 
 func showServer(w io.Writer, s owner.ServerFile, format format) error {
 	if format == asJSON {
-		return writeJSON(w, s)
+		return stdout.WriteJSON(w, s)
 	}
 	addresses := fmt.Sprintf("grpc %s · http %s · metrics %s", s.GRPC, s.HTTP, s.Metrics)
 	if s.Engine == "" {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/fetch"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
@@ -247,7 +248,7 @@ func warning(to pipeline.Sink, run, text string) {
 // tools are what the steps work with.
 func (x *session) tools() steps.Tools {
 	t := steps.Tools{
-		Runtime: x.runtime, KV: x.store, Fetcher: fetcher{}, TimingCache: x.store, Memory: x.flags.memory,
+		Runtime: x.runtime, KV: x.store, Fetcher: fetch.Fetcher{}, TimingCache: x.store, Memory: x.flags.memory,
 		BuildArgs: x.app.buildArgs(), CABundle: x.app.caBundle(),
 	}
 	if x.target.Lane == target.GPU {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/dalirun/dalirun/internal/stdout"
 )
 
 // build is what the Go command noted in the binary: of the commit only in a clone, of the version only of a tag or a module.
@@ -66,7 +68,7 @@ func (a *App) versionCommand() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if form == asJSON {
-				return writeJSON(a.Stdout, thisBuild())
+				return stdout.WriteJSON(a.Stdout, thisBuild())
 			}
 			_, err := fmt.Fprintln(a.Stdout, thisBuild())
 			return err
