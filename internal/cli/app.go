@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/serving"
@@ -84,7 +85,7 @@ func (a *App) Command() *cobra.Command {
 		Long: `dalirun builds a Triton model repository for ResNet50 with DALI preprocessing (PyTorch → ONNX → TensorRT engine),
 serves it, and proves that the served answer is PyTorch's own.
 
-Each flag can also be set by an environment variable (--opt-batch is DALIRUN_OPT_BATCH) or in ` + configFile + ` in the
+Each flag can also be set by an environment variable (--opt-batch is DALIRUN_OPT_BATCH) or in ` + config.File + ` in the
 current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file. A
 variable that is empty is as one that is not set; an empty value elsewhere is an error, but for --build-network.
 
@@ -98,13 +99,13 @@ warnings and errors go to stderr.`,
 			if cmd.Parent() == nil || cmd.Parent().Name() == "completion" || cmd.Name() == "help" || strings.HasPrefix(cmd.Name(), "__") {
 				return nil
 			}
-			a.unread = unread(cmd.Root(), a.Environ(), configFile)
+			a.unread = config.Unread(a.Environ(), config.File, flagNames(cmd.Root()))
 			if cmd.Flags().Lookup("progress") == nil { // else the run tells of it as of all else
 				for _, text := range a.takeUnread() {
 					warn(a.Stderr, text)
 				}
 			}
-			return fillFlags(cmd, a.LookupEnv, configFile)
+			return fillFlags(cmd, a.LookupEnv, config.File)
 		},
 	}
 	root.SetIn(a.Stdin)
@@ -169,7 +170,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	for _, c := range cmd.Commands() {
 		names = append(names, c.Name())
 	}
-	hint := nearest(args[0], names)
+	hint := config.Nearest(args[0], names)
 	switch {
 	case hint != "":
 	case len(names) == 0:
@@ -205,7 +206,7 @@ func (a *App) flagFault(cmd *cobra.Command, err error) error {
 	hint := "`" + cmd.CommandPath() + " --help` lists the flags"
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		word := cmp.Or(unknown.GetSpecifiedShortnames(), unknown.GetSpecifiedName()) // short ones without those before that are known
-		if near := nearest(word, commandFlags(cmd)); near != "" && len(word) > 1 {
+		if near := config.Nearest(word, commandFlags(cmd)); near != "" && len(word) > 1 {
 			hint = strings.Replace(near, `"`, `"--`, 1)
 		}
 		i := slices.IndexFunc(a.args, func(arg string) bool {

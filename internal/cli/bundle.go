@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/bundle"
+	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/target"
@@ -41,7 +42,7 @@ func newBundle(name string) (*os.File, error) {
 // removed.
 func (a *App) writeBundle(ctx context.Context, f *os.File, cmd *cobra.Command, r *runFlags, x *doctor.Examination, findings []doctor.Finding) error {
 	files, err := x.WriteBundle(ctx, f, doctor.Report{
-		Findings: findings, Version: thisBuild(), Flags: given(cmd), Environ: os.Environ(), Config: configFile,
+		Findings: findings, Version: thisBuild(), Flags: given(cmd), Environ: os.Environ(), Config: config.File,
 		Plan: func(ctx context.Context) (stdout, stderr string, code int) { return a.plan(ctx, r) },
 	}, newRedactor(a))
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 )
 
 type classifyFlags struct {
-	workspaceFolder
+	workspaceFlag
 	url, model, labels string
 	images             []string
 	top                int
@@ -262,19 +262,20 @@ func (c *classification) dial() (*triton.Client, error) {
 
 // findServer finds the workspace's server, and what is known of it.
 func (c *classification) findServer(ctx context.Context) error {
-	if err := c.flags.resolve(); err != nil {
+	workspace, err := c.flags.find()
+	if err != nil {
 		return err
 	}
 	servers, err := c.app.servers(ctx)
 	if err != nil {
 		return err
 	}
-	server, err := servers.Running(ctx, c.flags.workspace)
+	server, err := servers.Running(ctx, workspace)
 	if err != nil {
 		return err
 	}
 	c.flags.url, c.host = servers.Address(server), servers.Host(server)
-	c.source = sourceOf(c.flags.workspace, server.Run())
+	c.source = sourceOf(workspace, server.Run())
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/doctor"
+	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
@@ -86,7 +87,7 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 
 // patient is the run that the flags ask for, on this machine.
 func (a *App) patient(r *runFlags) doctor.Patient {
-	cache := sync.OnceValues(r.open)
+	cache := sync.OnceValues(r.folders.OpenCache)
 	runtime, err := a.runtime(nil, nil)
 	if err != nil {
 		runtime = unusable{err: err}
@@ -96,7 +97,7 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 	p := doctor.Patient{
 		Request: request, Probes: a.probes(runtime, cache),
 		Machine: doctor.Machine{DiskFree: host.DiskFree, Writable: host.Writable, Owner: host.Owner},
-		Cache:   r.cache, Workspace: r.workspace, CacheFlags: cacheArgument(r.cache), CacheDoubt: r.doubt,
+		Cache:   r.folders.Cache, Workspace: r.folders.Workspace, CacheFlags: folders.CacheFlags(r.folders.Cache), CacheDoubt: r.folders.Doubt,
 		OpenCache: func() error {
 			_, err := cache()
 			return onDisk(err)
@@ -125,7 +126,7 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 
 // plannedSteps is what e2e would make, as the command plan says it.
 func plannedSteps(ctx context.Context, t target.Target, runtime container.Runtime, cache *store.Store, r *runFlags) ([]doctor.Planned, error) {
-	runner := pipeline.Runner{Workspace: r.workspace, Store: cache, Force: r.forced()}
+	runner := pipeline.Runner{Workspace: r.folders.Workspace, Store: cache, Force: r.forced()}
 	list := steps.For(t, steps.Tools{Runtime: runtime, KV: cache, TimingCache: cache}, steps.IDVerify)
 	rows, err := runner.Plan(ctx, list)
 	var all []doctor.Planned

@@ -50,11 +50,11 @@ func (x *session) lookFirst(ctx context.Context) {
 		if _, builds := s.(pipeline.Builder); !builds {
 			continue
 		}
-		if last, err := x.store.Last(x.flags.workspace, s.ID()); err != nil || last != nil {
+		if last, err := x.store.Last(x.flags.folders.Workspace, s.ID()); err != nil || last != nil {
 			return
 		}
 	}
-	plan, err := (&pipeline.Runner{Workspace: x.flags.workspace, Store: x.store, Force: x.flags.forced()}).Plan(ctx, list)
+	plan, err := (&pipeline.Runner{Workspace: x.flags.folders.Workspace, Store: x.store, Force: x.flags.forced()}).Plan(ctx, list)
 	if err == nil {
 		x.first = x.firstRun(plan)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 
+	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/container"
 )
 
@@ -47,7 +48,7 @@ func (c choice[T]) Type() string { return strings.Join(c.words(), "|") }
 // Set takes one of the allowed values.
 func (c choice[T]) Set(s string) error {
 	if !slices.Contains(c.allowed, T(s)) {
-		hint := nearest(s, c.words())
+		hint := config.Nearest(s, c.words())
 		if hint != "" {
 			hint = "; " + hint
 		}

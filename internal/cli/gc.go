@@ -60,7 +60,7 @@ func (c collected) String() string {
 }
 
 type gcFlags struct {
-	place
+	folderFlags
 	foreign, dryRun bool
 	size            string
 	format          format
@@ -126,18 +126,19 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 	if err != nil {
 		return got, usagef("as in 20GiB", "%s: %q is no size", f.origin("cache-size"), f.size)
 	}
-	if err := f.resolve(); err != nil {
-		return got, err
-	}
-	a.folders = f.folders()
-	if f.doubt != "" {
-		warn(a.Stderr, f.doubt)
-	}
-	cache, err := f.open()
+	found, err := f.find()
 	if err != nil {
 		return got, err
 	}
-	containers, err := a.collectContainers(ctx, f)
+	a.folders = found.Named()
+	if found.Doubt != "" {
+		warn(a.Stderr, found.Doubt)
+	}
+	cache, err := found.OpenCache()
+	if err != nil {
+		return got, err
+	}
+	containers, err := a.collectContainers(ctx, f, found.Workspace)
 	got.Containers = append(got.Containers, containers...)
 	if err != nil {
 		return got, err // what a container may still write to stays
@@ -161,7 +162,7 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 	return got, err
 }
 
-func (a *App) collectContainers(ctx context.Context, f gcFlags) ([]serving.Leftover, error) {
+func (a *App) collectContainers(ctx context.Context, f gcFlags, workspace string) ([]serving.Leftover, error) {
 	servers, err := a.servers(ctx)
 	if err != nil {
 		return nil, err
@@ -169,7 +170,7 @@ func (a *App) collectContainers(ctx context.Context, f gcFlags) ([]serving.Lefto
 	if f.dryRun {
 		return servers.Leftovers(ctx, f.foreign)
 	}
-	return servers.Sweep(ctx, f.workspace, f.foreign)
+	return servers.Sweep(ctx, workspace, f.foreign)
 }
 
 // needed says whether a workspace still needs an entry that it pinned: setup's link leads there, or its server, which may be of an earlier

@@ -16,7 +16,9 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
@@ -35,8 +37,9 @@ const (
 
 // runFlags are the flags of a command that runs steps, or says what a run would be.
 type runFlags struct {
-	place
+	folderFlags
 	request target.Request
+	folders folders.Folders // once they are checked
 
 	weights string // as it is written
 	image   string // as it is written
@@ -45,7 +48,7 @@ type runFlags struct {
 }
 
 func (r *runFlags) flags(a *App, cmd *cobra.Command) {
-	r.place.flags(a, cmd)
+	r.folderFlags.flags(a, cmd)
 	q := &r.request
 	*q = target.Request{
 		Command: cmd.Name(), Accel: target.Auto, Images: target.Auto, GPUs: container.GPUs{Count: container.AllGPUs},
@@ -85,7 +88,7 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 
 // check refuses what no machine could make right, and completes the request by what the flags name.
 func (r *runFlags) check() (err error) {
-	if err := r.resolve(); err != nil {
+	if r.folders, err = r.find(); err != nil {
 		return err
 	}
 	r.request.Settings = settingsOf(r.set)
@@ -100,7 +103,7 @@ func (r *runFlags) check() (err error) {
 
 // reads are the files that a run with these flags reads, by what names them. One that is not there is among them.
 func (r *runFlags) reads() map[string]string {
-	files := map[string]string{configFile: configFile, "--weights": r.weights}
+	files := map[string]string{config.File: config.File, "--weights": r.weights}
 	if r.image != "" {
 		files["--image"] = r.image
 	}
@@ -152,7 +155,7 @@ func (r *runFlags) weightsSource() (target.WeightsSource, error) {
 	}
 	if errors.Is(err, os.ErrNotExist) && !strings.ContainsAny(r.weights, "./") {
 		known := []string{string(target.Pretrained), target.Auto, "random:0"}
-		return target.WeightsSource{}, usagef(cmp.Or(nearest(r.weights, known), name),
+		return target.WeightsSource{}, usagef(cmp.Or(config.Nearest(r.weights, known), name),
 			"%s: %q is none of pretrained, auto, random:SEED or a file", origin, r.weights)
 	}
 	if err != nil {
@@ -178,7 +181,7 @@ func (r *runFlags) checkForce() error {
 	known := forcible()
 	for _, id := range r.force {
 		if id != everyForced && !slices.Contains(known, id) {
-			return usagef(strings.TrimPrefix(nearest(id, known)+"; ", "; ")+"the steps are "+strings.Join(known, ", ")+", and all",
+			return usagef(strings.TrimPrefix(config.Nearest(id, known)+"; ", "; ")+"the steps are "+strings.Join(known, ", ")+", and all",
 				"%s: there is no step %q", r.request.Settings.Origin("force"), id)
 		}
 	}

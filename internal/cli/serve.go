@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/result"
@@ -70,7 +71,7 @@ classify finds its way nevertheless.`,
 // for is left to the defaults there. What the run had no use for is not among them: on a command line it may be an
 // error. Nor is a picture to verify with that came through a pipe, and is gone.
 func (x *session) startAgain() []string {
-	args := append([]string{"serve", "--workspace=" + x.flags.workspace}, cacheArgument(x.flags.cache)...)
+	args := append([]string{"serve", "--workspace=" + x.flags.folders.Workspace}, folders.CacheFlags(x.flags.folders.Cache)...)
 	useless := x.flags.request.Situation(x.target.Lane, x.target.Source).Useless()
 	for _, s := range x.flags.request.Settings { // those of the environment and of the configuration are among them
 		if slices.Contains(useless, s.Flag) {
@@ -102,7 +103,7 @@ func (x *session) startAgain() []string {
 // serve runs until the server is ready and, unless it is detached, until it is asked to stop, ends by itself or is not
 // healthy.
 func (x *session) serve(ctx context.Context, detach bool, format format) error {
-	name, found, err := x.servers.Forget(ctx, x.flags.workspace)
+	name, found, err := x.servers.Forget(ctx, x.flags.folders.Workspace)
 	if found {
 		x.warn("the server " + name + " is gone: it is forgotten")
 	}
@@ -114,12 +115,12 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		server = x.serverFile(s)
 		server.Command = x.startAgain()
 		if !detach {
-			if err := owner.NoteServer(x.flags.workspace, server); err != nil {
+			if err := owner.NoteServer(x.flags.folders.Workspace, server); err != nil {
 				x.warn(err.Error())
 			}
 			return nil
 		}
-		return x.store.Pin(ctx, s.Repository, x.flags.workspace, func() error { return owner.WriteServer(x.flags.workspace, server) })
+		return x.store.Pin(ctx, s.Repository, x.flags.folders.Workspace, func() error { return owner.WriteServer(x.flags.folders.Workspace, server) })
 	}
 	tools := x.tools()
 	tools.Handover = &steps.Handover{Ready: ready, Detach: detach}
@@ -128,7 +129,7 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		if err := showServer(x.app.Stdout, server, format); err != nil || detach {
 			return err
 		}
-		return x.servers.Attend(ctx, x.flags.workspace, server, x.app.watch, x.warn)
+		return x.servers.Attend(ctx, x.flags.folders.Workspace, server, x.app.watch, x.warn)
 	}).Run(ctx, list)
 }
 
@@ -162,7 +163,7 @@ func showServer(w io.Writer, s owner.ServerFile, format format) error {
 // lockWorkspace makes this process the one that serves the workspace, until [session.close].
 func (x *session) lockWorkspace(ctx context.Context) (err error) {
 	if x.serveLock == nil {
-		x.serveLock, err = x.servers.Lock(ctx, x.flags.workspace)
+		x.serveLock, err = x.servers.Lock(ctx, x.flags.folders.Workspace)
 	}
 	return err
 }

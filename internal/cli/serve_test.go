@@ -18,6 +18,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
@@ -185,11 +186,11 @@ func TestStartAgain(t *testing.T) {
 			env := map[string]string{"XDG_CACHE_HOME": "/xdg"}
 			maps.Copy(env, tt.env)
 			a := appIn(env, &bytes.Buffer{}, &bytes.Buffer{})
-			config := filepath.Join(t.TempDir(), configFile)
-			if err := os.WriteFile(config, []byte(tt.config), 0o600); err != nil {
+			file := filepath.Join(t.TempDir(), config.File)
+			if err := os.WriteFile(file, []byte(tt.config), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			parse := func(args []string, lookup func(string) (string, bool), config string) *runFlags {
+			parse := func(args []string, lookup func(string) (string, bool), file string) *runFlags {
 				var r runFlags
 				var o outputFlags
 				root, cmd := &cobra.Command{Use: "dalirun"}, &cobra.Command{Use: "serve", Run: func(*cobra.Command, []string) {}}
@@ -201,22 +202,22 @@ func TestStartAgain(t *testing.T) {
 				if err := cmd.ParseFlags(args); err != nil {
 					t.Fatal(err)
 				}
-				if err := fillFlags(cmd, lookup, config); err != nil {
+				if err := fillFlags(cmd, lookup, file); err != nil {
 					t.Fatal(err)
 				}
-				if err := r.resolve(); err != nil {
+				var err error
+				if r.folders, err = r.find(); err != nil {
 					t.Fatal(err)
 				}
 				r.request.Settings = settingsOf(cmd.Flags())
 				if r.weights != string(target.Pretrained) {
-					var err error
 					if r.request.Weights, err = r.weightsSource(); err != nil {
 						t.Fatal(err)
 					}
 				}
 				return &r
 			}
-			x := session{flags: parse(tt.args, a.LookupEnv, config), target: target.Target{Lane: target.CPU, Source: target.Local}}
+			x := session{flags: parse(tt.args, a.LookupEnv, file), target: target.Target{Lane: target.CPU, Source: target.Local}}
 			if x.flags.request.Images == string(target.NGC) {
 				x.target.Source = target.NGC
 			}
@@ -232,7 +233,7 @@ func TestStartAgain(t *testing.T) {
 			if err := refusal(got); err != nil {
 				t.Errorf("dalirun does not take them: %v", err)
 			}
-			again := parse(got[1:], func(string) (string, bool) { return "", false }, filepath.Join(t.TempDir(), configFile))
+			again := parse(got[1:], func(string) (string, bool) { return "", false }, filepath.Join(t.TempDir(), config.File))
 			if told, err := again.request.Situation(x.target.Lane, x.target.Source).Unused(); err != nil || len(told) > 0 {
 				t.Errorf("a run has no use for some of them: %q, %v", told, err)
 			}

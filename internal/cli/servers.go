@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
@@ -41,7 +42,7 @@ func elsewhere(info container.Info) string {
 func (a *App) serversOn(runtime serving.Runtime, me owner.Identity) serving.Servers {
 	return serving.Servers{
 		Runtime: runtime, Me: me, Step: string(steps.IDServe), Model: steps.EnsembleModel, Grace: steps.DrainGrace,
-		CacheFlags: cacheArgument(a.cacheDir()),
+		CacheFlags: folders.CacheFlags(a.usualCache()),
 	}
 }
 

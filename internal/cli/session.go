@@ -14,6 +14,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/fetch"
+	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
@@ -92,7 +93,7 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	a.folders = r.folders()
+	a.folders = r.folders.Named()
 	if err := r.readPicture(ctx, a.files()); err != nil {
 		return nil, err
 	}
@@ -117,12 +118,12 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 		}
 	}()
 	// Before all that another flag could mend, as a port that the first server has: no flag lets a workspace have a second one.
-	if _, statErr := os.Stat(r.workspace); x.servesWorkspace() && statErr == nil {
+	if _, statErr := os.Stat(r.folders.Workspace); x.servesWorkspace() && statErr == nil {
 		if err := x.lockWorkspace(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if x.store, err = r.open(); err != nil {
+	if x.store, err = r.folders.OpenCache(); err != nil {
 		return nil, err
 	}
 	if err := x.resolve(ctx); err != nil {
@@ -151,8 +152,8 @@ func (x *session) resolve(ctx context.Context) (err error) {
 	}
 	unused, err := x.flags.unusedForce(x.target)
 	x.doubts = append(x.doubts, unused...)
-	if x.flags.doubt != "" {
-		x.doubts = append(x.doubts, x.flags.doubt)
+	if x.flags.folders.Doubt != "" {
+		x.doubts = append(x.doubts, x.flags.folders.Doubt)
 	}
 	if x.target.Weights.Kind == target.Random {
 		x.doubts = append(x.doubts, "seeded random weights are used: the comparison with PyTorch holds, but "+labelsMeanNothing)
@@ -172,10 +173,10 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 	if err != nil {
 		return nil, err
 	}
-	if err := owner.MakeWorkspace(r.workspace); err != nil {
+	if err := owner.MakeWorkspace(r.folders.Workspace); err != nil {
 		return nil, errors.Join(pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace", "make the workspace: %w", err), x.close())
 	}
-	if err := r.checkWorkspace(); err != nil { // somebody may have made it just before
+	if err := folders.CheckWorkspace(r.folders.Workspace, r.request.Settings); err != nil { // somebody may have made it just before
 		return nil, errors.Join(err, x.close())
 	}
 	if x.servesWorkspace() { // before the run has a folder: one that is refused leaves none
@@ -183,7 +184,7 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 			return nil, errors.Join(err, x.close())
 		}
 	}
-	if x.lock, err = owner.Acquire(r.workspace, x.runID); err != nil {
+	if x.lock, err = owner.Acquire(r.folders.Workspace, x.runID); err != nil {
 		return nil, errors.Join(err, x.close())
 	}
 	x.logs = ui.NewLogSink(x.lock.Dir())
@@ -208,7 +209,7 @@ func newCollector() *report.Collector {
 func (x *session) labels() container.Labels {
 	return container.Labels{
 		container.LabelRun: x.runID, container.LabelHost: x.me.Host, container.LabelBoot: x.me.Boot,
-		container.LabelWorkspace: x.flags.workspace, container.LabelVersion: thisBuild().Version,
+		container.LabelWorkspace: x.flags.folders.Workspace, container.LabelVersion: thisBuild().Version,
 		container.LabelExpires: x.me.Now.Add(batchExpiry).UTC().Format(time.RFC3339),
 	}
 }
@@ -221,7 +222,7 @@ func newRunID(now time.Time) string {
 
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
 func (x *session) sweep(ctx context.Context) {
-	removed, err := x.servers.Sweep(ctx, x.flags.workspace, false)
+	removed, err := x.servers.Sweep(ctx, x.flags.folders.Workspace, false)
 	for _, c := range removed { // of other runs, perhaps of other workspaces: it is shown and logged, and no part of what this run reports
 		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+c.Name+": "+c.Reason)
 	}
@@ -232,7 +233,7 @@ func (x *session) sweep(ctx context.Context) {
 		err = x.store.Sweep(ctx) // after the containers, which may still write, and after the pins
 	}
 	if err == nil {
-		err = owner.DropRuns(x.flags.workspace, keptRuns)
+		err = owner.DropRuns(x.flags.folders.Workspace, keptRuns)
 	}
 	if err != nil && ctx.Err() == nil {
 		x.warn(err.Error())
@@ -296,7 +297,7 @@ func (x *session) steps(last pipeline.ID) []pipeline.Step {
 // runner runs steps or plans them. It calls then, which may be nil, while everything that they started stands.
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
 	return &pipeline.Runner{
-		RunID: x.runID, Workspace: x.flags.workspace, Store: x.store, Sink: x.sink, First: x.first != "", Reasons: steps.Reasons,
+		RunID: x.runID, Workspace: x.flags.folders.Workspace, Store: x.store, Sink: x.sink, First: x.first != "", Reasons: steps.Reasons,
 		Facts: x.facts(), Force: x.flags.forced(), Cleanup: cleanup, Explain: x.app.explained, Then: then,
 	}
 }

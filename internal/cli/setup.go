@@ -46,7 +46,7 @@ repository out. What was made before and still holds is reused. It prints where 
 			}
 			err = x.runner(x.link).Run(cmd.Context(), x.steps(steps.IDAssembleRepository))
 			return x.finish(errors.Join(err, x.print(err, o, func(out io.Writer) error {
-				_, err := fmt.Fprintln(out, filepath.Join(r.workspace, repositoryLink))
+				_, err := fmt.Fprintln(out, filepath.Join(r.folders.Workspace, repositoryLink))
 				return err
 			})))
 		},
@@ -58,9 +58,9 @@ repository out. What was made before and still holds is reused. It prints where 
 
 // link names the model repository in the workspace, by one rename out of the run's folder, and keeps it in the cache for as long as it does.
 func (x *session) link(ctx context.Context, values pipeline.Values) error {
-	link := filepath.Join(x.flags.workspace, repositoryLink)
+	link := filepath.Join(x.flags.folders.Workspace, repositoryLink)
 	for _, v := range values {
-		err := x.store.Pin(ctx, v.Path, x.flags.workspace, func() error {
+		err := x.store.Pin(ctx, v.Path, x.flags.folders.Workspace, func() error {
 			next := filepath.Join(x.lock.Dir(), repositoryLink)
 			if err := os.Symlink(v.Path, next); err != nil {
 				return err
