@@ -11,6 +11,7 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
@@ -34,7 +35,7 @@ func (c *classified) fail(err error) {
 	if err == nil {
 		return
 	}
-	err = onDisk(err) // as the exit code takes it
+	err = remedy.Explain(err) // as the exit code takes it
 	c.Error, c.ErrorClass, c.Hint = err.Error(), exitCode(err).class(), hintOf(err)
 }
 
@@ -82,8 +83,8 @@ func sourceOf(workspace, run string) source {
 	if s.LabelsMeanNothing != nil && *s.LabelsMeanNothing {
 		s.Warnings = append(s.Warnings, "the weights are seeded random ones: "+labelsMeanNothing)
 	}
-	if isElsewhere(filepath.Join(workspace, repositoryLink), file.Repository) {
-		s.Warnings = append(s.Warnings, "the server does not serve the workspace's model repository, "+filepath.Join(workspace, repositoryLink)+
+	if isElsewhere(owner.RepositoryLink(workspace), file.Repository) {
+		s.Warnings = append(s.Warnings, "the server does not serve the workspace's model repository, "+owner.RepositoryLink(workspace)+
 			": setup has built anew since, or for other flags; restart the server to serve it")
 	}
 	return s

@@ -261,7 +261,7 @@ func (a *App) asCalled(text string) string {
 
 // explained is err as people and programs get it: a disk is named where one is at fault, and the commands of the hints are [App.asCalled].
 func (a *App) explained(err error) error {
-	err = onDisk(err, a.folders...)
+	err = remedy.Explain(err, a.folders...)
 	a.nameProgram(err)
 	return err
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton/tritontest"
@@ -183,7 +184,7 @@ func TestRecordOfFullDisk(t *testing.T) {
 	var c classified
 	err := usagef("name another picture", "read it: %w", &fs.PathError{Op: "read", Path: "/p/cat.jpg", Err: syscall.EIO})
 	c.fail(err)
-	if c.ErrorClass != exitCode(onDisk(err)).class() || c.ErrorClass != "environment" || !strings.Contains(c.Hint, "the disk of /p/cat.jpg does not read") {
+	if c.ErrorClass != exitCode(remedy.Explain(err)).class() || c.ErrorClass != "environment" || !strings.Contains(c.Hint, "the disk of /p/cat.jpg does not read") {
 		t.Errorf("%+v", c)
 	}
 }

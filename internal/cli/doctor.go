@@ -14,6 +14,7 @@ import (
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
@@ -100,7 +101,7 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 		Cache:   r.folders.Cache, Workspace: r.folders.Workspace, CacheFlags: folders.CacheFlags(r.folders.Cache), CacheDoubt: r.folders.Doubt,
 		OpenCache: func() error {
 			_, err := cache()
-			return onDisk(err)
+			return remedy.Explain(err)
 		},
 		Plan: func(ctx context.Context, t target.Target) ([]doctor.Planned, error) {
 			opened, err := cache()

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"strings"
 	"syscall"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -100,39 +99,6 @@ func (e *SignalError) Error() string {
 	default:
 		return "stopped by " + e.Signal.String()
 	}
-}
-
-// onDisk gives each error of a disk of this host the hint that is about the disk, whatever was said of a flag that it was met with. Any other error of
-// a file or folder of this host that nobody made a fault is the environment's too: what a user named wrongly was refused where it was named.
-func onDisk(err error, folders ...remedy.Folder) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { // of this very error: each of several has its own cause
-		parts := joined.Unwrap()
-		var texts []string
-		for _, part := range parts {
-			texts = append(texts, part.Error())
-		}
-		if strings.Join(texts, "\n") == err.Error() { // those of errors.Join, and of nobody who words them otherwise
-			explained := make([]error, len(parts))
-			for i, part := range parts {
-				explained[i] = onDisk(part, folders...)
-			}
-			return errors.Join(explained...)
-		}
-	}
-	fault, isFault := errors.AsType[*pipeline.Fault](err)
-	hint, ok := remedy.Disk(err, folders...)
-	switch {
-	case ok && isFault:
-		fault.Kind, fault.Hint = pipeline.Environment, hint
-		return err
-	case isFault:
-		return err
-	case !ok:
-		if hint, ok = remedy.File(err); !ok {
-			return err
-		}
-	}
-	return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: err}
 }
 
 // exitCode is the code of an error.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/docker/go-units"
@@ -173,15 +172,5 @@ func (a *App) collectContainers(ctx context.Context, f gcFlags, workspace string
 	return servers.Sweep(ctx, workspace, f.foreign)
 }
 
-// needed says whether a workspace still needs an entry that it pinned: setup's link leads there, or its server, which may be of an earlier
-// run, serves from there. Where its server file cannot be read, nobody knows.
-func needed(p store.Pin) bool {
-	if p.Holds(filepath.Join(p.Name, repositoryLink)) {
-		return true
-	}
-	server, err := owner.ReadServer(p.Name)
-	if err != nil {
-		return !errors.Is(err, owner.ErrNoServer)
-	}
-	return p.Holds(server.Repository)
-}
+// needed says whether a workspace still needs an entry that it pinned.
+func needed(p store.Pin) bool { return owner.NeedsRepository(p.Name, p.Holds) }
