@@ -15,9 +15,6 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
-// factFirst is the fact of a run that is the first of its workspace: what it has to get and to make before the next one can reuse it.
-const factFirst = "first_run"
-
 // What the local images take, by the sizes that the container engine gave of those made from Debian 12 and the packages of assets/images: 1,335,521,097
 // and 1,007,934,650 bytes.
 const (

@@ -268,26 +268,8 @@ func (x *session) gpuMemory(ctx context.Context) (trtexec.GPUMemory, error) {
 	return trtexec.GPUMemory{Free: free, Total: total}, nil
 }
 
-// facts are those that are stamped on every result, and what a first run does.
-func (x *session) facts() map[string]string {
-	t := x.target
-	facts := map[string]string{
-		report.FactLane: string(t.Lane), report.FactReason: t.LaneReason, report.FactImages: string(t.Source),
-		report.FactWeights: t.Weights.String(), report.FactPrecision: string(t.Precision),
-	}
-	if t.Source == target.NGC && t.Release.Tag != "" { // images of any name need not say theirs
-		facts[report.FactRelease] = t.Release.Tag
-	}
-	for name, image := range map[string]target.ImageInfo{"exporter_image": t.Images.Exporter, "server_image": t.Images.Server} {
-		if image.Named {
-			facts[name] = image.Ref
-		}
-	}
-	if x.first != "" {
-		facts[factFirst] = x.first
-	}
-	return facts
-}
+// facts are those that are stamped on every result.
+func (x *session) facts() map[string]string { return report.Facts(x.target, x.first) }
 
 // steps are those that lead to the last one of a command.
 func (x *session) steps(last pipeline.ID) []pipeline.Step {
