@@ -14,14 +14,6 @@ type workspaceFlag struct {
 	set           *pflag.FlagSet // all flags of the command
 }
 
-// origin names a flag by where its value was written: the command line, a variable or the configuration.
-func (f *workspaceFlag) origin(flag string) string { return settingsOf(f.set).Origin(flag) }
-
-// written returns a flag and its value as they were written.
-func (f *workspaceFlag) written(flag, value string) string {
-	return settingsOf(f.set).Written(flag, value)
-}
-
 func (f *workspaceFlag) flags(cmd *cobra.Command) {
 	f.set = cmd.Flags()
 	cmd.Flags().StringVar(&f.workspaceName, "workspace", owner.DefaultWorkspace,

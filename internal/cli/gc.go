@@ -123,7 +123,7 @@ func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
 	got := collected{Containers: []serving.Leftover{}, Entries: []store.Evicted{}, DryRun: f.dryRun}
 	size, err := units.RAMInBytes(f.size)
 	if err != nil {
-		return got, usagef("as in 20GiB", "%s: %q is no size", f.origin("cache-size"), f.size)
+		return got, usagef("as in 20GiB", "%s: %q is no size", settingsOf(f.set).Origin("cache-size"), f.size)
 	}
 	found, err := f.find()
 	if err != nil {

@@ -5,35 +5,16 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/stdout"
 )
-
-// process is a row of ps.
-type process struct {
-	Name      string    `json:"name"`
-	Step      string    `json:"step"`
-	Run       string    `json:"run"`
-	Workspace string    `json:"workspace"`
-	Running   bool      `json:"running"`
-	Owner     string    `json:"owner"` // an owner.State
-	Why       string    `json:"why"`
-	GRPC      string    `json:"grpc,omitempty"`
-	Created   time.Time `json:"created"`
-
-	// Health is that of a server of this host. What it serves is empty where nobody noted it, as before it is ready.
-	Health *serving.Health `json:"health,omitempty"`
-	served
-}
 
 func (a *App) psCommand() *cobra.Command {
 	var form format
@@ -96,50 +77,21 @@ func psHealth() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-func (a *App) processes(ctx context.Context) ([]process, error) {
+func (a *App) processes(ctx context.Context) ([]serving.Process, error) {
 	servers, err := a.servers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all, err := servers.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rows := make([]process, len(all))
-	var judged sync.WaitGroup
-	for i, c := range all {
-		rows[i] = process{
-			Name: c.Name, Step: c.Labels[container.LabelStep], Run: c.Run(), Workspace: c.Workspace(), Running: c.Running,
-			Owner: string(c.Owner), Why: c.Why, GRPC: servers.Address(c), Created: c.Created,
+	rows, err := servers.Processes(ctx)
+	for _, r := range rows {
+		if r.Health != nil {
+			r.Health.Mend = a.asCalled(r.Health.Mend)
 		}
-		if !servers.RunsTriton(c) || c.Owner == owner.Foreign { // whose loopback address is another one
-			continue
-		}
-		if file, err := c.File(); err == nil {
-			rows[i].served = servedBy(file)
-		}
-		judged.Go(func() {
-			h := judgedOrWhyNot(servers.Judge(ctx, c))
-			h.Mend = a.asCalled(h.Mend)
-			rows[i].Health = &h
-		})
 	}
-	judged.Wait()
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return rows, nil
+	return rows, err
 }
 
-// judgedOrWhyNot is the health of a server, or why it is not known.
-func judgedOrWhyNot(h serving.Health, err error) serving.Health {
-	if err != nil {
-		return serving.Health{State: serving.NotJudged, Reason: err.Error()}
-	}
-	return h
-}
-
-func writeProcesses(w io.Writer, rows []process, now time.Time) error {
+func writeProcesses(w io.Writer, rows []serving.Process, now time.Time) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "NAME\tSTEP\tSTATE\tOWNER\tGRPC\tAGE\tHEALTH\tLANE\tIMAGES\tWEIGHTS\tWORKSPACE")
 	for _, r := range rows {
@@ -153,9 +105,9 @@ func writeProcesses(w io.Writer, rows []process, now time.Time) error {
 		if r.Health != nil {
 			health = r.Health.State.Word()
 		}
-		s := r.served
-		if s.LabelsMeanNothing != nil && *s.LabelsMeanNothing {
-			s.Weights += " (" + labelsMeanNothing + ")"
+		s := r.Served
+		if s.Seeded() {
+			s.Weights += " (" + serving.LabelsMeanNothing + ")"
 		}
 		fmt.Fprintln(t, strings.Join([]string{
 			r.Name, printable.Line(r.Step), state, r.Owner, r.GRPC, now.Sub(r.Created).Round(time.Second).String(), health, s.Lane, s.Source,

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -61,7 +60,7 @@ func TestHelpOfPSHasItsWords(t *testing.T) {
 			t.Errorf("OWNER or HEALTH can be %q, and the help does not say what that is", word)
 		}
 		now := time.Now()
-		rows := []process{{Owner: word, Created: now, Health: &serving.Health{State: serving.State(word)}}, {Running: true, Created: now}, {Created: now, Health: &serving.Health{State: serving.Starting}}}
+		rows := []serving.Process{{Owner: word, Created: now, Health: &serving.Health{State: serving.State(word)}}, {Running: true, Created: now}, {Created: now, Health: &serving.Health{State: serving.Starting}}}
 		var b bytes.Buffer
 		if err := writeProcesses(&b, rows, now); err != nil {
 			t.Fatal(err)
@@ -78,9 +77,9 @@ func TestHelpOfPSHasItsWords(t *testing.T) {
 // The list of ps says why a server's health is not known.
 func TestNotJudged(t *testing.T) {
 	t.Parallel()
-	h := judgedOrWhyNot(serving.Health{}, errors.New("no picture"))
+	h := serving.Health{State: serving.NotJudged, Reason: "no picture"}
 	var b bytes.Buffer
-	if err := writeProcesses(&b, []process{{Name: "s", Running: true, Health: &h}}, time.Now()); err != nil {
+	if err := writeProcesses(&b, []serving.Process{{Name: "s", Running: true, Health: &h}}, time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(b.String(), "  unknown  ") || !strings.Contains(b.String(), "s is unknown: no picture\n") {

@@ -156,13 +156,10 @@ func (x *session) resolve(ctx context.Context) (err error) {
 		x.doubts = append(x.doubts, x.flags.folders.Doubt)
 	}
 	if x.target.Weights.Kind == target.Random {
-		x.doubts = append(x.doubts, "seeded random weights are used: the comparison with PyTorch holds, but "+labelsMeanNothing)
+		x.doubts = append(x.doubts, "seeded random weights are used: the comparison with PyTorch holds, but "+serving.LabelsMeanNothing)
 	}
 	return err
 }
-
-// labelsMeanNothing is what seeded weights come to, for people.
-const labelsMeanNothing = "labels mean nothing"
 
 // servesWorkspace says whether the server is the workspace's, of which there is one.
 func (x *session) servesWorkspace() bool { return x.flags.request.Command == "serve" }
