@@ -213,7 +213,9 @@ func (i hostInterview) PortUser(port uint16) string {
 
 // DiskFree is of [HostProbe].
 func (i hostInterview) DiskFree(ctx context.Context, folder string) (uint64, error) {
-	return ask(i.interview, "host: bytes free in "+folder, func(p Probes) (uint64, error) { return p.Host.DiskFree(ctx, folder) })
+	return ask(i.interview, "host: bytes free in "+folder, func(p Probes) (uint64, error) {
+		return p.Host.DiskFree(ctx, folder)
+	})
 }
 
 // Remote is of [RuntimeProbe].

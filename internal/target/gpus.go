@@ -13,10 +13,6 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// ToolkitHook is the program that a container engine runs for --gpus where it has neither CDI devices nor an nvidia
-// runtime.
-const ToolkitHook = "nvidia-container-runtime-hook"
-
 // decideGPUAccess refuses GPUs that no program may use, and a container engine that has no way to give them to
 // containers: the first one would fail, after 20 GB of images were pulled. Only a container proves that it gets them;
 // serve looks into its own.
@@ -60,7 +56,7 @@ func (x *resolution) decideGPUAccess(context.Context) {
 	default:
 		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.InstallToolkit+"; or "+remedy.UseCPU,
 			"the container engine offers no GPU: it has no nvidia runtime, lists no CDI device of kind %s, and there is no %s",
-			cdi.Kind, ToolkitHook))
+			cdi.Kind, host.ToolkitHook))
 	}
 }
 
