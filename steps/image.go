@@ -224,12 +224,12 @@ func (n imageNotes) present(ref, id string, image container.Image) (pipeline.Val
 	return pipeline.Value{Ref: ref, Digest: id}, nil
 }
 
-// NoLocalImage begins the reason for which an image is to be pulled or built.
-const NoLocalImage = "there is no local image"
+// noLocalImage begins the reason for which an image is to be pulled or built.
+const noLocalImage = "there is no local image"
 
 // absent is the state of an image that is not here. What it was when it last was is its value.
 func (n imageNotes) absent(ref string) (pipeline.State, pipeline.Values, error) {
-	state := pipeline.State{Reason: NoLocalImage + " " + ref}
+	state := pipeline.State{Reason: noLocalImage + " " + ref}
 	if id, ok := n.kv.Recall(identityKey(ref)); ok {
 		return state, pipeline.Values{imageOutput: {Ref: ref, Digest: id}}, nil
 	}

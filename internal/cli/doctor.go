@@ -134,7 +134,7 @@ func plannedSteps(ctx context.Context, t target.Target, runtime container.Runtim
 	for _, row := range rows {
 		kind := row.Verdict.Kind
 		all = append(all, doctor.Planned{
-			Step: row.Step, Runs: kind == pipeline.WillRun || kind == pipeline.Depends, ImageMissing: absent(row),
+			Step: row.Step, Runs: kind == pipeline.WillRun || kind == pipeline.Depends, ImageMissing: steps.ImageMissing(row),
 			Bytes: steps.Bytes(t, row.Step),
 		})
 	}

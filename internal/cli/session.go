@@ -273,6 +273,24 @@ func (x *session) steps(last pipeline.ID) []pipeline.Step {
 	return steps.For(x.target, x.tools(), last)
 }
 
+// lookFirst finds out whether anything has run in the workspace, and if not, what a run would get and make. Where that cannot
+// be told, the run itself says why.
+func (x *session) lookFirst(ctx context.Context) {
+	list := x.steps(steps.IDVerify)
+	for _, s := range list {
+		if _, builds := s.(pipeline.Builder); !builds {
+			continue
+		}
+		if last, err := x.store.Last(x.flags.folders.Workspace, s.ID()); err != nil || last != nil {
+			return
+		}
+	}
+	plan, err := (&pipeline.Runner{Workspace: x.flags.folders.Workspace, Store: x.store, Force: x.flags.forced()}).Plan(ctx, list)
+	if err == nil {
+		x.first = steps.FirstRun(x.target, plan)
+	}
+}
+
 // runner runs steps or plans them. It calls then, which may be nil, while everything that they started stands.
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
 	return &pipeline.Runner{
