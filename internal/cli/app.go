@@ -23,6 +23,7 @@ import (
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/shell"
+	"github.com/dalirun/dalirun/internal/spelling"
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/ui"
 	"github.com/dalirun/dalirun/internal/userfile"
@@ -170,7 +171,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	for _, c := range cmd.Commands() {
 		names = append(names, c.Name())
 	}
-	hint := config.Nearest(args[0], names)
+	hint := spelling.Nearest(args[0], names)
 	switch {
 	case hint != "":
 	case len(names) == 0:
@@ -206,7 +207,7 @@ func (a *App) flagFault(cmd *cobra.Command, err error) error {
 	hint := "`" + cmd.CommandPath() + " --help` lists the flags"
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		word := cmp.Or(unknown.GetSpecifiedShortnames(), unknown.GetSpecifiedName()) // short ones without those before that are known
-		if near := config.Nearest(word, commandFlags(cmd)); near != "" && len(word) > 1 {
+		if near := spelling.Nearest(word, commandFlags(cmd)); near != "" && len(word) > 1 {
 			hint = strings.Replace(near, `"`, `"--`, 1)
 		}
 		i := slices.IndexFunc(a.args, func(arg string) bool {

@@ -111,7 +111,7 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 			return plannedSteps(ctx, t, runtime, opened, r)
 		},
 		UnusedSteps: func(t target.Target) []string {
-			warnings, _ := r.unusedForce(t) // what must not be dropped was refused before
+			warnings, _ := r.force.Unused(r.request, t) // what must not be dropped was refused before
 			return warnings
 		},
 		EngineSettings: doctor.EngineSettings{Variables: a.dockerSettings()},
@@ -127,7 +127,7 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 
 // plannedSteps is what e2e would make, as the command plan says it.
 func plannedSteps(ctx context.Context, t target.Target, runtime container.Runtime, cache *store.Store, r *runFlags) ([]doctor.Planned, error) {
-	runner := pipeline.Runner{Workspace: r.folders.Workspace, Store: cache, Force: r.forced()}
+	runner := pipeline.Runner{Workspace: r.folders.Workspace, Store: cache, Force: r.force.IDs()}
 	list := steps.For(t, steps.Tools{Runtime: runtime, KV: cache, TimingCache: cache}, steps.IDVerify)
 	rows, err := runner.Plan(ctx, list)
 	var all []doctor.Planned

@@ -5,22 +5,17 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/host"
-	"github.com/dalirun/dalirun/internal/target"
-	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -49,47 +44,6 @@ func TestDoctorHasTime(t *testing.T) {
 	} {
 		if way >= doctor.Within {
 			t.Errorf("%s: %s, and doctor ends after %s", name, way, doctor.Within)
-		}
-	}
-}
-
-func TestForced(t *testing.T) {
-	t.Parallel()
-	var every []pipeline.ID
-	for _, id := range forcible() {
-		every = append(every, pipeline.ID(id))
-	}
-	slices.Sort(every)
-	for name, c := range map[string]struct {
-		force []string
-		want  []pipeline.ID
-	}{
-		"none":           {nil, nil},
-		"one":            {[]string{"export-onnx"}, []pipeline.ID{"export-onnx"}},
-		"all is no step": {[]string{"all"}, every},
-		"all and one":    {[]string{"export-onnx", "all"}, every},
-	} {
-		r := runFlags{force: c.force}
-		if diff := cmp.Diff(c.want, slices.Sorted(maps.Keys(r.forced()))); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
-		}
-	}
-}
-
-// The steps that can be forced are those whose results are stored.
-func TestForcibleSteps(t *testing.T) {
-	t.Parallel()
-	var stored []string
-	for _, lane := range []target.Lane{target.GPU, target.CPU} {
-		for _, s := range steps.For(target.Target{Lane: lane, Source: target.NGC}, steps.Tools{}, steps.IDVerify) {
-			if _, builds := s.(pipeline.Builder); builds && !slices.Contains(stored, string(s.ID())) {
-				stored = append(stored, string(s.ID()))
-			}
-		}
-	}
-	for _, id := range stored {
-		if !slices.Contains(forcible(), id) {
-			t.Errorf("%s cannot be forced", id)
 		}
 	}
 }

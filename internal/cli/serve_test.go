@@ -23,6 +23,7 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/steps"
 )
 
 // A second serve beside one that another process runs is refused with what ends that one: nothing stops a server that is not there yet.
@@ -211,7 +212,7 @@ func TestStartAgain(t *testing.T) {
 				}
 				r.request.Settings = settingsOf(cmd.Flags())
 				if r.weights != string(target.Pretrained) {
-					if r.request.Weights, err = r.weightsSource(); err != nil {
+					if r.request.Weights, err = steps.ParseWeights(r.weights, r.request.Settings); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -150,7 +150,7 @@ func (x *session) resolve(ctx context.Context) (err error) {
 	for _, o := range obstacles {
 		x.doubts = append(x.doubts, o.Err.Error())
 	}
-	unused, err := x.flags.unusedForce(x.target)
+	unused, err := x.flags.force.Unused(x.flags.request, x.target)
 	x.doubts = append(x.doubts, unused...)
 	if x.flags.folders.Doubt != "" {
 		x.doubts = append(x.doubts, x.flags.folders.Doubt)
@@ -285,7 +285,7 @@ func (x *session) lookFirst(ctx context.Context) {
 			return
 		}
 	}
-	plan, err := (&pipeline.Runner{Workspace: x.flags.folders.Workspace, Store: x.store, Force: x.flags.forced()}).Plan(ctx, list)
+	plan, err := (&pipeline.Runner{Workspace: x.flags.folders.Workspace, Store: x.store, Force: x.flags.force.IDs()}).Plan(ctx, list)
 	if err == nil {
 		x.first = steps.FirstRun(x.target, plan)
 	}
@@ -295,7 +295,7 @@ func (x *session) lookFirst(ctx context.Context) {
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
 	return &pipeline.Runner{
 		RunID: x.runID, Workspace: x.flags.folders.Workspace, Store: x.store, Sink: x.sink, First: x.first != "", Reasons: steps.Reasons,
-		Facts: x.facts(), Force: x.flags.forced(), Cleanup: cleanup, Explain: x.app.explained, Then: then,
+		Facts: x.facts(), Force: x.flags.force.IDs(), Cleanup: cleanup, Explain: x.app.explained, Then: then,
 	}
 }
 

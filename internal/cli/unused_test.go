@@ -174,6 +174,6 @@ func unusedBy(command string, flags *pflag.FlagSet, t target.Target) ([]string, 
 		r.force = force.Value.(pflag.SliceValue).GetSlice() //nolint:errcheck,forcetypeassert // --force is one
 	}
 	warnings, err := r.request.Situation(t.Lane, t.Source).Unused()
-	unused, forceErr := r.unusedForce(t)
+	unused, forceErr := r.force.Unused(r.request, t)
 	return append(warnings, unused...), errors.Join(err, forceErr)
 }

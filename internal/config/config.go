@@ -16,6 +16,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/folders"
+	"github.com/dalirun/dalirun/internal/spelling"
 	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -92,7 +93,7 @@ func checkEntry(file string, key, value *yaml.Node, flags []string, first int) e
 	const keys = "keys are the flags that `dalirun COMMAND --help` lists, without the dashes"
 	switch {
 	case !slices.Contains(flags, key.Value):
-		return usagef(cmp.Or(Nearest(key.Value, flags), keys), "%s:%d: unknown key %q", file, key.Line, key.Value)
+		return usagef(cmp.Or(spelling.Nearest(key.Value, flags), keys), "%s:%d: unknown key %q", file, key.Line, key.Value)
 	case first > 0:
 		return usagef("keep one of them", "%s:%d: key %q stands twice, first in line %d", file, key.Line, key.Value, first)
 	case value.Kind != yaml.ScalarNode:

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dalirun/dalirun/internal/spelling"
 	"github.com/dalirun/dalirun/internal/target"
 )
 
@@ -55,7 +56,7 @@ func unreadVariables(environ, flags []string) []string {
 		text := name + " is not read: no flag has that name"
 		if strings.EqualFold(name, Variable("help")) {
 			text = name + " is not read: --help is no setting"
-		} else if near := Nearest(name, known); near != "" {
+		} else if near := spelling.Nearest(name, known); near != "" {
 			text += "; " + near
 		}
 		texts = append(texts, text)
