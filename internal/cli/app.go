@@ -9,8 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -27,7 +25,6 @@ import (
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/ui"
 	"github.com/dalirun/dalirun/internal/userfile"
-	"github.com/dalirun/dalirun/pipeline"
 )
 
 // App is the program. All exported fields are required.
@@ -245,41 +242,15 @@ func (a *App) files() *userfile.Reader { return &userfile.Reader{Stdin: a.Stdin}
 // warn writes a warning for people. Whatever others chose of it, such as the name of a variable, steers no terminal.
 func warn(w io.Writer, text string) { fmt.Fprintln(w, "warning: "+printable.Line(text)) }
 
-// asCalled writes the commands of dalirun in a text, which stand in backticks or are the whole of it, as this user can paste them: where dalirun
-// was called by a path, nobody knows whether it is on PATH too, and the path is the one thing that is sure to work, in any folder.
-func (a *App) asCalled(text string) string {
-	if !strings.ContainsRune(a.Program, filepath.Separator) {
-		return text
-	}
-	program, err := filepath.Abs(a.Program)
-	if err != nil {
-		return text
-	}
-	return regexp.MustCompile("(^|`|&& )dalirun ").ReplaceAllStringFunc(text, func(command string) string {
-		return strings.Replace(command, "dalirun", shell.Quote(program), 1)
-	})
-}
+// asCalled writes the commands of dalirun in a text as this user can paste them.
+func (a *App) asCalled(text string) string { return remedy.Program(a.Program).Commands(text) }
 
-// explained is err as people and programs get it: a disk is named where one is at fault, and the commands of the hints are [App.asCalled].
+// explained is err as people and programs get it: a disk is named where one is at fault, and the commands of the hints are
+// those that this user can paste.
 func (a *App) explained(err error) error {
 	err = remedy.Explain(err, a.folders...)
-	a.nameProgram(err)
+	remedy.Program(a.Program).Name(err)
 	return err
-}
-
-func (a *App) nameProgram(err error) {
-	switch e := err.(type) { //nolint:errorlint // of this very error; what it wraps comes by itself
-	case nil:
-		return
-	case *pipeline.Fault:
-		e.Hint = a.asCalled(e.Hint)
-	case interface{ Unwrap() []error }:
-		for _, part := range e.Unwrap() {
-			a.nameProgram(part)
-		}
-		return
-	}
-	a.nameProgram(errors.Unwrap(err))
 }
 
 // takeUnread returns the warnings that were not shown yet, to be shown.

@@ -20,6 +20,7 @@ import (
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/userfile"
+	"github.com/dalirun/dalirun/internal/version"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -42,7 +43,7 @@ func newBundle(name string) (*os.File, error) {
 // removed.
 func (a *App) writeBundle(ctx context.Context, f *os.File, cmd *cobra.Command, r *runFlags, x *doctor.Examination, findings []doctor.Finding) error {
 	files, err := x.WriteBundle(ctx, f, doctor.Report{
-		Findings: findings, Version: thisBuild(), Flags: given(cmd), Environ: os.Environ(), Config: config.File,
+		Findings: findings, Version: version.This(), Flags: given(cmd), Environ: os.Environ(), Config: config.File,
 		Plan: func(ctx context.Context) (stdout, stderr string, code int) { return a.plan(ctx, r) },
 	}, newRedactor(a))
 	if err != nil {

@@ -54,24 +54,23 @@ func ExitCodes() []struct {
 	}
 }
 
+// faultCodes are the exit codes of each kind of fault.
+func faultCodes() map[pipeline.Kind]ExitCode {
+	return map[pipeline.Kind]ExitCode{
+		pipeline.Usage: ExitUsage, pipeline.Environment: ExitEnvironment, pipeline.ContainerFailed: ExitContainer,
+		pipeline.NotReady: ExitNotReady, pipeline.NotVerified: ExitNotVerified, pipeline.GateFailed: ExitGate,
+	}
+}
+
 // class is one word or two for the kind of failure, where a program reads which it was.
 func (c ExitCode) class() string {
-	switch c {
-	case ExitSIGHUP, ExitSIGINT, ExitSIGTERM:
+	if c >= ExitSIGHUP {
 		return "interrupted"
-	case ExitUsage:
-		return pipeline.Usage.String()
-	case ExitEnvironment:
-		return pipeline.Environment.String()
-	case ExitContainer:
-		return pipeline.ContainerFailed.String()
-	case ExitNotReady:
-		return pipeline.NotReady.String()
-	case ExitNotVerified:
-		return pipeline.NotVerified.String()
-	case ExitGate:
-		return pipeline.GateFailed.String()
-	case ExitOK, ExitUnclassified:
+	}
+	for kind, code := range faultCodes() {
+		if code == c {
+			return kind.String()
+		}
 	}
 	return pipeline.Unclassified.String()
 }
@@ -117,20 +116,8 @@ func exitCode(err error) ExitCode {
 		}
 	}
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
-		switch fault.Kind {
-		case pipeline.Usage:
-			return ExitUsage
-		case pipeline.Environment:
-			return ExitEnvironment
-		case pipeline.ContainerFailed:
-			return ExitContainer
-		case pipeline.NotReady:
-			return ExitNotReady
-		case pipeline.NotVerified:
-			return ExitNotVerified
-		case pipeline.GateFailed:
-			return ExitGate
-		case pipeline.Unclassified:
+		if code, ok := faultCodes()[fault.Kind]; ok {
+			return code
 		}
 	}
 	if _, disk := remedy.Disk(err); disk {

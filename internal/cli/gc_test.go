@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/gc"
 	"github.com/dalirun/dalirun/internal/owner"
 )
 
@@ -59,7 +60,7 @@ func TestREADMESaysWhatIsLeft(t *testing.T) {
 		t.Errorf("stop left %q", left)
 	}
 	hours := fmt.Sprintf(" %d h after that", int(batchExpiry.Hours()))
-	logs := fmt.Sprintf("the logs of the last %d runs", keptRuns)
+	logs := fmt.Sprintf("the logs of the last %d runs", gc.KeptRuns)
 	for _, words := range []string{hours, logs, string(owner.Orphaned), string(owner.Expired)} {
 		if !strings.Contains(section, words) {
 			t.Errorf("the section does not say %q", words)

@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/fetch"
 	"github.com/dalirun/dalirun/internal/folders"
+	"github.com/dalirun/dalirun/internal/gc"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
@@ -23,6 +24,7 @@ import (
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/internal/ui"
+	"github.com/dalirun/dalirun/internal/version"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -32,8 +34,6 @@ const (
 	batchExpiry = 24 * time.Hour
 	// cleanup bounds the end of a run: draining a server takes up to 35 s, the rest is quick.
 	cleanup = steps.DrainGrace + 10*time.Second
-	// keptRuns is how many runs' logs a workspace keeps.
-	keptRuns = 20
 )
 
 // outputFlags say how a command shows what it does.
@@ -199,14 +199,14 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 }
 
 func newCollector() *report.Collector {
-	return &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }, Program: thisBuild().Version}
+	return &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }, Program: version.This().Version}
 }
 
 // labels mark everything that this run makes.
 func (x *session) labels() container.Labels {
 	return container.Labels{
 		container.LabelRun: x.runID, container.LabelHost: x.me.Host, container.LabelBoot: x.me.Boot,
-		container.LabelWorkspace: x.flags.folders.Workspace, container.LabelVersion: thisBuild().Version,
+		container.LabelWorkspace: x.flags.folders.Workspace, container.LabelVersion: version.This().Version,
 		container.LabelExpires: x.me.Now.Add(batchExpiry).UTC().Format(time.RFC3339),
 	}
 }
@@ -219,18 +219,9 @@ func newRunID(now time.Time) string {
 
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
 func (x *session) sweep(ctx context.Context) {
-	removed, err := x.servers.Sweep(ctx, x.flags.folders.Workspace, false)
-	for _, c := range removed { // of other runs, perhaps of other workspaces: it is shown and logged, and no part of what this run reports
+	removed, err := gc.Place{Servers: x.servers, Cache: x.store, Workspace: x.flags.folders.Workspace}.Sweep(ctx)
+	for _, c := range removed { // of other runs, perhaps of other workspaces: no part of what this run reports
 		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+c.Name+": "+c.Reason)
-	}
-	if err == nil {
-		err = x.store.Unpin(ctx, needed)
-	}
-	if err == nil {
-		err = x.store.Sweep(ctx) // after the containers, which may still write, and after the pins
-	}
-	if err == nil {
-		err = owner.DropRuns(x.flags.folders.Workspace, keptRuns)
 	}
 	if err != nil && ctx.Err() == nil {
 		x.warn(err.Error())
