@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -26,18 +25,6 @@ import (
 
 // bundlePlanWithin bounds the plan of a bundle.
 const bundlePlanWithin = 10 * time.Second
-
-// newBundle makes the file of a bundle. One that is there is never overwritten.
-func newBundle(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, usagef("name another file, or remove that one", "--bundle: %s is there already", name)
-	}
-	if err != nil {
-		return nil, userfile.MakeFault("make the bundle", err)
-	}
-	return f, nil
-}
 
 // writeBundle puts what a bug report needs into f, and says on stderr what that is. A file that could not be finished is
 // removed.

@@ -18,6 +18,7 @@ import (
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -63,7 +64,7 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 	var file *os.File
 	if bundle != "" {
 		var err error
-		if file, err = newBundle(bundle); err != nil {
+		if file, err = userfile.CreateNew("--bundle", bundle, "make the bundle"); err != nil {
 			return err
 		}
 	}
@@ -165,16 +166,5 @@ func writeFindings(w io.Writer, findings []doctor.Finding, form format) error {
 	if form == asJSON {
 		return stdout.WriteJSON(w, findings)
 	}
-	for _, f := range findings {
-		if _, err := fmt.Fprintf(w, "%-4s  %-16s  %s\n", f.Status, f.Check, f.Saw); err != nil {
-			return err
-		}
-		if f.Remedy != "" {
-			if _, err := fmt.Fprintf(w, "%24s%s\n", "", f.Remedy); err != nil {
-				return err
-			}
-		}
-	}
-	_, err := fmt.Fprintf(w, "\n%s\n", doctor.Summary(findings))
-	return err
+	return doctor.WriteText(w, findings)
 }

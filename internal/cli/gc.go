@@ -3,15 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
-	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/gc"
-	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
@@ -50,25 +46,10 @@ Each line says what went, and the last one how much was freed. --dry-run does no
 			if f.format == asJSON {
 				return errors.Join(err, stdout.WriteJSON(a.Stdout, got))
 			}
-			verb := "removed"
-			if f.dryRun {
-				verb = "would remove"
-			}
-			for _, c := range got.Containers {
-				fmt.Fprintf(a.Stdout, "%s container %s: %s\n", verb, c.Name, printable.Line(c.Reason))
-			}
-			for _, e := range got.Entries {
-				what := "a result that counts no longer"
-				if e.Step != "" {
-					what = string(e.Step) + ", last used " + e.Used.Format(time.DateTime)
-				}
-				fmt.Fprintf(a.Stdout, "%s %s of %s\n", verb, bytesize.Format(e.Bytes), what)
-			}
 			if err != nil && len(got.Containers)+len(got.Entries) == 0 {
 				return err // nobody knows that there was nothing
 			}
-			_, lost := fmt.Fprintln(a.Stdout, got)
-			return errors.Join(err, lost)
+			return errors.Join(err, got.WriteText(a.Stdout))
 		},
 	}
 	f.flags(a, cmd)

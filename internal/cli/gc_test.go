@@ -59,7 +59,7 @@ func TestREADMESaysWhatIsLeft(t *testing.T) {
 	if left := run("stop"); slices.Contains(left, "server.json") {
 		t.Errorf("stop left %q", left)
 	}
-	hours := fmt.Sprintf(" %d h after that", int(batchExpiry.Hours()))
+	hours := fmt.Sprintf(" %d h after that", int(owner.BatchExpiry.Hours()))
 	logs := fmt.Sprintf("the logs of the last %d runs", gc.KeptRuns)
 	for _, words := range []string{hours, logs, string(owner.Orphaned), string(owner.Expired)} {
 		if !strings.Contains(section, words) {

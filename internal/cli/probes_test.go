@@ -16,6 +16,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -59,7 +60,7 @@ func TestBundleStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := filepath.Join(t.TempDir(), "report.tar.gz")
-	f, err := newBundle(name)
+	f, err := userfile.CreateNew("--bundle", name, "make the bundle")
 	if err != nil {
 		t.Fatal(err)
 	}

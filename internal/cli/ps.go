@@ -3,15 +3,12 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/owner"
-	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/stdout"
 )
@@ -45,7 +42,7 @@ HEALTH is that of a server of this host, by whether it answers within 10 s; in J
 				fmt.Fprintln(a.Stderr, "no container of dalirun is there")
 				return nil
 			}
-			return writeProcesses(a.Stdout, rows, time.Now())
+			return serving.WriteProcesses(a.Stdout, rows, time.Now())
 		},
 	}
 	formatFlag(cmd, &form)
@@ -89,45 +86,4 @@ func (a *App) processes(ctx context.Context) ([]serving.Process, error) {
 		}
 	}
 	return rows, err
-}
-
-func writeProcesses(w io.Writer, rows []serving.Process, now time.Time) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tSTEP\tSTATE\tOWNER\tGRPC\tAGE\tHEALTH\tLANE\tIMAGES\tWEIGHTS\tWORKSPACE")
-	for _, r := range rows {
-		state, health := "ended", "" // of what is no server of this host
-		switch {
-		case r.Running:
-			state = "running"
-		case r.Health != nil && r.Health.State == serving.Starting:
-			state = "created"
-		}
-		if r.Health != nil {
-			health = r.Health.State.Word()
-		}
-		s := r.Served
-		if s.Seeded() {
-			s.Weights += " (" + serving.LabelsMeanNothing + ")"
-		}
-		fmt.Fprintln(t, strings.Join([]string{
-			r.Name, printable.Line(r.Step), state, r.Owner, r.GRPC, now.Sub(r.Created).Round(time.Second).String(), health, s.Lane, s.Source,
-			printable.Line(s.Weights), printable.Name(r.Workspace),
-		}, "\t"))
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for _, r := range rows {
-		if r.Health == nil || r.Health.State == serving.Healthy {
-			continue
-		}
-		fmt.Fprintf(w, "\n%s is %s\n", r.Name, printable.Line(r.Health.String()))
-		if r.Health.MendNote != "" {
-			fmt.Fprintf(w, "  %s:\n", printable.Line(r.Health.MendNote))
-		}
-		if r.Health.Mend != "" {
-			fmt.Fprintf(w, "  %s\n", r.Health.Mend)
-		}
-	}
-	return nil
 }

@@ -62,7 +62,7 @@ func TestHelpOfPSHasItsWords(t *testing.T) {
 		now := time.Now()
 		rows := []serving.Process{{Owner: word, Created: now, Health: &serving.Health{State: serving.State(word)}}, {Running: true, Created: now}, {Created: now, Health: &serving.Health{State: serving.Starting}}}
 		var b bytes.Buffer
-		if err := writeProcesses(&b, rows, now); err != nil {
+		if err := serving.WriteProcesses(&b, rows, now); err != nil {
 			t.Fatal(err)
 		}
 		table, _, _ := strings.Cut(b.String(), "\n\n")
@@ -71,18 +71,5 @@ func TestHelpOfPSHasItsWords(t *testing.T) {
 				t.Errorf("%q is printed, and the help does not have it", printed)
 			}
 		}
-	}
-}
-
-// The list of ps says why a server's health is not known.
-func TestNotJudged(t *testing.T) {
-	t.Parallel()
-	h := serving.Health{State: serving.NotJudged, Reason: "no picture"}
-	var b bytes.Buffer
-	if err := writeProcesses(&b, []serving.Process{{Name: "s", Running: true, Health: &h}}, time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(b.String(), "  unknown  ") || !strings.Contains(b.String(), "s is unknown: no picture\n") {
-		t.Error(b.String())
 	}
 }

@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +14,7 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
@@ -126,7 +125,7 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 	tools.Handover = &steps.Handover{Ready: ready, Detach: detach}
 	list := steps.For(x.target, tools, steps.IDServe)
 	return x.runner(func(ctx context.Context, _ pipeline.Values) error {
-		if err := showServer(x.app.Stdout, server, format); err != nil || detach {
+		if err := writeServer(x.app.Stdout, server, format); err != nil || detach {
 			return err
 		}
 		return x.servers.Attend(ctx, x.flags.folders.Workspace, server, x.app.watch, x.warn)
@@ -144,20 +143,11 @@ func (x *session) serverFile(s result.Server) owner.ServerFile {
 	}
 }
 
-func showServer(w io.Writer, s owner.ServerFile, format format) error {
+func writeServer(w io.Writer, s owner.ServerFile, format format) error {
 	if format == asJSON {
 		return stdout.WriteJSON(w, s)
 	}
-	addresses := fmt.Sprintf("grpc %s · http %s · metrics %s", s.GRPC, s.HTTP, s.Metrics)
-	if s.Engine == "" {
-		_, err := fmt.Fprintf(w, "ready: %s\n", addresses)
-		return err
-	}
-	_, err := fmt.Fprintf(w, "ready: on the container engine's host, %s: %s\n", s.Engine, addresses)
-	if at, parseErr := netip.ParseAddrPort(s.GRPC); parseErr == nil && at.Addr().IsLoopback() {
-		_, err = fmt.Fprintln(w, "here `dalirun classify` reaches it; `dalirun serve --host ADDRESS` publishes it for others")
-	}
-	return err
+	return serving.WriteAddresses(w, s)
 }
 
 // lockWorkspace makes this process the one that serves the workspace, until [session.close].

@@ -282,7 +282,7 @@ func TestShowServer(t *testing.T) {
 	} {
 		s.Engine = engine
 		var text, asJSON strings.Builder
-		if err := errors.Join(showServer(&text, s, "text"), showServer(&asJSON, s, "json")); err != nil || text.String() != want {
+		if err := errors.Join(writeServer(&text, s, "text"), writeServer(&asJSON, s, "json")); err != nil || text.String() != want {
 			t.Errorf("%q, %v, want %q", text.String(), err, want)
 		}
 		if strings.Contains(asJSON.String(), `"engine"`) != (engine != "") || !strings.Contains(asJSON.String(), engine) {

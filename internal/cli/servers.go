@@ -22,23 +22,17 @@ func (a *App) servers(ctx context.Context) (serving.Servers, error) {
 		return serving.Servers{}, err
 	}
 	me, err := owner.Here(time.Now())
-	servers := a.serversOn(runtime, me)
-	servers.Elsewhere = elsewhere(info)
-	return servers, err
-}
-
-// elsewhere is the endpoint of a container engine whose loopback address is not this process's, or empty.
-func elsewhere(info container.Info) string {
-	if info.OtherLoopback {
-		return info.Endpoint
-	}
-	return ""
+	return a.serversOn(runtime, info, me), err
 }
 
 // serversOn are those of a container engine, as me sees them.
-func (a *App) serversOn(runtime serving.Runtime, me owner.Identity) serving.Servers {
-	return serving.Servers{
+func (a *App) serversOn(runtime serving.Runtime, info container.Info, me owner.Identity) serving.Servers {
+	s := serving.Servers{
 		Runtime: runtime, Me: me, Step: string(steps.IDServe), Model: steps.EnsembleModel, Grace: steps.DrainGrace,
 		CacheFlags: folders.CacheFlags(a.usualCache()),
 	}
+	if info.OtherLoopback {
+		s.Elsewhere = info.Endpoint
+	}
+	return s
 }

@@ -2,11 +2,8 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,12 +26,8 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
-const (
-	// batchExpiry is when another host may take a batch container for forgotten: longer than any step's limit.
-	batchExpiry = 24 * time.Hour
-	// cleanup bounds the end of a run: draining a server takes up to 35 s, the rest is quick.
-	cleanup = steps.DrainGrace + 10*time.Second
-)
+// cleanup bounds the end of a run: draining a server takes up to 35 s, the rest is quick.
+const cleanup = steps.DrainGrace + 10*time.Second
 
 // outputFlags say how a command shows what it does.
 type outputFlags struct {
@@ -83,7 +76,6 @@ type session struct {
 	sink      pipeline.Sink
 	renderer  ui.Renderer
 	json      bool // stderr is JSON Lines
-	ended     runEnd
 	logs      *ui.LogSink
 	collector *report.Collector
 }
@@ -97,20 +89,20 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 	if err := r.readPicture(ctx, a.files()); err != nil {
 		return nil, err
 	}
-	x = &session{app: a, flags: r, runID: newRunID(time.Now()), json: o.progress == ui.JSON}
+	x = &session{app: a, flags: r, runID: owner.NewRunID(time.Now()), json: o.progress == ui.JSON}
 	if x.me, err = owner.Here(time.Now()); err != nil {
 		return nil, err
 	}
-	if x.runtime, err = a.runtime(x.labels(), x.warn); err != nil {
+	labels := owner.RunLabels(x.me, x.runID, r.folders.Workspace, version.This().Version)
+	if x.runtime, err = a.runtime(labels, x.warn); err != nil {
 		return nil, err
 	}
-	x.servers = a.serversOn(x.runtime, x.me)
 	x.probes = a.probes(x.runtime, func() (*store.Store, error) { return x.store, nil })
 	info, err := x.probes.Runtime.Info(ctx)
 	if err != nil {
 		return nil, err
 	}
-	x.servers.Elsewhere = elsewhere(info)
+	x.servers = a.serversOn(x.runtime, info, x.me)
 	begun := x
 	defer func() {
 		if err != nil {
@@ -186,7 +178,7 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 	}
 	x.logs = ui.NewLogSink(x.lock.Dir())
 	x.collector = newCollector()
-	x.sink = ui.Tee(x.renderer, x.logs, x.collector, &x.ended)
+	x.sink = ui.Tee(x.renderer, x.logs, x.collector)
 	x.sweep(ctx)
 	for _, text := range a.takeUnread() {
 		x.warn(text)
@@ -200,21 +192,6 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 
 func newCollector() *report.Collector {
 	return &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }, Program: version.This().Version}
-}
-
-// labels mark everything that this run makes.
-func (x *session) labels() container.Labels {
-	return container.Labels{
-		container.LabelRun: x.runID, container.LabelHost: x.me.Host, container.LabelBoot: x.me.Boot,
-		container.LabelWorkspace: x.flags.folders.Workspace, container.LabelVersion: version.This().Version,
-		container.LabelExpires: x.me.Now.Add(batchExpiry).UTC().Format(time.RFC3339),
-	}
-}
-
-func newRunID(now time.Time) string {
-	var tail [3]byte
-	rand.Read(tail[:])
-	return now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(tail[:])
 }
 
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
@@ -296,7 +273,7 @@ func (x *session) finish(err error) error {
 	if err == nil {
 		return nil
 	}
-	if x.json && x.ended.err.Load() {
+	if x.json && x.collector != nil && x.collector.Failed() {
 		return &shownError{err} // the last event has it
 	}
 	var logPath func(pipeline.ID) string
@@ -319,14 +296,4 @@ func (x *session) close() error {
 		err = errors.Join(err, x.lock.Release())
 	}
 	return errors.Join(err, x.unlockWorkspace())
-}
-
-// runEnd notes whether the end of a run told of an error.
-type runEnd struct{ err atomic.Bool }
-
-// Emit takes the end of a run.
-func (r *runEnd) Emit(e pipeline.Event) {
-	if end, ok := e.Payload.(pipeline.RunEnded); ok && end.Err != nil {
-		r.err.Store(true)
-	}
 }

@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"time"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/owner"
@@ -92,8 +94,28 @@ func (p Place) Preview(ctx context.Context, o Options) (Collected, error) {
 	return got, err
 }
 
-// String is all of it in one line.
-func (c Collected) String() string {
+// WriteText writes for people a line for each thing, and one for all.
+func (c Collected) WriteText(w io.Writer) error {
+	verb := "removed"
+	if c.DryRun {
+		verb = "would remove"
+	}
+	for _, l := range c.Containers {
+		fmt.Fprintf(w, "%s container %s: %s\n", verb, l.Name, printable.Line(l.Reason))
+	}
+	for _, e := range c.Entries {
+		what := "a result that counts no longer"
+		if e.Step != "" {
+			what = string(e.Step) + ", last used " + e.Used.Format(time.DateTime)
+		}
+		fmt.Fprintf(w, "%s %s of %s\n", verb, bytesize.Format(e.Bytes), what)
+	}
+	_, err := fmt.Fprintln(w, c.summary())
+	return err
+}
+
+// summary is all of it in one line.
+func (c Collected) summary() string {
 	var parts []string
 	if n := len(c.Containers); n > 0 {
 		parts = append(parts, printable.Count(n, "container"))

@@ -1,6 +1,7 @@
 package gc_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -163,22 +164,36 @@ func TestSweep(t *testing.T) {
 	}
 }
 
-func TestCollectedString(t *testing.T) {
+// Each thing is a line, and the last one says how much that is.
+func TestCollectedText(t *testing.T) {
 	t.Parallel()
+	used := time.Date(2026, 11, 27, 4, 0, 0, 0, time.UTC)
 	some := gc.Collected{
-		Containers: make([]serving.Leftover, 2), Entries: []store.Evicted{{Bytes: 1 << 20}}, Freed: 2 << 20,
+		Containers: []serving.Leftover{{Name: "a", Reason: "its run is gone"}, {Name: "b", Reason: "x"}},
+		Entries:    []store.Evicted{{Bytes: 1 << 20, Step: "export-onnx", Used: used}, {Bytes: 1 << 10}}, Freed: 2 << 20,
 	}
 	would := some
-	would.DryRun, would.Freed = true, 1<<20
+	would.DryRun, would.Freed = true, 1<<20+1<<10
 	for want, c := range map[string]gc.Collected{
-		"nothing is to be removed":                                          {},
-		"no container and no result would be removed":                       {DryRun: true},
-		"removed 2 containers, 1 result and leftovers of runs: 2 MiB freed": some,
-		"would remove 2 containers and 1 result: 1 MiB would be freed":      would,
-		"removed leftovers of runs: 1 KiB freed":                            {Freed: 1 << 10},
+		"nothing is to be removed\n":                    {},
+		"no container and no result would be removed\n": {DryRun: true},
+		"removed leftovers of runs: 1 KiB freed\n":      {Freed: 1 << 10},
+		`removed container a: its run is gone
+removed container b: x
+removed 1 MiB of export-onnx, last used 2026-11-27 04:00:00
+removed 1 KiB of a result that counts no longer
+removed 2 containers, 2 results and leftovers of runs: 2 MiB freed
+`: some,
+		`would remove container a: its run is gone
+would remove container b: x
+would remove 1 MiB of export-onnx, last used 2026-11-27 04:00:00
+would remove 1 KiB of a result that counts no longer
+would remove 2 containers and 2 results: 1.001 MiB would be freed
+`: would,
 	} {
-		if got := c.String(); got != want {
-			t.Errorf("%q, want %q", got, want)
+		var b bytes.Buffer
+		if err := c.WriteText(&b); err != nil || b.String() != want {
+			t.Errorf("%v: %q, want %q", err, &b, want)
 		}
 	}
 }

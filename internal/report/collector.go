@@ -172,6 +172,13 @@ func (c *Collector) endRun(e pipeline.Event, x pipeline.RunEnded) {
 	}
 }
 
+// Failed says whether the end of the run was told of, with an error.
+func (c *Collector) Failed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended && c.report.Error != ""
+}
+
 // Report returns the report as far as events have told. One of a run that has not ended says so and has failed.
 func (c *Collector) Report() Report {
 	c.mu.Lock()

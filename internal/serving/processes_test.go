@@ -1,10 +1,12 @@
 package serving
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
@@ -77,3 +79,70 @@ func TestWithHealth(t *testing.T) {
 		}
 	}
 }
+
+// The list of ps says why a server's health is not known.
+func TestNotJudged(t *testing.T) {
+	t.Parallel()
+	h := Health{State: NotJudged, Reason: "no picture"}
+	var b bytes.Buffer
+	if err := WriteProcesses(&b, []Process{{Name: "s", Running: true, Health: &h}}, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(b.String(), "  unknown  ") || !strings.Contains(b.String(), "s is unknown: no picture\n") {
+		t.Error(b.String())
+	}
+}
+
+// Where a server is says who reaches it there.
+func TestWriteAddresses(t *testing.T) {
+	t.Parallel()
+	const addresses = "grpc %s:8001 · http %s:8000 · metrics %s:8002\n"
+	here := "here `dalirun classify` reaches it; `dalirun serve --host ADDRESS` publishes it for others\n"
+	for want, c := range map[string]struct{ engine, host string }{
+		"ready: " + addresses: {"", "127.0.0.1"},
+		"ready: on the container engine's host, tcp://far:2375: " + addresses + here: {"tcp://far:2375", "127.0.0.1"},
+		"ready: on the container engine's host, tcp://far:2376: " + addresses:        {"tcp://far:2376", "10.0.0.1"},
+	} {
+		var b bytes.Buffer
+		file := owner.ServerFile{GRPC: c.host + ":8001", HTTP: c.host + ":8000", Metrics: c.host + ":8002", Engine: c.engine}
+		if err := WriteAddresses(&b, file); err != nil || b.String() != strings.ReplaceAll(want, "%s", c.host) {
+			t.Errorf("%v: %q, want %q", err, &b, want)
+		}
+	}
+}
+
+// Below the table stands what is wrong with a server, and what mends it.
+func TestWriteProcesses(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 27, 4, 0, 0, 0, time.UTC)
+	seeded := true
+	rows := []Process{
+		{
+			Name: "a", Step: "serve", Workspace: "/w", Running: true, Owner: "kept", GRPC: "127.0.0.1:8001", Created: now.Add(-time.Minute),
+			Health: &Health{State: Healthy}, Served: Served{Lane: "cpu", Source: "local", Weights: "random:7", LabelsMeanNothing: &seeded},
+		},
+		{Name: "b", Step: "serve", Owner: "kept", Created: now, Health: &Health{State: Starting, Reason: "it waits"}},
+		{Name: "c", Owner: "kept", Created: now, Health: &Health{State: Ended, Reason: "it ended", Mend: "dalirun gc", MendNote: "a note"}},
+	}
+	var b bytes.Buffer
+	if err := WriteProcesses(&b, rows, now); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"a     serve  running  kept   127.0.0.1:8001  1m0s  healthy      cpu   local   random:7 (labels mean nothing)  /w\n",
+		"b     serve  created  kept ", "c            ended    kept ", "\nc is not healthy: it ended\n  a note:\n  dalirun gc\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("it lacks %q:\n%s", want, &b)
+		}
+	}
+	if err := WriteProcesses(fails{}, rows, now); !errors.Is(err, errFull) {
+		t.Errorf("%v", err)
+	}
+}
+
+var errFull = errors.New("the disk is full")
+
+type fails struct{}
+
+func (fails) Write([]byte) (int, error) { return 0, errFull }

@@ -35,6 +35,19 @@ func MakeFault(tried string, err error) error {
 	}
 }
 
+// CreateNew makes the file that a flag names, for this user alone. One that is there is never overwritten. Its errors say
+// what was tried, as in "make the bundle".
+func CreateNew(flag, name, tried string) (*os.File, error) {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil, pipeline.Faultf(pipeline.Usage, "name another file, or remove that one", "%s: %s is there already", flag, name)
+	}
+	if err != nil {
+		return nil, MakeFault(tried, err)
+	}
+	return f, nil
+}
+
 // AsUsage makes an error without a kind the user's: what a file that was named gives.
 func AsUsage(err error) error {
 	if _, ok := errors.AsType[*pipeline.Fault](err); ok {

@@ -86,3 +86,27 @@ func TestFaults(t *testing.T) {
 		}
 	}
 }
+
+// A file that is there is not overwritten.
+func TestCreateNew(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "report.tar.gz")
+	f, err := userfile.CreateNew("--bundle", name, "make the bundle")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if about, err := f.Stat(); err != nil || about.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", about, err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
+	for file, want := range map[string]string{
+		name:                     "--bundle: " + name + " is there already",
+		"/nowhere/report.tar.gz": "make the bundle: open /nowhere/report.tar.gz: no such file or directory",
+	} {
+		if _, err := userfile.CreateNew("--bundle", file, "make the bundle"); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}
