@@ -11,8 +11,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// What the local images take, by the sizes that the container engine gave of those made from Debian 12 and the packages of
-// assets/images: 1,335,521,097 and 1,007,934,650 bytes.
+// What the local images take, by the sizes that the container engine gave of those made from Debian 12 and the packages
+// of assets/images: 1,335,521,097 and 1,007,934,650 bytes.
 const (
 	localExporterBytes = 1274 << 20
 	localServerBytes   = 961 << 20
@@ -50,7 +50,8 @@ func FirstRun(t target.Target, plan []pipeline.Planned) string {
 	switch {
 	case images == 0:
 	case t.Source == target.Local:
-		does = slices.Insert(does, 0, fmt.Sprintf("builds %s here (about %s)", printable.Count(images, "image"), bytesize.About(local)))
+		does = slices.Insert(does, 0, fmt.Sprintf("builds %s here (about %s)", printable.Count(images, "image"),
+			bytesize.About(local)))
 	case t.Images.Download() > 0:
 		does = slices.Insert(does, 0, fmt.Sprintf("downloads %s (%s)", printable.Count(images, "image"),
 			bytesize.Format(t.Images.Download())))

@@ -31,7 +31,10 @@ func (f Forced) Check(request target.Request) error {
 	}
 	for _, id := range f {
 		if id != everyStep && !slices.Contains(known, id) {
-			hint := strings.TrimPrefix(spelling.Nearest(id, known)+"; ", "; ") + "the steps are " + strings.Join(known, ", ") + ", and all"
+			hint := "the steps are " + strings.Join(known, ", ") + ", and all"
+			if near := spelling.Nearest(id, known); near != "" {
+				hint = near + "; " + hint
+			}
 			return pipeline.Faultf(pipeline.Usage, hint, "%s: there is no step %q", request.Settings.Origin("force"), id)
 		}
 	}
@@ -42,8 +45,8 @@ func (f Forced) Check(request target.Request) error {
 	return err
 }
 
-// Unused returns a warning for each forced step that a run of the target does not have, and an error for those that must not
-// be dropped.
+// Unused returns a warning for each forced step that a run of the target does not have, and an error for those that
+// must not be dropped.
 func (f Forced) Unused(request target.Request, t target.Target) (warnings []string, err error) {
 	var errs []error
 	list := For(t, Tools{}, lastStep(request.Command))

@@ -17,8 +17,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// ParseWeights reads the value of --weights: pretrained, auto, random:SEED or the name of a checkpoint, which is looked at.
-// Its errors name the flag by where the settings say that it was written.
+// ParseWeights reads the value of --weights: pretrained, auto, random:SEED or the name of a checkpoint, which is looked
+// at. Its errors name the flag by where the settings say that it was written.
 func ParseWeights(value string, settings target.Settings) (target.WeightsSource, error) {
 	origin := settings.Origin("weights")
 	kind, seed, seeded := strings.Cut(value, ":")

@@ -40,7 +40,8 @@ type Finder interface {
 type Asker struct {
 	// OnServer, which may be nil, is called once the server is known that is asked.
 	OnServer func(Source)
-	// OnDescription, which may be nil, is called after that with what the server says of itself and of the model, a line each.
+	// OnDescription, which may be nil, is called after that with what the server says of itself and of the model, a
+	// line each.
 	OnDescription func(lines []string)
 
 	request Request
@@ -53,8 +54,8 @@ type Asker struct {
 	stop    error // why no picture is sent any more
 }
 
-// New returns an Asker, which reads pictures and labels from files. Its [Asker.Err] is what is wrong with the request, as
-// far as that needs no picture.
+// New returns an Asker, which reads pictures and labels from files. Its [Asker.Err] is what is wrong with the request,
+// as far as that needs no picture.
 func New(ctx context.Context, request Request, files *userfile.Reader, finder Finder) *Asker {
 	a := &Asker{request: request, files: files, finder: finder}
 	switch {
@@ -77,8 +78,8 @@ func (a *Asker) Close() {
 // Err is why no picture is sent any more, and the error of each that is asked about from now on; nil while they are.
 func (a *Asker) Err() error { return a.stop }
 
-// Ask returns the record of the picture in a file; after an error it has no classes. The picture is read now: all of them at
-// a time might not fit into memory.
+// Ask returns the record of the picture in a file; after an error it has no classes. The picture is read now: all of
+// them at a time might not fit into memory.
 func (a *Asker) Ask(ctx context.Context, name string) (Record, error) {
 	record := Record{Image: name, Model: a.request.Model}
 	if ctx.Err() != nil {
@@ -106,7 +107,8 @@ func (a *Asker) Ask(ctx context.Context, name string) (Record, error) {
 // send fills the record with the answer to a picture.
 func (a *Asker) send(ctx context.Context, name string, data []byte, record *Record) error {
 	r := a.request
-	within, cancel := context.WithTimeoutCause(ctx, r.Timeout, fmt.Errorf("%s did not answer within %s", r.Model, r.Timeout))
+	slow := fmt.Errorf("%s did not answer within %s", r.Model, r.Timeout)
+	within, cancel := context.WithTimeoutCause(ctx, r.Timeout, slow)
 	defer cancel()
 	began := time.Now()
 	all, err := a.client.Classify(within, r.Model, data, triton.EveryClass)
@@ -226,8 +228,8 @@ func (a *Asker) findServer(ctx context.Context) error {
 	return nil
 }
 
-// countLabels refuses the user's labels before a picture is sent, where the model says how many classes it has. What keeps
-// it from saying that, a picture meets too, and is told of it.
+// countLabels refuses the user's labels before a picture is sent, where the model says how many classes it has. What
+// keeps it from saying that, a picture meets too, and is told of it.
 func (a *Asker) countLabels(ctx context.Context) error {
 	if a.labels == nil {
 		return nil

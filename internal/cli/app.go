@@ -245,8 +245,8 @@ func warn(w io.Writer, text string) { fmt.Fprintln(w, "warning: "+printable.Line
 // asCalled writes the commands of dalirun in a text as this user can paste them.
 func (a *App) asCalled(text string) string { return remedy.Program(a.Program).Commands(text) }
 
-// explained is err as people and programs get it: a disk is named where one is at fault, and the commands of the hints are
-// those that this user can paste.
+// explained is err as people and programs get it: a disk is named where one is at fault, and the commands of the hints
+// are those that this user can paste.
 func (a *App) explained(err error) error {
 	err = remedy.Explain(err, a.folders...)
 	remedy.Program(a.Program).Name(err)

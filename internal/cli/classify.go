@@ -161,7 +161,8 @@ func writeClasses(w io.Writer, r classify.Record) {
 func writeSource(w io.Writer, s classify.Source) {
 	if s.Lane != "" {
 		images := strings.TrimSuffix(s.Source+" images "+s.Release, " ")
-		fmt.Fprintln(w, printable.Line(strings.Join([]string{s.Lane + " lane", images, s.Precision, "weights " + s.Weights}, ", ")))
+		parts := []string{s.Lane + " lane", images, s.Precision, "weights " + s.Weights}
+		fmt.Fprintln(w, printable.Line(strings.Join(parts, ", ")))
 	}
 	for _, warning := range s.Warnings {
 		warn(w, warning)

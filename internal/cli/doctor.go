@@ -15,7 +15,6 @@ import (
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/remedy"
-	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/userfile"
@@ -81,7 +80,8 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := errors.Join(err, writeFindings(a.Stdout, findings, form)); err != nil {
+	lost := form.write(a.Stdout, findings, func(w io.Writer) error { return doctor.WriteText(w, findings) })
+	if err := errors.Join(err, lost); err != nil {
 		return err
 	}
 	return verdict(findings)
@@ -99,7 +99,8 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 	p := doctor.Patient{
 		Request: request, Probes: a.probes(runtime, cache),
 		Machine: doctor.Machine{DiskFree: host.DiskFree, Writable: host.Writable, Owner: host.Owner},
-		Cache:   r.folders.Cache, Workspace: r.folders.Workspace, CacheFlags: folders.CacheFlags(r.folders.Cache), CacheDoubt: r.folders.Doubt,
+		Cache:   r.folders.Cache, Workspace: r.folders.Workspace,
+		CacheFlags: folders.CacheFlags(r.folders.Cache), CacheDoubt: r.folders.Doubt,
 		OpenCache: func() error {
 			_, err := cache()
 			return remedy.Explain(err)
@@ -127,7 +128,9 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 }
 
 // plannedSteps is what e2e would make, as the command plan says it.
-func plannedSteps(ctx context.Context, t target.Target, runtime container.Runtime, cache *store.Store, r *runFlags) ([]doctor.Planned, error) {
+func plannedSteps(
+	ctx context.Context, t target.Target, runtime container.Runtime, cache *store.Store, r *runFlags,
+) ([]doctor.Planned, error) {
 	runner := pipeline.Runner{Workspace: r.folders.Workspace, Store: cache, Force: r.force.IDs()}
 	list := steps.For(t, steps.Tools{Runtime: runtime, KV: cache, TimingCache: cache}, steps.IDVerify)
 	rows, err := runner.Plan(ctx, list)
@@ -160,11 +163,4 @@ func verdict(findings []doctor.Finding) error {
 		}
 	}
 	return nil
-}
-
-func writeFindings(w io.Writer, findings []doctor.Finding, form format) error {
-	if form == asJSON {
-		return stdout.WriteJSON(w, findings)
-	}
-	return doctor.WriteText(w, findings)
 }

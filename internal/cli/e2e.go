@@ -38,7 +38,8 @@ to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the pict
 			}
 			err = x.runner(nil).Run(cmd.Context(), x.steps(steps.IDVerify))
 			result := x.collector.Report()
-			return x.finish(errors.Join(err, x.print(err, o, result.WriteText), files.Write(result))) // first what the work came to
+			// First what the work came to.
+			return x.finish(errors.Join(err, x.print(err, o, result.WriteText), files.Write(result)))
 		},
 	}
 	r.flags(a, cmd)

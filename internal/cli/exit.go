@@ -31,15 +31,15 @@ const (
 	ExitSIGTERM      ExitCode = 143
 )
 
-// ExitCodes says what each exit code means and what to do about it, in order.
-func ExitCodes() []struct {
+// ExitMeaning says what an exit code means and what to do about it.
+type ExitMeaning struct {
 	Code           ExitCode
 	Means, Typical string
-} {
-	return []struct {
-		Code           ExitCode
-		Means, Typical string
-	}{
+}
+
+// ExitCodes are all exit codes, in order.
+func ExitCodes() []ExitMeaning {
+	return []ExitMeaning{
 		{ExitOK, "all that was asked for was done", "`e2e`: the served answer is PyTorch's; `serve`: the server drained, or had nothing to drain, after Ctrl-C, SIGTERM, SIGHUP or `dalirun stop`; `ps`: whatever it says of servers; `stop` and `gc`: also where there was nothing to do"},
 		{ExitUnclassified, "an error that fits no other code", "please report it"},
 		{ExitUsage, "usage or configuration", "an unknown flag or key, a value out of range or empty, a file that was named and is not there or is none, a picture that is refused"},

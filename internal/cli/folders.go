@@ -25,8 +25,8 @@ func (f *workspaceFlag) find() (string, error) {
 	return folders.Workspace(f.workspaceName, settingsOf(f.set))
 }
 
-// noCacheFlag lets a command that opens no cache be given the one of the others, as a script gives it to all. It is told that
-// it is not used.
+// noCacheFlag lets a command that opens no cache be given the one of the others, as a script gives it to all. It is
+// told that it is not used.
 func noCacheFlag(cmd *cobra.Command) {
 	cmd.Flags().String("cache-dir", "", "not used")
 }

@@ -1,12 +1,9 @@
 package cli
 
 import (
-	"io"
-
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/report"
-	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -39,7 +36,8 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 			x.lookFirst(cmd.Context())
 			plan, err := x.runner(nil).Plan(cmd.Context(), x.steps(steps.IDVerify))
 			if err == nil {
-				err = writePlan(a.Stdout, report.NewPlan(x.target, x.doubts, x.facts(), plan), o.format)
+				planned := report.NewPlan(x.target, x.doubts, x.facts(), plan)
+				err = o.format.write(a.Stdout, planned, planned.WriteText)
 			}
 			return x.finish(err)
 		},
@@ -47,11 +45,4 @@ here is looked up in its registry. It pulls, builds and starts nothing, and writ
 	r.flags(a, cmd)
 	o.flags(cmd)
 	return cmd
-}
-
-func writePlan(w io.Writer, plan report.Plan, format format) error {
-	if format == asJSON {
-		return stdout.WriteJSON(w, plan)
-	}
-	return plan.WriteText(w)
 }

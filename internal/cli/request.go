@@ -74,7 +74,8 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 	numberVar(f, &q.GRPCPort, "grpc-port", 0, 65535, "host port for gRPC; 0 is 8001 if it is free, else a free one")
 	numberVar(f, &q.MetricsPort, "metrics-port", 0, 65535, "host port for metrics; 0 is 8002 if it is free, else a free one")
 	f.DurationVar(&q.ReadyTimeout, "ready-timeout", 5*time.Minute, "how long tritonserver may take to be live, and each model to load")
-	f.StringSliceVar((*[]string)(&r.force), "force", nil, "steps to run again although their results are stored; \"all\" is every one")
+	f.StringSliceVar((*[]string)(&r.force), "force", nil,
+		"steps to run again although their results are stored; \"all\" is every one")
 }
 
 // check refuses what no machine could make right, and completes the request by what the flags name.

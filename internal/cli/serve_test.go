@@ -270,23 +270,3 @@ func TestWatchIsDocumented(t *testing.T) {
 		}
 	}
 }
-
-// What is told of a server on an engine elsewhere holds for those who read it: its addresses are of that engine's host.
-func TestShowServer(t *testing.T) {
-	t.Parallel()
-	s := owner.ServerFile{GRPC: "127.0.0.1:8001", HTTP: "127.0.0.1:8000", Metrics: "127.0.0.1:8002"}
-	for engine, want := range map[string]string{
-		"": "ready: grpc 127.0.0.1:8001 · http 127.0.0.1:8000 · metrics 127.0.0.1:8002\n",
-		"tcp://docker:2375": "ready: on the container engine's host, tcp://docker:2375: grpc 127.0.0.1:8001 · http 127.0.0.1:8000 · metrics 127.0.0.1:8002\n" +
-			"here `dalirun classify` reaches it; `dalirun serve --host ADDRESS` publishes it for others\n",
-	} {
-		s.Engine = engine
-		var text, asJSON strings.Builder
-		if err := errors.Join(writeServer(&text, s, "text"), writeServer(&asJSON, s, "json")); err != nil || text.String() != want {
-			t.Errorf("%q, %v, want %q", text.String(), err, want)
-		}
-		if strings.Contains(asJSON.String(), `"engine"`) != (engine != "") || !strings.Contains(asJSON.String(), engine) {
-			t.Error(asJSON.String())
-		}
-	}
-}

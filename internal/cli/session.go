@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
@@ -55,6 +57,14 @@ const (
 func formatFlag(cmd *cobra.Command, value *format) {
 	*value = asText
 	choiceVar(cmd.Flags(), value, "format", []format{asText, asJSON}, "form of the result on stdout")
+}
+
+// write writes a result in this form.
+func (f format) write(w io.Writer, result any, writeText func(io.Writer) error) error {
+	if f == asJSON {
+		return stdout.WriteJSON(w, result)
+	}
+	return writeText(w)
 }
 
 // session is one run of a list of steps.
@@ -109,7 +119,8 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 			err = errors.Join(err, begun.unlockWorkspace())
 		}
 	}()
-	// Before all that another flag could mend, as a port that the first server has: no flag lets a workspace have a second one.
+	// Before all that another flag could mend, as a port that the first server has: no flag lets a workspace have a
+	// second one.
 	if _, statErr := os.Stat(r.folders.Workspace); x.servesWorkspace() && statErr == nil {
 		if err := x.lockWorkspace(ctx); err != nil {
 			return nil, err
@@ -148,7 +159,8 @@ func (x *session) resolve(ctx context.Context) (err error) {
 		x.doubts = append(x.doubts, x.flags.folders.Doubt)
 	}
 	if x.target.Weights.Kind == target.Random {
-		x.doubts = append(x.doubts, "seeded random weights are used: the comparison with PyTorch holds, but "+serving.LabelsMeanNothing)
+		x.doubts = append(x.doubts,
+			"seeded random weights are used: the comparison with PyTorch holds, but "+serving.LabelsMeanNothing)
 	}
 	return err
 }
@@ -165,7 +177,8 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 	if err := owner.MakeWorkspace(r.folders.Workspace); err != nil {
 		return nil, errors.Join(pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace", "make the workspace: %w", err), x.close())
 	}
-	if err := folders.CheckWorkspace(r.folders.Workspace, r.request.Settings); err != nil { // somebody may have made it just before
+	// Somebody may have made it just before.
+	if err := folders.CheckWorkspace(r.folders.Workspace, r.request.Settings); err != nil {
 		return nil, errors.Join(err, x.close())
 	}
 	if x.servesWorkspace() { // before the run has a folder: one that is refused leaves none
@@ -241,8 +254,8 @@ func (x *session) steps(last pipeline.ID) []pipeline.Step {
 	return steps.For(x.target, x.tools(), last)
 }
 
-// lookFirst finds out whether anything has run in the workspace, and if not, what a run would get and make. Where that cannot
-// be told, the run itself says why.
+// lookFirst finds out whether anything has run in the workspace, and if not, what a run would get and make. Where that
+// cannot be told, the run itself says why.
 func (x *session) lookFirst(ctx context.Context) {
 	list := x.steps(steps.IDVerify)
 	for _, s := range list {
@@ -253,8 +266,8 @@ func (x *session) lookFirst(ctx context.Context) {
 			return
 		}
 	}
-	plan, err := (&pipeline.Runner{Workspace: x.flags.folders.Workspace, Store: x.store, Force: x.flags.force.IDs()}).Plan(ctx, list)
-	if err == nil {
+	runner := pipeline.Runner{Workspace: x.flags.folders.Workspace, Store: x.store, Force: x.flags.force.IDs()}
+	if plan, err := runner.Plan(ctx, list); err == nil {
 		x.first = steps.FirstRun(x.target, plan)
 	}
 }
@@ -262,8 +275,9 @@ func (x *session) lookFirst(ctx context.Context) {
 // runner runs steps or plans them. It calls then, which may be nil, while everything that they started stands.
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
 	return &pipeline.Runner{
-		RunID: x.runID, Workspace: x.flags.folders.Workspace, Store: x.store, Sink: x.sink, First: x.first != "", Reasons: steps.Reasons,
-		Facts: x.facts(), Force: x.flags.force.IDs(), Cleanup: cleanup, Explain: x.app.explained, Then: then,
+		RunID: x.runID, Workspace: x.flags.folders.Workspace, Store: x.store, Sink: x.sink, First: x.first != "",
+		Facts: x.facts(), Force: x.flags.force.IDs(), Reasons: steps.Reasons, Cleanup: cleanup, Explain: x.app.explained,
+		Then: then,
 	}
 }
 

@@ -61,7 +61,8 @@ func (x *session) link(ctx context.Context, values pipeline.Values) error {
 		}
 	}
 	x.sink.Emit(pipeline.Event{
-		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: result.Repository.Of(owner.RepositoryLink(workspace)),
+		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository,
+		Payload: result.Repository.Of(owner.RepositoryLink(workspace)),
 	})
 	return nil
 }
@@ -76,12 +77,7 @@ func (a *App) refused(err error, o outputFlags) error {
 
 // notBegun is the report of a run that did not begin.
 func (a *App) notBegun(err error) report.Report {
-	err = a.explained(err)
-	c := newCollector()
-	now := time.Now().UTC()
-	c.Emit(pipeline.Event{Time: now, Payload: pipeline.RunStarted{}})
-	c.Emit(pipeline.Event{Time: now, Payload: pipeline.RunEnded{Err: err}})
-	return c.Report()
+	return newCollector().NotBegun(a.explained(err), time.Now())
 }
 
 // print writes to stdout what came of a run that ended with err, in text only if it went well.

@@ -2,10 +2,10 @@ package cli
 
 import (
 	"fmt"
+	"io"
 
 	"github.com/spf13/cobra"
 
-	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/version"
 )
 
@@ -17,11 +17,11 @@ func (a *App) versionCommand() *cobra.Command {
 		Example: "  dalirun version --format json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if form == asJSON {
-				return stdout.WriteJSON(a.Stdout, version.This())
-			}
-			_, err := fmt.Fprintln(a.Stdout, version.This())
-			return err
+			build := version.This()
+			return form.write(a.Stdout, build, func(w io.Writer) error {
+				_, err := fmt.Fprintln(w, build)
+				return err
+			})
 		},
 	}
 	formatFlag(cmd, &form)

@@ -1,5 +1,5 @@
-// Package config reads what a user sets beside the command line: the file dalirun.yaml and the variables DALIRUN_*. It knows
-// flags by their names alone.
+// Package config reads what a user sets beside the command line: the file dalirun.yaml and the variables DALIRUN_*. It
+// knows flags by their names alone.
 package config
 
 import (
@@ -37,8 +37,8 @@ type Value struct {
 	From string // dalirun.yaml:3
 }
 
-// Read reads a flat file of flag names and values; a file that is not there has none. A key that is none of flags, those of
-// all commands, is an error.
+// Read reads a flat file of flag names and values; a file that is not there has none. A key that is none of flags,
+// those of all commands, is an error.
 func Read(ctx context.Context, file string, flags []string) (map[string]Value, error) {
 	data, err := readFile(ctx, file)
 	if err != nil || data == nil {
@@ -88,7 +88,8 @@ func readFile(ctx context.Context, file string) ([]byte, error) {
 	return data, nil
 }
 
-// checkEntry refuses a key that is no flag, one that stood in the line first already (0: in none), and what is not one value.
+// checkEntry refuses a key that is no flag, one that stood in the line first already (0: in none), and what is not one
+// value.
 func checkEntry(file string, key, value *yaml.Node, flags []string, first int) error {
 	const keys = "keys are the flags that `dalirun COMMAND --help` lists, without the dashes"
 	switch {

@@ -15,9 +15,9 @@ func Variable(flag string) string {
 	return target.EnvPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-// Unread returns a warning for each setting that looks like one of ours and is none: files whose names only resemble that of
-// the configuration, and variables with our prefix, or nearly so, that are those of no flag. Flags are those of all commands,
-// environ is all variables, as NAME=value.
+// Unread returns a warning for each setting that looks like one of ours and is none: files whose names only resemble
+// that of the configuration, and variables with our prefix, or nearly so, that are those of no flag. Flags are those of
+// all commands, environ is all variables, as NAME=value.
 func Unread(environ []string, file string, flags []string) []string {
 	return append(unreadFiles(file), unreadVariables(environ, flags)...)
 }
@@ -50,7 +50,8 @@ func unreadVariables(environ, flags []string) []string {
 	ours := regexp.MustCompile("(?i)^DALI_?RUN_")
 	for _, variable := range slices.Sorted(slices.Values(environ)) {
 		name, value, _ := strings.Cut(variable, "=")
-		if !ours.MatchString(name) || value == "" || slices.Contains(known, name) || slices.Contains(scriptVariables(), name) {
+		read := slices.Contains(known, name) || slices.Contains(scriptVariables(), name)
+		if !ours.MatchString(name) || value == "" || read {
 			continue
 		}
 		text := name + " is not read: no flag has that name"

@@ -40,8 +40,8 @@ func parse(file string, data []byte) (*yaml.Node, error) {
 	return top, nil
 }
 
-// faultyLine is the line of a text from which on it is no YAML. The parser names the line at which it gave up, often the last
-// one, and not always that.
+// faultyLine is the line of a text from which on it is no YAML. The parser names the line at which it gave up, often
+// the last one, and not always that.
 func faultyLine(data []byte) int {
 	lines := bytes.SplitAfter(data, []byte("\n"))
 	for n := len(lines) - 1; n > 0; n-- {

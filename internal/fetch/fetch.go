@@ -16,9 +16,9 @@ import (
 // Fetcher downloads.
 type Fetcher struct{}
 
-// Fetch downloads url into the new file path, and returns where it came from after all redirections. A file of more than
-// most bytes is an error; after an error there is none. onProgress gets the bytes that came and those that were announced,
-// 0 if they were not, a few times a second at most.
+// Fetch downloads url into the new file path, and returns where it came from after all redirections. A file of more
+// than most bytes is an error; after an error there is none. onProgress gets the bytes that came and those that were
+// announced, 0 if they were not, a few times a second at most.
 func (Fetcher) Fetch(
 	ctx context.Context, url, path string, most int64, onProgress func(current, total int64),
 ) (from string, err error) {

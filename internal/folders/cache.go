@@ -24,8 +24,8 @@ func UsualCache(xdgCacheHome, home string) string {
 	return temporaryCache()
 }
 
-// CacheFlags name a cache on a command line. There are none where the user's plain environment, in any shell, comes to the
-// same one.
+// CacheFlags name a cache on a command line. There are none where the user's plain environment, in any shell, comes to
+// the same one.
 func CacheFlags(cache string) []string {
 	if me, err := user.Current(); err == nil && cache == filepath.Join(me.HomeDir, ".cache", "dalirun") {
 		return nil
@@ -33,14 +33,14 @@ func CacheFlags(cache string) []string {
 	return []string{"--cache-dir=" + cache}
 }
 
-// temporaryCache is a folder of the user among everybody's. Its name can be guessed, so that somebody else may have made it
-// first.
+// temporaryCache is a folder of the user among everybody's. Its name can be guessed, so that somebody else may have
+// made it first.
 func temporaryCache() string {
 	return filepath.Join(os.TempDir(), fmt.Sprintf("dalirun-%d", os.Getuid()))
 }
 
-// safeCache refuses a cache that was named and that another user of the host could alter. In the place of the usual one it
-// returns another folder, one that it made before in such a case or a fresh one, and why.
+// safeCache refuses a cache that was named and that another user of the host could alter. In the place of the usual one
+// it returns another folder, one that it made before in such a case or a fresh one, and why.
 func safeCache(cache, usual string, settings target.Settings) (safe, doubt string, err error) {
 	why := host.CheckOwn(cache, writable)
 	if cache == temporaryCache() {

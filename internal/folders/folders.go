@@ -1,5 +1,5 @@
-// Package folders finds the two folders that a command keeps things in, the workspace and the cache. It refuses those that
-// hold something else, and those that another user of the host could alter, as what is in them is run.
+// Package folders finds the two folders that a command keeps things in, the workspace and the cache. It refuses those
+// that hold something else, and those that another user of the host could alter, as what is in them is run.
 package folders
 
 import (
@@ -30,8 +30,8 @@ type Folders struct {
 	Doubt     string // why the cache is another one than the usual; empty if it is not
 }
 
-// Find returns the folders that the flags --workspace and --cache-dir name, which settings are about. Where the cache is the
-// usual one and is not safe, it takes another folder in its place.
+// Find returns the folders that the flags --workspace and --cache-dir name, which settings are about. Where the cache
+// is the usual one and is not safe, it takes another folder in its place.
 func Find(workspace, cache, usualCache string, settings target.Settings) (Folders, error) {
 	var f Folders
 	var err error
@@ -92,8 +92,8 @@ func (f Folders) OpenCache() (*store.Store, error) {
 	return s, nil
 }
 
-// CheckOwn refuses a file of the user, as "the configuration dalirun.yaml", that others of this host could alter. Rights that
-// are too many can be taken back where they were given; of all else instead says what to do.
+// CheckOwn refuses a file of the user, as "the configuration dalirun.yaml", that others of this host could alter.
+// Rights that are too many can be taken back where they were given; of all else instead says what to do.
 func CheckOwn(path, what, instead string) error {
 	return unsafeFault(host.CheckOwn(path, writable), what, instead)
 }
@@ -117,8 +117,8 @@ func unsafeFault(why error, what, instead string) error {
 	return pipeline.Faultf(pipeline.Environment, instead, "%s is not safe: %w", what, why)
 }
 
-// wrongFolder is err where the flag named the wrong thing. What the machine has against the folder is found out where it is
-// used.
+// wrongFolder is err where the flag named the wrong thing. What the machine has against the folder is found out where
+// it is used.
 func wrongFolder(flag, dir, own string, err error, settings target.Settings) error {
 	switch {
 	case errors.Is(err, owner.ErrNotWorkspace), errors.Is(err, store.ErrNotCache):

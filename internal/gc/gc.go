@@ -1,5 +1,5 @@
-// Package gc removes what dead runs left: their containers, their half-made results and their logs. On request it makes the
-// cache smaller too.
+// Package gc removes what dead runs left: their containers, their half-made results and their logs. On request it makes
+// the cache smaller too.
 package gc
 
 import (
@@ -26,8 +26,8 @@ type Place struct {
 	Workspace string
 }
 
-// Sweep removes what dead runs left, as each run does when it starts, and returns the containers among that. After an error
-// some may be left.
+// Sweep removes what dead runs left, as each run does when it starts, and returns the containers among that. After an
+// error some may be left.
 func (p Place) Sweep(ctx context.Context) ([]serving.Leftover, error) {
 	removed, err := p.Servers.Sweep(ctx, p.Workspace, false)
 	if err == nil {
@@ -61,7 +61,8 @@ type Options struct {
 	CacheSize int64 // in bytes: least recently used results go until the cache is not larger
 }
 
-// Collect removes what dead runs left, and results until the cache is small enough. What it returns went, even with an error.
+// Collect removes what dead runs left, and results until the cache is small enough. What it returns went, even with an
+// error.
 func (p Place) Collect(ctx context.Context, o Options) (Collected, error) {
 	got := Collected{Containers: []serving.Leftover{}, Entries: []store.Evicted{}}
 	containers, err := p.Servers.Sweep(ctx, p.Workspace, o.Foreign)

@@ -85,8 +85,8 @@ func (System) PortUser(port uint16) string {
 	return user
 }
 
-// DiskFree is how many bytes are free where a folder is, as of [DiskFree]; [fs.ErrNotExist] if there is none of that name. It
-// takes at most [DiskWithin].
+// DiskFree is how many bytes are free where a folder is, as of [DiskFree]; [fs.ErrNotExist] if there is none of that
+// name. It takes at most [DiskWithin].
 func (System) DiskFree(ctx context.Context, folder string) (uint64, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, DiskWithin,
 		fmt.Errorf("the disk of %s gave no answer within %s", folder, DiskWithin))

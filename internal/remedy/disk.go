@@ -19,9 +19,10 @@ type Folder struct {
 	Flag string // "--cache-dir"
 }
 
-// Disk returns what to do about an error of a disk of this host, and whether err is one: the disk is full, a quota is used up, the file system
-// is read-only, or the disk does not read or write. No flag is at fault then, so this goes before the hint of the flag that err was met with. What
-// failed in one of the folders, whose files come and go, is told as the folder's.
+// Disk returns what to do about an error of a disk of this host, and whether err is one: the disk is full, a quota is
+// used up, the file system is read-only, or the disk does not read or write. No flag is at fault then, so this goes
+// before the hint of the flag that err was met with. What failed in one of the folders, whose files come and go, is
+// told as the folder's.
 func Disk(err error, folders ...Folder) (hint string, ok bool) {
 	of, again := "of "+failedPath(err), "then run again"
 	if of == "of " {
@@ -55,9 +56,10 @@ func File(err error) (hint string, ok bool) {
 	return "`ls -ld " + shell.Quote(path) + "` shows whether it is there and whose it is; or name other folders with --workspace and --cache-dir", true
 }
 
-// Explain gives each error of a disk of this host the hint that is about the disk, as of [Disk], whatever was said of a flag
-// that it was met with. Any other error of a file or folder of this host that nobody made a fault is the environment's too,
-// with the hint of [File]: what a user named wrongly was refused where it was named. Other errors stay as they are.
+// Explain gives each error of a disk of this host the hint that is about the disk, as of [Disk], whatever was said of a
+// flag that it was met with. Any other error of a file or folder of this host that nobody made a fault is the
+// environment's too, with the hint of [File]: what a user named wrongly was refused where it was named. Other errors
+// stay as they are.
 func Explain(err error, folders ...Folder) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok { // of this very error: each of several has its own cause
 		parts := joined.Unwrap()

@@ -13,9 +13,9 @@ import (
 // Program is dalirun as it was called, os.Args[0].
 type Program string
 
-// Commands writes the commands of dalirun in a text, which stand in backticks or are the whole of it, as its user can paste
-// them: where dalirun was called by a path, nobody knows whether it is on PATH too, and the path is the one thing that is
-// sure to work, in any folder.
+// Commands writes the commands of dalirun in a text, which stand in backticks or are the whole of it, as its user can
+// paste them: where dalirun was called by a path, nobody knows whether it is on PATH too, and the path is the one thing
+// that is sure to work, in any folder.
 func (p Program) Commands(text string) string {
 	if !strings.ContainsRune(string(p), filepath.Separator) {
 		return text

@@ -12,11 +12,12 @@ const (
 	FactWeights   = "weights"   // pretrained, random:SEED or a path
 )
 
-// FactFirstRun is the fact of a run that is the first of its workspace: what it has to get and to make before the next one can
-// reuse it.
+// FactFirstRun is the fact of a run that is the first of its workspace: what it has to get and to make before the next
+// one can reuse it.
 const FactFirstRun = "first_run"
 
-// Facts are those of a target that are stamped on every result, and what a first run does; first is empty for any other run.
+// Facts are those of a target that are stamped on every result, and what a first run does; first is empty for any other
+// run.
 func Facts(t target.Target, first string) map[string]string {
 	facts := map[string]string{
 		FactLane: string(t.Lane), FactReason: t.LaneReason, FactImages: string(t.Source), FactWeights: t.Weights.String(),
@@ -25,7 +26,8 @@ func Facts(t target.Target, first string) map[string]string {
 	if t.Source == target.NGC && t.Release.Tag != "" { // images of any name need not say theirs
 		facts[FactRelease] = t.Release.Tag
 	}
-	for name, image := range map[string]target.ImageInfo{"exporter_image": t.Images.Exporter, "server_image": t.Images.Server} {
+	images := map[string]target.ImageInfo{"exporter_image": t.Images.Exporter, "server_image": t.Images.Server}
+	for name, image := range images {
 		if image.Named {
 			facts[name] = image.Ref
 		}

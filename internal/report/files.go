@@ -15,9 +15,9 @@ import (
 // Files are the files that a report is written to; no name is no file.
 type Files struct{ JUnit, HTML string }
 
-// Make makes the files, so that one that cannot be written is told of before the run, and empties them: what an older run
-// wrote is not taken for this one's. It refuses one that is both reports, or that the run reads: reads has those by the flags
-// that name them.
+// Make makes the files, so that one that cannot be written is told of before the run, and empties them: what an older
+// run wrote is not taken for this one's. It refuses one that is both reports, or that the run reads: reads has those by
+// the flags that name them.
 func (f Files) Make(reads map[string]string) (err error) {
 	taken := maps.Clone(reads)
 	var files, made []string
@@ -61,8 +61,8 @@ func (f Files) Write(r Report) error {
 	return errors.Join(writeFile(f.JUnit, r.WriteJUnit), writeFile(f.HTML, r.WriteHTML))
 }
 
-// distinct refuses a report on what another flag names, whatever it is called there. Devices and pipes keep nothing, so both
-// reports may go to one.
+// distinct refuses a report on what another flag names, whatever it is called there. Devices and pipes keep nothing, so
+// both reports may go to one.
 func distinct(report *os.File, flag, name string, others map[string]string) error {
 	about, err := report.Stat()
 	if err != nil || !about.Mode().IsRegular() {

@@ -80,19 +80,3 @@ func TestFilesRefused(t *testing.T) {
 		t.Error("a folder: no error")
 	}
 }
-
-// A run has failed once its end says so.
-func TestCollectorFailed(t *testing.T) {
-	t.Parallel()
-	for _, err := range []error{nil, errors.New("x")} {
-		var c Collector
-		collect(&c, start())
-		if c.Failed() {
-			t.Error("it failed before its end")
-		}
-		c.Emit(pipeline.Event{Payload: pipeline.RunEnded{Err: err}})
-		if c.Failed() != (err != nil) {
-			t.Errorf("it ended with %v", err)
-		}
-	}
-}

@@ -23,8 +23,8 @@ type Plan struct {
 type PlannedImages struct {
 	Exporter PlannedImage `json:"exporter"`
 	Server   PlannedImage `json:"server"`
-	// Verdict is "fits", or "not checked" where an image could not be looked at or says nothing; a run of what does not fit
-	// is refused.
+	// Verdict is "fits", or "not checked" where an image could not be looked at or says nothing; a run of what does not
+	// fit is refused.
 	Verdict  string   `json:"verdict"`
 	Doubts   []string `json:"doubts,omitempty"`
 	Download int64    `json:"download_bytes"`
@@ -69,7 +69,8 @@ func plannedImage(i target.ImageInfo) PlannedImage {
 	}
 }
 
-// WriteText writes the plan for people: the lane and its like, what is known of NVIDIA's images, and a line for each step.
+// WriteText writes the plan for people: the lane and its like, what is known of NVIDIA's images, and a line for each
+// step.
 func (p Plan) WriteText(w io.Writer) error {
 	fmt.Fprintf(w, "lane %s (%s), images %s, weights %s\n", p.Facts[FactLane], printable.Line(p.Facts[FactReason]),
 		p.Facts[FactImages], printable.Line(p.Facts[FactWeights]))

@@ -87,8 +87,8 @@ func (s Servers) Processes(ctx context.Context) ([]Process, error) {
 	return rows, nil
 }
 
-// WithHealth adds to an error of an inference what is wrong with the server at an address of [Servers.At], if there is one
-// and it is not healthy. Any other error than a fault of [pipeline.NotReady] stays as it is.
+// WithHealth adds to an error of an inference what is wrong with the server at an address of [Servers.At], if there is
+// one and it is not healthy. Any other error than a fault of [pipeline.NotReady] stays as it is.
 func (s Servers) WithHealth(ctx context.Context, addr string, failed error) error {
 	fault, ok := errors.AsType[*pipeline.Fault](failed)
 	if !ok || fault.Kind != pipeline.NotReady || ctx.Err() != nil {

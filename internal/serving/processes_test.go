@@ -3,6 +3,7 @@ package serving
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -107,6 +108,10 @@ func TestWriteAddresses(t *testing.T) {
 		file := owner.ServerFile{GRPC: c.host + ":8001", HTTP: c.host + ":8000", Metrics: c.host + ":8002", Engine: c.engine}
 		if err := WriteAddresses(&b, file); err != nil || b.String() != strings.ReplaceAll(want, "%s", c.host) {
 			t.Errorf("%v: %q, want %q", err, &b, want)
+		}
+		text, err := json.Marshal(file)
+		if err != nil || strings.Contains(string(text), `"engine"`) != (c.engine != "") || !strings.Contains(string(text), c.engine) {
+			t.Errorf("as JSON: %s, %v", text, err)
 		}
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/agext/levenshtein"
 )
 
-// Nearest suggests the known word that word was perhaps meant to be, as in `did you mean "x"?`. It is empty if none is near.
+// Nearest suggests the known word that word was perhaps meant to be, as in `did you mean "x"?`. It is empty if none is
+// near.
 func Nearest(word string, known []string) string {
 	best, distance := "", len(word)/3+2
 	for _, k := range known {

@@ -16,11 +16,11 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Writer passes on nothing that a terminal obeys, and remembers the first error of writing, so that no command has to look
-// at each line's. It is safe for concurrent use.
+// Writer passes on nothing that a terminal obeys, and remembers the first error of writing, so that no command has to
+// look at each line's. It is safe for concurrent use.
 //
-// A pipe that nobody reads any more, as in `dalirun classify *.jpg | head -1`, is no error: what is written is dropped, and
-// [Writer.Gone] says that a command need not go on.
+// A pipe that nobody reads any more, as in `dalirun classify *.jpg | head -1`, is no error: what is written is dropped,
+// and [Writer.Gone] says that a command need not go on.
 type Writer struct {
 	to io.Writer
 

@@ -12,18 +12,18 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// ReadFault is why a file that a user named cannot be read, without its name. What is not there, or is no file, is named
-// wrongly, and hint says what to name; one that is there and that the user may not read is the machine's fault.
+// ReadFault is why a file that a user named cannot be read, without its name. What is not there, or is no file, is
+// named wrongly, and hint says what to name; one that is there and that the user may not read is the machine's fault.
 func ReadFault(err error, hint string) error {
 	if errors.Is(err, fs.ErrPermission) {
-		return pipeline.Faultf(pipeline.Environment, "let yourself read it: `ls -ld` of it and of its folders shows whose they are",
-			"%w", withoutName(err))
+		const hint = "let yourself read it: `ls -ld` of it and of its folders shows whose they are"
+		return pipeline.Faultf(pipeline.Environment, hint, "%w", withoutName(err))
 	}
 	return pipeline.Faultf(pipeline.Usage, hint, "%w", withoutName(err))
 }
 
-// MakeFault is why a file that a user named cannot be made: one that may not be written is the machine's fault, all else is
-// the name. It says what was tried, as in "write the report".
+// MakeFault is why a file that a user named cannot be made: one that may not be written is the machine's fault, all
+// else is the name. It says what was tried, as in "write the report".
 func MakeFault(tried string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EISDIR):
@@ -35,12 +35,13 @@ func MakeFault(tried string, err error) error {
 	}
 }
 
-// CreateNew makes the file that a flag names, for this user alone. One that is there is never overwritten. Its errors say
-// what was tried, as in "make the bundle".
+// CreateNew makes the file that a flag names, for this user alone. One that is there is never overwritten. Its errors
+// say what was tried, as in "make the bundle".
 func CreateNew(flag, name, tried string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, pipeline.Faultf(pipeline.Usage, "name another file, or remove that one", "%s: %s is there already", flag, name)
+		return nil, pipeline.Faultf(pipeline.Usage, "name another file, or remove that one",
+			"%s: %s is there already", flag, name)
 	}
 	if err != nil {
 		return nil, MakeFault(tried, err)

@@ -1,5 +1,5 @@
-// Package userfile is about the files that a user names: each is read once and with a bound, and an error says whether the
-// name or the machine is at fault, and what to do.
+// Package userfile is about the files that a user names: each is read once and with a bound, and an error says whether
+// the name or the machine is at fault, and what to do.
 package userfile
 
 import (
@@ -38,9 +38,9 @@ type Reader struct {
 	stdinTaken bool
 }
 
-// Read returns what is in a file, in a pipe or, for [Stdin], on standard input. Of more than limit bytes it reads no more,
-// and returns [ErrTooLong]. Opening a pipe waits for who writes it, and reading may wait at any place: neither outlives ctx,
-// nor five minutes.
+// Read returns what is in a file, in a pipe or, for [Stdin], on standard input. Of more than limit bytes it reads no
+// more, and returns [ErrTooLong]. Opening a pipe waits for who writes it, and reading may wait at any place: neither
+// outlives ctx, nor five minutes.
 func (r *Reader) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
 	open := func() (io.ReadCloser, error) { return openFile(name) }
 	if name == Stdin {
@@ -51,7 +51,8 @@ func (r *Reader) Read(ctx context.Context, name string, limit int64) ([]byte, er
 		r.stdinTaken = true
 		open = r.openStdin
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, readWithin, fmt.Errorf("it did not come to its end within %s", readWithin))
+	slow := fmt.Errorf("it did not come to its end within %s", readWithin)
+	limited, cancel := context.WithTimeoutCause(ctx, readWithin, slow)
 	defer cancel()
 	// Nothing ends an open of a named pipe.
 	return bounded.Call(limited, func() ([]byte, error) { return readAll(open, limit) })

@@ -8,7 +8,8 @@ import (
 	"strings"
 )
 
-// Build is what the Go command noted in the binary: the commit in a clone alone, the version of a tag or a module alone.
+// Build is what the Go command noted in the binary: the commit in a clone alone, the version of a tag or a module
+// alone.
 type Build struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit,omitempty"`
