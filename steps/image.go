@@ -234,12 +234,12 @@ func (n imageNotes) present(ref, id string, image container.Image) (pipeline.Val
 	return pipeline.Value{Ref: ref, Digest: id}, nil
 }
 
-// NoLocalImage begins the reason why an image is to be pulled or built.
-const NoLocalImage = "there is no local image"
+// noLocalImage begins the reason why an image is to be pulled or built.
+const noLocalImage = "there is no local image"
 
 // absent returns the state of an image that is not here. Its value has the identity that it had when it last was here.
 func (n imageNotes) absent(ref string) (pipeline.State, pipeline.Values, error) {
-	state := pipeline.State{Reason: NoLocalImage + " " + ref}
+	state := pipeline.State{Reason: noLocalImage + " " + ref}
 	if id, ok := n.kv.Recall(identityKey(ref)); ok {
 		return state, pipeline.Values{imageOutput: {Ref: ref, Digest: id}}, nil
 	}

@@ -7,3 +7,12 @@ import "github.com/docker/go-units"
 func Format[N int | int64 | uint64](bytes N) string {
 	return units.CustomSize("%.4g %s", float64(bytes), 1<<10, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"})
 }
+
+// About writes a number of bytes with two digits, as far as a size holds that was seen once.
+func About(bytes int64) string {
+	digit := int64(10 * units.MiB)
+	if bytes >= units.GiB {
+		digit = units.GiB / 10
+	}
+	return Format((bytes + digit/2) / digit * digit)
+}

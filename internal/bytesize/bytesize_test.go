@@ -28,6 +28,16 @@ func TestFormat(t *testing.T) {
 	}
 }
 
+// What was seen once is told with two digits.
+func TestAbout(t *testing.T) {
+	t.Parallel()
+	for bytes, want := range map[int64]string{1_007_934_650: "960 MiB", 1_335_521_097: "1.2 GiB", 2_343_455_747: "2.2 GiB"} {
+		if got := bytesize.About(bytes); got != want {
+			t.Errorf("%d bytes: got %q, want %q", bytes, got, want)
+		}
+	}
+}
+
 // root is that of the module.
 const root = "../.."
 

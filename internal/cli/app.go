@@ -9,8 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -18,12 +16,15 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
+	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/shell"
+	"github.com/dalirun/dalirun/internal/spelling"
+	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/ui"
-	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/internal/userfile"
 )
 
 // App is the program. All exported fields are required.
@@ -43,7 +44,7 @@ type App struct {
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
 func (a *App) Run(ctx context.Context, args []string) ExitCode {
-	program, out := *a, &output{to: a.Stdout}
+	program, out := *a, stdout.New(a.Stdout)
 	program.Stdout, program.args = out, args
 	root := program.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
@@ -54,7 +55,7 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	for _, text := range program.takeUnread() { // of a run that did not begin
 		warn(a.Stderr, text)
 	}
-	lost := out.failure()
+	lost := out.Err()
 	if errors.Is(err, lost) {
 		lost = nil // the command told of it
 	}
@@ -82,7 +83,7 @@ func (a *App) Command() *cobra.Command {
 		Long: `dalirun builds a Triton model repository for ResNet50 with DALI preprocessing (PyTorch → ONNX → TensorRT engine),
 serves it, and proves that the served answer is PyTorch's own.
 
-Each flag can also be set by an environment variable (--opt-batch is DALIRUN_OPT_BATCH) or in ` + configFile + ` in the
+Each flag can also be set by an environment variable (--opt-batch is DALIRUN_OPT_BATCH) or in ` + config.File + ` in the
 current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file. A
 variable that is empty is as one that is not set; an empty value elsewhere is an error, but for --build-network.
 
@@ -96,13 +97,13 @@ warnings and errors go to stderr.`,
 			if cmd.Parent() == nil || cmd.Parent().Name() == "completion" || cmd.Name() == "help" || strings.HasPrefix(cmd.Name(), "__") {
 				return nil
 			}
-			a.unread = unread(cmd.Root(), a.Environ(), configFile)
+			a.unread = config.Unread(a.Environ(), config.File, flagNames(cmd.Root()))
 			if cmd.Flags().Lookup("progress") == nil { // else the run tells of it as of all else
 				for _, text := range a.takeUnread() {
 					warn(a.Stderr, text)
 				}
 			}
-			return fillFlags(cmd, a.LookupEnv, configFile)
+			return fillFlags(cmd, a.LookupEnv, config.File)
 		},
 	}
 	root.SetIn(a.Stdin)
@@ -167,7 +168,7 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	for _, c := range cmd.Commands() {
 		names = append(names, c.Name())
 	}
-	hint := nearest(args[0], names)
+	hint := spelling.Nearest(args[0], names)
 	switch {
 	case hint != "":
 	case len(names) == 0:
@@ -203,7 +204,7 @@ func (a *App) flagFault(cmd *cobra.Command, err error) error {
 	hint := "`" + cmd.CommandPath() + " --help` lists the flags"
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
 		word := cmp.Or(unknown.GetSpecifiedShortnames(), unknown.GetSpecifiedName()) // short ones without those before that are known
-		if near := nearest(word, commandFlags(cmd)); near != "" && len(word) > 1 {
+		if near := spelling.Nearest(word, commandFlags(cmd)); near != "" && len(word) > 1 {
 			hint = strings.Replace(near, `"`, `"--`, 1)
 		}
 		i := slices.IndexFunc(a.args, func(arg string) bool {
@@ -229,47 +230,27 @@ func commandFlags(cmd *cobra.Command) []string {
 	return names
 }
 
-// input reads files that the user names.
-func (a *App) input() *input { return &input{stdin: a.Stdin} }
+// stdoutGone says whether what is written to stdout from now on reaches nobody.
+func (a *App) stdoutGone() bool {
+	out, ok := a.Stdout.(*stdout.Writer)
+	return ok && out.Gone()
+}
+
+// files reads those that the user names.
+func (a *App) files() *userfile.Reader { return &userfile.Reader{Stdin: a.Stdin} }
 
 // warn writes a warning for people. Whatever others chose of it, such as the name of a variable, steers no terminal.
 func warn(w io.Writer, text string) { fmt.Fprintln(w, "warning: "+printable.Line(text)) }
 
-// asCalled writes the commands of dalirun in a text, which stand in backticks or are the whole of it, as this user can paste them: where dalirun
-// was called by a path, nobody knows whether it is on PATH too, and the path is the one thing that is sure to work, in any folder.
-func (a *App) asCalled(text string) string {
-	if !strings.ContainsRune(a.Program, filepath.Separator) {
-		return text
-	}
-	program, err := filepath.Abs(a.Program)
-	if err != nil {
-		return text
-	}
-	return regexp.MustCompile("(^|`|&& )dalirun ").ReplaceAllStringFunc(text, func(command string) string {
-		return strings.Replace(command, "dalirun", shell.Quote(program), 1)
-	})
-}
+// asCalled writes the commands of dalirun in a text as this user can paste them.
+func (a *App) asCalled(text string) string { return remedy.Program(a.Program).Commands(text) }
 
-// explained is err as people and programs get it: a disk is named where one is at fault, and the commands of the hints are [App.asCalled].
+// explained is err as people and programs get it: a disk is named where one is at fault, and the commands of the hints
+// are those that this user can paste.
 func (a *App) explained(err error) error {
-	err = onDisk(err, a.folders...)
-	a.nameProgram(err)
+	err = remedy.Explain(err, a.folders...)
+	remedy.Program(a.Program).Name(err)
 	return err
-}
-
-func (a *App) nameProgram(err error) {
-	switch e := err.(type) { //nolint:errorlint // of this very error; what it wraps comes by itself
-	case nil:
-		return
-	case *pipeline.Fault:
-		e.Hint = a.asCalled(e.Hint)
-	case interface{ Unwrap() []error }:
-		for _, part := range e.Unwrap() {
-			a.nameProgram(part)
-		}
-		return
-	}
-	a.nameProgram(errors.Unwrap(err))
 }
 
 // takeUnread returns the warnings that were not shown yet, to be shown.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -15,32 +14,23 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/bundle"
+	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/userfile"
+	"github.com/dalirun/dalirun/internal/version"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
 // bundlePlanWithin bounds the plan of a bundle.
 const bundlePlanWithin = 10 * time.Second
 
-// newBundle makes the file of a bundle. One that is there is never overwritten.
-func newBundle(name string) (*os.File, error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if errors.Is(err, fs.ErrExist) {
-		return nil, usagef("name another file, or remove that one", "--bundle: %s is there already", name)
-	}
-	if err != nil {
-		return nil, makeFault("make the bundle", err)
-	}
-	return f, nil
-}
-
 // writeBundle puts what a bug report needs into f, and says on stderr what that is. A file that could not be finished is
 // removed.
 func (a *App) writeBundle(ctx context.Context, f *os.File, cmd *cobra.Command, r *runFlags, x *doctor.Examination, findings []doctor.Finding) error {
 	files, err := x.WriteBundle(ctx, f, doctor.Report{
-		Findings: findings, Version: thisBuild(), Flags: given(cmd), Environ: os.Environ(), Config: configFile,
+		Findings: findings, Version: version.This(), Flags: given(cmd), Environ: os.Environ(), Config: config.File,
 		Plan: func(ctx context.Context) (stdout, stderr string, code int) { return a.plan(ctx, r) },
 	}, newRedactor(a))
 	if err != nil {
@@ -76,7 +66,7 @@ func (a *App) plan(ctx context.Context, r *runFlags) (stdout, stderr string, cod
 		}
 	})
 	if r.image != "" {
-		args = append(args, "--image="+stdinName) // it was read, and a pipe has its bytes once
+		args = append(args, "--image="+userfile.Stdin) // it was read, and a pipe has its bytes once
 	}
 	var out, more bytes.Buffer
 	plan := App{Stdin: bytes.NewReader(r.request.Picture.Data), Stdout: &out, Stderr: &more, LookupEnv: a.LookupEnv, Environ: a.Environ}

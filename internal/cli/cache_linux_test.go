@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/dalirun/dalirun/internal/config"
 )
 
 // everybodys is a folder like /tmp, and a user of it.
@@ -177,13 +179,13 @@ func TestCacheBelowEverybodys(t *testing.T) {
 		}
 	}
 
-	config := filepath.Join(e.tmp, configFile)
-	if err := errors.Join(os.WriteFile(config, []byte("cache-size: 1\n"), 0o600), os.Chmod(config, 0o644)); err != nil { // root's: the user did not write it
+	file := filepath.Join(e.tmp, config.File)
+	if err := errors.Join(os.WriteFile(file, []byte("cache-size: 1\n"), 0o600), os.Chmod(file, 0o644)); err != nil { // root's: the user did not write it
 		t.Fatal(err)
 	}
 	e.home = e.tmp // the current folder
 	code, stderr = e.gc(t, []string{"HOME=" + e.home})
-	if code != ExitEnvironment || !strings.Contains(stderr, "the configuration "+config+" is not safe: "+config+" belongs to another user, 0,") ||
+	if code != ExitEnvironment || !strings.Contains(stderr, "the configuration "+file+" is not safe: "+file+" belongs to another user, 0,") ||
 		!strings.Contains(stderr, "hint: run dalirun in a folder of your own") {
 		t.Errorf("it ended with %d; stderr:\n%s", code, stderr)
 	}
@@ -218,12 +220,12 @@ func TestOpenFolder(t *testing.T) {
 			t.Errorf("%v: %d; stderr:\n%s", args, code, stderr)
 		}
 	}
-	config := filepath.Join(e.home, configFile)
-	if err := errors.Join(os.WriteFile(config, []byte("accel: cpu\n"), 0o644), os.Chown(config, e.uid, e.uid)); err != nil {
+	file := filepath.Join(e.home, config.File)
+	if err := errors.Join(os.WriteFile(file, []byte("accel: cpu\n"), 0o644), os.Chown(file, e.uid, e.uid)); err != nil {
 		t.Fatal(err)
 	}
 	if code, stderr := run("version"); code != ExitEnvironment || !strings.Contains(stderr, mend+"run dalirun in a folder of your own") ||
-		!strings.Contains(stderr, "✗ the configuration "+config+" is not safe: other users have rights to "+open+": its mode is 0777") {
+		!strings.Contains(stderr, "✗ the configuration "+file+" is not safe: other users have rights to "+open+": its mode is 0777") {
 		t.Errorf("with a configuration: %d; stderr:\n%s", code, stderr)
 	}
 	if err := os.Chmod(open, 0o775); err != nil {

@@ -5,33 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/classify"
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
-	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/serving"
-	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/internal/stdout"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/steps"
-	"github.com/dalirun/dalirun/triton"
 )
 
 type classifyFlags struct {
-	workspaceFolder
-	url, model, labels string
-	images             []string
-	top                int
-	format             format
-	verbose            bool
-	timeout            time.Duration
+	workspaceFlag
+	request classify.Request
+	images  []string
+	format  format
+	verbose bool
 }
 
 func (a *App) classifyCommand() *cobra.Command {
-	f := classifyFlags{top: 5}
+	f := classifyFlags{request: classify.Request{Top: 5, Ensemble: steps.EnsembleModel}}
 	cmd := &cobra.Command{
 		Use:   "classify IMAGE...",
 		Short: "Classify pictures with a running server",
@@ -82,32 +80,56 @@ The exit code is that of the first picture that failed.`,
 	f.flags(cmd)
 	noCacheFlag(cmd)
 	formatFlag(cmd, &f.format)
-	cmd.Flags().StringVar(&f.url, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
-	cmd.Flags().StringVar(&f.model, "model", steps.EnsembleModel, "model to ask")
-	cmd.Flags().StringVar(&f.labels, "labels", "", "file with one label a line, instead of the server's")
+	cmd.Flags().StringVar(&f.request.URL, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
+	cmd.Flags().StringVar(&f.request.Model, "model", steps.EnsembleModel, "model to ask")
+	cmd.Flags().StringVar(&f.request.Labels, "labels", "", "file with one label a line, instead of the server's")
 	cmd.Flags().StringArrayVar(&f.images, "image", nil, "picture, as an argument is")
-	numberVar(cmd.Flags(), &f.top, "top", 1, 1000, "how many classes to show")
+	numberVar(cmd.Flags(), &f.request.Top, "top", 1, 1000, "how many classes to show")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "tell about the server and the model")
-	cmd.Flags().DurationVar(&f.timeout, "timeout", 30*time.Second, "how long one answer may take")
+	cmd.Flags().DurationVar(&f.request.Timeout, "timeout", 30*time.Second, "how long one answer may take")
 	addAlias(cmd.Flags(), "model_name", "model") // of the tutorial's client.py
 	addAlias(cmd.Flags(), "label_file", "labels")
 	return cmd
 }
 
-func (a *App) classify(ctx context.Context, f classifyFlags, images []string) error {
-	c := &classification{app: a, flags: f, in: a.input()}
-	defer c.close()
-	c.begin(ctx, images)
-	errs := []error{c.stop}
-	records := []classified{}
+// classify asks about all pictures, and prints what is known of each.
+func (a *App) classify(ctx context.Context, f classifyFlags, images []string) (err error) {
+	records := []classify.Record{}
+	if len(images) == 0 {
+		err = usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
+	} else {
+		records, err = a.ask(ctx, f, images)
+	}
+	if f.format == asJSON {
+		err = errors.Join(err, stdout.WriteJSON(a.Stdout, records))
+	}
+	return err
+}
+
+// ask returns a record for each picture. With text it prints each as it comes.
+func (a *App) ask(ctx context.Context, f classifyFlags, images []string) (records []classify.Record, err error) {
+	f.request.Settings = settingsOf(f.set)
+	asker := classify.New(ctx, f.request, a.files(), workspaceServers{a, &f.workspaceFlag})
+	defer asker.Close()
+	if f.format == asText {
+		asker.OnServer = func(s classify.Source) { writeSource(a.Stderr, s) }
+	}
+	if f.verbose {
+		asker.OnDescription = func(lines []string) {
+			for _, l := range lines {
+				fmt.Fprintln(a.Stderr, printable.Line(l))
+			}
+		}
+	}
+	errs := []error{asker.Err()}
 	for _, name := range images {
 		if f.format == asText && a.stdoutGone() {
 			break
 		}
-		told := c.stop != nil
-		record := classified{Image: name, Model: f.model}
-		err := a.explained(c.one(ctx, name, &record))
-		record.fail(err)
+		told := asker.Err() != nil
+		record, err := asker.Ask(ctx, name)
+		err = a.explained(err)
+		fail(&record, err)
 		records = append(records, record)
 		switch {
 		case err != nil && !told:
@@ -116,205 +138,47 @@ func (a *App) classify(ctx context.Context, f classifyFlags, images []string) er
 			writeClasses(a.Stdout, record)
 		}
 	}
-	if f.format == asJSON {
-		errs = append(errs, writeJSON(a.Stdout, records))
-	}
-	return errors.Join(errs...)
+	return records, errors.Join(errs...)
 }
 
-// classification is one run of classify.
-type classification struct {
-	app    *App
-	flags  classifyFlags
-	in     *input
-	labels []string       // of the user's file; nil without one
-	host   triton.Host    // the workspace's server; nil where --url names one
-	client *triton.Client // from the first picture on that may be sent
-	source source
-	stop   error // why no picture is sent any more
-}
-
-func (c *classification) close() {
-	if c.client != nil {
-		_ = c.client.Close() // nothing is in flight
-	}
-}
-
-// begin finds what no picture is needed for.
-func (c *classification) begin(ctx context.Context, images []string) {
-	switch {
-	case len(images) == 0:
-		c.stop = usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
-	case c.flags.timeout <= 0:
-		c.stop = usagef("name a duration above 0, as in 30s", "%s is out of range", c.flags.written("timeout", c.flags.timeout.String()))
-	case c.flags.labels != "":
-		c.labels, c.stop = c.in.labels(ctx, c.flags)
-	}
-}
-
-// one fills the record of a picture. It is read when its turn comes: all of them at a time might not fit into memory.
-func (c *classification) one(ctx context.Context, name string, record *classified) error {
-	if ctx.Err() != nil {
-		c.stop = context.Cause(ctx)
-	}
-	if c.stop != nil {
-		return c.stop
-	}
-	read, _, err := c.in.picture(ctx, name)
-	if err == nil && c.client == nil {
-		c.stop = c.connect(ctx)
-		err = c.stop
-	}
+// fail makes err, if there is one, the outcome of a picture.
+func fail(record *classify.Record, err error) {
 	if err == nil {
-		err = c.ask(ctx, name, read.Data, record)
+		return
 	}
-	if ctx.Err() != nil {
-		c.stop = context.Cause(ctx)
-		return c.stop
-	}
-	return err
+	err = remedy.Explain(err) // as the exit code takes it
+	record.Error, record.ErrorClass, record.Hint = err.Error(), exitCode(err).class(), hintOf(err)
 }
 
-func (c *classification) ask(ctx context.Context, name string, data []byte, record *classified) error {
-	f := c.flags
-	record.source = c.source
-	within, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("%s did not answer within %s", f.model, f.timeout))
-	defer cancel()
-	began := time.Now()
-	all, err := c.client.Classify(within, f.model, data, triton.EveryClass)
-	if err != nil {
-		kind := pipeline.NotReady
-		if errors.Is(err, triton.ErrInvalid) { // the server is well: it refuses the picture, or the model takes none
-			kind = pipeline.Usage
-		}
-		failed := &pipeline.Fault{Kind: kind, Err: fmt.Errorf("%s: %w", shownName(name), err), Hint: serverHint(err, f.url)}
-		if errors.Is(err, triton.ErrNoClassifier) { // nor any other picture
-			failed.Err, c.stop = err, failed
-			return failed
-		}
-		if _, local := serving.LocalPort(f.url); c.host == nil && !local {
-			return failed
-		}
-		return c.app.withHealth(ctx, f.url, failed)
-	}
-	record.Milliseconds = float64(time.Since(began).Microseconds()) / 1000
-	if slices.ContainsFunc(all, func(class triton.Class) bool { return math.IsNaN(float64(class.Value)) }) {
-		return pipeline.Faultf(pipeline.NotReady, "", "%s: %s answered with values that are no numbers (NaN)", shownName(name), f.model)
-	}
-	if c.labels != nil {
-		if c.stop = f.label(all, c.labels); c.stop != nil {
-			return c.stop
-		}
-	}
-	record.Classes = result.Classes(triton.Score(all)[:min(f.top, len(all))])
-	return nil
-}
-
-func serverHint(err error, url string) string {
-	switch {
-	case errors.Is(err, triton.ErrUnavailable):
-		return "is a server at " + url + "? `dalirun ps` lists those of dalirun"
-	case errors.Is(err, triton.ErrNotFound):
-		return "--model names a model that the server has loaded"
-	case errors.Is(err, triton.ErrNoClassifier):
-		return "name with --model a model that takes pictures and answers with classes, as " + steps.EnsembleModel + " does"
-	case errors.Is(err, triton.ErrInvalid): // the picture may be at fault, or the model
-		return "save the picture again as another kind, such as PNG, or name with --model a model that takes pictures"
-	case errors.Is(err, context.DeadlineExceeded):
-		return "give it longer with --timeout"
-	default:
-		return ""
+func writeClasses(w io.Writer, r classify.Record) {
+	fmt.Fprintf(w, "%s  (%.1f ms)\n", userfile.Shown(r.Image), r.Milliseconds)
+	for _, class := range r.Classes {
+		fmt.Fprintf(w, "  %5.1f %%  %4d  %s\n", 100*class.Probability, class.Index, printable.Line(class.Label))
 	}
 }
 
-// connect finds the server and says what it is.
-func (c *classification) connect(ctx context.Context) error {
-	if c.flags.url == "" {
-		if err := c.findServer(ctx); err != nil {
-			return err
-		}
+// writeSource writes what is known of the workspace's server, for people.
+func writeSource(w io.Writer, s classify.Source) {
+	if s.Lane != "" {
+		images := strings.TrimSuffix(s.Source+" images "+s.Release, " ")
+		parts := []string{s.Lane + " lane", images, s.Precision, "weights " + s.Weights}
+		fmt.Fprintln(w, printable.Line(strings.Join(parts, ", ")))
 	}
-	c.source.Server = c.flags.url
-	var err error
-	if c.client, err = c.dial(); err != nil {
-		return usagef("as in --url localhost:8001", "%s: %w", c.flags.origin("url"), err)
+	for _, warning := range s.Warnings {
+		warn(w, warning)
 	}
-	if c.stop = c.countLabels(ctx); c.stop != nil {
-		return c.stop
-	}
-	if c.flags.format == asText {
-		c.source.write(c.app.Stderr)
-	}
-	if c.flags.verbose {
-		return describe(ctx, c.app.Stderr, c.client, c.flags)
-	}
-	return nil
 }
 
-func (c *classification) dial() (*triton.Client, error) {
-	if c.host != nil {
-		return triton.DialIn(c.host)
-	}
-	return triton.Dial(c.flags.url)
+// workspaceServers is a [classify.Finder] of the workspace that a flag names.
+type workspaceServers struct {
+	app  *App
+	flag *workspaceFlag
 }
 
-// findServer finds the workspace's server, and what is known of it.
-func (c *classification) findServer(ctx context.Context) error {
-	if err := c.flags.resolve(); err != nil {
-		return err
-	}
-	servers, err := c.app.servers(ctx)
-	if err != nil {
-		return err
-	}
-	server, err := servers.Running(ctx, c.flags.workspace)
-	if err != nil {
-		return err
-	}
-	c.flags.url, c.host = servers.Address(server), servers.Host(server)
-	c.source = sourceOf(c.flags.workspace, server.Run())
-	return nil
-}
+// Workspace returns the folder.
+func (s workspaceServers) Workspace() (string, error) { return s.flag.find() }
 
-// countLabels refuses the user's labels before a picture is sent, where the model says how many classes it has. What keeps it from saying that, a
-// picture meets too, and is told of it.
-func (c *classification) countLabels(ctx context.Context) error {
-	if c.labels == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, c.flags.timeout)
-	defer cancel()
-	model, err := c.client.ModelMetadata(ctx, c.flags.model)
-	if err != nil || len(model.Outputs) != 1 {
-		return nil
-	}
-	shape := model.Outputs[0].Shape
-	if len(shape) == 0 || shape[len(shape)-1] < 1 {
-		return nil
-	}
-	return c.flags.countLabels(c.labels, shape[len(shape)-1])
-}
-
-func describe(ctx context.Context, w io.Writer, client *triton.Client, f classifyFlags) error {
-	ctx, cancel := context.WithTimeout(ctx, f.timeout)
-	defer cancel()
-	server, err := client.Metadata(ctx)
-	if err != nil {
-		return &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: serverHint(err, f.url)}
-	}
-	lines := []string{fmt.Sprintf("%s: %s %s", f.url, server.Name, server.Version)}
-	model, err := client.ModelMetadata(ctx, f.model)
-	if err != nil {
-		return &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: serverHint(err, f.url)}
-	}
-	for _, t := range model.Inputs {
-		lines = append(lines, fmt.Sprintf("%s: input %s %s %v", f.model, t.Name, t.Datatype, t.Shape))
-	}
-	for _, t := range model.Outputs {
-		lines = append(lines, fmt.Sprintf("%s: output %s %s %v", f.model, t.Name, t.Datatype, t.Shape))
-	}
-	for _, l := range lines {
-		fmt.Fprintln(w, printable.Line(l))
-	}
-	return nil
+// Servers returns those of the container engine.
+func (s workspaceServers) Servers(ctx context.Context) (serving.Servers, error) {
+	return s.app.servers(ctx)
 }

@@ -19,7 +19,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/classify"
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton/tritontest"
@@ -71,7 +73,7 @@ func TestClassifyOddNames(t *testing.T) {
 			if format == "text" {
 				continue
 			}
-			var records []classified
+			var records []classify.Record
 			if err := json.Unmarshal(stdout.Bytes(), &records); err != nil {
 				t.Fatalf("%q: %v\n%s", args, err, stdout.String())
 			}
@@ -109,7 +111,7 @@ func TestClassifyRecordIsDocumented(t *testing.T) {
 			}
 		}
 	}
-	names(reflect.TypeFor[classified]())
+	names(reflect.TypeFor[classify.Record]())
 	names(reflect.TypeFor[result.Class]())
 	for _, code := range []ExitCode{ExitUnclassified, ExitUsage, ExitEnvironment, ExitNotReady, ExitSIGHUP, ExitSIGINT, ExitSIGTERM} {
 		if !word(code.class()).MatchString(help) {
@@ -136,7 +138,7 @@ func TestClassifyValues(t *testing.T) {
 		server.MustLoad(steps.EnsembleModel)
 		var stdout, stderr bytes.Buffer
 		code := appIn(nil, &stdout, &stderr).Run(t.Context(), []string{"classify", "--url", server.Addr(), "--format", "json", picture})
-		var records []classified
+		var records []classify.Record
 		if err := json.Unmarshal(stdout.Bytes(), &records); err != nil || len(records) != 1 || code != c.code || !strings.Contains(stdout.String(), c.has) {
 			t.Errorf("%g: %d, %v\n%s%s", c.value, code, err, stdout.String(), stderr.String())
 		}
@@ -180,10 +182,10 @@ func TestClassifyForeground(t *testing.T) {
 // A record has the class of the exit code: a disk that is full is the environment's, whatever named the file.
 func TestRecordOfFullDisk(t *testing.T) {
 	t.Parallel()
-	var c classified
+	var c classify.Record
 	err := usagef("name another picture", "read it: %w", &fs.PathError{Op: "read", Path: "/p/cat.jpg", Err: syscall.EIO})
-	c.fail(err)
-	if c.ErrorClass != exitCode(onDisk(err)).class() || c.ErrorClass != "environment" || !strings.Contains(c.Hint, "the disk of /p/cat.jpg does not read") {
+	fail(&c, err)
+	if c.ErrorClass != exitCode(remedy.Explain(err)).class() || c.ErrorClass != "environment" || !strings.Contains(c.Hint, "the disk of /p/cat.jpg does not read") {
 		t.Errorf("%+v", c)
 	}
 }

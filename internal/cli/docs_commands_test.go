@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/dalirun/dalirun/internal/config"
 )
 
 // TestDocumentedCommandsExist checks that what a user copies from the documents is there: commands with their arguments, flags and
@@ -139,7 +141,7 @@ func wrongCode(code []string, taskfile string) []string {
 			wrong = append(wrong, span+": no command has this flag")
 		}
 		for _, variable := range regexp.MustCompile(`\bDALIRUN_[A-Z_]+\b`).FindAllString(span, -1) {
-			if !anyFlag(root, func(name string) bool { return envName(name) == variable }) {
+			if !anyFlag(root, func(name string) bool { return config.Variable(name) == variable }) {
 				wrong = append(wrong, variable+" sets no flag")
 			}
 		}

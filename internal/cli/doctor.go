@@ -12,9 +12,12 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/doctor"
+	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -54,13 +57,13 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 	if err := r.check(); err != nil {
 		return err
 	}
-	if err := r.readPicture(ctx, a.input()); err != nil {
+	if err := r.readPicture(ctx, a.files()); err != nil {
 		return err
 	}
 	var file *os.File
 	if bundle != "" {
 		var err error
-		if file, err = newBundle(bundle); err != nil {
+		if file, err = userfile.CreateNew("--bundle", bundle, "make the bundle"); err != nil {
 			return err
 		}
 	}
@@ -77,7 +80,8 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if err := errors.Join(err, writeFindings(a.Stdout, findings, form)); err != nil {
+	lost := form.write(a.Stdout, findings, func(w io.Writer) error { return doctor.WriteText(w, findings) })
+	if err := errors.Join(err, lost); err != nil {
 		return err
 	}
 	return verdict(findings)
@@ -85,7 +89,7 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 
 // patient is the run that the flags ask for, on this machine.
 func (a *App) patient(r *runFlags) doctor.Patient {
-	cache := sync.OnceValues(r.open)
+	cache := sync.OnceValues(r.folders.OpenCache)
 	runtime, err := a.runtime(nil, nil)
 	if err != nil {
 		runtime = unusable{err: err}
@@ -95,10 +99,11 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 	p := doctor.Patient{
 		Request: request, Probes: a.probes(runtime, cache),
 		Machine: doctor.Machine{DiskFree: host.DiskFree, Writable: host.Writable, Owner: host.Owner},
-		Cache:   r.cache, Workspace: r.workspace, CacheFlags: cacheArgument(r.cache), CacheDoubt: r.doubt,
+		Cache:   r.folders.Cache, Workspace: r.folders.Workspace,
+		CacheFlags: folders.CacheFlags(r.folders.Cache), CacheDoubt: r.folders.Doubt,
 		OpenCache: func() error {
 			_, err := cache()
-			return onDisk(err)
+			return remedy.Explain(err)
 		},
 		Plan: func(ctx context.Context, t target.Target) ([]doctor.Planned, error) {
 			opened, err := cache()
@@ -108,7 +113,7 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 			return plannedSteps(ctx, t, runtime, opened, r)
 		},
 		UnusedSteps: func(t target.Target) []string {
-			warnings, _ := r.unusedForce(t) // what must not be dropped was refused before
+			warnings, _ := r.force.Unused(r.request, t) // what must not be dropped was refused before
 			return warnings
 		},
 		EngineSettings: doctor.EngineSettings{Variables: a.dockerSettings()},
@@ -123,15 +128,17 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 }
 
 // plannedSteps is what e2e would make, as the command plan says it.
-func plannedSteps(ctx context.Context, t target.Target, runtime container.Runtime, cache *store.Store, r *runFlags) ([]doctor.Planned, error) {
-	runner := pipeline.Runner{Workspace: r.workspace, Store: cache, Force: r.forced()}
+func plannedSteps(
+	ctx context.Context, t target.Target, runtime container.Runtime, cache *store.Store, r *runFlags,
+) ([]doctor.Planned, error) {
+	runner := pipeline.Runner{Workspace: r.folders.Workspace, Store: cache, Force: r.force.IDs()}
 	list := steps.For(t, steps.Tools{Runtime: runtime, KV: cache, TimingCache: cache}, steps.IDVerify)
 	rows, err := runner.Plan(ctx, list)
 	var all []doctor.Planned
 	for _, row := range rows {
 		kind := row.Verdict.Kind
 		all = append(all, doctor.Planned{
-			Step: row.Step, Runs: kind == pipeline.WillRun || kind == pipeline.Depends, ImageMissing: absent(row),
+			Step: row.Step, Runs: kind == pipeline.WillRun || kind == pipeline.Depends, ImageMissing: steps.ImageMissing(row),
 			Bytes: steps.Bytes(t, row.Step),
 		})
 	}
@@ -156,22 +163,4 @@ func verdict(findings []doctor.Finding) error {
 		}
 	}
 	return nil
-}
-
-func writeFindings(w io.Writer, findings []doctor.Finding, form format) error {
-	if form == asJSON {
-		return writeJSON(w, findings)
-	}
-	for _, f := range findings {
-		if _, err := fmt.Fprintf(w, "%-4s  %-16s  %s\n", f.Status, f.Check, f.Saw); err != nil {
-			return err
-		}
-		if f.Remedy != "" {
-			if _, err := fmt.Fprintf(w, "%24s%s\n", "", f.Remedy); err != nil {
-				return err
-			}
-		}
-	}
-	_, err := fmt.Fprintf(w, "\n%s\n", doctor.Summary(findings))
-	return err
 }

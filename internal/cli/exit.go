@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"strings"
 	"syscall"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -32,15 +31,15 @@ const (
 	ExitSIGTERM      ExitCode = 143
 )
 
-// ExitCodes says what each exit code means and what to do about it, in order.
-func ExitCodes() []struct {
+// ExitMeaning says what an exit code means and what to do about it.
+type ExitMeaning struct {
 	Code           ExitCode
 	Means, Typical string
-} {
-	return []struct {
-		Code           ExitCode
-		Means, Typical string
-	}{
+}
+
+// ExitCodes are all exit codes, in order.
+func ExitCodes() []ExitMeaning {
+	return []ExitMeaning{
 		{ExitOK, "all that was asked for was done", "`e2e`: the served answer is PyTorch's; `serve`: the server drained, or had nothing to drain, after Ctrl-C, SIGTERM, SIGHUP or `dalirun stop`; `ps`: whatever it says of servers; `stop` and `gc`: also where there was nothing to do"},
 		{ExitUnclassified, "an error that fits no other code", "please report it"},
 		{ExitUsage, "usage or configuration", "an unknown flag or key, a value out of range or empty, a file that was named and is not there or is none, a picture that is refused"},
@@ -55,24 +54,23 @@ func ExitCodes() []struct {
 	}
 }
 
+// faultCodes are the exit codes of each kind of fault.
+func faultCodes() map[pipeline.Kind]ExitCode {
+	return map[pipeline.Kind]ExitCode{
+		pipeline.Usage: ExitUsage, pipeline.Environment: ExitEnvironment, pipeline.ContainerFailed: ExitContainer,
+		pipeline.NotReady: ExitNotReady, pipeline.NotVerified: ExitNotVerified, pipeline.GateFailed: ExitGate,
+	}
+}
+
 // class is one word or two for the kind of failure, where a program reads which it was.
 func (c ExitCode) class() string {
-	switch c {
-	case ExitSIGHUP, ExitSIGINT, ExitSIGTERM:
+	if c >= ExitSIGHUP {
 		return "interrupted"
-	case ExitUsage:
-		return pipeline.Usage.String()
-	case ExitEnvironment:
-		return pipeline.Environment.String()
-	case ExitContainer:
-		return pipeline.ContainerFailed.String()
-	case ExitNotReady:
-		return pipeline.NotReady.String()
-	case ExitNotVerified:
-		return pipeline.NotVerified.String()
-	case ExitGate:
-		return pipeline.GateFailed.String()
-	case ExitOK, ExitUnclassified:
+	}
+	for kind, code := range faultCodes() {
+		if code == c {
+			return kind.String()
+		}
 	}
 	return pipeline.Unclassified.String()
 }
@@ -102,39 +100,6 @@ func (e *SignalError) Error() string {
 	}
 }
 
-// onDisk gives each error of a disk of this host the hint that is about the disk, whatever was said of a flag that it was met with. Any other error of
-// a file or folder of this host that nobody made a fault is the environment's too: what a user named wrongly was refused where it was named.
-func onDisk(err error, folders ...remedy.Folder) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { // of this very error: each of several has its own cause
-		parts := joined.Unwrap()
-		var texts []string
-		for _, part := range parts {
-			texts = append(texts, part.Error())
-		}
-		if strings.Join(texts, "\n") == err.Error() { // those of errors.Join, and of nobody who words them otherwise
-			explained := make([]error, len(parts))
-			for i, part := range parts {
-				explained[i] = onDisk(part, folders...)
-			}
-			return errors.Join(explained...)
-		}
-	}
-	fault, isFault := errors.AsType[*pipeline.Fault](err)
-	hint, ok := remedy.Disk(err, folders...)
-	switch {
-	case ok && isFault:
-		fault.Kind, fault.Hint = pipeline.Environment, hint
-		return err
-	case isFault:
-		return err
-	case !ok:
-		if hint, ok = remedy.File(err); !ok {
-			return err
-		}
-	}
-	return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: err}
-}
-
 // exitCode is the code of an error.
 func exitCode(err error) ExitCode {
 	if err == nil {
@@ -151,20 +116,8 @@ func exitCode(err error) ExitCode {
 		}
 	}
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
-		switch fault.Kind {
-		case pipeline.Usage:
-			return ExitUsage
-		case pipeline.Environment:
-			return ExitEnvironment
-		case pipeline.ContainerFailed:
-			return ExitContainer
-		case pipeline.NotReady:
-			return ExitNotReady
-		case pipeline.NotVerified:
-			return ExitNotVerified
-		case pipeline.GateFailed:
-			return ExitGate
-		case pipeline.Unclassified:
+		if code, ok := faultCodes()[fault.Kind]; ok {
+			return code
 		}
 	}
 	if _, disk := remedy.Disk(err); disk {

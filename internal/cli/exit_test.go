@@ -68,49 +68,6 @@ func TestExitCode(t *testing.T) {
 	}
 }
 
-// Where a disk is at fault, nothing else is said to be, and each of several errors keeps its own hint.
-func TestOnDisk(t *testing.T) {
-	t.Parallel()
-	full := &os.PathError{Op: "write", Path: "/cache/x", Err: syscall.ENOSPC}
-	const hint = "free space on the disk of /cache/x"
-	for name, c := range map[string]struct {
-		err   error
-		hints []string // of each fault
-		text  string
-	}{
-		"none":              {nil, nil, ""},
-		"another":           {pipeline.Faultf(pipeline.Usage, "use a flag", "x"), []string{"use a flag"}, "x"},
-		"by itself":         {full, []string{hint}, full.Error()},
-		"of a file":         {&os.PathError{Op: "open", Path: "/w/a b", Err: syscall.ELOOP}, []string{"`ls -ld '/w/a b'` shows whether it is there and whose it is; or name other folders"}, "open /w/a b: " + syscall.ELOOP.Error()},
-		"of a file, hinted": {pipeline.Faultf(pipeline.Usage, "use a flag", "x: %w", &os.PathError{Op: "open", Path: "/w", Err: syscall.ELOOP}), []string{"use a flag"}, "x: open /w: " + syscall.ELOOP.Error()},
-		"of a step":         {&pipeline.StepError{Step: "weights", Err: full}, []string{hint}, "weights: " + full.Error()},
-		"met with a flag":   {&pipeline.StepError{Step: "weights", Err: pipeline.Faultf(pipeline.Usage, "use a flag", "read: %w", full)}, []string{hint}, "weights: read: " + full.Error()},
-		"beside another":    {errors.Join(pipeline.Faultf(pipeline.Environment, "use a flag", "x"), full), []string{"use a flag", hint}, "x\n" + full.Error()},
-		"worded by itself":  {fmt.Errorf("a: %w, b: %w", full, errors.New("y")), []string{hint}, "a: " + full.Error() + ", b: y"},
-	} {
-		got := onDisk(c.err)
-		if got == nil || c.err == nil {
-			if got != nil || c.err != nil {
-				t.Errorf("%s: %v", name, got)
-			}
-			continue
-		}
-		parts := []error{got}
-		if joined, ok := got.(interface{ Unwrap() []error }); ok { // of this very error
-			parts = joined.Unwrap()
-		}
-		if got.Error() != c.text || len(parts) != len(c.hints) {
-			t.Errorf("%s: %q", name, got)
-			continue
-		}
-		for i, part := range parts {
-			if f, ok := errors.AsType[*pipeline.Fault](part); !ok || !strings.HasPrefix(f.Hint, c.hints[i]) || c.hints[i] == hint && f.Kind != pipeline.Environment {
-				t.Errorf("%s: %q has %+v, want the hint %q", name, part, f, c.hints[i])
-			}
-		}
-	}
-}
-
 // The steps of a run have it by then: their events and the reports say it too.
 func TestRunnerExplainsDisks(t *testing.T) {
 	t.Parallel()

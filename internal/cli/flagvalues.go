@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/spelling"
 )
 
 // choice is a flag with a few values.
@@ -47,7 +48,7 @@ func (c choice[T]) Type() string { return strings.Join(c.words(), "|") }
 // Set takes one of the allowed values.
 func (c choice[T]) Set(s string) error {
 	if !slices.Contains(c.allowed, T(s)) {
-		hint := nearest(s, c.words())
+		hint := spelling.Nearest(s, c.words())
 		if hint != "" {
 			hint = "; " + hint
 		}

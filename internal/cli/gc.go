@@ -3,66 +3,22 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
-	"path/filepath"
-	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
-	"github.com/dalirun/dalirun/internal/bytesize"
-	"github.com/dalirun/dalirun/internal/owner"
-	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/gc"
 	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
 )
 
-// collected is what gc removed, or would.
-type collected struct {
-	Containers []serving.Leftover `json:"containers"`
-	Entries    []store.Evicted    `json:"entries"`
-	Freed      int64              `json:"freed_bytes"` // of the cache; unless DryRun with what runs left half made
-	DryRun     bool               `json:"dry_run"`
-}
-
-// String is all of it in one line.
-func (c collected) String() string {
-	var parts []string
-	if n := len(c.Containers); n > 0 {
-		parts = append(parts, printable.Count(n, "container"))
-	}
-	rest := c.Freed
-	for _, e := range c.Entries {
-		rest -= e.Bytes
-	}
-	if n := len(c.Entries); n > 0 {
-		parts = append(parts, printable.Count(n, "result"))
-	}
-	if rest > 0 {
-		parts = append(parts, "leftovers of runs")
-	}
-	if len(parts) == 0 && c.DryRun {
-		return "no container and no result would be removed"
-	}
-	if len(parts) == 0 {
-		return "nothing is to be removed"
-	}
-	said := "removed "
-	if c.DryRun {
-		said = "would remove "
-	}
-	said += printable.List(parts)
-	if c.DryRun {
-		return fmt.Sprintf("%s: %s would be freed", said, bytesize.Format(c.Freed))
-	}
-	return fmt.Sprintf("%s: %s freed", said, bytesize.Format(c.Freed))
-}
-
 type gcFlags struct {
-	place
-	foreign, dryRun bool
-	size            string
-	format          format
+	folderFlags
+	options gc.Options
+	size    string // as it is written
+	dryRun  bool
+	format  format
 }
 
 func (a *App) gcCommand() *cobra.Command {
@@ -88,98 +44,46 @@ Each line says what went, and the last one how much was freed. --dry-run does no
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			got, err := a.collect(cmd.Context(), f)
 			if f.format == asJSON {
-				return errors.Join(err, writeJSON(a.Stdout, got))
-			}
-			verb := "removed"
-			if f.dryRun {
-				verb = "would remove"
-			}
-			for _, c := range got.Containers {
-				fmt.Fprintf(a.Stdout, "%s container %s: %s\n", verb, c.Name, printable.Line(c.Reason))
-			}
-			for _, e := range got.Entries {
-				what := "a result that counts no longer"
-				if e.Step != "" {
-					what = string(e.Step) + ", last used " + e.Used.Format(time.DateTime)
-				}
-				fmt.Fprintf(a.Stdout, "%s %s of %s\n", verb, bytesize.Format(e.Bytes), what)
+				return errors.Join(err, stdout.WriteJSON(a.Stdout, got))
 			}
 			if err != nil && len(got.Containers)+len(got.Entries) == 0 {
 				return err // nobody knows that there was nothing
 			}
-			_, lost := fmt.Fprintln(a.Stdout, got)
-			return errors.Join(err, lost)
+			return errors.Join(err, got.WriteText(a.Stdout))
 		},
 	}
 	f.flags(a, cmd)
 	formatFlag(cmd, &f.format)
-	cmd.Flags().BoolVar(&f.foreign, "foreign", false, "also batch containers that other hosts made")
+	cmd.Flags().BoolVar(&f.options.Foreign, "foreign", false, "also batch containers that other hosts made")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say what would go")
 	cmd.Flags().StringVar(&f.size, "cache-size", "20GiB", "how large the cache may stay")
 	return cmd
 }
 
-func (a *App) collect(ctx context.Context, f gcFlags) (collected, error) {
-	got := collected{Containers: []serving.Leftover{}, Entries: []store.Evicted{}, DryRun: f.dryRun}
-	size, err := units.RAMInBytes(f.size)
+func (a *App) collect(ctx context.Context, f gcFlags) (got gc.Collected, err error) {
+	none := gc.Collected{Containers: []serving.Leftover{}, Entries: []store.Evicted{}, DryRun: f.dryRun}
+	if f.options.CacheSize, err = units.RAMInBytes(f.size); err != nil {
+		return none, usagef("as in 20GiB", "%s: %q is no size", settingsOf(f.set).Origin("cache-size"), f.size)
+	}
+	found, err := f.find()
 	if err != nil {
-		return got, usagef("as in 20GiB", "%s: %q is no size", f.origin("cache-size"), f.size)
+		return none, err
 	}
-	if err := f.resolve(); err != nil {
-		return got, err
+	a.folders = found.Named()
+	if found.Doubt != "" {
+		warn(a.Stderr, found.Doubt)
 	}
-	a.folders = f.folders()
-	if f.doubt != "" {
-		warn(a.Stderr, f.doubt)
-	}
-	cache, err := f.open()
+	cache, err := found.OpenCache()
 	if err != nil {
-		return got, err
+		return none, err
 	}
-	containers, err := a.collectContainers(ctx, f)
-	got.Containers = append(got.Containers, containers...)
-	if err != nil {
-		return got, err // what a container may still write to stays
-	}
-	var entries []store.Evicted
-	if f.dryRun {
-		entries, err = cache.Evictable(ctx, size, needed)
-		for _, e := range entries {
-			got.Freed += e.Bytes
-		}
-	} else {
-		before, beforeErr := cache.Size(ctx)
-		err = errors.Join(cache.Unpin(ctx, needed), cache.Sweep(ctx)) // in this order: a pin keeps what counts no longer
-		var evictErr error
-		entries, evictErr = cache.Evict(ctx, size)
-		after, afterErr := cache.Size(ctx)
-		got.Freed = max(before-after, 0) // others may have filled it meanwhile
-		err = errors.Join(beforeErr, err, evictErr, afterErr)
-	}
-	got.Entries = append(got.Entries, entries...)
-	return got, err
-}
-
-func (a *App) collectContainers(ctx context.Context, f gcFlags) ([]serving.Leftover, error) {
 	servers, err := a.servers(ctx)
 	if err != nil {
-		return nil, err
+		return none, err
 	}
+	place := gc.Place{Servers: servers, Cache: cache, Workspace: found.Workspace}
 	if f.dryRun {
-		return servers.Leftovers(ctx, f.foreign)
+		return place.Preview(ctx, f.options)
 	}
-	return servers.Sweep(ctx, f.workspace, f.foreign)
-}
-
-// needed says whether a workspace still needs an entry that it pinned: setup's link leads there, or its server, which may be of an earlier
-// run, serves from there. Where its server file cannot be read, nobody knows.
-func needed(p store.Pin) bool {
-	if p.Holds(filepath.Join(p.Name, repositoryLink)) {
-		return true
-	}
-	server, err := owner.ReadServer(p.Name)
-	if err != nil {
-		return !errors.Is(err, owner.ErrNoServer)
-	}
-	return p.Holds(server.Repository)
+	return place.Collect(ctx, f.options)
 }

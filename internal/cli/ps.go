@@ -3,36 +3,15 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
-	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
-	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/stdout"
 )
-
-// process is a row of ps.
-type process struct {
-	Name      string    `json:"name"`
-	Step      string    `json:"step"`
-	Run       string    `json:"run"`
-	Workspace string    `json:"workspace"`
-	Running   bool      `json:"running"`
-	Owner     string    `json:"owner"` // an owner.State
-	Why       string    `json:"why"`
-	GRPC      string    `json:"grpc,omitempty"`
-	Created   time.Time `json:"created"`
-
-	// Health is that of a server of this host. What it serves is empty where nobody noted it, as before it is ready.
-	Health *serving.Health `json:"health,omitempty"`
-	served
-}
 
 func (a *App) psCommand() *cobra.Command {
 	var form format
@@ -57,13 +36,13 @@ HEALTH is that of a server of this host, by whether it answers within 10 s; in J
 				return err
 			}
 			if form == asJSON {
-				return writeJSON(a.Stdout, rows)
+				return stdout.WriteJSON(a.Stdout, rows)
 			}
 			if len(rows) == 0 {
 				fmt.Fprintln(a.Stderr, "no container of dalirun is there")
 				return nil
 			}
-			return writeProcesses(a.Stdout, rows, time.Now())
+			return serving.WriteProcesses(a.Stdout, rows, time.Now())
 		},
 	}
 	formatFlag(cmd, &form)
@@ -95,86 +74,16 @@ func psHealth() string {
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-func (a *App) processes(ctx context.Context) ([]process, error) {
+func (a *App) processes(ctx context.Context) ([]serving.Process, error) {
 	servers, err := a.servers(ctx)
 	if err != nil {
 		return nil, err
 	}
-	all, err := servers.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	rows := make([]process, len(all))
-	var judged sync.WaitGroup
-	for i, c := range all {
-		rows[i] = process{
-			Name: c.Name, Step: c.Labels[container.LabelStep], Run: c.Run(), Workspace: c.Workspace(), Running: c.Running,
-			Owner: string(c.Owner), Why: c.Why, GRPC: servers.Address(c), Created: c.Created,
-		}
-		if !servers.RunsTriton(c) || c.Owner == owner.Foreign { // whose loopback address is another one
-			continue
-		}
-		if file, err := c.File(); err == nil {
-			rows[i].served = servedBy(file)
-		}
-		judged.Go(func() {
-			h := judgedOrWhyNot(servers.Judge(ctx, c))
-			h.Mend = a.asCalled(h.Mend)
-			rows[i].Health = &h
-		})
-	}
-	judged.Wait()
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return rows, nil
-}
-
-// judgedOrWhyNot is the health of a server, or why it is not known.
-func judgedOrWhyNot(h serving.Health, err error) serving.Health {
-	if err != nil {
-		return serving.Health{State: serving.NotJudged, Reason: err.Error()}
-	}
-	return h
-}
-
-func writeProcesses(w io.Writer, rows []process, now time.Time) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "NAME\tSTEP\tSTATE\tOWNER\tGRPC\tAGE\tHEALTH\tLANE\tIMAGES\tWEIGHTS\tWORKSPACE")
+	rows, err := servers.Processes(ctx)
 	for _, r := range rows {
-		state, health := "ended", "" // of what is no server of this host
-		switch {
-		case r.Running:
-			state = "running"
-		case r.Health != nil && r.Health.State == serving.Starting:
-			state = "created"
-		}
 		if r.Health != nil {
-			health = r.Health.State.Word()
-		}
-		s := r.served
-		if s.LabelsMeanNothing != nil && *s.LabelsMeanNothing {
-			s.Weights += " (" + labelsMeanNothing + ")"
-		}
-		fmt.Fprintln(t, strings.Join([]string{
-			r.Name, printable.Line(r.Step), state, r.Owner, r.GRPC, now.Sub(r.Created).Round(time.Second).String(), health, s.Lane, s.Source,
-			printable.Line(s.Weights), printable.Name(r.Workspace),
-		}, "\t"))
-	}
-	if err := t.Flush(); err != nil {
-		return err
-	}
-	for _, r := range rows {
-		if r.Health == nil || r.Health.State == serving.Healthy {
-			continue
-		}
-		fmt.Fprintf(w, "\n%s is %s\n", r.Name, printable.Line(r.Health.String()))
-		if r.Health.MendNote != "" {
-			fmt.Fprintf(w, "  %s:\n", printable.Line(r.Health.MendNote))
-		}
-		if r.Health.Mend != "" {
-			fmt.Fprintf(w, "  %s\n", r.Health.Mend)
+			r.Health.Mend = a.asCalled(r.Health.Mend)
 		}
 	}
-	return nil
+	return rows, err
 }

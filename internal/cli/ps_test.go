@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -61,9 +60,9 @@ func TestHelpOfPSHasItsWords(t *testing.T) {
 			t.Errorf("OWNER or HEALTH can be %q, and the help does not say what that is", word)
 		}
 		now := time.Now()
-		rows := []process{{Owner: word, Created: now, Health: &serving.Health{State: serving.State(word)}}, {Running: true, Created: now}, {Created: now, Health: &serving.Health{State: serving.Starting}}}
+		rows := []serving.Process{{Owner: word, Created: now, Health: &serving.Health{State: serving.State(word)}}, {Running: true, Created: now}, {Created: now, Health: &serving.Health{State: serving.Starting}}}
 		var b bytes.Buffer
-		if err := writeProcesses(&b, rows, now); err != nil {
+		if err := serving.WriteProcesses(&b, rows, now); err != nil {
 			t.Fatal(err)
 		}
 		table, _, _ := strings.Cut(b.String(), "\n\n")
@@ -72,18 +71,5 @@ func TestHelpOfPSHasItsWords(t *testing.T) {
 				t.Errorf("%q is printed, and the help does not have it", printed)
 			}
 		}
-	}
-}
-
-// The list of ps says why a server's health is not known.
-func TestNotJudged(t *testing.T) {
-	t.Parallel()
-	h := judgedOrWhyNot(serving.Health{}, errors.New("no picture"))
-	var b bytes.Buffer
-	if err := writeProcesses(&b, []process{{Name: "s", Running: true, Health: &h}}, time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	if !strings.Contains(b.String(), "  unknown  ") || !strings.Contains(b.String(), "s is unknown: no picture\n") {
-		t.Error(b.String())
 	}
 }

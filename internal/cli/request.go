@@ -1,14 +1,7 @@
 package cli
 
 import (
-	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,11 +9,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/container"
-	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
-	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -34,17 +28,18 @@ const (
 
 // runFlags are the flags of a command that runs steps, or says what a run would be.
 type runFlags struct {
-	place
+	folderFlags
 	request target.Request
+	folders folders.Folders // once they are checked
 
-	weights string // as it is written
-	image   string // as it is written
-	memory  int64  // limit of each container, in bytes
-	force   []string
+	weights string       // as it is written
+	image   string       // as it is written
+	memory  int64        // limit of each container, in bytes
+	force   steps.Forced // as they are written
 }
 
 func (r *runFlags) flags(a *App, cmd *cobra.Command) {
-	r.place.flags(a, cmd)
+	r.folderFlags.flags(a, cmd)
 	q := &r.request
 	*q = target.Request{
 		Command: cmd.Name(), Accel: target.Auto, Images: target.Auto, GPUs: container.GPUs{Count: container.AllGPUs},
@@ -79,27 +74,28 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 	numberVar(f, &q.GRPCPort, "grpc-port", 0, 65535, "host port for gRPC; 0 is 8001 if it is free, else a free one")
 	numberVar(f, &q.MetricsPort, "metrics-port", 0, 65535, "host port for metrics; 0 is 8002 if it is free, else a free one")
 	f.DurationVar(&q.ReadyTimeout, "ready-timeout", 5*time.Minute, "how long tritonserver may take to be live, and each model to load")
-	f.StringSliceVar(&r.force, "force", nil, "steps to run again although their results are stored; \"all\" is every one")
+	f.StringSliceVar((*[]string)(&r.force), "force", nil,
+		"steps to run again although their results are stored; \"all\" is every one")
 }
 
 // check refuses what no machine could make right, and completes the request by what the flags name.
 func (r *runFlags) check() (err error) {
-	if err := r.resolve(); err != nil {
+	if r.folders, err = r.find(); err != nil {
 		return err
 	}
 	r.request.Settings = settingsOf(r.set)
 	if err := r.request.Check(); err != nil {
 		return err
 	}
-	if r.request.Weights, err = r.weightsSource(); err != nil {
+	if r.request.Weights, err = steps.ParseWeights(r.weights, r.request.Settings); err != nil {
 		return err
 	}
-	return r.checkForce()
+	return r.force.Check(r.request)
 }
 
 // reads are the files that a run with these flags reads, by what names them. One that is not there is among them.
 func (r *runFlags) reads() map[string]string {
-	files := map[string]string{configFile: configFile, "--weights": r.weights}
+	files := map[string]string{config.File: config.File, "--weights": r.weights}
 	if r.image != "" {
 		files["--image"] = r.image
 	}
@@ -107,147 +103,18 @@ func (r *runFlags) reads() map[string]string {
 }
 
 // readPicture reads and checks the picture to verify with.
-func (r *runFlags) readPicture(ctx context.Context, in *input) (err error) {
+func (r *runFlags) readPicture(ctx context.Context, files *userfile.Reader) (err error) {
 	if r.image == "" {
 		r.request.Picture, err = steps.Sample()
 		return err
 	}
-	read, info, err := in.picture(ctx, r.image)
+	data, info, err := files.Picture(ctx, r.image)
+	r.request.Picture = target.Picture{Name: userfile.Shown(r.image), Data: data}
 	if err == nil && info.Unverifiable != "" {
 		err = usagef("verify with another picture; `dalirun classify` sends this one",
-			"%s cannot be verified with: %s", read.Name, info.Unverifiable)
+			"%s cannot be verified with: %s", r.request.Picture.Name, info.Unverifiable)
 	}
-	if err != nil {
-		return err
-	}
-	r.request.Picture = read
-	return nil
-}
-
-// weightsSource reads --weights.
-func (r *runFlags) weightsSource() (target.WeightsSource, error) {
-	origin := r.request.Settings.Origin("weights")
-	kind, seed, seeded := strings.Cut(r.weights, ":")
-	switch {
-	case r.weights == string(target.Pretrained):
-		return target.TorchvisionWeights(), nil
-	case r.weights == target.Auto:
-		return target.WeightsSource{Kind: target.AutoWeights}, nil
-	case kind == string(target.Random) && seeded:
-		n, err := strconv.ParseUint(seed, 10, 32) // what NumPy's and PyTorch's generators take
-		if err != nil {
-			return target.WeightsSource{}, usagef("as in random:0", "%s: %q is not a seed, a whole number from 0 to 4294967295", origin, seed)
-		}
-		return target.WeightsSource{Kind: target.Random, Seed: int64(n)}, nil
-	}
-	const name = "name a PyTorch state dict of ResNet50, or use --weights pretrained"
-	path, err := filepath.Abs(r.weights)
-	if err != nil {
-		return target.WeightsSource{}, usagef("", "%s: %w", origin, err)
-	}
-	about, err := os.Stat(path)
-	if err == nil && !about.Mode().IsRegular() {
-		err = errors.New("it is not a file")
-	}
-	if err == nil {
-		err = steps.CheckCheckpoint(path)
-	}
-	if errors.Is(err, os.ErrNotExist) && !strings.ContainsAny(r.weights, "./") {
-		known := []string{string(target.Pretrained), target.Auto, "random:0"}
-		return target.WeightsSource{}, usagef(cmp.Or(nearest(r.weights, known), name),
-			"%s: %q is none of pretrained, auto, random:SEED or a file", origin, r.weights)
-	}
-	if err != nil {
-		written := r.request.Settings.Written("weights", printable.Name(r.weights))
-		return target.WeightsSource{}, fmt.Errorf("%s: %w", written, fileFault(err, name))
-	}
-	return target.WeightsSource{Kind: target.File, Path: path}, nil
-}
-
-// everyForced is what of --force stands for every step.
-const everyForced = "all"
-
-// forcible are the steps whose results are stored.
-func forcible() []string {
-	return []string{
-		string(steps.IDWeights), string(steps.IDExportONNX), string(steps.IDCastONNX), string(steps.IDBuildEngine),
-		string(steps.IDSerializeDALI), string(steps.IDAssembleRepository), string(steps.IDReference),
-	}
-}
-
-// checkForce refuses steps that there are not, and those that what was asked for excludes.
-func (r *runFlags) checkForce() error {
-	known := forcible()
-	for _, id := range r.force {
-		if id != everyForced && !slices.Contains(known, id) {
-			return usagef(strings.TrimPrefix(nearest(id, known)+"; ", "; ")+"the steps are "+strings.Join(known, ", ")+", and all",
-				"%s: there is no step %q", r.request.Settings.Origin("force"), id)
-		}
-	}
-	if r.request.Accel != string(target.CPU) {
-		return nil
-	}
-	_, err := r.unusedForce(target.Target{Lane: target.CPU})
 	return err
-}
-
-// unusedForce returns a warning for each forced step that the run does not have, and an error for those that must not be
-// dropped.
-func (r *runFlags) unusedForce(t target.Target) (warnings []string, err error) {
-	var errs []error
-	of := runSteps(r.request.Command, t)
-	for _, id := range r.force {
-		if id == everyForced || slices.Contains(of, pipeline.ID(id)) {
-			continue
-		}
-		u := target.UnusedFlag{Flag: "force", Why: "this run has no such step", Instead: "`dalirun plan` lists those of e2e"}
-		ofGPU := []pipeline.ID{steps.IDCastONNX, steps.IDBuildEngine}
-		if t.Lane == target.CPU && slices.Contains(ofGPU, pipeline.ID(id)) {
-			u.ExcludedBy, u.Why = "accel", "the cpu lane has no such step"
-		}
-		warning, err := r.request.Settings.Judge(u, id)
-		if warning != "" {
-			warnings = append(warnings, warning)
-		}
-		errs = append(errs, err)
-	}
-	return warnings, errors.Join(errs...)
-}
-
-// forced are the steps that --force names.
-func (r *runFlags) forced() map[pipeline.ID]bool {
-	forced := map[pipeline.ID]bool{}
-	for _, id := range r.force {
-		if id == everyForced {
-			for _, id := range forcible() {
-				forced[pipeline.ID(id)] = true
-			}
-			continue
-		}
-		forced[pipeline.ID(id)] = true
-	}
-	return forced
-}
-
-// lastStep is that of a command's run.
-func lastStep(command string) pipeline.ID {
-	switch command {
-	case "setup":
-		return steps.IDAssembleRepository
-	case "serve":
-		return steps.IDServe
-	default:
-		return steps.IDVerify
-	}
-}
-
-// runSteps are the steps of the run of a command with a target.
-func runSteps(command string, t target.Target) []pipeline.ID {
-	var ids []pipeline.ID
-	for _, s := range steps.For(t, steps.Tools{}, lastStep(command)) {
-		ids = append(ids, s.ID())
-	}
-	return ids
 }
 
 // settingsOf are the flags of a command that were named, wherever.

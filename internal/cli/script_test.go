@@ -24,6 +24,7 @@ import (
 	"github.com/creack/pty"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/dalirun/dalirun/internal/classify"
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
@@ -540,7 +541,7 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 // showRecords prints a line for each record of classify in the last stdout: the picture, and its class or its error.
 func showRecords(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, 0, "records")
-	var records []classified
+	var records []classify.Record
 	if err := json.Unmarshal([]byte(ts.ReadFile("stdout")), &records); err != nil {
 		ts.Fatalf("stdout holds no records: %v", err)
 	}

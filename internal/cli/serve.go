@@ -2,19 +2,18 @@ package cli
 
 import (
 	"context"
-	"fmt"
 	"io"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -64,44 +63,22 @@ classify finds its way nevertheless.`,
 	return cmd
 }
 
-// startAgain are the arguments that start the same server from another folder. They have what the command line, the
-// environment and the configuration asked of the run, and the cache wherever the environment put it; what nobody asked
-// for is left to the defaults there. What the run had no use for is not among them: on a command line it may be an
-// error. Nor is a picture to verify with that came through a pipe, and is gone.
+// startAgain are the arguments that start the same server from another folder.
 func (x *session) startAgain() []string {
-	args := append([]string{"serve", "--workspace=" + x.flags.workspace}, cacheArgument(x.flags.cache)...)
-	useless := x.flags.request.Situation(x.target.Lane, x.target.Source).Useless()
-	for _, s := range x.flags.request.Settings { // those of the environment and of the configuration are among them
-		if slices.Contains(useless, s.Flag) {
-			continue
-		}
-		switch s.Flag {
-		case "workspace", "cache-dir", "force", "format", "progress", "verbose": // of the one run, or there already
-			continue
-		case "image":
-			path, err := filepath.Abs(s.Value)
-			if about, statErr := os.Stat(path); err != nil || statErr != nil || !about.Mode().IsRegular() {
-				continue
-			}
-			s.Value = path
-		case "weights":
-			if weights := x.flags.request.Weights; weights.Kind == target.File {
-				s.Value = weights.Path
-			}
-		}
-		if s.Switch {
-			args = append(args, "--"+s.Flag)
-			continue
-		}
-		args = append(args, "--"+s.Flag+"="+s.Value)
+	f := x.flags
+	args := append([]string{"serve", "--workspace=" + f.folders.Workspace}, folders.CacheFlags(f.folders.Cache)...)
+	picture, err := filepath.Abs(f.image)
+	if about, statErr := os.Stat(picture); err != nil || statErr != nil || !about.Mode().IsRegular() {
+		picture = "" // it came through a pipe
 	}
-	return args
+	return append(args, f.request.ServeArguments(x.target, picture)...)
 }
 
 // serve runs until the server is ready and, unless it is detached, until it is asked to stop, ends by itself or is not
 // healthy.
 func (x *session) serve(ctx context.Context, detach bool, format format) error {
-	name, found, err := x.servers.Forget(ctx, x.flags.workspace)
+	workspace := x.flags.folders.Workspace
+	name, found, err := x.servers.Forget(ctx, workspace)
 	if found {
 		x.warn("the server " + name + " is gone: it is forgotten")
 	}
@@ -113,21 +90,22 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		server = x.serverFile(s)
 		server.Command = x.startAgain()
 		if !detach {
-			if err := owner.NoteServer(x.flags.workspace, server); err != nil {
+			if err := owner.NoteServer(workspace, server); err != nil {
 				x.warn(err.Error())
 			}
 			return nil
 		}
-		return x.store.Pin(ctx, s.Repository, x.flags.workspace, func() error { return owner.WriteServer(x.flags.workspace, server) })
+		return x.store.Pin(ctx, s.Repository, workspace, func() error { return owner.WriteServer(workspace, server) })
 	}
 	tools := x.tools()
 	tools.Handover = &steps.Handover{Ready: ready, Detach: detach}
 	list := steps.For(x.target, tools, steps.IDServe)
 	return x.runner(func(ctx context.Context, _ pipeline.Values) error {
-		if err := showServer(x.app.Stdout, server, format); err != nil || detach {
+		err := format.write(x.app.Stdout, server, func(w io.Writer) error { return serving.WriteAddresses(w, server) })
+		if err != nil || detach {
 			return err
 		}
-		return x.servers.Attend(ctx, x.flags.workspace, server, x.app.watch, x.warn)
+		return x.servers.Attend(ctx, workspace, server, x.app.watch, x.warn)
 	}).Run(ctx, list)
 }
 
@@ -142,26 +120,10 @@ func (x *session) serverFile(s result.Server) owner.ServerFile {
 	}
 }
 
-func showServer(w io.Writer, s owner.ServerFile, format format) error {
-	if format == asJSON {
-		return writeJSON(w, s)
-	}
-	addresses := fmt.Sprintf("grpc %s · http %s · metrics %s", s.GRPC, s.HTTP, s.Metrics)
-	if s.Engine == "" {
-		_, err := fmt.Fprintf(w, "ready: %s\n", addresses)
-		return err
-	}
-	_, err := fmt.Fprintf(w, "ready: on the container engine's host, %s: %s\n", s.Engine, addresses)
-	if at, parseErr := netip.ParseAddrPort(s.GRPC); parseErr == nil && at.Addr().IsLoopback() {
-		_, err = fmt.Fprintln(w, "here `dalirun classify` reaches it; `dalirun serve --host ADDRESS` publishes it for others")
-	}
-	return err
-}
-
 // lockWorkspace makes this process the one that serves the workspace, until [session.close].
 func (x *session) lockWorkspace(ctx context.Context) (err error) {
 	if x.serveLock == nil {
-		x.serveLock, err = x.servers.Lock(ctx, x.flags.workspace)
+		x.serveLock, err = x.servers.Lock(ctx, x.flags.folders.Workspace)
 	}
 	return err
 }

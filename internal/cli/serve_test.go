@@ -18,10 +18,12 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/steps"
 )
 
 // A second serve beside one that another process runs is refused with what ends that one: nothing stops a server that is not there yet.
@@ -185,11 +187,11 @@ func TestStartAgain(t *testing.T) {
 			env := map[string]string{"XDG_CACHE_HOME": "/xdg"}
 			maps.Copy(env, tt.env)
 			a := appIn(env, &bytes.Buffer{}, &bytes.Buffer{})
-			config := filepath.Join(t.TempDir(), configFile)
-			if err := os.WriteFile(config, []byte(tt.config), 0o600); err != nil {
+			file := filepath.Join(t.TempDir(), config.File)
+			if err := os.WriteFile(file, []byte(tt.config), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			parse := func(args []string, lookup func(string) (string, bool), config string) *runFlags {
+			parse := func(args []string, lookup func(string) (string, bool), file string) *runFlags {
 				var r runFlags
 				var o outputFlags
 				root, cmd := &cobra.Command{Use: "dalirun"}, &cobra.Command{Use: "serve", Run: func(*cobra.Command, []string) {}}
@@ -201,22 +203,22 @@ func TestStartAgain(t *testing.T) {
 				if err := cmd.ParseFlags(args); err != nil {
 					t.Fatal(err)
 				}
-				if err := fillFlags(cmd, lookup, config); err != nil {
+				if err := fillFlags(cmd, lookup, file); err != nil {
 					t.Fatal(err)
 				}
-				if err := r.resolve(); err != nil {
+				var err error
+				if r.folders, err = r.find(); err != nil {
 					t.Fatal(err)
 				}
 				r.request.Settings = settingsOf(cmd.Flags())
 				if r.weights != string(target.Pretrained) {
-					var err error
-					if r.request.Weights, err = r.weightsSource(); err != nil {
+					if r.request.Weights, err = steps.ParseWeights(r.weights, r.request.Settings); err != nil {
 						t.Fatal(err)
 					}
 				}
 				return &r
 			}
-			x := session{flags: parse(tt.args, a.LookupEnv, config), target: target.Target{Lane: target.CPU, Source: target.Local}}
+			x := session{flags: parse(tt.args, a.LookupEnv, file), target: target.Target{Lane: target.CPU, Source: target.Local}}
 			if x.flags.request.Images == string(target.NGC) {
 				x.target.Source = target.NGC
 			}
@@ -232,7 +234,7 @@ func TestStartAgain(t *testing.T) {
 			if err := refusal(got); err != nil {
 				t.Errorf("dalirun does not take them: %v", err)
 			}
-			again := parse(got[1:], func(string) (string, bool) { return "", false }, filepath.Join(t.TempDir(), configFile))
+			again := parse(got[1:], func(string) (string, bool) { return "", false }, filepath.Join(t.TempDir(), config.File))
 			if told, err := again.request.Situation(x.target.Lane, x.target.Source).Unused(); err != nil || len(told) > 0 {
 				t.Errorf("a run has no use for some of them: %q, %v", told, err)
 			}
@@ -265,26 +267,6 @@ func TestWatchIsDocumented(t *testing.T) {
 			if !strings.Contains(text, words) {
 				t.Errorf("%s does not say %q", filepath.Base(file), words)
 			}
-		}
-	}
-}
-
-// What is told of a server on an engine elsewhere holds for those who read it: its addresses are of that engine's host.
-func TestShowServer(t *testing.T) {
-	t.Parallel()
-	s := owner.ServerFile{GRPC: "127.0.0.1:8001", HTTP: "127.0.0.1:8000", Metrics: "127.0.0.1:8002"}
-	for engine, want := range map[string]string{
-		"": "ready: grpc 127.0.0.1:8001 · http 127.0.0.1:8000 · metrics 127.0.0.1:8002\n",
-		"tcp://docker:2375": "ready: on the container engine's host, tcp://docker:2375: grpc 127.0.0.1:8001 · http 127.0.0.1:8000 · metrics 127.0.0.1:8002\n" +
-			"here `dalirun classify` reaches it; `dalirun serve --host ADDRESS` publishes it for others\n",
-	} {
-		s.Engine = engine
-		var text, asJSON strings.Builder
-		if err := errors.Join(showServer(&text, s, "text"), showServer(&asJSON, s, "json")); err != nil || text.String() != want {
-			t.Errorf("%q, %v, want %q", text.String(), err, want)
-		}
-		if strings.Contains(asJSON.String(), `"engine"`) != (engine != "") || !strings.Contains(asJSON.String(), engine) {
-			t.Error(asJSON.String())
 		}
 	}
 }

@@ -2,37 +2,34 @@ package cli
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
+	"io"
 	"os"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/fetch"
+	"github.com/dalirun/dalirun/internal/folders"
+	"github.com/dalirun/dalirun/internal/gc"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/internal/ui"
+	"github.com/dalirun/dalirun/internal/version"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
-const (
-	// batchExpiry is when another host may take a batch container for forgotten: longer than any step's limit.
-	batchExpiry = 24 * time.Hour
-	// cleanup bounds the end of a run: draining a server takes up to 35 s, the rest is quick.
-	cleanup = steps.DrainGrace + 10*time.Second
-	// keptRuns is how many runs' logs a workspace keeps.
-	keptRuns = 20
-)
+// cleanup bounds the end of a run: draining a server takes up to 35 s, the rest is quick.
+const cleanup = steps.DrainGrace + 10*time.Second
 
 // outputFlags say how a command shows what it does.
 type outputFlags struct {
@@ -62,6 +59,14 @@ func formatFlag(cmd *cobra.Command, value *format) {
 	choiceVar(cmd.Flags(), value, "format", []format{asText, asJSON}, "form of the result on stdout")
 }
 
+// write writes a result in this form.
+func (f format) write(w io.Writer, result any, writeText func(io.Writer) error) error {
+	if f == asJSON {
+		return stdout.WriteJSON(w, result)
+	}
+	return writeText(w)
+}
+
 // session is one run of a list of steps.
 type session struct {
 	app       *App
@@ -81,7 +86,6 @@ type session struct {
 	sink      pipeline.Sink
 	renderer  ui.Renderer
 	json      bool // stderr is JSON Lines
-	ended     runEnd
 	logs      *ui.LogSink
 	collector *report.Collector
 }
@@ -91,37 +95,38 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	a.folders = r.folders()
-	if err := r.readPicture(ctx, a.input()); err != nil {
+	a.folders = r.folders.Named()
+	if err := r.readPicture(ctx, a.files()); err != nil {
 		return nil, err
 	}
-	x = &session{app: a, flags: r, runID: newRunID(time.Now()), json: o.progress == ui.JSON}
+	x = &session{app: a, flags: r, runID: owner.NewRunID(time.Now()), json: o.progress == ui.JSON}
 	if x.me, err = owner.CurrentIdentity(time.Now()); err != nil {
 		return nil, err
 	}
-	if x.runtime, err = a.runtime(x.labels(), x.warn); err != nil {
+	labels := owner.RunLabels(x.me, x.runID, r.folders.Workspace, version.This().Version)
+	if x.runtime, err = a.runtime(labels, x.warn); err != nil {
 		return nil, err
 	}
-	x.servers = a.serversOn(x.runtime, x.me)
 	x.probes = a.probes(x.runtime, func() (*store.Store, error) { return x.store, nil })
 	info, err := x.probes.Runtime.Info(ctx)
 	if err != nil {
 		return nil, err
 	}
-	x.servers.Elsewhere = elsewhere(info)
+	x.servers = a.serversOn(x.runtime, info, x.me)
 	begun := x
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, begun.unlockWorkspace())
 		}
 	}()
-	// Before all that another flag could mend, as a port that the first server has: no flag lets a workspace have a second one.
-	if _, statErr := os.Stat(r.workspace); x.servesWorkspace() && statErr == nil {
+	// Before all that another flag could mend, as a port that the first server has: no flag lets a workspace have a
+	// second one.
+	if _, statErr := os.Stat(r.folders.Workspace); x.servesWorkspace() && statErr == nil {
 		if err := x.lockWorkspace(ctx); err != nil {
 			return nil, err
 		}
 	}
-	if x.store, err = r.open(); err != nil {
+	if x.store, err = r.folders.OpenCache(); err != nil {
 		return nil, err
 	}
 	if err := x.resolve(ctx); err != nil {
@@ -148,19 +153,17 @@ func (x *session) resolve(ctx context.Context) (err error) {
 	for _, o := range obstacles {
 		x.doubts = append(x.doubts, o.Err.Error())
 	}
-	unused, err := x.flags.unusedForce(x.target)
+	unused, err := x.flags.force.Unused(x.flags.request, x.target)
 	x.doubts = append(x.doubts, unused...)
-	if x.flags.doubt != "" {
-		x.doubts = append(x.doubts, x.flags.doubt)
+	if x.flags.folders.Doubt != "" {
+		x.doubts = append(x.doubts, x.flags.folders.Doubt)
 	}
 	if x.target.Weights.Kind == target.Random {
-		x.doubts = append(x.doubts, "seeded random weights are used: the comparison with PyTorch holds, but "+labelsMeanNothing)
+		x.doubts = append(x.doubts,
+			"seeded random weights are used: the comparison with PyTorch holds, but "+serving.LabelsMeanNothing)
 	}
 	return err
 }
-
-// labelsMeanNothing is what seeded weights come to, for people.
-const labelsMeanNothing = "labels mean nothing"
 
 // servesWorkspace says whether the server is the workspace's, of which there is one.
 func (x *session) servesWorkspace() bool { return x.flags.request.Command == "serve" }
@@ -171,10 +174,11 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 	if err != nil {
 		return nil, err
 	}
-	if err := owner.MakeWorkspace(r.workspace); err != nil {
+	if err := owner.MakeWorkspace(r.folders.Workspace); err != nil {
 		return nil, errors.Join(pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace", "make the workspace: %w", err), x.close())
 	}
-	if err := r.checkWorkspace(); err != nil { // somebody may have made it just before
+	// Somebody may have made it just before.
+	if err := folders.CheckWorkspace(r.folders.Workspace, r.request.Settings); err != nil {
 		return nil, errors.Join(err, x.close())
 	}
 	if x.servesWorkspace() { // before the run has a folder: one that is refused leaves none
@@ -182,12 +186,12 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 			return nil, errors.Join(err, x.close())
 		}
 	}
-	if x.lock, err = owner.Acquire(r.workspace, x.runID); err != nil {
+	if x.lock, err = owner.Acquire(r.folders.Workspace, x.runID); err != nil {
 		return nil, errors.Join(err, x.close())
 	}
 	x.logs = ui.NewLogSink(x.lock.Dir())
 	x.collector = newCollector()
-	x.sink = ui.Tee(x.renderer, x.logs, x.collector, &x.ended)
+	x.sink = ui.Tee(x.renderer, x.logs, x.collector)
 	x.sweep(ctx)
 	for _, text := range a.takeUnread() {
 		x.warn(text)
@@ -200,38 +204,14 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 }
 
 func newCollector() *report.Collector {
-	return &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }, Program: thisBuild().Version}
-}
-
-// labels mark everything that this run makes.
-func (x *session) labels() container.Labels {
-	return container.Labels{
-		container.LabelRun: x.runID, container.LabelHost: x.me.Host, container.LabelBoot: x.me.Boot,
-		container.LabelWorkspace: x.flags.workspace, container.LabelVersion: thisBuild().Version,
-		container.LabelExpires: x.me.Now.Add(batchExpiry).UTC().Format(time.RFC3339),
-	}
-}
-
-func newRunID(now time.Time) string {
-	var tail [3]byte
-	rand.Read(tail[:])
-	return now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(tail[:])
+	return &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }, Program: version.This().Version}
 }
 
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
 func (x *session) sweep(ctx context.Context) {
-	removed, err := x.servers.Sweep(ctx, x.flags.workspace, false)
-	for _, c := range removed { // of other runs, perhaps of other workspaces: it is shown and logged, and no part of what this run reports
+	removed, err := gc.Place{Servers: x.servers, Cache: x.store, Workspace: x.flags.folders.Workspace}.Sweep(ctx)
+	for _, c := range removed { // of other runs, perhaps of other workspaces: no part of what this run reports
 		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+c.Name+": "+c.Reason)
-	}
-	if err == nil {
-		err = x.store.Unpin(ctx, needed)
-	}
-	if err == nil {
-		err = x.store.Sweep(ctx) // after the containers, which may still write, and after the pins
-	}
-	if err == nil {
-		err = owner.DropRuns(x.flags.workspace, keptRuns)
 	}
 	if err != nil && ctx.Err() == nil {
 		x.warn(err.Error())
@@ -247,7 +227,7 @@ func warning(to pipeline.Sink, run, text string) {
 // tools are what the steps work with.
 func (x *session) tools() steps.Tools {
 	t := steps.Tools{
-		Runtime: x.runtime, KV: x.store, Fetcher: fetcher{}, TimingCache: x.store, Memory: x.flags.memory,
+		Runtime: x.runtime, KV: x.store, Fetcher: fetch.Fetcher{}, TimingCache: x.store, Memory: x.flags.memory,
 		BuildArgs: x.app.buildArgs(), CABundle: x.app.caBundle(),
 	}
 	if x.target.Lane == target.GPU {
@@ -266,37 +246,38 @@ func (x *session) gpuMemory(ctx context.Context) (trtexec.GPUMemory, error) {
 	return trtexec.GPUMemory{Free: free, Total: total}, nil
 }
 
-// facts are those that are stamped on every result, and what a first run does.
-func (x *session) facts() map[string]string {
-	t := x.target
-	facts := map[string]string{
-		report.FactLane: string(t.Lane), report.FactReason: t.LaneReason, report.FactImages: string(t.Source),
-		report.FactWeights: t.Weights.String(), report.FactPrecision: string(t.Precision),
-	}
-	if t.Source == target.NGC && t.Release.Tag != "" { // images of any name need not say theirs
-		facts[report.FactRelease] = t.Release.Tag
-	}
-	for name, image := range map[string]target.ImageInfo{"exporter_image": t.Images.Exporter, "server_image": t.Images.Server} {
-		if image.Named {
-			facts[name] = image.Ref
-		}
-	}
-	if x.first != "" {
-		facts[factFirst] = x.first
-	}
-	return facts
-}
+// facts are those that are stamped on every result.
+func (x *session) facts() map[string]string { return report.Facts(x.target, x.first) }
 
 // steps are those that lead to the last one of a command.
 func (x *session) steps(last pipeline.ID) []pipeline.Step {
 	return steps.For(x.target, x.tools(), last)
 }
 
+// lookFirst finds out whether anything has run in the workspace, and if not, what a run would get and make. Where that
+// cannot be told, the run itself says why.
+func (x *session) lookFirst(ctx context.Context) {
+	list := x.steps(steps.IDVerify)
+	for _, s := range list {
+		if _, builds := s.(pipeline.Builder); !builds {
+			continue
+		}
+		if last, err := x.store.Last(x.flags.folders.Workspace, s.ID()); err != nil || last != nil {
+			return
+		}
+	}
+	runner := pipeline.Runner{Workspace: x.flags.folders.Workspace, Store: x.store, Force: x.flags.force.IDs()}
+	if plan, err := runner.Plan(ctx, list); err == nil {
+		x.first = steps.FirstRun(x.target, plan)
+	}
+}
+
 // runner runs steps or plans them. It calls then, which may be nil, while everything that they started stands.
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
 	return &pipeline.Runner{
-		RunID: x.runID, Workspace: x.flags.workspace, Store: x.store, Sink: x.sink, First: x.first != "", Reasons: steps.Reasons,
-		Facts: x.facts(), Force: x.flags.forced(), Cleanup: cleanup, Explain: x.app.explained, Then: then,
+		RunID: x.runID, Workspace: x.flags.folders.Workspace, Store: x.store, Sink: x.sink, First: x.first != "",
+		Facts: x.facts(), Force: x.flags.force.IDs(), Reasons: steps.Reasons, Cleanup: cleanup, Explain: x.app.explained,
+		Then: then,
 	}
 }
 
@@ -306,7 +287,7 @@ func (x *session) finish(err error) error {
 	if err == nil {
 		return nil
 	}
-	if x.json && x.ended.err.Load() {
+	if x.json && x.collector != nil && x.collector.Failed() {
 		return &shownError{err} // the last event has it
 	}
 	var logPath func(pipeline.ID) string
@@ -329,14 +310,4 @@ func (x *session) close() error {
 		err = errors.Join(err, x.lock.Release())
 	}
 	return errors.Join(err, x.unlockWorkspace())
-}
-
-// runEnd notes whether the end of a run told of an error.
-type runEnd struct{ err atomic.Bool }
-
-// Emit takes the end of a run.
-func (r *runEnd) Emit(e pipeline.Event) {
-	if end, ok := e.Payload.(pipeline.RunEnded); ok && end.Err != nil {
-		r.err.Store(true)
-	}
 }

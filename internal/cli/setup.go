@@ -5,22 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/dalirun/dalirun/internal/fsync"
+	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
-
-// repositoryLink is the name in the workspace under which the newest model repository is found.
-const repositoryLink = "model_repository"
 
 func (a *App) setupCommand() *cobra.Command {
 	var r runFlags
@@ -46,7 +41,7 @@ repository out. What was made before and still holds is reused. It prints where 
 			}
 			err = x.runner(x.link).Run(cmd.Context(), x.steps(steps.IDAssembleRepository))
 			return x.finish(errors.Join(err, x.print(err, o, func(out io.Writer) error {
-				_, err := fmt.Fprintln(out, filepath.Join(r.workspace, repositoryLink))
+				_, err := fmt.Fprintln(out, owner.RepositoryLink(r.folders.Workspace))
 				return err
 			})))
 		},
@@ -56,23 +51,18 @@ repository out. What was made before and still holds is reused. It prints where 
 	return cmd
 }
 
-// link names the model repository in the workspace, by one rename out of the run's folder, and keeps it in the cache for as long as it does.
+// link names the model repository in the workspace, and keeps it in the cache for as long as it does.
 func (x *session) link(ctx context.Context, values pipeline.Values) error {
-	link := filepath.Join(x.flags.workspace, repositoryLink)
+	workspace := x.flags.folders.Workspace
 	for _, v := range values {
-		err := x.store.Pin(ctx, v.Path, x.flags.workspace, func() error {
-			next := filepath.Join(x.lock.Dir(), repositoryLink)
-			if err := os.Symlink(v.Path, next); err != nil {
-				return err
-			}
-			return fsync.Rename(next, link)
-		})
+		err := x.store.Pin(ctx, v.Path, workspace, func() error { return owner.LinkRepository(workspace, x.lock, v.Path) })
 		if err != nil {
 			return err
 		}
 	}
 	x.sink.Emit(pipeline.Event{
-		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository, Payload: result.Repository.New(link),
+		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository,
+		Payload: result.Repository.New(owner.RepositoryLink(workspace)),
 	})
 	return nil
 }
@@ -87,12 +77,7 @@ func (a *App) refused(err error, o outputFlags) error {
 
 // notBegun is the report of a run that did not begin.
 func (a *App) notBegun(err error) report.Report {
-	err = a.explained(err)
-	c := newCollector()
-	now := time.Now().UTC()
-	c.Emit(pipeline.Event{Time: now, Payload: pipeline.RunStarted{}})
-	c.Emit(pipeline.Event{Time: now, Payload: pipeline.RunEnded{Err: err}})
-	return c.Report()
+	return newCollector().NotBegun(a.explained(err), time.Now())
 }
 
 // print writes to stdout what came of a run that ended with err, in text only if it went well.

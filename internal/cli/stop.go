@@ -11,7 +11,7 @@ import (
 )
 
 func (a *App) stopCommand() *cobra.Command {
-	var f workspaceFolder
+	var f workspaceFlag
 	cmd := &cobra.Command{
 		Use:   "stop",
 		Short: "Stop the workspace's server",
@@ -33,22 +33,23 @@ host is left alone: 3, and whose it is.`,
 	return cmd
 }
 
-func (a *App) stop(ctx context.Context, f workspaceFolder) error {
-	if err := f.resolve(); err != nil {
+func (a *App) stop(ctx context.Context, f workspaceFlag) error {
+	workspace, err := f.find()
+	if err != nil {
 		return err
 	}
 	servers, err := a.servers(ctx)
 	if err != nil {
 		return err
 	}
-	stopped, err := servers.Stop(ctx, f.workspace, serving.StopObserver{
+	stopped, err := servers.Stop(ctx, workspace, serving.StopObserver{
 		Dead: func(name string, h serving.Health) {
 			fmt.Fprintf(a.Stderr, "%s has nothing to drain: it is %s\n", name, h)
 		},
 		Stopped: func(name string) { fmt.Fprintln(a.Stdout, "stopped", name) },
 	})
 	if err == nil && stopped == 0 {
-		fmt.Fprintln(a.Stderr, "no server runs in", printable.Name(f.workspace))
+		fmt.Fprintln(a.Stderr, "no server runs in", printable.Name(workspace))
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/target"
 )
 
@@ -26,7 +27,7 @@ func asked(t *testing.T, command string, line []string, environment map[string]s
 	if err := cmd.ParseFlags(line); err != nil {
 		t.Fatal(err)
 	}
-	name := filepath.Join(t.TempDir(), configFile)
+	name := filepath.Join(t.TempDir(), config.File)
 	if err := os.WriteFile(name, []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -71,9 +72,9 @@ func TestUnusedFlags(t *testing.T) {
 				t.Errorf("--%s of %s: say whether every run has a use for it, or which has none", f.Name, command)
 			}
 			for shown, flags := range map[string]*pflag.FlagSet{
-				"--" + f.Name:                   asked(t, command, []string{"--" + f.Name + "=" + value}, nil, ""),
-				envName(f.Name) + "=" + value:   asked(t, command, nil, map[string]string{envName(f.Name): value}, ""),
-				f.Name + ": " + value + " in /": asked(t, command, nil, nil, f.Name+": "+value),
+				"--" + f.Name:                         asked(t, command, []string{"--" + f.Name + "=" + value}, nil, ""),
+				config.Variable(f.Name) + "=" + value: asked(t, command, nil, map[string]string{config.Variable(f.Name): value}, ""),
+				f.Name + ": " + value + " in /":       asked(t, command, nil, nil, f.Name+": "+value),
 			} {
 				for _, on := range []string{cpuLocal, cpuNGC, gpuNGC} {
 					lane, source, _ := strings.Cut(on, "/")
@@ -173,6 +174,6 @@ func unusedBy(command string, flags *pflag.FlagSet, t target.Target) ([]string, 
 		r.force = force.Value.(pflag.SliceValue).GetSlice() //nolint:errcheck,forcetypeassert // --force is one
 	}
 	warnings, err := r.request.Situation(t.Lane, t.Source).Unused()
-	unused, forceErr := r.unusedForce(t)
+	unused, forceErr := r.force.Unused(r.request, t)
 	return append(warnings, unused...), errors.Join(err, forceErr)
 }

@@ -7,6 +7,7 @@ package doctor
 import (
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -186,4 +187,20 @@ func Summary(findings []Finding) string {
 		parts = append(parts, printable.Count(n[Warn], "warning"))
 	}
 	return ready + ": " + strings.Join(append(parts, fmt.Sprintf("%d ok", n[OK])), ", ")
+}
+
+// WriteText writes the findings for people, and after them the [Summary].
+func WriteText(w io.Writer, findings []Finding) error {
+	for _, f := range findings {
+		if _, err := fmt.Fprintf(w, "%-4s  %-16s  %s\n", f.Status, f.Check, f.Saw); err != nil {
+			return err
+		}
+		if f.Remedy != "" {
+			if _, err := fmt.Fprintf(w, "%24s%s\n", "", f.Remedy); err != nil {
+				return err
+			}
+		}
+	}
+	_, err := fmt.Fprintf(w, "\n%s\n", Summary(findings))
+	return err
 }

@@ -1,6 +1,8 @@
 package owner
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -31,6 +33,13 @@ func RunsDir(workspace string) string { return filepath.Join(workspace, "runs") 
 
 // RunDir returns the folder of a run in a workspace: its lock and its logs.
 func RunDir(workspace, runID string) string { return filepath.Join(RunsDir(workspace), runID) }
+
+// NewRunID returns an ID for a run that begins now: its time, by which IDs sort, and a random part.
+func NewRunID(now time.Time) string {
+	var tail [3]byte
+	rand.Read(tail[:])
+	return now.UTC().Format("20060102T150405Z") + "-" + hex.EncodeToString(tail[:])
+}
 
 // isRunID reports whether id can be the name of a folder in the workspace.
 func isRunID(id string) bool {

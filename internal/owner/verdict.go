@@ -44,6 +44,18 @@ func States() []struct {
 // Labels returns the labels that select all containers of dalirun, of every host and run.
 func Labels() container.Labels { return container.Labels{container.LabelRun: ""} }
 
+// BatchExpiry is when another host may take a batch container for forgotten: longer than any step's limit.
+const BatchExpiry = 24 * time.Hour
+
+// RunLabels mark everything that a run of this host makes for a workspace, with the version of the program.
+func RunLabels(me Identity, run, workspace, version string) container.Labels {
+	return container.Labels{
+		container.LabelRun: run, container.LabelHost: me.Host, container.LabelBoot: me.Boot,
+		container.LabelWorkspace: workspace, container.LabelVersion: version,
+		container.LabelExpires: me.Now.Add(BatchExpiry).UTC().Format(time.RFC3339),
+	}
+}
+
 // IsServer reports whether a container with these labels serves others, perhaps for longer than its run.
 func IsServer(labels map[string]string) bool {
 	return labels[container.LabelRole] == string(container.RoleServer)

@@ -5,9 +5,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/dalirun/dalirun/internal/shell"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // A Folder is one that a flag names, so that another one may be named.
@@ -55,6 +57,41 @@ func File(err error) (hint string, ok bool) {
 	}
 	return "`ls -ld " + shell.Quote(path) +
 		"` shows whether it is there and whose it is; or name other folders with --workspace and --cache-dir", true
+}
+
+// Explain gives each error of a disk of this host the hint that is about the disk, as of [Disk], whatever was said of a
+// flag that it was met with. Any other error of a file or folder of this host that nobody made a fault is the
+// environment's too, with the hint of [File]: what a user named wrongly was refused where it was named. Other errors
+// stay as they are.
+func Explain(err error, folders ...Folder) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // of this very error: each of several has its own cause
+		parts := joined.Unwrap()
+		var texts []string
+		for _, part := range parts {
+			texts = append(texts, part.Error())
+		}
+		if strings.Join(texts, "\n") == err.Error() { // those of errors.Join, and of nobody who words them otherwise
+			explained := make([]error, len(parts))
+			for i, part := range parts {
+				explained[i] = Explain(part, folders...)
+			}
+			return errors.Join(explained...)
+		}
+	}
+	fault, isFault := errors.AsType[*pipeline.Fault](err)
+	hint, ok := Disk(err, folders...)
+	switch {
+	case ok && isFault:
+		fault.Kind, fault.Hint = pipeline.Environment, hint
+		return err
+	case isFault:
+		return err
+	case !ok:
+		if hint, ok = File(err); !ok {
+			return err
+		}
+	}
+	return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: err}
 }
 
 // failedPath is the path of the call that failed; empty if it is not known.

@@ -172,6 +172,20 @@ func (c *Collector) endRun(e pipeline.Event, x pipeline.RunEnded) {
 	}
 }
 
+// Failed says whether the end of the run was told of, with an error.
+func (c *Collector) Failed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended && c.report.Error != ""
+}
+
+// NotBegun returns the report of a run that ended with err before it began. Nothing else is told to the collector.
+func (c *Collector) NotBegun(err error, now time.Time) Report {
+	c.Emit(pipeline.Event{Time: now.UTC(), Payload: pipeline.RunStarted{}})
+	c.Emit(pipeline.Event{Time: now.UTC(), Payload: pipeline.RunEnded{Err: err}})
+	return c.Report()
+}
+
 // Report returns the report as far as events have told. One of a run that has not ended says so and has failed.
 func (c *Collector) Report() Report {
 	c.mu.Lock()

@@ -13,16 +13,6 @@ import (
 // Version is the version of the report's JSON form. It grows when a reader of the old form would go wrong.
 const Version = 2
 
-// The facts of [pipeline.RunStarted] that a report takes over.
-const (
-	FactLane      = "lane" // gpu or cpu
-	FactReason    = "lane_reason"
-	FactImages    = "images"    // ngc or local
-	FactRelease   = "release"   // YY.MM; absent with local images
-	FactPrecision = "precision" // fp16 or fp32
-	FactWeights   = "weights"   // pretrained, random:SEED or a path
-)
-
 // Verdict is the outcome of a run.
 type Verdict string
 

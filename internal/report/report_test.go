@@ -365,3 +365,29 @@ func TestConcurrentEmit(t *testing.T) {
 		t.Errorf("got %d steps and %d warnings", len(r.Steps), len(r.Warnings))
 	}
 }
+
+// A run has failed once its end says so.
+func TestCollectorFailed(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{nil, errors.New("x")} {
+		var c Collector
+		collect(&c, start())
+		if c.Failed() {
+			t.Error("it failed before its end")
+		}
+		c.Emit(pipeline.Event{Payload: pipeline.RunEnded{Err: err}})
+		if c.Failed() != (err != nil) {
+			t.Errorf("it ended with %v", err)
+		}
+	}
+}
+
+// A run that did not begin has a report all the same.
+func TestCollectorNotBegun(t *testing.T) {
+	t.Parallel()
+	var c Collector
+	r := c.NotBegun(pipeline.Faultf(pipeline.Usage, "use a flag", "x"), began)
+	if r.Verdict != Failed || r.Error != "x" || r.Hint != "use a flag" || !r.Started.Equal(began) || len(r.Steps) > 0 || r.ExitCode != 1 {
+		t.Errorf("%+v", r)
+	}
+}

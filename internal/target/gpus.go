@@ -13,10 +13,6 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// ToolkitHook is the program that a container engine runs for --gpus where it has neither CDI devices nor an nvidia
-// runtime.
-const ToolkitHook = "nvidia-container-runtime-hook"
-
 // decideGPUAccess refuses GPUs that no program may use, and a container engine that cannot give GPUs to containers:
 // else a run would fail after 20 GB of images were pulled. Whether a container really gets its GPUs is proven inside
 // it, by the step serve.
@@ -62,7 +58,7 @@ func (x *resolution) decideGPUAccess(context.Context) {
 	default:
 		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.InstallToolkit+"; or "+remedy.UseCPU,
 			"the container engine offers no GPU: it has no nvidia runtime, lists no CDI device of kind %s, and there is no %s",
-			cdi.Kind, ToolkitHook))
+			cdi.Kind, host.ToolkitHook))
 	}
 }
 

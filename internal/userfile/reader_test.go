@@ -1,4 +1,4 @@
-package cli
+package userfile_test
 
 import (
 	"context"
@@ -10,10 +10,12 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dalirun/dalirun/internal/userfile"
 )
 
 // Whatever a file waits for, its reader does not wait for longer than the context, and says why.
-func TestInputEndsWithContext(t *testing.T) {
+func TestReaderEndsWithContext(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	fifo := filepath.Join(dir, "fifo")
@@ -29,60 +31,37 @@ func TestInputEndsWithContext(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = writer.Close() })
 	stdin, _ := io.Pipe()
-	for what, name := range map[string]string{"nobody opens it": fifo, "nobody writes to it": silent, "stdin is silent": stdinName} {
+	for what, name := range map[string]string{"nobody opens it": fifo, "nobody writes to it": silent, "stdin is silent": userfile.Stdin} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			stopped := errors.New("stopped")
 			ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, stopped)
 			defer cancel()
-			in := &input{stdin: stdin}
-			if _, _, err := in.picture(ctx, name); !errors.Is(err, stopped) {
+			in := &userfile.Reader{Stdin: stdin}
+			if _, _, err := in.Picture(ctx, name); !errors.Is(err, stopped) {
 				t.Errorf("it ended with %v", err)
 			}
 		})
 	}
 }
 
-// Neither does what takes long to look at, whatever that is at.
-func TestUntilEndsWithContext(t *testing.T) {
-	t.Parallel()
-	begun, never := make(chan struct{}), make(chan struct{})
-	t.Cleanup(func() { close(never) })
-	stopped := errors.New("stopped")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	go func() {
-		<-begun
-		cancel(stopped)
-	}()
-	if _, err := until(ctx, func() (int, error) {
-		close(begun)
-		<-never
-		return 1, nil
-	}); !errors.Is(err, stopped) {
-		t.Errorf("it ended with %v", err)
-	}
-	if n, err := until(t.Context(), func() (int, error) { return 1, nil }); n != 1 || err != nil {
-		t.Errorf("got %d, %v", n, err)
-	}
-}
-
 // At most one byte more than the limit is read of what has no end.
-func TestInputLimit(t *testing.T) {
+func TestReaderLimit(t *testing.T) {
 	t.Parallel()
 	endless := &counting{}
-	in := &input{stdin: endless}
-	if _, err := in.read(t.Context(), stdinName, 1000); !errors.Is(err, errTooLong) {
+	in := &userfile.Reader{Stdin: endless}
+	if _, err := in.Read(t.Context(), userfile.Stdin, 1000); !errors.Is(err, userfile.ErrTooLong) {
 		t.Errorf("it ended with %v", err)
 	}
 	if endless.n > 1001 {
 		t.Errorf("%d bytes were read", endless.n)
 	}
-	in = &input{stdin: strings.NewReader(strings.Repeat("x", 1000))}
-	if data, err := in.read(t.Context(), stdinName, 1000); err != nil || len(data) != 1000 {
+	in = &userfile.Reader{Stdin: strings.NewReader(strings.Repeat("x", 1000))}
+	if data, err := in.Read(t.Context(), userfile.Stdin, 1000); err != nil || len(data) != 1000 {
 		t.Errorf("%d bytes, %v", len(data), err)
 	}
-	in = &input{stdin: &counting{}}
-	_, _, err := in.picture(t.Context(), stdinName)
+	in = &userfile.Reader{Stdin: &counting{}}
+	_, _, err := in.Picture(t.Context(), userfile.Stdin)
 	if err == nil || !strings.Contains(err.Error(), "- (standard input): picture is too large: more than 64 MiB, which is the limit") {
 		t.Errorf("a picture without an end: %v", err)
 	}

@@ -1,4 +1,4 @@
-package cli
+package steps_test
 
 import (
 	"os"
@@ -16,7 +16,7 @@ import (
 // What a first run gets and makes is one sentence, whatever is there already.
 func TestFirstRun(t *testing.T) {
 	t.Parallel()
-	missing := pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{{Fact: steps.NoLocalImage + " x"}}}
+	missing := pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{{Fact: "there is no local image x"}}}
 	unread := pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{{Fact: "this cache does not know its package versions yet: they are read, and the image, which is here, is not built"}}}
 	there, will := pipeline.Verdict{Kind: pipeline.WillReuse}, pipeline.Verdict{Kind: pipeline.Depends}
 	sized := target.ImagePair{Server: target.ImageInfo{Image: registry.Image{Layers: []registry.Layer{{Digest: "a", Size: 3 << 30}}}}}
@@ -38,8 +38,8 @@ func TestFirstRun(t *testing.T) {
 		"only weights are not":    {target.Local, target.ImagePair{}, target.Pretrained, there, there, will, there, "it downloads the pretrained weights (98.23 MiB)" + rest},
 		"all is there":            {target.Local, target.ImagePair{}, target.Pretrained, there, there, there, there, "it reuses what runs in other workspaces made"},
 	} {
-		x := session{target: target.Target{Source: c.source, Weights: target.WeightsSource{Kind: c.weights}, Images: c.pair}}
-		got := x.firstRun([]pipeline.Planned{
+		run := target.Target{Source: c.source, Weights: target.WeightsSource{Kind: c.weights}, Images: c.pair}
+		got := steps.FirstRun(run, []pipeline.Planned{
 			{Step: steps.IDExporterImage, Verdict: c.exporter},
 			{Step: steps.IDServerImage, Verdict: c.server},
 			{Step: steps.IDWeights, Verdict: c.weigh},
@@ -55,16 +55,16 @@ func TestFirstRun(t *testing.T) {
 // The README names the sizes of the local images that a first run and doctor reckon with.
 func TestLocalImagesAreDocumented(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	size := func(id pipeline.ID) string { return bytesize.Format(about(localImageBytes(id))) }
+	size := func(id pipeline.ID) string { return bytesize.About(steps.LocalImageBytes(id)) }
 	want := "two small images (" + size(steps.IDExporterImage) + " and " + size(steps.IDServerImage) + ")"
 	if !strings.Contains(string(readme), want) {
 		t.Errorf("README.md does not say %q", want)
 	}
-	if doctor.LocalImagesNeed < 2*(localExporterBytes+localServerBytes) {
+	if doctor.LocalImagesNeed < 2*(steps.LocalImageBytes(steps.IDExporterImage)+steps.LocalImageBytes(steps.IDServerImage)) {
 		t.Errorf("doctor leaves no room for their builds: %d bytes", int64(doctor.LocalImagesNeed))
 	}
 }

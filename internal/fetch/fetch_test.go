@@ -1,4 +1,4 @@
-package cli
+package fetch_test
 
 import (
 	"net/http"
@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/fetch"
 )
 
 // TestFetch checks that a download never has more bytes than are expected, says where it came from, and is whole or not there.
@@ -46,7 +49,7 @@ func TestFetch(t *testing.T) {
 		t.Run(strings.TrimPrefix(path, "/"), func(t *testing.T) {
 			t.Parallel()
 			file := filepath.Join(t.TempDir(), "file")
-			from, err := fetcher{}.Fetch(t.Context(), server.URL+path, file, most, func(int64, int64) {})
+			from, err := fetch.Fetcher{}.Fetch(t.Context(), server.URL+path, file, most, func(int64, int64) {})
 			if from != server.URL+tt.from {
 				t.Errorf("it came from %q", from)
 			}
@@ -61,5 +64,38 @@ func TestFetch(t *testing.T) {
 				t.Errorf("got %v, want %s; the file: %v", err, tt.want, statErr)
 			}
 		})
+	}
+}
+
+// TestReachable asks for the head alone, and not for longer than the limit.
+func TestReachable(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.Method != http.MethodHead:
+			http.Error(w, "only HEAD", http.StatusMethodNotAllowed)
+		case r.URL.Path == "/nothing":
+			http.NotFound(w, r)
+		case r.URL.Path == "/silent":
+			<-ended
+		}
+	}))
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(ended) })
+	for _, c := range []struct {
+		url   string
+		limit time.Duration
+		want  string // in the error; empty for none
+	}{
+		{server.URL + "/good", time.Minute, ""},
+		{server.URL + "/nothing", time.Minute, "HEAD " + server.URL + "/nothing: 404 Not Found"},
+		{server.URL + "/silent", 10 * time.Millisecond, "no answer within 10ms"},
+		{"\x7f", time.Minute, "invalid control character in URL"},
+	} {
+		err := fetch.Fetcher{}.Reachable(t.Context(), c.url, c.limit)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: %v", c.url, err)
+		}
 	}
 }

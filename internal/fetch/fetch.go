@@ -1,4 +1,5 @@
-package cli
+// Package fetch downloads files over HTTP, through the proxies of the environment as Go reads them.
+package fetch
 
 import (
 	"context"
@@ -12,11 +13,15 @@ import (
 	"github.com/dalirun/dalirun/internal/bytesize"
 )
 
-// fetcher downloads over HTTP, through the proxies of the environment as Go reads them.
-type fetcher struct{}
+// Fetcher downloads.
+type Fetcher struct{}
 
-// Fetch downloads url into the new file path; see [steps.Fetcher].
-func (fetcher) Fetch(ctx context.Context, url, path string, most int64, onProgress func(current, total int64)) (from string, err error) {
+// Fetch downloads url into the new file path, and returns where it came from after all redirections. A file of more
+// than most bytes is an error; after an error there is none. onProgress gets the bytes that came and those that were
+// announced, 0 if they were not, a few times a second at most.
+func (Fetcher) Fetch(
+	ctx context.Context, url, path string, most int64, onProgress func(current, total int64),
+) (from string, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
@@ -42,7 +47,7 @@ func (fetcher) Fetch(ctx context.Context, url, path string, most int64, onProgre
 			err = errors.Join(err, os.Remove(path))
 		}
 	}()
-	counted := &counter{total: response.ContentLength, tell: onProgress}
+	counted := &counter{total: response.ContentLength, report: onProgress}
 	// One byte more than the limit is enough to see that it is too large.
 	n, err := io.Copy(file, io.TeeReader(io.LimitReader(response.Body, most+1), counted))
 	switch {
@@ -54,8 +59,8 @@ func (fetcher) Fetch(ctx context.Context, url, path string, most int64, onProgre
 	return from, nil
 }
 
-// reachable says whether url answers, within limit.
-func (fetcher) reachable(ctx context.Context, url string, limit time.Duration) error {
+// Reachable is nil if url answers with 200 within limit.
+func (Fetcher) Reachable(ctx context.Context, url string, limit time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %s", limit))
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
@@ -75,18 +80,18 @@ func (fetcher) reachable(ctx context.Context, url string, limit time.Duration) e
 	return nil
 }
 
-// counter tells of progress, a few times a second at most.
+// counter reports progress, a few times a second at most.
 type counter struct {
 	current, total int64
-	told           time.Time
-	tell           func(current, total int64)
+	reported       time.Time
+	report         func(current, total int64)
 }
 
 func (c *counter) Write(p []byte) (int, error) {
 	c.current += int64(len(p))
-	if now := time.Now(); now.Sub(c.told) > 200*time.Millisecond || c.current == c.total {
-		c.told = now
-		c.tell(c.current, max(c.total, 0))
+	if now := time.Now(); now.Sub(c.reported) > 200*time.Millisecond || c.current == c.total {
+		c.reported = now
+		c.report(c.current, max(c.total, 0))
 	}
 	return len(p), nil
 }

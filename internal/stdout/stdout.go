@@ -1,10 +1,12 @@
-package cli
+// Package stdout is where results gw.
+package stdout
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -14,12 +16,12 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// output is stdout. It passes on nothing that a terminal obeys, and remembers the first error of writing, so that no command has to look at
-// each line's.
+// Writer passes on nothing that a terminal obeys, and remembers the first error of writing, so that no command has to
+// look at each line's. It is safe for concurrent use.
 //
-// A pipe that nobody reads any more, as in `dalirun classify *.jpg | head -1`, is no error: what is written is dropped, and a command
-// may see that it need not go on.
-type output struct {
+// A pipe that nobody reads any more, as in `dalirun classify *.jpg | head -1`, is no error: what is written is dropped,
+// and [Writer.Gone] says that a command need not go on.
+type Writer struct {
 	to io.Writer
 
 	mu   sync.Mutex
@@ -27,30 +29,36 @@ type output struct {
 	gone bool  // nobody reads it any more
 }
 
+// New returns a Writer to stdout.
+func New(stdout io.Writer) *Writer { return &Writer{to: stdout} }
+
 // Write writes text.
-func (o *output) Write(text []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.err != nil {
-		return 0, o.err
+func (w *Writer) Write(text []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return 0, w.err
 	}
-	if o.gone {
+	if w.gone {
 		return len(text), nil
 	}
-	_, err := io.WriteString(o.to, printable.Text(string(text)))
+	_, err := io.WriteString(w.to, printable.Text(string(text)))
 	switch {
 	case errors.Is(err, syscall.EPIPE):
-		o.gone = true
+		w.gone = true
 	case err != nil:
-		o.err = o.fault(cause(err))
-		return 0, o.err
+		w.err = w.fault(err)
+		return 0, w.err
 	}
 	return len(text), nil
 }
 
 // fault is why a result was lost. It holds no error of a disk: what is full may be a device, and no flag names it.
-func (o *output) fault(err error) error {
-	to := redirectedTo(o.to)
+func (w *Writer) fault(err error) error {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		err = path.Err // it says "/dev/stdout", wherever that leads
+	}
+	to := redirectedTo(w.to)
 	hint := "redirect the output to where it can be written"
 	switch {
 	case errors.Is(err, syscall.EBADF):
@@ -74,26 +82,22 @@ func redirectedTo(stdout io.Writer) string {
 	return ", which is redirected to " + printable.Name(path)
 }
 
-// failure is the first error of writing, if there was one.
-func (o *output) failure() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.err
+// Err is the first error of writing, a [*pipeline.Fault], if there was one.
+func (w *Writer) Err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.err
 }
 
-// stdoutGone says whether what is written to stdout from now on reaches nobody.
-func (a *App) stdoutGone() bool {
-	o, ok := a.Stdout.(*output)
-	if !ok {
-		return false
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.gone || o.err != nil
+// Gone says whether what is written from now on reaches nobody.
+func (w *Writer) Gone() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.gone || w.err != nil
 }
 
-// writeJSON writes all of v at once, or nothing.
-func writeJSON(w io.Writer, v any) error {
+// WriteJSON writes all of v as indented JSON at once, or nothing.
+func WriteJSON(w io.Writer, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the result as JSON: %w", err)

@@ -1,0 +1,62 @@
+package classify
+
+import (
+	"errors"
+	"path/filepath"
+
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/serving"
+)
+
+// Record is what became of one picture: its answer, or why there is none.
+type Record struct {
+	Image        string         `json:"image"`
+	Model        string         `json:"model"`
+	Milliseconds float64        `json:"milliseconds,omitempty"` // of the request, there and back
+	Classes      []result.Class `json:"classes,omitempty"`
+	// Why there are no classes. Whoever has exit codes fills that in.
+	Error      string `json:"error,omitempty"`
+	ErrorClass string `json:"error_class,omitempty"`
+	Hint       string `json:"hint,omitempty"` // what to do about Error
+	Source
+}
+
+// Source is where an answer comes from. Of a server that is not the workspace's the address alone is known.
+type Source struct {
+	Server string `json:"server,omitempty"`
+	serving.Served
+	Warnings []string `json:"warnings,omitempty"` // what that means for the answers
+}
+
+// sourceOf is what the workspace's files say of the server that a run started.
+func sourceOf(workspace, run string) Source {
+	file, err := owner.ServerOf(workspace, run)
+	if errors.Is(err, owner.ErrNoServer) {
+		return Source{}
+	}
+	if err != nil {
+		return Source{Warnings: []string{"what the server serves is not known: " + err.Error()}}
+	}
+	s := Source{Served: serving.ServedBy(file)}
+	if s.Seeded() {
+		s.Warnings = append(s.Warnings, "the weights are seeded random ones: "+serving.LabelsMeanNothing)
+	}
+	if link := owner.RepositoryLink(workspace); isElsewhere(link, file.Repository) {
+		s.Warnings = append(s.Warnings, "the server does not serve the workspace's model repository, "+link+
+			": setup has built anew since, or for other flags; restart the server to serve it")
+	}
+	return s
+}
+
+// isElsewhere says whether a link leads to another folder than the one named. Where there is no link, it leads nowhere.
+func isElsewhere(link, folder string) bool {
+	leads, err := filepath.EvalSymlinks(link)
+	if err != nil || folder == "" {
+		return false
+	}
+	if really, err := filepath.EvalSymlinks(folder); err == nil {
+		folder = really
+	}
+	return leads != folder
+}

@@ -1,0 +1,141 @@
+// Package folders finds the two folders that a command keeps things in, the workspace and the cache. It refuses those
+// that hold something else, and those that another user of the host could alter, as what is in them is run.
+package folders
+
+import (
+	"errors"
+	"path/filepath"
+	"syscall"
+
+	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/shell"
+	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+const (
+	// writable are the rights to a folder of ours that nobody else may have.
+	writable = 0o022
+	// private are those of a folder that dalirun makes where everybody may make one.
+	private = 0o077
+)
+
+// Folders are a workspace and a cache.
+type Folders struct {
+	Workspace string // absolute
+	Cache     string // absolute
+	Doubt     string // why the cache is another one than the usual; empty if it is not
+}
+
+// Find returns the folders that the flags --workspace and --cache-dir name, which settings are about. Where the cache
+// is the usual one and is not safe, it takes another folder in its place.
+func Find(workspace, cache, usualCache string, settings target.Settings) (Folders, error) {
+	var f Folders
+	var err error
+	if f.Workspace, err = Workspace(workspace, settings); err != nil {
+		return f, err
+	}
+	if f.Cache, err = absolute(cache); err != nil {
+		return f, err
+	}
+	if f.Workspace == f.Cache {
+		return f, pipeline.Faultf(pipeline.Usage, "name two folders", "%s and %s are both %s",
+			settings.Origin("workspace"), settings.Origin("cache-dir"), f.Cache)
+	}
+	if f.Cache, f.Doubt, err = safeCache(f.Cache, usualCache, settings); err != nil {
+		return f, err
+	}
+	return f, wrongFolder("cache-dir", f.Cache, "dalirun", store.CheckFolder(f.Cache), settings)
+}
+
+// Workspace returns the absolute path of the workspace that --workspace names.
+func Workspace(named string, settings target.Settings) (string, error) {
+	dir, err := absolute(named)
+	if err != nil {
+		return "", err
+	}
+	if err := CheckWorkspace(dir, settings); err != nil {
+		return "", err
+	}
+	return dir, wrongFolder("workspace", dir, owner.DefaultWorkspace, owner.CheckWorkspace(dir), settings)
+}
+
+// CheckWorkspace refuses a workspace that others could alter. Whoever made it asks again: others may have been first.
+func CheckWorkspace(dir string, settings target.Settings) error {
+	err := host.CheckOwn(dir, writable)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return wrongFolder("workspace", dir, owner.DefaultWorkspace, err, settings)
+	}
+	return unsafeFault(err, "the workspace "+dir, "name a folder of your own with --workspace")
+}
+
+// Named are both, for who explains what failed in one.
+func (f Folders) Named() []remedy.Folder {
+	return []remedy.Folder{
+		{Path: f.Workspace, What: "the workspace", Flag: "--workspace"},
+		{Path: f.Cache, What: "the cache", Flag: "--cache-dir"},
+	}
+}
+
+// OpenCache opens the cache. It looks once more whose it is: somebody may have made the folder just before.
+func (f Folders) OpenCache() (*store.Store, error) {
+	s, err := store.Open(f.Cache)
+	if err != nil {
+		return nil, pipeline.Faultf(pipeline.Environment, "name another with --cache-dir", "%w", err)
+	}
+	if err := unsafeCache(host.CheckOwn(f.Cache, writable), f.Cache); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// CheckOwn refuses a file of the user, as "the configuration dalirun.yaml", that others of this host could alter.
+// Rights that are too many can be taken back where they were given; of all else instead says what to do.
+func CheckOwn(path, what, instead string) error {
+	return unsafeFault(host.CheckOwn(path, writable), what, instead)
+}
+
+// unsafeFault is the fault of what [host.CheckOwn] refused; nil if why is.
+func unsafeFault(why error, what, instead string) error {
+	if why == nil {
+		return nil
+	}
+	if found, ok := errors.AsType[*host.UnsafeError](why); ok && found.Close != 0 {
+		who := "go"
+		if found.Close&0o070 == 0 {
+			who = "o"
+		}
+		rights := "w"
+		if found.Close&0o007 != 0o002 {
+			rights = "rwx"
+		}
+		instead = "`chmod " + who + "-" + rights + " " + shell.Quote(found.Path) + "`, or " + instead
+	}
+	return pipeline.Faultf(pipeline.Environment, instead, "%s is not safe: %w", what, why)
+}
+
+// wrongFolder is err where the flag named the wrong thing. What the machine has against the folder is found out where
+// it is used.
+func wrongFolder(flag, dir, own string, err error, settings target.Settings) error {
+	switch {
+	case errors.Is(err, owner.ErrNotWorkspace), errors.Is(err, store.ErrNotCache):
+		return pipeline.Faultf(pipeline.Usage, "name a folder of its own, as in --"+flag+" "+filepath.Join(dir, own),
+			"%s: %w", settings.Origin(flag), err)
+	case errors.Is(err, syscall.ENOTDIR):
+		return pipeline.Faultf(pipeline.Usage, "name a folder, or one that can be made",
+			"%s: %s is no folder", settings.Origin(flag), dir)
+	default:
+		return nil
+	}
+}
+
+func absolute(dir string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", pipeline.Faultf(pipeline.Usage, "", "find the folder %s: %w", dir, err)
+	}
+	return abs, nil
+}

@@ -1,0 +1,147 @@
+package folders_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/folders"
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// everybodys makes a folder as /tmp is one.
+func everybodys(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "tmp")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.Chmod(dir, 0o777|fs.ModeSticky)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// folder makes a folder with rights.
+func folder(t *testing.T, rights fs.FileMode, path ...string) string {
+	t.Helper()
+	dir := filepath.Join(path...)
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.Chmod(dir, rights)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func file(t *testing.T, path ...string) string {
+	t.Helper()
+	name := filepath.Join(path...)
+	if err := os.WriteFile(name, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// What flags name must be two folders that nobody else could alter and that hold nothing else. A fault names the flag by
+// where it was written.
+func TestFindRefuses(t *testing.T) {
+	t.Parallel()
+	dir, shared := t.TempDir(), everybodys(t)
+	settings := target.Settings{{Flag: "cache-dir", From: "DALIRUN_CACHE_DIR"}}
+	good, photos := filepath.Join(dir, "good"), folder(t, 0o700, dir, "photos")
+	file(t, photos, "cat.jpg")
+	below := filepath.Join(file(t, dir, "file"), "below")
+	open, grouped := folder(t, 0o777, shared, "open"), folder(t, 0o720, shared, "grouped")
+	for name, c := range map[string]struct {
+		workspace, cache string
+		kind             pipeline.Kind
+		err, hint        string
+	}{
+		"one for both":      {good, good, pipeline.Usage, "--workspace and DALIRUN_CACHE_DIR: cache-dir are both " + good, "name two folders"},
+		"another cache":     {good, photos, pipeline.Usage, "DALIRUN_CACHE_DIR: cache-dir: ", "name a folder of its own, as in --cache-dir " + photos + "/dalirun"},
+		"another workspace": {photos, good, pipeline.Usage, "--workspace: ", "name a folder of its own, as in --workspace " + photos + "/.dalirun"},
+		"a file, cache":     {good, below, pipeline.Usage, "DALIRUN_CACHE_DIR: cache-dir: " + below + " is no folder", "name a folder, or one that can be made"},
+		"a file, workspace": {below, good, pipeline.Usage, "--workspace: " + below + " is no folder", "name a folder, or one that can be made"},
+		"an open cache": {
+			good, open, pipeline.Environment, "the cache " + open + " is not safe: other users have rights to " + open,
+			"`chmod go-w " + open + "`, or name a folder of your own with --cache-dir",
+		},
+		"in an open workspace": {
+			filepath.Join(open, "w"), good, pipeline.Environment, "the workspace " + open + "/w is not safe: other users have rights to " + open,
+			"`chmod o-w " + open + "`, or name a folder of your own with --workspace",
+		},
+		"a group's cache": {
+			good, grouped, pipeline.Environment, "the cache " + grouped + " is not safe: other users have rights to " + grouped,
+			"`chmod go-w " + grouped + "`, or name a folder of your own with --cache-dir",
+		},
+	} {
+		_, err := folders.Find(c.workspace, c.cache, "/usual", settings)
+		fault, ok := errors.AsType[*pipeline.Fault](err)
+		if !ok || fault.Kind != c.kind || !strings.HasPrefix(fault.Error(), c.err) || fault.Hint != c.hint {
+			t.Errorf("%s: %+v", name, err)
+		}
+	}
+}
+
+// Folders that are not there yet are found by their absolute paths, and the cache can be opened.
+func TestFind(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	f, err := folders.Find("w", "c", "/usual", nil)
+	if err != nil || f.Workspace != filepath.Join(dir, "w") || f.Cache != filepath.Join(dir, "c") || f.Doubt != "" {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	if named := f.Named(); named[0].Path != f.Workspace || named[1].Path != f.Cache {
+		t.Errorf("%+v", named)
+	}
+	if _, err := f.OpenCache(); err != nil {
+		t.Error(err)
+	}
+	if again, err := folders.Find("w", "c", "/usual", nil); err != nil || again != f {
+		t.Errorf("once it is a cache: %+v, %v", again, err)
+	}
+	blocked := folders.Folders{Cache: filepath.Join(file(t, dir, "file"), "c")}
+	if _, err := blocked.OpenCache(); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("below a file: %v", err)
+	}
+	open := folders.Folders{Cache: folder(t, 0o777, everybodys(t), "c")}
+	if _, err := open.OpenCache(); err == nil || !strings.Contains(err.Error(), "is not safe") {
+		t.Errorf("made by others just before: %v", err)
+	}
+}
+
+// In the place of a usual cache that is not safe comes another folder, the same one each time.
+func TestFindAnotherCache(t *testing.T) {
+	shared := everybodys(t)
+	t.Setenv("TMPDIR", shared)
+	usual := folders.UsualCache("", "")
+	folder(t, 0o755, usual) // others may read it
+	var first folders.Folders
+	for range 2 {
+		f, err := folders.Find(filepath.Join(t.TempDir(), "w"), usual, usual, nil)
+		if err != nil || !strings.HasPrefix(f.Cache, usual+"-") || !strings.HasPrefix(f.Doubt, "the cache "+usual+" is not used: ") {
+			t.Fatalf("%+v, %v", f, err)
+		}
+		if first.Cache != "" && f.Cache != first.Cache {
+			t.Errorf("first %s, then %s", first.Cache, f.Cache)
+		}
+		first = f
+	}
+}
+
+func TestUsualCache(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ xdg, home, want string }{
+		{"/xdg", "/home/me", "/xdg/dalirun"},
+		{"relative", "/home/me", "/home/me/.cache/dalirun"},
+		{"", "/home/me", "/home/me/.cache/dalirun"},
+	} {
+		if got := folders.UsualCache(c.xdg, c.home); got != c.want {
+			t.Errorf("%q and %q: %s", c.xdg, c.home, got)
+		}
+	}
+	if got := folders.CacheFlags("/xdg/dalirun"); len(got) != 1 || got[0] != "--cache-dir=/xdg/dalirun" {
+		t.Errorf("%q", got)
+	}
+}

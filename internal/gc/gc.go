@@ -1,0 +1,144 @@
+// Package gc removes what dead runs left: their containers, their half-made results and their logs. On request it makes
+// the cache smaller too.
+package gc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/store"
+)
+
+// KeptRuns is how many runs' logs a workspace keeps.
+const KeptRuns = 20
+
+// Place is where dead runs may have left something.
+type Place struct {
+	Servers   serving.Servers
+	Cache     *store.Store
+	Workspace string
+}
+
+// Sweep removes what dead runs left, as each run does when it starts, and returns the containers among that. After an
+// error some may be left.
+func (p Place) Sweep(ctx context.Context) ([]serving.Leftover, error) {
+	removed, err := p.Servers.Sweep(ctx, p.Workspace, false)
+	if err == nil {
+		err = p.sweepCache(ctx) // after the containers, which may still write
+	}
+	if err == nil {
+		err = owner.DropRuns(p.Workspace, KeptRuns)
+	}
+	return removed, err
+}
+
+// sweepCache removes what is half made and what counts no longer, unless a pin keeps it: so pins go first.
+func (p Place) sweepCache(ctx context.Context) error {
+	return errors.Join(p.Cache.Unpin(ctx, needed), p.Cache.Sweep(ctx))
+}
+
+// needed says whether a workspace still needs an entry that it pinned.
+func needed(pin store.Pin) bool { return owner.NeedsRepository(pin.Name, pin.Holds) }
+
+// Collected is what was removed, or would be.
+type Collected struct {
+	Containers []serving.Leftover `json:"containers"`
+	Entries    []store.Evicted    `json:"entries"`
+	Freed      int64              `json:"freed_bytes"` // of the cache; unless DryRun with what runs left half made
+	DryRun     bool               `json:"dry_run"`
+}
+
+// Options say what else goes than what dead runs of this host left.
+type Options struct {
+	Foreign   bool  // batch containers that other hosts made
+	CacheSize int64 // in bytes: least recently used results go until the cache is not larger
+}
+
+// Collect removes what dead runs left, and results until the cache is small enough. What it returns went, even with an
+// error.
+func (p Place) Collect(ctx context.Context, o Options) (Collected, error) {
+	got := Collected{Containers: []serving.Leftover{}, Entries: []store.Evicted{}}
+	containers, err := p.Servers.Sweep(ctx, p.Workspace, o.Foreign)
+	got.Containers = append(got.Containers, containers...)
+	if err != nil {
+		return got, err // what a container may still write to stays
+	}
+	before, beforeErr := p.Cache.Size(ctx)
+	err = p.sweepCache(ctx)
+	entries, evictErr := p.Cache.Evict(ctx, o.CacheSize)
+	after, afterErr := p.Cache.Size(ctx)
+	got.Entries = append(got.Entries, entries...)
+	got.Freed = max(before-after, 0) // others may have filled it meanwhile
+	return got, errors.Join(beforeErr, err, evictErr, afterErr)
+}
+
+// Preview returns what [Place.Collect] would remove, but for half-made results. It removes nothing.
+func (p Place) Preview(ctx context.Context, o Options) (Collected, error) {
+	got := Collected{Containers: []serving.Leftover{}, Entries: []store.Evicted{}, DryRun: true}
+	containers, err := p.Servers.Leftovers(ctx, o.Foreign)
+	got.Containers = append(got.Containers, containers...)
+	if err != nil {
+		return got, err
+	}
+	entries, err := p.Cache.Evictable(ctx, o.CacheSize, needed)
+	got.Entries = append(got.Entries, entries...)
+	for _, e := range entries {
+		got.Freed += e.Bytes
+	}
+	return got, err
+}
+
+// WriteText writes for people a line for each thing, and one for all.
+func (c Collected) WriteText(w io.Writer) error {
+	verb := "removed"
+	if c.DryRun {
+		verb = "would remove"
+	}
+	for _, l := range c.Containers {
+		fmt.Fprintf(w, "%s container %s: %s\n", verb, l.Name, printable.Line(l.Reason))
+	}
+	for _, e := range c.Entries {
+		what := "a result that counts no longer"
+		if e.Step != "" {
+			what = string(e.Step) + ", last used " + e.Used.Format(time.DateTime)
+		}
+		fmt.Fprintf(w, "%s %s of %s\n", verb, bytesize.Format(e.Bytes), what)
+	}
+	_, err := fmt.Fprintln(w, c.summary())
+	return err
+}
+
+// summary is all of it in one line.
+func (c Collected) summary() string {
+	var parts []string
+	if n := len(c.Containers); n > 0 {
+		parts = append(parts, printable.Count(n, "container"))
+	}
+	rest := c.Freed
+	for _, e := range c.Entries {
+		rest -= e.Bytes
+	}
+	if n := len(c.Entries); n > 0 {
+		parts = append(parts, printable.Count(n, "result"))
+	}
+	if rest > 0 {
+		parts = append(parts, "leftovers of runs")
+	}
+	switch {
+	case len(parts) == 0 && c.DryRun:
+		return "no container and no result would be removed"
+	case len(parts) == 0:
+		return "nothing is to be removed"
+	case c.DryRun:
+		return fmt.Sprintf("would remove %s: %s would be freed", printable.List(parts), bytesize.Format(c.Freed))
+	default:
+		return fmt.Sprintf("removed %s: %s freed", printable.List(parts), bytesize.Format(c.Freed))
+	}
+}

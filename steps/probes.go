@@ -1,0 +1,86 @@
+package steps
+
+import (
+	"context"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+const (
+	// ReachWithin is how long the host of the pretrained weights may take to answer.
+	ReachWithin = 3 * time.Second
+	// unreached is the key under which the cache remembers that the weights' host gave no answer.
+	unreached = "pretrained weights cannot be had since"
+)
+
+// Cache is what is needed of a cache to say what earlier runs left in it.
+type Cache interface {
+	KV
+	pipeline.Store
+}
+
+// CacheProbe is a [target.CacheProbe] of a cache. One that cannot be opened remembers nothing.
+type CacheProbe struct{ Open func() (Cache, error) }
+
+// RememberedImage is what image steps noted.
+func (p CacheProbe) RememberedImage(ref string) (id string, env map[string]string, ok bool) {
+	cache, err := p.Open()
+	if err != nil {
+		return "", nil, false
+	}
+	return RecallImage(cache, ref)
+}
+
+// Unreached is what NoteUnreached noted; zero if that is nothing.
+func (p CacheProbe) Unreached() time.Time {
+	cache, err := p.Open()
+	if err != nil {
+		return time.Time{}
+	}
+	since, ok := cache.Recall(unreached)
+	if !ok {
+		return time.Time{}
+	}
+	at, err := time.Parse(time.RFC3339, since)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
+}
+
+// NoteUnreached is for the runs that come.
+func (p CacheProbe) NoteUnreached(at time.Time) error {
+	cache, err := p.Open()
+	if err != nil {
+		return err
+	}
+	return cache.Remember(unreached, at.UTC().Format(time.RFC3339))
+}
+
+// WeightsProbe is a [target.WeightsProbe] of the pretrained weights.
+type WeightsProbe struct {
+	Cache   CacheProbe
+	Fetcher interface {
+		Fetcher
+		// Reachable is nil if url answers within limit.
+		Reachable(ctx context.Context, url string, limit time.Duration) error
+	}
+}
+
+// Stored plans the step that makes them.
+func (p WeightsProbe) Stored(ctx context.Context) bool {
+	cache, err := p.Cache.Open()
+	if err != nil {
+		return false
+	}
+	step := NewPretrainedWeights(p.Fetcher, target.TorchvisionWeights().Remote)
+	plan, err := (&pipeline.Runner{Store: cache}).Plan(ctx, []pipeline.Step{step})
+	return err == nil && plan[0].Verdict.Kind == pipeline.WillReuse
+}
+
+// Reachable asks their host.
+func (p WeightsProbe) Reachable(ctx context.Context) error {
+	return p.Fetcher.Reachable(ctx, target.TorchvisionWeights().Remote.URL, ReachWithin)
+}
