@@ -53,7 +53,7 @@ func newBench(t *testing.T) *bench {
 	if b.store, err = store.Open(c.cache); err != nil {
 		t.Fatal(err)
 	}
-	b.tools = steps.Tools{Runtime: b.runtime, KV: b.store}
+	b.tools = steps.Tools{Runner: b.runtime, Images: b.runtime, Builder: b.runtime, KV: b.store}
 	b.target = target.Target{
 		Lane: target.CPU, Source: target.Local, BaseImage: b.base(t), BuildNetwork: "host", Weights: target.WeightsSource{Kind: target.Random},
 		Picture: target.Picture{Data: sample(t)}, Precision: "fp32", OptBatch: 64, MaxBatch: 256,

@@ -48,7 +48,7 @@ type containers struct {
 	memory int64 // limit of each container, in bytes
 }
 
-func newContainers(t Tools) containers { return containers{t.Runtime, cmp.Or(t.Memory, DefaultMemory)} }
+func newContainers(t Tools) containers { return containers{t.Runner, cmp.Or(t.Memory, DefaultMemory)} }
 
 // spec describes a container that runs one program as the caller, with no network, and with its outputs alone to write
 // to. Torch and DALI need a writable /tmp, a home and a user name: otherwise getuser raises, and caches go to a

@@ -325,7 +325,7 @@ func TestEngineDies(t *testing.T) {
 	t.Parallel()
 	w := gpuNGC(t)
 	w.make(t, steps.IDBuildEngine)
-	w.tools.Runtime = dies{w.fake}
+	w.tools.Runner = dies{w.fake}
 	err := w.run(t, t.Context(), steps.IDBuildEngine)
 	f := fault(t, err, pipeline.Environment)
 	if !errors.Is(err, container.ErrUnreachable) || !strings.Contains(f.Hint, "start the container engine") {
@@ -356,7 +356,7 @@ func TestRemovalFails(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
 	w.make(t, steps.IDExportONNX)
-	w.tools.Runtime = cannotRemove{w.fake}
+	w.tools.Runner = cannotRemove{w.fake}
 	if err := w.run(t, t.Context(), steps.IDExportONNX); err != nil {
 		t.Fatal(err)
 	}

@@ -211,7 +211,9 @@ func otherFile(t *testing.T) string {
 // otherTools returns tools of other types than w's, with the same images and the same KV.
 func (w *world) otherTools() steps.Tools {
 	return steps.Tools{
-		Runtime:     struct{ container.Runtime }{w.fake},
+		Runner:      struct{ container.Runner }{w.fake},
+		Images:      struct{ container.Images }{w.fake},
+		Builder:     struct{ container.Builder }{w.fake},
 		KV:          struct{ steps.KV }{w.kv},
 		Fetcher:     gives("other content"),
 		TimingCache: struct{ steps.TimingCache }{},

@@ -197,7 +197,7 @@ func TestGPUsCannotBeAsked(t *testing.T) {
 			return 1
 		})
 		w.smi = func(context.Context, container.Spec, container.Streams) int { t.Error("it was run"); return 0 }
-		w.tools.Runtime = lateExec{w.fake, exit}
+		w.tools.Runner = lateExec{w.fake, exit}
 		f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
 		if f.Error() != "tritonserver exited with status 1" {
 			t.Errorf("got %q", f)
@@ -207,7 +207,7 @@ func TestGPUsCannotBeAsked(t *testing.T) {
 		t.Parallel()
 		w := gpuNGC(t)
 		w.make(t, steps.IDServe)
-		w.tools.Runtime = dies{w.fake}
+		w.tools.Runner = dies{w.fake}
 		if err := w.run(t, t.Context(), steps.IDServe); !errors.Is(err, container.ErrUnreachable) {
 			t.Errorf("got %v", err)
 		}

@@ -55,7 +55,7 @@ type PullImage struct {
 }
 
 func newPullImage(id pipeline.ID, ref string, t Tools) *PullImage {
-	return &PullImage{imageStep: imageStep{id}, ref: ref, images: t.Runtime, notes: imageNotes{t.KV}}
+	return &PullImage{imageStep: imageStep{id}, ref: ref, images: t.Images, notes: imageNotes{t.KV}}
 }
 
 // Observe looks for the image in the container engine. If it is gone, its last digest still finds the results made with
@@ -106,7 +106,7 @@ type BuildImage struct {
 func newBuildImage(id pipeline.ID, b imageBuild, t Tools) *BuildImage {
 	return &BuildImage{
 		imageStep: imageStep{id}, image: b,
-		images: t.Runtime, builder: t.Runtime, notes: imageNotes{t.KV}, containers: newContainers(t),
+		images: t.Images, builder: t.Builder, notes: imageNotes{t.KV}, containers: newContainers(t),
 	}
 }
 

@@ -359,7 +359,7 @@ func TestRuntimeIsGone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			w.tools.Runtime = unreachable{w.fake}
+			w.tools.Images = unreachable{w.fake}
 			_, _, err := w.observer(t, steps.IDServerImage).Observe(t.Context(), nil)
 			wantFault(t, err, pipeline.Environment)
 			if !errors.Is(err, container.ErrUnreachable) {

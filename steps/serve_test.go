@@ -252,7 +252,7 @@ func TestServerExitsBeforeItsPortsAreKnown(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
 	w.make(t, steps.IDServe)
-	w.tools.Runtime = lateRuntime{w.fake}
+	w.tools.Runner = lateRuntime{w.fake}
 	w.instead(steps.IDServe, prints(127, "tritonserver: error while loading shared libraries"))
 	f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.NotReady)
 	if f.Error() != "tritonserver exited with status 127" || f.Repeat == "" || len(f.Tail) != 1 {

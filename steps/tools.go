@@ -9,7 +9,9 @@ import (
 
 // Tools do the steps' work. No result depends on them.
 type Tools struct {
-	Runtime     container.Runtime
+	Runner      container.Runner
+	Images      container.Images
+	Builder     container.Builder // of the local images; nil where no image can be built
 	KV          KV
 	Fetcher     Fetcher
 	TimingCache TimingCache

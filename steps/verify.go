@@ -34,7 +34,7 @@ type Verify struct {
 
 func newVerify(t target.Target, tools Tools, server, tensor, logits pipeline.Output) *Verify {
 	return &Verify{
-		server: server, tensor: tensor, logits: logits, runner: tools.Runtime,
+		server: server, tensor: tensor, logits: logits, runner: tools.Runner,
 		classifier: servedModel(t.Lane), precision: t.Precision, picture: t.Picture.Data,
 	}
 }

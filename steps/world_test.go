@@ -153,7 +153,7 @@ func newWorld(t *testing.T, o target.Target) *world {
 	}
 	w.triton = sync.OnceValue(func() *tritontest.Server { return tritontest.New(t, served(o.Lane, faults{})...) })
 	w.fake = &containertest.Fake{OnBuild: w.build}
-	w.tools = steps.Tools{Runtime: w.fake, KV: w.kv}
+	w.tools = steps.Tools{Runner: w.fake, Images: w.fake, Builder: w.fake, KV: w.kv}
 	if o.Source == target.Local {
 		w.fake.AddLocal(o.BaseImage, containertest.Image{})
 	} else {

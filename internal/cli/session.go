@@ -227,7 +227,7 @@ func warning(to pipeline.Sink, run, text string) {
 // tools are what the steps work with.
 func (x *session) tools() steps.Tools {
 	t := steps.Tools{
-		Runtime: x.runtime, KV: x.store, Fetcher: fetch.Fetcher{}, TimingCache: x.store, Memory: x.flags.memory,
+		Runner: x.runtime, Images: x.runtime, Builder: x.runtime, KV: x.store, Fetcher: fetch.Fetcher{}, TimingCache: x.store, Memory: x.flags.memory,
 		BuildArgs: x.app.buildArgs(), CABundle: x.app.caBundle(),
 	}
 	if x.target.Lane == target.GPU {
