@@ -9,6 +9,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -40,7 +41,7 @@ func pickRelease(tag string, lane Lane, h release.Host) (release.Release, error)
 	if tag == "" {
 		newest, reasons := release.Newest(h)
 		if newest.Tag == "" {
-			return newest, pipeline.Faultf(pipeline.Environment, "update the NVIDIA driver, or use --accel cpu",
+			return newest, pipeline.Faultf(pipeline.Environment, "update the NVIDIA driver, or "+remedy.UseCPU,
 				"no release runs on this host: %s", reasons[len(reasons)-1].Text)
 		}
 		return newest, nil
@@ -56,7 +57,7 @@ func pickRelease(tag string, lane Lane, h release.Host) (release.Release, error)
 		if reason.Kind.IsDoubt() {
 			continue
 		}
-		hint := "use --accel cpu"
+		hint := remedy.UseCPU
 		if newest, _ := release.Newest(h); newest.Tag != "" {
 			hint = "--release " + newest.Tag + " runs here"
 		}
@@ -269,7 +270,7 @@ func (p inspectedPair) name(r release.Release) string {
 
 func (p inspectedPair) remedy(kind release.Kind, r release.Release, h release.Host, arch string) string {
 	const oneRelease = "name images of one release with --exporter-image and --server-image"
-	alternative, tag := "use --accel cpu", otherRelease(r, h)
+	alternative, tag := remedy.UseCPU, otherRelease(r, h)
 	switch {
 	case p.exporter.Named || p.server.Named: // another release would not replace named images
 		alternative = "name other images with --exporter-image and --server-image"
@@ -285,7 +286,7 @@ func (p inspectedPair) remedy(kind release.Kind, r release.Release, h release.Ho
 		}
 		return alternative + "; or " + oneRelease
 	case release.TensorRTUnknown:
-		return "name NVIDIA's plain -py3 image of a release, or one that is made from it; or use --accel cpu"
+		return "name NVIDIA's plain -py3 image of a release, or one that is made from it; or " + remedy.UseCPU
 	case release.OtherArch:
 		return "name images for " + arch + " with --exporter-image and --server-image"
 	default:
