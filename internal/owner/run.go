@@ -87,7 +87,9 @@ func (l *Lock) Dir() string { return l.dir }
 // holds the logs. Release may be called twice.
 func (l *Lock) Release() error {
 	var err error
-	if l.file.Locked() { // a process that opened the file before finds it removed once it has the lock
+	// A process that opened the file before finds it removed once it has the lock. If the folder was removed, the file
+	// at the path is another process's lock.
+	if l.file.Locked() && isAt(l.file.Path(), l.file) {
 		err = os.Remove(l.file.Path())
 	}
 	if errors.Is(err, os.ErrNotExist) {
@@ -197,9 +199,22 @@ func DropRuns(workspace string, keep int) error {
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(os.RemoveAll(lock.Dir()), lock.Release()); err != nil {
+		// Under another name first: in the folder of that name another process may make a lock meanwhile.
+		dropped := lock.Dir() + droppedSuffix
+		if err := os.Rename(lock.Dir(), dropped); err != nil {
+			return errors.Join(err, lock.Release())
+		}
+		err = os.RemoveAll(dropped)
+		if errors.Is(err, os.ErrExist) {
+			err = nil // another process was just making a lock in the folder: a later run drops the rest
+		}
+		if err = errors.Join(lock.Release(), err); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// droppedSuffix ends the name of a run's folder that is being removed. What a killed process leaves of it is dropped as
+// a run's folder is.
+const droppedSuffix = ".dropped"
