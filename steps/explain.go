@@ -94,6 +94,8 @@ func runtimeFault(err error) error {
 		fault.Hint = remedy.InstallInit
 	case errors.Is(err, container.ErrPortTaken):
 		fault.Hint = remedy.FreePort
+	case errors.Is(err, container.ErrNoAddress):
+		fault.Hint = remedy.OtherHost
 	case errors.Is(err, container.ErrNoSpace):
 		fault.Hint = remedy.FreeEngineDisk
 	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):

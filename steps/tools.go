@@ -11,7 +11,7 @@ import (
 type Tools struct {
 	Runner      container.Runner
 	Images      container.Images
-	Builder     container.Builder // of the local images; nil where no image can be built
+	Builder     container.Builder // of the local images
 	KV          KV
 	Fetcher     Fetcher
 	TimingCache TimingCache

@@ -152,6 +152,9 @@ type unusable struct {
 	err error
 }
 
+// Remote reports false: nothing is known of it.
+func (unusable) Remote() bool { return false }
+
 // Info returns what is wrong.
 func (u unusable) Info(context.Context) (container.Info, error) { return container.Info{}, u.err }
 

@@ -127,7 +127,7 @@ func exitCode(err error) ExitCode {
 		return ExitEnvironment
 	}
 	for _, environment := range []error{
-		container.ErrUnreachable, container.ErrSettings, container.ErrPermission, container.ErrNoGPU, container.ErrNoInit, container.ErrPortTaken,
+		container.ErrUnreachable, container.ErrSettings, container.ErrPermission, container.ErrNoGPU, container.ErrNoInit, container.ErrPortTaken, container.ErrNoAddress,
 		container.ErrNoSpace, container.ErrDenied, container.ErrRegistry,
 		fs.ErrPermission,
 	} {

@@ -169,9 +169,16 @@ func (a addressValue) String() string {
 func (a addressValue) Type() string { return "ADDRESS" }
 
 // Set takes an address.
-func (a addressValue) Set(s string) (err error) {
-	if *a.value, err = netip.ParseAddr(s); err != nil {
+func (a addressValue) Set(s string) error {
+	addr, err := netip.ParseAddr(s)
+	switch {
+	case err != nil:
 		return fmt.Errorf("%q is no IP address, as 0.0.0.0 is one", s)
+	case addr.Zone() != "": // Docker drops the zone, and publishes on all addresses then
+		return fmt.Errorf("%q has a zone, which container engines do not take", s)
+	case addr.IsMulticast(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return fmt.Errorf("%q is no address of a host", s)
 	}
+	*a.value = addr
 	return nil
 }

@@ -59,12 +59,6 @@ func (e *engineProbe) Info(ctx context.Context) (container.Info, error) {
 	return e.info, e.err
 }
 
-// Remote says whether it is on another host, if it can be told before it answers.
-func (e *engineProbe) Remote() bool {
-	elsewhere, ok := e.Runtime.(interface{ Remote() bool })
-	return ok && elsewhere.Remote()
-}
-
 // registryProbe is a [target.RegistryProbe] with the credentials of a pull. Podman and an engine on another host have
 // others.
 type registryProbe struct{ client func() *registry.Client }

@@ -70,6 +70,8 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 	f.Var(memorySize{&r.memory, leastMemory, mostMemory}, "memory",
 		"memory limit of each container of a run, the server's too; image builds have none")
 	f.Var(gpusValue{&q.GPUs}, "gpus", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")
+	f.Var(addressValue{&q.Host}, "host",
+		"address to publish the server on, which has no authentication (default 127.0.0.1)")
 	numberVar(f, &q.HTTPPort, "http-port", 0, 65535, "host port for HTTP; 0 is 8000 if it is free, else a free one")
 	numberVar(f, &q.GRPCPort, "grpc-port", 0, 65535, "host port for gRPC; 0 is 8001 if it is free, else a free one")
 	numberVar(f, &q.MetricsPort, "metrics-port", 0, 65535, "host port for metrics; 0 is 8002 if it is free, else a free one")

@@ -58,7 +58,6 @@ classify finds its way nevertheless.`,
 	}
 	r.flags(a, cmd)
 	o.flags(cmd)
-	cmd.Flags().Var(addressValue{&r.request.Host}, "host", "address to publish the server on, which has no authentication (default 127.0.0.1)")
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "leave the server running")
 	return cmd
 }

@@ -48,10 +48,10 @@ func TestUnusedFlags(t *testing.T) {
 		"release": {cpuLocal}, "registry": {cpuLocal}, "exporter-image": {cpuLocal}, "server-image": {cpuLocal},
 		"base-image": {cpuNGC, gpuNGC}, "build-network": {cpuNGC, gpuNGC}, "force": {cpuLocal, cpuNGC},
 	}
-	configured := []string{"registry", "base-image", "build-network"}                             // for all runs, in the environment and the file
-	unusedBySetup := []string{"image", "http-port", "grpc-port", "metrics-port", "ready-timeout"} // on the command line
-	used := []string{                                                                             // by every run
-		"accel", "cache-dir", "images", "max-batch", "memory", "require-gpu", "weights", "workspace", "detach", "host", "format", "progress", "verbose",
+	configured := []string{"registry", "base-image", "build-network"}                                     // for all runs, in the environment and the file
+	unusedBySetup := []string{"image", "host", "http-port", "grpc-port", "metrics-port", "ready-timeout"} // on the command line
+	used := []string{                                                                                     // by every run
+		"accel", "cache-dir", "images", "max-batch", "memory", "require-gpu", "weights", "workspace", "detach", "format", "progress", "verbose",
 		"junit", "html", "bundle",
 	}
 	values := map[string]string{

@@ -3,7 +3,7 @@
 //
 // A container engine is a [Runtime]: it has all of [Runner], [Images] and [Builder].
 // [github.com/dalirun/dalirun/internal/container/docker] implements them on the Docker Engine API, and containertest in
-// memory. In code, "engine" is reserved for a serialized TensorRT engine.
+// memory. What users read calls it a container engine: "engine" alone is a serialized TensorRT engine.
 package container
 
 import (
@@ -36,6 +36,8 @@ var (
 	ErrNoInit = errors.New("the container engine has no docker-init")
 	// ErrPortTaken: a required host port is in use.
 	ErrPortTaken = errors.New("port is in use")
+	// ErrNoAddress: the runtime's host lacks the address that a port is to be published on.
+	ErrNoAddress = errors.New("the host has no such address")
 	// ErrNoSpace: the disk that holds images and containers is full.
 	ErrNoSpace = errors.New("no space left on device")
 )
@@ -55,6 +57,9 @@ type Runner interface {
 	List(ctx context.Context, labels Labels) ([]Summary, error)
 	// Remove kills and removes a container and its anonymous volumes. It is no error if there is no such container.
 	Remove(ctx context.Context, id string) error
+	// Remote reports whether the containers run on another host, whose GPUs, ports and disks are not this one's. It is
+	// known without asking.
+	Remote() bool
 	// Repeat returns the shell command that runs spec by hand.
 	Repeat(spec Spec) string
 }

@@ -123,10 +123,7 @@ func TestEachObstacleHasACheck(t *testing.T) {
 	for _, c := range doctor.Checks() {
 		names = append(names, c.Name)
 	}
-	for _, obstacle := range []target.CheckID{
-		target.CheckEngine, target.CheckGPU, target.CheckRelease, target.CheckContainerGPU, target.CheckImages, target.CheckImageDisk,
-		target.CheckPorts, target.CheckWeights, target.CheckFlags,
-	} {
+	for _, obstacle := range target.Checks() {
 		if n := len(names) - len(slices.DeleteFunc(slices.Clone(names), func(c target.CheckID) bool { return c == obstacle })); n != 1 {
 			t.Errorf("%q has %d checks", obstacle, n)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -117,9 +118,8 @@ func (x *Examination) Info() (container.Info, error) { return x.info() }
 
 // obstacles returns the obstacles that a check shows.
 func (x *Examination) obstacles(check target.CheckID) []target.Obstacle {
-	switch check {
-	case checkPlatform, checkGPUMemory, checkCacheDisk, checkWorkspaceDisk:
-		return nil // no obstacle names these checks: they need not wait for Resolve
+	if !slices.Contains(target.Checks(), check) {
+		return nil // no obstacle names doctor's own checks: they need not wait for Resolve
 	}
 	var matching []target.Obstacle
 	for _, o := range x.resolved().obstacles {

@@ -21,6 +21,8 @@ const (
 	InstallInit = "install tini where the container engine runs: it is what Docker calls docker-init"
 	// LogIn is for a registry that wants to know who asks.
 	LogIn = "log in to the registry with `docker login`"
+	// OtherHost is for an address that the host where containers run does not have.
+	OtherHost = "name an address of the host where containers run with --host, or 0.0.0.0 for all that it has"
 	// FreePort is for a port that another program has.
 	FreePort = "stop what uses it, name another, or name none and a free one is taken"
 

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -128,6 +129,7 @@ func sentinels() map[string]error {
 		"settings":    container.ErrSettings,
 		"denied user": container.ErrPermission,
 		"not found":   container.ErrNotFound,
+		"no address":  syscall.EADDRNOTAVAIL,
 	}
 }
 

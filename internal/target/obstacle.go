@@ -23,6 +23,13 @@ const (
 	CheckFlags        CheckID = "flags"
 )
 
+// Checks returns them.
+func Checks() []CheckID {
+	return []CheckID{
+		CheckEngine, CheckGPU, CheckRelease, CheckContainerGPU, CheckImages, CheckImageDisk, CheckPorts, CheckWeights, CheckFlags,
+	}
+}
+
 // Obstacle is why a Target cannot be run or, as a doubt, why its run may differ from what the user wants.
 type Obstacle struct {
 	Check  CheckID // of doctor, which shows it

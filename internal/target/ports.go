@@ -2,11 +2,14 @@ package target
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
+	"syscall"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -14,12 +17,18 @@ import (
 // port that this process may not try is left to the container engine, which has other rights. Ports of an engine whose
 // loopback address is not this process's cannot be tried from here.
 func (x *resolution) decidePorts(ctx context.Context) {
+	ports := &x.target.Ports
 	if x.remote || x.info.OtherLoopback {
+		x.doubtNamedPorts()
 		return
 	}
-	ports := &x.target.Ports
 	for _, p := range []container.Port{ports.HTTP, ports.GRPC, ports.Metrics} {
 		free, err := x.probes.Host.PortFree(ctx, netip.AddrPortFrom(p.HostAddress(), p.Host))
+		if errors.Is(err, syscall.EADDRNOTAVAIL) {
+			x.refuse(CheckPorts, pipeline.Faultf(pipeline.Environment, remedy.OtherHost,
+				"%s: this host has no such address", x.request.Settings.Written("host", p.HostAddress().String())))
+			return
+		}
 		if err != nil {
 			ports.Untried = err.Error()
 		}
@@ -33,6 +42,15 @@ func (x *resolution) decidePorts(ctx context.Context) {
 			continue
 		}
 		ports.Taken = append(ports.Taken, TakenPort{Port: p.Host, User: user})
+	}
+}
+
+// doubtNamedPorts says of ports that were named, and cannot be tried from here, that they may be in use.
+func (x *resolution) doubtNamedPorts() {
+	for _, flag := range []string{"http-port", "grpc-port", "metrics-port"} {
+		if s, named := x.request.Settings.Find(flag); named && s.Value != "0" {
+			x.doubt(CheckPorts, s.String()+": whether it is free on the container engine's host cannot be seen from here", "")
+		}
 	}
 }
 

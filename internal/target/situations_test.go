@@ -148,10 +148,7 @@ func TestSituations(t *testing.T) {
 	if diff := cmp.Diff(string(want), table.String()); diff != "" {
 		t.Errorf("-update writes it anew (-golden +now):\n%s", diff)
 	}
-	for _, check := range []target.CheckID{
-		target.CheckEngine, target.CheckGPU, target.CheckRelease, target.CheckContainerGPU, target.CheckImages, target.CheckImageDisk,
-		target.CheckPorts, target.CheckWeights, target.CheckFlags,
-	} {
+	for _, check := range target.Checks() {
 		if !strings.Contains(table.String(), strings.ReplaceAll(string(check), " ", "-")) {
 			t.Errorf("no situation has an obstacle of the check %q", check)
 		}

@@ -97,6 +97,7 @@ func unusedFlags() []UnusedFlag {
 			Flag: "image", when: inCommand("setup"), commandLineOnly: true, Why: "setup asks for no answer",
 			Instead: forServe,
 		},
+		{Flag: "host", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "http-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "grpc-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "metrics-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},

@@ -13,6 +13,7 @@ import (
 
 // createBody is what of a create request a fake can mean something by.
 type createBody struct {
+	User       string
 	Image      string
 	Cmd        []string
 	Env        []string
@@ -35,7 +36,10 @@ func (b createBody) spec() (container.Spec, error) {
 	s := container.Spec{
 		Step: b.Labels[container.LabelStep], Role: container.Role(b.Labels[container.LabelRole]),
 		Image: b.Image, Command: b.Cmd, Env: map[string]string{},
-		Network: container.NetworkPublish, Init: b.HostConfig.Init, ReadOnly: b.HostConfig.ReadonlyRootfs, Memory: b.HostConfig.Memory,
+		User: container.UserImage, Network: container.NetworkPublish, Init: b.HostConfig.Init, ReadOnly: b.HostConfig.ReadonlyRootfs, Memory: b.HostConfig.Memory,
+	}
+	if b.User != "" {
+		s.User = container.UserCaller
 	}
 	if b.HostConfig.NetworkMode == "none" {
 		s.Network = container.NetworkNone

@@ -86,6 +86,10 @@ func testUser(t *testing.T, s *suite) {
 	if got := s.succeed(t, spec); got != "0:0\n" {
 		t.Errorf("image's: got %q", got)
 	}
+	spec.User = "" // nobody becomes root because nobody said who
+	if got := s.succeed(t, spec); got != want {
+		t.Errorf("nobody's: got %q, want %q", got, want)
+	}
 }
 
 func testMissingMountSource(t *testing.T, s *suite) {

@@ -103,6 +103,9 @@ func (f *Fake) Builds() []container.BuildSpec {
 // Leaked returns the containers that were not removed, the oldest first.
 func (f *Fake) Leaked() []container.Summary { return f.list(nil) }
 
+// Remote reports what the fake says of itself.
+func (f *Fake) Remote() bool { return f.About.Remote }
+
 // Info returns About or InfoErr.
 func (f *Fake) Info(ctx context.Context) (container.Info, error) {
 	if err := context.Cause(ctx); err != nil {

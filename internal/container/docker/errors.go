@@ -165,6 +165,8 @@ func kindOf(err error) error {
 		return container.ErrNoInit
 	case containsAny(text, "port is already allocated", "address already in use", "ports are not available"):
 		return container.ErrPortTaken
+	case containsAny(text, "cannot assign requested address"):
+		return container.ErrNoAddress
 	case cerrdefs.IsNotFound(err):
 		return container.ErrNotFound
 	default:

@@ -115,10 +115,11 @@ func tmpfsOptions(size int64) string {
 
 func tcp(port uint16) nat.Port { return nat.Port(strconv.Itoa(int(port)) + "/tcp") }
 
+// user returns UID and GID as the engine takes them; empty is the image's own user.
 func (r *Runtime) user(user container.User, f facts) string {
 	switch {
-	case user != container.UserCaller:
-		return "" // the image's
+	case user == container.UserImage:
+		return ""
 	case f.info.Rootless:
 		return "0:0" // outside the container that is the caller
 	default:
