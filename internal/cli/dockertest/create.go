@@ -35,7 +35,8 @@ func (b createBody) spec() (container.Spec, error) {
 	s := container.Spec{
 		Step: b.Labels[container.LabelStep], Role: container.Role(b.Labels[container.LabelRole]),
 		Image: b.Image, Command: b.Cmd, Env: map[string]string{},
-		Network: container.NetworkPublish, Init: b.HostConfig.Init, ReadOnly: b.HostConfig.ReadonlyRootfs, Memory: b.HostConfig.Memory,
+		Network: container.NetworkPublish, Init: b.HostConfig.Init, ReadOnly: b.HostConfig.ReadonlyRootfs,
+		Memory: b.HostConfig.Memory,
 	}
 	if b.HostConfig.NetworkMode == "none" {
 		s.Network = container.NetworkNone
