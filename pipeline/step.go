@@ -27,7 +27,8 @@ func (o Output) String() string { return string(o.Step) + "/" + o.Name }
 type Value struct {
 	Path string // absolute; set for what a Builder made
 	Ref  string // set for what any other step made
-	// Digest identifies the content. It is what the fingerprint of a reader counts, so two values with one digest are interchangeable.
+	// Digest identifies the content. It is what the fingerprint of a reader counts, so two values with one digest are
+	// interchangeable.
 	Digest string
 }
 
@@ -55,10 +56,12 @@ type Builder interface {
 	Facts(ctx context.Context, in Inputs) (Facts, error)
 }
 
-// Reminder is a step of whose stored result something is told in each run that uses it, not only in the one that made it.
+// Reminder is a step of whose stored result something is told in each run that uses it, not only in the one that made
+// it.
 type Reminder interface {
 	Builder
-	// Remind returns results and warnings. Nobody has looked yet whether the stored values are whole: what cannot be read is left out.
+	// Remind returns results and warnings. Nobody has looked yet whether the stored values are whole: what cannot be read
+	// is left out.
 	Remind(stored Values) []Payload
 }
 

@@ -25,8 +25,8 @@ type Store interface {
 	// Begin starts to build fp. One builder of a fingerprint is at work at a time, across processes: while another is,
 	// Begin calls waiting once with who it is, and waits until ctx ends. Look with Get again before building.
 	Begin(ctx context.Context, fp Fingerprint, waiting func(holder string)) (Tx, error)
-	// Drop takes a damaged entry away. It leaves one that is whole, which another process may have put there meanwhile, and
-	// the paths of who reads the damaged one.
+	// Drop takes a damaged entry away. It leaves one that is whole, which another process may have put there meanwhile,
+	// and the paths of who reads the damaged one.
 	Drop(fp Fingerprint) error
 }
 

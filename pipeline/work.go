@@ -23,7 +23,9 @@ type Work struct {
 }
 
 // NewWork returns a Work for a step that a test runs alone. A Runner makes its own.
-func NewWork(dir string, inputs Inputs, emit func(Payload), later func(name string, undo func(context.Context) error)) *Work {
+func NewWork(
+	dir string, inputs Inputs, emit func(Payload), later func(name string, undo func(context.Context) error),
+) *Work {
 	return &Work{Dir: dir, inputs: inputs, emit: emit, later: later, values: Values{}}
 }
 
@@ -54,8 +56,8 @@ func (w *Work) Emit(p Payload) { w.emit(p) }
 // and has a deadline of its own. Register before the thing to undo exists.
 func (w *Work) Defer(name string, undo func(context.Context) error) { w.later(name, undo) }
 
-// Lines returns a writer for one stream of output: each line becomes a [Line] event and goes to the readers. Writers of one step do
-// not mix their lines. An unfinished last line is told of when the step ends, or by Flush.
+// Lines returns a writer for one stream of output: each line becomes a [Line] event and goes to the readers. Writers of
+// one step do not mix their lines. An unfinished last line is told of when the step ends, or by Flush.
 func (w *Work) Lines(readers ...func(line string)) *lines.Writer {
 	l := lines.NewWriter(func(line string) {
 		w.emit(Line{Text: line})

@@ -119,7 +119,8 @@ func (s *AssembleRepository) checkEngine(ctx context.Context, w *pipeline.Work, 
 func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
 	root := w.Path(repositoryDir)
 	for _, m := range models(s.configuration.lane) {
-		if err := os.MkdirAll(filepath.Join(root, m.name, versionDir), 0o755); err != nil { //nolint:gosec // the server's user reads it
+		dir := filepath.Join(root, m.name, versionDir)
+		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the server's user reads it
 			return err
 		}
 	}
@@ -131,7 +132,8 @@ func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
 		return err
 	}
 	for name, text := range files {
-		if err := os.WriteFile(filepath.Join(root, filepath.FromSlash(name)), text, 0o644); err != nil { //nolint:gosec // the server's user reads it
+		file := filepath.Join(root, filepath.FromSlash(name))
+		if err := os.WriteFile(file, text, 0o644); err != nil { //nolint:gosec // the server's user reads it
 			return err
 		}
 	}

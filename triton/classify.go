@@ -110,7 +110,9 @@ func (c *Client) classifier(ctx context.Context, op, model string) (classifier, 
 	}
 	input, output, err := pictureTensors(meta)
 	if err != nil {
-		return classifier{}, &Error{Op: op, Model: model, Code: codes.InvalidArgument, Message: err.Error(), NoClassifier: true}
+		return classifier{}, &Error{
+			Op: op, Model: model, Code: codes.InvalidArgument, Message: err.Error(), NoClassifier: true,
+		}
 	}
 	found := classifier{input, output}
 	c.classifiers.keep(model, generation, found)
@@ -192,10 +194,12 @@ func pictureTensors(meta ModelMetadata) (input, output TensorMetadata, err error
 		return TensorMetadata{}, TensorMetadata{}, err
 	}
 	if len(meta.Inputs) > 1 {
-		return TensorMetadata{}, TensorMetadata{}, fmt.Errorf("the model has %d inputs, not the picture alone", len(meta.Inputs))
+		return TensorMetadata{}, TensorMetadata{}, fmt.Errorf("the model has %d inputs, not the picture alone",
+			len(meta.Inputs))
 	}
 	if n := len(input.Shape); n != 1 && n != 2 {
-		return TensorMetadata{}, TensorMetadata{}, fmt.Errorf("input %s has shape %v, not one row of bytes for each picture", input.Name, input.Shape)
+		return TensorMetadata{}, TensorMetadata{}, fmt.Errorf("input %s has shape %v, not one row of bytes for each picture",
+			input.Name, input.Shape)
 	}
 	output, err = only(meta.Outputs, FP32, "output")
 	if err == nil && !isVector(output.Shape) {
@@ -241,7 +245,8 @@ func pictureTensor(input TensorMetadata, picture []byte) (Tensor, error) {
 	}
 	for i, dim := range input.Shape {
 		if dim >= 0 && dim != shape[i] {
-			return Tensor{}, fmt.Errorf("input %s has shape %v, which a picture of %d bytes does not fit", input.Name, input.Shape, size)
+			return Tensor{}, fmt.Errorf("input %s has shape %v, which a picture of %d bytes does not fit",
+				input.Name, input.Shape, size)
 		}
 	}
 	return NewUint8(input.Name, picture, shape...)

@@ -94,7 +94,9 @@ type Host interface {
 // DialIn makes a client for the server on a host, at [PortGRPC]. It is [Dial]
 // in all else; the client's address has the host's name.
 func DialIn(host Host, opts ...grpc.DialOption) (*Client, error) {
-	way := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return host.Dial(ctx, PortGRPC) })
+	way := grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+		return host.Dial(ctx, PortGRPC)
+	})
 	return Dial(net.JoinHostPort(host.Name(), strconv.Itoa(PortGRPC)), append([]grpc.DialOption{way}, opts...)...)
 }
 

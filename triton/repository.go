@@ -72,7 +72,9 @@ func (c *Client) Load(ctx context.Context, model string) error {
 // a model that it cannot find what it says of one whose configuration it
 // cannot read: that this was an internal error.
 func (c *Client) refineLoad(ctx context.Context, failed *Error) {
-	if refuseControl(failed); failed.Code != codes.Internal || !strings.HasSuffix(failed.Message, "failed to poll from model repository") {
+	refuseControl(failed)
+	unpolled := strings.HasSuffix(failed.Message, "failed to poll from model repository")
+	if failed.Code != codes.Internal || !unpolled {
 		return
 	}
 	index, err := c.RepositoryIndex(ctx)
@@ -88,7 +90,8 @@ func (c *Client) refineLoad(ctx context.Context, failed *Error) {
 // refuseControl is for a server with another mode of model control: Triton
 // calls it unavailable, but it will never do what it is asked for.
 func refuseControl(failed *Error) {
-	if failed.Code == codes.Unavailable && strings.HasPrefix(failed.Message, "explicit model load / unload is not allowed") {
+	refused := strings.HasPrefix(failed.Message, "explicit model load / unload is not allowed")
+	if failed.Code == codes.Unavailable && refused {
 		failed.Code = codes.InvalidArgument
 	}
 }

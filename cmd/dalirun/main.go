@@ -26,6 +26,9 @@ func main() {
 		<-time.After(100 * time.Millisecond) // timeout(1) signals its child and then the child's group: one request
 		signal.Reset(watched...)             // the second one ends the process at once
 	}()
-	app := cli.App{Program: os.Args[0], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, Environ: os.Environ}
+	app := cli.App{
+		Program: os.Args[0], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		LookupEnv: os.LookupEnv, Environ: os.Environ,
+	}
 	os.Exit(int(app.Run(ctx, os.Args[1:])))
 }

@@ -85,8 +85,8 @@ func readArtifact(name, kind string) (artifact, error) {
 // castBelow parts PyTorch's ResNet50 in fp32, 102 MB, from one that was cast to fp16, 51 MB.
 const castBelow = 75_000_000
 
-// isONNX says whether data is a model that a real PyTorch exported, where its image is real and the others are stubs: ONNX begins with
-// the field of its version, and no model that matters is small.
+// isONNX says whether data is a model that a real PyTorch exported, where its image is real and the others are stubs:
+// ONNX begins with the field of its version, and no model that matters is small.
 func isONNX(data []byte) bool { return len(data) > 1<<20 && data[0] == 0x08 }
 
 func fileSum(name string) (string, error) {

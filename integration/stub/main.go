@@ -62,8 +62,8 @@ func (p *process) env(name string) string {
 	return ""
 }
 
-// hasGPU says whether the container was given GPUs: by the hook, which goes by the environment, or by CDI, which says "void"
-// there and brings the devices.
+// hasGPU says whether the container was given GPUs: by the hook, which goes by the environment, or by CDI, which says
+// "void" there and brings the devices.
 func (p *process) hasGPU() bool {
 	if _, err := os.Stat("/dev/nvidiactl"); err == nil {
 		return true
@@ -72,8 +72,8 @@ func (p *process) hasGPU() bool {
 	return devices != "" && devices != "void"
 }
 
-// smi lists the GPUs, with nvidia-smi's words and status where there are none. The real one looks at devices. This one asks the
-// container's first process, since what is run beside it is not told of them.
+// smi lists the GPUs, with nvidia-smi's words and status where there are none. The real one looks at devices. This one
+// asks the container's first process, since what is run beside it is not told of them.
 func (p *process) smi() int {
 	first, err := os.ReadFile("/proc/1/environ")
 	switch {

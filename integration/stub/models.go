@@ -59,7 +59,8 @@ func (r *models) model(dir string, c *pb.ModelConfig) (tritontest.Model, error) 
 		return m, fmt.Errorf("model %q is in the folder %q", m.Name, filepath.Base(dir))
 	}
 	if info, err := os.Stat(filepath.Join(dir, "1")); err != nil || !info.IsDir() {
-		return m, fmt.Errorf("failed to load model '%s': at least one version must be available under the version policy", m.Name)
+		return m, fmt.Errorf("failed to load model '%s': at least one version must be available under the version policy",
+			m.Name)
 	}
 	for _, t := range c.GetInput() {
 		m.Inputs = append(m.Inputs, tensorOf(t.GetName(), t.GetDataType(), t.GetDims()))
@@ -92,7 +93,8 @@ func (r *models) model(dir string, c *pb.ModelConfig) (tritontest.Model, error) 
 // tensorOf adds the batch's dimension.
 func tensorOf(name string, datatype pb.DataType, dims []int64) triton.TensorMetadata {
 	return triton.TensorMetadata{
-		Name: name, Datatype: triton.Datatype(strings.TrimPrefix(datatype.String(), "TYPE_")), Shape: append([]int64{-1}, dims...),
+		Name: name, Datatype: triton.Datatype(strings.TrimPrefix(datatype.String(), "TYPE_")),
+		Shape: append([]int64{-1}, dims...),
 	}
 }
 
@@ -107,7 +109,8 @@ func (r *models) dali(m *tritontest.Model, dir string) {
 		}
 		if a.Device == "gpu" && !r.process.hasGPU() {
 			fmt.Fprint(r.log, grep(tooltest.Output("tritonserver-without-gpus.log"), `dali_backend|dali_model|'dali' version`))
-			return errors.New("error while instantiating DALI pipeline: Assert on \"!params.device_id.has_value() || cuInitChecked()\" failed: " +
+			return errors.New("error while instantiating DALI pipeline: " +
+				"Assert on \"!params.device_id.has_value() || cuInitChecked()\" failed: " +
 				"You are trying to create a GPU DALI pipeline while CUDA is not available")
 		}
 		if a.Device == "gpu" {
@@ -144,11 +147,13 @@ func (r *models) plan(m *tritontest.Model, dir string) {
 		}
 		name := filepath.Join(dir, "1", "model.plan")
 		var err error
-		if engine, err = readArtifact(name, kindPlan); err != nil || engine.TensorRT != r.process.env("TRT_VERSION") || r.process.fails("unreadable-plan") {
+		engine, err = readArtifact(name, kindPlan)
+		if err != nil || engine.TensorRT != r.process.env("TRT_VERSION") || r.process.fails("unreadable-plan") {
 			fmt.Fprint(r.log, grep(tooltest.Output("tritonserver-truncated-plan.log"), `tensorrt.cc|logging.cc|'resnet50_trt'`))
 			return fmt.Errorf("unable to load plan file to auto complete config: %s", name)
 		}
-		fmt.Fprint(r.log, grep(tooltest.Output("tritonserver-gpu-ready.log"), `tensorrt.cc|logging.cc|instance_state|'resnet50_trt'`))
+		fmt.Fprint(r.log, grep(tooltest.Output("tritonserver-gpu-ready.log"),
+			`tensorrt.cc|logging.cc|instance_state|'resnet50_trt'`))
 		return nil
 	}
 	m.Infer = func(_ context.Context, in []triton.Tensor) ([]triton.Tensor, error) {

@@ -60,5 +60,6 @@ func largest(values []float32) float32 {
 
 func generator(seed string) *rand.Rand {
 	sum := sha256.Sum256([]byte(seed))
-	return rand.New(rand.NewPCG(binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:]))) //nolint:gosec // it must be the same each time
+	seed1, seed2 := binary.LittleEndian.Uint64(sum[:]), binary.LittleEndian.Uint64(sum[8:])
+	return rand.New(rand.NewPCG(seed1, seed2)) //nolint:gosec // it must be the same each time
 }

@@ -144,7 +144,8 @@ func (p *process) castONNX(args []string) (string, error) {
 		return "", err
 	}
 	if p.fails("no-modelopt") {
-		return "", problem("this image cannot cast to fp16: it has no AutoCast (modelopt.onnx.autocast), or not what that needs " +
+		return "", problem("this image cannot cast to fp16: " +
+			"it has no AutoCast (modelopt.onnx.autocast), or not what that needs " +
 			"(No module named 'modelopt'); use NVIDIA's PyTorch image of the release, or --precision fp32")
 	}
 	a, err := readArtifact(model, kindONNX)
@@ -206,13 +207,14 @@ func (p *process) serializeDALI(args []string) (string, error) {
 	case a.MaxBatch < 1 || threads < 1:
 		return "", problem("--max-batch is %d, --threads is %d, want at least 1", a.MaxBatch, threads)
 	case a.Device == "gpu" && !p.hasGPU():
-		return "", problem("a DALI pipeline for the GPU needs the NVIDIA driver, which this container does not have: start it with GPUs, or use --device cpu (dalirun: --accel cpu)")
+		return "", problem("a DALI pipeline for the GPU needs the NVIDIA driver, which this container does not have: " +
+			"start it with GPUs, or use --device cpu (dalirun: --accel cpu)")
 	}
 	return fmt.Sprintf(`{"dali": "%s"}`, p.env("DALI_VERSION")), a.write(output)
 }
 
-// importDALI fails as `import nvidia.dali` does where it is not on the path: the server images from 24.05 on have it aside,
-// the PyTorch images have it.
+// importDALI fails as `import nvidia.dali` does where it is not on the path: the server images from 24.05 on have it
+// aside, the PyTorch images have it.
 func (p *process) importDALI() error {
 	const wheel = "/opt/tritonserver/backends/dali/wheel/dali"
 	if p.env("NVIDIA_PYTORCH_VERSION") != "" || slices.Contains(filepath.SplitList(p.env("PYTHONPATH")), wheel) {

@@ -13,15 +13,16 @@ import (
 
 // entrypoint is that of NVIDIA's images: a banner, then the command.
 func (p *process) entrypoint() int {
-	fmt.Fprintf(p.stdout, "\n=============================\n== Stub of NVIDIA's image  ==\n=============================\n\n")
+	fmt.Fprintf(p.stdout,
+		"\n=============================\n== Stub of NVIDIA's image  ==\n=============================\n\n")
 	if len(p.args) < 2 {
 		return 0
 	}
 	return p.exec(p.environ, p.args[1:])
 }
 
-// command is all of the shell's language that this one knows: assignments, and exec of a program with the arguments; or such a program, and if
-// that ends well another one, which may fail.
+// command is all of the shell's language that this one knows: assignments, and exec of a program with the arguments; or
+// such a program, and if that ends well another one, which may fail.
 var (
 	command = regexp.MustCompile(`^((?:\w+="[^"]*" )*)exec (\S+) "\$@"$`)
 	list    = regexp.MustCompile(`^((?:\w+="[^"]*"; )*)(\S+) "\$@" && \{ (\S.*) \|\| true; \}$`)

@@ -16,14 +16,17 @@ import (
 	"github.com/dalirun/dalirun/triton/tritontest"
 )
 
-// serverOptions are those of tritonserver 2.51, src/command_line_parser.cc, without those of single protocols and traces.
-const serverOptions = `allow-cpu-metrics allow-gpu-metrics allow-grpc allow-http allow-metrics backend-config backend-directory
-	buffer-manager-thread-count cache-config cache-directory cuda-memory-pool-byte-size disable-auto-complete-config enable-peer-access
-	exit-on-error exit-timeout-secs grpc-address grpc-infer-allocation-pool-size grpc-infer-thread-count grpc-port host-policy http-address
-	http-port http-thread-count id load-model log-error log-file log-format log-info log-verbose log-warning metrics-address metrics-config
-	metrics-interval-ms metrics-port min-supported-compute-capability model-config-name model-control-mode model-load-retry-count
-	model-load-thread-count model-namespacing model-repository model-store pinned-memory-pool-byte-size rate-limit rate-limit-resource
-	repository-poll-secs response-cache-byte-size reuse-grpc-port reuse-http-port strict-model-config strict-readiness`
+// serverOptions are those of tritonserver 2.51, src/command_line_parser.cc, without those of single protocols and
+// traces.
+const serverOptions = `allow-cpu-metrics allow-gpu-metrics allow-grpc allow-http allow-metrics backend-config
+	backend-directory buffer-manager-thread-count cache-config cache-directory cuda-memory-pool-byte-size
+	disable-auto-complete-config enable-peer-access exit-on-error exit-timeout-secs grpc-address
+	grpc-infer-allocation-pool-size grpc-infer-thread-count grpc-port host-policy http-address http-port http-thread-count
+	id load-model log-error log-file log-format log-info log-verbose log-warning metrics-address metrics-config
+	metrics-interval-ms metrics-port min-supported-compute-capability model-config-name model-control-mode
+	model-load-retry-count model-load-thread-count model-namespacing model-repository model-store
+	pinned-memory-pool-byte-size rate-limit rate-limit-resource repository-poll-secs response-cache-byte-size
+	reuse-grpc-port reuse-http-port strict-model-config strict-readiness`
 
 // grpcPort is where tritonserver serves gRPC unless told otherwise.
 const grpcPort = "8001"
@@ -76,7 +79,8 @@ func (p *process) serve(ctx context.Context, repository string) int {
 	if p.hasGPU() {
 		head = tooltest.Output("tritonserver-gpu-ready.log")
 	}
-	fmt.Fprint(log, grep(head, `pinned_memory_manager|cuda_memory_manager|server.cc:241`), grep(tooltest.Output("tritonserver-gpu-ready.log"), `Started `))
+	fmt.Fprint(log, grep(head, `pinned_memory_manager|cuda_memory_manager|server.cc:241`),
+		grep(tooltest.Output("tritonserver-gpu-ready.log"), `Started `))
 	<-ctx.Done()
 	fmt.Fprint(log, tooltest.Output("tritonserver-gpu-stop.log"))
 	_ = listener.Close() // nothing is left that could fail

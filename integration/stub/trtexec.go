@@ -48,9 +48,10 @@ func options() []option {
 		{name: "runtimePlatform", from: at(10, 3)},
 	}
 	for _, name := range []string{
-		"onnx", "saveEngine", "loadEngine", "minShapes", "optShapes", "maxShapes", "shapes", "timingCacheFile", "verbose", "device",
-		"iterations", "duration", "warmUp", "noDataTransfers", "useCudaGraph", "useSpinWait", "exportTimes", "exportProfile", "dumpProfile",
-		"percentile", "avgRuns", "noTF32", "sparsity", "inputIOFormats", "outputIOFormats", "help",
+		"onnx", "saveEngine", "loadEngine", "minShapes", "optShapes", "maxShapes", "shapes", "timingCacheFile", "verbose",
+		"device", "iterations", "duration", "warmUp", "noDataTransfers", "useCudaGraph", "useSpinWait", "exportTimes",
+		"exportProfile", "dumpProfile", "percentile", "avgRuns", "noTF32", "sparsity", "inputIOFormats",
+		"outputIOFormats", "help",
 	} {
 		list = append(list, option{name: name})
 	}
@@ -87,8 +88,10 @@ func (p *process) trtexec() int {
 	given := map[string]string{}
 	for _, arg := range p.args[1:] {
 		name, value, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
-		if !strings.HasPrefix(arg, "--") || !slices.ContainsFunc(options(), func(o option) bool { return o.name == name && o.in(v) }) {
-			p.print(strings.ReplaceAll(tooltest.Output("trtexec-10.6-unknown--buildOnly.log"), "Unknown option: --buildOnly", "Unknown option: "+arg), nil)
+		known := slices.ContainsFunc(options(), func(o option) bool { return o.name == name && o.in(v) })
+		if !strings.HasPrefix(arg, "--") || !known {
+			p.print(strings.ReplaceAll(tooltest.Output("trtexec-10.6-unknown--buildOnly.log"),
+				"Unknown option: --buildOnly", "Unknown option: "+arg), nil)
 			return 1
 		}
 		given[name] = value
@@ -114,12 +117,14 @@ func (p *process) planVersion(name string) int {
 		fmt.Fprintf(p.stderr, "stub: %s is no plan (%v)\n", name, err)
 		return 1
 	}
-	p.print(strings.ReplaceAll(tooltest.Output("trtexec-10.6-getPlanVersionOnly.log"), "with TensorRT version 10.6.0.26", "with TensorRT version "+plan.TensorRT), nil)
+	p.print(strings.ReplaceAll(tooltest.Output("trtexec-10.6-getPlanVersionOnly.log"),
+		"with TensorRT version 10.6.0.26", "with TensorRT version "+plan.TensorRT), nil)
 	return 0
 }
 
 // skippedTactic is what TensorRT 10 says where a kernel would need more memory than there is: it takes another one.
-const skippedTactic = "[E] Error[2]: [virtualMemoryBuffer.cpp::resizePhysical::154] Error Code 2: OutOfMemory (Requested size was 2147483648 bytes.)\n"
+const skippedTactic = "[E] Error[2]: [virtualMemoryBuffer.cpp::resizePhysical::154] " +
+	"Error Code 2: OutOfMemory (Requested size was 2147483648 bytes.)\n"
 
 func (p *process) build(v version, given map[string]string) int {
 	switch {
@@ -142,13 +147,16 @@ func (p *process) build(v version, given map[string]string) int {
 	_, skip := given["skipInference"]
 	_, only := given["buildOnly"]
 	if !skip && !only {
-		fmt.Fprintln(p.stderr, "stub: the real one would measure the engine for some seconds now") // and a caller should not let it
+		// And a caller should not let it.
+		fmt.Fprintln(p.stderr, "stub: the real one would measure the engine for some seconds now")
 		return 70
 	}
 	plan := p.plan(v, onnx, given)
 	if p.fails("disk-full") { // a kernel was passed over before: memory is not why
-		fmt.Fprint(p.stdout, strings.Replace(tooltest.Output("trtexec-10.6-build-fp16.log"), "[I] Created engine", skippedTactic+"[11/22/2026-14:05:57] [I] Created engine", 1)+
-			"[11/22/2026-14:05:57] [E] Saving engine to file failed.\nwrite /out/model.plan: No space left on device\n&&&& FAILED TensorRT.trtexec\n")
+		fmt.Fprint(p.stdout, strings.Replace(tooltest.Output("trtexec-10.6-build-fp16.log"),
+			"[I] Created engine", skippedTactic+"[11/22/2026-14:05:57] [I] Created engine", 1)+
+			"[11/22/2026-14:05:57] [E] Saving engine to file failed.\nwrite /out/model.plan: No space left on device\n"+
+			"&&&& FAILED TensorRT.trtexec\n")
 		return 1
 	}
 	if err := plan.write(given["saveEngine"]); err != nil {
@@ -161,8 +169,11 @@ func (p *process) build(v version, given map[string]string) int {
 	}
 	log, err = timings(given["timingCacheFile"], plan.TensorRT, log)
 	if errors.Is(err, errForeign) {
-		fmt.Fprint(p.stdout, "[11/22/2026-14:05:31] [E] [TRT] Error Code 1: Serialization (Serialization assertion stdVersionRead == kSERIALIZATION_VERSION failed.Version tag does not match)\n"+
-			"[11/22/2026-14:05:31] [E] TimingCache creation failed\n[11/22/2026-14:05:31] [E] Engine could not be created from network\n")
+		fmt.Fprint(p.stdout,
+			"[11/22/2026-14:05:31] [E] [TRT] Error Code 1: Serialization (Serialization assertion "+
+				"stdVersionRead == kSERIALIZATION_VERSION failed.Version tag does not match)\n"+
+				"[11/22/2026-14:05:31] [E] TimingCache creation failed\n"+
+				"[11/22/2026-14:05:31] [E] Engine could not be created from network\n")
 		return 1
 	}
 	if name := given["exportLayerInfo"]; name != "" && err == nil {
@@ -208,12 +219,14 @@ func (p *process) plan(v version, onnx artifact, given map[string]string) artifa
 // errForeign is a timing cache that another TensorRT wrote.
 var errForeign = errors.New("the timing cache is of another TensorRT")
 
-// timings reads and writes the timing cache of a TensorRT, and returns the log with what is said of it. Where it cannot be written the
-// real one warns.
+// timings reads and writes the timing cache of a TensorRT, and returns the log with what is said of it. Where it cannot
+// be written the real one warns.
 func timings(name, tensorRT, log string) (string, error) {
 	const loaded = "[I] [TRT] Loaded %d bytes of timing cache from %s"
-	line := regexp.MustCompile(`\[[IW]\] \[TRT\] (?:Loaded \d+ bytes of timing cache from|Could not read timing cache from:) timing\.cache.*`)
-	warning := fmt.Sprintf("[W] [TRT] Could not read timing cache from: %s. A new timing cache will be generated and written.", name)
+	line := regexp.MustCompile(`\[[IW]\] \[TRT\] (?:Loaded \d+ bytes of timing cache from` +
+		`|Could not read timing cache from:) timing\.cache.*`)
+	warning := fmt.Sprintf("[W] [TRT] Could not read timing cache from: %s. "+
+		"A new timing cache will be generated and written.", name)
 	old, err := os.ReadFile(name)
 	if err == nil {
 		warning = fmt.Sprintf(loaded, len(old), name)
@@ -258,7 +271,8 @@ func (p *process) print(log string, given map[string]string) {
 		}
 		replace(`(missing|model)\.onnx`, given["onnx"])
 		replace(`(?m)Save engine: .*$`, "Save engine: "+given["saveEngine"])
-		replace(`input=1x3x224x224\+64x3x224x224\+256x3x224x224`, "input="+shape("minShapes")+"+"+shape("optShapes")+"+"+shape("maxShapes"))
+		replace(`input=1x3x224x224\+64x3x224x224\+256x3x224x224`,
+			"input="+shape("minShapes")+"+"+shape("optShapes")+"+"+shape("maxShapes"))
 		replace(`MIN=1x3x224x224 OPT=64x3x224x224 MAX=256x3x224x224`,
 			"MIN="+shape("minShapes")+" OPT="+shape("optShapes")+" MAX="+shape("maxShapes"))
 	}

@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	// fileLimit and totalLimit bound what goes in, in bytes: logs compress tenfold, and a bug tracker takes 10 MB at least.
+	// fileLimit and totalLimit bound what goes in, in bytes: logs compress tenfold, and a bug tracker takes 10 MB at
+	// least.
 	fileLimit  = 256 << 10
 	totalLimit = 4 << 20
 )
@@ -43,8 +44,8 @@ func NewArchive(w io.Writer, r *Redactor, folder string, at time.Time) *Archive 
 	return &Archive{redactor: r, zip: zip, tar: tar.NewWriter(zip), folder: folder, at: at}
 }
 
-// Add puts text into a file. Of a long one the end is kept, from a line's begin: that is where errors are. Beyond the limit of all
-// files together, nothing is.
+// Add puts text into a file. Of a long one the end is kept, from a line's begin: that is where errors are. Beyond the
+// limit of all files together, nothing is.
 func (a *Archive) Add(name, text, note string) error {
 	if !utf8.ValidString(text) {
 		text = strings.ToValidUTF8(text, "\uFFFD")
@@ -75,7 +76,9 @@ func join(a, b string) string {
 
 func (a *Archive) write(f File, text string) error {
 	const private = 0o600
-	err := a.tar.WriteHeader(&tar.Header{Name: path.Join(a.folder, f.Name), Mode: private, Size: int64(len(text)), ModTime: a.at})
+	err := a.tar.WriteHeader(&tar.Header{
+		Name: path.Join(a.folder, f.Name), Mode: private, Size: int64(len(text)), ModTime: a.at,
+	})
 	if err == nil {
 		_, err = io.WriteString(a.tar, text)
 	}
@@ -93,7 +96,8 @@ func (a *Archive) Files() []File { return a.files }
 // Close ends the archive with a list of what is in it.
 func (a *Archive) Close() error {
 	var list bytes.Buffer
-	fmt.Fprintln(&list, "What is in this archive. User names, home folders, credentials, tokens, and the serial numbers and identifiers of GPUs were taken out.")
+	fmt.Fprintln(&list, "What is in this archive. User names, home folders, credentials, tokens, "+
+		"and the serial numbers and identifiers of GPUs were taken out.")
 	for _, f := range a.files {
 		fmt.Fprintln(&list, f)
 	}

@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-// structured returns JSON that is JSON still: what plain leaves of s may have lost its end. Members lose their order then.
+// structured returns JSON that is JSON still: what plain leaves of s may have lost its end. Members lose their order
+// then.
 func (r *Redactor) structured(s, plain string) string {
 	if s == plain || !json.Valid([]byte(s)) || json.Valid([]byte(plain)) {
 		return plain

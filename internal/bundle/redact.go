@@ -76,7 +76,8 @@ const (
 		`(?:api|access|private|secret|session|signing|account|encryption)[_ -]?key)s?\d*(?:[_.-][\w.-]*)?`
 	// weakName is one that also is a word of other sentences, as in "wants credentials: 401": it needs an equals sign,
 	// quotes or to begin the line.
-	weakName = `(?:[\w.-]*(?:credential|signature)s?|\b(?:[\w.-]*[_.-])?(?:sig|pwd|key|auth)s?\d*|\b[\w.-]*[_-]pa(?:ss|t)\d*)`
+	weakName = `(?:[\w.-]*(?:credential|signature)s?|\b(?:[\w.-]*[_.-])?(?:sig|pwd|key|auth)s?\d*` +
+		`|\b[\w.-]*[_-]pa(?:ss|t)\d*)`
 	// named is where the value of a secret begins: name=value, name: value, "name": "value", --name value, "--name",
 	// "value".
 	named = strongName + `\\*["']?\s*[:=]|` + weakName + `(?:\\*["']\s*[:=]|\s*=)|^\s*(?:- )?` + weakName + `\s*:|--` +
@@ -113,7 +114,8 @@ func rules() []rule {
 		// Tokens that are known by their form: GitHub, GitLab, NVIDIA, Hugging Face, AWS, Slack, PyPI, and JSON web
 		// tokens.
 		{
-			`\b(?:gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|nvapi-[\w-]{16,}|hf_\w{16,}|(?:AKIA|ASIA)[A-Z0-9]{16}|xox[abprs]-[\w-]{10,}|pypi-[\w-]{16,})`,
+			`\b(?:gh[pousr]_\w{16,}|github_pat_\w{16,}|glpat-[\w-]{16,}|nvapi-[\w-]{16,}|hf_\w{16,}` +
+				`|(?:AKIA|ASIA)[A-Z0-9]{16}|xox[abprs]-[\w-]{10,}|pypi-[\w-]{16,})`,
 			gone,
 			[]string{"gh", "glpat-", "nvapi-", "hf_", "akia", "asia", "xox", "pypi-"},
 		},

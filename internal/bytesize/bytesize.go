@@ -3,7 +3,8 @@ package bytesize
 
 import "github.com/docker/go-units"
 
-// Format writes a number of bytes with four digits at most and a binary unit, as nvidia-smi has it: "79.65 GiB", "512 B".
+// Format writes a number of bytes with four digits at most and a binary unit, as nvidia-smi has it: "79.65 GiB",
+// "512 B".
 func Format[N int | int64 | uint64](bytes N) string {
 	return units.CustomSize("%.4g %s", float64(bytes), 1<<10, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"})
 }

@@ -80,21 +80,22 @@ func (a *App) Command() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "dalirun",
 		Short: "From PyTorch to a verified NVIDIA Triton server, in containers",
-		Long: `dalirun builds a Triton model repository for ResNet50 with DALI preprocessing (PyTorch → ONNX → TensorRT engine),
-serves it, and proves that the served answer is PyTorch's own.
+		Long: `dalirun builds a Triton model repository for ResNet50 with DALI preprocessing (PyTorch → ONNX → TensorRT
+engine), serves it, and proves that the served answer is PyTorch's own.
 
 Each flag can also be set by an environment variable (--opt-batch is DALIRUN_OPT_BATCH) or in ` + config.File + ` in the
 current folder (opt-batch: 64). The command line goes before the environment, and the environment before the file. A
 variable that is empty is as one that is not set; an empty value elsewhere is an error, but for --build-network.
 
-A flag that a run has no use for is told of: as an error where what excludes it was asked for too (--accel cpu --gpus 1),
-else as a warning on the result. Of --registry, --base-image and --build-network, which the environment and the file may
-have for all runs of a machine, that holds on the command line alone. Stdout has the result alone, with --format json as valid JSON or nothing. Progress,
-warnings and errors go to stderr.`,
+A flag that a run has no use for is told of: as an error where what excludes it was asked for too
+(--accel cpu --gpus 1), else as a warning on the result. Of --registry, --base-image and --build-network, which the
+environment and the file may have for all runs of a machine, that holds on the command line alone. Stdout has the result
+alone, with --format json as valid JSON or nothing. Progress, warnings and errors go to stderr.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			if cmd.Parent() == nil || cmd.Parent().Name() == "completion" || cmd.Name() == "help" || strings.HasPrefix(cmd.Name(), "__") {
+			if cmd.Parent() == nil || cmd.Parent().Name() == "completion" || cmd.Name() == "help" ||
+				strings.HasPrefix(cmd.Name(), "__") {
 				return nil
 			}
 			a.unread = config.Unread(a.Environ(), config.File, flagNames(cmd.Root()))
@@ -122,7 +123,8 @@ warnings and errors go to stderr.`,
 		case "help":
 			c.RunE = helpOf
 		case "completion":
-			c.Example = "  # for this shell\n  source <(dalirun completion bash)\n\n  # for good\n  dalirun completion bash | sudo tee /etc/bash_completion.d/dalirun >/dev/null"
+			c.Example = "  # for this shell\n  source <(dalirun completion bash)\n\n  # for good\n" +
+				"  dalirun completion bash | sudo tee /etc/bash_completion.d/dalirun >/dev/null"
 		}
 	}
 	usageArgs(root)
@@ -153,7 +155,8 @@ func misnamed(root *cobra.Command, args []string) error {
 	if err != nil || !of.HasSubCommands() {
 		return nil //nolint:nilerr // cobra says it
 	}
-	if i := slices.IndexFunc(rest, func(arg string) bool { return !strings.HasPrefix(arg, "-") }); i >= 0 && !strings.HasPrefix(rest[i], "__") {
+	i := slices.IndexFunc(rest, func(arg string) bool { return !strings.HasPrefix(arg, "-") })
+	if i >= 0 && !strings.HasPrefix(rest[i], "__") {
 		return unknownCommand(of, rest[i:])
 	}
 	return nil
@@ -194,7 +197,8 @@ func usageArgs(c *cobra.Command) {
 	}
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return usagef("drop it; `"+cmd.CommandPath()+" --help` has examples", "`%s` takes no arguments, and %q is one", cmd.CommandPath(), args[0])
+			return usagef("drop it; `"+cmd.CommandPath()+" --help` has examples",
+				"`%s` takes no arguments, and %q is one", cmd.CommandPath(), args[0])
 		}
 		return nil
 	}
@@ -203,7 +207,8 @@ func usageArgs(c *cobra.Command) {
 func (a *App) flagFault(cmd *cobra.Command, err error) error {
 	hint := "`" + cmd.CommandPath() + " --help` lists the flags"
 	if unknown, ok := errors.AsType[*pflag.NotExistError](err); ok {
-		word := cmp.Or(unknown.GetSpecifiedShortnames(), unknown.GetSpecifiedName()) // short ones without those before that are known
+		// Short ones without those before that are known.
+		word := cmp.Or(unknown.GetSpecifiedShortnames(), unknown.GetSpecifiedName())
 		if near := spelling.Nearest(word, commandFlags(cmd)); near != "" && len(word) > 1 {
 			hint = strings.Replace(near, `"`, `"--`, 1)
 		}

@@ -26,17 +26,21 @@ import (
 // bundlePlanWithin bounds the plan of a bundle.
 const bundlePlanWithin = 10 * time.Second
 
-// writeBundle puts what a bug report needs into f, and says on stderr what that is. A file that could not be finished is
-// removed.
-func (a *App) writeBundle(ctx context.Context, f *os.File, cmd *cobra.Command, r *runFlags, x *doctor.Examination, findings []doctor.Finding) error {
+// writeBundle puts what a bug report needs into f, and says on stderr what that is. A file that could not be finished
+// is removed.
+func (a *App) writeBundle(
+	ctx context.Context, f *os.File, cmd *cobra.Command, r *runFlags, x *doctor.Examination, findings []doctor.Finding,
+) error {
 	files, err := x.WriteBundle(ctx, f, doctor.Report{
 		Findings: findings, Version: version.This(), Flags: given(cmd), Environ: os.Environ(), Config: config.File,
 		Plan: func(ctx context.Context) (stdout, stderr string, code int) { return a.plan(ctx, r) },
 	}, newRedactor(a))
 	if err != nil {
-		return errors.Join(pipeline.Faultf(pipeline.Environment, "", "write the bundle %s: %w", f.Name(), err), os.Remove(f.Name()))
+		return errors.Join(pipeline.Faultf(pipeline.Environment, "", "write the bundle %s: %w", f.Name(), err),
+			os.Remove(f.Name()))
 	}
-	fmt.Fprintf(a.Stderr, "%s holds, with user names, home folders, credentials and GPUs' serial numbers taken out:\n", printable.Name(f.Name()))
+	fmt.Fprintf(a.Stderr, "%s holds, with user names, home folders, credentials and GPUs' serial numbers taken out:\n",
+		printable.Name(f.Name()))
 	for _, file := range files {
 		fmt.Fprintf(a.Stderr, "  %s\n", printable.Line(file))
 	}
@@ -69,7 +73,10 @@ func (a *App) plan(ctx context.Context, r *runFlags) (stdout, stderr string, cod
 		args = append(args, "--image="+userfile.Stdin) // it was read, and a pipe has its bytes once
 	}
 	var out, more bytes.Buffer
-	plan := App{Stdin: bytes.NewReader(r.request.Picture.Data), Stdout: &out, Stderr: &more, LookupEnv: a.LookupEnv, Environ: a.Environ}
+	plan := App{
+		Stdin: bytes.NewReader(r.request.Picture.Data), Stdout: &out, Stderr: &more,
+		LookupEnv: a.LookupEnv, Environ: a.Environ,
+	}
 	exit := plan.Run(ctx, args)
 	return out.String(), more.String(), int(exit)
 }

@@ -33,15 +33,15 @@ func (a *App) classifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "classify IMAGE...",
 		Short: "Classify pictures with a running server",
-		Long: `classify sends each picture to the workspace's running server and prints the most likely classes. The flags of the
-tutorial's client.py are understood too: --model_name --image --url -v --label_file.
+		Long: `classify sends each picture to the workspace's running server and prints the most likely classes. The flags of
+the tutorial's client.py are understood too: --model_name --image --url -v --label_file.
 
 ` + picture.Formats("and") + ` pictures are sent as they are, with no orientation applied; one that is
 cut short, malformed, too large or of a kind that DALI does not decode right (such as JPEG of 12 bits, BMP of 16 bits or
 with colour masks, TIFF with signed samples or PNM with samples up to 1023) is refused here.
 Data that were overwritten inside a picture can pass unseen. Of a file with several pictures (an animated WebP or PNG, a
-TIFF with pages, an MPO) the first one is answered. A picture may also come through a pipe, as in <(curl -s ...), or with
-the name - from standard input. Each is read once, sent and answered before the next one is read.
+TIFF with pages, an MPO) the first one is answered. A picture may also come through a pipe, as in <(curl -s ...), or
+with the name - from standard input. Each is read once, sent and answered before the next one is read.
 
 --labels names a file with one label a line, one for each class of the model: it goes before the labels that the server
 has. Another number of labels ends with 2 before a picture is sent. A label may stand twice, and a line may be empty: it

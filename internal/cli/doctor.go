@@ -29,11 +29,11 @@ func (a *App) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Check whether a run with these flags would work here",
-		Long: `doctor looks at what a run needs: container engine, GPUs, driver, images, disk, ports and weights. Each check is ok, a
-warning or a failure, and says what it saw and what to do. It asks the registry for the images without pulling them, takes
-10 s at most, changes nothing but notes in the cache, and ends with 3 if a run with the same flags would fail; the last
-line says so too. What cannot be seen from here, such as disks and ports of a container engine on another host, it leaves
-out.
+		Long: `doctor looks at what a run needs: container engine, GPUs, driver, images, disk, ports and weights. Each check
+is ok, a warning or a failure, and says what it saw and what to do. It asks the registry for the images without pulling
+them, takes 10 s at most, changes nothing but notes in the cache, and ends with 3 if a run with the same flags would
+fail; the last line says so too. What cannot be seen from here, such as disks and ports of a container engine on another
+host, it leaves out.
 
 With --bundle it also writes one archive for a bug report. User names, home folders, credentials and serial numbers are
 taken out; what is in it is listed.`,
@@ -132,7 +132,8 @@ func plannedSteps(
 	ctx context.Context, t target.Target, runtime container.Runtime, cache *store.Store, r *runFlags,
 ) ([]doctor.Planned, error) {
 	runner := pipeline.Runner{Workspace: r.folders.Workspace, Store: cache, Force: r.force.IDs()}
-	list := steps.For(t, steps.Tools{Runner: runtime, Images: runtime, Builder: runtime, KV: cache, TimingCache: cache}, steps.IDVerify)
+	list := steps.For(t, steps.Tools{Runner: runtime, Images: runtime, Builder: runtime, KV: cache, TimingCache: cache},
+		steps.IDVerify)
 	rows, err := runner.Plan(ctx, list)
 	var all []doctor.Planned
 	for _, row := range rows {

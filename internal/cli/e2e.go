@@ -16,9 +16,10 @@ func (a *App) e2eCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "e2e",
 		Short: "Set up, serve, verify and tear down; the exit code is the verdict",
-		Long: `e2e does what setup and serve do, classifies a picture through the ensemble, compares the answer with PyTorch's own, and
-removes the server. It ends with 0 only if all three comparisons hold: DALI's tensor with PyTorch's, the model's answer
-to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the picture with PyTorch's answer.`,
+		Long: `e2e does what setup and serve do, classifies a picture through the ensemble, compares the answer
+with PyTorch's own, and removes the server. It ends with 0 only if all three comparisons hold: DALI's tensor with
+PyTorch's, the model's answer to PyTorch's tensor with PyTorch's answer, and the ensemble's answer to the picture with
+PyTorch's answer.`,
 		Example: `  # what CI runs on a machine with a GPU
   dalirun e2e --require-gpu --format json
 

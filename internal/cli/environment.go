@@ -9,23 +9,26 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// runtime returns the container runtime that Docker's own CLI would use. Nothing is asked of it yet. notice, which may be
-// nil, is told what the user is to know of how the container engine is used.
+// runtime returns the container runtime that Docker's own CLI would use. Nothing is asked of it yet. notice, which may
+// be nil, is told what the user is to know of how the container engine is used.
 func (a *App) runtime(labels container.Labels, notice func(text string)) (container.Runtime, error) {
 	r, err := docker.New(docker.Options{
 		Env: a.env, Home: a.env("HOME"), Labels: labels, UID: os.Getuid(), GID: os.Getgid(), Notice: notice,
 	})
 	if err != nil {
-		return nil, pipeline.Faultf(pipeline.Environment, "correct "+a.dockerSettings()+", or choose another one with `docker context use`", "%w", err)
+		return nil, pipeline.Faultf(pipeline.Environment,
+			"correct "+a.dockerSettings()+", or choose another one with `docker context use`", "%w", err)
 	}
 	return r, nil
 }
 
-// dockerSettings are the variables that say how the container engine is talked to: those that are set, else those that can be.
+// dockerSettings are the variables that say how the container engine is talked to: those that are set, else those that
+// can be.
 func (a *App) dockerSettings() string {
 	var set []string
 	for _, name := range []string{
-		"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH", "DOCKER_API_VERSION",
+		"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH",
+		"DOCKER_API_VERSION",
 	} {
 		if a.env(name) != "" {
 			set = append(set, name)

@@ -40,13 +40,40 @@ type ExitMeaning struct {
 // ExitCodes are all exit codes, in order.
 func ExitCodes() []ExitMeaning {
 	return []ExitMeaning{
-		{ExitOK, "all that was asked for was done", "`e2e`: the served answer is PyTorch's; `serve`: the server drained, or had nothing to drain, after Ctrl-C, SIGTERM, SIGHUP or `dalirun stop`; `ps`: whatever it says of servers; `stop` and `gc`: also where there was nothing to do"},
+		{
+			ExitOK, "all that was asked for was done",
+			"`e2e`: the served answer is PyTorch's; `serve`: the server drained, or had nothing to drain, " +
+				"after Ctrl-C, SIGTERM, SIGHUP or `dalirun stop`; `ps`: whatever it says of servers; " +
+				"`stop` and `gc`: also where there was nothing to do",
+		},
 		{ExitUnclassified, "an error that fits no other code", "please report it"},
-		{ExitUsage, "usage or configuration", "an unknown flag or key, a value out of range or empty, a file that was named and is not there or is none, a picture that is refused"},
-		{ExitEnvironment, "the environment lacks something, or something is in the way", "no container engine; no GPU; an image or the pretrained weights cannot be had; a file that was named may not be read; a named port is taken; `serve`: the workspace has a server already, healthy or not; `stop`: the server is another user's or host's; `doctor`: a run would fail; the cache or the workspace cannot be used; the disk is full; stdout cannot be written to"},
-		{ExitContainer, "a step's container failed", "read its last lines and its log; the error has the line to repeat it by hand, until the next run with the same cache, which removes what was half made"},
-		{ExitNotReady, "there is no server, or it is not ready, or not healthy any more", "`classify`: none runs; it exited, or others than dalirun stopped or removed it; a model did not load, hung or does not answer; it was restarted without its models"},
-		{ExitNotVerified, "verification failed", "the served answer is not PyTorch's: the error says which of the three comparisons is off"},
+		{
+			ExitUsage, "usage or configuration",
+			"an unknown flag or key, a value out of range or empty, a file that was named and is not there or is none, " +
+				"a picture that is refused",
+		},
+		{
+			ExitEnvironment, "the environment lacks something, or something is in the way",
+			"no container engine; no GPU; an image or the pretrained weights cannot be had; " +
+				"a file that was named may not be read; a named port is taken; " +
+				"`serve`: the workspace has a server already, healthy or not; " +
+				"`stop`: the server is another user's or host's; `doctor`: a run would fail; " +
+				"the cache or the workspace cannot be used; the disk is full; stdout cannot be written to",
+		},
+		{
+			ExitContainer, "a step's container failed",
+			"read its last lines and its log; the error has the line to repeat it by hand, " +
+				"until the next run with the same cache, which removes what was half made",
+		},
+		{
+			ExitNotReady, "there is no server, or it is not ready, or not healthy any more",
+			"`classify`: none runs; it exited, or others than dalirun stopped or removed it; " +
+				"a model did not load, hung or does not answer; it was restarted without its models",
+		},
+		{
+			ExitNotVerified, "verification failed",
+			"the served answer is not PyTorch's: the error says which of the three comparisons is off",
+		},
 		{ExitGate, "a performance or accuracy gate failed", "reserved: no command has a gate yet"},
 		{ExitSIGHUP, "ended by SIGHUP", "the terminal was closed"},
 		{ExitSIGINT, "ended by SIGINT", "Ctrl-C"},
@@ -127,8 +154,9 @@ func exitCode(err error) ExitCode {
 		return ExitEnvironment
 	}
 	for _, environment := range []error{
-		container.ErrUnreachable, container.ErrSettings, container.ErrPermission, container.ErrNoGPU, container.ErrNoInit, container.ErrPortTaken, container.ErrNoAddress,
-		container.ErrNoSpace, container.ErrDenied, container.ErrRegistry,
+		container.ErrUnreachable, container.ErrSettings, container.ErrPermission, container.ErrNoGPU,
+		container.ErrNoInit, container.ErrPortTaken, container.ErrNoAddress, container.ErrNoSpace, container.ErrDenied,
+		container.ErrRegistry,
 		fs.ErrPermission,
 	} {
 		if errors.Is(err, environment) {

@@ -12,8 +12,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// fillFlags gives each flag that the command line does not name the value of its environment variable, else of the file, and refuses values
-// that are empty, wherever they are from.
+// fillFlags gives each flag that the command line does not name the value of its environment variable, else of the
+// file, and refuses values that are empty, wherever they are from.
 func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file string) error {
 	values, err := config.Read(cmd.Context(), file, flagNames(cmd.Root()))
 	if err != nil {
@@ -35,7 +35,8 @@ func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file stri
 	})
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if f.Annotations[aliasOf] == nil && f.Annotations[mayBeEmpty] == nil && isEmpty(f.Value) {
-			errs = append(errs, usagef("write a value, or leave it out; `"+cmd.CommandPath()+" --help` has the values", "%s: it has no value", settingOf(f).Origin()))
+			errs = append(errs, usagef("write a value, or leave it out; `"+cmd.CommandPath()+" --help` has the values",
+				"%s: it has no value", settingOf(f).Origin()))
 		}
 	})
 	return errors.Join(errs...)
@@ -44,7 +45,8 @@ func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file stri
 // mayBeEmpty is the annotation of a flag for which an empty value means something.
 const mayBeEmpty = "may be empty"
 
-// isEmpty says whether a value, or one of several, is the empty text. What is a number or one of a few words refuses that itself.
+// isEmpty says whether a value, or one of several, is the empty text. What is a number or one of a few words refuses
+// that itself.
 func isEmpty(value pflag.Value) bool {
 	if several, ok := value.(pflag.SliceValue); ok {
 		list := several.GetSlice()
@@ -89,7 +91,8 @@ func set(cmd *cobra.Command, f *pflag.Flag, value, from string) error {
 	return nil
 }
 
-// invalid says where a value that a flag does not take was written, and what is allowed, which pflag's own types do not say.
+// invalid says where a value that a flag does not take was written, and what is allowed, which pflag's own types do not
+// say.
 func invalid(f *pflag.Flag, value string, err error) error {
 	err = cause(err)
 	switch f.Value.Type() {

@@ -14,9 +14,10 @@ func (a *App) planCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "plan",
 		Short: "Say what e2e would do, and why",
-		Long: `plan prints for each step whether its result is cached, whether it will run and because of which change, or what that
-depends on. With NVIDIA's images it first says where each was found, what it holds and whether they fit this host; an image that is not
-here is looked up in its registry. It pulls, builds and starts nothing, and writes nothing but notes in the cache.`,
+		Long: `plan prints for each step whether its result is cached, whether it will run and because of which change, or
+what that depends on. With NVIDIA's images it first says where each was found, what it holds and whether they fit this
+host; an image that is not here is looked up in its registry. It pulls, builds and starts nothing, and writes nothing
+but notes in the cache.`,
 		Example: `  dalirun plan
   dalirun plan --opt-batch 128 --format json`,
 		Args: cobra.NoArgs,

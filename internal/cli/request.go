@@ -53,19 +53,26 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 	choiceVar(f, &q.Images, "images", []string{target.Auto, string(target.NGC), string(target.Local)},
 		"NVIDIA's images, or small ones built here; auto is ngc on the gpu lane, local on the cpu lane")
 	f.StringVar(&q.Release, "release", "", "NGC release, as in 25.03 (default the newest that this host can run)")
-	f.StringVar(&q.Registry, "registry", release.DefaultRegistry, "HOST or HOST/PREFIX that has nvidia/pytorch and nvidia/tritonserver")
+	f.StringVar(&q.Registry, "registry", release.DefaultRegistry,
+		"HOST or HOST/PREFIX that has nvidia/pytorch and nvidia/tritonserver")
 	f.StringVar(&q.ExporterImage, "exporter-image", "", "image with PyTorch, of any name, instead of the release's")
 	f.StringVar(&q.ServerImage, "server-image", "",
 		"image with tritonserver, of any name, instead of the release's; its environment says its release")
 	f.StringVar(&q.BaseImage, "base-image", "",
-		"Debian 12 image under the local images (default "+target.UsualBaseImage+", or "+target.MadeBaseImage+" if only that is here)")
-	f.StringVar(&q.BuildNetwork, "build-network", "host", "network of local image builds; empty is the container engine's default")
+		"Debian 12 image under the local images (default "+target.UsualBaseImage+
+			", or "+target.MadeBaseImage+" if only that is here)")
+	f.StringVar(&q.BuildNetwork, "build-network", "host",
+		"network of local image builds; empty is the container engine's default")
 	f.Lookup("build-network").Annotations = map[string][]string{mayBeEmpty: {"true"}}
-	f.StringVar(&r.weights, "weights", string(target.Pretrained), "pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
-	f.StringVar(&r.image, "image", "", "picture to verify with, no orientation applied (default a cup of coffee that dalirun carries)")
-	choiceVar(f, &q.Precision, "precision", []release.Precision{release.FP16, release.FP32}, "arithmetic of the engine (gpu lane)")
-	numberVar(f, &q.OptBatch, "opt-batch", 0, 256, "batch size that the engine is tuned for; 0 is the default: 64, or --max-batch if "+
-		"that is smaller, and 1 with release 21.07, as in the tutorial")
+	f.StringVar(&r.weights, "weights", string(target.Pretrained),
+		"pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
+	f.StringVar(&r.image, "image", "",
+		"picture to verify with, no orientation applied (default a cup of coffee that dalirun carries)")
+	choiceVar(f, &q.Precision, "precision", []release.Precision{release.FP16, release.FP32},
+		"arithmetic of the engine (gpu lane)")
+	numberVar(f, &q.OptBatch, "opt-batch", 0, 256,
+		"batch size that the engine is tuned for; 0 is the default: 64, or --max-batch if that is smaller, "+
+			"and 1 with release 21.07, as in the tutorial")
 	numberVar(f, &q.MaxBatch, "max-batch", 1, 256, "largest batch size")
 	f.Var(memorySize{&r.memory, leastMemory, mostMemory}, "memory",
 		"memory limit of each container of a run, the server's too; image builds have none")
@@ -74,8 +81,10 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 		"address to publish the server on, which has no authentication (default 127.0.0.1)")
 	numberVar(f, &q.HTTPPort, "http-port", 0, 65535, "host port for HTTP; 0 is 8000 if it is free, else a free one")
 	numberVar(f, &q.GRPCPort, "grpc-port", 0, 65535, "host port for gRPC; 0 is 8001 if it is free, else a free one")
-	numberVar(f, &q.MetricsPort, "metrics-port", 0, 65535, "host port for metrics; 0 is 8002 if it is free, else a free one")
-	f.DurationVar(&q.ReadyTimeout, "ready-timeout", 5*time.Minute, "how long tritonserver may take to be live, and each model to load")
+	numberVar(f, &q.MetricsPort, "metrics-port", 0, 65535,
+		"host port for metrics; 0 is 8002 if it is free, else a free one")
+	f.DurationVar(&q.ReadyTimeout, "ready-timeout", 5*time.Minute,
+		"how long tritonserver may take to be live, and each model to load")
 	f.StringSliceVar((*[]string)(&r.force), "force", nil,
 		"steps to run again although their results are stored; \"all\" is every one")
 }
@@ -147,6 +156,6 @@ func settingOf(f *pflag.Flag) target.Setting {
 	return s
 }
 
-// origin is the annotation of a flag whose value was not written as the flag itself: the variable, the file or the alias
-// that it is from.
+// origin is the annotation of a flag whose value was not written as the flag itself: the variable, the file or the
+// alias that it is from.
 const origin = "origin"

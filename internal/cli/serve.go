@@ -26,17 +26,19 @@ func (a *App) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the model repository with tritonserver until Ctrl-C",
-		Long: `serve does what setup does, starts tritonserver, loads every model, lets the ensemble answer once and says where the
-server is. It then follows the server's log. Ctrl-C lets requests in flight end, removes the server and ends with 0; a
-second Ctrl-C ends at once. A workspace has one server: where there is one already, healthy or not, serve ends with 3.
+		Long: `serve does what setup does, starts tritonserver, loads every model, lets the ensemble answer once and says
+where the server is. It then follows the server's log. Ctrl-C lets requests in flight end, removes the server and ends
+with 0; a second Ctrl-C ends at once. A workspace has one server: where there is one already, healthy or not, serve ends
+with 3.
 
-Every 10 s the server is sent a small picture. If it is found three times on end not to be healthy, serve says why, removes
-it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take 30 s.
+Every 10 s the server is sent a small picture. If it is found three times on end not to be healthy, serve says why,
+removes it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take
+30 s.
 
-The server is published on 127.0.0.1, for this host alone. --host names another address of the host where containers run,
-such as 0.0.0.0 for all that it has. Triton has no authentication: whoever reaches its ports may use, load and unload models.
-Where containers run on another host, or dalirun runs in a container itself, 127.0.0.1 is not here: serve says so, and
-classify finds its way nevertheless.`,
+The server is published on 127.0.0.1, for this host alone. --host names another address of the host where containers
+run, such as 0.0.0.0 for all that it has. Triton has no authentication: whoever reaches its ports may use, load and
+unload models. Where containers run on another host, or dalirun runs in a container itself, 127.0.0.1 is not here: serve
+says so, and classify finds its way nevertheless.`,
 		Example: `  # until Ctrl-C
   dalirun serve
 
@@ -115,7 +117,8 @@ func (x *session) serverFile(s result.Server) owner.ServerFile {
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(),
 		Lane: facts[report.FactLane], Source: facts[report.FactImages], Release: facts[report.FactRelease],
 		Precision: facts[report.FactPrecision], Weights: facts[report.FactWeights], Repository: s.Repository,
-		Engine: x.servers.Elsewhere, Models: s.Models, Started: time.Now().UTC(), LabelsMeanNothing: new(x.target.Weights.Kind == target.Random),
+		Engine: x.servers.Elsewhere, Models: s.Models, Started: time.Now().UTC(),
+		LabelsMeanNothing: new(x.target.Weights.Kind == target.Random),
 	}
 }
 

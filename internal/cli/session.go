@@ -132,7 +132,10 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 	if err := x.resolve(ctx); err != nil {
 		return nil, err
 	}
-	x.renderer, err = ui.New(o.progress, a.Stderr, ui.Options{Terminal: a.terminal(), Verbose: o.verbose, Follow: o.follow, Location: time.Local}) //nolint:gosmopolitan // a person reads the times
+	x.renderer, err = ui.New(o.progress, a.Stderr, ui.Options{
+		Terminal: a.terminal(), Verbose: o.verbose, Follow: o.follow,
+		Location: time.Local, //nolint:gosmopolitan // a person reads the times
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +178,9 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 		return nil, err
 	}
 	if err := owner.MakeWorkspace(r.folders.Workspace); err != nil {
-		return nil, errors.Join(pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace", "make the workspace: %w", err), x.close())
+		err = pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace",
+			"make the workspace: %w", err)
+		return nil, errors.Join(err, x.close())
 	}
 	// Somebody may have made it just before.
 	if err := folders.CheckWorkspace(r.folders.Workspace, r.request.Settings); err != nil {
@@ -227,8 +232,8 @@ func warning(to pipeline.Sink, run, text string) {
 // tools are what the steps work with.
 func (x *session) tools() steps.Tools {
 	t := steps.Tools{
-		Runner: x.runtime, Images: x.runtime, Builder: x.runtime, KV: x.store, Fetcher: fetch.Fetcher{}, TimingCache: x.store, Memory: x.flags.memory,
-		BuildArgs: x.app.buildArgs(), CABundle: x.app.caBundle(),
+		Runner: x.runtime, Images: x.runtime, Builder: x.runtime, KV: x.store, Fetcher: fetch.Fetcher{},
+		TimingCache: x.store, Memory: x.flags.memory, BuildArgs: x.app.buildArgs(), CABundle: x.app.caBundle(),
 	}
 	if x.target.Lane == target.GPU {
 		t.GPUMemory = x.gpuMemory

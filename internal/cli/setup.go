@@ -23,8 +23,8 @@ func (a *App) setupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "setup",
 		Short: "Build the model repository",
-		Long: `setup exports ResNet50 to ONNX, builds the TensorRT engine (gpu lane), serializes the DALI pipeline and lays the model
-repository out. What was made before and still holds is reused. It prints where the model repository is.`,
+		Long: `setup exports ResNet50 to ONNX, builds the TensorRT engine (gpu lane), serializes the DALI pipeline and lays
+the model repository out. What was made before and still holds is reused. It prints where the model repository is.`,
 		Example: `  # on the GPU if there is one, else on the CPU
   dalirun setup
 

@@ -15,9 +15,9 @@ func (a *App) stopCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stop",
 		Short: "Stop the workspace's server",
-		Long: `stop lets the server's requests in flight end, at most 35 s, and removes it. A server that answers a small picture with
-errors, has no models or does not even say whether it is live has nothing to drain: it is ended at once. The server of another user or
-host is left alone: 3, and whose it is.`,
+		Long: `stop lets the server's requests in flight end, at most 35 s, and removes it. A server that answers a small
+picture with errors, has no models or does not even say whether it is live has nothing to drain: it is ended at once.
+The server of another user or host is left alone: 3, and whose it is.`,
 		Example: `  dalirun stop
 
   # the server of another project

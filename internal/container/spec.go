@@ -37,8 +37,8 @@ type Spec struct {
 type User string
 
 const (
-	// UserCaller is the user who runs dalirun; so is no User, so that files in outputs are theirs. In a rootless runtime that is root,
-	// which is the same user outside.
+	// UserCaller is the user who runs dalirun, so that files in outputs are theirs. In a rootless runtime that is root,
+	// which is the same user outside. The empty User means it too.
 	UserCaller User = "caller"
 	// UserImage is the image's own user.
 	UserImage User = "image"

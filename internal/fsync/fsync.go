@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 )
 
-// Replace writes data to the new file f, closes it, and renames it to path, which is on the same file system. A reader, and a
-// crash at any moment, finds what was at path before, or all of data; once Replace has returned nil, data. If it fails, f
-// is closed, and removed unless it is at path already.
+// Replace writes data to the new file f, closes it, and renames it to path, which is on the same file system. A reader,
+// and a crash at any moment, finds what was at path before, or all of data; once Replace has returned nil, data. If it
+// fails, f is closed, and removed unless it is at path already.
 func Replace(path string, f *os.File, data []byte) error {
 	err := Write(f, data)
 	if err == nil {

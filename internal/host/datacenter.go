@@ -5,9 +5,10 @@ import (
 	"strings"
 )
 
-// DataCenter says whether NVIDIA lists the GPU among its data center products, whose older driver branches run newer CUDA by its
-// compatibility package. By name, since nvidia-smi's brand is "NVIDIA" for an H100 and a GeForce alike; the names are those of the
-// supported products in the release notes of the data center drivers R470 to R580. False for what is not known.
+// DataCenter says whether NVIDIA lists the GPU among its data center products, whose older driver branches run newer
+// CUDA by its compatibility package. By name, since nvidia-smi's brand is "NVIDIA" for an H100 and a GeForce alike; the
+// names are those of the supported products in the release notes of the data center drivers R470 to R580. False for
+// what is not known.
 func (g GPU) DataCenter() bool {
 	name := strings.TrimPrefix(g.Name, "NVIDIA ")
 	if strings.HasPrefix(name, "Tesla ") {

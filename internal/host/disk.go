@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// DiskFree returns the bytes that a user without privileges can still write under a path: none where the file system can have no more files.
-// The path need not exist: the nearest parent that does is asked.
+// DiskFree returns the bytes that a user without privileges can still write under a path: none where the file system
+// can have no more files. The path need not exist: the nearest parent that does is asked.
 func DiskFree(path string) (uint64, error) {
 	dir, err := existing(path)
 	if err != nil {
@@ -23,9 +23,9 @@ func DiskFree(path string) (uint64, error) {
 	return free, nil
 }
 
-// Writable returns nil if this process may make files in the folder at a path, else an [*fs.PathError] that says why not: the user's rights,
-// or a file system that is read-only. The path need not exist: the nearest parent that does is asked, since the folder would be made in it. A
-// full disk is no reason here; see [DiskFree].
+// Writable returns nil if this process may make files in the folder at a path, else an [*fs.PathError] that says why
+// not: the user's rights, or a file system that is read-only. The path need not exist: the nearest parent that does is
+// asked, since the folder would be made in it. A full disk is no reason here; see [DiskFree].
 func Writable(path string) error {
 	dir, err := existing(path)
 	if err != nil {
@@ -44,7 +44,8 @@ func Writable(path string) error {
 	return nil
 }
 
-// Owner returns the user ID of whom a file or folder belongs to. It is false where nothing is there, or the system does not tell.
+// Owner returns the user ID of whom a file or folder belongs to. It is false where nothing is there, or the system does
+// not tell.
 func Owner(path string) (uid int, ok bool) {
 	about, err := os.Stat(path)
 	if err != nil {

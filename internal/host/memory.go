@@ -1,7 +1,8 @@
 package host
 
-// Memory returns the free and the total memory, in bytes, of the GPU that has the least free among the chosen ones: an engine that is
-// built on one of them runs on all. Both are zero if one of them does not tell, as GPUs that share the host's memory do not.
+// Memory returns the free and the total memory, in bytes, of the GPU that has the least free among the chosen ones: an
+// engine that is built on one of them runs on all. Both are zero if one of them does not tell, as GPUs that share the
+// host's memory do not.
 func Memory(chosen []GPU) (free, total int64) {
 	const mib = 1 << 20
 	for i, g := range chosen {

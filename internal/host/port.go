@@ -13,8 +13,8 @@ import (
 	"syscall"
 )
 
-// IsPortFree says whether a TCP port of an address of this host can be listened on now. A listener on all addresses takes
-// it too. It is an error if that cannot be tried, as with a port under 1024 without the right to it.
+// IsPortFree says whether a TCP port of an address of this host can be listened on now. A listener on all addresses
+// takes it too. It is an error if that cannot be tried, as with a port under 1024 without the right to it.
 func IsPortFree(ctx context.Context, at netip.AddrPort) (bool, error) {
 	if at.Port() == 0 {
 		return false, errors.New("port 0 is no port")
@@ -31,7 +31,8 @@ func IsPortFree(ctx context.Context, at netip.AddrPort) (bool, error) {
 }
 
 // PortUser says who listens on a TCP port of 127.0.0.1 or of all addresses: "nginx (pid 123)". proc is /proc of Linux,
-// os.DirFS("/proc"); elsewhere nothing is found. A process of another user is only seen by root; then its user is named. False: nobody listens.
+// os.DirFS("/proc"); elsewhere nothing is found. A process of another user is only seen by root; then its user is
+// named. False: nobody listens.
 func PortUser(proc fs.FS, port uint16) (string, bool) {
 	for _, table := range []string{"net/tcp", "net/tcp6"} {
 		s, ok := findListener(proc, table, port)
@@ -75,8 +76,8 @@ func findListener(proc fs.FS, table string, port uint16) (socket, bool) {
 	return socket{}, false
 }
 
-// takesLoopback says whether a listener on this address keeps others from 127.0.0.1. The kernel writes addresses as 32-bit words
-// in the machine's order, little endian on all that this program is built for: 127.0.0.1 is 0100007F.
+// takesLoopback says whether a listener on this address keeps others from 127.0.0.1. The kernel writes addresses as
+// 32-bit words in the machine's order, little endian on all that this program is built for: 127.0.0.1 is 0100007F.
 func takesLoopback(address string) bool {
 	v4 := strings.TrimPrefix(address, "0000000000000000FFFF0000") // an IPv4 address in an IPv6 socket
 	if len(v4) == 8 {

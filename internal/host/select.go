@@ -10,10 +10,11 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// Select returns the GPUs, or the MIG instances, that gpus names: an index (0), an instance of one (0:1), a UUID or its first letters.
-// A GPU that is split stands for its instances, since that is what containers get. Naming one that is not there is an error that
-// lists those that are, and so is naming GPUs of different models or profiles: one engine serves all of them, and runs only on the
-// model it was built on. Where a program sees one MIG instance alone, all of them are the first, and naming several is an error.
+// Select returns the GPUs, or the MIG instances, that gpus names: an index (0), an instance of one (0:1), a UUID or its
+// first letters. A GPU that is split stands for its instances, since that is what containers get. Naming one that is
+// not there is an error that lists those that are, and so is naming GPUs of different models or profiles: one engine
+// serves all of them, and runs only on the model it was built on. Where a program sees one MIG instance alone, all of
+// them are the first, and naming several is an error.
 func (g GPUs) Select(gpus container.GPUs) ([]GPU, error) {
 	var chosen []GPU
 	var err error
@@ -56,9 +57,10 @@ func (g GPUs) Select(gpus container.GPUs) ([]GPU, error) {
 	}
 }
 
-// visible refuses what a program in the container would not see: CUDA shows it one MIG instance and nothing else with drivers before R570, and
-// one compute instance (1c.3g.40gb) of each GPU instance with later ones. Source: NVIDIA's MIG User Guide, device enumeration. A driver
-// that is not known counts as an old one: nor is it known then whether the instances are alike.
+// visible refuses what a program in the container would not see: CUDA shows it one MIG instance and nothing else with
+// drivers before R570, and one compute instance (1c.3g.40gb) of each GPU instance with later ones. Source: NVIDIA's MIG
+// User Guide, device enumeration. A driver that is not known counts as an old one: nor is it known then whether the
+// instances are alike.
 func (g GPUs) visible(chosen []GPU) error {
 	part := slices.IndexFunc(chosen, func(d GPU) bool { return d.Part != "" })
 	if part < 0 || len(chosen) == 1 {
@@ -67,10 +69,13 @@ func (g GPUs) visible(chosen []GPU) error {
 	const sentence = "%d GPUs are asked for, and %s: name one, as in --gpus device=%s; %s"
 	branch, _, _ := strings.Cut(g.Driver, ".")
 	if number, err := strconv.Atoi(branch); err != nil || number < 570 {
-		return fmt.Errorf(sentence, len(chosen), "with drivers before R570 a program that gets a MIG instance sees nothing else", chosen[part].Address(), g.list())
+		return fmt.Errorf(sentence, len(chosen),
+			"with drivers before R570 a program that gets a MIG instance sees nothing else",
+			chosen[part].Address(), g.list())
 	}
 	if _, profile, _ := strings.Cut(chosen[part].Name, " MIG "); strings.Contains(profile, "c.") {
-		return fmt.Errorf(sentence, len(chosen), "a program sees one compute instance of a GPU instance", chosen[part].Address(), g.list())
+		return fmt.Errorf(sentence, len(chosen), "a program sees one compute instance of a GPU instance",
+			chosen[part].Address(), g.list())
 	}
 	return nil
 }
@@ -115,7 +120,9 @@ func (g GPUs) find(name string) ([]GPU, error) {
 
 // begins says whether name is a UUID or its first letters, so many that it is no chance.
 func begins(uuid, name string) bool {
-	return len(name) >= len("GPU-1234") && (strings.HasPrefix(name, "GPU-") || strings.HasPrefix(name, "MIG-")) && strings.HasPrefix(uuid, name)
+	return len(name) >= len("GPU-1234") &&
+		(strings.HasPrefix(name, "GPU-") || strings.HasPrefix(name, "MIG-")) &&
+		strings.HasPrefix(uuid, name)
 }
 
 // parts are what containers get of a GPU: itself, or its instances.
@@ -124,7 +131,9 @@ func (g GPU) parts() ([]GPU, error) {
 		return []GPU{g}, nil
 	}
 	if len(g.Instances) == 0 {
-		return nil, fmt.Errorf("GPU %d is split by MIG and has no instance: make one (`sudo nvidia-smi mig -i %d -cgi PROFILE -C`), or switch MIG off (`sudo nvidia-smi -i %d -mig 0`)",
+		return nil, fmt.Errorf("GPU %d is split by MIG and has no instance: "+
+			"make one (`sudo nvidia-smi mig -i %d -cgi PROFILE -C`), "+
+			"or switch MIG off (`sudo nvidia-smi -i %d -mig 0`)",
 			g.Index, g.Index, g.Index)
 	}
 	parts := make([]GPU, len(g.Instances))
@@ -134,7 +143,8 @@ func (g GPU) parts() ([]GPU, error) {
 	return parts, nil
 }
 
-// list says which GPUs and instances there are, each by what names it after --gpus device=: "there are GPU 0 (H100, GPU-…) and GPU 1 (…)".
+// list says which GPUs and instances there are, each by what names it after --gpus device=: "there are GPU 0 (H100,
+// GPU-…) and GPU 1 (…)".
 func (g GPUs) list() string {
 	var parts []string
 	for _, d := range g.Devices {

@@ -21,9 +21,10 @@ import "github.com/dalirun/dalirun/internal/release"
 //
 // The whole adds what the difference between two JPEG decoders does to the logits:
 // five seeded models and 19 pictures on a CPU have a cosine of 0.992 at worst, a
-// coffee cup 0.995 and 0.1 of the largest logit, and on an H100 the decoders differ about twice as much. Means off by 0.02 have 0.92,
-// bicubic 0.87, swapped channels 0.28, another picture 0.61 at the nearest. The
-// top class is not bounded: two close classes can change places within that error.
+// coffee cup 0.995 and 0.1 of the largest logit, and on an H100 the decoders differ
+// about twice as much. Means off by 0.02 have 0.92, bicubic 0.87, swapped channels
+// 0.28, another picture 0.61 at the nearest. The top class is not bounded: two close
+// classes can change places within that error.
 func Bounds(precision release.Precision) (preprocessing, model, ensemble Bound) {
 	switch precision {
 	case release.FP32:

@@ -70,7 +70,8 @@ func walkBMP(data []byte) (header, error) {
 	h, err := bmpHeaders(data)
 	found := header{width: h.width, height: h.height}
 	if h.infoSize == 52 || h.infoSize == 56 {
-		found.unverifiable = "Pillow 9.4, which decodes for PyTorch, reads no BMP with an information header of 52 or 56 bytes"
+		found.unverifiable = "Pillow 9.4, which decodes for PyTorch, " +
+			"reads no BMP with an information header of 52 or 56 bytes"
 	}
 	if err == nil {
 		err = h.walkPixels(data)
@@ -177,13 +178,14 @@ func (h bmpHeader) checkBits() error {
 		bits = []uint64{8}
 	}
 	if !slices.Contains(bits, h.bits) {
-		return refuse(Unsupported, "BMP has %d bits a pixel with compression method %d, which DALI does not decode right", h.bits, h.compression)
+		return refuse(Unsupported, "BMP has %d bits a pixel with compression method %d, which DALI does not decode right",
+			h.bits, h.compression)
 	}
 	return nil
 }
 
-// walkRLE follows run-length codes until every row is complete. The codes may skip pixels and end early; decoders make up
-// for those in ways of their own, but all give the rest of a row that ends early the first colour of the palette.
+// walkRLE follows run-length codes until every row is complete. The codes may skip pixels and end early; decoders make
+// up for those in ways of their own, but all give the rest of a row that ends early the first colour of the palette.
 func walkRLE(codes []byte, h bmpHeader) error {
 	for x, y := uint64(0), uint64(0); y < h.height; {
 		if y == h.height-1 && x == h.width { // OpenCV, which decodes them for DALI, waits for no end code
@@ -220,9 +222,12 @@ func (h bmpHeader) readRLE(codes []byte, row uint64) (pixels []byte, length int,
 	case code == 0: // end of the row
 		return nil, 2, nil
 	case code == 1: // end of the picture
-		return nil, 0, refuse(Unsupported, "BMP ends its run-length codes in row %d of %d, and decoders make up for the rest differently", row+1, h.height)
+		return nil, 0, refuse(Unsupported,
+			"BMP ends its run-length codes in row %d of %d, and decoders make up for the rest differently",
+			row+1, h.height)
 	case code == 2: // move right and up
-		return nil, 0, refuse(Unsupported, "BMP skips pixels in row %d of %d, which decoders make up for differently", row+1, h.height)
+		return nil, 0, refuse(Unsupported, "BMP skips pixels in row %d of %d, which decoders make up for differently",
+			row+1, h.height)
 	case len(codes)-2 < code:
 		return nil, 0, short
 	default: // that many pixels as they are, padded to two bytes

@@ -150,7 +150,10 @@ func guess(data []byte) string {
 		{"\x28\xb5\x2f\xfd", "a Zstandard file"},
 		{"\x7fELF", "a program"},
 		{"\x93NUMPY", "a NumPy array"},
-		{"version https://git-lfs.github.com/spec/", "a Git LFS pointer, which stands for a file that `git lfs pull` fetches"},
+		{
+			"version https://git-lfs.github.com/spec/",
+			"a Git LFS pointer, which stands for a file that `git lfs pull` fetches",
+		},
 	} {
 		if bytes.HasPrefix(data, []byte(known.magic)) {
 			return known.words

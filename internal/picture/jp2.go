@@ -34,7 +34,8 @@ func (c jp2Colours) check(components int) error {
 	case components == 1 && !c.palette && (c.method != 1 || c.space != jp2Grey):
 		return refuse(Unsupported, "JPEG 2000 has one component and does not call it grey, which DALI does not decode")
 	case components > 1 && c.method == 1 && c.space != jp2SRGB:
-		return refuse(Unsupported, "JPEG 2000 is in colour space %d, which DALI decodes right for sRGB and grey alone", c.space)
+		return refuse(Unsupported, "JPEG 2000 is in colour space %d, which DALI decodes right for sRGB and grey alone",
+			c.space)
 	}
 	return nil
 }
@@ -66,7 +67,8 @@ func walkJP2Codestream(body []byte, colours jp2Colours, width, height uint64) (h
 		return header{width: width, height: height}, refuse(Truncated, "JPEG 2000 ends before its codestream")
 	}
 	if !bytes.HasPrefix(body, []byte(start)) {
-		return header{width: width, height: height}, refuse(Malformed, "JPEG 2000 has no codestream where its JP2 says that it has")
+		return header{width: width, height: height}, refuse(Malformed,
+			"JPEG 2000 has no codestream where its JP2 says that it has")
 	}
 	image, err := walkCodestream(body)
 	h := image.header(colours)
@@ -124,11 +126,13 @@ func (c *jp2Colours) read(header []byte) (width, height uint64, err error) {
 	return width, height, nil
 }
 
-// reorders reports whether a channel definition (T.800, I.5.3.6) has the colours in another order than that of the components.
+// reorders reports whether a channel definition (T.800, I.5.3.6) has the colours in another order than that of the
+// components.
 func reorders(cdef []byte) bool {
 	entries := bytes.TrimPrefix(cdef, cdef[:min(2, len(cdef))])
 	for ; len(entries) >= 6; entries = entries[6:] {
-		channel, kind, colour := binary.BigEndian.Uint16(entries), binary.BigEndian.Uint16(entries[2:]), binary.BigEndian.Uint16(entries[4:])
+		channel, kind := binary.BigEndian.Uint16(entries), binary.BigEndian.Uint16(entries[2:])
+		colour := binary.BigEndian.Uint16(entries[4:])
 		if kind == 0 && colour != 0 && colour != math.MaxUint16 && colour != channel+1 {
 			return true
 		}

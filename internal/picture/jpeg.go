@@ -116,7 +116,8 @@ func jpegSegment(data []byte, marker byte, at int) ([]byte, error) {
 		return nil, refuse(Malformed, "JPEG segment 0xff%02x at byte %d has the impossible length %d", marker, at-2, length)
 	}
 	if length > len(data)-at {
-		return nil, refuse(Truncated, "JPEG of %d bytes ends in segment 0xff%02x, which needs %d more", len(data), marker, length-(len(data)-at))
+		return nil, refuse(Truncated, "JPEG of %d bytes ends in segment 0xff%02x, which needs %d more",
+			len(data), marker, length-(len(data)-at))
 	}
 	return data[at+2 : at+length], nil
 }

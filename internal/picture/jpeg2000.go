@@ -103,7 +103,8 @@ func walkCodestream(data []byte) (j2kImage, error) {
 			continue
 		}
 		if !seen[j2kCOD] || !seen[j2kQCD] {
-			return image, refuse(Malformed, "JPEG 2000 does not say how its tiles are coded: no COD or no QCD segment before them")
+			return image, refuse(Malformed,
+				"JPEG 2000 does not say how its tiles are coded: no COD or no QCD segment before them")
 		}
 		return image, walkTiles(data, at, image.tiles)
 	}
@@ -124,8 +125,8 @@ func j2kSegment(data []byte, at int) (marker uint16, segment []byte, err error) 
 	return marker, data[at+4 : at+2+length], nil
 }
 
-// j2kSize reads SIZ. The order of its fields: capabilities, the sides of the grid, the picture's offset on it, the sides
-// of a tile, the tiles' offset, the number of components.
+// j2kSize reads SIZ. The order of its fields: capabilities, the sides of the grid, the picture's offset on it, the
+// sides of a tile, the tiles' offset, the number of components.
 func j2kSize(segment []byte) (j2kImage, error) {
 	be := binary.BigEndian
 	if len(segment) < 36 || len(segment) != 36+3*int(be.Uint16(segment[34:])) || len(segment) == 36 {
@@ -142,18 +143,22 @@ func j2kSize(segment []byte) (j2kImage, error) {
 	case tileWidth == 0 || tileHeight == 0:
 		return j2kImage{}, refuse(Malformed, "JPEG 2000 has tiles of %d × %d pixels", tileWidth, tileHeight)
 	case tilesLeft > left || tilesTop > top || tilesLeft+tileWidth <= left || tilesTop+tileHeight <= top:
-		return j2kImage{}, refuse(Malformed, "JPEG 2000 has its first tile at %d, %d, beside the picture", tilesLeft, tilesTop)
+		return j2kImage{}, refuse(Malformed, "JPEG 2000 has its first tile at %d, %d, beside the picture",
+			tilesLeft, tilesTop)
 	}
 	image := j2kImage{width: right - left, height: bottom - top, offset: left != 0 || top != 0}
 	if image.width > math.MaxInt32 || image.height > math.MaxInt32 {
-		return image, refuse(Unsupported, "JPEG 2000 has a side of more than %d pixels, which DALI does not decode", math.MaxInt32)
+		return image, refuse(Unsupported, "JPEG 2000 has a side of more than %d pixels, which DALI does not decode",
+			math.MaxInt32)
 	}
-	image.tiles = ((right-tilesLeft-1)/tileWidth + 1) * ((bottom-tilesTop-1)/tileHeight + 1) // below 2⁶⁴: each is at most 2³²-1
+	// Below 2⁶⁴: each is at most 2³²-1.
+	image.tiles = ((right-tilesLeft-1)/tileWidth + 1) * ((bottom-tilesTop-1)/tileHeight + 1)
 	if image.tiles > 1<<16-1 {
 		return image, refuse(Malformed, "JPEG 2000 has %d tiles, the format allows 65535", image.tiles)
 	}
 	for c := range slices.Chunk(segment[36:], 3) {
-		image.components = append(image.components, j2kComponent{bits: int(c[0]&0x7f) + 1, signed: c[0]>>7 == 1, stepX: c[1], stepY: c[2]})
+		image.components = append(image.components,
+			j2kComponent{bits: int(c[0]&0x7f) + 1, signed: c[0]>>7 == 1, stepX: c[1], stepY: c[2]})
 	}
 	return image, nil
 }
@@ -191,7 +196,8 @@ func j2kTilePart(data []byte, at int, tiles uint64) (tile uint16, length int, er
 		return 0, 0, err
 	}
 	if marker != j2kSOT || len(segment) != 8 {
-		return 0, 0, refuse(Malformed, "JPEG 2000 has marker 0x%04x at byte %d, where a part of a tile or the end should be", marker, at)
+		return 0, 0, refuse(Malformed, "JPEG 2000 has marker 0x%04x at byte %d, where a part of a tile or the end should be",
+			marker, at)
 	}
 	tile, length = binary.BigEndian.Uint16(segment), int(binary.BigEndian.Uint32(segment[2:]))
 	if uint64(tile) >= tiles {

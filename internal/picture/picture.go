@@ -139,8 +139,8 @@ func Check(data []byte, limits Limits) (Info, error) {
 	if err != nil {
 		return Info{}, err
 	}
-	// No walk returns more than 2³¹-1 without an error.
-	return Info{Format: format, Width: int(h.width), Height: int(h.height), Unverifiable: h.unverifiable}, nil //nolint:gosec // see above
+	//nolint:gosec // no walk returns more than 2³¹-1 without an error
+	return Info{Format: format, Width: int(h.width), Height: int(h.height), Unverifiable: h.unverifiable}, nil
 }
 
 // over returns an error if a picture of that size is over the limits. Sizes are

@@ -81,7 +81,8 @@ func (w *pngWalk) readPalette(body []byte) error {
 		allowed = 1 << w.head.depth
 	}
 	if len(body) == 0 || len(body)%colour != 0 || len(body)/colour > allowed || w.palette > 0 {
-		return refuse(Malformed, "PNG has a PLTE chunk of %d bytes, or several, want one of up to %d colours of 3 bytes", len(body), allowed)
+		return refuse(Malformed, "PNG has a PLTE chunk of %d bytes, or several, want one of up to %d colours of 3 bytes",
+			len(body), allowed)
 	}
 	w.palette = len(body) / colour
 	return nil
@@ -104,7 +105,8 @@ func pngChunk(data []byte, at int) (name string, body []byte, err error) {
 		return "", nil, refuse(Malformed, "PNG chunk %s has the impossible length %d", name, length)
 	}
 	if uint64(len(rest)) < 12+uint64(length) {
-		return "", nil, refuse(Truncated, "PNG of %d bytes ends in chunk %s, which needs %d more", len(data), name, 12+uint64(length)-uint64(len(rest)))
+		return "", nil, refuse(Truncated, "PNG of %d bytes ends in chunk %s, which needs %d more",
+			len(data), name, 12+uint64(length)-uint64(len(rest)))
 	}
 	end := 8 + int(length)
 	// A lower-case first letter marks a chunk that decoders may leave out, and
@@ -143,7 +145,8 @@ func readIHDR(body []byte) (*pngHead, error) {
 		return &h, refuse(Malformed, "PNG has colour type %d with %d bits, which does not exist", h.colour, h.depth)
 	}
 	if body[10] != 0 || body[11] != 0 || body[12] > 1 {
-		return &h, refuse(Malformed, "PNG has compression %d, filter %d, interlace %d, which do not exist", body[10], body[11], body[12])
+		return &h, refuse(Malformed, "PNG has compression %d, filter %d, interlace %d, which do not exist",
+			body[10], body[11], body[12])
 	}
 	return &h, nil
 }

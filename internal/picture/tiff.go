@@ -221,7 +221,8 @@ func (t *tiffWalk) entry(at uint64) error {
 		}
 	}
 	if field.count > uint64(len(t.data)) || !t.inside(field.at, field.count*field.size) {
-		return refuse(Truncated, "TIFF of %d bytes ends before the %d values of tag %d at byte %d do", len(t.data), field.count, tag, field.at)
+		return refuse(Truncated, "TIFF of %d bytes ends before the %d values of tag %d at byte %d do",
+			len(t.data), field.count, tag, field.at)
 	}
 	t.dir[tag] = field
 	return nil
@@ -301,8 +302,8 @@ func (t *tiffWalk) pixels(required bool) error {
 	return t.extents(offsets, counts, required)
 }
 
-// extents checks that each strip or tile is in the file and, if required, has bytes of its own: thousands that are the same
-// megabytes would keep a decoder busy for hours.
+// extents checks that each strip or tile is in the file and, if required, has bytes of its own: thousands that are the
+// same megabytes would keep a decoder busy for hours.
 func (t *tiffWalk) extents(offsets, counts tiffField, required bool) error {
 	if err := t.spend(offsets.count); err != nil {
 		return err
@@ -326,12 +327,14 @@ func (t *tiffWalk) extents(offsets, counts tiffField, required bool) error {
 		together += length
 	}
 	if required && together > uint64(len(t.data)) {
-		return refuse(Malformed, "TIFF of %d bytes has strips or tiles of %d bytes together: they overlap", len(t.data), together)
+		return refuse(Malformed, "TIFF of %d bytes has strips or tiles of %d bytes together: they overlap",
+			len(t.data), together)
 	}
 	return nil
 }
 
-// segmentSize returns the pixels of a strip or tile, as the directory says them: a strip may have more rows than the picture.
+// segmentSize returns the pixels of a strip or tile, as the directory says them: a strip may have more rows than the
+// picture.
 func (t *tiffWalk) segmentSize(tiled bool) (across, down uint64, err error) {
 	width, height, err := t.size()
 	if err != nil {

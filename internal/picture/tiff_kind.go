@@ -45,7 +45,9 @@ func (t *tiffWalk) kind() (unverifiable string, err error) {
 	if err != nil {
 		return "", err
 	}
-	for _, check := range []func() error{t.checkForms, k.checkSamples, k.checkCompression, k.checkColours, k.checkOpenCV, t.checkPalette} {
+	for _, check := range []func() error{
+		t.checkForms, k.checkSamples, k.checkCompression, k.checkColours, k.checkOpenCV, t.checkPalette,
+	} {
 		if err := check(); err != nil {
 			return "", err
 		}
@@ -64,18 +66,20 @@ func (t *tiffWalk) kind() (unverifiable string, err error) {
 	return "", nil
 }
 
-// checkForms checks that the entries have the types and counts that nvImageCodec 0.9.0, which reads them for DALI, wants.
+// checkForms checks that the entries have the types and counts that nvImageCodec 0.9.0, which reads them for DALI,
+// wants.
 func (t *tiffWalk) checkForms() error {
 	whole := []uint16{tiffShort, tiffLong}
 	if t.big {
 		whole = append(whole, tiffLong8)
 	}
 	for _, tag := range []uint16{
-		tiffWidth, tiffLength, tiffCompression, tiffPhotometric, tiffOrientation, tiffSamplesPerPixel, tiffRowsPerStrip, tiffTileWidth, tiffTileLength,
-		tiffFillOrder, tiffPlanar,
+		tiffWidth, tiffLength, tiffCompression, tiffPhotometric, tiffOrientation, tiffSamplesPerPixel,
+		tiffRowsPerStrip, tiffTileWidth, tiffTileLength, tiffFillOrder, tiffPlanar,
 	} {
 		if field, ok := t.dir[tag]; ok && (field.count != 1 || !slices.Contains(whole, field.form)) {
-			return refuse(Unsupported, "TIFF has %d values of type %d in its tag %d, which DALI does not read", field.count, field.form, tag)
+			return refuse(Unsupported, "TIFF has %d values of type %d in its tag %d, which DALI does not read",
+				field.count, field.form, tag)
 		}
 	}
 	for _, tag := range []uint16{tiffBits, tiffSampleFormat} {
@@ -138,7 +142,8 @@ func (t *tiffWalk) readKind() (tiffKind, error) {
 		return k, err
 	}
 	if count := t.dir[tiffBits].count; count > 1 && count < k.samples {
-		return k, refuse(Unsupported, "TIFF says how many bits %d of its %d samples have, which DALI does not decode", count, k.samples)
+		return k, refuse(Unsupported, "TIFF says how many bits %d of its %d samples have, which DALI does not decode",
+			count, k.samples)
 	}
 	if err := t.same(tiffBits, k.bits, "TIFF has samples of %d and of %d bits, which DALI does not decode"); err != nil {
 		return k, err
@@ -176,7 +181,9 @@ func (k tiffKind) checkSamples() error {
 
 // name names the samples, for a sentence.
 func (k tiffKind) name() string {
-	kind := map[uint64]string{tiffUnsigned: "unsigned samples", tiffSigned: "signed samples", tiffFloat: "floating-point samples"}[k.format]
+	kind := map[uint64]string{
+		tiffUnsigned: "unsigned samples", tiffSigned: "signed samples", tiffFloat: "floating-point samples",
+	}[k.format]
 	if kind == "" {
 		kind = "samples of an unknown format"
 	}
@@ -199,7 +206,8 @@ func (k tiffKind) checkCompression() error {
 
 func (k tiffKind) checkColours() error {
 	if k.photometric == tiffUnsaid {
-		return refuse(Unsupported, "TIFF does not say what its samples mean (photometric interpretation): DALI and Pillow take it for different things")
+		return refuse(Unsupported, "TIFF does not say what its samples mean (photometric interpretation): "+
+			"DALI and Pillow take it for different things")
 	}
 	served := false
 	switch k.photometric {
@@ -217,7 +225,8 @@ func (k tiffKind) checkColours() error {
 		served = k.samples == 3 && k.compression == tiffJPEG
 	}
 	if !served {
-		return refuse(Unsupported, "TIFF has colours of kind %d (photometric interpretation) in %d channels of %d bits, which DALI does not decode right",
+		return refuse(Unsupported, "TIFF has colours of kind %d (photometric interpretation) "+
+			"in %d channels of %d bits, which DALI does not decode right",
 			k.photometric, k.samples, k.bits)
 	}
 	if k.samples == 4 && k.photometric == tiffRGB && k.extra == tiffPremultiplied {
@@ -226,11 +235,12 @@ func (k tiffKind) checkColours() error {
 	return nil
 }
 
-// byOpenCV reports whether nvImageCodec 0.9.0 leaves a TIFF that it has read the tags of to OpenCV: its own decoder has no
-// such kind (extensions/libtiff/libtiff_decoder.cpp of its source).
+// byOpenCV reports whether nvImageCodec 0.9.0 leaves a TIFF that it has read the tags of to OpenCV: its own decoder has
+// no such kind (extensions/libtiff/libtiff_decoder.cpp of its source).
 func (k tiffKind) byOpenCV() bool {
 	whole := k.across%tiffTileSide == 0 && k.down%tiffTileSide == 0 && k.bits > 1
-	return !slices.Contains([]uint64{1, 8, 16, 32}, k.bits) || k.photometric == tiffWhiteIsZero || k.photometric == tiffSeparated || k.planar == 2 && k.samples > 1 ||
+	return !slices.Contains([]uint64{1, 8, 16, 32}, k.bits) ||
+		k.photometric == tiffWhiteIsZero || k.photometric == tiffSeparated || k.planar == 2 && k.samples > 1 ||
 		k.fill == tiffLowestFirst || k.tiled && !whole
 }
 

@@ -132,7 +132,8 @@ func (p *tiffPixels) unpack(packed []byte, row, rows uint64) error {
 	case tiffJPEG:
 		return p.unpackJPEG(packed)
 	case tiffGroup4:
-		pixels = ccitt.NewReader(pixels, ccitt.MSB, ccitt.Group4, int(p.across), int(rows), nil) //nolint:gosec // at most 2²⁶ pixels
+		//nolint:gosec // at most 2²⁶ pixels
+		pixels = ccitt.NewReader(pixels, ccitt.MSB, ccitt.Group4, int(p.across), int(rows), nil)
 	case tiffLZW:
 		if len(packed) > 1 && packed[0] == 0 && packed[1]&1 == 1 {
 			return nil // of before TIFF 6.0, with its bits in another order: libtiff knows it by this

@@ -6,15 +6,16 @@ import "encoding/binary"
 // padded to an even length.
 const webpChunkHeader = 8
 
-// webpShortest is the bytes that DALI 2.4.0's CPU decoder needs, whatever is in them. A lossless picture of one colour can have 26.
+// webpShortest is the bytes that DALI 2.4.0's CPU decoder needs, whatever is in them. A lossless picture of one colour
+// can have 26.
 const webpShortest = 32
 
 // walkWebP follows the chunks of the RIFF container.
 //
-// It is not left to golang.org/x/image/webp (v0.47.0, tried on testdata): DecodeConfig gives a size for each of the eight wrong kinds
-// (testdata/kinds/webp-wrong-*), and for files cut to two thirds, since it stops at the first header. Decode refuses every animation,
-// whose first picture DALI answers, and takes two of the wrong kinds: two pictures on end, and a still one in a file that says it is
-// animated.
+// It is not left to golang.org/x/image/webp (v0.47.0, tried on testdata): DecodeConfig gives a size for each of the
+// eight wrong kinds (testdata/kinds/webp-wrong-*), and for files cut to two thirds, since it stops at the first header.
+// Decode refuses every animation, whose first picture DALI answers, and takes two of the wrong kinds: two pictures on
+// end, and a still one in a file that says it is animated.
 func walkWebP(data []byte) (width, height uint64, err error) {
 	riff := uint64(binary.LittleEndian.Uint32(data[4:]))
 	if riff < 4 {
@@ -29,13 +30,15 @@ func walkWebP(data []byte) (width, height uint64, err error) {
 	}
 	switch {
 	case short:
-		return walk.width, walk.height, refuse(Truncated, "WebP has %d of the %d bytes that its header says", len(data), webpChunkHeader+riff)
+		return walk.width, walk.height, refuse(Truncated, "WebP has %d of the %d bytes that its header says",
+			len(data), webpChunkHeader+riff)
 	case err != nil:
 		return walk.width, walk.height, err
 	case !walk.pixels:
 		return walk.width, walk.height, refuse(Malformed, "WebP has no picture data: no VP8, VP8L or ANMF chunk")
 	case len(data) < webpShortest:
-		return walk.width, walk.height, refuse(Unsupported, "WebP has %d bytes, and DALI decodes none of less than %d", len(data), webpShortest)
+		return walk.width, walk.height, refuse(Unsupported, "WebP has %d bytes, and DALI decodes none of less than %d",
+			len(data), webpShortest)
 	}
 	return walk.width, walk.height, nil
 }
@@ -95,8 +98,8 @@ func (w *webpWalk) read(name string, content []byte, length uint64) error {
 	return nil
 }
 
-// frame reads an ANMF chunk: its place on the canvas, halved, and its sides less one, in 24 bits each, time and flags, then
-// the chunks of a picture.
+// frame reads an ANMF chunk: its place on the canvas, halved, and its sides less one, in 24 bits each, time and flags,
+// then the chunks of a picture.
 func (w *webpWalk) frame(content []byte) error {
 	const header = 16
 	if !w.animated || !w.announced {
@@ -136,7 +139,10 @@ func (w *webpWalk) extended(content []byte) error {
 }
 
 // still reads the header, of so many bytes, of a picture that is no frame of an animation.
-func (w *webpWalk) still(name string, content []byte, length uint64, header int, size func([]byte, uint64) (width, height uint64, ok bool)) error {
+func (w *webpWalk) still(
+	name string, content []byte, length uint64, header int,
+	size func([]byte, uint64) (width, height uint64, ok bool),
+) error {
 	if len(content) < header {
 		return refuse(Truncated, "WebP ends in the header of chunk %q", name)
 	}
@@ -145,10 +151,12 @@ func (w *webpWalk) still(name string, content []byte, length uint64, header int,
 		return refuse(Malformed, "WebP has no picture header in chunk %q", name)
 	}
 	if !w.first && w.width != 0 && (width != w.width || height != w.height) {
-		return refuse(Malformed, "WebP has a picture of %d × %d pixels on a canvas of %d × %d", width, height, w.width, w.height)
+		return refuse(Malformed, "WebP has a picture of %d × %d pixels on a canvas of %d × %d",
+			width, height, w.width, w.height)
 	}
 	if w.animated || w.canvas && w.pixels || w.alpha && name == "VP8L" {
-		return refuse(Malformed, "WebP has chunk %q outside a frame, behind another picture or behind an ALPH chunk, where none may be", name)
+		return refuse(Malformed,
+			"WebP has chunk %q outside a frame, behind another picture or behind an ALPH chunk, where none may be", name)
 	}
 	w.width, w.height, w.pixels = width, height, true
 	return nil

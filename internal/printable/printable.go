@@ -13,8 +13,8 @@ import (
 	"github.com/charmbracelet/x/ansi"
 )
 
-// Line returns s as one line without escape sequences, control characters and the marks that turn the direction of text. What a carriage return
-// would overwrite is gone, and bytes that are no UTF-8 are U+FFFD.
+// Line returns s as one line without escape sequences, control characters and the marks that turn the direction of
+// text. What a carriage return would overwrite is gone, and bytes that are no UTF-8 are U+FFFD.
 func Line(s string) string {
 	if isPlain(s) {
 		return s
@@ -36,8 +36,9 @@ func Line(s string) string {
 	}, s)
 }
 
-// Text returns s, of any number of lines, without control characters other than line feeds and tabs, and without the marks that turn the
-// direction of text. What is left of an escape sequence stays: where one ends in a page or a table cannot be told.
+// Text returns s, of any number of lines, without control characters other than line feeds and tabs, and without the
+// marks that turn the direction of text. What is left of an escape sequence stays: where one ends in a page or a table
+// cannot be told.
 func Text(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r != '\n' && r != '\t' && steers(r) {
@@ -47,7 +48,8 @@ func Text(s string) string {
 	}, strings.ToValidUTF8(s, "\uFFFD"))
 }
 
-// Name returns the name of a file as it is, or quoted with its escapes spelled out where it could not be told from another one otherwise.
+// Name returns the name of a file as it is, or quoted with its escapes spelled out where it could not be told from
+// another one otherwise.
 func Name(s string) string {
 	if s != "" && Line(s) == s && strings.TrimSpace(s) == s {
 		return s
@@ -55,8 +57,9 @@ func Name(s string) string {
 	return strconv.Quote(s)
 }
 
-// JSON returns a JSON text as it is shown to people and programs. It means the same: what encoding/json leaves as it is although a terminal obeys
-// it has \u escapes, and what it escapes for the sake of pages in HTML, as the & of a command, has none, whichever marshaler wrote it.
+// JSON returns a JSON text as it is shown to people and programs. It means the same: what encoding/json leaves as it is
+// although a terminal obeys it has \u escapes, and what it escapes for the sake of pages in HTML, as the & of a
+// command, has none, whichever marshaler wrote it.
 func JSON(text []byte) []byte {
 	var out bytes.Buffer
 	for rest := text; len(rest) > 0; {

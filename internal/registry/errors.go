@@ -56,8 +56,8 @@ func (e *Error) Error() string { return e.Text }
 // Unwrap returns what was seen.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Final says that a pull would fail alike. The other kinds are doubts: the container engine has a network, a proxy, certificates
-// and mirrors of its own.
+// Final says that a pull would fail alike. The other kinds are doubts: the container engine has a network, a proxy,
+// certificates and mirrors of its own.
 func (e *Error) Final() bool {
 	return e.Kind == NotFound || e.Kind == OtherArch || e.denied() && !e.Elsewhere
 }
@@ -88,21 +88,27 @@ func (e *Error) advice() string {
 	case NoAnswer:
 		return "check the network and the proxy (HTTPS_PROXY, NO_PROXY)"
 	case Untrusted:
-		return "name the certificates of your network's authority with SSL_CERT_FILE; the container engine has its own in /etc/docker/certs.d/" + e.Registry
+		return "name the certificates of your network's authority with SSL_CERT_FILE; " +
+			"the container engine has its own in /etc/docker/certs.d/" + e.Registry
 	case Insecure:
-		return "the container engine gets it if its configuration allows that: insecure-registries in Docker's daemon.json, insecure in Podman's registries.conf"
+		return "the container engine gets it if its configuration allows that: " +
+			"insecure-registries in Docker's daemon.json, insecure in Podman's registries.conf"
 	case BadCredentials:
-		return "correct docker's config.json and the credential helper that it names; `docker login " + e.Registry + "` writes them anew"
+		return "correct docker's config.json and the credential helper that it names; " +
+			"`docker login " + e.Registry + "` writes them anew"
 	case OtherArch:
 		return "name an image that is built for this machine"
 	default:
-		return "check that " + e.Registry + " is a container registry, and that no proxy's or portal's page answers in its place"
+		return "check that " + e.Registry + " is a container registry, " +
+			"and that no proxy's or portal's page answers in its place"
 	}
 }
 
 // fault puts a kind in a sentence.
 func (q *query) fault(kind Kind, err error) *Error {
-	e := &Error{Kind: kind, Ref: q.ref, Registry: q.parsed.Context().RegistryStr(), Err: err, Elsewhere: q.options.Elsewhere}
+	e := &Error{
+		Kind: kind, Ref: q.ref, Registry: q.parsed.Context().RegistryStr(), Err: err, Elsewhere: q.options.Elsewhere,
+	}
 	e.Text = fmt.Sprintf("look up %s: %s: %s", q.ref, q.sentence(kind, e.Registry), short(err.Error()))
 	return e
 }
@@ -142,7 +148,8 @@ func (q *query) explain(err error) *Error {
 	if known, ok := errors.AsType[*Error](err); ok {
 		return known
 	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok { // before a status: on this host plain HTTP is tried too
+	// Before a status: on this host plain HTTP is tried too.
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return q.fault(Untrusted, inner(err))
 	}
 	if answer, ok := errors.AsType[*transport.Error](err); ok {

@@ -11,7 +11,8 @@ type Image struct {
 	Env  map[string]string // nil if it is not known
 }
 
-// The kinds of reasons that only the images give. They speak against a run, and [NewerGPU] and [Requirement] are doubts.
+// The kinds of reasons that only the images give. They speak against a run, and [NewerGPU] and [Requirement] are
+// doubts.
 const (
 	OtherArch       Kind = "arch"     // an image is for another architecture than the container engine
 	TensorRTDiffers Kind = "tensorrt" // an engine is loaded by the TensorRT that built it, and by no other
@@ -26,9 +27,9 @@ func (k Kind) IsDoubt() bool {
 	return k == NotConfirmed || k == OlderBranch || k == ComputeUnknown || k == NewerGPU || k == Requirement
 }
 
-// Conflicts returns what speaks against a run of r with these images on a host whose container engine runs arch: that of the images against
-// each other, then what [Release.Check] says of what the server image holds. On a host without a GPU neither TensorRT nor CUDA counts.
-// What is not known of an image speaks for nothing.
+// Conflicts returns what speaks against a run of r with these images on a host whose container engine runs arch: that
+// of the images against each other, then what [Release.Check] says of what the server image holds. On a host without a
+// GPU neither TensorRT nor CUDA counts. What is not known of an image speaks for nothing.
 func (r Release) Conflicts(exporter, server Image, h Host, arch string) []Reason {
 	r = r.WithEnv(server.Env)
 	var reasons []Reason
@@ -43,8 +44,10 @@ func (r Release) Conflicts(exporter, server Image, h Host, arch string) []Reason
 			add(OtherArch, "its %s image is for %s, and the container engine runs %s", image.where, image.arch, arch)
 		}
 	}
-	if newer, older := known(exporter.Env["DALI_VERSION"]), known(server.Env["DALI_VERSION"]); r.DALIIn == ExporterImage && !older.IsZero() && newer.Compare(older) > 0 {
-		add(DALINewer, "DALI %s of its exporter image would serialize for DALI %s of its server image, which is older", newer, older)
+	writes, reads := known(exporter.Env["DALI_VERSION"]), known(server.Env["DALI_VERSION"])
+	if r.DALIIn == ExporterImage && !reads.IsZero() && writes.Compare(reads) > 0 {
+		add(DALINewer, "DALI %s of its exporter image would serialize for DALI %s of its server image, which is older",
+			writes, reads)
 	}
 	if len(h.Compute) == 0 {
 		return reasons
@@ -71,7 +74,8 @@ func (r Release) engineConflicts(exporter, server Image) []Reason {
 	if known(builds).IsZero() || known(loads).IsZero() || sameVersion(builds, loads) {
 		return nil
 	}
-	return []Reason{{r.Tag, TensorRTDiffers, fmt.Sprintf("TensorRT %s of its exporter image would build an engine that TensorRT %s of its server image cannot load", builds, loads)}}
+	return []Reason{{r.Tag, TensorRTDiffers, fmt.Sprintf("TensorRT %s of its exporter image would build an engine "+
+		"that TensorRT %s of its server image cannot load", builds, loads)}}
 }
 
 // sameVersion compares as many parts as both have: 10.9 and 10.9.0.34 may be the same.
@@ -89,11 +93,13 @@ func (r Release) exporterDriver(exporter Image, h Host) []Reason {
 	if r.runsOnDriver(h) {
 		return nil
 	}
-	return []Reason{{r.Tag, DriverTooOld, fmt.Sprintf("CUDA %s of its exporter image needs driver %d or newer, and the host has %s", r.CUDA, r.MinDriver, h.Driver)}}
+	return []Reason{{r.Tag, DriverTooOld, fmt.Sprintf("CUDA %s of its exporter image needs driver %d or newer, "+
+		"and the host has %s", r.CUDA, r.MinDriver, h.Driver)}}
 }
 
-// archList holds the weakest GPU against the architectures that the image's CUDA code is compiled for: CUDA_ARCH_LIST, such as "7.5 8.0 9.0+PTX". Code
-// runs on GPUs of its major version with the same or a higher minor one; PTX also on later ones.
+// archList holds the weakest GPU against the architectures that the image's CUDA code is compiled for: CUDA_ARCH_LIST,
+// such as "7.5 8.0 9.0+PTX". Code runs on GPUs of its major version with the same or a higher minor one; PTX also on
+// later ones.
 func (r Release) archList(server Image, h Host) []Reason {
 	lowest, ok := h.lowestCompute()
 	if !ok {
@@ -101,7 +107,8 @@ func (r Release) archList(server Image, h Host) []Reason {
 	}
 	var first, last Version
 	ptx := false
-	for _, field := range strings.FieldsFunc(server.Env["CUDA_ARCH_LIST"], func(c rune) bool { return strings.ContainsRune(" ,;", c) }) {
+	separates := func(c rune) bool { return strings.ContainsRune(" ,;", c) }
+	for _, field := range strings.FieldsFunc(server.Env["CUDA_ARCH_LIST"], separates) {
 		v := known(field) // leaves out +PTX
 		if v.IsZero() || !strings.Contains(field, ".") {
 			return nil // another way to write it
@@ -118,9 +125,11 @@ func (r Release) archList(server Image, h Host) []Reason {
 	case first.IsZero():
 		return nil
 	case lowest.Compare(first) < 0:
-		return []Reason{{r.Tag, ComputeTooLow, fmt.Sprintf("its server image is compiled for compute capability %s or higher, and the host has a GPU of %s", first, lowest)}}
+		return []Reason{{r.Tag, ComputeTooLow, fmt.Sprintf("its server image is compiled "+
+			"for compute capability %s or higher, and the host has a GPU of %s", first, lowest)}}
 	case lowest.Major > last.Major && !ptx:
-		return []Reason{{r.Tag, NewerGPU, fmt.Sprintf("its server image is compiled for compute capability up to %s, and the host has a GPU of %s", last, lowest)}}
+		return []Reason{{r.Tag, NewerGPU, fmt.Sprintf("its server image is compiled "+
+			"for compute capability up to %s, and the host has a GPU of %s", last, lowest)}}
 	default:
 		return nil
 	}

@@ -11,8 +11,8 @@ import (
 // 580.159.04. A part that is not written is zero, so 10.9 equals 10.9.0.0. The zero Version means that it is not known.
 type Version struct{ Major, Minor, Patch, Build int }
 
-// ParseVersion reads one to four numbers with dots between them. Leading zeros are allowed ("580.159.04", "13.0.0.044"), and
-// what follows a plus or a minus sign is left out: images say TRT_VERSION=8.6.1.6+cuda12.0.1.011.
+// ParseVersion reads one to four numbers with dots between them. Leading zeros are allowed ("580.159.04",
+// "13.0.0.044"), and what follows a plus or a minus sign is left out: images say TRT_VERSION=8.6.1.6+cuda12.0.1.011.
 func ParseVersion(s string) (Version, error) {
 	fields := strings.Split(number(s), ".")
 	if len(fields) > 4 {

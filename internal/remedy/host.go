@@ -6,8 +6,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// hostRows are what the container engine and NVIDIA's part of it say when they cannot start a container with a GPU, and what
-// nvidia-smi says in one.
+// hostRows are what the container engine and NVIDIA's part of it say when they cannot start a container with a GPU, and
+// what nvidia-smi says in one.
 func hostRows() []Remedy {
 	re := regexp.MustCompile
 	return []Remedy{
@@ -63,16 +63,18 @@ func hostRows() []Remedy {
 		{
 			ID: "gpu-lost", Tool: "NVIDIA runtime", Kind: pipeline.Environment,
 			Pattern: re(`Failed to initialize NVML: Unknown Error`),
-			Text:    "the container lost its GPU, as by `systemctl daemon-reload`, which takes devices away from running containers",
-			Hint:    "run again; `sudo nvidia-ctk system create-dev-char-symlinks --create-all` on the host prevents it",
-			Source:  "NVIDIA/nvidia-container-toolkit#48, #251; NVIDIA/nvidia-docker#1671",
+			Text: "the container lost its GPU, as by `systemctl daemon-reload`, " +
+				"which takes devices away from running containers",
+			Hint:   "run again; `sudo nvidia-ctk system create-dev-char-symlinks --create-all` on the host prevents it",
+			Source: "NVIDIA/nvidia-container-toolkit#48, #251; NVIDIA/nvidia-docker#1671",
 		},
 		{
 			ID: "gpu-faulty", Tool: "CUDA", Kind: pipeline.Environment,
 			Pattern: re(`uncorrectable ECC error`),
 			Text:    "the GPU's memory is faulty",
-			Hint:    "look at `sudo dmesg | grep Xid`, then reset the GPU (`sudo nvidia-smi --gpu-reset`) or restart the machine; if it comes again, the GPU is to be replaced",
-			Source:  "vllm-project/vllm#5222; verl-project/verl#407",
+			Hint: "look at `sudo dmesg | grep Xid`, then reset the GPU (`sudo nvidia-smi --gpu-reset`) " +
+				"or restart the machine; if it comes again, the GPU is to be replaced",
+			Source: "vllm-project/vllm#5222; verl-project/verl#407",
 		},
 	}
 }
@@ -97,10 +99,12 @@ func gpuRows() []Remedy {
 		},
 		{
 			ID: "gpu-not-seen", Tool: "tritonserver", Kind: pipeline.Environment,
-			Pattern: re(`has kind KIND_GPU but no GPUs are available|specifies invalid or unsupported gpu id|No supported GPU\(s\) detected to run this container`),
-			Text:    "the server finds no GPU that it supports",
-			Hint:    "`dalirun doctor` says whether the container engine offers one, and which release supports it (--release YY.MM)",
-			Source:  "triton-inference-server/server#3912, #2584, #2562",
+			Pattern: re(`has kind KIND_GPU but no GPUs are available|specifies invalid or unsupported gpu id` +
+				`|No supported GPU\(s\) detected to run this container`),
+			Text: "the server finds no GPU that it supports",
+			Hint: "`dalirun doctor` says whether the container engine offers one, " +
+				"and which release supports it (--release YY.MM)",
+			Source: "triton-inference-server/server#3912, #2584, #2562",
 		},
 		{
 			ID: "gpu-busy", Tool: "CUDA", Kind: pipeline.Environment,
@@ -132,17 +136,20 @@ func gpuRows() []Remedy {
 		},
 		{
 			ID: "driver-insufficient", Tool: "CUDA", Kind: pipeline.Environment,
-			Pattern: re(`CUDA driver version is insufficient for CUDA runtime version|cudaErrorInsufficientDriver|[Cc][Uu][Dd][Aa] initialization failure with error:? 35\b`),
-			Text:    "the container sees no NVIDIA driver, or one too old for its CUDA",
-			Hint:    "`dalirun doctor` says which: update the driver, take a release that it can run (--release YY.MM), or use --accel cpu",
-			Source:  "testdata/trtexec-10.6-no-gpu.log; triton-inference-server/dali_backend#63; NVIDIA/TensorRT#2879",
+			Pattern: re(`CUDA driver version is insufficient for CUDA runtime version|cudaErrorInsufficientDriver` +
+				`|[Cc][Uu][Dd][Aa] initialization failure with error:? 35\b`),
+			Text: "the container sees no NVIDIA driver, or one too old for its CUDA",
+			Hint: "`dalirun doctor` says which: update the driver, take a release that it can run " +
+				"(--release YY.MM), or use --accel cpu",
+			Source: "testdata/trtexec-10.6-no-gpu.log; triton-inference-server/dali_backend#63; NVIDIA/TensorRT#2879",
 		},
 		{
 			ID: "nvml-partial", Tool: "DALI", Kind: pipeline.Environment,
 			Pattern: re(`nvml error \(\d+\)|nvml requested operation is not available|nvml internal driver error`),
 			Text:    "DALI asked the driver for what WSL 2 and virtual GPUs do not tell",
-			Hint:    "update the driver; on WSL 2 dalirun keeps DALI from asking by itself (DALI_DISABLE_NVML=1): run it inside WSL, where it can tell",
-			Source:  "NVIDIA/DALI#5696, #3878; triton-inference-server/server#7071",
+			Hint: "update the driver; on WSL 2 dalirun keeps DALI from asking by itself (DALI_DISABLE_NVML=1): " +
+				"run it inside WSL, where it can tell",
+			Source: "NVIDIA/DALI#5696, #3878; triton-inference-server/server#7071",
 		},
 	}
 }

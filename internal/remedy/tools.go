@@ -20,23 +20,27 @@ func engineRows() []Remedy {
 		{
 			ID: "static-tls", Tool: "tritonserver", Kind: pipeline.ContainerFailed,
 			Pattern: re(`cannot allocate memory in static TLS block`),
-			Text:    "the server's image cannot load a library of DALI's beside the others (what it says of a magic tag follows from that)",
-			Hint:    "serve with NVIDIA's own tritonserver image of a release: --release YY.MM",
-			Source:  "triton-inference-server/dali_backend#87; NVIDIA/DALI#3156",
+			Text: "the server's image cannot load a library of DALI's beside the others " +
+				"(what it says of a magic tag follows from that)",
+			Hint:   "serve with NVIDIA's own tritonserver image of a release: --release YY.MM",
+			Source: "triton-inference-server/dali_backend#87; NVIDIA/DALI#3156",
 		},
 		{
 			ID: "engine-cut-short", Tool: "TensorRT", Kind: pipeline.ContainerFailed,
-			Pattern: re(`plan->header\.size == blobSize failed|Failed to read memory from the stream: read \d+ out of \d+ bytes`),
-			Text:    "the engine's file is cut short",
-			Hint:    "build it anew by --force build-engine; if it comes again, check the disk of the cache",
-			Source:  "testdata/tritonserver-truncated-plan.log, testdata/trtexec-10.6-truncated-plan-load.log",
+			Pattern: re(`plan->header\.size == blobSize failed` +
+				`|Failed to read memory from the stream: read \d+ out of \d+ bytes`),
+			Text:   "the engine's file is cut short",
+			Hint:   "build it anew by --force build-engine; if it comes again, check the disk of the cache",
+			Source: "testdata/tritonserver-truncated-plan.log, testdata/trtexec-10.6-truncated-plan-load.log",
 		},
 		{
 			ID: "fp16-unknown", Tool: "trtexec", Kind: pipeline.ContainerFailed,
 			Pattern: re(`Unknown option: --fp16\b`),
 			Text:    "trtexec of TensorRT 11 and later does not cast to fp16",
-			Hint:    "name the release of the image by --release YY.MM, so that the model is cast before; or build with --precision fp32",
-			Source:  "samples/common/sampleOptions.cpp of NVIDIA/TensorRT, which has no --fp16 from release/11.0 on; the words as in testdata/trtexec-10.6-unknown--buildOnly.log",
+			Hint: "name the release of the image by --release YY.MM, so that the model is cast before; " +
+				"or build with --precision fp32",
+			Source: "samples/common/sampleOptions.cpp of NVIDIA/TensorRT, which has no --fp16 from release/11.0 on; " +
+				"the words as in testdata/trtexec-10.6-unknown--buildOnly.log",
 		},
 		{
 			ID: "option-unknown", Tool: "trtexec", Kind: pipeline.ContainerFailed,
@@ -85,21 +89,24 @@ func serverRows() []Remedy {
 			Pattern: re(`ModuleNotFoundError: No module named '`),
 			Text:    "the image's Python lacks a module that the program needs",
 			Hint:    "take NVIDIA's own image of another release: --release YY.MM",
-			Source:  "triton-inference-server/dali_backend#142, #223 (numpy, in the Python that the image has for DALI); CPython",
+			Source: "triton-inference-server/dali_backend#142, #223 " +
+				"(numpy, in the Python that the image has for DALI); CPython",
 		},
 		{
 			ID: "dali-file-missing", Tool: "DALI", Kind: pipeline.ContainerFailed,
-			Pattern: re(`Failed to load model file\. The program looked in the following locations|Failed to open serialized model file`),
-			Text:    "the DALI backend finds no serialized pipeline",
-			Hint:    "make it anew by --force serialize-dali,assemble-repository",
-			Source:  "triton-inference-server/dali_backend#144, #217",
+			Pattern: re(`Failed to load model file\. The program looked in the following locations` +
+				`|Failed to open serialized model file`),
+			Text:   "the DALI backend finds no serialized pipeline",
+			Hint:   "make it anew by --force serialize-dali,assemble-repository",
+			Source: "triton-inference-server/dali_backend#144, #217",
 		},
 		{
 			ID: "version-folder-missing", Tool: "tritonserver", Kind: pipeline.ContainerFailed,
 			Pattern: re(`at least one version must be available under the version policy of model '`),
 			Text:    "the model repository lacks the version folder of a model",
-			Hint:    "make it anew by --force assemble-repository: an ensemble too needs its empty folder 1, which git does not keep",
-			Source:  "testdata/tritonserver-no-version-dir.log; triton-inference-server/server#3623",
+			Hint: "make it anew by --force assemble-repository: " +
+				"an ensemble too needs its empty folder 1, which git does not keep",
+			Source: "testdata/tritonserver-no-version-dir.log; triton-inference-server/server#3623",
 		},
 		{
 			ID: "dims-mismatch", Tool: "tritonserver", Kind: pipeline.ContainerFailed,
@@ -117,10 +124,11 @@ func serverRows() []Remedy {
 		},
 		{
 			ID: "shared-memory-full", Tool: "tritonserver", Kind: pipeline.ContainerFailed,
-			Pattern: re(`use '--shm-size' flag|run out of shared memory|insufficient shared memory \(shm\)|is killed by signal: Bus error`),
-			Text:    "the container's shared memory is full",
-			Hint:    "lower --max-batch",
-			Source:  "triton-inference-server/server#6195, #5681; pytorch/pytorch#5040, #108861",
+			Pattern: re(`use '--shm-size' flag|run out of shared memory|insufficient shared memory \(shm\)` +
+				`|is killed by signal: Bus error`),
+			Text:   "the container's shared memory is full",
+			Hint:   "lower --max-batch",
+			Source: "triton-inference-server/server#6195, #5681; pytorch/pytorch#5040, #108861",
 		},
 		{
 			ID: "entrypoint-misused", Tool: "nvidia_entrypoint.sh", Kind: pipeline.ContainerFailed,
@@ -146,9 +154,9 @@ func serverRows() []Remedy {
 	}
 }
 
-// consequenceRows are what says least: of it others are mostly the cause. Where memory is short TensorRT tells each tactic that it skips as
-// an error, and builds the engine with others: after that only what it says of the engine counts. Of a timing cache it says first that a
-// version does not match, as of an engine.
+// consequenceRows are what says least: of it others are mostly the cause. Where memory is short TensorRT tells each
+// tactic that it skips as an error, and builds the engine with others: after that only what it says of the engine
+// counts. Of a timing cache it says first that a version does not match, as of an engine.
 func consequenceRows() []Remedy {
 	re := regexp.MustCompile
 	return []Remedy{
@@ -168,38 +176,43 @@ func consequenceRows() []Remedy {
 		},
 		{
 			ID: GPUOutOfMemory, Tool: "trtexec", Kind: pipeline.ContainerFailed,
-			Pattern: re(`Cuda failure: out of memory|Cuda Runtime \(out of memory\)|Cuda Error in allocate: 2 \(out of memory\)|Error Code \d+: OutOfMemory`),
-			Text:    "the GPU has too little free memory",
-			Hint:    FreeGPUMemory,
-			Source:  "testdata/trtexec-10.6-oom-build.log, testdata/trtexec-10.6-oom-load.log; NVIDIA/TensorRT#840, #3017",
+			Pattern: re(`Cuda failure: out of memory|Cuda Runtime \(out of memory\)` +
+				`|Cuda Error in allocate: 2 \(out of memory\)|Error Code \d+: OutOfMemory`),
+			Text:   "the GPU has too little free memory",
+			Hint:   FreeGPUMemory,
+			Source: "testdata/trtexec-10.6-oom-build.log, testdata/trtexec-10.6-oom-load.log; NVIDIA/TensorRT#840, #3017",
 		},
 		{
 			ID: "timing-cache-refused", Tool: "TensorRT", Kind: pipeline.ContainerFailed,
 			Pattern: re(`TimingCache creation failed|Timing cache header mismatch|The timing cache will not be used`),
 			Text:    "TensorRT does not take the timing cache: it is another TensorRT's, or of another GPU",
 			Hint:    "run again: the kernels are then timed anew",
-			Source:  "samples/common/sampleEngines.cpp of NVIDIA/TensorRT (the first is fatal, the others are not); NVIDIA/TensorRT#3566; lightvector/KataGo#739",
+			Source: "samples/common/sampleEngines.cpp of NVIDIA/TensorRT (the first is fatal, the others are not); " +
+				"NVIDIA/TensorRT#3566; lightvector/KataGo#739",
 		},
 		{
 			ID: "engine-of-other-tensorrt", Tool: "TensorRT", Kind: pipeline.ContainerFailed,
 			Pattern: re(`Version tag does not match|not compatible with this version of TensorRT, expecting library version`),
 			Text:    "the engine was built by another TensorRT than the server's",
 			Hint:    OneRelease,
-			Source:  "triton-inference-server/tensorrtllm_backend#190; triton-inference-server/server#4956; NVIDIA/TensorRT#2195; pytorch/TensorRT#1059",
+			Source: "triton-inference-server/tensorrtllm_backend#190; triton-inference-server/server#4956; " +
+				"NVIDIA/TensorRT#2195; pytorch/TensorRT#1059",
 		},
 		{
 			ID: "magic-tag", Tool: "TensorRT", Kind: pipeline.ContainerFailed,
 			Pattern: re(`Magic tag does not match|magicTagRead == kMAGIC_TAG failed`),
 			Text:    "TensorRT was given a file that is no engine of its",
 			Hint:    OneRelease + "; build it anew by --force build-engine",
-			Source:  "triton-inference-server/server#3173; triton-inference-server/dali_backend#87; ultralytics/ultralytics#21513",
+			Source: "triton-inference-server/server#3173; triton-inference-server/dali_backend#87; " +
+				"ultralytics/ultralytics#21513",
 		},
 		{
 			ID: "library-missing", Tool: "tritonserver", Kind: pipeline.ContainerFailed,
 			Pattern: re(`unable to load (shared|backend) library: |\.so[.0-9]*: cannot open shared object file`),
 			Text:    "a library is missing in the image",
 			Hint:    "the image is not whole: pull it again, or take NVIDIA's own of a release (--release YY.MM)",
-			Source:  "triton-inference-server/server#7576; triton-inference-server/tensorrtllm_backend#545; the local server image without LD_LIBRARY_PATH, seen",
+			Source: "triton-inference-server/server#7576; triton-inference-server/tensorrtllm_backend#545; " +
+				"the local server image without LD_LIBRARY_PATH, seen",
 		},
 		{
 			ID: "onnx-unreadable", Tool: "trtexec", Kind: pipeline.ContainerFailed,
@@ -219,8 +232,9 @@ func consequenceRows() []Remedy {
 			ID: "server-crashed", Tool: "tritonserver", Kind: pipeline.ContainerFailed,
 			Pattern: re(`^Signal \(11\) received\.`),
 			Text:    "the server crashed",
-			Hint:    "run again; if it comes again, take another --release, and send a report with what `dalirun doctor --bundle FILE` writes",
-			Source:  "triton-inference-server/server#4956",
+			Hint: "run again; if it comes again, take another --release, " +
+				"and send a report with what `dalirun doctor --bundle FILE` writes",
+			Source: "triton-inference-server/server#4956",
 		},
 		{ // its banner, which comes with every start on a host of an older driver, also where all works
 			ID: "driver-too-old", Tool: "nvidia_entrypoint.sh", Kind: pipeline.ContainerFailed,

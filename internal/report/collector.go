@@ -37,7 +37,8 @@ func (c *Collector) Emit(e pipeline.Event) {
 	case pipeline.RunStarted:
 		c.report.Run, c.report.Started = e.Run, e.Time
 		c.report.Lane, c.report.LaneReason, c.report.ImageSource = x.Facts[FactLane], x.Facts[FactReason], x.Facts[FactImages]
-		c.report.Release, c.report.Precision, c.report.Weights = x.Facts[FactRelease], x.Facts[FactPrecision], x.Facts[FactWeights]
+		c.report.Release, c.report.Precision = x.Facts[FactRelease], x.Facts[FactPrecision]
+		c.report.Weights = x.Facts[FactWeights]
 		for _, id := range x.Steps {
 			c.step(id)
 		}
@@ -105,7 +106,8 @@ func (c *Collector) result(step pipeline.ID, x pipeline.Result) {
 	}
 }
 
-// take returns the value of a result. What JSON cannot say would keep the whole report from being written, so it is an error here.
+// take returns the value of a result. What JSON cannot say would keep the whole report from being written, so it is an
+// error here.
 func take[T any](name result.Name[T], x pipeline.Result) (T, error) {
 	value, err := name.Value(x)
 	if err == nil {

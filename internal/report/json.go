@@ -8,7 +8,8 @@ import (
 	"github.com/dalirun/dalirun/internal/printable"
 )
 
-// WriteJSON writes one JSON object, indented, with its keys in the order of [Report]. It writes all of it at once, or nothing.
+// WriteJSON writes one JSON object, indented, with its keys in the order of [Report]. It writes all of it at once, or
+// nothing.
 func (r Report) WriteJSON(w io.Writer) error {
 	var text bytes.Buffer
 	e := json.NewEncoder(&text)

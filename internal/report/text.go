@@ -79,7 +79,10 @@ func table[T any](b *strings.Builder, rows []T, cells func(T) []string) {
 }
 
 func classRow(c result.Class) []string {
-	return []string{fmt.Sprintf("%4d", c.Index), c.Label, fmt.Sprintf("%.4f", c.Score), fmt.Sprintf("%.1f %%", whole*c.Probability)}
+	return []string{
+		fmt.Sprintf("%4d", c.Index), c.Label, fmt.Sprintf("%.4f", c.Score),
+		fmt.Sprintf("%.1f %%", whole*c.Probability),
+	}
 }
 
 func (s Step) row() []string {

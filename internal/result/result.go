@@ -20,7 +20,7 @@ const (
 	Repository  Name[string]         = "repository"    // path of the model repository in the workspace
 	Serving     Name[Server]         = "server"        // the server that was started, before it is ready
 	GPUs        Name[[]string]       = "gpus"          // what the server's container sees: the lines of nvidia-smi -L
-	TimeToReady Name[float64]        = "time_to_ready" // seconds from the container's start to the first answer of the ensemble
+	TimeToReady Name[float64]        = "time_to_ready" // seconds from the container's start to the ensemble's first answer
 	Parity      Name[parity.Report]  = "parity"        // the comparisons with PyTorch's answers
 	Top         Name[[]Class]        = "top"           // the best classes of the ensemble's answer, the best first
 )

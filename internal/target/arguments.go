@@ -2,11 +2,11 @@ package target
 
 import "slices"
 
-// ServeArguments are the arguments of dalirun that start the server of a request and its target again from another folder;
-// the workspace and the cache are not among them. They have what the command line, the environment and the configuration
-// asked of the run; what nobody asked for is left to the defaults there. What the run had no use for is not among them: on a
-// command line it may be an error. Picture is the absolute path of the one to verify with; empty where it came through a
-// pipe, and is gone.
+// ServeArguments are the arguments of dalirun that start the server of a request and its target again from another
+// folder; the workspace and the cache are not among them. They have what the command line, the environment and the
+// configuration asked of the run; what nobody asked for is left to the defaults there. What the run had no use for is
+// not among them: on a command line it may be an error. Picture is the absolute path of the one to verify with; empty
+// where it came through a pipe, and is gone.
 func (r Request) ServeArguments(t Target, picture string) []string {
 	useless := r.Situation(t.Lane, t.Source).Useless()
 	var args []string

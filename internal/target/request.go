@@ -162,7 +162,8 @@ func (r Request) distinctPorts() error {
 func (r Request) ports() Ports {
 	port := func(number int, usual uint16) container.Port {
 		if number != 0 {
-			return container.Port{Container: usual, Address: r.Host, Host: uint16(number), Required: true} //nolint:gosec // 1 to 65535
+			//nolint:gosec // 1 to 65535
+			return container.Port{Container: usual, Address: r.Host, Host: uint16(number), Required: true}
 		}
 		return container.Port{Container: usual, Address: r.Host, Host: usual}
 	}

@@ -15,8 +15,8 @@ import (
 //go:embed testdata/*.log testdata/*.txt testdata/*.gz
 var recordings embed.FS
 
-// Output returns a recording, of which testdata/README.md says what it is. It panics if there is none of this name, which is without the .gz
-// of those that are compressed.
+// Output returns a recording, of which testdata/README.md says what it is. It panics if there is none of this name,
+// which is without the .gz of those that are compressed.
 func Output(name string) string {
 	file := path.Join("testdata", name)
 	if data, err := recordings.ReadFile(file); err == nil {

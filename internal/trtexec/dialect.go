@@ -63,7 +63,8 @@ func dialects() []dialect {
 // error if the version is not known or older than 8.0.
 func dialectOf(tensorRT release.Version) (dialect, error) {
 	if tensorRT.IsZero() {
-		return dialect{}, errors.New("the version of TensorRT is not known: the image says it as TRT_VERSION in its environment")
+		return dialect{}, errors.New("the version of TensorRT is not known: " +
+			"the image says it as TRT_VERSION in its environment")
 	}
 	var found dialect
 	for _, d := range dialects() {

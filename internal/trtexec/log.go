@@ -67,9 +67,11 @@ type factPatterns struct {
 
 func newFactPatterns() factPatterns {
 	return factPatterns{
-		planVersion:      regexp.MustCompile(`Plan was created with TensorRT version ([\d.]+)`),
-		profile:          regexp.MustCompile(`Set shape of input tensor (\S+)(?: for optimization profile 0)? to: MIN=(\S+) OPT=(\S+) MAX=(\S+)`),
-		shapes:           regexp.MustCompile(`Input build shapes?(?: \(profile 0\))?: ([^=\s]+)=([^+\s]+)\+([^+\s]+)\+([^+,\s]+)`),
+		planVersion: regexp.MustCompile(`Plan was created with TensorRT version ([\d.]+)`),
+		profile: regexp.MustCompile(`Set shape of input tensor (\S+)(?: for optimization profile 0)? ` +
+			`to: MIN=(\S+) OPT=(\S+) MAX=(\S+)`),
+		shapes: regexp.MustCompile(`Input build shapes?(?: \(profile 0\))?: ` +
+			`([^=\s]+)=([^+\s]+)\+([^+\s]+)\+([^+,\s]+)`),
 		formats:          regexp.MustCompile(`(Input|Output)\(s\)s formats?: (\S+)`),
 		created:          regexp.MustCompile(`Created engine with size: (\d+)(\.\d+)? MiB`),
 		loaded:           regexp.MustCompile(`Loaded engine size: (\d+) (Mi?B)`),

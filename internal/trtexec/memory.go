@@ -66,7 +66,8 @@ func CheckMemory(p release.Precision, maxBatch int, gpu GPUMemory) error {
 		return nil
 	}
 	return pipeline.Faultf(pipeline.Environment, memoryHint(fittingBatch(p, gpu.Free, maxBatch-1), "fits"),
-		"the GPU has too little free memory: %s of %s are free, and an engine for batches of up to %d needs %s at least to be built",
+		"the GPU has too little free memory: %s of %s are free, and an engine for batches of up to %d "+
+			"needs %s at least to be built",
 		bytesize.Format(gpu.Free), bytesize.Format(gpu.Total), maxBatch, bytesize.Format(need))
 }
 

@@ -87,7 +87,8 @@ func (p PrecisionProof) check() error {
 	switch share := p.share(); {
 	case p.Requested == release.FP16 && share < halfFloor:
 		return pipeline.Faultf(pipeline.ContainerFailed,
-			"look in its log for what kept fp16 away; GPUs of compute capability 6.1 and before 5.3 have no fast fp16, and --precision fp32 is for them",
+			"look in its log for what kept fp16 away; GPUs of compute capability 6.1 and before 5.3 have no fast fp16, "+
+				"and --precision fp32 is for them",
 			"the engine is fp32 although fp16 was asked for: %s", p.evidence())
 	case p.Requested == release.FP32 && share > 0:
 		return pipeline.Faultf(pipeline.ContainerFailed,

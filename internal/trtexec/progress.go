@@ -17,7 +17,8 @@ type stage struct {
 // and 82 for others.
 func stages() []stage {
 	const timesAll = "timing kernels, which takes a minute or more"
-	const cold = `Could not read timing cache|Timing cache header mismatch|timing cache will not be used|invalid timing cache|Local timing cache in use`
+	const cold = `Could not read timing cache|Timing cache header mismatch|timing cache will not be used` +
+		`|invalid timing cache|Local timing cache in use`
 	list := []struct {
 		number, after int
 		pattern, text string

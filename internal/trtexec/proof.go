@@ -40,11 +40,13 @@ func Prove(b Build, gpu RequestedGPU, evidence Evidence) (Engine, error) {
 		e.TensorRT, e.ReadBack = evidence.Log.PlanVersion, true
 	} else if PlanVersionArgs(evidence.TensorRT, b.Plan) != nil {
 		e.Doubts = append(e.Doubts,
-			"trtexec did not say which TensorRT the engine names: it is taken for that of the image, "+evidence.TensorRT.String())
+			"trtexec did not say which TensorRT the engine names: it is taken for that of the image, "+
+				evidence.TensorRT.String())
 	}
 	if DescribesLayers(evidence.TensorRT) && !described {
 		e.Doubts = append(e.Doubts,
-			"trtexec did not describe the engine's layers: its precision is known by its size alone, its inputs and outputs are not")
+			"trtexec did not describe the engine's layers: its precision is known by its size alone, "+
+				"its inputs and outputs are not")
 	}
 	var err error
 	if e.GPUBy, err = evidence.Log.GPU.Check(gpu); err != nil {

@@ -21,6 +21,6 @@ func escapeProperty(s string) string {
 	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A", ":", "%3A", ",", "%2C").Replace(s)
 }
 
-// harmless breaks the old command form, which the runner finds anywhere in a line. The new one counts only at the start of
-// a line, where group puts a bar.
+// harmless breaks the old command form, which the runner finds anywhere in a line. The new one counts only at the start
+// of a line, where group puts a bar.
 func harmless(s string) string { return strings.ReplaceAll(s, "##[", "## [") }

@@ -15,9 +15,9 @@ import (
 // stamp is RFC 3339 with milliseconds.
 const stamp = "2006-01-02T15:04:05.000Z07:00"
 
-// LogSink keeps the events of a run in a folder: all in events.jsonl, and the output of each step in STEP.log, each line
-// with its time before it and without what a terminal obeys, since logs are read with cat. Files and the folder, which only the
-// user can read, are made when there is something to write.
+// LogSink keeps the events of a run in a folder: all in events.jsonl, and the output of each step in STEP.log, each
+// line with its time before it and without what a terminal obeys, since logs are read with cat. Files and the folder,
+// which only the user can read, are made when there is something to write.
 type LogSink struct {
 	dir string
 

@@ -71,7 +71,8 @@ type Options struct {
 // Renderer shows events. Emit never waits for the output: a terminal that is held up holds up no step.
 type Renderer interface {
 	pipeline.Sink
-	// Close shows what is left, leaves the terminal clean and returns the first error of writing. Events after it are dropped.
+	// Close shows what is left, leaves the terminal clean and returns the first error of writing. Events after it are
+	// dropped.
 	Close() error
 }
 
@@ -87,7 +88,8 @@ func New(mode Mode, w io.Writer, o Options) (Renderer, error) {
 	switch mode {
 	case TTY:
 		if !o.Terminal.canMoveCursor() {
-			return nil, pipeline.Faultf(pipeline.Usage, "use --progress plain", "progress mode tty: the output is not a terminal that can move its cursor")
+			return nil, pipeline.Faultf(pipeline.Usage, "use --progress plain",
+				"progress mode tty: the output is not a terminal that can move its cursor")
 		}
 		return start(w, &buf, newTTY(&buf, o), frame), nil
 	case Plain:
@@ -97,7 +99,8 @@ func New(mode Mode, w io.Writer, o Options) (Renderer, error) {
 	case Quiet:
 		return start(w, &buf, newQuiet(&buf, o), 0), nil
 	default:
-		return nil, pipeline.Faultf(pipeline.Usage, "use auto, tty, plain, json or quiet", "progress mode %q is not known", string(mode))
+		return nil, pipeline.Faultf(pipeline.Usage, "use auto, tty, plain, json or quiet",
+			"progress mode %q is not known", string(mode))
 	}
 }
 

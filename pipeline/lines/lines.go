@@ -7,13 +7,13 @@ import (
 	"unicode/utf8"
 )
 
-// Max is the length of a line in bytes, from which on it is handed on in parts: it bounds what a program without line breaks can make
-// anybody hold. The longest lines that mean something are single values of JSON.
+// Max is the length of a line in bytes, from which on it is handed on in parts: it bounds what a program without line
+// breaks can make anybody hold. The longest lines that mean something are single values of JSON.
 const Max = 64 << 10
 
-// A Writer hands on each line that is written to it, without its end. One Writer is for one stream: standard output and standard
-// error, which a container engine delivers in pieces of any size, have one each and so do not mix in a line. It is safe for concurrent
-// use; lines are handed on one at a time.
+// A Writer hands on each line that is written to it, without its end. One Writer is for one stream: standard output and
+// standard error, which a container engine delivers in pieces of any size, have one each and so do not mix in a line.
+// It is safe for concurrent use; lines are handed on one at a time.
 type Writer struct {
 	each func(line string)
 
@@ -21,8 +21,8 @@ type Writer struct {
 	rest []byte // that has no end yet
 }
 
-// NewWriter returns a Writer that hands each line to each. A line is what a line feed ends, without carriage returns before that; what
-// other carriage returns have overwritten is part of it.
+// NewWriter returns a Writer that hands each line to each. A line is what a line feed ends, without carriage returns
+// before that; what other carriage returns have overwritten is part of it.
 func NewWriter(each func(line string)) *Writer { return &Writer{each: each} }
 
 // Write takes p. It never fails.

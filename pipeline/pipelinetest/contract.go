@@ -13,7 +13,7 @@ import (
 )
 
 // TestStore checks that the stores which open returns keep the contract of [pipeline.Store]. Each is used by one test.
-func TestStore(t *testing.T, open func(t *testing.T) pipeline.Store) { //nolint:tparallel // whoever calls it is parallel
+func TestStore(t *testing.T, open func(t *testing.T) pipeline.Store) { //nolint:tparallel // its caller is parallel
 	t.Helper()
 	tests := map[string]func(t *testing.T, s *suite){
 		"miss":                     testMiss,
@@ -170,7 +170,8 @@ func testDigests(t *testing.T, s *suite) {
 		t.Errorf("one content has two digests: %s and %s", same, again)
 	}
 	for fp, other := range map[pipeline.Fingerprint]string{
-		"f3": digest("f3", "out/a", "y"), "f4": digest("f4", "out/b", "x"), "f5": digest("f5", "out/a/a", "x"), "f6": digest("f6", "out", "x"),
+		"f3": digest("f3", "out/a", "y"), "f4": digest("f4", "out/b", "x"),
+		"f5": digest("f5", "out/a/a", "x"), "f6": digest("f6", "out", "x"),
 	} {
 		if other == same {
 			t.Errorf("%s: another content has the same digest", fp)

@@ -263,16 +263,19 @@ func (s *Server) ModelConfig(_ context.Context, req *pb.ModelConfigRequest) (*pb
 		return nil, err
 	}
 	config := &pb.ModelConfig{
-		Name:          e.Name,
-		Platform:      e.Platform,
-		MaxBatchSize:  int32(e.MaxBatch), //nolint:gosec // a test's own small number
-		VersionPolicy: &pb.ModelVersionPolicy{PolicyChoice: &pb.ModelVersionPolicy_Latest_{Latest: &pb.ModelVersionPolicy_Latest{NumVersions: 1}}},
+		Name:         e.Name,
+		Platform:     e.Platform,
+		MaxBatchSize: int32(e.MaxBatch), //nolint:gosec // a test's own small number
+		VersionPolicy: &pb.ModelVersionPolicy{PolicyChoice: &pb.ModelVersionPolicy_Latest_{
+			Latest: &pb.ModelVersionPolicy_Latest{NumVersions: 1},
+		}},
 	}
 	for _, t := range e.Inputs {
 		config.Input = append(config.Input, &pb.ModelInput{Name: t.Name, DataType: configType(t.Datatype), Dims: e.dims(t)})
 	}
 	for _, t := range e.Outputs {
-		config.Output = append(config.Output, &pb.ModelOutput{Name: t.Name, DataType: configType(t.Datatype), Dims: e.dims(t)})
+		config.Output = append(config.Output,
+			&pb.ModelOutput{Name: t.Name, DataType: configType(t.Datatype), Dims: e.dims(t)})
 	}
 	return &pb.ModelConfigResponse{Config: config}, nil
 }

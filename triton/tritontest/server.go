@@ -123,7 +123,8 @@ func NewUnstarted(tb testing.TB, models ...Model) *Server {
 	}
 	slices.SortFunc(s.models, byName)
 	// A handler that outlives Stop could start a load after the wait for loads.
-	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.observe), grpc.WaitForHandlers(true), grpc.MaxRecvMsgSize(math.MaxInt32))
+	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.observe), grpc.WaitForHandlers(true),
+		grpc.MaxRecvMsgSize(math.MaxInt32))
 	pb.RegisterGRPCInferenceServiceServer(s.grpc, s)
 	s.work.Go(func() {
 		if err := s.grpc.Serve(s.gate); err != nil && !errors.Is(err, grpc.ErrServerStopped) { // stopped before it began

@@ -42,7 +42,8 @@ func Write(w io.Writer, args, environ []string) error {
 		r.Env[name] = value
 	}
 	for _, fd := range []string{"/proc/self/fd/0", "/proc/self/fd/1"} {
-		if target, err := os.Readlink(fd); err == nil && (strings.HasPrefix(target, "/dev/pts/") || target == "/dev/console") {
+		target, err := os.Readlink(fd)
+		if err == nil && (strings.HasPrefix(target, "/dev/pts/") || target == "/dev/console") {
 			r.Terminal = true
 		}
 	}

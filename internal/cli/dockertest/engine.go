@@ -52,7 +52,9 @@ func New(tb testing.TB, fake *containertest.Fake) *Engine {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	e := &Engine{fake: fake, socket: filepath.Join(dir, "engine.sock"), life: tb.Context(), containers: map[string]*entry{}}
+	e := &Engine{
+		fake: fake, socket: filepath.Join(dir, "engine.sock"), life: tb.Context(), containers: map[string]*entry{},
+	}
 	var config net.ListenConfig
 	listener, err := config.Listen(tb.Context(), "unix", e.socket)
 	if err != nil {
@@ -78,15 +80,16 @@ func New(tb testing.TB, fake *containertest.Fake) *Engine {
 // Host returns the engine's address as DOCKER_HOST has it.
 func (e *Engine) Host() string { return "unix://" + e.socket }
 
-// Requests returns what the engine was asked so far, in order, without the API's version: "POST /images/create?fromImage=…".
+// Requests returns what the engine was asked so far, in order, without the API's version:
+// "POST /images/create?fromImage=…".
 func (e *Engine) Requests() []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return slices.Clone(e.requests)
 }
 
-// Leave adds a container as somebody else left it. It runs nothing, and ends when it is told to. The ID may be empty; it
-// is returned.
+// Leave adds a container as somebody else left it. It runs nothing, and ends when it is told to. The ID may be empty;
+// it is returned.
 func (e *Engine) Leave(c container.Summary) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()

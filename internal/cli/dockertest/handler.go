@@ -45,7 +45,8 @@ func (e *Engine) handler() http.Handler {
 		if asked := versionPrefix().FindStringSubmatch(r.URL.Path); asked != nil {
 			switch { // the engine's words
 			case newer(asked[1], APIVersion):
-				fail(w, http.StatusBadRequest, fmt.Errorf("client version %s is too new. Maximum supported API version is %s", asked[1], APIVersion))
+				fail(w, http.StatusBadRequest,
+					fmt.Errorf("client version %s is too new. Maximum supported API version is %s", asked[1], APIVersion))
 				return
 			case newer(minAPIVersion, asked[1]):
 				fail(w, http.StatusBadRequest, fmt.Errorf("client version %s is too old. Minimum supported API version is %s, "+
@@ -77,7 +78,8 @@ func (e *Engine) version(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, http.StatusOK, map[string]any{
-		"Version": about.Version, "ApiVersion": APIVersion, "MinAPIVersion": minAPIVersion, "Os": "linux", "Arch": runtime.GOARCH,
+		"Version": about.Version, "ApiVersion": APIVersion, "MinAPIVersion": minAPIVersion,
+		"Os": "linux", "Arch": runtime.GOARCH,
 		"Components": []map[string]any{{"Name": "Engine", "Version": about.Version}},
 	})
 }
@@ -162,7 +164,8 @@ func (e *Engine) build(w http.ResponseWriter, r *http.Request) {
 		return // the client left
 	}
 	out := &stream{w: w}
-	img, err := e.fake.Build(r.Context(), spec, func(p container.Progress) { out.send(map[string]any{"stream": p.Text + "\n"}) })
+	img, err := e.fake.Build(r.Context(), spec,
+		func(p container.Progress) { out.send(map[string]any{"stream": p.Text + "\n"}) })
 	if err != nil {
 		out.send(map[string]any{"error": err.Error(), "errorDetail": map[string]any{"message": err.Error()}})
 		return
@@ -192,7 +195,9 @@ func (e *Engine) list(w http.ResponseWriter, r *http.Request) {
 		}
 		ports := []map[string]any{}
 		for inside, addr := range s.Ports {
-			ports = append(ports, map[string]any{"IP": addr.Addr().String(), "PrivatePort": inside, "PublicPort": addr.Port(), "Type": "tcp"})
+			ports = append(ports, map[string]any{
+				"IP": addr.Addr().String(), "PrivatePort": inside, "PublicPort": addr.Port(), "Type": "tcp",
+			})
 		}
 		rows = append(rows, map[string]any{
 			"Id": s.ID, "Names": []string{"/" + s.Name}, "Image": s.Image, "Labels": s.Labels, "State": state(s.Running),
@@ -236,7 +241,8 @@ func (e *Engine) withEntry(handle func(http.ResponseWriter, *http.Request, *entr
 	return func(w http.ResponseWriter, r *http.Request) {
 		x := e.find(r.PathValue("id"))
 		if x == nil {
-			fail(w, http.StatusNotFound, fmt.Errorf("No such container: %s", r.PathValue("id"))) //nolint:staticcheck // the engine's words
+			err := fmt.Errorf("No such container: %s", r.PathValue("id")) //nolint:staticcheck // the engine's words
+			fail(w, http.StatusNotFound, err)
 			return
 		}
 		handle(w, r, x)
@@ -247,7 +253,8 @@ func (e *Engine) start(w http.ResponseWriter, _ *http.Request, x *entry) {
 	err := x.run(e.life, e.fake)
 	switch {
 	case errors.Is(err, container.ErrPortTaken):
-		fail(w, http.StatusInternalServerError, fmt.Errorf("driver failed programming external connectivity: Bind for %s failed: port is already allocated", taken(err)))
+		fail(w, http.StatusInternalServerError, fmt.Errorf("driver failed programming external connectivity: "+
+			"Bind for %s failed: port is already allocated", taken(err)))
 	case err != nil:
 		fail(w, http.StatusInternalServerError, err)
 	default:
@@ -286,14 +293,18 @@ func (*Engine) inspect(w http.ResponseWriter, r *http.Request, x *entry) {
 	s := x.summary(r.Context())
 	ports := map[string]any{}
 	for inside, addr := range s.Ports {
-		ports[fmt.Sprintf("%d/tcp", inside)] = []map[string]string{{"HostIp": addr.Addr().String(), "HostPort": strconv.Itoa(int(addr.Port()))}}
+		ports[fmt.Sprintf("%d/tcp", inside)] = []map[string]string{
+			{"HostIp": addr.Addr().String(), "HostPort": strconv.Itoa(int(addr.Port()))},
+		}
 	}
 	x.mu.Lock()
 	exit := x.exit
 	x.mu.Unlock()
 	answer(w, http.StatusOK, map[string]any{
 		"Id": s.ID, "Name": "/" + s.Name, "Created": s.Created.Format(time.RFC3339Nano),
-		"State":           map[string]any{"Status": state(s.Running), "Running": s.Running, "ExitCode": exit.Code, "OOMKilled": exit.OOM},
+		"State": map[string]any{
+			"Status": state(s.Running), "Running": s.Running, "ExitCode": exit.Code, "OOMKilled": exit.OOM,
+		},
 		"Config":          map[string]any{"Image": s.Image, "Labels": s.Labels},
 		"NetworkSettings": map[string]any{"Ports": ports},
 	})

@@ -15,7 +15,7 @@ import (
 
 // TestDial runs the contract of Dial of [container.Container]. It calls newEnv once for each of its tests, which run in
 // parallel.
-func TestDial(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparallel // its caller says so of the test that t is
+func TestDial(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparallel // its caller says so of t
 	t.Helper()
 	for name, test := range map[string]func(*testing.T, *suite){
 		"both ways":           testDialBothWays,

@@ -224,7 +224,8 @@ func containsAny(text string, parts ...string) bool {
 // 127.0.0.1:8000 failed: port is already allocated", "listen tcp4 127.0.0.1:8000: bind: address already in use", and
 // "failed to bind host port for 127.0.0.1:8000:172.17.0.2:8001/tcp: address already in use".
 func takenPort(err error) (uint16, bool) {
-	match := regexp.MustCompile(`(?:\d+\.\d+\.\d+\.\d+|localhost|\[[0-9a-f:]+\]):(\d{1,5})`).FindStringSubmatch(err.Error())
+	address := regexp.MustCompile(`(?:\d+\.\d+\.\d+\.\d+|localhost|\[[0-9a-f:]+\]):(\d{1,5})`)
+	match := address.FindStringSubmatch(err.Error())
 	if match == nil {
 		return 0, false
 	}

@@ -28,8 +28,8 @@ const (
 	typeLayer    = "application/vnd.oci.image.layer.v1.tar+gzip"
 )
 
-// Image is an image of which only manifest and configuration exist. Layers are compressed sizes in bytes; those of one size
-// are one layer, also across images.
+// Image is an image of which only manifest and configuration exist. Layers are compressed sizes in bytes; those of one
+// size are one layer, also across images.
 type Image struct {
 	Arch   string
 	Env    []string // NAME=value
@@ -91,8 +91,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Registry answers a request as the registry does, for a handler that goes on to it.
 func (s *Server) Registry(w http.ResponseWriter, r *http.Request) { s.registry.ServeHTTP(w, r) }
 
-// Push adds images under NAME:TAG, and returns the whole reference. One is a manifest by itself, several are an index with one for
-// each architecture.
+// Push adds images under NAME:TAG, and returns the whole reference. One is a manifest by itself, several are an index
+// with one for each architecture.
 func (s *Server) Push(tb testing.TB, name string, images ...Image) string {
 	tb.Helper()
 	repository, tag, _ := strings.Cut(name, ":")
@@ -102,7 +102,8 @@ func (s *Server) Push(tb testing.TB, name string, images ...Image) string {
 			"architecture": image.Arch, "os": "linux", "config": map[string]any{"Env": image.Env},
 			"rootfs": map[string]any{"type": "layers", "diff_ids": digests(image.Layers)},
 		})
-		s.do(tb, http.MethodPost, fmt.Sprintf("/v2/%s/blobs/uploads/?digest=%s", repository, digest(config)), "application/octet-stream", config)
+		s.do(tb, http.MethodPost, fmt.Sprintf("/v2/%s/blobs/uploads/?digest=%s", repository, digest(config)),
+			"application/octet-stream", config)
 		layers := []descriptor{}
 		for i, d := range digests(image.Layers) {
 			layers = append(layers, descriptor{MediaType: typeLayer, Digest: d, Size: image.Layers[i]})
@@ -117,7 +118,8 @@ func (s *Server) Push(tb testing.TB, name string, images ...Image) string {
 		}
 		s.do(tb, http.MethodPut, fmt.Sprintf("/v2/%s/manifests/%s", repository, as), typeManifest, manifest)
 		list = append(list, descriptor{
-			MediaType: typeManifest, Digest: digest(manifest), Size: int64(len(manifest)), Platform: &platform{image.Arch, "linux"},
+			MediaType: typeManifest, Digest: digest(manifest), Size: int64(len(manifest)),
+			Platform: &platform{image.Arch, "linux"},
 		})
 	}
 	if len(images) > 1 {

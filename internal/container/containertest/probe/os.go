@@ -28,7 +28,9 @@ func (s OS) Getenv(name string) string {
 func (OS) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
 
 // WriteFile writes a file that everyone may read.
-func (OS) WriteFile(path string, data []byte) error { return os.WriteFile(path, data, 0o644) } //nolint:gosec // the test reads it as another user
+func (OS) WriteFile(path string, data []byte) error {
+	return os.WriteFile(path, data, 0o644) //nolint:gosec // the test reads it as another user
+}
 
 // IDs returns the process's user and group.
 func (OS) IDs() (uid, gid int) { return os.Getuid(), os.Getgid() }

@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Python stands for the python3 of an image that has none, and knows one program: the forwarder to a port that the docker
-// adapter runs, as in `python3 -I -S -c PROGRAM PORT`. It is that program in Go.
+// Python stands for the python3 of an image that has none, and knows one program: the forwarder to a port that the
+// docker adapter runs, as in `python3 -I -S -c PROGRAM PORT`. It is that program in Go.
 func Python(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	const failed, usage = 1, 2
 	at := slices.Index(args, "-c")
