@@ -154,6 +154,11 @@ func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client 
 	if err := p.within(ctx, s.readyTimeout, "tritonserver is not live", client.WaitLive); err != nil {
 		return err
 	}
+	if err := p.within(ctx, s.readyTimeout, "tritonserver does not list its models", func(ctx context.Context) error {
+		return checkNothingLoaded(ctx, client)
+	}); err != nil {
+		return err
+	}
 	for _, model := range s.models {
 		w.Emit(pipeline.Progress{Text: "loading " + model})
 		if err := p.within(ctx, s.readyTimeout, "model "+model+" is still loading", func(ctx context.Context) error {
@@ -176,6 +181,25 @@ func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client 
 	})
 }
 
+// checkNothingLoaded refuses a server that has models loaded already: one that was just started with explicit model
+// control has none. Another server answers in its place where the published port is looked for on the wrong host, as
+// with a container engine that a local program forwards to another machine.
+func checkNothingLoaded(ctx context.Context, client *triton.Client) error {
+	index, err := client.RepositoryIndex(ctx)
+	if err != nil {
+		return err
+	}
+	for _, model := range index {
+		if model.State == triton.StateReady {
+			return pipeline.Faultf(pipeline.Environment,
+				"name the container engine by its own address (ssh:// or tcp://), or name free ports with --grpc-port, "+
+					"--http-port and --metrics-port",
+				"another server answers in the place of the one that was started: it has %s loaded already", model.Name)
+		}
+	}
+	return nil
+}
+
 // answersSample reports whether a server that did not answer the user's picture answers another one, and so works.
 func (s *Serve) answersSample(ctx context.Context, client *triton.Client) bool {
 	if s.picture.Name == "" {
@@ -196,7 +220,7 @@ func (s *Serve) explain(ctx context.Context, p *process, spec container.Spec, cl
 	}
 	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Repeat: s.containers.runner.Repeat(spec)}
 	if late, ok := errors.AsType[*pipeline.Fault](err); ok {
-		if late.Kind == pipeline.Usage { // the server works
+		if late.Kind != pipeline.NotReady { // the server works
 			return late
 		}
 		fault.Err, fault.Hint = late.Err, late.Hint

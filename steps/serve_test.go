@@ -44,7 +44,7 @@ func TestServe(t *testing.T) {
 			}
 			calls := slices.Compact(slices.DeleteFunc(w.triton().Calls(), func(c string) bool { return c == "ServerLive" }))
 			want := []string{
-				"RepositoryModelLoad dali", "RepositoryModelLoad " + classifier, "RepositoryModelLoad ensemble_dali_resnet50",
+				"RepositoryIndex", "RepositoryModelLoad dali", "RepositoryModelLoad " + classifier, "RepositoryModelLoad ensemble_dali_resnet50",
 				"ModelMetadata ensemble_dali_resnet50", "ModelInfer ensemble_dali_resnet50",
 			}
 			if diff := cmp.Diff(want, calls); diff != "" {
@@ -54,6 +54,29 @@ func TestServe(t *testing.T) {
 			w.undo(t)
 			w.wantServerEnd(t, "drained")
 		})
+	}
+}
+
+// A server that has models already is not the one that was started: it answers at the same port of another host.
+func TestServeFindsAnotherServer(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	client, err := triton.Dial(w.triton().Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close() //nolint:errcheck // nothing is in flight
+	if err := client.Load(t.Context(), "dali"); err != nil {
+		t.Fatal(err)
+	}
+	f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.Environment)
+	want := "another server answers in the place of the one that was started: it has dali loaded already"
+	if f.Error() != want || !strings.Contains(f.Hint, "ssh://") {
+		t.Errorf("got %q, hint %q", f, f.Hint)
+	}
+	w.undo(t)
+	if leaked := w.fake.Leaked(); len(leaked) > 0 {
+		t.Errorf("left are %v", leaked)
 	}
 }
 

@@ -26,7 +26,8 @@ const (
 // Checks returns them.
 func Checks() []CheckID {
 	return []CheckID{
-		CheckEngine, CheckGPU, CheckRelease, CheckContainerGPU, CheckImages, CheckImageDisk, CheckPorts, CheckWeights, CheckFlags,
+		CheckEngine, CheckGPU, CheckRelease, CheckContainerGPU, CheckImages, CheckImageDisk,
+		CheckPorts, CheckWeights, CheckFlags,
 	}
 }
 
