@@ -34,6 +34,9 @@ but notes in the cache.`,
 					x.warn(doubt)
 				}
 			}
+			for _, doubt := range x.weights {
+				x.warn(doubt)
+			}
 			x.lookFirst(cmd.Context())
 			plan, err := x.runner(nil).Plan(cmd.Context(), x.steps(steps.IDVerify))
 			if err == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -73,6 +74,7 @@ type session struct {
 	flags     *runFlags
 	target    target.Target
 	doubts    []string // what may go otherwise than wished
+	weights   []string // the same of the weights
 	probes    target.Probes
 	me        owner.Identity
 	store     *store.Store
@@ -154,6 +156,10 @@ func (x *session) resolve(ctx context.Context) (err error) {
 		return err
 	}
 	for _, o := range obstacles {
+		if o.Check == target.CheckWeights {
+			x.weights = append(x.weights, o.Err.Error())
+			continue
+		}
 		x.doubts = append(x.doubts, o.Err.Error())
 	}
 	unused, err := x.flags.force.Unused(x.flags.request, x.target)
@@ -162,7 +168,7 @@ func (x *session) resolve(ctx context.Context) (err error) {
 		x.doubts = append(x.doubts, x.flags.folders.Doubt)
 	}
 	if x.target.Weights.Kind == target.Random {
-		x.doubts = append(x.doubts,
+		x.weights = append(x.weights,
 			"seeded random weights are used: the comparison with PyTorch holds, but "+serving.LabelsMeanNothing)
 	}
 	return err
@@ -201,7 +207,7 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 	for _, text := range a.takeUnread() {
 		x.warn(text)
 	}
-	for _, doubt := range x.doubts {
+	for _, doubt := range slices.Concat(x.doubts, x.weights) {
 		x.warn(doubt)
 	}
 	x.lookFirst(ctx)

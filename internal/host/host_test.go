@@ -78,15 +78,13 @@ func TestWSL(t *testing.T) {
 		if got := host.WSL(version); got != want {
 			t.Errorf("WSL(%q) = %v", version, got)
 		}
-		if got := host.OnWSL(fstest.MapFS{"version": {Data: []byte(version + "\n")}}); got != want {
-			t.Errorf("OnWSL(%q) = %v", version, got)
-		}
 		if got := host.WSL1(version); got != (want && !strings.Contains(version, "WSL2")) {
 			t.Errorf("WSL1(%q) = %v", version, got)
 		}
 	}
-	if host.OnWSL(fstest.MapFS{}) {
-		t.Error("a system without /proc is WSL")
+	system := host.System{Root: fstest.MapFS{}}
+	if kernel := system.Kernel(); kernel != "" || host.WSL(kernel) {
+		t.Errorf("a system without /proc is WSL: %q", kernel)
 	}
 }
 

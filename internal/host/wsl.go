@@ -11,9 +11,6 @@ func WSL(procVersion string) bool {
 	return strings.Contains(strings.ToLower(procVersion), "microsoft")
 }
 
-// OnWSL is [WSL] for the kernel of proc, os.DirFS("/proc"). What has no such file, as another system, is not WSL.
-func OnWSL(proc fs.FS) bool { return WSL(Kernel(proc)) }
-
 // Kernel returns the text of proc's file version; empty where there is none.
 func Kernel(proc fs.FS) string {
 	version, err := fs.ReadFile(proc, "version")

@@ -1,4 +1,4 @@
-// Package stdout is where results gw.
+// Package stdout is where results go.
 package stdout
 
 import (

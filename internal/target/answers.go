@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/registry"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // Answers are the answers of [Probes] by question, as plain data that serializes. The zero value is ready to use.
@@ -117,6 +118,13 @@ type failure struct {
 	Sentinels []string         `json:"sentinels,omitempty"` // names of the sentinels that the error is
 	NoGPU     *host.NoGPUError `json:"no_gpu,omitempty"`    // without its cause
 	Registry  *registry.Error  `json:"registry,omitempty"`  // without its cause
+	Fault     *faultFields     `json:"fault,omitempty"`
+}
+
+// faultFields is what a [pipeline.Fault] has beside its error.
+type faultFields struct {
+	Kind pipeline.Kind `json:"kind"`
+	Hint string        `json:"hint,omitempty"`
 }
 
 // sentinels returns by name the errors by which Resolve decides.
@@ -146,6 +154,9 @@ func failureOf(err error) *failure {
 	slices.Sort(f.Sentinels)
 	f.NoGPU, _ = errors.AsType[*host.NoGPUError](err)
 	f.Registry, _ = errors.AsType[*registry.Error](err)
+	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
+		f.Fault = &faultFields{fault.Kind, fault.Hint}
+	}
 	return &f
 }
 
@@ -170,6 +181,9 @@ func (f *failure) Unwrap() []error {
 	}
 	if f.Registry != nil {
 		errs = append(errs, f.Registry)
+	}
+	if f.Fault != nil {
+		errs = append(errs, &pipeline.Fault{Kind: f.Fault.Kind, Hint: f.Fault.Hint, Err: errors.New(f.Text)})
 	}
 	return errs
 }

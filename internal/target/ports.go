@@ -23,6 +23,9 @@ func (x *resolution) decidePorts(ctx context.Context) {
 		return
 	}
 	for _, p := range []container.Port{ports.HTTP, ports.GRPC, ports.Metrics} {
+		if !p.Required && !p.Address.IsValid() && !x.request.Exhaustive {
+			continue
+		}
 		free, err := x.probes.Host.PortFree(ctx, netip.AddrPortFrom(p.HostAddress(), p.Host))
 		if errors.Is(err, syscall.EADDRNOTAVAIL) {
 			x.refuse(CheckPorts, pipeline.Faultf(pipeline.Environment, remedy.OtherHost,
@@ -32,7 +35,7 @@ func (x *resolution) decidePorts(ctx context.Context) {
 		if err != nil {
 			ports.Untried = err.Error()
 		}
-		if err != nil || free || !p.Required && !x.request.Exhaustive {
+		if err != nil || free {
 			continue
 		}
 		user, hint := x.portUser(ctx, p.Host)
@@ -41,6 +44,7 @@ func (x *resolution) decidePorts(ctx context.Context) {
 				hint+", name another, or name none and a free one is taken", "port %d is in use%s", p.Host, user))
 			continue
 		}
+		// A free port will be taken instead.
 		ports.Taken = append(ports.Taken, TakenPort{Port: p.Host, User: user})
 	}
 }

@@ -59,7 +59,7 @@ func (x *resolution) decideImageRoom(ctx context.Context) {
 		return
 	}
 	free, err := x.probes.Host.DiskFree(ctx, dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
 		return
 	}
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 var update = flag.Bool("update", false, "write the golden file")
@@ -59,6 +60,10 @@ func machines() []named[*machine] {
 		})},
 		{"engine elsewhere, no answer", change(withGPUs(h100()), func(m *machine) {
 			m.remote, m.info, m.infoErr = true, container.Info{}, container.ErrUnreachable
+		})},
+		{"no engine by the environment", change(withGPUs(h100()), func(m *machine) {
+			m.info = container.Info{}
+			m.infoErr = pipeline.Faultf(pipeline.Environment, "correct DOCKER_HOST", "DOCKER_HOST: no such scheme")
 		})},
 		{"no engine", change(withGPUs(h100()), func(m *machine) { m.info, m.infoErr = container.Info{}, container.ErrUnreachable })},
 		{"small disk", change(withGPUs(h100()), func(m *machine) { m.info.ImageDir, m.free = "/var/lib/docker", 1<<30 })},
