@@ -56,6 +56,7 @@ func TestLockOfAFileThatGoes(t *testing.T) {
 					return
 				}
 				if l == nil {
+					runtime.Gosched()
 					continue
 				}
 				acquired.Add(1)
