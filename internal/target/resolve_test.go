@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -255,6 +257,30 @@ func TestPorts(t *testing.T) {
 	m.ports, m.remote = map[uint16]string{8001: ""}, true
 	if _, obstacles := resolve(t, withChange(request("setup"), func(r *target.Request) { r.GRPCPort = 8001 }), m); target.Refusal(obstacles) != nil {
 		t.Errorf("on another host: %+v", obstacles)
+	}
+}
+
+// An address that this host lacks is refused; a port that was named is a doubt where it cannot be tried.
+func TestAddressesAndPortsElsewhere(t *testing.T) {
+	t.Parallel()
+	m := noGPU()
+	m.portErr = fmt.Errorf("trying port 8000: %w", syscall.EADDRNOTAVAIL)
+	r := withChange(request("serve", target.Setting{Flag: "host", Value: "192.0.2.1"}), func(r *target.Request) {
+		r.Host = netip.MustParseAddr("192.0.2.1")
+	})
+	_, obstacles := resolve(t, r, m)
+	text := textsOf(target.CheckPorts, obstacles)
+	if !strings.Contains(text, "--host 192.0.2.1: this host has no such address → name an address") ||
+		kind(target.Refusal(obstacles)) != pipeline.Environment {
+		t.Errorf("an address of nobody: %q", text)
+	}
+	m = noGPU()
+	m.info.OtherLoopback = true
+	r = withChange(request("serve", target.Setting{Flag: "grpc-port", Value: "8001"}), func(r *target.Request) { r.GRPCPort = 8001 })
+	_, obstacles = resolve(t, r, m)
+	if text := textsOf(target.CheckPorts, obstacles); !strings.Contains(text, "--grpc-port 8001: whether it is free") ||
+		target.Refusal(obstacles) != nil {
+		t.Errorf("a port that cannot be tried: %q", text)
 	}
 }
 
