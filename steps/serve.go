@@ -151,7 +151,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 // ready waits until the server is live, loads each model, and lets the ensemble classify the picture: a dead Python
 // stub leaves a model "ready", and the first request on a GPU takes half a second.
 func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client *triton.Client) error {
-	if err := p.within(ctx, s.readyTimeout, "tritonserver is not live", client.WaitLive); err != nil {
+	if err := s.live(ctx, p, client); err != nil {
 		return err
 	}
 	if err := p.within(ctx, s.readyTimeout, "tritonserver does not list its models", func(ctx context.Context) error {
@@ -179,6 +179,24 @@ func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client 
 		}
 		return err
 	})
+}
+
+// live waits until the server is live. The fault of one that is late says what the last question met, such as that no
+// way leads to the server's port.
+func (s *Serve) live(ctx context.Context, p *process, client *triton.Client) error {
+	var met error
+	err := p.within(ctx, s.readyTimeout, "tritonserver is not live", func(ctx context.Context) error {
+		met = client.WaitLive(ctx)
+		return met
+	})
+	late, ok := errors.AsType[*pipeline.Fault](err)
+	if !ok || late.Kind != pipeline.NotReady {
+		return err
+	}
+	if last, ok := errors.AsType[*triton.Error](met); ok {
+		late.Err = fmt.Errorf("%w: %s", late.Err, last.Message)
+	}
+	return err
 }
 
 // checkNothingLoaded refuses a server that has models loaded already: one that was just started with explicit model
