@@ -186,7 +186,9 @@ func (h *handle) startExec(
 	if err != nil {
 		return "", types.HijackedResponse{}, err
 	}
-	stream, err := h.runtime.api.ContainerExecAttach(ctx, created.ID, dcontainer.ExecAttachOptions{})
+	stream, err := hijack(ctx, func(ctx context.Context) (types.HijackedResponse, error) {
+		return h.runtime.api.ContainerExecAttach(ctx, created.ID, dcontainer.ExecAttachOptions{})
+	})
 	return created.ID, stream, err
 }
 
