@@ -10,6 +10,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/triton"
 )
 
 // takenWithin bounds the time from the end of a container to its removal or restart by somebody else.
@@ -40,7 +41,7 @@ func (s Servers) Attend(
 	}
 	inner, cancel := context.WithCancel(ctx)
 	defer cancel()
-	serverHost := host{s.Runtime, server.Container, server.Name}
+	serverHost := newHost(s.Runtime, server.Container, server.Name)
 	sick := watchServer(inner, watch, serverHost, warn)
 	ended := make(chan error, 1)
 	go func() { ended <- s.ended(inner, workspace, server) }()
@@ -73,7 +74,7 @@ func (s Servers) Attend(
 }
 
 // watchServer sends the health of the server once it does not work any more. It ends with ctx.
-func watchServer(ctx context.Context, watch Watch, serverHost host, warn func(string)) <-chan Health {
+func watchServer(ctx context.Context, watch Watch, serverHost triton.Host, warn func(string)) <-chan Health {
 	sick := make(chan Health, 1)
 	go func() {
 		h, err := watch.Wait(ctx, serverHost)

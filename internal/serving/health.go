@@ -26,6 +26,10 @@ const (
 	Ended    State = "ended"    // its container has ended
 )
 
+// NotJudged is the state of a server that could not be judged, as when the container engine does not answer. It says
+// nothing about the server.
+const NotJudged State = "unknown"
+
 // States returns all states with their meanings, in the order in which help texts list them.
 func States() []struct {
 	State State
@@ -61,8 +65,8 @@ type Health struct {
 func (h Health) OK() bool { return h.State == Healthy || h.State == Busy || h.State == Stopping }
 
 // Drains reports whether requests in flight may still be answered. A stuck server may, since it may work on a large
-// batch.
-func (h Health) Drains() bool { return h.OK() || h.State == Stuck }
+// batch, and so may one that could not be judged.
+func (h Health) Drains() bool { return h.OK() || h.State == Stuck || h.State == NotJudged }
 
 // NotHealthy is the word for every state in which something is wrong.
 const NotHealthy = "not healthy"
@@ -72,7 +76,7 @@ func (s State) Word() string {
 	switch s {
 	case Failing, Stuck, Unloaded, Silent, Ended:
 		return NotHealthy
-	case Healthy, Busy, Stopping, Starting:
+	case Healthy, Busy, Stopping, Starting, NotJudged:
 	}
 	return string(s)
 }
@@ -109,19 +113,34 @@ const (
 	retryAfter = 100 * time.Millisecond
 )
 
-// Judge judges the server on a host. It takes at most Within and four times Reply. The error is the cause of ctx's end.
-// It keeps no connection, for which a server that drains would wait.
+// Judge judges the server on a host. It takes at most 20 s for the connection, Within, and four times Reply. The error
+// is the cause of ctx's end. It keeps no connection, for which a server that drains would wait.
 func (p Probe) Judge(ctx context.Context, host triton.Host) (Health, error) {
-	client, err := triton.DialIn(host)
+	l := newLink(host)
+	defer l.close()
+	client, err := triton.DialIn(l)
 	if err != nil {
 		return Health{}, err
 	}
 	defer client.Close() //nolint:errcheck // nothing is in flight
-	h := p.judge(ctx, client)
+	var h Health
+	if err := l.connect(ctx); err != nil {
+		h = unreached(err)
+	} else {
+		h = p.judge(ctx, client)
+	}
 	if ctx.Err() != nil {
 		return Health{}, context.Cause(ctx)
 	}
 	return h, nil
+}
+
+// unreached returns the health of a server to which no connection could be made.
+func unreached(err error) Health {
+	if isNoVerdict(err) {
+		return Health{State: NotJudged, Reason: err.Error()}
+	}
+	return Health{State: Silent, Reason: "it cannot be reached: " + err.Error()}
 }
 
 func (p Probe) judge(ctx context.Context, client *triton.Client) Health {

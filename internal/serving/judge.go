@@ -23,14 +23,11 @@ const (
 	StopWithin = 1500 * time.Millisecond
 )
 
-// NotJudged is the state of a server that could not be judged. [Probe.Judge] does not return it.
-const NotJudged State = "unknown"
-
 // Judge returns the health of the server in a container and, if something is wrong, the command that mends it. It takes
-// at most StatusWithin and four times ReplyWithin. The error is the cause of ctx's end.
+// at most 20 s for the connection, StatusWithin, and four times ReplyWithin. The error is the cause of ctx's end.
 func (s Servers) Judge(ctx context.Context, c Container) (Health, error) {
 	h, err := s.health(ctx, c, StatusWithin)
-	if err != nil || h.OK() {
+	if err != nil || h.OK() || h.State == NotJudged {
 		return h, err
 	}
 	file, err := c.File()

@@ -84,7 +84,7 @@ func (s Servers) refuseSecond(ctx context.Context, workspace string) error {
 func (s Servers) hasServer(ctx context.Context, workspace string, c Container, attended string) error {
 	c.Owner = owner.Kept // the process with the lock keeps it, or the server file
 	health, hint := "", "use it, or stop it with `"+CommandIn(workspace, "stop")+"`"
-	if h, err := s.Judge(ctx, c); err == nil && !h.OK() {
+	if h, err := s.Judge(ctx, c); err == nil && !h.OK() && h.State != NotJudged {
 		health, hint = "; it is "+h.String(), h.Hint()
 		if h.State == Starting {
 			hint = untilItServes

@@ -99,7 +99,7 @@ func (s Servers) WithHealth(ctx context.Context, addr string, failed error) erro
 		return failed // whoever asks has an error already
 	}
 	h, err := s.Judge(ctx, c)
-	if err != nil || h.OK() || h.State == Starting {
+	if err != nil || h.State.Word() != NotHealthy {
 		return failed
 	}
 	if strings.Contains(fault.Error(), h.Reason) {

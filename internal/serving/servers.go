@@ -10,6 +10,7 @@ import (
 	"context"
 	"net"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -65,24 +66,31 @@ func (c Container) GRPC() string {
 	return ""
 }
 
-// host is the container of a server. Each Dial opens it anew, since it may be removed at any time.
+// host is the container of a server. Its first Dial opens it: a container keeps the way by which it is reached.
 type host struct {
 	runtime  Runtime
 	id, name string
+	opened   atomic.Pointer[container.Container]
 }
 
+func newHost(r Runtime, id, name string) *host { return &host{runtime: r, id: id, name: name} }
+
 // Host returns a server's container as a host for clients.
-func (s Servers) Host(c Container) triton.Host { return host{s.Runtime, c.ID, c.Name} }
+func (s Servers) Host(c Container) triton.Host { return newHost(s.Runtime, c.ID, c.Name) }
 
 // Name returns the container's name.
-func (h host) Name() string { return h.name }
+func (h *host) Name() string { return h.name }
 
 // Dial connects to a port of the container.
-func (h host) Dial(ctx context.Context, port uint16) (net.Conn, error) {
+func (h *host) Dial(ctx context.Context, port uint16) (net.Conn, error) {
+	if opened := h.opened.Load(); opened != nil {
+		return (*opened).Dial(ctx, port)
+	}
 	c, err := h.runtime.Open(ctx, h.id)
 	if err != nil {
 		return nil, err
 	}
+	h.opened.Store(&c)
 	return c.Dial(ctx, port)
 }
 

@@ -31,12 +31,13 @@ const (
 
 // engine is a [Runtime] of containers that are there already. It notes what is done to them.
 type engine struct {
-	mu   sync.Mutex
-	all  []container.Summary
-	exit map[string]container.Exit // of those that end by themselves, by ID
-	ends <-chan struct{}           // when they end; nil is at once
-	fail error                     // of everything
-	done []string
+	mu     sync.Mutex
+	all    []container.Summary
+	exit   map[string]container.Exit // of those that end by themselves, by ID
+	ends   <-chan struct{}           // when they end; nil is at once
+	fail   error                     // of everything
+	done   []string
+	onOpen func(context.Context) error // what becomes of an Open; nil is success
 	// onStop is called when a container was asked to stop, onList when the containers are listed.
 	onStop, onList func()
 }
@@ -72,7 +73,12 @@ func (e *engine) List(_ context.Context, labels container.Labels) ([]container.S
 	}), nil
 }
 
-func (e *engine) Open(_ context.Context, id string) (container.Container, error) {
+func (e *engine) Open(ctx context.Context, id string) (container.Container, error) {
+	if e.onOpen != nil {
+		if err := e.onOpen(ctx); err != nil {
+			return nil, err
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !slices.ContainsFunc(e.all, func(c container.Summary) bool { return c.ID == id }) {

@@ -378,6 +378,34 @@ func TestBuildSendsProxies(t *testing.T) {
 	}
 }
 
+// An engine reports addresses of both families without brackets, and a port of all addresses as one of none.
+func TestAddr(t *testing.T) {
+	t.Parallel()
+	for ip, want := range map[string]string{
+		"": "127.0.0.1:8001", "0.0.0.0": "127.0.0.1:8001", "192.0.2.1": "192.0.2.1:8001",
+		"::": "[::1]:8001", "::1": "[::1]:8001", "2001:db8::1": "[2001:db8::1]:8001",
+	} {
+		a := &api{answers: map[string]http.HandlerFunc{
+			"GET /containers/c/json": say(`{"Id":"c","Name":"/c","NetworkSettings":{"Ports":{"8001/tcp":[{"HostIp":"` + ip +
+				`","HostPort":"8001"}]}}}`),
+			"GET /containers/json": say(`[{"Id":"c","Names":["/c"],"State":"running","Ports":[{"IP":"` + ip +
+				`","PrivatePort":8001,"PublicPort":8001,"Type":"tcp"}]}]`),
+		}}
+		r := a.serve(t, Options{})
+		c, err := r.Open(t.Context(), "c")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if addr, err := c.Addr(t.Context(), 8001); err != nil || addr.String() != want {
+			t.Errorf("%q is %s, %v; want %s", ip, addr, err, want)
+		}
+		list, err := r.List(t.Context(), nil)
+		if err != nil || len(list) != 1 || list[0].Ports[8001].String() != want {
+			t.Errorf("%q is listed as %+v, %v; want %s", ip, list, err, want)
+		}
+	}
+}
+
 // TestDialOfAnotherHost holds that an address of another host's loopback interface is not taken for one of this host's, and
 // that an error names every way that was tried.
 func TestDialOfAnotherHost(t *testing.T) {

@@ -43,10 +43,17 @@ func ways() []*way {
 
 // Dial connects to a port by the first way that works, and uses that way alone as long as it works.
 func (h *handle) Dial(ctx context.Context, port uint16) (net.Conn, error) {
-	list := h.runtime.ways
 	if reached := h.reached.Load(); reached != nil {
-		list = []*way{reached}
+		conn, err := h.dialBy(ctx, port, reached)
+		if !errors.Is(err, errNoWay) {
+			return conn, err
+		}
 	}
+	return h.dialBy(ctx, port, h.runtime.ways...)
+}
+
+// dialBy connects by the first of the given ways that works. The error is errNoWay only if none of them was tried.
+func (h *handle) dialBy(ctx context.Context, port uint16, list ...*way) (net.Conn, error) {
 	failed := &dialError{what: fmt.Sprintf("dial %s:%d", h.name, port)}
 	for _, w := range list {
 		conn, err := w.within(ctx, h, port)
@@ -65,6 +72,9 @@ func (h *handle) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 		}
 	}
 	h.reached.Store(nil)
+	if len(failed.causes) == 0 {
+		return nil, fmt.Errorf("%s: %w", failed.what, errNoWay)
+	}
 	return nil, failed
 }
 

@@ -114,6 +114,33 @@ func python(t *testing.T, port string) types.HijackedResponse {
 	return types.NewHijackedResponse(near, "")
 }
 
+// The way that worked last may be none any more, as when this process's container left the engine's network.
+func TestDialWithoutTheLastWay(t *testing.T) {
+	t.Parallel()
+	addr, there := echo(t), true
+	vanishing := &way{"a way that vanishes", func(_ *handle, ctx context.Context, _ uint16) (net.Conn, error) {
+		if !there {
+			return nil, errNoWay
+		}
+		return dialTCP(ctx, addr)
+	}}
+	other := &way{"another way", func(*handle, context.Context, uint16) (net.Conn, error) { return nil, errNobody }}
+	h := &handle{runtime: &Runtime{ways: []*way{vanishing, other}}, name: "c"}
+	conn, err := h.Dial(t.Context(), 8001)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
+	there = false
+	if _, err := h.Dial(t.Context(), 8001); !errors.Is(err, errNobody) || err.Error() != "dial c:8001: another way: nobody listens" {
+		t.Errorf("got %v", err)
+	}
+	h.runtime.ways = []*way{vanishing}
+	if _, err := h.Dial(t.Context(), 8001); err == nil || err.Error() != "dial c:8001: no way" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestContainedIn(t *testing.T) {
 	t.Parallel()
 	id := strings.Repeat("0123456789abcdef", 4)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"net/netip"
 	"strings"
 	"sync/atomic"
@@ -140,12 +141,16 @@ func (h *handle) Addr(ctx context.Context, port uint16) (netip.AddrPort, error) 
 		container.ErrNotFound)
 }
 
+// hostAddr returns an address at which a port is reached that the engine reports as published. A port that is published
+// on every address is reached on the loopback address of the same family.
 func hostAddr(ip, port string) (netip.AddrPort, error) {
-	if ip == "" || ip == "0.0.0.0" || ip == "::" { // the engine got no address, or reports none
+	switch ip {
+	case "", "0.0.0.0": // the engine got no address, or reports none
 		ip = loopback
+	case "::":
+		ip = loopback6
 	}
-	addr, err := netip.ParseAddrPort(ip + ":" + port)
-	return addr, err
+	return netip.ParseAddrPort(net.JoinHostPort(ip, port))
 }
 
 // Exec runs argv inside and returns its exit code.
@@ -181,7 +186,9 @@ func (h *handle) startExec(
 	if err != nil {
 		return "", types.HijackedResponse{}, err
 	}
-	stream, err := h.runtime.api.ContainerExecAttach(ctx, created.ID, dcontainer.ExecAttachOptions{})
+	stream, err := hijack(ctx, func(ctx context.Context) (types.HijackedResponse, error) {
+		return h.runtime.api.ContainerExecAttach(ctx, created.ID, dcontainer.ExecAttachOptions{})
+	})
 	return created.ID, stream, err
 }
 

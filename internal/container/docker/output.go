@@ -44,8 +44,10 @@ func (h *handle) attach(ctx, life context.Context, out container.Streams) (*outp
 		o.copied <- nil
 		return o, nil
 	}
-	stream, err := h.runtime.api.ContainerAttach(ctx, h.id, dcontainer.AttachOptions{
-		Stream: true, Stdout: out.Stdout != nil, Stderr: out.Stderr != nil,
+	stream, err := hijack(ctx, func(ctx context.Context) (types.HijackedResponse, error) {
+		return h.runtime.api.ContainerAttach(ctx, h.id, dcontainer.AttachOptions{
+			Stream: true, Stdout: out.Stdout != nil, Stderr: out.Stderr != nil,
+		})
 	})
 	switch {
 	case err == nil:

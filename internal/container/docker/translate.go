@@ -22,7 +22,11 @@ const (
 	logFiles = "2"
 )
 
-const loopback = "127.0.0.1"
+// The loopback addresses.
+const (
+	loopback  = "127.0.0.1"
+	loopback6 = "::1"
+)
 
 // request describes a container to create.
 type request struct {
