@@ -71,7 +71,6 @@ func psHealth() string {
 		}
 		fmt.Fprintf(&b, "  %-12s %s\n", s.State, s.Means)
 	}
-	fmt.Fprintf(&b, "  %-12s it could not be found out\n", serving.NotJudged)
 	fmt.Fprintf(&b, "  %-12s\n%s", serving.NotHealthy, strings.Join(wrong, ""))
 	return strings.TrimSuffix(b.String(), "\n")
 }

@@ -55,7 +55,7 @@ func TestHelpOfPSHasItsWords(t *testing.T) {
 	if len(owners) != len(owner.States()) || len(healths) != len(serving.States()) {
 		t.Errorf("%d and %d states are told of, and there are %q and %q", len(owner.States()), len(serving.States()), owners, healths)
 	}
-	for _, word := range slices.Concat(owners, healths, []string{string(serving.NotJudged)}) {
+	for _, word := range slices.Concat(owners, healths) {
 		if !regexp.MustCompile(`(?m)^ +` + word + ` +\S`).MatchString(help) {
 			t.Errorf("OWNER or HEALTH can be %q, and the help does not say what that is", word)
 		}

@@ -24,11 +24,10 @@ const (
 	Unloaded State = "unloaded" // the model is not loaded
 	Silent   State = "silent"   // it does not even say whether it is live
 	Ended    State = "ended"    // its container has ended
+	// NotJudged is that of a server that could not be judged, as when the container engine does not answer. It says
+	// nothing about the server.
+	NotJudged State = "unknown"
 )
-
-// NotJudged is the state of a server that could not be judged, as when the container engine does not answer. It says
-// nothing about the server.
-const NotJudged State = "unknown"
 
 // States returns all states with their meanings, in the order in which help texts list them.
 func States() []struct {
@@ -43,6 +42,7 @@ func States() []struct {
 		{Busy, "it answers others meanwhile"},
 		{Stopping, "it answers what it has, and takes nothing more"},
 		{Starting, "its run has not made it ready yet"},
+		{NotJudged, "it could not be found out"},
 		{Failing, "it answers with errors"},
 		{Stuck, "it is live, and nobody gets an answer"},
 		{Unloaded, "the model is not loaded"},
