@@ -517,7 +517,9 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	deadline := time.Now().Add(30 * time.Second)
 	fd := -1
 	for tick := time.NewTicker(5 * time.Millisecond); fd < 0; <-tick.C {
-		fd, err = syscall.Open(ts.MkAbs(args[1]), syscall.O_WRONLY|syscall.O_NONBLOCK, 0) // ENXIO until somebody reads
+		// ENXIO until somebody reads. Without O_CLOEXEC another script's program may inherit it, and the next reader ends
+		// when that program does.
+		fd, err = syscall.Open(ts.MkAbs(args[1]), syscall.O_WRONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
 		if time.Now().After(deadline) {
 			_ = cmd.Process.Signal(syscall.SIGQUIT) // it prints where it is
 			_ = cmd.Wait()
