@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -57,6 +58,17 @@ func (f *Fault) Unwrap() error { return f.Err }
 // Faultf returns a Fault of a kind with a formatted error and a hint.
 func Faultf(kind Kind, hint, format string, args ...any) *Fault {
 	return &Fault{Kind: kind, Hint: hint, Err: fmt.Errorf(format, args...)}
+}
+
+// Usagef returns a Fault of the kind Usage with a formatted error and a hint.
+func Usagef(hint, format string, args ...any) *Fault { return Faultf(Usage, hint, format, args...) }
+
+// HintOf returns the hint of the Fault in err; empty without one.
+func HintOf(err error) string {
+	if fault, ok := errors.AsType[*Fault](err); ok {
+		return fault.Hint
+	}
+	return ""
 }
 
 // StepError says which step failed, and after how long.

@@ -35,7 +35,7 @@ func (f Forced) Check(request target.Request) error {
 			if near := spelling.Nearest(id, known); near != "" {
 				hint = near + "; " + hint
 			}
-			return pipeline.Faultf(pipeline.Usage, hint, "%s: there is no step %q", request.Settings.Origin("force"), id)
+			return pipeline.Usagef(hint, "%s: there is no step %q", request.Settings.Origin("force"), id)
 		}
 	}
 	if request.Accel != string(target.CPU) {

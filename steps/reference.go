@@ -108,7 +108,7 @@ func (s *Reference) blamePicture(stored string, err error) error {
 	if !ok || problem.status != statusBadPicture || s.pictureName == "" {
 		return err
 	}
-	return pipeline.Faultf(pipeline.Usage,
+	return pipeline.Usagef(
 		"verify with another picture; `dalirun classify` sends what the server can answer",
 		"%s", strings.ReplaceAll(problem.reason, stored, s.pictureName))
 }

@@ -175,7 +175,7 @@ func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client 
 		}
 		// The first request may have failed for a reason that has passed, such as a decoder that just started.
 		if _, err = client.Classify(ctx, EnsembleModel, s.picture.Data, 1); errors.Is(err, triton.ErrInvalid) {
-			return pipeline.Faultf(pipeline.Usage, "verify with another picture", "%s: %w", s.picture.Name, err)
+			return pipeline.Usagef("verify with another picture", "%s: %w", s.picture.Name, err)
 		}
 		return err
 	})

@@ -30,20 +30,20 @@ func ParseWeights(value string, settings target.Settings) (target.WeightsSource,
 	case kind == string(target.Random) && seeded:
 		n, err := strconv.ParseUint(seed, 10, 32) // what NumPy's and PyTorch's generators take
 		if err != nil {
-			return target.WeightsSource{}, pipeline.Faultf(pipeline.Usage, "as in random:0",
+			return target.WeightsSource{}, pipeline.Usagef("as in random:0",
 				"%s: %q is not a seed, a whole number from 0 to 4294967295", origin, seed)
 		}
 		return target.WeightsSource{Kind: target.Random, Seed: int64(n)}, nil
 	}
 	path, err := filepath.Abs(value)
 	if err != nil {
-		return target.WeightsSource{}, pipeline.Faultf(pipeline.Usage, "", "%s: %w", origin, err)
+		return target.WeightsSource{}, pipeline.Usagef("", "%s: %w", origin, err)
 	}
 	const name = "name a PyTorch state dict of ResNet50, or use --weights pretrained"
 	err = checkFile(path)
 	if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(value, "./") {
 		known := []string{string(target.Pretrained), target.Auto, "random:0"}
-		return target.WeightsSource{}, pipeline.Faultf(pipeline.Usage, cmp.Or(spelling.Nearest(value, known), name),
+		return target.WeightsSource{}, pipeline.Usagef(cmp.Or(spelling.Nearest(value, known), name),
 			"%s: %q is none of pretrained, auto, random:SEED or a file", origin, value)
 	}
 	if err != nil {

@@ -60,7 +60,7 @@ func New(ctx context.Context, request Request, files *userfile.Reader, finder Fi
 	a := &Asker{request: request, files: files, finder: finder}
 	switch {
 	case request.Timeout <= 0:
-		a.stop = usagef("name a duration above 0, as in 30s", "%s is out of range",
+		a.stop = pipeline.Usagef("name a duration above 0, as in 30s", "%s is out of range",
 			request.Settings.Written("timeout", request.Timeout.String()))
 	case request.Labels != "":
 		a.labels, a.stop = readLabels(ctx, files, request)
@@ -183,7 +183,7 @@ func (a *Asker) connect(ctx context.Context) error {
 	}
 	var err error
 	if a.client, err = a.dial(); err != nil {
-		return usagef("as in --url localhost:8001", "%s: %w", a.request.Settings.Origin("url"), err)
+		return pipeline.Usagef("as in --url localhost:8001", "%s: %w", a.request.Settings.Origin("url"), err)
 	}
 	if err := a.countLabels(ctx); err != nil {
 		return err
@@ -267,8 +267,4 @@ func (a *Asker) describe(ctx context.Context) ([]string, error) {
 		lines = append(lines, fmt.Sprintf("%s: output %s %s %v", a.request.Model, t.Name, t.Datatype, t.Shape))
 	}
 	return lines, nil
-}
-
-func usagef(hint, format string, args ...any) error {
-	return pipeline.Faultf(pipeline.Usage, hint, format, args...)
 }

@@ -20,7 +20,7 @@ func readLabels(ctx context.Context, files *userfile.Reader, r Request) ([]strin
 	}
 	text := strings.ReplaceAll(strings.TrimPrefix(string(data), "\ufeff"), "\r\n", "\n")
 	if err == nil && strings.TrimSpace(text) == "" {
-		err = usagef("name a file with one label a line", "it holds no label")
+		err = pipeline.Usagef("name a file with one label a line", "it holds no label")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", r.Settings.Written("labels", userfile.Shown(r.Labels)), userfile.AsUsage(err))
@@ -37,8 +37,8 @@ func (r Request) countLabels(labels []string, classes int64) error {
 	if labels[len(labels)-1] == "" {
 		hint += "; empty lines at its end count too"
 	}
-	return usagef(hint, "%s has %s, and %s has %d classes", r.Settings.Written("labels", userfile.Shown(r.Labels)),
-		printable.Count(len(labels), "label"), r.Model, classes)
+	return pipeline.Usagef(hint, "%s has %s, and %s has %d classes",
+		r.Settings.Written("labels", userfile.Shown(r.Labels)), printable.Count(len(labels), "label"), r.Model, classes)
 }
 
 // label gives all classes of an answer the labels of the user's file.

@@ -25,6 +25,7 @@ import (
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/ui"
 	"github.com/dalirun/dalirun/internal/userfile"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // App is the program. All exported fields are required.
@@ -175,11 +176,12 @@ func unknownCommand(cmd *cobra.Command, args []string) error {
 	switch {
 	case hint != "":
 	case len(names) == 0:
-		return usagef("`"+cmd.CommandPath()+" --help` has its flags", "`%s` has no command %q", cmd.CommandPath(), args[0])
+		return pipeline.Usagef("`"+cmd.CommandPath()+" --help` has its flags",
+			"`%s` has no command %q", cmd.CommandPath(), args[0])
 	default:
 		hint = "`" + cmd.CommandPath() + " --help` lists the commands"
 	}
-	return usagef(hint, "unknown command %q", args[0])
+	return pipeline.Usagef(hint, "unknown command %q", args[0])
 }
 
 // usageArgs makes a wrong command, and arguments of a command that takes none, a usage fault, for c and those below it.
@@ -197,7 +199,7 @@ func usageArgs(c *cobra.Command) {
 	}
 	c.Args = func(cmd *cobra.Command, args []string) error {
 		if err := check(cmd, args); err != nil {
-			return usagef("drop it; `"+cmd.CommandPath()+" --help` has examples",
+			return pipeline.Usagef("drop it; `"+cmd.CommandPath()+" --help` has examples",
 				"`%s` takes no arguments, and %q is one", cmd.CommandPath(), args[0])
 		}
 		return nil
@@ -222,7 +224,7 @@ func (a *App) flagFault(cmd *cobra.Command, err error) error {
 	if wrong, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		return invalid(wrong.GetFlag(), wrong.GetValue(), err)
 	}
-	return usagef(hint, "%w", err)
+	return pipeline.Usagef(hint, "%w", err)
 }
 
 func commandFlags(cmd *cobra.Command) []string {

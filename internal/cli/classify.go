@@ -17,6 +17,7 @@ import (
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/userfile"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -96,7 +97,7 @@ The exit code is that of the first picture that failed.`,
 func (a *App) classify(ctx context.Context, f classifyFlags, images []string) (err error) {
 	records := []classify.Record{}
 	if len(images) == 0 {
-		err = usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
+		err = pipeline.Usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
 	} else {
 		records, err = a.ask(ctx, f, images)
 	}
@@ -147,7 +148,7 @@ func fail(record *classify.Record, err error) {
 		return
 	}
 	err = remedy.Explain(err) // as the exit code takes it
-	record.Error, record.ErrorClass, record.Hint = err.Error(), exitCode(err).class(), hintOf(err)
+	record.Error, record.ErrorClass, record.Hint = err.Error(), exitCode(err).class(), pipeline.HintOf(err)
 }
 
 func writeClasses(w io.Writer, r classify.Record) {

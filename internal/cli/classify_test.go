@@ -23,6 +23,7 @@ import (
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton/tritontest"
 )
@@ -183,7 +184,7 @@ func TestClassifyForeground(t *testing.T) {
 func TestRecordOfFullDisk(t *testing.T) {
 	t.Parallel()
 	var c classify.Record
-	err := usagef("name another picture", "read it: %w", &fs.PathError{Op: "read", Path: "/p/cat.jpg", Err: syscall.EIO})
+	err := pipeline.Usagef("name another picture", "read it: %w", &fs.PathError{Op: "read", Path: "/p/cat.jpg", Err: syscall.EIO})
 	fail(&c, err)
 	if c.ErrorClass != exitCode(remedy.Explain(err)).class() || c.ErrorClass != "environment" || !strings.Contains(c.Hint, "the disk of /p/cat.jpg does not read") {
 		t.Errorf("%+v", c)

@@ -102,14 +102,6 @@ func (c ExitCode) class() string {
 	return pipeline.Unclassified.String()
 }
 
-// hintOf is the hint of a fault; empty for any other error.
-func hintOf(err error) string {
-	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
-		return fault.Hint
-	}
-	return ""
-}
-
 // SignalError is the cause of a context that a signal ended.
 type SignalError struct{ Signal os.Signal }
 

@@ -35,7 +35,7 @@ func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file stri
 	})
 	cmd.Flags().Visit(func(f *pflag.Flag) {
 		if f.Annotations[aliasOf] == nil && f.Annotations[mayBeEmpty] == nil && isEmpty(f.Value) {
-			errs = append(errs, usagef("write a value, or leave it out; `"+cmd.CommandPath()+" --help` has the values",
+			errs = append(errs, pipeline.Usagef("write a value, or leave it out; `"+cmd.CommandPath()+" --help` has the values",
 				"%s: it has no value", settingOf(f).Origin()))
 		}
 	})
@@ -72,7 +72,7 @@ func takeAliases(flags *pflag.FlagSet) error {
 	flags.Visit(func(f *pflag.Flag) {
 		for _, name := range f.Annotations[aliasOf] {
 			if flags.Lookup(name).Changed {
-				errs = append(errs, usagef("drop one of them", "--%s and --%s are two names of one flag", name, f.Name))
+				errs = append(errs, pipeline.Usagef("drop one of them", "--%s and --%s are two names of one flag", name, f.Name))
 				continue
 			}
 			errs = append(errs, flags.Set(name, f.Value.String()), flags.SetAnnotation(name, origin, []string{"--" + f.Name}))
@@ -101,7 +101,7 @@ func invalid(f *pflag.Flag, value string, err error) error {
 	case "duration":
 		err = fmt.Errorf("%q is no duration, as in 90s or 5m", value)
 	}
-	return usagef("", "%s: %w", settingOf(f).Origin(), err)
+	return pipeline.Usagef("", "%s: %w", settingOf(f).Origin(), err)
 }
 
 func cause(err error) error {
@@ -126,8 +126,4 @@ func flagNames(root *cobra.Command) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-func usagef(hint, format string, args ...any) error {
-	return pipeline.Faultf(pipeline.Usage, hint, format, args...)
 }

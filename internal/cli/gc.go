@@ -11,6 +11,7 @@ import (
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 type gcFlags struct {
@@ -63,7 +64,7 @@ Each line says what went, and the last one how much was freed. --dry-run does no
 func (a *App) collect(ctx context.Context, f gcFlags) (got gc.Collected, err error) {
 	none := gc.Collected{Containers: []serving.Leftover{}, Entries: []store.Evicted{}, DryRun: f.dryRun}
 	if f.options.CacheSize, err = units.RAMInBytes(f.size); err != nil {
-		return none, usagef("as in 20GiB", "%s: %q is no size", settingsOf(f.set).Origin("cache-size"), f.size)
+		return none, pipeline.Usagef("as in 20GiB", "%s: %q is no size", settingsOf(f.set).Origin("cache-size"), f.size)
 	}
 	found, err := f.find()
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/userfile"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -122,7 +123,7 @@ func (r *runFlags) readPicture(ctx context.Context, files *userfile.Reader) (err
 	data, info, err := files.Picture(ctx, r.image)
 	r.request.Picture = target.Picture{Name: userfile.Shown(r.image), Data: data}
 	if err == nil && info.Unverifiable != "" {
-		err = usagef("verify with another picture; `dalirun classify` sends this one",
+		err = pipeline.Usagef("verify with another picture; `dalirun classify` sends this one",
 			"%s cannot be verified with: %s", r.request.Picture.Name, info.Unverifiable)
 	}
 	return err

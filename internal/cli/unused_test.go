@@ -14,6 +14,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // asked returns the flags of a command that were set on the command line, by the environment and by the file.
@@ -152,7 +153,7 @@ func TestUnusedIsAnError(t *testing.T) {
 		if (told == "") != (c.warning == "") || !strings.HasPrefix(told, c.warning) {
 			t.Errorf("%s: the warning is %q, not %q", name, told, c.warning)
 		}
-		if (err == nil) != (c.err == "") || err != nil && (!strings.HasPrefix(err.Error(), c.err) || exitCode(err) != ExitUsage || hintOf(err) == "") {
+		if (err == nil) != (c.err == "") || err != nil && (!strings.HasPrefix(err.Error(), c.err) || exitCode(err) != ExitUsage || pipeline.HintOf(err) == "") {
 			t.Errorf("%s: the error is %v, not %q", name, err, c.err)
 		}
 	}

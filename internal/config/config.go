@@ -64,7 +64,7 @@ func Read(ctx context.Context, file string, flags []string) (map[string]Value, e
 func readFile(ctx context.Context, file string) ([]byte, error) {
 	path, err := filepath.Abs(file)
 	if err != nil {
-		return nil, usagef("", "read the configuration: %w", err)
+		return nil, pipeline.Usagef("", "read the configuration: %w", err)
 	}
 	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil // wherever this is
@@ -79,11 +79,12 @@ func readFile(ctx context.Context, file string) ([]byte, error) {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	case errors.Is(err, userfile.ErrTooLong):
-		return nil, usagef(form, "%s is larger than %s, too large for a configuration", file, bytesize.Format(maxBytes))
+		return nil, pipeline.Usagef(form,
+			"%s is larger than %s, too large for a configuration", file, bytesize.Format(maxBytes))
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("read the configuration %s: %w", file, err)
 	case err != nil:
-		return nil, usagef(form, "read the configuration %s: %w", file, err)
+		return nil, pipeline.Usagef(form, "read the configuration %s: %w", file, err)
 	}
 	return data, nil
 }
@@ -94,20 +95,18 @@ func checkEntry(file string, key, value *yaml.Node, flags []string, first int) e
 	const keys = "keys are the flags that `dalirun COMMAND --help` lists, without the dashes"
 	switch {
 	case !slices.Contains(flags, key.Value):
-		return usagef(cmp.Or(spelling.Nearest(key.Value, flags), keys), "%s:%d: unknown key %q", file, key.Line, key.Value)
+		return pipeline.Usagef(cmp.Or(spelling.Nearest(key.Value, flags), keys),
+			"%s:%d: unknown key %q", file, key.Line, key.Value)
 	case first > 0:
-		return usagef("keep one of them", "%s:%d: key %q stands twice, first in line %d", file, key.Line, key.Value, first)
+		return pipeline.Usagef("keep one of them",
+			"%s:%d: key %q stands twice, first in line %d", file, key.Line, key.Value, first)
 	case value.Kind != yaml.ScalarNode:
-		return usagef("write `"+key.Value+": VALUE`, and several values as in `force: weights,reference`",
+		return pipeline.Usagef("write `"+key.Value+": VALUE`, and several values as in `force: weights,reference`",
 			"%s:%d: %s takes one value", file, value.Line, key.Value)
 	case value.Tag == "!!null":
-		return usagef("write `"+key.Value+": VALUE`, or remove the line for the default",
+		return pipeline.Usagef("write `"+key.Value+": VALUE`, or remove the line for the default",
 			"%s:%d: %s has no value", file, key.Line, key.Value)
 	default:
 		return nil
 	}
-}
-
-func usagef(hint, format string, args ...any) error {
-	return pipeline.Faultf(pipeline.Usage, hint, format, args...)
 }

@@ -7,6 +7,8 @@ import (
 	"regexp"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // parse returns the keys and values of a configuration; nil where it has none.
@@ -22,11 +24,12 @@ func parse(file string, data []byte) (*yaml.Node, error) {
 		case errors.Is(err, io.EOF):
 			err = nil
 		case err == nil:
-			return nil, usagef("remove that line, `---`", "%s:%d: a second document begins, and one is read", file, second.Line)
+			return nil, pipeline.Usagef("remove that line, `---`",
+				"%s:%d: a second document begins, and one is read", file, second.Line)
 		}
 	}
 	if err != nil {
-		return nil, usagef(form+"; a value with a character that means something in YAML stands in quotes, "+
+		return nil, pipeline.Usagef(form+"; a value with a character that means something in YAML stands in quotes, "+
 			"and no line begins with a tab",
 			"%s:%d: it is no YAML: %s", file, faultyLine(data), yamlReason(err))
 	}
@@ -35,7 +38,7 @@ func parse(file string, data []byte) (*yaml.Node, error) {
 		return nil, nil
 	}
 	if top.Kind != yaml.MappingNode {
-		return nil, usagef(form, "%s:%d: not a list of keys and values", file, top.Line)
+		return nil, pipeline.Usagef(form, "%s:%d: not a list of keys and values", file, top.Line)
 	}
 	return top, nil
 }

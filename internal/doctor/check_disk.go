@@ -249,8 +249,5 @@ func userName(uid int) string {
 
 // failed returns the finding for an error, with its own hint or else the remedy otherwise.
 func failed(err error, otherwise string) Finding {
-	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
-		otherwise = cmp.Or(fault.Hint, otherwise)
-	}
-	return Finding{Status: Fail, Saw: err.Error(), Remedy: otherwise}
+	return Finding{Status: Fail, Saw: err.Error(), Remedy: cmp.Or(pipeline.HintOf(err), otherwise)}
 }

@@ -42,7 +42,7 @@ func Find(workspace, cache, usualCache string, settings target.Settings) (Folder
 		return f, err
 	}
 	if f.Workspace == f.Cache {
-		return f, pipeline.Faultf(pipeline.Usage, "name two folders", "%s and %s are both %s",
+		return f, pipeline.Usagef("name two folders", "%s and %s are both %s",
 			settings.Origin("workspace"), settings.Origin("cache-dir"), f.Cache)
 	}
 	if f.Cache, f.Doubt, err = safeCache(f.Cache, usualCache, settings); err != nil {
@@ -122,10 +122,10 @@ func unsafeFault(why error, what, instead string) error {
 func wrongFolder(flag, dir, own string, err error, settings target.Settings) error {
 	switch {
 	case errors.Is(err, owner.ErrNotWorkspace), errors.Is(err, store.ErrNotCache):
-		return pipeline.Faultf(pipeline.Usage, "name a folder of its own, as in --"+flag+" "+filepath.Join(dir, own),
+		return pipeline.Usagef("name a folder of its own, as in --"+flag+" "+filepath.Join(dir, own),
 			"%s: %w", settings.Origin(flag), err)
 	case errors.Is(err, syscall.ENOTDIR):
-		return pipeline.Faultf(pipeline.Usage, "name a folder, or one that can be made",
+		return pipeline.Usagef("name a folder, or one that can be made",
 			"%s: %s is no folder", settings.Origin(flag), dir)
 	default:
 		return nil
@@ -135,7 +135,7 @@ func wrongFolder(flag, dir, own string, err error, settings target.Settings) err
 func absolute(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
-		return "", pipeline.Faultf(pipeline.Usage, "", "find the folder %s: %w", dir, err)
+		return "", pipeline.Usagef("", "find the folder %s: %w", dir, err)
 	}
 	return abs, nil
 }

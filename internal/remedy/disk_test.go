@@ -63,12 +63,12 @@ func TestExplain(t *testing.T) {
 		text  string
 	}{
 		"none":              {nil, nil, ""},
-		"another":           {pipeline.Faultf(pipeline.Usage, "use a flag", "x"), []string{"use a flag"}, "x"},
+		"another":           {pipeline.Usagef("use a flag", "x"), []string{"use a flag"}, "x"},
 		"by itself":         {full, []string{hint}, full.Error()},
 		"of a file":         {&os.PathError{Op: "open", Path: "/w/a b", Err: syscall.ELOOP}, []string{"`ls -ld '/w/a b'` shows whether it is there and whose it is; or name other folders"}, "open /w/a b: " + syscall.ELOOP.Error()},
-		"of a file, hinted": {pipeline.Faultf(pipeline.Usage, "use a flag", "x: %w", &os.PathError{Op: "open", Path: "/w", Err: syscall.ELOOP}), []string{"use a flag"}, "x: open /w: " + syscall.ELOOP.Error()},
+		"of a file, hinted": {pipeline.Usagef("use a flag", "x: %w", &os.PathError{Op: "open", Path: "/w", Err: syscall.ELOOP}), []string{"use a flag"}, "x: open /w: " + syscall.ELOOP.Error()},
 		"of a step":         {&pipeline.StepError{Step: "weights", Err: full}, []string{hint}, "weights: " + full.Error()},
-		"met with a flag":   {&pipeline.StepError{Step: "weights", Err: pipeline.Faultf(pipeline.Usage, "use a flag", "read: %w", full)}, []string{hint}, "weights: read: " + full.Error()},
+		"met with a flag":   {&pipeline.StepError{Step: "weights", Err: pipeline.Usagef("use a flag", "read: %w", full)}, []string{hint}, "weights: read: " + full.Error()},
 		"beside another":    {errors.Join(pipeline.Faultf(pipeline.Environment, "use a flag", "x"), full), []string{"use a flag", hint}, "x\n" + full.Error()},
 		"worded by itself":  {fmt.Errorf("a: %w, b: %w", full, errors.New("y")), []string{hint}, "a: " + full.Error() + ", b: y"},
 	} {

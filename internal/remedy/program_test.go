@@ -39,7 +39,7 @@ func TestProgramName(t *testing.T) {
 	t.Parallel()
 	fault := func() *pipeline.Fault { return pipeline.Faultf(pipeline.NotReady, "`dalirun ps` says", "x") }
 	a, b, c := fault(), fault(), fault()
-	inner := pipeline.Faultf(pipeline.Usage, "", "around: %w", c)
+	inner := pipeline.Usagef("", "around: %w", c)
 	err := errors.Join(&pipeline.StepError{Step: "serve", Err: a}, fmt.Errorf("y: %w, %w", b, errors.New("z")), inner)
 	remedy.Program("/opt/dalirun").Name(err)
 	for _, f := range []*pipeline.Fault{a, b, c} {

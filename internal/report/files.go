@@ -70,7 +70,7 @@ func distinct(report *os.File, flag, name string, others map[string]string) erro
 	}
 	for _, other := range slices.Sorted(maps.Keys(others)) {
 		if there, err := os.Stat(others[other]); err == nil && os.SameFile(about, there) {
-			return pipeline.Faultf(pipeline.Usage, "name another file with "+flag,
+			return pipeline.Usagef("name another file with "+flag,
 				"%s and %s are the same file: %s", other, flag, name)
 		}
 	}

@@ -386,7 +386,7 @@ func TestCollectorFailed(t *testing.T) {
 func TestCollectorNotBegun(t *testing.T) {
 	t.Parallel()
 	var c Collector
-	r := c.NotBegun(pipeline.Faultf(pipeline.Usage, "use a flag", "x"), began)
+	r := c.NotBegun(pipeline.Usagef("use a flag", "x"), began)
 	if r.Verdict != Failed || r.Error != "x" || r.Hint != "use a flag" || !r.Started.Equal(began) || len(r.Steps) > 0 || r.ExitCode != 1 {
 		t.Errorf("%+v", r)
 	}

@@ -71,12 +71,12 @@ func TestWithHealth(t *testing.T) {
 		},
 		"well":            {well, well, pipeline.Faultf(pipeline.NotReady, "h", "no answer"), "no answer", "h"},
 		"another address": {ill, closed(t), pipeline.Faultf(pipeline.NotReady, "h", "no answer"), "no answer", "h"},
-		"of another kind": {ill, ill, pipeline.Faultf(pipeline.Usage, "h", "no picture"), "no picture", "h"},
+		"of another kind": {ill, ill, pipeline.Usagef("h", "no picture"), "no picture", "h"},
 	} {
 		s := serversOn(&engine{all: []container.Summary{serverIn(w, c.server)}})
 		got := s.WithHealth(t.Context(), c.asked, c.err)
-		if !strings.HasPrefix(got.Error(), c.words) || !strings.Contains(hintOf(got), c.hint) {
-			t.Errorf("%s: %v (hint: %s)", name, got, hintOf(got))
+		if !strings.HasPrefix(got.Error(), c.words) || !strings.Contains(pipeline.HintOf(got), c.hint) {
+			t.Errorf("%s: %v (hint: %s)", name, got, pipeline.HintOf(got))
 		}
 	}
 }

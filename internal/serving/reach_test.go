@@ -129,12 +129,12 @@ func TestNothingIsDoneToWhatIsNotJudged(t *testing.T) {
 		t.Error(word)
 	}
 	failed := pipeline.Faultf(pipeline.NotReady, "do that", "it failed")
-	if err := s.WithHealth(t.Context(), c.Ports[8001].String(), failed); !errors.Is(err, failed) || hintOf(err) != "do that" {
-		t.Errorf("%v (hint: %s)", err, hintOf(err))
+	if err := s.WithHealth(t.Context(), c.Ports[8001].String(), failed); !errors.Is(err, failed) || pipeline.HintOf(err) != "do that" {
+		t.Errorf("%v (hint: %s)", err, pipeline.HintOf(err))
 	}
 	_, err = s.Lock(t.Context(), w)
-	if err == nil || !strings.Contains(err.Error(), "has a server already") || strings.Contains(err.Error(), "unknown") || hintOf(err) == "" {
-		t.Errorf("%v (hint: %s)", err, hintOf(err))
+	if err == nil || !strings.Contains(err.Error(), "has a server already") || strings.Contains(err.Error(), "unknown") || pipeline.HintOf(err) == "" {
+		t.Errorf("%v (hint: %s)", err, pipeline.HintOf(err))
 	}
 	var opened atomic.Int64
 	e.onOpen = func(context.Context) error {

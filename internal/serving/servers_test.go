@@ -215,18 +215,11 @@ func closed(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func hintOf(err error) string {
-	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
-		return fault.Hint
-	}
-	return ""
-}
-
 func wantFault(t *testing.T, err error, kind pipeline.Kind, words, hint string) {
 	t.Helper()
 	fault, ok := errors.AsType[*pipeline.Fault](err)
 	if !ok || fault.Kind != kind || !strings.Contains(err.Error(), words) || !strings.Contains(fault.Hint, hint) {
-		t.Errorf("%v (hint: %s)\nwant %q (hint: %s)", err, hintOf(err), words, hint)
+		t.Errorf("%v (hint: %s)\nwant %q (hint: %s)", err, pipeline.HintOf(err), words, hint)
 	}
 }
 

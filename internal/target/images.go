@@ -48,7 +48,7 @@ func pickRelease(tag string, lane Lane, h release.Host) (release.Release, error)
 	}
 	picked, err := release.Find(tag)
 	if err != nil {
-		return picked, usagef("", "--release: %w", err)
+		return picked, pipeline.Usagef("", "--release: %w", err)
 	}
 	if lane == CPU {
 		return picked, nil // the cpu lane needs neither TensorRT nor a driver
@@ -113,7 +113,7 @@ func (x *resolution) inspectPair(ctx context.Context) error {
 	case x.request.Release != "":
 		requested, err := release.Find(x.request.Release)
 		if err != nil {
-			return usagef("", "%s: %w", s.Origin("release"), err)
+			return pipeline.Usagef("", "%s: %w", s.Origin("release"), err)
 		}
 		t.Release = requested
 		x.inspectBoth(ctx)
@@ -133,7 +133,7 @@ func (x *resolution) inspectPair(ctx context.Context) error {
 	}
 	t.Release = release.FromEnv(x.pair.server.Image.Env)
 	if t.Release.Tag == "" {
-		return usagef(advice, "%s: %s does not say of which release it is (NVIDIA_TRITON_SERVER_VERSION)",
+		return pipeline.Usagef(advice, "%s: %s does not say of which release it is (NVIDIA_TRITON_SERVER_VERSION)",
 			s.Origin("server-image"), x.request.ServerImage)
 	}
 	x.pair.exporter = x.inspect(ctx, t.Release.ExporterRef(x.request.Registry), false)
@@ -238,7 +238,7 @@ func (p inspectedPair) contradicts(requested release.Release, written string) er
 	if tag == "" || tag == requested.Tag {
 		return nil
 	}
-	return usagef("drop --release, or name an image of release "+requested.Tag,
+	return pipeline.Usagef("drop --release, or name an image of release "+requested.Tag,
 		"%s: the server image %s says that it is of release %s (NVIDIA_TRITON_SERVER_VERSION)", written, p.server.Ref,
 		tag)
 }
@@ -348,6 +348,6 @@ func (x *resolution) decideBaseImage(ctx context.Context) {
 	t.BaseFound = base.Found
 	if base.err != nil {
 		x.doubt(CheckImages, base.Unknown+": the local images are built on it, unless they are here",
-			hintOf(base.fault()))
+			pipeline.HintOf(base.fault()))
 	}
 }

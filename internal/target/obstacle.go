@@ -63,11 +63,3 @@ func Refusal(obstacles []Obstacle) error {
 	}
 	return nil
 }
-
-// hintOf is the hint of a fault; empty for any other error.
-func hintOf(err error) string {
-	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
-		return fault.Hint
-	}
-	return ""
-}

@@ -102,8 +102,8 @@ func TestFits(t *testing.T) {
 			}
 			continue
 		}
-		if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(hintOf(err), tt.hint) || !environment(err) {
-			t.Errorf("%s: %v, hint %q", name, err, hintOf(err))
+		if err == nil || !strings.Contains(err.Error(), tt.says) || !strings.Contains(pipeline.HintOf(err), tt.hint) || !environment(err) {
+			t.Errorf("%s: %v, hint %q", name, err, pipeline.HintOf(err))
 		}
 	}
 }
@@ -120,8 +120,8 @@ func TestUnknownImages(t *testing.T) {
 		if refuses != (refused != nil) || !refuses && len(doubts) != 1 || refuses && len(doubts) > 0 {
 			t.Errorf("%s: %v, %q", kind, refused, doubts)
 		}
-		if refuses && (!environment(refused) || hintOf(refused) == "") {
-			t.Errorf("%s: %v, hint %q", kind, refused, hintOf(refused))
+		if refuses && (!environment(refused) || pipeline.HintOf(refused) == "") {
+			t.Errorf("%s: %v, hint %q", kind, refused, pipeline.HintOf(refused))
 		}
 	}
 	elsewhere := inspected{err: &registry.Error{Kind: registry.Forbidden, Text: "forbidden", Elsewhere: true}}

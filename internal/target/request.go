@@ -12,6 +12,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
 )
 
@@ -56,15 +57,15 @@ type Request struct {
 func (r Request) Check() error {
 	s := r.Settings
 	if r.OptBatch > r.MaxBatch {
-		return usagef(fmt.Sprintf("use --opt-batch %d", r.MaxBatch), "%s is larger than %s",
+		return pipeline.Usagef(fmt.Sprintf("use --opt-batch %d", r.MaxBatch), "%s is larger than %s",
 			s.Written("opt-batch", strconv.Itoa(r.OptBatch)), s.Written("max-batch", strconv.Itoa(r.MaxBatch)))
 	}
 	if r.RequireGPU && r.Accel == string(CPU) {
-		return usagef("drop one of them", "%s and %s exclude each other", s.Written("require-gpu", "true"),
+		return pipeline.Usagef("drop one of them", "%s and %s exclude each other", s.Written("require-gpu", "true"),
 			s.Written("accel", r.Accel))
 	}
 	if r.Accel == string(GPU) && r.Images == string(Local) {
-		return usagef("use --images ngc, or --accel cpu",
+		return pipeline.Usagef("use --images ngc, or --accel cpu",
 			"%s is not offered on the gpu lane: PyPI has no TensorRT backend for tritonserver",
 			s.Written("images", r.Images))
 	}
@@ -72,13 +73,13 @@ func (r Request) Check() error {
 		return err
 	}
 	if r.ReadyTimeout <= 0 {
-		return usagef("name a duration above 0, as in 30s", "%s is out of range",
+		return pipeline.Usagef("name a duration above 0, as in 30s", "%s is out of range",
 			s.Written("ready-timeout", r.ReadyTimeout.String()))
 	}
 	if r.Release != "" {
 		if _, err := release.Find(r.Release); err != nil {
 			known := release.All()
-			return usagef("the known ones are from "+known[0].Tag+" to "+known[len(known)-1].Tag, "%s: %w",
+			return pipeline.Usagef("the known ones are from "+known[0].Tag+" to "+known[len(known)-1].Tag, "%s: %w",
 				s.Origin("release"), err)
 		}
 	}
@@ -109,12 +110,12 @@ func (r Request) Situation(lane Lane, source Source) Situation {
 func (r Request) checkReferences() error {
 	_, err := reference.ParseNormalizedNamed(r.Registry + "/nvidia/tritonserver:25.03-py3")
 	if err != nil || r.Registry == "" {
-		return usagef("as in --registry nvcr.io or --registry registry.example:5000/mirror",
+		return pipeline.Usagef("as in --registry nvcr.io or --registry registry.example:5000/mirror",
 			"%s: %q is not of the form HOST or HOST/PREFIX", r.Settings.Origin("registry"), r.Registry)
 	}
 	// Without a dot, a port or localhost it would be a name on Docker Hub.
 	if host, _, _ := strings.Cut(r.Registry, "/"); host != "localhost" && !strings.ContainsAny(host, ".:") {
-		return usagef("as in --registry registry.example/mirror", "%s: %q begins with no host",
+		return pipeline.Usagef("as in --registry registry.example/mirror", "%s: %q begins with no host",
 			r.Settings.Origin("registry"), r.Registry)
 	}
 	const form = "as in registry.example/team/image:tag"
@@ -130,13 +131,13 @@ func (r Request) checkReferences() error {
 			continue
 		}
 		if _, err := reference.ParseAnyReference(image.ref); err != nil {
-			return usagef(form, "%s: %q is no image reference: %w", r.Settings.Origin(image.flag), image.ref, err)
+			return pipeline.Usagef(form, "%s: %q is no image reference: %w", r.Settings.Origin(image.flag), image.ref, err)
 		}
 		if !image.pulled {
 			continue
 		}
 		if err := registry.CheckReference(image.ref); err != nil {
-			return usagef(form, "%s: %q is no image of a registry: %w", r.Settings.Origin(image.flag), image.ref, err)
+			return pipeline.Usagef(form, "%s: %q is no image of a registry: %w", r.Settings.Origin(image.flag), image.ref, err)
 		}
 	}
 	return nil
@@ -150,7 +151,7 @@ func (r Request) distinctPorts() error {
 		port int
 	}{{"http-port", r.HTTPPort}, {"grpc-port", r.GRPCPort}, {"metrics-port", r.MetricsPort}} {
 		if flag, twice := flags[p.port]; twice && p.port != 0 {
-			return usagef("name another port, or none", "%s and %s are both %d", r.Settings.Origin(flag),
+			return pipeline.Usagef("name another port, or none", "%s and %s are both %d", r.Settings.Origin(flag),
 				r.Settings.Origin(p.flag), p.port)
 		}
 		flags[p.port] = p.flag

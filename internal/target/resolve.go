@@ -8,6 +8,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // resolution is a Target that is being decided.
@@ -88,7 +89,7 @@ func (x *resolution) startProbes(ctx context.Context) {
 // refuse adds an obstacle with an error that refuses the run; it adds none for a nil error.
 func (x *resolution) refuse(check CheckID, err error) {
 	if err != nil {
-		x.obstacles = append(x.obstacles, Obstacle{Check: check, Err: err, Remedy: hintOf(err)})
+		x.obstacles = append(x.obstacles, Obstacle{Check: check, Err: err, Remedy: pipeline.HintOf(err)})
 	}
 }
 
@@ -127,7 +128,7 @@ func (x *resolution) decideSource(context.Context) {
 		t.Source = Local
 	}
 	if t.Source == Local && t.Lane == GPU {
-		x.refuse(CheckImages, usagef("use --images ngc, or --accel cpu",
+		x.refuse(CheckImages, pipeline.Usagef("use --images ngc, or --accel cpu",
 			"%s is not offered on the gpu lane, which this host has",
 			x.request.Settings.Written("images", x.request.Images)))
 	}

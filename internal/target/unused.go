@@ -190,14 +190,10 @@ func (s Settings) Judge(u UnusedFlag, value string) (warning string, err error) 
 	setting, _ := s.Find(u.Flag)
 	cause, named := s.Find(u.ExcludedBy)
 	if named && cause.Value != Auto && setting.Nearness() >= cause.Nearness() {
-		return "", usagef("drop one of them", "%s and %s exclude each other: %s", written, cause, u.Why)
+		return "", pipeline.Usagef("drop one of them", "%s and %s exclude each other: %s", written, cause, u.Why)
 	}
 	if u.alwaysError {
-		return "", usagef(u.Instead, "%s is not used: %s", written, u.Why)
+		return "", pipeline.Usagef(u.Instead, "%s is not used: %s", written, u.Why)
 	}
 	return fmt.Sprintf("%s is not used: %s; %s", written, u.Why, u.Instead), nil
-}
-
-func usagef(hint, format string, args ...any) error {
-	return pipeline.Faultf(pipeline.Usage, hint, format, args...)
 }

@@ -88,7 +88,7 @@ func New(mode Mode, w io.Writer, o Options) (Renderer, error) {
 	switch mode {
 	case TTY:
 		if !o.Terminal.canMoveCursor() {
-			return nil, pipeline.Faultf(pipeline.Usage, "use --progress plain",
+			return nil, pipeline.Usagef("use --progress plain",
 				"progress mode tty: the output is not a terminal that can move its cursor")
 		}
 		return start(w, &buf, newTTY(&buf, o), frame), nil
@@ -99,7 +99,7 @@ func New(mode Mode, w io.Writer, o Options) (Renderer, error) {
 	case Quiet:
 		return start(w, &buf, newQuiet(&buf, o), 0), nil
 	default:
-		return nil, pipeline.Faultf(pipeline.Usage, "use auto, tty, plain, json or quiet",
+		return nil, pipeline.Usagef("use auto, tty, plain, json or quiet",
 			"progress mode %q is not known", string(mode))
 	}
 }

@@ -19,7 +19,7 @@ func ReadFault(err error, hint string) error {
 		const hint = "let yourself read it: `ls -ld` of it and of its folders shows whose they are"
 		return pipeline.Faultf(pipeline.Environment, hint, "%w", withoutName(err))
 	}
-	return pipeline.Faultf(pipeline.Usage, hint, "%w", withoutName(err))
+	return pipeline.Usagef(hint, "%w", withoutName(err))
 }
 
 // MakeFault is why a file that a user named cannot be made: one that may not be written is the machine's fault, all
@@ -27,11 +27,11 @@ func ReadFault(err error, hint string) error {
 func MakeFault(tried string, err error) error {
 	switch {
 	case errors.Is(err, syscall.EISDIR):
-		return pipeline.Faultf(pipeline.Usage, "name a file, not a folder", "%s: %w", tried, err)
+		return pipeline.Usagef("name a file, not a folder", "%s: %w", tried, err)
 	case errors.Is(err, fs.ErrPermission):
 		return pipeline.Faultf(pipeline.Environment, "name a file that you may write", "%s: %w", tried, err)
 	default:
-		return pipeline.Faultf(pipeline.Usage, "name a file in a folder that exists", "%s: %w", tried, err)
+		return pipeline.Usagef("name a file in a folder that exists", "%s: %w", tried, err)
 	}
 }
 
@@ -40,7 +40,7 @@ func MakeFault(tried string, err error) error {
 func CreateNew(flag, name, tried string) (*os.File, error) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return nil, pipeline.Faultf(pipeline.Usage, "name another file, or remove that one",
+		return nil, pipeline.Usagef("name another file, or remove that one",
 			"%s: %s is there already", flag, name)
 	}
 	if err != nil {
@@ -54,7 +54,7 @@ func AsUsage(err error) error {
 	if _, ok := errors.AsType[*pipeline.Fault](err); ok {
 		return err
 	}
-	return pipeline.Faultf(pipeline.Usage, "", "%w", err)
+	return pipeline.Usagef("", "%w", err)
 }
 
 // missingHint says where a file that is not there was looked for.

@@ -37,7 +37,7 @@ func (r *Reader) Picture(ctx context.Context, name string) ([]byte, picture.Info
 		if refused, ok := errors.AsType[*picture.Error](err); ok {
 			hint = refused.Hint()
 		}
-		return nil, info, pipeline.Faultf(pipeline.Usage, hint, "%s: %w", shown, err)
+		return nil, info, pipeline.Usagef(hint, "%s: %w", shown, err)
 	}
 	return data, info, nil
 }

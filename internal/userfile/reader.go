@@ -45,7 +45,7 @@ func (r *Reader) Read(ctx context.Context, name string, limit int64) ([]byte, er
 	open := func() (io.ReadCloser, error) { return openFile(name) }
 	if name == Stdin {
 		if r.stdinTaken {
-			return nil, pipeline.Faultf(pipeline.Usage, "name - once; a second file comes by its name or through <(...)",
+			return nil, pipeline.Usagef("name - once; a second file comes by its name or through <(...)",
 				"it was read already, and can be read once")
 		}
 		r.stdinTaken = true
@@ -60,7 +60,7 @@ func (r *Reader) Read(ctx context.Context, name string, limit int64) ([]byte, er
 
 func (r *Reader) openStdin() (io.ReadCloser, error) {
 	if f, ok := r.Stdin.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return nil, pipeline.Faultf(pipeline.Usage, "send the bytes through a pipe, or as in `dalirun classify - < cat.jpg`",
+		return nil, pipeline.Usagef("send the bytes through a pipe, or as in `dalirun classify - < cat.jpg`",
 			"it is a terminal")
 	}
 	return io.NopCloser(r.Stdin), nil
@@ -75,7 +75,7 @@ func openFile(name string) (io.ReadCloser, error) {
 	}
 	switch mode := about.Mode(); {
 	case mode.IsDir():
-		return nil, pipeline.Faultf(pipeline.Usage, directoryHint(name), "it is a directory")
+		return nil, pipeline.Usagef(directoryHint(name), "it is a directory")
 	case mode.IsRegular(), mode&fs.ModeNamedPipe != 0:
 		f, err := os.Open(name)
 		if err != nil {
@@ -83,9 +83,9 @@ func openFile(name string) (io.ReadCloser, error) {
 		}
 		return f, nil
 	case mode&fs.ModeSocket != 0:
-		return nil, pipeline.Faultf(pipeline.Usage, readable, "it is a socket")
+		return nil, pipeline.Usagef(readable, "it is a socket")
 	default:
-		return nil, pipeline.Faultf(pipeline.Usage, readable, "it is a device")
+		return nil, pipeline.Usagef(readable, "it is a device")
 	}
 }
 
