@@ -315,20 +315,6 @@ func TestSlowSMI(t *testing.T) {
 	}
 }
 
-// The longest way through the checks ends before doctor does: what is slow is told by what was slow.
-func TestDeadlines(t *testing.T) {
-	t.Parallel()
-	const registryWithin = 3 * time.Second // of internal/cli, whose test holds it
-	for name, way := range map[string]time.Duration{
-		"nvidia-smi, then the registry":           doctor.SMIWithin + registryWithin,
-		"the container engine, then the registry": doctor.EngineWithin + registryWithin,
-	} {
-		if way >= doctor.Within {
-			t.Errorf("%s: %s, and doctor ends after %s", name, way, doctor.Within)
-		}
-	}
-}
-
 const mib = 1 << 20
 
 // What the results of a run take decides, and only of those that are not there yet. A disk on which they only just fit is
