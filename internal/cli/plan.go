@@ -34,7 +34,7 @@ but notes in the cache.`,
 					x.warn(doubt)
 				}
 			}
-			for _, doubt := range x.weights {
+			for _, doubt := range x.weightsDoubts {
 				x.warn(doubt)
 			}
 			x.lookFirst(cmd.Context())

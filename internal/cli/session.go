@@ -70,20 +70,20 @@ func (f format) write(w io.Writer, result any, writeText func(io.Writer) error) 
 
 // session is one run of a list of steps.
 type session struct {
-	app       *App
-	flags     *runFlags
-	target    target.Target
-	doubts    []string // what may go otherwise than wished
-	weights   []string // the same of the weights
-	probes    target.Probes
-	me        owner.Identity
-	store     *store.Store
-	runtime   container.Runtime
-	servers   serving.Servers
-	lock      *owner.Lock
-	serveLock *serving.Lock // nil where the run does not serve the workspace
-	runID     string
-	first     string // what the first run of a workspace gets and makes; empty for any other
+	app           *App
+	flags         *runFlags
+	target        target.Target
+	doubts        []string // what may go otherwise than wished
+	weightsDoubts []string // what of it is about the weights
+	probes        target.Probes
+	me            owner.Identity
+	store         *store.Store
+	runtime       container.Runtime
+	servers       serving.Servers
+	lock          *owner.Lock
+	serveLock     *serving.Lock // nil where the run does not serve the workspace
+	runID         string
+	first         string // what the first run of a workspace gets and makes; empty for any other
 
 	sink      pipeline.Sink
 	renderer  ui.Renderer
@@ -157,7 +157,7 @@ func (x *session) resolve(ctx context.Context) (err error) {
 	}
 	for _, o := range obstacles {
 		if o.Check == target.CheckWeights {
-			x.weights = append(x.weights, o.Err.Error())
+			x.weightsDoubts = append(x.weightsDoubts, o.Err.Error())
 			continue
 		}
 		x.doubts = append(x.doubts, o.Err.Error())
@@ -168,7 +168,7 @@ func (x *session) resolve(ctx context.Context) (err error) {
 		x.doubts = append(x.doubts, x.flags.folders.Doubt)
 	}
 	if x.target.Weights.Kind == target.Random {
-		x.weights = append(x.weights,
+		x.weightsDoubts = append(x.weightsDoubts,
 			"seeded random weights are used: the comparison with PyTorch holds, but "+serving.LabelsMeanNothing)
 	}
 	return err
@@ -207,7 +207,7 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 	for _, text := range a.takeUnread() {
 		x.warn(text)
 	}
-	for _, doubt := range slices.Concat(x.doubts, x.weights) {
+	for _, doubt := range slices.Concat(x.doubts, x.weightsDoubts) {
 		x.warn(doubt)
 	}
 	x.lookFirst(ctx)

@@ -54,12 +54,12 @@ type Need string
 
 // The needs of checks.
 const (
-	anEngine Need = "a container engine that answers"
-	aLane    Need = "the lane"
-	aGPU     Need = "the gpu lane"
-	ngc      Need = "NVIDIA's images"
-	images   Need = "images that were looked at"
-	aCache   Need = "a cache that can be opened"
+	anEngine        Need = "a container engine that answers"
+	aLane           Need = "the lane"
+	aGPU            Need = "the gpu lane"
+	ngc             Need = "NVIDIA's images"
+	inspectedImages Need = "images that were looked at"
+	aCache          Need = "a cache that can be opened"
 )
 
 // Checks returns all checks, in the order in which they are shown. They run concurrently.
@@ -78,7 +78,7 @@ func Checks() []Check {
 		// The GPU has enough free memory to build an engine.
 		{checkGPUMemory, []Need{aGPU}, (*Examination).gpuMemory},
 		// Both images can be had, and fit each other and this host.
-		{target.CheckImages, []Need{images, aCache}, (*Examination).images},
+		{target.CheckImages, []Need{inspectedImages, aCache}, (*Examination).images},
 		// Both images fit where the container engine stores images.
 		{target.CheckImageDisk, []Need{anEngine, aLane}, (*Examination).imageDisk},
 		// The results of the steps can be kept in the cache, and fit.

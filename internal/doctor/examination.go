@@ -113,9 +113,6 @@ func (b boundedHost) GPUs(ctx context.Context) (host.GPUs, error) {
 // Target returns what the run would be, as far as it is decided.
 func (x *Examination) Target() target.Target { return x.resolved().target }
 
-// Info returns the container engine's description of itself.
-func (x *Examination) Info() (container.Info, error) { return x.info() }
-
 // obstacles returns the obstacles that a check shows.
 func (x *Examination) obstacles(check target.CheckID) []target.Obstacle {
 	if !slices.Contains(target.Checks(), check) {
@@ -147,7 +144,7 @@ func (x *Examination) meets(n Need) bool {
 		return x.Target().Lane == target.GPU
 	case ngc:
 		return x.Target().Source == target.NGC
-	case images:
+	case inspectedImages:
 		return x.Target().Source != "" && x.meets(anEngine) && !x.refused(target.CheckRelease) &&
 			!x.refused(target.CheckImages)
 	case aCache:
@@ -166,7 +163,7 @@ func (x *Examination) plan() ([]Planned, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	if !x.meets(images) {
+	if !x.meets(inspectedImages) {
 		return nil, errors.New("it is not known what would run")
 	}
 	return x.Plan(x.ctx, r.target)

@@ -102,7 +102,7 @@ func (x *resolution) decideImages(ctx context.Context) {
 	}
 }
 
-// inspectPair inspects the images that the user named or, of the run's release, those that he did not. Without a
+// inspectPair inspects the images that the user named or, in place of one not named, that of the run's release. Without a
 // requested release, a named server image decides it.
 func (x *resolution) inspectPair(ctx context.Context) error {
 	t, s := &x.target, x.request.Settings
@@ -162,7 +162,7 @@ func (x *resolution) inspectBoth(ctx context.Context) {
 
 // inspect finds an image: in the container engine, in what the cache remembers of it, or in its registry. So an image
 // that is here, or was here and left its results, costs no request to a registry. named says that the user named the
-// image. One that he did not name is a release's, which another release or registry may replace.
+// image. One that is not named is a release's, which another release or registry may replace.
 func (x *resolution) inspect(ctx context.Context, ref string, named bool) inspected {
 	i := inspected{ImageInfo: ImageInfo{Ref: ref, Named: named}}
 	local, err := x.probes.Runtime.Resolve(ctx, ref)

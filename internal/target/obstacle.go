@@ -23,7 +23,7 @@ const (
 	CheckFlags        CheckID = "flags"
 )
 
-// Checks returns them.
+// Checks returns the checks of doctor that obstacles name.
 func Checks() []CheckID {
 	return []CheckID{
 		CheckEngine, CheckGPU, CheckRelease, CheckContainerGPU, CheckImages, CheckImageDisk,

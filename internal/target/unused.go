@@ -114,10 +114,7 @@ func unusedFlags() []UnusedFlag {
 			Why: "plan runs no step", Instead: "setup, serve and e2e show the output of theirs",
 		},
 		{
-			Flag: "workspace", when: func(s Situation) bool {
-				return s.Command == "classify" &&
-					s.Settings.Named("url")
-			},
+			Flag: "workspace", when: func(s Situation) bool { return s.Command == "classify" && s.Settings.Named("url") },
 			commandLineOnly: true, Why: "--url says which server is asked", Instead: "without it the workspace's is",
 		},
 		{

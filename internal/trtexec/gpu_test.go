@@ -9,8 +9,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// TestTakenGPU checks which GPU is one that was asked for, by what trtexec prints of it, and how that is known.
-func TestTakenGPU(t *testing.T) {
+// TestSelectedGPU checks which GPU is one that was asked for, by what trtexec prints of it, and how that is known.
+func TestSelectedGPU(t *testing.T) {
 	t.Parallel()
 	const (
 		h100   = "NVIDIA H100 80GB HBM3"
@@ -89,7 +89,7 @@ func TestTakenGPU(t *testing.T) {
 	}
 }
 
-// TestUnknownTakenGPU checks that a trtexec that prints no GPU is refused where anything is known of those asked for.
+// TestUnknownSelectedGPU checks that a trtexec that prints no GPU is refused where anything is known of those asked for.
 func TestUnknownSelectedGPU(t *testing.T) {
 	t.Parallel()
 	for name, requested := range map[string]trtexec.RequestedGPU{
