@@ -152,7 +152,7 @@ func fill(disk string) error {
 func TestFoldersOfOthers(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can be two users; TestDoctorFoldersOfOthers makes them up")
+		t.Skip("only root can be two users; the test of this name in internal/doctor makes them up")
 	}
 	dir := t.TempDir()
 	for _, d := range []string{filepath.Dir(dir), dir} {
