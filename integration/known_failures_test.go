@@ -12,6 +12,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/docker/docker/api/types/system"
+
+	"github.com/dalirun/dalirun/internal/cdi"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/registry/registrytest"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -77,8 +81,8 @@ func (l lane) testMixedReleases(t *testing.T) {
 		"TensorRT 8.0.1.6 of its exporter image would build an engine that TensorRT 8.0.3.4 of its server image cannot load", "--release 2")
 }
 
-// testEngineWithoutGPUs uses this machine's container engine, where it has neither the hook nor CDI devices. The registry
-// does not exist, so no image of it may be asked for.
+// testEngineWithoutGPUs uses this machine's container engine, where it has no nvidia runtime, no CDI devices of NVIDIA's
+// and no hook. The registry does not exist, so no image of it may be asked for.
 func (l lane) testEngineWithoutGPUs(t *testing.T) {
 	t.Parallel()
 	l.engine = mainEngine(t)
@@ -86,7 +90,12 @@ func (l lane) testEngineWithoutGPUs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := info.Runtimes["nvidia"]; ok {
+	_, nvidia := info.Runtimes["nvidia"]
+	listed := slices.ContainsFunc(info.DiscoveredDevices, func(device system.DeviceInfo) bool {
+		_, ok := cdi.Name(device.ID)
+		return ok
+	})
+	if nvidia || listed || host.Here().ToolkitHook() != "" {
 		t.Skip("this machine's container engine gives GPUs to containers")
 	}
 	r := l.refused(t, l.opts(t), flags(stubRegistry+"/none", "25.03")...)
