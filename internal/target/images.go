@@ -102,8 +102,8 @@ func (x *resolution) decideImages(ctx context.Context) {
 	}
 }
 
-// inspectPair inspects the images that the user named or, in place of one not named, that of the run's release. Without a
-// requested release, a named server image decides it.
+// inspectPair inspects the images that the user named, and those of the run's release in place of the others. Without
+// a requested release, a named server image decides it.
 func (x *resolution) inspectPair(ctx context.Context) error {
 	t, s := &x.target, x.request.Settings
 	switch {
