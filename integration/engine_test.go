@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dalirun/dalirun/internal/needtest"
 )
 
 const (
@@ -41,11 +43,11 @@ type place struct {
 func startEngineIn(t *testing.T, where place) engine {
 	t.Helper()
 	if os.Getuid() != 0 {
-		missing(t, "a container engine of the test's own needs root")
+		needtest.Missing(t, "a container engine of the test's own needs root")
 	}
 	for _, program := range []string{"dockerd", "ip", "nsenter", "iptables"} {
 		if _, err := exec.LookPath(program); err != nil {
-			missing(t, "a container engine of the test's own needs %s: %v", program, err)
+			needtest.Missing(t, "a container engine of the test's own needs %s: %v", program, err)
 		}
 	}
 	// Not t.TempDir: a unix socket's path has at most 107 bytes, and the socket is for other users too.
@@ -85,7 +87,7 @@ func connect(t *testing.T, netns string) string {
 		{"ip", "-n", name, "link", "set", far, "up"},
 	} {
 		if err := command(t, argv...); err != nil {
-			missing(t, "%v", err)
+			needtest.Missing(t, "%v", err)
 		}
 	}
 	return net + "2"
@@ -97,7 +99,7 @@ func addNetns(t *testing.T) string {
 	removeDeadNetns(t)
 	name := netnsPrefix + strconv.Itoa(os.Getpid()) + "-" + strconv.FormatInt(time.Now().UnixNano(), 36)
 	if err := command(t, "ip", "netns", "add", name); err != nil {
-		missing(t, "%v", err)
+		needtest.Missing(t, "%v", err)
 	}
 	t.Cleanup(func() {
 		if err := command(t, "ip", "netns", "del", name); err != nil {
@@ -160,7 +162,7 @@ func startDockerd(t *testing.T, e engine, where place, dir string) *output {
 	// A test process that is killed takes its engine along.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
 	if err := cmd.Start(); err != nil {
-		missing(t, "%v", err)
+		needtest.Missing(t, "%v", err)
 	}
 	ended := make(chan struct{})
 	go func() {
@@ -195,7 +197,7 @@ func waitForEngine(t *testing.T, e engine, log *output) {
 		}
 		select {
 		case <-ctx.Done():
-			missing(t, "dockerd did not answer within 30 s:\n%s", log)
+			needtest.Missing(t, "dockerd did not answer within 30 s:\n%s", log)
 		case <-tick.C:
 		}
 	}

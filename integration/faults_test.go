@@ -17,6 +17,7 @@ import (
 
 	dcontainer "github.com/docker/docker/api/types/container"
 
+	"github.com/dalirun/dalirun/internal/needtest"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -63,7 +64,7 @@ func small(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=755,size="+size); err != nil {
-		missing(t, "mount a tmpfs: %v", err)
+		needtest.Missing(t, "mount a tmpfs: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := syscall.Unmount(dir, 0); err != nil {

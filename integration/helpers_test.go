@@ -25,6 +25,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/docker"
+	"github.com/dalirun/dalirun/internal/needtest"
 )
 
 // dalirun is the path of the binary under test: built once, as it is released.
@@ -66,16 +67,6 @@ func goBuild(ctx context.Context, file, pkg string) error {
 	return nil
 }
 
-// missing ends a test that cannot run here: in CI that is a failure, since nobody would see it skipped.
-func missing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	reason := fmt.Sprintf(format, args...)
-	if os.Getenv("CI") == "true" {
-		t.Fatalf("CI must be able to run this test: %s", reason)
-	}
-	t.Skip(reason)
-}
-
 // engine is a container engine to run dalirun against.
 type engine struct {
 	Host string // its endpoint, as in DOCKER_HOST
@@ -92,12 +83,12 @@ func mainEngine(t *testing.T) engine {
 	home, _ := os.UserHomeDir() // only Docker's configuration is there
 	r, err := docker.New(docker.Options{Env: os.Getenv, Home: home})
 	if err != nil {
-		missing(t, "%v", err)
+		needtest.Missing(t, "%v", err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
 	info, err := r.Info(t.Context())
 	if err != nil {
-		missing(t, "%v", err)
+		needtest.Missing(t, "%v", err)
 	}
 	return engine{Host: info.Endpoint}
 }
@@ -145,11 +136,11 @@ type user struct {
 func ordinary(t *testing.T, e engine) user {
 	t.Helper()
 	if os.Getuid() != 0 {
-		missing(t, "only root can run dalirun as another user")
+		needtest.Missing(t, "only root can run dalirun as another user")
 	}
 	socket, ok := strings.CutPrefix(e.Host, "unix://")
 	if !ok {
-		missing(t, "%s is no unix socket whose group could be taken", e.Host)
+		needtest.Missing(t, "%s is no unix socket whose group could be taken", e.Host)
 	}
 	var stat syscall.Stat_t
 	if err := syscall.Stat(socket, &stat); err != nil {

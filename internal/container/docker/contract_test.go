@@ -27,6 +27,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/container/docker"
+	"github.com/dalirun/dalirun/internal/needtest"
 )
 
 // otherUser is nobody in particular: where the tests run as root, "not root-owned" proves nothing about the adapter
@@ -143,10 +144,7 @@ func newEngine(t *testing.T) engine {
 	t.Helper()
 	r := newRuntime(t, docker.Options{})
 	if _, err := r.Info(t.Context()); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatal(err)
-		}
-		t.Skip("no container engine to test against: " + err.Error())
+		needtest.Missing(t, "no container engine to test against: %v", err)
 	}
 	name := "dalirun.test/contract:" + rand.Text()
 	e := engine{image: name, broken: name + "-missing-command"}
