@@ -115,23 +115,13 @@ func mountPoint(path string) string {
 	return longestPoint(string(mounts), path)
 }
 
-// mountinfo is the file of proc_pid_mountinfo(5). Only Linux has it.
-const mountinfo = "/proc/self/mountinfo"
-
 // longestPoint returns the mount point that is the nearest above path.
 func longestPoint(mounts, path string) string {
-	const point = 4 // index of the field with the mount point
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	longest := string(filepath.Separator)
-	for line := range strings.Lines(mounts) {
-		fields := strings.Fields(line)
-		if len(fields) <= point {
-			continue
-		}
-		mounted := unescape.Replace(fields[point])
-		below := path == mounted || strings.HasPrefix(path, strings.TrimSuffix(mounted, "/")+"/")
-		if below && len(mounted) > len(longest) {
-			longest = mounted
+	for m := range mountsIn(mounts) {
+		below := path == m.point || strings.HasPrefix(path, strings.TrimSuffix(m.point, "/")+"/")
+		if below && len(m.point) > len(longest) {
+			longest = m.point
 		}
 	}
 	return longest

@@ -65,21 +65,17 @@ type self struct {
 	id        string // with Docker or Podman
 }
 
-// containedIn reads proc_pid_mountinfo(5). A container runtime mounts files over these three paths, each from a folder
-// of the container: with Docker /var/lib/docker/containers/ID, with Podman …/overlay-containers/ID/userdata.
-func containedIn(mountinfo string) self {
+// containedIn finds the container in the text of mountinfo. A container runtime mounts files over these three paths,
+// each from a folder of the container: with Docker /var/lib/docker/containers/ID, with Podman
+// …/overlay-containers/ID/userdata.
+func containedIn(mounts string) self {
 	var s self
-	for line := range strings.Lines(mountinfo) {
-		const root, point = 3, 4 // indexes of the fields
-		fields := strings.Fields(line)
-		if len(fields) <= point {
-			continue
-		}
-		switch fields[point] {
+	for m := range mountsIn(mounts) {
+		switch m.point {
 		case "/etc/hostname", "/etc/hosts", "/etc/resolv.conf":
 			s.contained = true
-			if m := regexp.MustCompile(`containers/([0-9a-f]{64})/`).FindStringSubmatch(fields[root]); m != nil {
-				s.id = m[1]
+			if found := regexp.MustCompile(`containers/([0-9a-f]{64})/`).FindStringSubmatch(m.root); found != nil {
+				s.id = found[1]
 			}
 		}
 	}
