@@ -351,9 +351,7 @@ func (x *execution) fail(ctx context.Context, n *node, err error) error {
 		}
 		return context.Cause(ctx)
 	}
-	if x.Explain != nil {
-		err = x.Explain(err)
-	}
+	err = x.explain(err)
 	failed := &StepError{Step: n.step.ID(), Elapsed: elapsed, Err: err}
 	x.end(n, Ended{State: Failed, Elapsed: elapsed, Err: err})
 	x.cancel(failed)

@@ -49,6 +49,53 @@ func TestExplain(t *testing.T) {
 	}
 }
 
+// TestExplainOnce counts the errors of one run that are explained: the step's, Then's and what undoing met, each once, and no cause of the context's end.
+func TestExplainOnce(t *testing.T) {
+	t.Parallel()
+	errUndo, errThen := errors.New("cannot undo"), errors.New("cannot show")
+	undone := func(_ context.Context, w *pipeline.Work) error {
+		w.Defer("it", func(context.Context) error { return errUndo })
+		return nil
+	}
+	for name, c := range map[string]struct {
+		work func(context.Context, *pipeline.Work) error
+		then error
+		want []error
+	}{
+		"nothing fails": {func(context.Context, *pipeline.Work) error { return nil }, nil, nil},
+		"a step":        {fails(errBroken), nil, []error{errBroken}},
+		"Then":          {undone, errThen, []error{errThen, errUndo}},
+		"the clean-up":  {undone, nil, []error{errUndo}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			var explained []error
+			r.runner.Explain = func(err error) error {
+				explained = append(explained, err)
+				return err
+			}
+			r.runner.Then = func(context.Context, pipeline.Values) error { return c.then }
+			err := r.run(t.Context(), &plain{id: "goal", do: c.work})
+			if len(explained) != len(c.want) || (err == nil) != (len(c.want) == 0) {
+				t.Fatalf("explained were %q, and the run ended with %v", explained, err)
+			}
+			for i, want := range c.want {
+				if !errors.Is(explained[i], want) || !errors.Is(err, want) {
+					t.Errorf("explained was %v, want %v; the run ended with %v", explained[i], want, err)
+				}
+			}
+		})
+	}
+	r := newRig(t)
+	r.runner.Explain = func(err error) error { t.Errorf("explained was %v", err); return err }
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(errStopped)
+	if err := r.run(ctx, &plain{id: "goal", do: untilCancelled}); !errors.Is(err, errStopped) {
+		t.Errorf("a cancelled run ended with %v", err)
+	}
+}
+
 // TestFailureCancelsTheOthers also shows that the failure is what Run returns, though the goal hears of others first.
 func TestFailureCancelsTheOthers(t *testing.T) {
 	t.Parallel()

@@ -87,33 +87,33 @@ func (r *Runner) Plan(ctx context.Context, steps []Step) (plan []Planned, err er
 	known := Inputs{}
 	for i, s := range steps {
 		if found[i], err = r.examine(ctx, s, known); err != nil || ctx.Err() != nil {
-			return nil, planError(ctx, s, err)
+			return nil, r.planError(ctx, s, err)
 		}
 		for name, v := range found[i].values {
 			known[Output{s.ID(), name}] = v
 		}
 	}
-	return needed(ctx, steps, found)
+	return r.needed(ctx, steps, found)
 }
 
-func planError(ctx context.Context, s Step, err error) error {
+func (r *Runner) planError(ctx context.Context, s Step, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return &StepError{Step: s.ID(), Err: err}
+	return &StepError{Step: s.ID(), Err: r.explain(err)}
 }
 
 // needed decides which steps run, from the last one, whose outputs are the result of the run, to the first. Only steps
 // that lead to the last one run. An Observer whose values are known but absent runs only for a reader that runs. A
 // stored result is verified only for a reader that runs; that of the last step always is, since the caller reads it.
-func needed(ctx context.Context, steps []Step, found []finding) ([]Planned, error) {
+func (r *Runner) needed(ctx context.Context, steps []Step, found []finding) ([]Planned, error) {
 	leads, read := map[Output]bool{}, map[Output]bool{}
 	plan := make([]Planned, len(steps))
 	for i, s := range slices.Backward(steps) {
 		last := i == len(steps)-1
 		v, err := found[i].verify(last || anyOf(read, s.Outputs()))
 		if err != nil || ctx.Err() != nil {
-			return nil, planError(ctx, s, err)
+			return nil, r.planError(ctx, s, err)
 		}
 		_, observes := s.(Observer)
 		lazy := observes && v.Kind == WillRun

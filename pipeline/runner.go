@@ -22,7 +22,8 @@ type Runner struct {
 	Reasons func(step ID, was, is Facts) []Change
 	// First says that nothing has run in this workspace. Steps do not give that as a reason then, since all would.
 	First bool
-	// Explain, if set, adds what to do to an error of the store, or of a step that did not explain it itself.
+	// Explain, if set, adds to an error what to do about it. Each error of a step, of the store and of Then passes it
+	// once, before an event has it; the cause of the context's end does not.
 	Explain func(error) error
 	// Then, if set, is called with the last step's outputs before the steps are undone. If it returns an error after
 	// the run's context ended, the context's cause is returned in its place.
@@ -52,7 +53,7 @@ func (r *Runner) Run(ctx context.Context, steps []Step) error {
 	goal := x.nodes[ids[len(ids)-1]]
 	values, err := goal.make()
 	if err == nil && r.Then != nil {
-		if err = r.Then(inner, values); err != nil && inner.Err() != nil {
+		if err = r.explain(r.Then(inner, values)); err != nil && inner.Err() != nil {
 			err = context.Cause(inner)
 		}
 	}
@@ -63,7 +64,7 @@ func (r *Runner) Run(ctx context.Context, steps []Step) error {
 	x.running.Wait()
 
 	failed := err
-	err = errors.Join(err, x.undo(ctx), x.close())
+	err = errors.Join(err, r.explain(x.undo(ctx)), r.explain(x.close()))
 	for _, s := range steps {
 		switch n := x.nodes[s.ID()]; {
 		case n.ended:
@@ -89,6 +90,13 @@ func skipReason(err error, stored bool) string {
 	default:
 		return "the run ended before it"
 	}
+}
+
+func (r *Runner) explain(err error) error {
+	if err == nil || r.Explain == nil {
+		return err
+	}
+	return r.Explain(err)
 }
 
 func (r *Runner) emit(step ID, p Payload) {

@@ -245,11 +245,7 @@ func (c containers) start(
 	ctx, cancel := context.WithTimeoutCause(ctx, startWithin, pipeline.Faultf(pipeline.Environment, remedy.EngineHangs,
 		"the container of %s did not start within %s", spec.Step, startWithin))
 	defer cancel()
-	started, err := c.runner.Run(ctx, spec, out)
-	if err != nil {
-		return nil, runtimeFault(err)
-	}
-	return started, nil
+	return c.runner.Run(ctx, spec, out)
 }
 
 // remove removes a container, also after ctx ended. A container that cannot be removed is a warning, since its work is

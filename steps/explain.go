@@ -2,7 +2,6 @@ package steps
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -74,33 +73,4 @@ func onHost(inputs []container.Mount, text string) string {
 		}
 		return path
 	})
-}
-
-// runtimeFault makes an error of the container runtime a fault of the environment, with a hint. It returns faults, and
-// errors that it does not know, as they are.
-func runtimeFault(err error) error {
-	if _, ok := errors.AsType[*pipeline.Fault](err); ok {
-		return err
-	}
-	fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err}
-	switch {
-	case errors.Is(err, container.ErrNoGPU):
-		fault.Hint = remedy.InstallToolkit + "; or " + remedy.UseCPU
-		if r, _, ok := remedy.Find(err.Error()); ok {
-			// The remedy's text comes first, since the container engine's message is long.
-			fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint
-		}
-	case errors.Is(err, container.ErrNoInit):
-		fault.Hint = remedy.InstallInit
-	case errors.Is(err, container.ErrPortTaken):
-		fault.Hint = remedy.FreePort
-	case errors.Is(err, container.ErrNoAddress):
-		fault.Hint = remedy.OtherHost
-	case errors.Is(err, container.ErrNoSpace):
-		fault.Hint = remedy.FreeEngineDisk
-	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
-	default:
-		return err
-	}
-	return fault
 }

@@ -66,7 +66,7 @@ func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.St
 		return s.notes.absent(s.ref)
 	}
 	if err != nil {
-		return pipeline.State{}, nil, runtimeFault(err)
+		return pipeline.State{}, nil, err
 	}
 	value, err := s.value(image)
 	return pipeline.State{Present: true}, pipeline.Values{imageOutput: value}, err
@@ -119,7 +119,7 @@ func (s *BuildImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.S
 		return s.notes.absent(s.image.tag())
 	}
 	if err != nil {
-		return pipeline.State{}, nil, runtimeFault(err)
+		return pipeline.State{}, nil, err
 	}
 	packages, ok := s.notes.packages(image)
 	if !ok {
@@ -137,7 +137,7 @@ func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
 		image, err = s.build(ctx, w)
 	}
 	if err != nil {
-		return runtimeFault(err)
+		return err
 	}
 	packages, err := s.packages(ctx, w)
 	if err != nil {
@@ -204,7 +204,7 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 	defer s.containers.remove(ctx, w, c)
 	exit, err := c.Wait(ctx)
 	if err != nil {
-		return "", runtimeFault(fmt.Errorf("read the package versions of %s: %w", s.image.tag(), inTime(ctx, err)))
+		return "", fmt.Errorf("read the package versions of %s: %w", s.image.tag(), inTime(ctx, err))
 	}
 	if exit.Code != 0 || list.Len() == 0 {
 		return "", pipeline.Faultf(pipeline.Environment, "remove the image and run again",

@@ -123,7 +123,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 		return s.explain(ctx, p, spec, nil, err)
 	}
 	if err != nil {
-		return runtimeFault(err)
+		return err
 	}
 	server.Repository = w.Input(s.repository).Path
 	w.Emit(result.Serving.New(server))

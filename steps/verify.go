@@ -69,7 +69,7 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	server, err := s.runner.Open(ctx, w.Input(s.server).Digest)
 	if err != nil {
-		return runtimeFault(err)
+		return err
 	}
 	client, err := triton.DialIn(server)
 	if err != nil {

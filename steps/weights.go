@@ -7,13 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strconv"
 	"time"
 
-	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -76,9 +75,6 @@ func (s *PretrainedWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		hint := "check the network or proxy; or use --weights FILE.pth with a copy of " + s.url +
 			", or --weights auto for seeded ones"
-		if disk, ok := remedy.Disk(err); ok {
-			hint = disk
-		}
 		return pipeline.Faultf(pipeline.Environment, hint, "download the pretrained weights: %w", inTime(ctx, err))
 	}
 	size, sum, err := fileSum(ctx, file)
@@ -164,15 +160,11 @@ func (s *FileWeights) Run(ctx context.Context, w *pipeline.Work) error {
 	return nil
 }
 
-// weightsFault is the fault of a user's file that could not be read or copied. The hint is about the flag unless disk
-// or permissions are the cause.
+// weightsFault is the fault of a user's file that could not be read or copied. It was there when the flag was read, so
+// that it is the environment's.
 func weightsFault(action string, err error) error {
-	hint := "--weights takes pretrained, auto, random:SEED or the path of a PyTorch state dict of ResNet50"
-	if disk, ok := remedy.Disk(err); ok {
-		hint = disk
-	} else if errors.Is(err, fs.ErrPermission) {
-		hint = "let yourself read the file and enter its folder: `ls -l` shows whose they are"
-	}
+	hint := pipeline.HintOf(userfile.ReadFault(err,
+		"--weights takes pretrained, auto, random:SEED or the path of a PyTorch state dict of ResNet50"))
 	return pipeline.Faultf(pipeline.Environment, hint, "%s the weights: %w", action, err)
 }
 

@@ -21,7 +21,7 @@ func TestWeightsThatMayNotBeRead(t *testing.T) {
 	}
 	obeyModes(t)
 	_, err := w.builder(t, steps.IDWeights).Facts(t.Context(), nil)
-	if f := fault(t, err, pipeline.Environment); !strings.Contains(f.Hint, "let yourself read the file") {
+	if f := fault(t, err, pipeline.Environment); !strings.Contains(f.Hint, "let yourself read it") {
 		t.Errorf("got %q with the hint %q", f, f.Hint)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
@@ -342,10 +343,10 @@ func wantFault(t *testing.T, err error, kind pipeline.Kind) {
 	_ = fault(t, err, kind)
 }
 
-// fault is the Fault in err, which must be of a kind.
+// fault is the Fault that err is once a runner had it explained; it must be of a kind.
 func fault(t *testing.T, err error, kind pipeline.Kind) *pipeline.Fault {
 	t.Helper()
-	f, ok := errors.AsType[*pipeline.Fault](err)
+	f, ok := errors.AsType[*pipeline.Fault](remedy.Explainer{}.Explain(err))
 	if !ok || f.Kind != kind {
 		t.Fatalf("got the error %#v (%v), want a fault of kind %d", err, err, kind)
 	}

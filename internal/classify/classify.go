@@ -183,7 +183,7 @@ func (a *Asker) connect(ctx context.Context) error {
 	}
 	var err error
 	if a.client, err = a.dial(); err != nil {
-		return pipeline.Usagef("as in --url localhost:8001", "%s: %w", a.request.Settings.Origin("url"), err)
+		return err
 	}
 	if err := a.countLabels(ctx); err != nil {
 		return err
@@ -206,7 +206,11 @@ func (a *Asker) dial() (*triton.Client, error) {
 	if a.host != nil {
 		return triton.DialIn(a.host)
 	}
-	return triton.Dial(a.request.URL)
+	client, err := triton.Dial(a.request.URL)
+	if err != nil {
+		return nil, pipeline.Usagef("as in --url localhost:8001", "%s: %w", a.request.Settings.Origin("url"), err)
+	}
+	return client, nil
 }
 
 // findServer finds the workspace's server, and what is known of it.

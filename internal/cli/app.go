@@ -62,12 +62,18 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	}
 	shown, ok := errors.AsType[*shownError](err)
 	if !ok {
-		err = a.explained(errors.Join(err, lost))
-		ui.Error(a.Stderr, err, a.terminal(), nil)
-		return exitCode(err)
+		return exitCode(a.show(program.explainer().Explain(errors.Join(err, lost)), nil))
 	}
-	ui.Error(a.Stderr, lost, a.terminal(), nil)
-	return exitCode(errors.Join(shown.err, lost))
+	return exitCode(errors.Join(shown.err, a.show(program.explainer().Explain(lost), nil)))
+}
+
+// show shows an error that was explained; logPath, which may be nil, returns the log of a step.
+func (a *App) show(err error, logPath func(pipeline.ID) string) error {
+	if err == nil {
+		return nil
+	}
+	ui.Error(a.Stderr, err, a.terminal(), logPath)
+	return &shownError{err}
 }
 
 // shownError is an error that was shown already.
@@ -252,12 +258,9 @@ func warn(w io.Writer, text string) { fmt.Fprintln(w, "warning: "+printable.Line
 // asCalled writes the commands of dalirun in a text as this user can paste them.
 func (a *App) asCalled(text string) string { return remedy.Program(a.Program).Commands(text) }
 
-// explained is err as people and programs get it: a disk is named where one is at fault, and the commands of the hints
-// are those that this user can paste.
-func (a *App) explained(err error) error {
-	err = remedy.Explain(err, a.folders...)
-	remedy.Program(a.Program).Name(err)
-	return err
+// explainer says what to do about errors. What it returned of an error decides the exit code, see [exitCode].
+func (a *App) explainer() remedy.Explainer {
+	return remedy.Explainer{Folders: a.folders, Program: remedy.Program(a.Program)}
 }
 
 // takeUnread returns the warnings that were not shown yet, to be shown.

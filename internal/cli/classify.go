@@ -13,7 +13,6 @@ import (
 	"github.com/dalirun/dalirun/internal/classify"
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/printable"
-	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/userfile"
@@ -129,7 +128,7 @@ func (a *App) ask(ctx context.Context, f classifyFlags, images []string) (record
 		}
 		told := asker.Err() != nil
 		record, err := asker.Ask(ctx, name)
-		err = a.explained(err)
+		err = a.explainer().Explain(err)
 		fail(&record, err)
 		records = append(records, record)
 		switch {
@@ -142,12 +141,11 @@ func (a *App) ask(ctx context.Context, f classifyFlags, images []string) (record
 	return records, errors.Join(errs...)
 }
 
-// fail makes err, if there is one, the outcome of a picture.
+// fail makes err, if there is one, the outcome of a picture. It was explained.
 func fail(record *classify.Record, err error) {
 	if err == nil {
 		return
 	}
-	err = remedy.Explain(err) // as the exit code takes it
 	record.Error, record.ErrorClass, record.Hint = err.Error(), exitCode(err).class(), pipeline.HintOf(err)
 }
 

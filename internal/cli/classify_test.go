@@ -184,9 +184,10 @@ func TestClassifyForeground(t *testing.T) {
 func TestRecordOfFullDisk(t *testing.T) {
 	t.Parallel()
 	var c classify.Record
-	err := pipeline.Usagef("name another picture", "read it: %w", &fs.PathError{Op: "read", Path: "/p/cat.jpg", Err: syscall.EIO})
-	fail(&c, err)
-	if c.ErrorClass != exitCode(remedy.Explain(err)).class() || c.ErrorClass != "environment" || !strings.Contains(c.Hint, "the disk of /p/cat.jpg does not read") {
+	explained := remedy.Explainer{}.Explain(
+		pipeline.Usagef("name another picture", "read it: %w", &fs.PathError{Op: "read", Path: "/p/cat.jpg", Err: syscall.EIO}))
+	fail(&c, explained)
+	if c.ErrorClass != exitCode(explained).class() || c.ErrorClass != "environment" || !strings.Contains(c.Hint, "the disk of /p/cat.jpg does not read") {
 		t.Errorf("%+v", c)
 	}
 }

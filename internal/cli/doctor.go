@@ -14,7 +14,6 @@ import (
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/host"
-	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/userfile"
@@ -103,7 +102,7 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 		CacheFlags: folders.CacheFlags(r.folders.Cache), CacheDoubt: r.folders.Doubt,
 		OpenCache: func() error {
 			_, err := cache()
-			return remedy.Explain(err)
+			return a.explainer().Explain(err)
 		},
 		Plan: func(ctx context.Context, t target.Target) ([]doctor.Planned, error) {
 			opened, err := cache()

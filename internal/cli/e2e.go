@@ -1,8 +1,6 @@
 package cli
 
 import (
-	"errors"
-
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/report"
@@ -35,12 +33,12 @@ PyTorch's answer.`,
 			}
 			x, err := a.open(cmd.Context(), &r, o)
 			if err != nil {
-				return errors.Join(a.refused(err, o), files.Write(a.notBegun(err)))
+				return a.refused(err, o, files)
 			}
 			err = x.runner(nil).Run(cmd.Context(), x.steps(steps.IDVerify))
 			result := x.collector.Report()
 			// First what the work came to.
-			return x.finish(errors.Join(err, x.print(err, o, result.WriteText), files.Write(result)))
+			return x.finish(err, x.print(err, o, result.WriteText), files.Write(result))
 		},
 	}
 	r.flags(a, cmd)

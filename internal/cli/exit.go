@@ -3,12 +3,9 @@ package cli
 import (
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"syscall"
 
-	"github.com/dalirun/dalirun/internal/container"
-	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -119,7 +116,7 @@ func (e *SignalError) Error() string {
 	}
 }
 
-// exitCode is the code of an error.
+// exitCode is the code of an error that was explained: its fault decides, unless a signal came first.
 func exitCode(err error) ExitCode {
 	if err == nil {
 		return ExitOK
@@ -137,22 +134,6 @@ func exitCode(err error) ExitCode {
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
 		if code, ok := faultCodes()[fault.Kind]; ok {
 			return code
-		}
-	}
-	if _, disk := remedy.Disk(err); disk {
-		return ExitEnvironment
-	}
-	if _, file := remedy.File(err); file {
-		return ExitEnvironment
-	}
-	for _, environment := range []error{
-		container.ErrUnreachable, container.ErrSettings, container.ErrPermission, container.ErrNoGPU,
-		container.ErrNoInit, container.ErrPortTaken, container.ErrNoAddress, container.ErrNoSpace, container.ErrDenied,
-		container.ErrRegistry,
-		fs.ErrPermission,
-	} {
-		if errors.Is(err, environment) {
-			return ExitEnvironment
 		}
 	}
 	if errors.Is(err, context.Canceled) {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -61,7 +62,7 @@ func TestExitCode(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := exitCode(tt.err); got != tt.want {
+			if got := exitCode(remedy.Explainer{}.Explain(tt.err)); got != tt.want {
 				t.Errorf("exitCode(%v) = %d, want %d", tt.err, got, tt.want)
 			}
 		})

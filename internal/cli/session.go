@@ -287,14 +287,15 @@ func (x *session) lookFirst(ctx context.Context) {
 func (x *session) runner(then func(context.Context, pipeline.Values) error) *pipeline.Runner {
 	return &pipeline.Runner{
 		RunID: x.runID, Workspace: x.flags.folders.Workspace, Store: x.store, Sink: x.sink, First: x.first != "",
-		Facts: x.facts(), Force: x.flags.force.IDs(), Reasons: steps.Reasons, Cleanup: cleanup, Explain: x.app.explained,
-		Then: then,
+		Facts: x.facts(), Force: x.flags.force.IDs(), Reasons: steps.Reasons, Cleanup: cleanup,
+		Explain: x.app.explainer().Explain, Then: then,
 	}
 }
 
-// finish shows err, closes everything and returns the error for the exit code.
-func (x *session) finish(err error) error {
-	err = x.app.explained(errors.Join(err, x.close()))
+// finish closes everything, shows all errors and returns them for the exit code. The runner explained run, its own;
+// what came after it is explained here.
+func (x *session) finish(run error, after ...error) error {
+	err := errors.Join(run, x.app.explainer().Explain(errors.Join(append(after, x.close())...)))
 	if err == nil {
 		return nil
 	}
@@ -305,8 +306,7 @@ func (x *session) finish(err error) error {
 	if x.logs != nil {
 		logPath = x.logs.LogPath
 	}
-	ui.Error(x.app.Stderr, err, x.app.terminal(), logPath)
-	return &shownError{err}
+	return x.app.show(err, logPath)
 }
 
 func (x *session) close() error {

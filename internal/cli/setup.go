@@ -37,13 +37,13 @@ the model repository out. What was made before and still holds is reused. It pri
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			x, err := a.open(cmd.Context(), &r, o)
 			if err != nil {
-				return a.refused(err, o)
+				return a.refused(err, o, report.Files{})
 			}
 			err = x.runner(x.link).Run(cmd.Context(), x.steps(steps.IDAssembleRepository))
-			return x.finish(errors.Join(err, x.print(err, o, func(out io.Writer) error {
+			return x.finish(err, x.print(err, o, func(out io.Writer) error {
 				_, err := fmt.Fprintln(out, owner.RepositoryLink(r.folders.Workspace))
 				return err
-			})))
+			}))
 		},
 	}
 	r.flags(a, cmd)
@@ -67,17 +67,16 @@ func (x *session) link(ctx context.Context, values pipeline.Values) error {
 	return nil
 }
 
-// refused ends a run that did not begin. With JSON on stdout a program finds one object there all the same.
-func (a *App) refused(err error, o outputFlags) error {
-	if o.format != asJSON {
-		return err
+// refused ends a run that did not begin. Its reports say so, and with JSON on stdout a program finds one object there
+// all the same.
+func (a *App) refused(err error, o outputFlags, files report.Files) error {
+	err = a.explainer().Explain(err)
+	refusal := newCollector().NotBegun(err, time.Now())
+	after := files.Write(refusal)
+	if o.format == asJSON {
+		after = errors.Join(refusal.WriteJSON(a.Stdout), after)
 	}
-	return errors.Join(err, a.notBegun(err).WriteJSON(a.Stdout))
-}
-
-// notBegun is the report of a run that did not begin.
-func (a *App) notBegun(err error) report.Report {
-	return newCollector().NotBegun(a.explained(err), time.Now())
+	return a.show(errors.Join(err, a.explainer().Explain(after)), nil)
 }
 
 // print writes to stdout what came of a run that ended with err, in text only if it went well.

@@ -2,12 +2,14 @@ package remedy
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -59,11 +61,24 @@ func File(err error) (hint string, ok bool) {
 		"` shows whether it is there and whose it is; or name other folders with --workspace and --cache-dir", true
 }
 
-// Explain gives each error of a disk of this host the hint that is about the disk, as of [Disk], whatever was said of a
-// flag that it was met with. Any other error of a file or folder of this host that nobody made a fault is the
-// environment's too, with the hint of [File]: what a user named wrongly was refused where it was named. Other errors
-// stay as they are.
-func Explain(err error, folders ...Folder) error {
+// An Explainer says what to do about errors, in the words of one call of dalirun.
+type Explainer struct {
+	Folders []Folder
+	Program Program
+}
+
+// Explain makes of each error whose cause is known a [pipeline.Fault], which alone decides the exit code: an error of a
+// disk or of a file of this host ([Disk], [File]), and one of the container engine. A fault stays what it is, but one
+// that a disk caused: whatever was said of a flag that it was met with, the hint is about the disk. What a user named
+// wrongly was refused where it was named. Other errors stay as they are. Explain writes the commands in all hints as
+// [Program.Commands] does.
+func (x Explainer) Explain(err error) error {
+	err = x.explain(err)
+	x.Program.Name(err)
+	return err
+}
+
+func (x Explainer) explain(err error) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok { // of this very error: each of several has its own cause
 		parts := joined.Unwrap()
 		var texts []string
@@ -73,25 +88,61 @@ func Explain(err error, folders ...Folder) error {
 		if strings.Join(texts, "\n") == err.Error() { // those of errors.Join, and of nobody who words them otherwise
 			explained := make([]error, len(parts))
 			for i, part := range parts {
-				explained[i] = Explain(part, folders...)
+				explained[i] = x.explain(part)
 			}
 			return errors.Join(explained...)
 		}
 	}
 	fault, isFault := errors.AsType[*pipeline.Fault](err)
-	hint, ok := Disk(err, folders...)
-	switch {
-	case ok && isFault:
-		fault.Kind, fault.Hint = pipeline.Environment, hint
-		return err
-	case isFault:
-		return err
-	case !ok:
-		if hint, ok = File(err); !ok {
+	if hint, ok := Disk(err, x.Folders...); ok {
+		if isFault {
+			fault.Kind, fault.Hint = pipeline.Environment, hint
 			return err
 		}
+		return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: err}
 	}
-	return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: err}
+	if isFault {
+		return err
+	}
+	if fault, ok := engineFault(err); ok {
+		return fault
+	}
+	if hint, ok := File(err); ok || errors.Is(err, fs.ErrPermission) {
+		return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: err}
+	}
+	return err
+}
+
+// engineFault is the fault for an error of the container engine. Its hint is empty where the error says itself what to
+// do.
+func engineFault(err error) (fault *pipeline.Fault, ok bool) {
+	fault = &pipeline.Fault{Kind: pipeline.Environment, Err: err}
+	for _, known := range []struct {
+		err  error
+		hint string
+	}{
+		{container.ErrNoGPU, InstallToolkit + "; or " + UseCPU},
+		{container.ErrNoInit, InstallInit},
+		{container.ErrPortTaken, FreePort},
+		{container.ErrNoAddress, OtherHost},
+		{container.ErrNoSpace, FreeEngineDisk},
+		{container.ErrDenied, LogIn},
+		{container.ErrRegistry, ""},
+		{container.ErrUnreachable, ""},
+		{container.ErrPermission, ""},
+		{container.ErrSettings, ""},
+	} {
+		if !errors.Is(err, known.err) {
+			continue
+		}
+		fault.Hint = known.hint
+		if r, _, ok := Find(err.Error()); ok && errors.Is(err, container.ErrNoGPU) {
+			// The remedy's text comes first, since the container engine's message is long.
+			fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint
+		}
+		return fault, true
+	}
+	return nil, false
 }
 
 // failedPath is the path of the call that failed; empty if it is not known.

@@ -72,7 +72,7 @@ func TestExplain(t *testing.T) {
 		"beside another":    {errors.Join(pipeline.Faultf(pipeline.Environment, "use a flag", "x"), full), []string{"use a flag", hint}, "x\n" + full.Error()},
 		"worded by itself":  {fmt.Errorf("a: %w, b: %w", full, errors.New("y")), []string{hint}, "a: " + full.Error() + ", b: y"},
 	} {
-		got := remedy.Explain(c.err)
+		got := remedy.Explainer{}.Explain(c.err)
 		if got == nil || c.err == nil {
 			if got != nil || c.err != nil {
 				t.Errorf("%s: %v", name, got)
