@@ -95,8 +95,8 @@ type Container interface {
 	ID() string
 	// Name is the container's name in the runtime.
 	Name() string
-	// Addr returns the address on the runtime's host on which a container port is published. That may be another host
-	// than this one, see Info.OtherLoopback: to connect to the port, use Dial.
+	// Addr returns the address on the runtime's host at which a published container port is reached, see DialAddr. That
+	// may be another host than this one, see Info.OtherLoopback: to connect to the port, use Dial.
 	Addr(ctx context.Context, port uint16) (netip.AddrPort, error)
 	// Dial connects to a TCP port of the container, published or not, wherever the runtime is. It returns within 30 s.
 	// If no program listens on the port, it returns an error or a connection that breaks at once. The connection
@@ -194,5 +194,5 @@ type Summary struct {
 	Labels  Labels
 	Running bool
 	Created time.Time
-	Ports   map[uint16]netip.AddrPort // container port → host address; TCP only
+	Ports   map[uint16]netip.AddrPort // container port → where it is published, see DialAddr; TCP only
 }

@@ -57,11 +57,11 @@ func (c Container) Workspace() string { return c.Labels[container.LabelWorkspace
 // Run returns the ID of the run that made the container.
 func (c Container) Run() string { return c.Labels[container.LabelRun] }
 
-// GRPC returns the address, host:port, on which the container engine has published the server's gRPC port; empty if it
-// is not published, as of a container that has ended.
+// GRPC returns the address, host:port, at which the server's gRPC port is reached on the container engine's host; empty
+// if it is not published, as of a container that has ended.
 func (c Container) GRPC() string {
-	if addr, ok := c.Ports[triton.PortGRPC]; ok {
-		return addr.String()
+	if published, ok := c.Ports[triton.PortGRPC]; ok {
+		return container.DialAddr(published).String()
 	}
 	return ""
 }
@@ -97,8 +97,8 @@ func (h *host) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 // Address returns the address, host:port, at which a server's gRPC port is reached from here. The host is the
 // container's name if only [Servers.Host] reaches it. The address is empty if the port is not published.
 func (s Servers) Address(c Container) string {
-	addr, published := c.Ports[triton.PortGRPC]
-	if published && s.Elsewhere != "" && addr.Addr().IsLoopback() {
+	published, ok := c.Ports[triton.PortGRPC]
+	if ok && s.Elsewhere != "" && container.DialAddr(published).Addr().IsLoopback() {
 		return net.JoinHostPort(c.Name, strconv.Itoa(triton.PortGRPC))
 	}
 	return c.GRPC()

@@ -294,15 +294,18 @@ func TestAt(t *testing.T) {
 // What is published beyond the loopback address of a host elsewhere is reached there.
 func TestAddress(t *testing.T) {
 	t.Parallel()
-	for grpc, want := range map[string]string{"127.0.0.1:1": "server:8001", "10.0.0.5:1": "10.0.0.5:1", "": ""} {
+	for grpc, want := range map[string]struct{ here, elsewhere string }{
+		"127.0.0.1:1": {"127.0.0.1:1", "server:8001"}, "10.0.0.5:1": {"10.0.0.5:1", "10.0.0.5:1"}, "": {},
+		"0.0.0.0:1": {"127.0.0.1:1", "server:8001"}, "[::]:1": {"[::1]:1", "server:8001"},
+	} {
 		c := Container{Summary: serverIn("/w", grpc)}
 		local := Servers{}
-		if got := local.Address(c); got != grpc {
-			t.Errorf("here, %q: %q", grpc, got)
+		if got := local.Address(c); got != want.here {
+			t.Errorf("here, %q: %q, want %q", grpc, got, want.here)
 		}
 		elsewhere := Servers{Elsewhere: "tcp://docker:2375"}
-		if got := elsewhere.Address(c); got != want {
-			t.Errorf("elsewhere, %q: %q, want %q", grpc, got, want)
+		if got := elsewhere.Address(c); got != want.elsewhere {
+			t.Errorf("elsewhere, %q: %q, want %q", grpc, got, want.elsewhere)
 		}
 	}
 }
@@ -370,6 +373,19 @@ func TestServersJudge(t *testing.T) {
 			func(w string) Health {
 				return Health{
 					State: Ended, Reason: "its container has ended", Mend: usual(w, " --grpc-port=1 --host=10.0.0.5"),
+					MendNote: "nothing says with which flags it was started: this starts one with the usual flags, on its ports",
+				}
+			},
+		},
+		"published on every address, it stays so": {
+			none, func(_ *testing.T, w string) container.Summary {
+				c := serverIn(w, "0.0.0.0:1")
+				c.Running = false
+				return c
+			},
+			func(w string) Health {
+				return Health{
+					State: Ended, Reason: "its container has ended", Mend: usual(w, " --grpc-port=1 --host=0.0.0.0"),
 					MendNote: "nothing says with which flags it was started: this starts one with the usual flags, on its ports",
 				}
 			},

@@ -244,7 +244,7 @@ func (x *entry) summary(ctx context.Context) container.Summary {
 		if s.Ports == nil {
 			s.Ports = map[uint16]netip.AddrPort{}
 		}
-		s.Ports[p.Container] = addr
+		s.Ports[p.Container] = netip.AddrPortFrom(p.HostAddress(), addr.Port())
 	}
 	return s
 }

@@ -77,6 +77,21 @@ func testPublishElsewhere(t *testing.T, s *suite) {
 	}
 }
 
+// testPublishEverywhere holds that a port of all addresses is listed as one, and reached on the loopback address.
+func testPublishEverywhere(t *testing.T, s *suite) {
+	t.Helper()
+	everywhere := netip.IPv4Unspecified()
+	c, _ := s.ready(t, s.server(container.Port{Container: probePort, Address: everywhere}))
+	addr, text := readGreeting(t.Context(), t, c)
+	if text != "hello" || !addr.Addr().IsLoopback() {
+		t.Errorf("%s says %q", addr, text)
+	}
+	rows := s.remaining(t.Context(), t)
+	if want := netip.AddrPortFrom(everywhere, addr.Port()); len(rows) != 1 || rows[0].Ports[probePort] != want {
+		t.Errorf("list says %+v, want it at %s", rows, want)
+	}
+}
+
 func testPublishWithoutNetwork(t *testing.T, s *suite) {
 	t.Helper()
 	spec := s.server(container.Port{Container: probePort})

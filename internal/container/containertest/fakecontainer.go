@@ -142,12 +142,12 @@ func (c *fakeContainer) Addr(ctx context.Context, port uint16) (netip.AddrPort, 
 	if err := context.Cause(ctx); err != nil {
 		return netip.AddrPort{}, err
 	}
-	addr, ok := c.ports()[port]
+	published, ok := c.ports()[port]
 	if !ok {
 		return netip.AddrPort{}, fmt.Errorf("port %d of %s: %w: it is not published", port, c.Name(),
 			container.ErrNotFound)
 	}
-	return addr, nil
+	return container.DialAddr(published), nil
 }
 
 // Dial connects to what the program listens on.
@@ -173,9 +173,9 @@ func (c *fakeContainer) ports() map[uint16]netip.AddrPort {
 		return nil
 	}
 	ports := map[uint16]netip.AddrPort{}
-	for port, l := range c.listeners {
-		if tcp, ok := l.Addr().(*net.TCPAddr); ok {
-			ports[port] = tcp.AddrPort()
+	for _, p := range c.spec.Publish { // a listener on 0.0.0.0 says that it is one on [::]
+		if tcp, ok := c.listeners[p.Container].Addr().(*net.TCPAddr); ok {
+			ports[p.Container] = netip.AddrPortFrom(p.HostAddress(), tcp.AddrPort().Port())
 		}
 	}
 	return ports

@@ -378,12 +378,14 @@ func TestBuildSendsProxies(t *testing.T) {
 	}
 }
 
-// An engine reports addresses of both families without brackets, and a port of all addresses as one of none.
+// An engine reports addresses of both families without brackets, and a port of all addresses as one of none. Such a port
+// is listed as it was published, and reached on the loopback address.
 func TestAddr(t *testing.T) {
 	t.Parallel()
-	for ip, want := range map[string]string{
-		"": "127.0.0.1:8001", "0.0.0.0": "127.0.0.1:8001", "192.0.2.1": "192.0.2.1:8001",
-		"::": "[::1]:8001", "::1": "[::1]:8001", "2001:db8::1": "[2001:db8::1]:8001",
+	for ip, want := range map[string]struct{ published, dialled string }{
+		"": {"0.0.0.0:8001", "127.0.0.1:8001"}, "0.0.0.0": {"0.0.0.0:8001", "127.0.0.1:8001"},
+		"192.0.2.1": {"192.0.2.1:8001", "192.0.2.1:8001"}, "::": {"[::]:8001", "[::1]:8001"}, "::1": {"[::1]:8001", "[::1]:8001"},
+		"2001:db8::1": {"[2001:db8::1]:8001", "[2001:db8::1]:8001"},
 	} {
 		a := &api{answers: map[string]http.HandlerFunc{
 			"GET /containers/c/json": say(`{"Id":"c","Name":"/c","NetworkSettings":{"Ports":{"8001/tcp":[{"HostIp":"` + ip +
@@ -396,12 +398,12 @@ func TestAddr(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if addr, err := c.Addr(t.Context(), 8001); err != nil || addr.String() != want {
-			t.Errorf("%q is %s, %v; want %s", ip, addr, err, want)
+		if addr, err := c.Addr(t.Context(), 8001); err != nil || addr.String() != want.dialled {
+			t.Errorf("%q is %s, %v; want %s", ip, addr, err, want.dialled)
 		}
 		list, err := r.List(t.Context(), nil)
-		if err != nil || len(list) != 1 || list[0].Ports[8001].String() != want {
-			t.Errorf("%q is listed as %+v, %v; want %s", ip, list, err, want)
+		if err != nil || len(list) != 1 || list[0].Ports[8001].String() != want.published {
+			t.Errorf("%q is listed as %+v, %v; want %s", ip, list, err, want.published)
 		}
 	}
 }

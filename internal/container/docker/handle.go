@@ -132,8 +132,8 @@ func (h *handle) Addr(ctx context.Context, port uint16) (netip.AddrPort, error) 
 	}
 	if found.NetworkSettings != nil {
 		for _, binding := range found.NetworkSettings.Ports[tcp(port)] {
-			if addr, err := hostAddr(binding.HostIP, binding.HostPort); err == nil {
-				return addr, nil
+			if addr, err := published(binding.HostIP, binding.HostPort); err == nil {
+				return container.DialAddr(addr), nil
 			}
 		}
 	}
@@ -141,14 +141,10 @@ func (h *handle) Addr(ctx context.Context, port uint16) (netip.AddrPort, error) 
 		container.ErrNotFound)
 }
 
-// hostAddr returns an address at which a port is reached that the engine reports as published. A port that is published
-// on every address is reached on the loopback address of the same family.
-func hostAddr(ip, port string) (netip.AddrPort, error) {
-	switch ip {
-	case "", "0.0.0.0": // the engine got no address, or reports none
-		ip = loopback
-	case "::":
-		ip = loopback6
+// published returns the address on which the engine reports a port as published.
+func published(ip, port string) (netip.AddrPort, error) {
+	if ip == "" { // the engine got no address, or reports none for all of them
+		ip = netip.IPv4Unspecified().String()
 	}
 	return netip.ParseAddrPort(net.JoinHostPort(ip, port))
 }

@@ -261,7 +261,7 @@ func summarize(row dcontainer.Summary) container.Summary {
 		s.Name = strings.TrimPrefix(row.Names[0], "/")
 	}
 	for _, p := range row.Ports {
-		addr, err := hostAddr(p.IP, strconv.Itoa(int(p.PublicPort)))
+		addr, err := published(p.IP, strconv.Itoa(int(p.PublicPort)))
 		if p.Type != "tcp" || p.PublicPort == 0 || err != nil {
 			continue
 		}

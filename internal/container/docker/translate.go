@@ -22,12 +22,6 @@ const (
 	logFiles = "2"
 )
 
-// The loopback addresses.
-const (
-	loopback  = "127.0.0.1"
-	loopback6 = "::1"
-)
-
 // request describes a container to create.
 type request struct {
 	config  dcontainer.Config
