@@ -14,3 +14,19 @@ func DialAddr(published netip.AddrPort) netip.AddrPort {
 	}
 	return netip.AddrPortFrom(addr, published.Port())
 }
+
+// Takes reports whether a listener on one address leaves none for another: they have the same port, and the address is
+// the same or one of the two is every address. Every IPv6 address includes those of IPv4, as Linux has it by default.
+func Takes(listener, other netip.AddrPort) bool {
+	a, b := listener.Addr().Unmap(), other.Addr().Unmap()
+	switch {
+	case listener.Port() != other.Port():
+		return false
+	case a == netip.IPv6Unspecified() || b == netip.IPv6Unspecified():
+		return true
+	case a.Is4() != b.Is4():
+		return false
+	default:
+		return a == b || a.IsUnspecified() || b.IsUnspecified()
+	}
+}

@@ -43,7 +43,7 @@ func (m *machine) Kernel() string                                            { r
 func (*machine) ToolkitHook() string                                         { return "" }
 func (*machine) CDISpec() string                                             { return "" }
 func (*machine) PortFree(context.Context, netip.AddrPort) (bool, error)      { return true, nil }
-func (*machine) PortUser(uint16) string                                      { return "" }
+func (*machine) PortUser(netip.AddrPort) string                              { return "" }
 func (m *machine) DiskFree(_ context.Context, folder string) (uint64, error) { return m.free(folder) }
 func (*machine) Remote() bool                                                { return false }
 func (m *machine) Info(context.Context) (container.Info, error)              { return m.info, m.infoErr }

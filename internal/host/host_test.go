@@ -102,7 +102,7 @@ func TestPorts(t *testing.T) {
 		}
 		if runtime.GOOS == "linux" {
 			want := fmt.Sprintf("(pid %d)", os.Getpid())
-			if got, ok := host.PortUser(os.DirFS("/proc"), port); !ok || !strings.HasSuffix(got, want) {
+			if got, ok := host.PortUser(os.DirFS("/proc"), loopback(port)); !ok || !strings.HasSuffix(got, want) {
 				t.Errorf("%s is used by %q, %v; want %s", l.Addr(), got, ok, want)
 			}
 		}
@@ -113,7 +113,7 @@ func TestPorts(t *testing.T) {
 		us := fmt.Sprintf("(pid %d)", os.Getpid())
 		if free, err := host.IsPortFree(t.Context(), loopback(port)); err != nil {
 			t.Errorf("port %d after it was closed: %v", port, err)
-		} else if by, ok := host.PortUser(os.DirFS("/proc"), port); !free && (!ok || strings.HasSuffix(by, us)) {
+		} else if by, ok := host.PortUser(os.DirFS("/proc"), loopback(port)); !free && (!ok || strings.HasSuffix(by, us)) {
 			t.Errorf("port %d is not free after it was closed, and used by %q", port, by)
 		}
 	}
@@ -136,11 +136,15 @@ func TestPortUser(t *testing.T) {
 			line("0100007F:1F40", "0A", 33, 102) +
 			line("00000000:1F41", "0A", 1000, 103) +
 			line("0500000A:1F42", "0A", 0, 104) +
+			line("3500007F:1F47", "0A", 0, 108) + // 127.0.0.53 alone
 			"garbage\n")},
 		"net/tcp6": {Data: []byte(head +
 			line("00000000000000000000000000000000:1F43", "0A", 0, 105) +
 			line("00000000000000000000000001000000:1F44", "0A", 0, 106) + // ::1 alone
-			line("0000000000000000FFFF00000100007F:1F45", "0A", 0, 107))},
+			line("0000000000000000FFFF00000100007F:1F45", "0A", 0, 107) +
+			line("B80D0120000000000000000001000000:1F46", "0A", 0, 107) + // 2001:db8::1
+			line("00:1F47", "0A", 0, 107) +
+			line("garbage1:1F47", "0A", 0, 107))},
 		"17/comm":       {Data: []byte("other\n")},
 		"17/fd/0":       {Data: []byte("/dev/null"), Mode: fs.ModeSymlink},
 		"123/comm":      {Data: []byte("nginx\n")},
@@ -151,21 +155,29 @@ func TestPortUser(t *testing.T) {
 		"self/fd/3":     {Data: []byte("socket:[103]"), Mode: fs.ModeSymlink},
 		"irq/fd/ignore": {Data: []byte("socket:[103]")},
 	}
-	tests := map[uint16]string{
-		8000: "nginx (pid 123)",
-		8001: "a process of uid 1000 (root sees which)",
-		8002: "",
-		8003: "pid 124",
-		8004: "",
-		8005: "docker-proxy (pid 125)",
-		9999: "",
+	tests := map[string]string{
+		"127.0.0.1:8000":     "nginx (pid 123)",
+		"10.0.0.5:8000":      "a process of uid 0 (root sees which)",
+		"192.0.2.7:8000":     "",
+		"127.0.0.1:8001":     "a process of uid 1000 (root sees which)",
+		"192.0.2.7:8001":     "a process of uid 1000 (root sees which)",
+		"127.0.0.1:8002":     "",
+		"0.0.0.0:8002":       "a process of uid 0 (root sees which)",
+		"127.0.0.1:8003":     "pid 124",
+		"[2001:db8::1]:8003": "pid 124",
+		"127.0.0.1:8004":     "",
+		"[::1]:8004":         "a process of uid 0 (root sees which)",
+		"127.0.0.1:8005":     "docker-proxy (pid 125)",
+		"[2001:db8::1]:8006": "docker-proxy (pid 125)",
+		"127.0.0.1:8007":     "",
+		"127.0.0.1:9999":     "",
 	}
-	for port, want := range tests {
-		if got, ok := host.PortUser(proc, port); got != want || ok != (want != "") {
-			t.Errorf("port %d: %q, %v; want %q", port, got, ok, want)
+	for at, want := range tests {
+		if got, ok := host.PortUser(proc, netip.MustParseAddrPort(at)); got != want || ok != (want != "") {
+			t.Errorf("%s: %q, %v; want %q", at, got, ok, want)
 		}
 	}
-	if got, ok := host.PortUser(fstest.MapFS{}, 8000); ok {
+	if got, ok := host.PortUser(fstest.MapFS{}, loopback(8000)); ok {
 		t.Errorf("without /proc: %q", got)
 	}
 }

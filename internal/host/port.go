@@ -3,14 +3,18 @@ package host
 import (
 	"bufio"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/dalirun/dalirun/internal/container"
 )
 
 // IsPortFree says whether a TCP port of an address of this host can be listened on now. A listener on all addresses
@@ -30,12 +34,12 @@ func IsPortFree(ctx context.Context, at netip.AddrPort) (bool, error) {
 	return true, l.Close()
 }
 
-// PortUser says who listens on a TCP port of 127.0.0.1 or of all addresses: "nginx (pid 123)". proc is /proc of Linux,
-// os.DirFS("/proc"); elsewhere nothing is found. A process of another user is only seen by root; then its user is
-// named. False: nobody listens.
-func PortUser(proc fs.FS, port uint16) (string, bool) {
+// PortUser says who keeps others from listening at an address, see [container.Takes]: "nginx (pid 123)". proc is /proc
+// of Linux, os.DirFS("/proc"); elsewhere nothing is found. A process of another user is only seen by root; then its
+// user is named. False: nobody does.
+func PortUser(proc fs.FS, at netip.AddrPort) (string, bool) {
 	for _, table := range []string{"net/tcp", "net/tcp6"} {
-		s, ok := findListener(proc, table, port)
+		s, ok := findListener(proc, table, at)
 		if !ok {
 			continue
 		}
@@ -56,7 +60,7 @@ const (
 	listening = "0A"
 )
 
-func findListener(proc fs.FS, table string, port uint16) (socket, bool) {
+func findListener(proc fs.FS, table string, at netip.AddrPort) (socket, bool) {
 	f, err := proc.Open(table)
 	if err != nil {
 		return socket{}, false
@@ -67,23 +71,27 @@ func findListener(proc fs.FS, table string, port uint16) (socket, bool) {
 		if len(columns) <= inodeColumn || columns[stateColumn] != listening {
 			continue
 		}
-		address, hexPort, _ := strings.Cut(columns[localColumn], ":")
-		if p, err := strconv.ParseUint(hexPort, 16, 16); err != nil || uint16(p) != port || !takesLoopback(address) {
-			continue
+		if local, ok := parseLocal(columns[localColumn]); ok && container.Takes(local, at) {
+			return socket{uid: columns[uidColumn], inode: columns[inodeColumn]}, true
 		}
-		return socket{uid: columns[uidColumn], inode: columns[inodeColumn]}, true
 	}
 	return socket{}, false
 }
 
-// takesLoopback says whether a listener on this address keeps others from 127.0.0.1. The kernel writes addresses as
-// 32-bit words in the machine's order, little endian on all that this program is built for: 127.0.0.1 is 0100007F.
-func takesLoopback(address string) bool {
-	v4 := strings.TrimPrefix(address, "0000000000000000FFFF0000") // an IPv4 address in an IPv6 socket
-	if len(v4) == 8 {
-		return v4 == "00000000" || strings.HasSuffix(v4, "7F")
+// parseLocal reads a local address such as 0100007F:1F40, which is 127.0.0.1:8000. The kernel writes addresses as
+// 32-bit words in the machine's order, little endian on all that this program is built for.
+func parseLocal(text string) (netip.AddrPort, bool) {
+	hexAddress, hexPort, _ := strings.Cut(text, ":")
+	octets, err := hex.DecodeString(hexAddress)
+	if err != nil || len(octets)%4 != 0 {
+		return netip.AddrPort{}, false
 	}
-	return strings.Trim(address, "0") == ""
+	for word := range slices.Chunk(octets, 4) {
+		slices.Reverse(word)
+	}
+	address, ok := netip.AddrFromSlice(octets)
+	port, err := strconv.ParseUint(hexPort, 16, 16)
+	return netip.AddrPortFrom(address, uint16(port)), ok && err == nil
 }
 
 func findProcess(proc fs.FS, inode string) (string, bool) {

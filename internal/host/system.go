@@ -79,9 +79,9 @@ func (System) PortFree(ctx context.Context, at netip.AddrPort) (bool, error) {
 	return IsPortFree(ctx, at)
 }
 
-// PortUser is who has a port, of all processes; see [PortUser].
-func (System) PortUser(port uint16) string {
-	user, _ := PortUser(os.DirFS("/proc"), port)
+// PortUser is who has a TCP port of an address, of all processes; see [PortUser].
+func (System) PortUser(at netip.AddrPort) string {
+	user, _ := PortUser(os.DirFS("/proc"), at)
 	return user
 }
 

@@ -64,7 +64,7 @@ func TestSystemHere(t *testing.T) {
 	if free, err := here.PortFree(t.Context(), netip.MustParseAddrPort("127.0.0.1:0")); free || err == nil {
 		t.Errorf("port 0, which is none: %t, %v", free, err)
 	}
-	if user := here.PortUser(0); user != "" {
+	if user := here.PortUser(netip.AddrPort{}); user != "" {
 		t.Errorf("no port is of %q", user)
 	}
 }

@@ -224,9 +224,9 @@ func (i hostInterview) PortFree(ctx context.Context, addr netip.AddrPort) (bool,
 }
 
 // PortUser implements [HostProbe].
-func (i hostInterview) PortUser(port uint16) string {
-	return text(i.interview, fmt.Sprintf("host: user of port %d", port),
-		func(p Probes) string { return p.Host.PortUser(port) })
+func (i hostInterview) PortUser(addr netip.AddrPort) string {
+	return text(i.interview, fmt.Sprintf("host: user of %s", addr),
+		func(p Probes) string { return p.Host.PortUser(addr) })
 }
 
 // DiskFree implements [HostProbe].

@@ -41,6 +41,7 @@ type machine struct {
 	stored      bool
 	reachErr    error
 	onQuestion  func(question string) // called with questions that may take long
+	onPortUser  func(addr netip.AddrPort)
 }
 
 // now is the time on every machine.
@@ -78,7 +79,13 @@ func (m hostOf) PortFree(_ context.Context, addr netip.AddrPort) (bool, error) {
 	_, taken := m.ports[addr.Port()]
 	return !taken, m.portErr
 }
-func (m hostOf) PortUser(port uint16) string { return m.ports[port] }
+
+func (m hostOf) PortUser(addr netip.AddrPort) string {
+	if m.onPortUser != nil {
+		m.onPortUser(addr)
+	}
+	return m.ports[addr.Port()]
+}
 
 func (m hostOf) DiskFree(_ context.Context, folder string) (uint64, error) {
 	if m.free == 0 && m.diskErr == nil {

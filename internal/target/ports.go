@@ -26,7 +26,8 @@ func (x *resolution) decidePorts(ctx context.Context) {
 		if !p.Required && !p.Address.IsValid() && !x.request.Exhaustive {
 			continue
 		}
-		free, err := x.probes.Host.PortFree(ctx, netip.AddrPortFrom(p.HostAddress(), p.Host))
+		at := netip.AddrPortFrom(p.HostAddress(), p.Host)
+		free, err := x.probes.Host.PortFree(ctx, at)
 		if errors.Is(err, syscall.EADDRNOTAVAIL) {
 			x.refuse(CheckPorts, pipeline.Faultf(pipeline.Environment, remedy.OtherHost,
 				"%s: this host has no such address", x.request.Settings.Written("host", p.HostAddress().String())))
@@ -38,7 +39,7 @@ func (x *resolution) decidePorts(ctx context.Context) {
 		if err != nil || free {
 			continue
 		}
-		user, hint := x.portUser(ctx, p.Host)
+		user, hint := x.portUser(ctx, at)
 		if p.Required {
 			x.refuse(CheckPorts, pipeline.Faultf(pipeline.Environment,
 				hint+", name another, or name none and a free one is taken", "port %d is in use%s", p.Host, user))
@@ -58,13 +59,13 @@ func (x *resolution) doubtNamedPorts() {
 	}
 }
 
-// portUser returns by whom a port is used, as " by nginx (pid 123)" or empty if it is not known, and what to do about
-// it.
-func (x *resolution) portUser(ctx context.Context, port uint16) (user, hint string) {
-	holder := x.publisher(ctx, port)
+// portUser returns by whom a port of an address is used, as " by nginx (pid 123)" or empty if it is not known, and what
+// to do about it.
+func (x *resolution) portUser(ctx context.Context, at netip.AddrPort) (user, hint string) {
+	holder := x.publisher(ctx, at)
 	switch {
 	case holder == nil:
-		if program := x.probes.Host.PortUser(port); program != "" {
+		if program := x.probes.Host.PortUser(at); program != "" {
 			user = " by " + program
 		}
 		return user, "stop what uses it"
@@ -78,8 +79,8 @@ func (x *resolution) portUser(ctx context.Context, port uint16) (user, hint stri
 	}
 }
 
-// publisher returns the container of dalirun that is published on a port of this host; nil if none is known.
-func (x *resolution) publisher(ctx context.Context, port uint16) *container.Summary {
+// publisher returns the container of dalirun whose published port takes an address; nil if none is known.
+func (x *resolution) publisher(ctx context.Context, at netip.AddrPort) *container.Summary {
 	if x.engineErr != nil {
 		return nil
 	}
@@ -88,8 +89,8 @@ func (x *resolution) publisher(ctx context.Context, port uint16) *container.Summ
 		return nil // the name of a container only completes the message
 	}
 	for _, c := range all {
-		for _, addr := range c.Ports {
-			if addr.Port() == port {
+		for _, published := range c.Ports {
+			if container.Takes(published, at) {
 				return &c
 			}
 		}

@@ -35,8 +35,8 @@ type HostProbe interface {
 	CDISpec() string
 	// PortFree reports whether a TCP port of an address is free. It is an error if the port cannot be tried.
 	PortFree(ctx context.Context, addr netip.AddrPort) (bool, error)
-	// PortUser returns the program that uses a port, as in "nginx (pid 123)"; empty if it is not known.
-	PortUser(port uint16) string
+	// PortUser returns the program that uses a TCP port of an address, as in "nginx (pid 123)"; empty if it is not known.
+	PortUser(addr netip.AddrPort) string
 	// DiskFree returns how many bytes are free on the disk of a folder; [fs.ErrNotExist] if there is no such folder.
 	DiskFree(ctx context.Context, folder string) (uint64, error)
 }

@@ -260,6 +260,33 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+// Who has a port of another address does not have the one that is asked for.
+func TestPortsOfAnAddress(t *testing.T) {
+	t.Parallel()
+	for published, want := range map[string]string{
+		"192.0.2.7:8001": "by dalirun-serve, the server of /w", "0.0.0.0:8001": "by dalirun-serve, the server of /w",
+		"127.0.0.1:8001": "by nginx (pid 7)",
+	} {
+		m := noGPU()
+		m.ports = map[uint16]string{8001: "nginx (pid 7)"}
+		m.containers = []container.Summary{{
+			Name: "dalirun-serve", Ports: map[uint16]netip.AddrPort{8001: netip.MustParseAddrPort(published)},
+			Labels: container.Labels{container.LabelRun: "x", container.LabelRole: string(container.RoleServer), container.LabelWorkspace: "/w"},
+		}}
+		var asked netip.AddrPort
+		m.onPortUser = func(addr netip.AddrPort) { asked = addr }
+		_, obstacles := resolve(t, withChange(request("serve"), func(r *target.Request) {
+			r.GRPCPort, r.Host = 8001, netip.MustParseAddr("192.0.2.7")
+		}), m)
+		if text := textsOf(target.CheckPorts, obstacles); !strings.Contains(text, want) {
+			t.Errorf("a server on %s: %q, want %q", published, text, want)
+		}
+		if asked.IsValid() && asked.String() != "192.0.2.7:8001" {
+			t.Errorf("a server on %s: who has %s was asked", published, asked)
+		}
+	}
+}
+
 // An address that this host lacks is refused; a port that was named is a doubt where it cannot be tried.
 func TestAddressesAndPortsElsewhere(t *testing.T) {
 	t.Parallel()

@@ -469,7 +469,8 @@ func TestPortTakenByAServer(t *testing.T) {
 		`{}`: " by container other: free it or name another one",
 	} {
 		a := &api{answers: map[string]http.HandlerFunc{
-			"GET /containers/json": say(`[{"Id":"1","Names":["/other"],"State":"running","Labels":` + labels + `,"Ports":[{"IP":"127.0.0.1","PrivatePort":8001,"PublicPort":8001,"Type":"tcp"}]}]`),
+			"GET /containers/json": say(`[{"Id":"0","Names":["/apart"],"State":"running","Ports":[{"IP":"192.0.2.7","PrivatePort":8001,"PublicPort":8001,"Type":"tcp"}]},
+				{"Id":"1","Names":["/other"],"State":"running","Labels":` + labels + `,"Ports":[{"IP":"127.0.0.1","PrivatePort":8001,"PublicPort":8001,"Type":"tcp"}]}]`),
 		}}
 		r := a.serve(t, Options{})
 		spec := container.Spec{Publish: []container.Port{{Container: 8001, Host: 8001, Required: true}}}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -64,7 +65,7 @@ func (r *Runtime) run(ctx context.Context, spec container.Spec, out container.St
 // attempt has one preferred port less, so that the loop ends.
 func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken error) error {
 	port, known := takenPort(taken)
-	address := container.Port{}.HostAddress()
+	at := netip.AddrPortFrom(container.Port{}.HostAddress(), port)
 	for i := range spec.Publish {
 		p := &spec.Publish[i]
 		if p.Host != 0 && !p.Required && (!known || p.Host == port) {
@@ -72,7 +73,7 @@ func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken err
 			return nil
 		}
 		if p.Host == port {
-			address = p.HostAddress()
+			at = netip.AddrPortFrom(p.HostAddress(), port)
 		}
 	}
 	if !known {
@@ -80,28 +81,29 @@ func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken err
 	}
 	return &runtimeError{
 		kind: container.ErrPortTaken, cause: taken,
-		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, address, container.ErrPortTaken,
-			r.publisher(ctx, port)),
+		text: fmt.Sprintf("port %d of %s: %s%s: free it or name another one", port, at.Addr(), container.ErrPortTaken,
+			r.publisher(ctx, at)),
 	}
 }
 
-// publisher returns " by container NAME" for the container that publishes a host port, with the command that stops it
-// if it is a server of dalirun. It is empty if no container does.
-func (r *Runtime) publisher(ctx context.Context, port uint16) string {
+// publisher returns " by container NAME" for the container whose published port takes an address, with the command that
+// stops it if it is a server of dalirun. It is empty if no container does.
+func (r *Runtime) publisher(ctx context.Context, at netip.AddrPort) string {
 	rows, err := r.api.ContainerList(ctx,
 		dcontainer.ListOptions{Filters: filters.NewArgs(filters.Arg("status", "running"))})
 	if err != nil {
 		return "" // the name only completes another error
 	}
 	for _, row := range rows {
-		for _, p := range row.Ports {
-			if p.PublicPort != port || len(row.Names) == 0 {
+		c := summarize(row)
+		for _, published := range c.Ports {
+			if !container.Takes(published, at) {
 				continue
 			}
-			publisher := " by container " + strings.TrimPrefix(row.Names[0], "/")
-			if row.Labels[container.LabelRole] == string(container.RoleServer) {
+			publisher := " by container " + c.Name
+			if c.Labels[container.LabelRole] == string(container.RoleServer) {
 				publisher += ", which `" + shell.Line("dalirun", "stop", "--workspace",
-					row.Labels[container.LabelWorkspace]) + "` stops"
+					c.Labels[container.LabelWorkspace]) + "` stops"
 			}
 			return publisher
 		}
