@@ -256,11 +256,16 @@ func (a *App) files() *userfile.Reader { return &userfile.Reader{Stdin: a.Stdin}
 func warn(w io.Writer, text string) { fmt.Fprintln(w, "warning: "+printable.Line(text)) }
 
 // asCalled writes the commands of dalirun in a text as this user can paste them.
-func (a *App) asCalled(text string) string { return remedy.Program(a.Program).Commands(text) }
+func (a *App) asCalled(text string) string { return a.called().Commands(text) }
+
+// called is how this user calls dalirun.
+func (a *App) called() remedy.Program {
+	return remedy.Program{Path: a.Program, Engine: a.engineVariables()}
+}
 
 // explainer says what to do about errors. What it returned of an error decides the exit code, see [exitCode].
 func (a *App) explainer() remedy.Explainer {
-	return remedy.Explainer{Folders: a.folders, Program: remedy.Program(a.Program)}
+	return remedy.Explainer{Folders: a.folders, Program: a.called()}
 }
 
 // takeUnread returns the warnings that were not shown yet, to be shown.

@@ -59,7 +59,7 @@ func TestInSmallDisk(t *testing.T) {
 			"size=2m", "--cache-dir", true,
 			[]string{"--weights", "random:0"},
 			"no space left on device\n  hint: free space on the disk of the cache, /.*/folder .*, or name another with --cache-dir",
-			"fail  cache disk .*: 0 B are free, and the results.*\n +free space there: `dalirun gc --dry-run --cache-dir=/.*/folder` says what of the cache could go; or name",
+			"fail  cache disk .*: 0 B are free, and the results.*\n +free space there: `DOCKER_HOST=unix:.* dalirun gc --dry-run --cache-dir=/.*/folder` says what of the cache could go; or name",
 		},
 		"no more files": {
 			"nr_inodes=40", "--cache-dir", true,

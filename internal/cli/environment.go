@@ -2,10 +2,12 @@ package cli
 
 import (
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/docker"
+	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -25,19 +27,29 @@ func (a *App) runtime(labels container.Labels, notice func(text string)) (contai
 // dockerSettings are the variables that say how the container engine is talked to: those that are set, else those that
 // can be.
 func (a *App) dockerSettings() string {
-	var set []string
-	for _, name := range []string{
-		"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH",
-		"DOCKER_API_VERSION",
-	} {
-		if a.env(name) != "" {
-			set = append(set, name)
-		}
-	}
+	set := a.setForDocker()
 	if len(set) == 0 {
 		return "DOCKER_HOST or DOCKER_CONTEXT"
 	}
 	return strings.Join(set, " or ")
+}
+
+// engineVariables are the settings of [App.dockerSettings] as a shell sets them for a command. They are empty where
+// none is set: Docker's default and its current context are found by every shell.
+func (a *App) engineVariables() string {
+	set := a.setForDocker()
+	for i, name := range set {
+		set[i] = name + "=" + shell.Quote(a.env(name))
+	}
+	return strings.Join(set, " ")
+}
+
+// setForDocker are the variables that are set of those that say how the container engine is talked to.
+func (a *App) setForDocker() []string {
+	return slices.DeleteFunc([]string{
+		"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH",
+		"DOCKER_API_VERSION",
+	}, func(name string) bool { return a.env(name) == "" })
 }
 
 // caBundle is what an image build needs to trust where a proxy opens TLS. Empty where the host names no bundle.

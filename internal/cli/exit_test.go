@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -72,7 +73,7 @@ func TestExitCode(t *testing.T) {
 // The steps of a run have it by then: their events and the reports say it too.
 func TestRunnerExplainsDisks(t *testing.T) {
 	t.Parallel()
-	x := session{app: &App{}, flags: &runFlags{}}
+	x := session{app: appIn(nil, io.Discard, io.Discard), flags: &runFlags{}}
 	err := x.runner(nil).Explain(&os.PathError{Op: "rename", Path: "/cache/x", Err: syscall.EDQUOT})
 	if f, ok := errors.AsType[*pipeline.Fault](err); !ok || !strings.HasPrefix(f.Hint, "free space in your quota on the disk of /cache/x") {
 		t.Errorf("got %v", err)

@@ -135,7 +135,7 @@ func TestStopOfAnotherUser(t *testing.T) {
 			}
 			stop := []string{"stop", "--workspace", workspace}
 			said, code := dalirun(nobody, stop...)
-			for _, want := range []string{"the server of " + workspace + " belongs to root: nothing is stopped", "hint: ask root to run `dalirun stop --workspace " + workspace + "`"} {
+			for _, want := range []string{"the server of " + workspace + " belongs to root: nothing is stopped", "hint: ask root to run `DOCKER_HOST=" + engine.Host() + " dalirun stop --workspace " + workspace + "`"} {
 				if ExitCode(code) != ExitEnvironment || !strings.Contains(said, want) {
 					t.Errorf("exit code %d; want %d and %q:\n%s", code, ExitEnvironment, want, said)
 				}

@@ -42,7 +42,7 @@ func TestServeBesideAnother(t *testing.T) {
 		{"starting, and named", "has a server already: theirs, of another `dalirun serve`; it is starting: ", true, false},
 		{"starting", "hint: wait until it serves, end it with Ctrl-C, or name another --workspace\n", true, false},
 		{"serving, and named", "has a server already: theirs, of another `dalirun serve`; it is not healthy: ", true, true},
-		{"serving", "hint: `dalirun stop --workspace WORKSPACE && dalirun serve", true, true},
+		{"serving", "hint: `CALLED stop --workspace WORKSPACE && CALLED serve", true, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -76,7 +76,7 @@ func TestServeBesideAnother(t *testing.T) {
 			var stderr bytes.Buffer
 			a := appIn(map[string]string{"DOCKER_HOST": engine.Host(), "XDG_CACHE_HOME": t.TempDir()}, &bytes.Buffer{}, &stderr)
 			code := a.Run(t.Context(), []string{"serve", "--accel", "cpu", "--weights", "random:0", "--workspace", workspace})
-			if want := strings.ReplaceAll(tt.want, "WORKSPACE", workspace); code != ExitEnvironment || !strings.Contains(stderr.String(), want) {
+			if want := strings.NewReplacer("WORKSPACE", workspace, "CALLED", "DOCKER_HOST="+engine.Host()+" dalirun").Replace(tt.want); code != ExitEnvironment || !strings.Contains(stderr.String(), want) {
 				t.Errorf("exit code %d, want %d and %q:\n%s", code, ExitEnvironment, want, &stderr)
 			}
 		})

@@ -10,24 +10,37 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// Program is dalirun as it was called, os.Args[0].
-type Program string
+// Program is dalirun as it was called.
+type Program struct {
+	Path string // os.Args[0]
+	// Engine is what a shell sets for a command so that it finds the same container engine, as in DOCKER_HOST=tcp://b. It
+	// is empty where every shell finds it.
+	Engine string
+}
 
 // Commands writes the commands of dalirun in a text, which stand in backticks or are the whole of it, as its user can
-// paste them: where dalirun was called by a path, nobody knows whether it is on PATH too, and the path is the one thing
-// that is sure to work, in any folder.
+// paste them, in any folder and any shell. Where dalirun was called by a path, nobody knows whether it is on PATH too,
+// and the path is the one thing that is sure to work. A command about servers acts on those of its container engine.
 func (p Program) Commands(text string) string {
-	if !strings.ContainsRune(string(p), filepath.Separator) {
-		return text
+	program := "dalirun"
+	if strings.ContainsRune(p.Path, filepath.Separator) {
+		if path, err := filepath.Abs(p.Path); err == nil {
+			program = shell.Quote(path)
+		}
 	}
-	program, err := filepath.Abs(string(p))
-	if err != nil {
-		return text
-	}
-	return regexp.MustCompile("(^|`|&& )dalirun ").ReplaceAllStringFunc(text, func(command string) string {
-		return strings.Replace(command, "dalirun", shell.Quote(program), 1)
+	return command.ReplaceAllStringFunc(text, func(found string) string {
+		before, rest, _ := strings.Cut(found, "dalirun ")
+		if p.Engine != "" && aboutServers.MatchString(rest) {
+			before += p.Engine + " "
+		}
+		return before + program + " " + rest
 	})
 }
+
+var (
+	command      = regexp.MustCompile("(^|`|&& )dalirun ([a-z]+( --help)?)?")
+	aboutServers = regexp.MustCompile("^(gc|ps|serve|stop)$") // and not their help
+)
 
 // Name does that in the hints of all faults that err is made of.
 func (p Program) Name(err error) {

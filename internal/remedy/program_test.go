@@ -16,7 +16,7 @@ func TestProgramCommands(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, tt := range []struct{ program, text, want string }{
+	for _, tt := range []struct{ path, text, want string }{
 		{"dalirun", "`dalirun ps` lists", "`dalirun ps` lists"},
 		{"", "dalirun stop", "dalirun stop"},
 		{"bin/dalirun", "`dalirun ps` lists those of dalirun", "`" + here + "/bin/dalirun ps` lists those of dalirun"},
@@ -24,12 +24,32 @@ func TestProgramCommands(t *testing.T) {
 		{"/a b/dalirun", "run `dalirun doctor`, or `docker info`", "run `'/a b/dalirun' doctor`, or `docker info`"},
 		{"/a/$1/dalirun", "`dalirun gc`", "`'/a/$1/dalirun' gc`"},
 	} {
-		p := remedy.Program(tt.program)
+		p := remedy.Program{Path: tt.path}
 		if got := p.Commands(tt.text); got != tt.want {
-			t.Errorf("%s: %s\nwant %s", tt.program, got, tt.want)
+			t.Errorf("%s: %s\nwant %s", tt.path, got, tt.want)
 		}
 		if got := p.Commands(p.Commands(tt.text)); got != tt.want {
-			t.Errorf("%s, twice: %s\nwant %s", tt.program, got, tt.want)
+			t.Errorf("%s, twice: %s\nwant %s", tt.path, got, tt.want)
+		}
+	}
+}
+
+// A command about servers is for the container engine that was asked. Another shell may find another one.
+func TestProgramEngine(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ path, text, want string }{
+		{"dalirun", "`dalirun ps` lists those of dalirun", "`DOCKER_HOST=tcp://b dalirun ps` lists those of dalirun"},
+		{"/opt/d/dalirun", "dalirun stop --workspace /x && dalirun serve", "DOCKER_HOST=tcp://b /opt/d/dalirun stop --workspace /x && DOCKER_HOST=tcp://b /opt/d/dalirun serve"},
+		{"dalirun", "dalirun gc", "DOCKER_HOST=tcp://b dalirun gc"},
+		{"/opt/d/dalirun", "`dalirun serve --help` has examples", "`/opt/d/dalirun serve --help` has examples"},
+		{"dalirun", "`dalirun psst`, `dalirun --help`", "`dalirun psst`, `dalirun --help`"},
+	} {
+		p := remedy.Program{Path: tt.path, Engine: "DOCKER_HOST=tcp://b"}
+		if got := p.Commands(tt.text); got != tt.want {
+			t.Errorf("%s: %s\nwant %s", tt.path, got, tt.want)
+		}
+		if got := p.Commands(p.Commands(tt.text)); got != tt.want {
+			t.Errorf("%s, twice: %s\nwant %s", tt.path, got, tt.want)
 		}
 	}
 }
@@ -41,7 +61,7 @@ func TestProgramName(t *testing.T) {
 	a, b, c := fault(), fault(), fault()
 	inner := pipeline.Usagef("", "around: %w", c)
 	err := errors.Join(&pipeline.StepError{Step: "serve", Err: a}, fmt.Errorf("y: %w, %w", b, errors.New("z")), inner)
-	remedy.Program("/opt/dalirun").Name(err)
+	remedy.Program{Path: "/opt/dalirun"}.Name(err)
 	for _, f := range []*pipeline.Fault{a, b, c} {
 		if f.Hint != "`/opt/dalirun ps` says" {
 			t.Error(f.Hint)
