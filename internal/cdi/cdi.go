@@ -1,6 +1,7 @@
 // Package cdi knows what NVIDIA's GPUs are called as devices of the Container Device Interface: nvidia.com/gpu=0,
 // nvidia.com/gpu=0:1 for an instance of MIG, nvidia.com/gpu=GPU-…, nvidia.com/gpu=all. Source:
-// https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/cdi-support.html.
+// https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/cdi-support.html. It decides whether a
+// container engine is asked for them as such.
 package cdi
 
 import (
@@ -28,10 +29,17 @@ func Name(device string) (name string, ok bool) {
 	return name, deviceVendor == vendor && deviceClass == class
 }
 
-// Request returns the devices of gpus: all of them, the first of a count by index, or those that are named, with or
-// without their kind. missing is the first that is not among those listed by a container engine; empty if it lists them
-// all, or lists nothing.
-func Request(gpus container.GPUs, listed []string) (devices []string, missing string) {
+// Request decides how a container engine is asked for gpus: by the devices that it returns, or as docker run --gpus
+// does where it returns none. The devices are all of them, the first of a count by index, or those that are named, with
+// or without their kind.
+//
+// It returns none for an engine that is not to be asked by CDI, see [container.Info.ByCDI], for another driver, which
+// Podman does not know, and if the engine lists devices without one of gpus: missing is the first such.
+func Request(gpus container.GPUs, info container.Info) (devices []string, missing string) {
+	otherDriver := gpus.Driver != "" && gpus.Driver != "cdi" && !info.Podman()
+	if !info.ByCDI() || otherDriver {
+		return nil, ""
+	}
 	names := slices.Clone(gpus.Devices)
 	if gpus.Count == container.AllGPUs {
 		names = append(names, all)
@@ -44,10 +52,10 @@ func Request(gpus container.GPUs, listed []string) (devices []string, missing st
 		if deviceVendor, _, _ := parser.ParseDevice(name); deviceVendor == "" {
 			device = parser.QualifiedName(vendor, class, name)
 		}
-		devices = append(devices, device)
-		if missing == "" && len(listed) > 0 && !slices.Contains(listed, device) {
-			missing = device
+		if len(info.CDIDevices) > 0 && !slices.Contains(info.CDIDevices, device) {
+			return nil, device
 		}
+		devices = append(devices, device)
 	}
-	return devices, missing
+	return devices, ""
 }

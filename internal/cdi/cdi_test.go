@@ -23,25 +23,32 @@ func TestName(t *testing.T) {
 
 func TestRequest(t *testing.T) {
 	t.Parallel()
-	docker := []string{"nvidia.com/gpu=0", "nvidia.com/gpu=0:1", "nvidia.com/gpu=GPU-1", "nvidia.com/gpu=all"}
+	docker := container.Info{CDIDevices: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=0:1", "nvidia.com/gpu=GPU-1", "nvidia.com/gpu=all"}}
+	podman := container.Info{Name: container.PodmanEngine}
+	runtime := container.Info{CDIDevices: docker.CDIDevices, Runtimes: []string{container.NVIDIARuntime}}
 	for name, c := range map[string]struct {
-		listed  []string
+		info    container.Info
 		gpus    container.GPUs
-		ids     []string
+		devices []string
 		missing string
 	}{
 		"all":                   {docker, container.GPUs{Count: container.AllGPUs}, []string{"nvidia.com/gpu=all"}, ""},
 		"a count":               {docker, container.GPUs{Count: 1}, []string{"nvidia.com/gpu=0"}, ""},
-		"more than are listed":  {docker, container.GPUs{Count: 3}, []string{"nvidia.com/gpu=0", "nvidia.com/gpu=1", "nvidia.com/gpu=2"}, "nvidia.com/gpu=1"},
+		"more than are listed":  {docker, container.GPUs{Count: 3}, nil, "nvidia.com/gpu=1"},
 		"names":                 {docker, container.GPUs{Devices: []string{"GPU-1", "0:1"}}, []string{"nvidia.com/gpu=GPU-1", "nvidia.com/gpu=0:1"}, ""},
 		"a whole name":          {docker, container.GPUs{Devices: []string{"nvidia.com/gpu=0"}}, []string{"nvidia.com/gpu=0"}, ""},
-		"one of another kind":   {docker, container.GPUs{Devices: []string{"amd.com/gpu=0"}}, []string{"amd.com/gpu=0"}, "amd.com/gpu=0"},
+		"one of another kind":   {docker, container.GPUs{Devices: []string{"amd.com/gpu=0"}}, nil, "amd.com/gpu=0"},
 		"none":                  {docker, container.GPUs{}, nil, ""},
-		"a name that is not":    {docker, container.GPUs{Devices: []string{"0", "7"}}, []string{"nvidia.com/gpu=0", "nvidia.com/gpu=7"}, "nvidia.com/gpu=7"},
-		"of one that says none": {nil, container.GPUs{Devices: []string{"7"}}, []string{"nvidia.com/gpu=7"}, ""},
+		"a name that is not":    {docker, container.GPUs{Devices: []string{"0", "7"}}, nil, "nvidia.com/gpu=7"},
+		"of one that says none": {podman, container.GPUs{Devices: []string{"7"}}, []string{"nvidia.com/gpu=7"}, ""},
+		"its driver":            {docker, container.GPUs{Count: 1, Driver: "cdi"}, []string{"nvidia.com/gpu=0"}, ""},
+		"another driver":        {docker, container.GPUs{Count: 1, Driver: "nvidia"}, nil, ""},
+		"which Podman lacks":    {podman, container.GPUs{Count: 1, Driver: "nvidia"}, []string{"nvidia.com/gpu=0"}, ""},
+		"the nvidia runtime":    {runtime, container.GPUs{Devices: []string{"7"}}, nil, ""},
+		"no way by CDI":         {container.Info{}, container.GPUs{Count: 1}, nil, ""},
 	} {
-		ids, missing := cdi.Request(c.gpus, c.listed)
-		if diff := cmp.Diff(c.ids, ids); diff != "" || missing != c.missing {
+		devices, missing := cdi.Request(c.gpus, c.info)
+		if diff := cmp.Diff(c.devices, devices); diff != "" || missing != c.missing {
 			t.Errorf("%s: %q is missing, want %q (-want +got):\n%s", name, missing, c.missing, diff)
 		}
 	}

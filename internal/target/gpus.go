@@ -32,7 +32,7 @@ func (x *resolution) decideGPUAccess(context.Context) {
 	if x.engineErr != nil {
 		return // the container engine's runtimes and devices are not known
 	}
-	_, missing := cdi.Request(t.GPUs, x.info.CDIDevices)
+	devices, missing := cdi.Request(t.GPUs, x.info)
 	hook := ""
 	if !x.remote && !x.info.Podman() {
 		hook = x.probes.Host.ToolkitHook()
@@ -40,7 +40,7 @@ func (x *resolution) decideGPUAccess(context.Context) {
 	switch {
 	case slices.Contains(x.info.Runtimes, container.NVIDIARuntime) && !x.info.Podman():
 		t.GPUAccess = "the container engine has the nvidia runtime"
-	case len(x.info.CDIDevices) > 0 && missing == "":
+	case len(x.info.CDIDevices) > 0 && len(devices) > 0:
 		t.GPUAccess = "the container engine lists " + strings.Join(x.info.CDIDevices, ", ")
 	case x.info.Podman() && len(x.info.CDIDevices) == 0:
 		if spec := x.cdiSpec(); spec != "" {
@@ -55,6 +55,10 @@ func (x *resolution) decideGPUAccess(context.Context) {
 	case missing != "":
 		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.RenewCDI,
 			"the container engine lists %s and not %s", strings.Join(x.info.CDIDevices, ", "), missing))
+	case len(x.info.CDIDevices) > 0: // which are not asked for by another driver
+		x.doubt(CheckContainerGPU, fmt.Sprintf("%s: the container engine lists %s, and has no nvidia runtime",
+			x.request.Settings.Written("gpus", x.request.GPUs.String()), strings.Join(x.info.CDIDevices, ", ")),
+			"leave out driver="+t.GPUs.Driver+", and these are taken")
 	default:
 		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.InstallToolkit+"; or "+remedy.UseCPU,
 			"the container engine offers no GPU: it has no nvidia runtime, lists no CDI device of kind %s, and there is no %s",

@@ -171,6 +171,8 @@ func TestGPUAccess(t *testing.T) {
 		"CDI by count":             {info: container.Info{CDIDevices: cdi}, gpus: "2", access: "lists"},
 		"CDI without that":         {info: container.Info{CDIDevices: cdi[:1]}, gpus: "2", fails: "lists nvidia.com/gpu=0 and not nvidia.com/gpu=1 → make its CDI devices anew: `sudo nvidia-ctk cdi generate"},
 		"CDI without that, a hook": {info: container.Info{CDIDevices: cdi[:1]}, gpus: "2", hook: hook, access: hook + " is there"},
+		"CDI by another driver":    {info: container.Info{CDIDevices: cdi}, gpus: "device=0,driver=nvidia", fails: "driver=nvidia: the container engine lists nvidia.com/gpu=0, nvidia.com/gpu=1, nvidia.com/gpu=all, and has no nvidia runtime → leave out driver=nvidia", doubt: true},
+		"a hook for that driver":   {info: container.Info{CDIDevices: cdi}, gpus: "device=0,driver=nvidia", hook: hook, access: hook + " is there"},
 		"a hook":                   {info: container.Info{}, gpus: "all", hook: hook, access: hook + " is there"},
 		"a hook here, for another": {info: container.Info{CDIDevices: cdi[1:2]}, gpus: "all", hook: hook, remote: true, fails: "lists nvidia.com/gpu=1 and not nvidia.com/gpu=all"},
 		"nothing":                  {info: container.Info{}, gpus: "all", spec: spec, fails: "offers no GPU: it has no nvidia runtime, lists no CDI device of kind nvidia.com/gpu, and there is no nvidia-container-runtime-hook → install the NVIDIA Container Toolkit: `sudo apt-get install -y nvidia-container-toolkit"},

@@ -9,18 +9,14 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// deviceRequests returns the request for GPUs in the terms of the engine's API.
-//
-// It requests CDI devices by name, see Info.ByCDI, unless the engine does not list one of them. An engine older than
-// 28.2 does not list its CDI devices, and gets the request of --gpus.
+// deviceRequests returns the request for GPUs in the terms of the engine's API. [cdi.Request] decides which one it is.
+// An engine older than 28.2 does not list its CDI devices, and gets the request of --gpus.
 func deviceRequests(gpus container.GPUs, info container.Info) []dcontainer.DeviceRequest {
 	if gpus.IsZero() {
 		return nil
 	}
-	if info.ByCDI() && (gpus.Driver == "" || gpus.Driver == "cdi" || info.Podman()) {
-		if ids, missing := cdi.Request(gpus, info.CDIDevices); missing == "" || info.Podman() {
-			return []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: ids}}
-		}
+	if devices, _ := cdi.Request(gpus, info); len(devices) > 0 {
+		return []dcontainer.DeviceRequest{{Driver: "cdi", DeviceIDs: devices}}
 	}
 	options := gpus.Options
 	if options == nil {
