@@ -54,6 +54,9 @@ func newServe(t target.Target, tools Tools, image, repository pipeline.Output) *
 // Handover gives the server of a run to others. Such a server is drained before it is stopped: it answers the requests
 // in flight.
 type Handover struct {
+	// Repository is called with the model repository in the cache, and returns the folder that the server serves: one
+	// that has its files, and that nothing that becomes of the cache changes.
+	Repository func(ctx context.Context, stored string) (folder string, err error)
 	// Ready is called with the server once it is ready, before its step ends. After an error the server is stopped.
 	Ready func(context.Context, result.Server) error
 	// Detach says that the server outlives the run.
@@ -111,7 +114,14 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	began := time.Now()
 	p := &process{containers: s.containers, ended: make(chan struct{})}
 	w.Defer("stop the server", p.stop)
-	spec := s.spec(w.Input(s.image).Ref, w.Input(s.repository).Path)
+	folder := w.Input(s.repository).Path
+	if s.handover != nil {
+		var err error
+		if folder, err = s.handover.Repository(ctx, folder); err != nil {
+			return err
+		}
+	}
+	spec := s.spec(w.Input(s.image).Ref, folder)
 	if err := p.start(ctx, w, spec); err != nil {
 		return err
 	}

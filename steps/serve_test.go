@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -402,14 +404,50 @@ func TestDrainLeavesTimeToRemove(t *testing.T) {
 
 // handover keeps a server for others, and calls nobody when it is ready.
 func handover(detach bool) *steps.Handover {
-	return &steps.Handover{Ready: func(context.Context, result.Server) error { return nil }, Detach: detach}
+	ready := func(context.Context, result.Server) error { return nil }
+	return &steps.Handover{Repository: stored, Ready: ready, Detach: detach}
+}
+
+// stored serves the model repository in the cache itself.
+func stored(_ context.Context, folder string) (string, error) { return folder, nil }
+
+// What the server of a workspace serves is the workspace's own folder; a folder that cannot be made starts no server.
+func TestHandoverRepository(t *testing.T) {
+	t.Parallel()
+	own := filepath.Join(t.TempDir(), "own")
+	errFull := errors.New("disk is full")
+	for _, want := range []error{nil, errFull} {
+		w := cpuLocal(t)
+		var asked string
+		w.tools.Handover = handover(false)
+		w.tools.Handover.Repository = func(_ context.Context, folder string) (string, error) {
+			if asked = folder; want != nil {
+				return "", want
+			}
+			return own, os.CopyFS(own, os.DirFS(folder))
+		}
+		err := w.run(t, t.Context(), steps.IDServe)
+		if !errors.Is(err, want) || asked == "" || asked == own {
+			t.Fatalf("asked for %q: %v", asked, err)
+		}
+		var mounts []container.Mount
+		for _, s := range w.fake.Specs() {
+			if s.Step == string(steps.IDServe) {
+				mounts = s.Inputs
+			}
+		}
+		if (want == nil) != (len(mounts) == 1 && mounts[0].Source == own) {
+			t.Errorf("with the error %v it serves %v", want, mounts)
+		}
+		w.undo(t)
+	}
 }
 
 func TestDetached(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
 	var handedOver result.Server
-	w.tools.Handover = &steps.Handover{Detach: true, Ready: func(_ context.Context, s result.Server) error {
+	w.tools.Handover = &steps.Handover{Repository: stored, Detach: true, Ready: func(_ context.Context, s result.Server) error {
 		handedOver = s
 		return nil
 	}}
@@ -452,7 +490,7 @@ func TestReadyFails(t *testing.T) {
 			w := cpuLocal(t)
 			errFull := errors.New("disk is full")
 			w.tools.Handover = &steps.Handover{
-				Ready: func(context.Context, result.Server) error { return errFull }, Detach: detach,
+				Repository: stored, Ready: func(context.Context, result.Server) error { return errFull }, Detach: detach,
 			}
 			if err := w.run(t, t.Context(), steps.IDServe); !errors.Is(err, errFull) {
 				t.Errorf("got %v, want %v", err, errFull)

@@ -208,7 +208,7 @@ func TestAskWorkspace(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(t.TempDir(), owner.RepositoryLink(workspace)); err != nil {
+	if err := owner.WriteBuilt(workspace, owner.Built{Run: "r1", Repository: t.TempDir()}); err != nil {
 		t.Fatal(err)
 	}
 	fake := published{at: netip.MustParseAddrPort(classifier(t, cat)), labels: container.Labels{
@@ -220,7 +220,7 @@ func TestAskWorkspace(t *testing.T) {
 	defer asker.Close()
 	record, err := asker.Ask(t.Context(), name)
 	if err != nil || record.Server != fake.at.String() || record.Lane != "cpu" || len(record.Warnings) != 2 ||
-		!strings.Contains(record.Warnings[0], serving.LabelsMeanNothing) || !strings.Contains(record.Warnings[1], "restart the server") {
+		!strings.Contains(record.Warnings[0], serving.LabelsMeanNothing) || !strings.Contains(record.Warnings[1], "setup has built anew since") {
 		t.Errorf("%+v, %v", record, err)
 	}
 	found.workspace = t.TempDir()

@@ -2,7 +2,6 @@ package classify
 
 import (
 	"errors"
-	"path/filepath"
 
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/result"
@@ -42,21 +41,9 @@ func sourceOf(workspace, run string) Source {
 	if s.Seeded() {
 		s.Warnings = append(s.Warnings, "the weights are seeded random ones: "+serving.LabelsMeanNothing)
 	}
-	if link := owner.RepositoryLink(workspace); isElsewhere(link, file.Repository) {
-		s.Warnings = append(s.Warnings, "the server does not serve the workspace's model repository, "+link+
-			": setup has built anew since, or for other flags; restart the server to serve it")
+	if built, err := owner.ReadBuilt(workspace); err == nil && built.Repository != file.Repository {
+		s.Warnings = append(s.Warnings, "the server does not serve what was last built in its workspace: "+
+			"setup has built anew since, or for other flags")
 	}
 	return s
-}
-
-// isElsewhere says whether a link leads to another folder than the one named. Where there is no link, it leads nowhere.
-func isElsewhere(link, folder string) bool {
-	leads, err := filepath.EvalSymlinks(link)
-	if err != nil || folder == "" {
-		return false
-	}
-	if really, err := filepath.EvalSymlinks(folder); err == nil {
-		folder = really
-	}
-	return leads != folder
 }

@@ -29,8 +29,9 @@ func (a *App) gcCommand() *cobra.Command {
 		Short: "Remove what dead runs left, and what the cache holds beyond its size",
 		Long: `gc removes the containers of runs that are gone and half-made results, as each run does when it starts, and
 then the least recently used results until the cache is small enough. It never touches a living run, a ready server, or
-the model repository that a workspace's link names or its server serves. What that was made of may go: the next run then
-makes weights, ONNX model, engine and DALI pipeline anew, although the model repository made of them is there.
+the model repository that a workspace built last. What that was made of may go: the next run then makes weights, ONNX
+model, engine and DALI pipeline anew, although the model repository made of them is there. What a server serves are
+files of its workspace.
 
 Each line says what went, and the last one how much was freed. --dry-run does not count half-made results.`,
 		Example: `  # what would go

@@ -87,7 +87,7 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		return err
 	}
 	var server owner.ServerFile
-	ready := func(ctx context.Context, s result.Server) error {
+	ready := func(_ context.Context, s result.Server) error {
 		server = x.serverFile(s)
 		server.Command = x.startAgain()
 		if !detach {
@@ -96,10 +96,17 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 			}
 			return nil
 		}
-		return x.store.Pin(ctx, s.Repository, workspace, func() error { return owner.WriteServer(workspace, server) })
+		return owner.WriteServer(workspace, server)
+	}
+	repository := func(ctx context.Context, stored string) (string, error) {
+		err := x.recordBuilt(ctx, stored)
+		if err == nil {
+			err = owner.TakeRepository(ctx, workspace, stored)
+		}
+		return owner.RepositoryPath(workspace), err
 	}
 	tools := x.tools()
-	tools.Handover = &steps.Handover{Ready: ready, Detach: detach}
+	tools.Handover = &steps.Handover{Repository: repository, Ready: ready, Detach: detach}
 	list := steps.For(x.target, tools, steps.IDServe)
 	return x.runner(func(ctx context.Context, _ pipeline.Values) error {
 		err := format.write(x.app.Stdout, server, func(w io.Writer) error { return serving.WriteAddresses(w, server) })

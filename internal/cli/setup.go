@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -39,9 +40,9 @@ the model repository out. What was made before and still holds is reused. It pri
 			if err != nil {
 				return a.refused(err, o, report.Files{})
 			}
-			err = x.runner(x.link).Run(cmd.Context(), x.steps(steps.IDAssembleRepository))
+			err = x.runner(x.keepBuilt).Run(cmd.Context(), x.steps(steps.IDAssembleRepository))
 			return x.finish(err, x.print(err, o, func(out io.Writer) error {
-				_, err := fmt.Fprintln(out, owner.RepositoryLink(r.folders.Workspace))
+				_, err := fmt.Fprintln(out, owner.RepositoryPath(r.folders.Workspace))
 				return err
 			}))
 		},
@@ -51,20 +52,43 @@ the model repository out. What was made before and still holds is reused. It pri
 	return cmd
 }
 
-// link names the model repository in the workspace, and keeps it in the cache for as long as it does.
-func (x *session) link(ctx context.Context, values pipeline.Values) error {
+// keepBuilt takes what was built into the workspace. A server that runs goes on serving what it has.
+func (x *session) keepBuilt(ctx context.Context, values pipeline.Values) error {
 	workspace := x.flags.folders.Workspace
 	for _, v := range values {
-		err := x.store.Pin(ctx, v.Path, workspace, func() error { return owner.LinkRepository(workspace, x.lock, v.Path) })
+		if err := x.recordBuilt(ctx, v.Path); err != nil {
+			return err
+		}
+		free, err := x.servers.IfUnserved(ctx, workspace, func() error {
+			return owner.TakeRepository(ctx, workspace, v.Path)
+		})
 		if err != nil {
 			return err
+		}
+		if !free {
+			x.warn("the server of this workspace goes on serving what it has: `" + owner.StopCommand(workspace) +
+				"`, and serve again")
 		}
 	}
 	x.sink.Emit(pipeline.Event{
 		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository,
-		Payload: result.Repository.New(owner.RepositoryLink(workspace)),
+		Payload: result.Repository.New(owner.RepositoryPath(workspace)),
 	})
 	return nil
+}
+
+// recordBuilt records what was built, and keeps it in the cache until something else is.
+func (x *session) recordBuilt(ctx context.Context, repository string) error {
+	text, err := json.Marshal(x.target)
+	if err != nil {
+		return err
+	}
+	workspace := x.flags.folders.Workspace
+	return x.store.Pin(ctx, repository, workspace, func() error {
+		return owner.WriteBuilt(workspace, owner.Built{
+			Run: x.runID, Time: time.Now().UTC(), Repository: repository, Target: text, Command: x.startAgain(),
+		})
+	})
 }
 
 // refused ends a run that did not begin. Its reports say so, and with JSON on stdout a program finds one object there

@@ -63,7 +63,7 @@ func commit(t *testing.T, cache *store.Store, fp pipeline.Fingerprint) string {
 	return entry.Values()["out"].Path
 }
 
-// place is one in which a run of this host and one of another are gone, with an entry that the workspace's link needs and one
+// place is one in which a run of this host and one of another are gone, with an entry that the workspace needs and one
 // that nobody does.
 func place(t *testing.T) (gc.Place, *engine) {
 	t.Helper()
@@ -75,7 +75,7 @@ func place(t *testing.T) (gc.Place, *engine) {
 	linked := commit(t, cache, "linked")
 	commit(t, cache, "other")
 	if err := cache.Pin(t.Context(), linked, workspace, func() error {
-		return os.Symlink(linked, owner.RepositoryLink(workspace))
+		return owner.WriteBuilt(workspace, owner.Built{Run: "r1", Repository: linked})
 	}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,36 +1,186 @@
 package owner
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/dalirun/dalirun/internal/fsync"
 )
 
-// RepositoryLink returns the path of the link in a workspace under which its newest model repository is found.
-func RepositoryLink(workspace string) string { return filepath.Join(workspace, "model_repository") }
+// RepositoryPath returns the folder of a workspace's served repository: the model repository that its server serves.
+// The folder and all in it are dalirun's.
+func RepositoryPath(workspace string) string { return filepath.Join(workspace, "model_repository") }
 
-// LinkRepository makes the link of [RepositoryLink] lead to a folder, for a run that holds its lock. A reader, and a
-// crash at any moment, finds the old one or the new.
-func LinkRepository(workspace string, run *Lock, folder string) error {
-	next := RepositoryLink(run.Dir())
-	if err := os.Symlink(folder, next); err != nil {
-		return err
+// TakeRepository makes the served repository of a workspace equal to a model repository in the cache. Its files are
+// hard links to the cache's, and copies where the file system has no such links: nothing that becomes of the cache
+// takes them away. The cache's files must not be written to through it.
+//
+// The folder itself stays the one that it is, since a container may have it mounted. A reader finds each file whole,
+// the old one or the new; a crash half-way leaves some of both, and the next call mends that.
+func TakeRepository(ctx context.Context, workspace, from string) error {
+	to := RepositoryPath(workspace)
+	if about, err := os.Lstat(to); err == nil && !about.IsDir() { // a link into the cache, of older versions
+		if err := os.Remove(to); err != nil {
+			return err
+		}
 	}
-	return fsync.Rename(next, RepositoryLink(workspace))
+	if err := Mirror(ctx, from, to); err != nil {
+		return fmt.Errorf("take %s into the served repository: %w", from, err)
+	}
+	return fsync.Dir(workspace)
 }
 
-// NeedsRepository says whether a workspace still needs a folder, of which holds says whether a path leads into it: the
-// link of [RepositoryLink] does, or the workspace's server, which may be of an earlier run, serves from there. Where
-// its server file cannot be read, nobody knows.
-func NeedsRepository(workspace string, holds func(path string) bool) bool {
-	if holds(RepositoryLink(workspace)) {
-		return true
+// Mirror makes the folder to equal to from, as [TakeRepository] does.
+func Mirror(ctx context.Context, from, to string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil { //nolint:gosec // the server's user reads it
+		return err
 	}
-	server, err := ReadServer(workspace)
+	wanted, err := os.ReadDir(from)
 	if err != nil {
-		return !errors.Is(err, ErrNoServer)
+		return err
 	}
-	return holds(server.Repository)
+	names := map[string]bool{}
+	for _, entry := range wanted {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		name := entry.Name()
+		names[name] = true
+		source, path := filepath.Join(from, name), filepath.Join(to, name)
+		if entry.IsDir() {
+			err = Mirror(ctx, source, path)
+		} else {
+			err = mirrorFile(ctx, source, path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	present, err := os.ReadDir(to)
+	if err != nil {
+		return err
+	}
+	for _, entry := range present {
+		if !names[entry.Name()] {
+			if err := os.RemoveAll(filepath.Join(to, entry.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return fsync.Dir(to)
+}
+
+// mirrorFile makes path the file that source is, or a copy of it. A copy has the time of source, by which the next call
+// knows it.
+func mirrorFile(ctx context.Context, source, path string) error {
+	want, err := os.Stat(source)
+	if err != nil {
+		return err
+	}
+	if have, err := os.Lstat(path); err == nil && have.Mode().IsRegular() &&
+		(os.SameFile(want, have) || have.Size() == want.Size() && have.ModTime().Equal(want.ModTime())) {
+		return nil
+	}
+	next := path + ".new"
+	if err := os.RemoveAll(next); err != nil { // of a call that was killed
+		return err
+	}
+	if err := os.Link(source, next); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := copyAs(ctx, source, next, want.ModTime()); err != nil {
+			return err
+		}
+	}
+	return os.Rename(next, path) // the caller makes the names durable
+}
+
+// copyAs copies a file and gives the copy a time.
+func copyAs(ctx context.Context, from, to string, modified time.Time) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()                                                      //nolint:errcheck // only read
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644) //nolint:gosec // the server's user reads it
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, contextReader{ctx, in})
+	if err == nil {
+		err = out.Sync()
+	}
+	return errors.Join(err, out.Close(), os.Chtimes(to, time.Time{}, modified))
+}
+
+// contextReader is a reader that ends with a context.
+type contextReader struct {
+	ctx context.Context //nolint:containedctx // io.Copy has no parameter for it
+	in  io.Reader
+}
+
+// Read implements [io.Reader].
+func (r contextReader) Read(p []byte) (int, error) {
+	if r.ctx.Err() != nil {
+		return 0, context.Cause(r.ctx)
+	}
+	return r.in.Read(p)
+}
+
+// Built is what `dalirun setup` last made in a workspace, or `dalirun serve`, which does what setup does.
+type Built struct {
+	Run        string          `json:"run"`
+	Time       time.Time       `json:"time"`
+	Repository string          `json:"repository"` // the model repository in the cache
+	Target     json.RawMessage `json:"target"`     // that the run had, see package target
+	Command    []string        `json:"command"`    // arguments of dalirun that serve it, from any folder
+}
+
+// ErrNothingBuilt says that nothing was built in a workspace.
+var ErrNothingBuilt = errors.New("nothing was built in this workspace")
+
+func builtPath(workspace string) string { return filepath.Join(workspace, "built.json") }
+
+// WriteBuilt replaces what is recorded of a workspace. A reader, and a crash at any moment, finds the old record or the
+// new.
+func WriteBuilt(workspace string, b Built) error {
+	if err := replaceFile(b, filepath.Join(RunDir(workspace, b.Run), "built.json"), builtPath(workspace)); err != nil {
+		return fmt.Errorf("record what was built: %w", err)
+	}
+	return nil
+}
+
+// ReadBuilt returns what was last built in a workspace, or [ErrNothingBuilt].
+func ReadBuilt(workspace string) (Built, error) {
+	data, err := os.ReadFile(builtPath(workspace))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Built{}, ErrNothingBuilt
+	}
+	var b Built
+	if err == nil {
+		err = json.Unmarshal(data, &b)
+	}
+	if err != nil {
+		return Built{}, fmt.Errorf("read what was last built, %s: %w", builtPath(workspace), err)
+	}
+	return b, nil
+}
+
+// NeedsRepository reports whether a workspace still needs a model repository in the cache, of which holds says whether
+// a path leads into it: the one that was built last, which the next server is to serve. What is served already is the
+// workspace's own. Where the record cannot be read, nobody knows.
+func NeedsRepository(workspace string, holds func(path string) bool) bool {
+	built, err := ReadBuilt(workspace)
+	if err != nil {
+		return !errors.Is(err, ErrNothingBuilt)
+	}
+	return holds(built.Repository)
 }

@@ -2,17 +2,21 @@ package owner_test
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/needtest"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// A workspace can need two entries: what its link names, and what its server, of an earlier run, serves.
+// A workspace needs what was built last in it, and nothing that its server serves: these files are its own.
 func TestNeedsRepository(t *testing.T) {
 	t.Parallel()
 	cache, err := store.Open(filepath.Join(t.TempDir(), "cache"))
@@ -23,7 +27,9 @@ func TestNeedsRepository(t *testing.T) {
 	if err := os.Mkdir(workspace, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	link := owner.RepositoryLink(workspace)
+	builds := func(repository string) error {
+		return owner.WriteBuilt(workspace, owner.Built{Run: "r1", Repository: repository})
+	}
 	serves := func(repository string) error {
 		return owner.WriteServer(workspace, owner.ServerFile{Container: "1", Run: "r1", Repository: repository})
 	}
@@ -53,18 +59,16 @@ func TestNeedsRepository(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	check("no link and no server")
-	must(os.Symlink(first, link))
-	check("a link", first)
+	check("nothing was built")
+	must(builds(first))
+	check("one was built", first)
 	must(serves(first))
-	check("a server of the same", first)
-	must(os.Remove(link))
-	must(os.Symlink(second, link))
-	check("a server of what was linked before", first, second)
-	must(os.WriteFile(owner.ServerPath(workspace), []byte("{"), 0o600))
-	check("a server file that is damaged", first, second)
-	must(owner.RemoveServer(workspace))
-	check("the server is stopped", second)
+	must(builds(second))
+	check("a server of what was built before", second)
+	must(os.WriteFile(filepath.Join(workspace, "built.json"), []byte("{"), 0o600))
+	check("a record that is damaged", first, second)
+	must(builds(first))
+	check("a new record", first)
 	must(os.RemoveAll(workspace))
 	check("the workspace is gone")
 }
@@ -90,30 +94,121 @@ func pinned(t *testing.T, cache *store.Store, fp pipeline.Fingerprint, workspace
 	return path
 }
 
-// The link leads to the newest folder, and what a run needs for that is gone.
-func TestLinkRepository(t *testing.T) {
-	t.Parallel()
-	workspace := t.TempDir()
-	run, err := owner.Acquire(workspace, "r1")
+// writeTree writes files, slash path → content, and returns the folder.
+func writeTree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// readTree returns the files of a folder, slash path → content.
+func readTree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		content, err := os.ReadFile(path)
+		files[filepath.ToSlash(rel)] = string(content)
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = run.Release() })
-	for _, folder := range []string{t.TempDir(), t.TempDir()} {
-		if err := owner.LinkRepository(workspace, run, folder); err != nil {
-			t.Fatal(err)
-		}
-		if leads, err := os.Readlink(owner.RepositoryLink(workspace)); err != nil || leads != folder {
-			t.Errorf("it leads to %q, not %q: %v", leads, folder, err)
-		}
-	}
-	if _, err := os.Lstat(owner.RepositoryLink(run.Dir())); !os.IsNotExist(err) {
-		t.Errorf("the run's folder has one: %v", err)
-	}
-	if err := os.Mkdir(owner.RepositoryLink(run.Dir()), 0o700); err != nil {
+	return files
+}
+
+// The served repository is a folder of its own with the files of the cache, and stays the same folder.
+func TestTakeRepository(t *testing.T) {
+	t.Parallel()
+	workspace := t.TempDir()
+	first := map[string]string{"dali/1/model.dali": "d1", "dali/config.pbtxt": "c", "resnet50_trt/1/model.plan": "p", "ensemble/config.pbtxt": "e"}
+	second := map[string]string{"dali/1/model.dali": "d2", "dali/config.pbtxt": "c", "resnet50_onnx/1/model.onnx": "o", "ensemble/config.pbtxt": "e2"}
+	served := owner.RepositoryPath(workspace)
+	if err := os.Symlink(t.TempDir(), served); err != nil { // as older versions left it
 		t.Fatal(err)
 	}
-	if err := owner.LinkRepository(workspace, run, workspace); err == nil {
-		t.Error("no error where the link cannot be made")
+	var folder os.FileInfo
+	for _, files := range []map[string]string{first, second, second, first} {
+		from := writeTree(t, files)
+		if err := owner.TakeRepository(t.Context(), workspace, from); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(files, readTree(t, served)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		source, err := os.Stat(filepath.Join(from, "dali", "1", "model.dali"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if taken, err := os.Stat(filepath.Join(served, "dali", "1", "model.dali")); err != nil || !os.SameFile(source, taken) {
+			t.Errorf("it is no hard link: %v", err)
+		}
+		now, err := os.Stat(served)
+		if err != nil || folder != nil && !os.SameFile(folder, now) {
+			t.Errorf("the folder is another one: %v", err)
+		}
+		folder = now
+		if err := os.RemoveAll(from); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(files, readTree(t, served)); diff != "" {
+			t.Errorf("after the cache's were removed (-want +got):\n%s", diff)
+		}
+	}
+	// What a killed process left is mended.
+	if err := os.WriteFile(filepath.Join(served, "dali", "1", "model.dali.new"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := owner.TakeRepository(t.Context(), workspace, writeTree(t, second)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(second, readTree(t, served)); diff != "" {
+		t.Errorf("after a killed process (-want +got):\n%s", diff)
+	}
+	if err := owner.TakeRepository(t.Context(), workspace, filepath.Join(workspace, "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a repository that is not there: %v", err)
+	}
+}
+
+// Between two file systems the files are copies, which are made once.
+func TestTakeRepositoryCopies(t *testing.T) {
+	t.Parallel()
+	other, err := os.MkdirTemp("/dev/shm", "dalirun-test-") //nolint:usetesting // of another file system
+	if err != nil {
+		needtest.Missing(t, "a second file system at /dev/shm: %v", err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(other) })
+	files := map[string]string{"dali/1/model.dali": "d1", "dali/config.pbtxt": "c"}
+	from := writeTree(t, files)
+	probe := filepath.Join(other, "probe")
+	if err := os.Link(filepath.Join(from, "dali", "config.pbtxt"), probe); err == nil {
+		t.Skip("/dev/shm is on the file system of temporary folders")
+	}
+	copied := filepath.Join(owner.RepositoryPath(other), "dali", "1", "model.dali")
+	var before os.FileInfo
+	for range 2 {
+		if err := owner.TakeRepository(t.Context(), other, from); err != nil {
+			t.Fatal(err)
+		}
+		now, err := os.Stat(copied)
+		if err != nil || before != nil && !os.SameFile(before, now) {
+			t.Errorf("it was copied again: %v", err)
+		}
+		before = now
+	}
+	if diff := cmp.Diff(files, readTree(t, owner.RepositoryPath(other))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

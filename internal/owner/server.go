@@ -33,7 +33,7 @@ type ServerFile struct {
 	Precision string `json:"precision,omitempty"` // fp16 or fp32
 	// as on the reports: "random:7", "pretrained IMAGENET1K_V2", or a path
 	Weights    string    `json:"weights,omitempty"`
-	Repository string    `json:"repository,omitempty"` // the folder in the cache that it serves
+	Repository string    `json:"repository,omitempty"` // in the cache, whose files it serves
 	Models     []string  `json:"models"`
 	Started    time.Time `json:"started"`
 	// LabelsMeanNothing says that the classes in an answer have nothing to do with the picture, since the weights are
@@ -99,9 +99,9 @@ func StopNoted(workspace, run string) bool {
 
 func stopPath(workspace, run string) string { return filepath.Join(RunDir(workspace, run), "stopped") }
 
-// replaceFile writes s to temporary, in the folder of its run, and renames it to path. A file that a killed process
-// leaves there is deleted with the run's logs, and no other run writes to it.
-func replaceFile(s ServerFile, temporary, path string) error {
+// replaceFile writes s as JSON to temporary, in the folder of its run, and renames it to path. A file that a killed
+// process leaves there is deleted with the run's logs, and no other run writes to it.
+func replaceFile(s any, temporary, path string) error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
 		return err

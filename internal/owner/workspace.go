@@ -44,7 +44,7 @@ func CheckWorkspace(dir string) error {
 	}
 	for _, entry := range below { // older versions wrote no tag
 		switch name := entry.Name(); name {
-		case "server.json", "serve.lock", "model_repository":
+		case "server.json", "serve.lock", "built.json", "model_repository":
 		case "runs":
 			runs, err := os.ReadDir(RunsDir(dir))
 			if err != nil {

@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 
@@ -40,6 +41,33 @@ func (s Servers) Lock(ctx context.Context, workspace string) (*Lock, error) {
 	return lock, nil
 }
 
+// IfUnserved calls take if no server of a workspace runs or is about to be started, and keeps others from starting one
+// meanwhile. It reports whether it did.
+func (s Servers) IfUnserved(ctx context.Context, workspace string, take func() error) (bool, error) {
+	lock, err := s.Lock(ctx, workspace)
+	if errors.Is(err, errServed) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, errors.Join(take(), lock.Release())
+}
+
+// errServed says that a workspace has a server, or that one is about to be started in it.
+var errServed = errors.New("the workspace is served")
+
+// servedError is an errServed with its own text.
+type servedError struct{ error }
+
+// Is implements the interface of [errors.Is].
+func (servedError) Is(target error) bool { return target == errServed }
+
+// servedf returns the fault of a workspace that is served.
+func servedf(hint, format string, args ...any) error {
+	return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: servedError{fmt.Errorf(format, args...)}}
+}
+
 // Release lets another process serve the workspace. It may be called twice.
 func (l *Lock) Release() error { return l.file.Unlock() }
 
@@ -52,7 +80,7 @@ func (s Servers) refuseBeside(ctx context.Context, workspace string) error {
 	if i := slices.IndexFunc(servers, func(c Container) bool { return c.Running }); i >= 0 {
 		return s.hasServer(ctx, workspace, servers[i], ", of another `dalirun serve`")
 	}
-	return pipeline.Faultf(pipeline.Environment, untilItServes, "another `dalirun serve` is at work in %s", workspace)
+	return servedf(untilItServes, "another `dalirun serve` is at work in %s", workspace)
 }
 
 // refuseSecond returns an error if a workspace that no process serves has a detached server.
@@ -64,7 +92,7 @@ func (s Servers) refuseSecond(ctx context.Context, workspace string) error {
 	case err != nil:
 		return err
 	case server.Host != s.Me.Host:
-		return pipeline.Faultf(pipeline.Environment, "stop it there, or name another --workspace",
+		return servedf("stop it there, or name another --workspace",
 			"%s has a server on another host, %s: %s", workspace, server.Host, server.Name)
 	}
 	all, err := s.List(ctx)
@@ -94,7 +122,7 @@ func (s Servers) hasServer(ctx context.Context, workspace string, c Container, a
 	if addr := s.Address(c); addr != "" {
 		address = ", grpc " + addr
 	}
-	return pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s%s%s%s", workspace, c.Name, address,
+	return servedf(hint, "%s has a server already: %s%s%s%s", workspace, c.Name, address,
 		attended, health)
 }
 

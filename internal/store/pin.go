@@ -21,8 +21,8 @@ const pinLock = "pins"
 // pinWithin bounds the wait for another process that changes pins, which takes milliseconds.
 const pinWithin = 10 * time.Second
 
-// Pin is a reason to keep an entry beyond the process that read it: a path of somebody, as a workspace's link, leads
-// into it.
+// Pin is a reason to keep an entry beyond the process that read it: a path of somebody, as in a workspace's record of
+// what was built, leads into it.
 type Pin struct {
 	Name  string // of the owner of the path, such as a workspace's path
 	entry string // the folder of the entry, one generation of a fingerprint
