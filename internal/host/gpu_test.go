@@ -349,6 +349,23 @@ func TestCommand(t *testing.T) {
 	}
 }
 
+// A program that prints without end is ended by what it printed, and by no clock.
+func TestEndlessOutput(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("it was not ended"))
+	defer cancel()
+	for _, script := range []string{"exec yes", "yes & wait", "yes >&2"} {
+		out, err := host.Command(ctx, "sh", "-c", script)
+		if out != nil || err == nil || err.Error() != "it printed more than 4 MiB, and was ended" {
+			t.Fatalf("%s: %d bytes, %v, %v", script, len(out), err, context.Cause(ctx))
+		}
+	}
+	_, err := host.Probe(ctx, func(ctx context.Context, _ ...string) ([]byte, error) { return host.Command(ctx, "yes") })
+	if !errors.Is(err, host.ErrNoGPU) || !strings.Contains(err.Error(), "nvidia-smi: it printed more than 4 MiB, and was ended") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // A program that hangs is gone when the probe returns: the process may end right after.
 func TestProbeLeavesNoProgram(t *testing.T) {
 	t.Parallel()
