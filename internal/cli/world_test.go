@@ -29,6 +29,8 @@ type world struct {
 	tb testing.TB
 	// packages says whether images can be built.
 	packages bool
+	// failure is what the container engine answers when it is asked what it is.
+	failure error
 	// registry is what a pull fails with.
 	registry error
 	// breaks is the program that fails; hangs is the one that does not end by itself. Both are file names.
@@ -51,6 +53,7 @@ var errNoRegistry = errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp
 func worlds(tb testing.TB, name string) (world, bool) {
 	tb.Helper()
 	w, ok := map[string]world{
+		"failing":    {failure: errors.New("the store is broken")},
 		"cold":       {registry: errNoRegistry},
 		"stored":     {registry: errNoRegistry, store: os.TempDir(), runtimes: []string{"nvidia"}},
 		"runtime":    {registry: errNoRegistry, runtimes: []string{"nvidia"}},
@@ -69,8 +72,9 @@ func worlds(tb testing.TB, name string) (world, bool) {
 
 func (w world) fake() *containertest.Fake {
 	f := &containertest.Fake{
-		About:  container.Info{Version: "20.10.24", RootDir: w.store, Runtimes: w.runtimes, CDIDevices: w.devices},
-		OnPull: func(context.Context, string, func(container.Progress)) error { return w.registry },
+		About:   container.Info{Version: "20.10.24", RootDir: w.store, Runtimes: w.runtimes, CDIDevices: w.devices},
+		InfoErr: w.failure,
+		OnPull:  func(context.Context, string, func(container.Progress)) error { return w.registry },
 		OnBuild: func(_ context.Context, spec container.BuildSpec, tell func(container.Progress)) (containertest.Image, error) {
 			tell(container.Progress{Text: "Step 1/2 : FROM " + spec.Args["BASE"]})
 			return containertest.Image{Main: w.run}, nil

@@ -20,6 +20,8 @@ import (
 var (
 	// ErrUnreachable: no container runtime answers at the endpoint.
 	ErrUnreachable = errors.New("container engine does not answer")
+	// ErrFailing: the runtime answers what it is with an error of its own.
+	ErrFailing = errors.New("container engine answers with an error")
 	// ErrSettings: the runtime exists, but the user's environment has wrong settings for its connection.
 	ErrSettings = errors.New("the container engine cannot be talked to as the environment says")
 	// ErrPermission: the runtime exists, but this user may not connect to it.
@@ -45,7 +47,7 @@ var (
 // A Runner runs containers. All methods are safe for concurrent use.
 type Runner interface {
 	// Info describes the runtime. It returns within 2 s, or 10 s if the endpoint is on another host. Its errors,
-	// ErrUnreachable, ErrSettings or ErrPermission, name the endpoint.
+	// ErrUnreachable, ErrFailing, ErrSettings or ErrPermission, name the endpoint.
 	Info(ctx context.Context) (Info, error)
 	// Run creates, starts and follows a container. After an error nothing of it is left; otherwise the caller removes
 	// the container. out gets its output from the first byte; a nil writer discards. ctx bounds the start alone: out

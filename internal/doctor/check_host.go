@@ -22,7 +22,7 @@ func (x *Examination) engine() Finding {
 	case err == nil:
 	case errors.Is(err, container.ErrSettings):
 		return fail("correct or unset " + settings.Variables)
-	case errors.Is(err, container.ErrPermission):
+	case errors.Is(err, container.ErrPermission), errors.Is(err, container.ErrFailing):
 		return fail("") // the error says what to do
 	case settings.NamedBy != "":
 		return fail("start the one there, or name another one: this one is named by " + settings.NamedBy)

@@ -186,6 +186,7 @@ func TestEngineRemedies(t *testing.T) {
 		"none":        {container.ErrUnreachable, doctor.EngineSettings{}, "start it: `sudo systemctl start docker`"},
 		"named":       {container.ErrUnreachable, doctor.EngineSettings{NamedBy: "DOCKER_HOST"}, "this one is named by DOCKER_HOST"},
 		"settings":    {container.ErrSettings, doctor.EngineSettings{Variables: "DOCKER_CERT_PATH"}, "correct or unset DOCKER_CERT_PATH"},
+		"failing":     {container.ErrFailing, doctor.EngineSettings{}, ""},
 		"not allowed": {container.ErrPermission, doctor.EngineSettings{NamedBy: "DOCKER_HOST"}, ""},
 	} {
 		p := patient(t, &machine{infoErr: c.err})

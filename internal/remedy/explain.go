@@ -129,6 +129,7 @@ func engineFault(err error) (fault *pipeline.Fault, ok bool) {
 		{container.ErrDenied, LogIn},
 		{container.ErrRegistry, ""},
 		{container.ErrUnreachable, ""},
+		{container.ErrFailing, ""},
 		{container.ErrPermission, ""},
 		{container.ErrSettings, ""},
 	} {

@@ -63,6 +63,8 @@ func (l link) close() {
 
 // isNoVerdict reports whether an error of a connection is about the container engine and not about the server.
 func isNoVerdict(err error) bool {
-	sentinels := []error{container.ErrUnreachable, container.ErrSettings, container.ErrPermission}
+	sentinels := []error{
+		container.ErrUnreachable, container.ErrFailing, container.ErrSettings, container.ErrPermission,
+	}
 	return slices.ContainsFunc(sentinels, func(sentinel error) bool { return errors.Is(err, sentinel) })
 }

@@ -134,6 +134,7 @@ func sentinels() map[string]error {
 		"not exist":   fs.ErrNotExist,
 		"permission":  fs.ErrPermission,
 		"unreachable": container.ErrUnreachable,
+		"failing":     container.ErrFailing,
 		"settings":    container.ErrSettings,
 		"denied user": container.ErrPermission,
 		"not found":   container.ErrNotFound,

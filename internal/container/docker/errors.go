@@ -61,7 +61,7 @@ func (r *Runtime) explainRegistry(ctx context.Context, action string, err error)
 	return &runtimeError{kind: kind, text: action + ": " + message(err), cause: err}
 }
 
-// unavailable returns the error for an engine that does not answer: it names the endpoint and says what to do.
+// unavailable returns the error for an engine that does not say what it is: it names the endpoint and says what to do.
 func (r *Runtime) unavailable(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	if cause != nil && !errors.Is(cause, errNoReply) {
@@ -81,13 +81,16 @@ func (r *Runtime) unavailable(ctx context.Context, err error) error {
 				wrong),
 		}
 	}
-	reason := "start it, or name another one by DOCKER_HOST or docker context use"
+	kind, reason := container.ErrUnreachable, "start it, or name another one by DOCKER_HOST or docker context use"
 	socket, isSocket := strings.CutPrefix(r.endpoint, "unix://")
 	switch {
 	case cause != nil:
 		reason = cause.Error() + ": it hangs or starts; look at its log"
 	case isSocket && !exists(socket):
 		reason = "there is no such socket: install a container engine or " + reason
+	case !client.IsErrConnectionFailed(err):
+		kind, reason = container.ErrFailing, message(err)+": look at its log, or name another one by DOCKER_HOST or "+
+			"docker context use"
 	case !isSocket:
 		reason = message(err) + ": " + reason
 	}
@@ -95,8 +98,7 @@ func (r *Runtime) unavailable(ctx context.Context, err error) error {
 		reason += " (this one is named by " + r.namedBy + ")"
 	}
 	return &runtimeError{
-		kind: container.ErrUnreachable, cause: err,
-		text: fmt.Sprintf("%s at %s: %s", container.ErrUnreachable, r.endpoint, reason),
+		kind: kind, cause: err, text: fmt.Sprintf("%s at %s: %s", kind, r.endpoint, reason),
 	}
 }
 

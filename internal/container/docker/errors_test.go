@@ -240,6 +240,17 @@ func TestUnavailable(t *testing.T) {
 			t.Errorf("got %v, want ErrUnreachable with %q", err, part)
 		}
 	}
+	for question, answer := range map[string]http.HandlerFunc{
+		"GET /info":    fail(http.StatusInternalServerError, "the store is broken"),
+		"GET /version": fail(http.StatusServiceUnavailable, "the store is broken"),
+	} {
+		failing := (&api{answers: map[string]http.HandlerFunc{question: answer}}).serve(t, Options{})
+		_, err := failing.Info(t.Context())
+		want := "container engine answers with an error at " + failing.endpoint + ": the store is broken: look at its log"
+		if !errors.Is(err, container.ErrFailing) || errors.Is(err, container.ErrUnreachable) || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("%s: got %v", question, err)
+		}
+	}
 	denied := r.unavailable(t.Context(), fmt.Errorf("dial: %w", os.NewSyscallError("connect", syscall.EACCES)))
 	if !errors.Is(denied, container.ErrPermission) || !strings.Contains(denied.Error(), "docker $USER") {
 		t.Errorf("got %v", denied)
