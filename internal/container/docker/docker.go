@@ -106,6 +106,11 @@ func New(options Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("container engine at %s: %w", endpoint.Host, err)
 	}
+	overSSH, err := sshOptions(endpoint.Host)
+	if err != nil {
+		return nil, fmt.Errorf("container engine at %s: %w", endpoint.Host, err)
+	}
+	clientOptions = append(clientOptions, overSSH...)
 	clientOptions = append(clientOptions, client.WithVersion(options.Env(client.EnvOverrideAPIVersion)),
 		client.WithUserAgent("dalirun"), client.WithHTTPHeaders(cfg.HTTPHeaders))
 	api, err := client.NewClientWithOpts(clientOptions...)
