@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/docker"
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/host"
@@ -89,7 +90,7 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 // patient is the run that the flags ask for, on this machine.
 func (a *App) patient(r *runFlags) doctor.Patient {
 	cache := sync.OnceValues(r.folders.OpenCache)
-	runtime, err := a.runtime(nil, nil)
+	runtime, err := a.runtime(docker.Options{AnswerWithin: doctor.AnswerWithin})
 	if err != nil {
 		runtime = unusable{err: err}
 	}

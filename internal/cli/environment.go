@@ -11,12 +11,12 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// runtime returns the container runtime that Docker's own CLI would use. Nothing is asked of it yet. notice, which may
-// be nil, is told what the user is to know of how the container engine is used.
-func (a *App) runtime(labels container.Labels, notice func(text string)) (container.Runtime, error) {
-	r, err := docker.New(docker.Options{
-		Env: a.env, Home: a.env("HOME"), Labels: labels, UID: os.Getuid(), GID: os.Getgid(), Notice: notice,
-	})
+// runtime returns the container runtime that Docker's own CLI would use. Nothing is asked of it yet. What the options
+// say of the environment and of the user is filled in.
+func (a *App) runtime(options docker.Options) (container.Runtime, error) {
+	options.Env, options.Home = a.env, a.env("HOME")
+	options.UID, options.GID = os.Getuid(), os.Getgid()
+	r, err := docker.New(options)
 	if err != nil {
 		return nil, pipeline.Faultf(pipeline.Environment,
 			"correct "+a.dockerSettings()+", or choose another one with `docker context use`", "%w", err)

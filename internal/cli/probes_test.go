@@ -41,6 +41,7 @@ func TestDoctorHasTime(t *testing.T) {
 	t.Parallel()
 	for name, way := range map[string]time.Duration{
 		"nvidia-smi, then the registry": doctor.SMIWithin + registryWithin, "a container engine, then the registry": doctor.EngineWithin + registryWithin,
+		"nvidia-smi, then an image of the container engine": doctor.SMIWithin + doctor.AnswerWithin,
 		"weights": steps.ReachWithin, "a disk": host.DiskWithin,
 	} {
 		if way >= doctor.Within {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/docker"
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
@@ -13,7 +14,7 @@ import (
 
 // servers are those of the container engine that Docker's own CLI would use, after it has answered.
 func (a *App) servers(ctx context.Context) (serving.Servers, error) {
-	runtime, err := a.runtime(nil, nil)
+	runtime, err := a.runtime(docker.Options{})
 	if err != nil {
 		return serving.Servers{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/docker"
 	"github.com/dalirun/dalirun/internal/fetch"
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/gc"
@@ -106,7 +107,7 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 		return nil, err
 	}
 	labels := owner.RunLabels(x.me, x.runID, r.folders.Workspace, version.This().Version)
-	if x.runtime, err = a.runtime(labels, x.warn); err != nil {
+	if x.runtime, err = a.runtime(docker.Options{Labels: labels, Notice: x.warn}); err != nil {
 		return nil, err
 	}
 	x.probes = a.probes(x.runtime, func() (*store.Store, error) { return x.store, nil })

@@ -31,6 +31,8 @@ type world struct {
 	packages bool
 	// failure is what the container engine answers when it is asked what it is.
 	failure error
+	// silent begins the names of the images about which the container engine never answers.
+	silent string
 	// registry is what a pull fails with.
 	registry error
 	// breaks is the program that fails; hangs is the one that does not end by itself. Both are file names.
@@ -53,6 +55,8 @@ var errNoRegistry = errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp
 func worlds(tb testing.TB, name string) (world, bool) {
 	tb.Helper()
 	w, ok := map[string]world{
+		"silent":     {silent: "nvcr.io/nvidia/pytorch"},
+		"mute":       {silent: "dalirun/", packages: true, registry: errNoRegistry},
 		"failing":    {failure: errors.New("the store is broken")},
 		"cold":       {registry: errNoRegistry},
 		"stored":     {registry: errNoRegistry, store: os.TempDir(), runtimes: []string{"nvidia"}},
@@ -79,6 +83,15 @@ func (w world) fake() *containertest.Fake {
 			tell(container.Progress{Text: "Step 1/2 : FROM " + spec.Args["BASE"]})
 			return containertest.Image{Main: w.run}, nil
 		},
+	}
+	if w.silent != "" {
+		f.OnResolve = func(ctx context.Context, ref string) error {
+			if !strings.HasPrefix(ref, w.silent) {
+				return nil
+			}
+			<-ctx.Done()
+			return context.Cause(ctx)
+		}
 	}
 	if w.packages {
 		f.AddLocal(target.UsualBaseImage, containertest.Image{})

@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/internal/target"
@@ -33,6 +34,9 @@ const (
 func (x *Examination) images() Finding {
 	t := x.Target()
 	if t.Source == target.Local {
+		if _, err := x.planned(); errors.Is(err, container.ErrUnreachable) {
+			return Finding{Status: Fail, Saw: err.Error()} // it says nothing of the images that are built here
+		}
 		if t.BaseFound == "" {
 			return Finding{}
 		}

@@ -95,12 +95,14 @@ func Checks() []Check {
 }
 
 // Within bounds all checks together. The longest chain of waits is nvidia-smi's SMIWithin, or the container engine's
-// EngineWithin, and then the registry's 3 s.
+// EngineWithin, and then AnswerWithin, or the registry's 3 s.
 const Within = 9500 * time.Millisecond
 
 const (
 	// EngineWithin bounds the first answer of the container engine; the adapter waits for 2 s on this host.
 	EngineWithin = 5 * time.Second
+	// AnswerWithin bounds each further answer of the container engine, as about an image. A run waits longer for it.
+	AnswerWithin = 3 * time.Second
 	// SMIWithin bounds nvidia-smi. A run waits longer for it, since with persistence mode off each of several calls may
 	// take seconds.
 	SMIWithin = 6 * time.Second

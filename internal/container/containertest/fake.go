@@ -43,6 +43,8 @@ type Fake struct {
 	OnCreate, OnStart func(context.Context, container.Spec) error
 	// OnLogin returns the credentials of a registry. Without it there are none.
 	OnLogin func(ctx context.Context, registry string) (container.Login, error)
+	// OnResolve may fail a Resolve, or take its time.
+	OnResolve func(ctx context.Context, ref string) error
 	// OnPull may fail a Pull, or take its time.
 	OnPull func(ctx context.Context, ref string, onProgress func(container.Progress)) error
 	// OnBuild makes the image of a Build. Without it, the image has a name and labels and no Main.
@@ -118,6 +120,11 @@ func (f *Fake) Info(ctx context.Context) (container.Info, error) {
 func (f *Fake) Resolve(ctx context.Context, ref string) (container.Image, error) {
 	if err := context.Cause(ctx); err != nil {
 		return container.Image{}, err
+	}
+	if f.OnResolve != nil {
+		if err := f.OnResolve(ctx, ref); err != nil {
+			return container.Image{}, err
+		}
 	}
 	img, err := f.image(ref)
 	return img.Image, err

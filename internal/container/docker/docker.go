@@ -58,6 +58,8 @@ type Options struct {
 	UID, GID int
 	// Transfer says how inputs and outputs come into a container and out of it.
 	Transfer Transfer
+	// AnswerWithin bounds each request that an engine answers from memory; 0 is 30 s.
+	AnswerWithin time.Duration
 	// Notice is called at most once, with a text for the user: that folders are copied. It may be nil.
 	Notice func(text string)
 }
@@ -81,6 +83,9 @@ type Runtime struct {
 
 // New reads Docker's configuration and prepares a client. It does not contact the engine.
 func New(options Options) (*Runtime, error) {
+	if options.AnswerWithin == 0 {
+		options.AnswerWithin = answer
+	}
 	if options.Env == nil {
 		options.Env = func(string) string { return "" }
 	}

@@ -206,7 +206,8 @@ func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // limit returns a context for a request that an engine answers from memory.
 func (r *Runtime) limit(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, answer, fmt.Errorf("%w within %s", errNoReply, answer))
+	within := r.options.AnswerWithin
+	return context.WithTimeoutCause(ctx, within, fmt.Errorf("%w within %s", errNoReply, within))
 }
 
 // name returns a new name for a container, which shows the step and the run.
