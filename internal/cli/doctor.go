@@ -69,7 +69,7 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 	}
 	limited, end := context.WithTimeoutCause(ctx, doctor.Within, fmt.Errorf("no answer within %s", doctor.Within))
 	defer end()
-	x, findings := doctor.Examine(limited, a.patient(r))
+	x, findings := doctor.Examine(limited, a.patient(limited, r))
 	for i := range findings {
 		findings[i].Remedy = a.asCalled(findings[i].Remedy)
 	}
@@ -87,9 +87,11 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 	return verdict(findings)
 }
 
-// patient is the run that the flags ask for, on this machine.
-func (a *App) patient(r *runFlags) doctor.Patient {
-	cache := sync.OnceValues(r.folders.OpenCache)
+// patient is the run that the flags ask for, on this machine. Its cache is opened while ctx lasts.
+func (a *App) patient(ctx context.Context, r *runFlags) doctor.Patient {
+	cache := sync.OnceValues(func() (*store.Store, error) {
+		return host.OnDisk(ctx, r.folders.Cache, r.folders.OpenCache)
+	})
 	runtime, err := a.runtime(docker.Options{AnswerWithin: doctor.AnswerWithin})
 	if err != nil {
 		runtime = unusable{err: err}
@@ -98,7 +100,7 @@ func (a *App) patient(r *runFlags) doctor.Patient {
 	request.Exhaustive = true
 	p := doctor.Patient{
 		Request: request, Probes: a.probes(runtime, cache),
-		Machine: doctor.Machine{DiskFree: host.DiskFree, Writable: host.Writable, Owner: host.Owner},
+		Machine: doctor.Machine{Writable: host.Writable, Owner: host.Owner},
 		Cache:   r.folders.Cache, Workspace: r.folders.Workspace,
 		CacheFlags: folders.CacheFlags(r.folders.Cache), CacheDoubt: r.folders.Doubt,
 		OpenCache: func() error {

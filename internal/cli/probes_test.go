@@ -42,7 +42,7 @@ func TestDoctorHasTime(t *testing.T) {
 	for name, way := range map[string]time.Duration{
 		"nvidia-smi, then the registry": doctor.SMIWithin + registryWithin, "a container engine, then the registry": doctor.EngineWithin + registryWithin,
 		"nvidia-smi, then an image of the container engine": doctor.SMIWithin + doctor.AnswerWithin,
-		"weights": steps.ReachWithin, "a disk": host.DiskWithin,
+		"weights": steps.ReachWithin, "a disk, asked thrice": 3 * host.DiskWithin,
 	} {
 		if way >= doctor.Within {
 			t.Errorf("%s: %s, and doctor ends after %s", name, way, doctor.Within)
@@ -67,7 +67,7 @@ func TestBundleStopped(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(&SignalError{Signal: os.Interrupt})
-	x, findings := doctor.Examine(ctx, app.patient(&r))
+	x, findings := doctor.Examine(ctx, app.patient(ctx, &r))
 	if err := app.writeBundle(ctx, f, cmd, &r, x, findings); err == nil {
 		t.Error("no error")
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/internal/target"
@@ -68,7 +69,7 @@ func (x *Examination) imageDisk() Finding {
 	}
 	info, _ := x.info()
 	dir := cmp.Or(info.ImageDir, info.RootDir)
-	if _, err := os.Stat(dir); err != nil || x.Probes.Runtime.Remote() {
+	if dir == "" || x.Probes.Runtime.Remote() {
 		return Finding{}
 	}
 	return x.localImagesRoom(dir)
@@ -76,7 +77,10 @@ func (x *Examination) imageDisk() Finding {
 
 // localImagesRoom warns if there is no room for the local images that are not there, and for their build.
 func (x *Examination) localImagesRoom(dir string) Finding {
-	free, err := x.Machine.DiskFree(dir)
+	free, err := x.Probes.Host.DiskFree(x.ctx, dir)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return Finding{} // in a virtual machine, or not for us to see
+	}
 	if err != nil {
 		return Finding{Status: Warn, Saw: err.Error()}
 	}
@@ -122,12 +126,15 @@ func (x *Examination) cacheRoom() Finding {
 	if f.Status == Fail {
 		return f
 	}
-	if err := x.cache(); err != nil {
+	switch err := x.cache(); {
+	case errors.Is(err, host.ErrSilentDisk):
+		return unmeasured(err, "--cache-dir")
+	case err != nil:
 		return failed(err, "name another folder with --cache-dir")
 	}
-	free, err := x.Machine.DiskFree(x.Cache)
+	free, err := x.free(x.Cache)
 	if err != nil {
-		return Finding{Status: Warn, Saw: err.Error()}
+		return unmeasured(err, "--cache-dir")
 	}
 	room := fmt.Sprintf("%s: %s are free", x.Cache, bytesize.Format(free))
 	spare := "free space there: `" + shell.Line(append([]string{"dalirun", "gc", "--dry-run"}, x.CacheFlags...)...) +
@@ -155,9 +162,9 @@ func (x *Examination) workspaceDisk() Finding {
 	if f.Status == Fail {
 		return f
 	}
-	free, err := x.Machine.DiskFree(x.Workspace)
+	free, err := x.free(x.Workspace)
 	if err != nil {
-		return Finding{Status: Warn, Saw: err.Error()}
+		return unmeasured(err, "--workspace")
 	}
 	f = enough(f, x.Workspace, free, usualLogs, usualLogs, "the logs of runs may take",
 		"free space there; or name a folder on another disk with --workspace")
@@ -187,8 +194,43 @@ func enough(f Finding, dir string, free uint64, need, comfortable int64, purpose
 	return f
 }
 
-// keeps reports whether this user may write to a folder of dalirun, or make it, and to the folders in it.
+// free returns how many bytes are free where a folder is, or would be made: in the nearest parent that is there.
+func (x *Examination) free(folder string) (uint64, error) {
+	for {
+		free, err := x.Probes.Host.DiskFree(x.ctx, folder)
+		parent := filepath.Dir(folder)
+		if parent == folder || !errors.Is(err, fs.ErrNotExist) {
+			return free, err
+		}
+		folder = parent
+	}
+}
+
+// unmeasured returns the finding for a disk that does not say what is free: a run waits for one that does not answer,
+// and may write to another.
+func unmeasured(err error, flag string) Finding {
+	if errors.Is(err, host.ErrSilentDisk) {
+		return Finding{
+			Status: Fail, Saw: err.Error(),
+			Remedy: "a disk of the network hangs while its server does: see whether that answers (`findmnt` names it), " +
+				"or name another folder with " + flag,
+		}
+	}
+	return Finding{Status: Warn, Saw: err.Error()}
+}
+
+// keeps reports whether this user may write to a folder of dalirun, or make it, and to the folders in it. A disk that
+// does not answer fails.
 func (x *Examination) keeps(root, flag string) Finding {
+	f, err := host.OnDisk(x.ctx, root, func() (Finding, error) { return x.mayWrite(root, flag), nil })
+	if err != nil {
+		return unmeasured(err, flag)
+	}
+	return f
+}
+
+// mayWrite is keeps, for as long as the disk takes.
+func (x *Examination) mayWrite(root, flag string) Finding {
 	folders := []string{root}
 	below, err := os.ReadDir(root)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -76,7 +76,6 @@ func patient(t *testing.T, m *machine) doctor.Patient {
 		},
 		Probes: target.Probes{Host: m, Runtime: m, Registry: m, Cache: m, Weights: m, Clock: time.Now},
 		Machine: doctor.Machine{
-			DiskFree: func(folder string) (uint64, error) { return m.free(folder) },
 			Writable: func(string) error { return nil },
 			Owner:    func(string) (int, bool) { return os.Geteuid(), true },
 		},
@@ -286,6 +285,56 @@ func TestHangs(t *testing.T) {
 	})
 }
 
+// A disk that does not answer fails by its name, long before doctor's own end, whatever is asked of it.
+func TestSilentDisk(t *testing.T) {
+	t.Parallel()
+	for name, ask := range map[string]func(p *doctor.Patient, never chan struct{}){
+		"may be written": func(p *doctor.Patient, never chan struct{}) {
+			p.Machine.Writable = func(string) error { <-never; return nil }
+		},
+		"an owner": func(p *doctor.Patient, never chan struct{}) {
+			p.Machine.Owner = func(string) (int, bool) { <-never; return 0, true }
+		},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			never := make(chan struct{})
+			defer close(never)
+			p := patient(t, &machine{info: container.Info{Arch: "amd64"}})
+			ask(&p, never)
+			start := time.Now()
+			findings := examine(t, p)
+			if took := time.Since(start); took > host.DiskWithin {
+				t.Errorf("%s: it took %s", name, took)
+			}
+			for check, want := range map[target.CheckID]string{
+				"cache disk": "the disk of " + p.Cache + " gave no answer within 2s", "workspace disk": "the disk of " + p.Workspace + " gave no answer within 2s",
+			} {
+				if f := findingOf(findings, check); f.Status != doctor.Fail || f.Saw != want || !strings.Contains(f.Remedy, "or name another folder with --") {
+					t.Errorf("%s: %+v", name, f)
+				}
+			}
+		})
+	}
+}
+
+// What is free is asked by the probe, of the nearest folder that is there.
+func TestFreeOfAFolderToBe(t *testing.T) {
+	t.Parallel()
+	there := t.TempDir()
+	p := patient(t, &machine{free: func(folder string) (uint64, error) {
+		if folder != there {
+			return 0, fmt.Errorf("free space of %s: %w", folder, fs.ErrNotExist)
+		}
+		return 3 * mib, nil
+	}})
+	p.Cache, p.Workspace = filepath.Join(there, "a", "cache"), there
+	for _, check := range []target.CheckID{"cache disk", "workspace disk"} {
+		if f := findingOf(examine(t, p), check); !strings.Contains(f.Saw, "3 MiB are free") {
+			t.Errorf("%+v", f)
+		}
+	}
+}
+
 // An nvidia-smi that a run would wait for is no failure, and nothing is said of what rests on it.
 func TestSlowSMI(t *testing.T) {
 	t.Parallel()
@@ -449,7 +498,10 @@ func TestDiskOfLocalImages(t *testing.T) {
 		"none is":              {visible, missing(), doctor.OK, "no image is to be built"},
 		"in a virtual machine": {filepath.Join(visible, "not", "here"), missing("server-image"), "", ""},
 	} {
-		p := patient(t, &machine{info: container.Info{RootDir: c.root}, free: func(string) (uint64, error) { return 2e9, nil }})
+		p := patient(t, &machine{info: container.Info{RootDir: c.root}, free: func(folder string) (uint64, error) {
+			_, err := os.Stat(folder)
+			return 2e9, err
+		}})
 		p.Plan = c.plan
 		if f := findingOf(examine(t, p), target.CheckImageDisk); f.Status != c.want || !strings.Contains(f.Saw, c.says) {
 			t.Errorf("%s: %+v", name, f)

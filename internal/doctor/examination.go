@@ -37,9 +37,8 @@ type EngineSettings struct {
 	Version   string // the variable that sets the version of its API; empty if none does
 }
 
-// Machine answers questions about the disks of this host.
+// Machine answers questions about folders of this host, which may hang; what is free there a probe says.
 type Machine struct {
-	DiskFree func(path string) (bytes uint64, err error)
 	Writable func(path string) error
 	Owner    func(path string) (uid int, ok bool)
 }

@@ -1,31 +1,36 @@
 package host
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/bounded"
 )
 
-// DiskFree returns the bytes that a user without privileges can still write under a path: none where the file system
-// can have no more files. The path need not exist: the nearest parent that does is asked.
-func DiskFree(path string) (uint64, error) {
-	dir, err := existing(path)
-	if err != nil {
-		return 0, err
-	}
-	free, err := free(dir)
-	if err != nil {
-		return 0, fmt.Errorf("free space of %s: %w", dir, err)
-	}
-	return free, nil
+// DiskWithin is how long a disk may take to answer: that of a network may hang.
+const DiskWithin = 2 * time.Second
+
+// ErrSilentDisk is what [OnDisk] returns for a disk that does not answer.
+var ErrSilentDisk = errors.New("no answer")
+
+// OnDisk returns what do returns, which asks something of the disk of a path, within [DiskWithin]. A disk that does not
+// answer by then is an [ErrSilentDisk], and what waits for it goes on until the process ends.
+func OnDisk[T any](ctx context.Context, path string, do func() (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, DiskWithin,
+		fmt.Errorf("the disk of %s gave %w within %s", path, ErrSilentDisk, DiskWithin))
+	defer cancel()
+	return bounded.Call(ctx, do)
 }
 
 // Writable returns nil if this process may make files in the folder at a path, else an [*fs.PathError] that says why
 // not: the user's rights, or a file system that is read-only. The path need not exist: the nearest parent that does is
-// asked, since the folder would be made in it. A full disk is no reason here; see [DiskFree].
+// asked, since the folder would be made in it. A full disk is no reason here; see [System.DiskFree].
 func Writable(path string) error {
 	dir, err := existing(path)
 	if err != nil {
@@ -60,7 +65,7 @@ func OwnerOf(about os.FileInfo) (uid int, ok bool) { return ownerOf(about) }
 func existing(path string) (string, error) {
 	dir, err := filepath.Abs(path)
 	if err != nil {
-		return "", fmt.Errorf("free space of %s: %w", path, err)
+		return "", err
 	}
 	for {
 		_, err := os.Stat(dir)
@@ -69,7 +74,7 @@ func existing(path string) (string, error) {
 		}
 		parent := filepath.Dir(dir)
 		if parent == dir || !errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("free space of %s: %w", path, err)
+			return "", err
 		}
 		dir = parent
 	}

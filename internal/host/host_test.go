@@ -1,6 +1,7 @@
 package host_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
+	"time"
 
 	"github.com/dalirun/dalirun/internal/host"
 )
@@ -18,10 +21,6 @@ import (
 func TestDiskFree(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	existing, err := host.DiskFree(dir)
-	if err != nil || existing == 0 {
-		t.Fatalf("got %d, %v", existing, err)
-	}
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -29,15 +28,34 @@ func TestDiskFree(t *testing.T) {
 	if err := os.Symlink("nowhere", filepath.Join(dir, "dangling")); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{filepath.Join(dir, "not", "yet", "there"), file, filepath.Join(dir, "dangling", "x"), "."} {
-		if got, err := host.DiskFree(path); err != nil || got == 0 {
+	for _, path := range []string{dir, file, "."} {
+		if got, err := host.Here().DiskFree(t.Context(), path); err != nil || got == 0 {
 			t.Errorf("%s: %d, %v", path, got, err)
 		}
 	}
+	for _, path := range []string{filepath.Join(dir, "not", "yet"), filepath.Join(dir, "dangling"), filepath.Join(dir, "dangling", "x")} {
+		if _, err := host.Here().DiskFree(t.Context(), path); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
 	// Under a file nothing can be written, and no parent stands for it.
-	if _, err := host.DiskFree(filepath.Join(file, "x")); err == nil || !strings.Contains(err.Error(), file) {
+	if _, err := host.Here().DiskFree(t.Context(), filepath.Join(file, "x")); err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), file) {
 		t.Errorf("under a file: %v", err)
 	}
+}
+
+// A disk that does not answer is named.
+func TestSilentDisk(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		never := make(chan struct{})
+		defer close(never)
+		start := time.Now()
+		_, err := host.OnDisk(t.Context(), "/mnt/x", func() (int, error) { <-never; return 1, nil })
+		if !errors.Is(err, host.ErrSilentDisk) || err.Error() != "the disk of /mnt/x gave no answer within 2s" || time.Since(start) != host.DiskWithin {
+			t.Errorf("after %s: %v", time.Since(start), err)
+		}
+	})
 }
 
 // What nobody forbids root, others are forbidden: see TestOnSmallDisk of internal/cli, which is another user there.

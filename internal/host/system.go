@@ -9,19 +9,13 @@ import (
 	"os/exec"
 	"path"
 	"strings"
-	"time"
 
-	"github.com/dalirun/dalirun/internal/bounded"
 	"github.com/dalirun/dalirun/internal/cdi"
 )
 
-const (
-	// ToolkitHook is the program that a container engine runs for --gpus where it has neither CDI devices nor an nvidia
-	// runtime. It is of the NVIDIA Container Toolkit.
-	ToolkitHook = "nvidia-container-runtime-hook"
-	// DiskWithin is how long a disk may take to say what is free: that of a network may hang.
-	DiskWithin = 2 * time.Second
-)
+// ToolkitHook is the program that a container engine runs for --gpus where it has neither CDI devices nor an nvidia
+// runtime. It is of the NVIDIA Container Toolkit.
+const ToolkitHook = "nvidia-container-runtime-hook"
 
 // System is what a run asks of this host. All fields are required.
 type System struct {
@@ -85,16 +79,14 @@ func (System) PortUser(at netip.AddrPort) string {
 	return user
 }
 
-// DiskFree is how many bytes are free where a folder is, as of [DiskFree]; [fs.ErrNotExist] if there is none of that
-// name. It takes at most [DiskWithin].
+// DiskFree is how many bytes a user without privileges can still write where a file or folder is: none where the file
+// system can have no more files. [fs.ErrNotExist] if there is nothing of that name. It takes at most [DiskWithin].
 func (System) DiskFree(ctx context.Context, folder string) (uint64, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, DiskWithin,
-		fmt.Errorf("the disk of %s gave no answer within %s", folder, DiskWithin))
-	defer cancel()
-	return bounded.Call(ctx, func() (uint64, error) {
-		if _, err := os.Stat(folder); err != nil {
-			return 0, err
+	return OnDisk(ctx, folder, func() (uint64, error) {
+		bytes, err := free(folder)
+		if err != nil {
+			err = fmt.Errorf("free space of %s: %w", folder, err)
 		}
-		return DiskFree(folder)
+		return bytes, err
 	})
 }
