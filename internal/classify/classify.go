@@ -31,7 +31,7 @@ type Request struct {
 // Finder finds servers. Nothing is asked of it before a picture may be sent.
 type Finder interface {
 	// Workspace is the folder whose server is asked.
-	Workspace() (string, error)
+	Workspace(ctx context.Context) (string, error)
 	// Servers are those of the container engine.
 	Servers(ctx context.Context) (serving.Servers, error)
 }
@@ -215,7 +215,7 @@ func (a *Asker) dial() (*triton.Client, error) {
 
 // findServer finds the workspace's server, and what is known of it.
 func (a *Asker) findServer(ctx context.Context) error {
-	workspace, err := a.finder.Workspace()
+	workspace, err := a.finder.Workspace(ctx)
 	if err != nil {
 		return err
 	}

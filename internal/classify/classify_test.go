@@ -62,7 +62,7 @@ func cat([]byte) ([]float32, error) { return []float32{2, 1}, nil }
 // nobody is a [classify.Finder] that must not be asked.
 type nobody struct{ t *testing.T }
 
-func (n nobody) Workspace() (string, error) {
+func (n nobody) Workspace(context.Context) (string, error) {
 	n.t.Error("the workspace is looked for")
 	return "", nil
 }
@@ -79,7 +79,7 @@ type engine struct {
 	err       error
 }
 
-func (e engine) Workspace() (string, error) { return e.workspace, nil }
+func (e engine) Workspace(context.Context) (string, error) { return e.workspace, nil }
 
 func (e engine) Servers(context.Context) (serving.Servers, error) { return e.servers, e.err }
 

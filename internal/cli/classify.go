@@ -175,7 +175,7 @@ type workspaceServers struct {
 }
 
 // Workspace returns the folder.
-func (s workspaceServers) Workspace() (string, error) { return s.flag.find() }
+func (s workspaceServers) Workspace(ctx context.Context) (string, error) { return s.flag.find(ctx) }
 
 // Servers returns those of the container engine.
 func (s workspaceServers) Servers(ctx context.Context) (serving.Servers, error) {

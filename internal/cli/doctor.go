@@ -54,7 +54,7 @@ taken out; what is in it is listed.`,
 // doctor examines, and ends as a run with the same flags would begin.
 func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string) error {
 	ctx := cmd.Context()
-	if err := r.check(); err != nil {
+	if err := r.check(ctx); err != nil {
 		return err
 	}
 	if err := r.readPicture(ctx, a.files()); err != nil {
@@ -90,7 +90,7 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 // patient is the run that the flags ask for, on this machine. Its cache is opened while ctx lasts.
 func (a *App) patient(ctx context.Context, r *runFlags) doctor.Patient {
 	cache := sync.OnceValues(func() (*store.Store, error) {
-		return host.OnDisk(ctx, r.folders.Cache, r.folders.OpenCache)
+		return host.OnDisk(ctx, host.DiskWithin, r.folders.Cache, r.folders.OpenCache)
 	})
 	runtime, err := a.runtime(docker.Options{AnswerWithin: doctor.AnswerWithin})
 	if err != nil {

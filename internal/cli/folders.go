@@ -1,11 +1,18 @@
 package cli
 
 import (
+	"context"
+	"errors"
+	"time"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/folders"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // workspaceFlag says which workspace a command is about.
@@ -21,8 +28,22 @@ func (f *workspaceFlag) flags(cmd *cobra.Command) {
 }
 
 // find returns the folder.
-func (f *workspaceFlag) find() (string, error) {
-	return folders.Workspace(f.workspaceName, settingsOf(f.set))
+func (f *workspaceFlag) find(ctx context.Context) (string, error) {
+	return onDisk(ctx, f.workspaceName, func() (string, error) {
+		return folders.Workspace(f.workspaceName, settingsOf(f.set))
+	})
+}
+
+// foldersWithin is how long the disks of the folders may take to answer: one may have to start, or to be mounted.
+const foldersWithin = 10 * time.Second
+
+// onDisk bounds what every command begins with: a look at its folders.
+func onDisk[T any](ctx context.Context, folder string, look func() (T, error)) (T, error) {
+	found, err := host.OnDisk(ctx, foldersWithin, folder, look)
+	if errors.Is(err, host.ErrSilentDisk) {
+		err = &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: remedy.SilentDisk}
+	}
+	return found, err
 }
 
 // noCacheFlag lets a command that opens no cache be given the one of the others, as a script gives it to all. It is
@@ -45,8 +66,10 @@ func (f *folderFlags) flags(a *App, cmd *cobra.Command) {
 }
 
 // find returns both folders.
-func (f *folderFlags) find() (folders.Folders, error) {
-	return folders.Find(f.workspaceName, f.cacheName, f.usual, settingsOf(f.set))
+func (f *folderFlags) find(ctx context.Context) (folders.Folders, error) {
+	return onDisk(ctx, f.workspaceName+" or of "+f.cacheName, func() (folders.Folders, error) {
+		return folders.Find(f.workspaceName, f.cacheName, f.usual, settingsOf(f.set))
+	})
 }
 
 // usualCache is where the cache is unless --cache-dir says so.

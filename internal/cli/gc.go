@@ -67,7 +67,7 @@ func (a *App) collect(ctx context.Context, f gcFlags) (got gc.Collected, err err
 	if f.options.CacheSize, err = units.RAMInBytes(f.size); err != nil {
 		return none, pipeline.Usagef("as in 20GiB", "%s: %q is no size", settingsOf(f.set).Origin("cache-size"), f.size)
 	}
-	found, err := f.find()
+	found, err := f.find(ctx)
 	if err != nil {
 		return none, err
 	}

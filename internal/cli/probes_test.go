@@ -57,7 +57,7 @@ func TestBundleStopped(t *testing.T) {
 	var r runFlags
 	cmd := &cobra.Command{Use: "doctor"}
 	r.flags(app, cmd)
-	if err := errors.Join(cmd.ParseFlags([]string{"--accel=cpu", "--weights=random:0", "--workspace=" + t.TempDir()}), r.check()); err != nil {
+	if err := errors.Join(cmd.ParseFlags([]string{"--accel=cpu", "--weights=random:0", "--workspace=" + t.TempDir()}), r.check(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 	name := filepath.Join(t.TempDir(), "report.tar.gz")

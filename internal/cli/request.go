@@ -91,8 +91,8 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 }
 
 // check refuses what no machine could make right, and completes the request by what the flags name.
-func (r *runFlags) check() (err error) {
-	if r.folders, err = r.find(); err != nil {
+func (r *runFlags) check(ctx context.Context) (err error) {
+	if r.folders, err = r.find(ctx); err != nil {
 		return err
 	}
 	r.request.Settings = settingsOf(r.set)

@@ -207,7 +207,7 @@ func TestStartAgain(t *testing.T) {
 					t.Fatal(err)
 				}
 				var err error
-				if r.folders, err = r.find(); err != nil {
+				if r.folders, err = r.find(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 				r.request.Settings = settingsOf(cmd.Flags())

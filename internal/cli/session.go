@@ -95,7 +95,7 @@ type session struct {
 
 // prepare decides what a run would be, and changes nothing but the cache's folder.
 func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *session, err error) {
-	if err := r.check(); err != nil {
+	if err := r.check(ctx); err != nil {
 		return nil, err
 	}
 	a.folders = r.folders.Named()

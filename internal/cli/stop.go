@@ -34,7 +34,7 @@ The server of another user or host is left alone: 3, and whose it is.`,
 }
 
 func (a *App) stop(ctx context.Context, f workspaceFlag) error {
-	workspace, err := f.find()
+	workspace, err := f.find(ctx)
 	if err != nil {
 		return err
 	}

@@ -212,8 +212,7 @@ func unmeasured(err error, flag string) Finding {
 	if errors.Is(err, host.ErrSilentDisk) {
 		return Finding{
 			Status: Fail, Saw: err.Error(),
-			Remedy: "a disk of the network hangs while its server does: see whether that answers (`findmnt` names it), " +
-				"or name another folder with " + flag,
+			Remedy: remedy.SilentDisk + ", or name another folder with " + flag,
 		}
 	}
 	return Finding{Status: Warn, Saw: err.Error()}
@@ -222,7 +221,7 @@ func unmeasured(err error, flag string) Finding {
 // keeps reports whether this user may write to a folder of dalirun, or make it, and to the folders in it. A disk that
 // does not answer fails.
 func (x *Examination) keeps(root, flag string) Finding {
-	f, err := host.OnDisk(x.ctx, root, func() (Finding, error) { return x.mayWrite(root, flag), nil })
+	f, err := host.OnDisk(x.ctx, host.DiskWithin, root, func() (Finding, error) { return x.mayWrite(root, flag), nil })
 	if err != nil {
 		return unmeasured(err, flag)
 	}

@@ -19,11 +19,11 @@ const DiskWithin = 2 * time.Second
 // ErrSilentDisk is what [OnDisk] returns for a disk that does not answer.
 var ErrSilentDisk = errors.New("no answer")
 
-// OnDisk returns what do returns, which asks something of the disk of a path, within [DiskWithin]. A disk that does not
-// answer by then is an [ErrSilentDisk], and what waits for it goes on until the process ends.
-func OnDisk[T any](ctx context.Context, path string, do func() (T, error)) (T, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, DiskWithin,
-		fmt.Errorf("the disk of %s gave %w within %s", path, ErrSilentDisk, DiskWithin))
+// OnDisk returns what do returns, which asks something of the disk of a path. A disk that does not answer within limit
+// is an [ErrSilentDisk], and what waits for it goes on until the process ends.
+func OnDisk[T any](ctx context.Context, limit time.Duration, path string, do func() (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit,
+		fmt.Errorf("the disk of %s gave %w within %s", path, ErrSilentDisk, limit))
 	defer cancel()
 	return bounded.Call(ctx, do)
 }

@@ -51,7 +51,7 @@ func TestSilentDisk(t *testing.T) {
 		never := make(chan struct{})
 		defer close(never)
 		start := time.Now()
-		_, err := host.OnDisk(t.Context(), "/mnt/x", func() (int, error) { <-never; return 1, nil })
+		_, err := host.OnDisk(t.Context(), host.DiskWithin, "/mnt/x", func() (int, error) { <-never; return 1, nil })
 		if !errors.Is(err, host.ErrSilentDisk) || err.Error() != "the disk of /mnt/x gave no answer within 2s" || time.Since(start) != host.DiskWithin {
 			t.Errorf("after %s: %v", time.Since(start), err)
 		}

@@ -82,7 +82,7 @@ func (System) PortUser(at netip.AddrPort) string {
 // DiskFree is how many bytes a user without privileges can still write where a file or folder is: none where the file
 // system can have no more files. [fs.ErrNotExist] if there is nothing of that name. It takes at most [DiskWithin].
 func (System) DiskFree(ctx context.Context, folder string) (uint64, error) {
-	return OnDisk(ctx, folder, func() (uint64, error) {
+	return OnDisk(ctx, DiskWithin, folder, func() (uint64, error) {
 		bytes, err := free(folder)
 		if err != nil {
 			err = fmt.Errorf("free space of %s: %w", folder, err)

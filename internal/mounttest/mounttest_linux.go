@@ -1,11 +1,13 @@
 // Package mounttest lets a test have file systems that nobody else sees and that go with it: a disk that is full, one
-// that is read-only. The Go runtime has several threads, so this process cannot leave its mount namespace: the test
-// runs its own binary again, in a new one.
+// that is read-only, one that never answers. The Go runtime has several threads, so this process cannot leave its mount
+// namespace: the test runs its own binary again, in a new one.
 package mounttest
 
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"strings"
@@ -32,6 +34,23 @@ func Run(t *testing.T, cmd *exec.Cmd) (string, error) {
 		needtest.Missing(t, "%s: %v %s", refused, err, out)
 	}
 	return string(out), err
+}
+
+// Silence puts a file system that never answers at a folder, in the namespace that Run made, as one of the network is
+// whose server hangs: one of fuse(4) with nobody behind it. It answers everything with an error once it is closed.
+func Silence(dir string) (io.Closer, error) {
+	nobody, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err == nil {
+		err = syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")
+	}
+	if err == nil {
+		err = syscall.Mount("silence", dir, "fuse", 0,
+			fmt.Sprintf("fd=%d,rootmode=40000,user_id=0,group_id=0", nobody.Fd()))
+	}
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil, fmt.Errorf("%s: %w", refused, err)
+	}
+	return nobody, err
 }
 
 // Mount puts an empty file system in memory at a folder, in the namespace that Run made. Options are those of tmpfs(5),

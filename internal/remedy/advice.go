@@ -64,6 +64,8 @@ const (
 
 	// What the run makes.
 
+	// SilentDisk is for a disk of this host that does not answer.
+	SilentDisk = "a disk of the network hangs while its server does: see whether that answers (`findmnt` names it)"
 	// FreeCacheDisk is for a full disk of this host, where it is known by what was written alone.
 	FreeCacheDisk = "free space on the disk of the cache, or name another with --cache-dir, then run again"
 	// OneRelease is for images that do not fit each other.
