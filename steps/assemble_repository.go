@@ -61,7 +61,7 @@ func (s *AssembleRepository) texts() (map[string][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		files[path.Join(m.name, "config.pbtxt")] = config
+		files[path.Join(m.name, configFile)] = config
 		programs, err := s.configuration.backend(m)
 		if err != nil {
 			return nil, err
@@ -126,7 +126,7 @@ func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	files, err := s.texts()
 	if err == nil && s.configuration.lane == target.GPU {
-		err = s.checkEngine(ctx, w, files[path.Join(gpuModel, "config.pbtxt")])
+		err = s.checkEngine(ctx, w, files[path.Join(gpuModel, configFile)])
 	}
 	if err != nil {
 		return err

@@ -51,6 +51,18 @@ func models(lane target.Lane) []model {
 	}
 }
 
+// modelNames are the names of the models, in the order in which they load.
+func modelNames(lane target.Lane) []string {
+	var names []string
+	for _, m := range models(lane) {
+		names = append(names, m.name)
+	}
+	return names
+}
+
+// configFile is the name of each model's configuration.
+const configFile = "config.pbtxt"
+
 // configuration holds the settings that the models' configurations depend on.
 type configuration struct {
 	lane               target.Lane
@@ -83,7 +95,7 @@ func (c configuration) backend(m model) (map[string][]byte, error) {
 // docs/adr/0010-served-configuration.md. Every field is one that the Triton of the oldest release knows: ragged batches
 // came to DALI's backend with 21.06, one before it.
 func (c configuration) text(m model) ([]byte, error) {
-	name := path.Join(repositoryDir, m.committed, "config.pbtxt")
+	name := path.Join(repositoryDir, m.committed, configFile)
 	text, err := dalirun.Assets.ReadFile(name)
 	if err != nil {
 		return nil, err

@@ -38,10 +38,8 @@ func newServe(t target.Target, tools Tools, image, repository pipeline.Output) *
 	s := &Serve{
 		image: image, repository: repository,
 		env: nvmlEnv(t), gpus: newGPURequest(t), http: t.Ports.HTTP, grpc: t.Ports.GRPC, metrics: t.Ports.Metrics,
-		readyTimeout: t.ReadyTimeout, picture: t.Picture, handover: tools.Handover, containers: newContainers(tools),
-	}
-	for _, m := range models(t.Lane) {
-		s.models = append(s.models, m.name)
+		models: modelNames(t.Lane), readyTimeout: t.ReadyTimeout, picture: t.Picture, handover: tools.Handover,
+		containers: newContainers(tools),
 	}
 	if t.Source == target.Local {
 		// Every backend of the local image is Python, and completing a configuration would start its process once more.
@@ -52,7 +50,7 @@ func newServe(t target.Target, tools Tools, image, repository pipeline.Output) *
 }
 
 // Handover gives the server of a run to others. Such a server is drained before it is stopped: it answers the requests
-// in flight.
+// in flight. Repository and Ready are required.
 type Handover struct {
 	// Repository is called with the model repository in the cache, and returns the folder that the server serves: one
 	// that has its files, and that nothing that becomes of the cache changes.

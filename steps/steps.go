@@ -27,6 +27,12 @@ const (
 	IDVerify             pipeline.ID = "verify"
 )
 
+// The IDs of the steps that a reload alone has.
+const (
+	IDLoadCandidate pipeline.ID = "load-candidate"
+	IDReplace       pipeline.ID = "replace"
+)
+
 // For returns the steps of a target up to the step until. It returns none if the target has no such step.
 func For(t target.Target, tools Tools, until pipeline.ID) []pipeline.Step {
 	// The image with PyTorch, and the image with tritonserver.
@@ -60,11 +66,43 @@ func For(t target.Target, tools Tools, until pipeline.ID) []pipeline.Step {
 	// PyTorch's own tensor and logits for the picture.
 	reference := newReference(t, tools, output(exporter), output(weights))
 	// The server's answers compared with PyTorch's.
-	verify := newVerify(t, tools, output(serve), reference.Tensor(), reference.Logits())
+	verify := newVerify(t, tools, "", output(serve), reference.Tensor(), reference.Logits())
 	list = append(list, dali, repository, serve, reference, verify)
 
 	end := slices.IndexFunc(list, func(s pipeline.Step) bool { return s.ID() == until })
 	return list[:end+1]
+}
+
+// ForReload returns the steps that put what a target builds in the place of what a server serves: proven beside it, or
+// in place, and proven then.
+func ForReload(t target.Target, tools Tools, r Replacement, inPlace bool) ([]pipeline.Step, error) {
+	list := For(t, tools, IDAssembleRepository)
+	image, repository := output(find(list, IDServerImage)), output(find(list, IDAssembleRepository))
+	// PyTorch's own tensor and logits for the picture.
+	reference := newReference(t, tools, output(find(list, IDExporterImage)), output(find(list, IDWeights)))
+	list = append(list, reference)
+
+	candidates, err := newCandidates(r.Folder, modelNames(t.Lane), t.ReadyTimeout)
+	if err != nil {
+		return nil, err
+	}
+	if inPlace {
+		replace := newReplace(tools, r, candidates, image, repository, pipeline.Output{})
+		verify := newVerify(t, tools, "", output(replace), reference.Tensor(), reference.Logits())
+		return append(list, replace, verify), nil
+	}
+	// The new models beside those that are served.
+	load := newLoadCandidate(t, tools, r, candidates, image, repository)
+	// Their answers compared with PyTorch's.
+	verify := newVerify(t, tools, candidates.suffix, output(load), reference.Tensor(), reference.Logits())
+	// The new models in the place of those that are served.
+	replace := newReplace(tools, r, candidates, image, repository, output(verify))
+	return append(list, load, verify, replace), nil
+}
+
+// find returns the step of a list.
+func find(list []pipeline.Step, id pipeline.ID) pipeline.Step {
+	return list[slices.IndexFunc(list, func(s pipeline.Step) bool { return s.ID() == id })]
 }
 
 // output returns the handle of a step's only output.

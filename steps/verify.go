@@ -26,22 +26,28 @@ type Verify struct {
 	tensor pipeline.Output
 	logits pipeline.Output
 
-	runner     container.Runner  `fact:"-"`
-	classifier string            `fact:"-"` // name of the model
-	precision  release.Precision `fact:"-"`
-	picture    []byte            `fact:"-"`
+	runner    container.Runner  `fact:"-"`
+	names     verified          `fact:"-"`
+	precision release.Precision `fact:"-"`
+	picture   []byte            `fact:"-"`
 }
 
-func newVerify(t target.Target, tools Tools, server, tensor, logits pipeline.Output) *Verify {
+// verified are the names of the models that are compared.
+type verified struct{ dali, classifier, ensemble string }
+
+// newVerify returns the step for the models of a target, whose names end with suffix.
+func newVerify(t target.Target, tools Tools, suffix string, server, tensor, logits pipeline.Output) *Verify {
 	return &Verify{
 		server: server, tensor: tensor, logits: logits, runner: tools.Runner,
-		classifier: servedModel(t.Lane), precision: t.Precision, picture: t.Picture.Data,
+		names:     verified{DALIModel + suffix, servedModel(t.Lane) + suffix, EnsembleModel + suffix},
+		precision: t.Precision, picture: t.Picture.Data,
 	}
 }
 
 const (
 	// topClasses is how many classes are shown.
-	topClasses = 5
+	topClasses  = 5
+	proofOutput = "proof"
 	// inferLimit bounds one inference; a CPU takes 40 ms.
 	inferLimit = 30 * time.Second
 )
@@ -54,8 +60,10 @@ func (s *Verify) Inputs() []pipeline.Output {
 	return []pipeline.Output{s.server, s.tensor, s.logits}
 }
 
-// Outputs are none.
-func (s *Verify) Outputs() []pipeline.Output { return nil }
+// Outputs are the proof: Digest is the server's container.
+func (s *Verify) Outputs() []pipeline.Output {
+	return []pipeline.Output{{Step: IDVerify, Name: proofOutput}}
+}
 
 // Run compares the answers. A comparison that is out of bounds is a NotVerified fault that names it.
 func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
@@ -96,6 +104,7 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 				"--force; only the ensemble off: its config.pbtxt",
 		}
 	}
+	w.Set(proofOutput, pipeline.Value{Digest: w.Input(s.server).Digest})
 	return nil
 }
 
@@ -117,20 +126,20 @@ func (s *Verify) infer(ctx context.Context, client *triton.Client, reference []f
 		return answers{}, err
 	}
 	var a answers
-	if a.tensor, err = inferOne(ctx, client, DALIModel, picture, "DALI_OUTPUT_0"); err != nil {
+	if a.tensor, err = inferOne(ctx, client, s.names.dali, picture, "DALI_OUTPUT_0"); err != nil {
 		return a, err
 	}
-	if a.logits, err = inferOne(ctx, client, s.classifier, input, "output"); err != nil {
+	if a.logits, err = inferOne(ctx, client, s.names.classifier, input, "output"); err != nil {
 		return a, err
 	}
 	picture.Name = "INPUT"
-	if a.ensemble, err = inferOne(ctx, client, EnsembleModel, picture, "OUTPUT"); err != nil {
+	if a.ensemble, err = inferOne(ctx, client, s.names.ensemble, picture, "OUTPUT"); err != nil {
 		return a, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit,
-		fmt.Errorf("%s did not answer within %s", EnsembleModel, inferLimit))
+		fmt.Errorf("%s did not answer within %s", s.names.ensemble, inferLimit))
 	defer cancel()
-	all, err := client.Classify(ctx, EnsembleModel, s.picture, triton.EveryClass)
+	all, err := client.Classify(ctx, s.names.ensemble, s.picture, triton.EveryClass)
 	a.top = result.Classes(triton.Score(all)[:min(topClasses, len(all))])
 	return a, inTime(ctx, err)
 }

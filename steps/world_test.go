@@ -206,12 +206,17 @@ func (w *world) make(t *testing.T, id pipeline.ID) pipeline.Inputs {
 	return in
 }
 
-// run runs one step as a Runner does, after those that it reads from. The test's end undoes what it deferred.
+// run runs one step as a Runner does, after those that it reads from.
 func (w *world) run(t *testing.T, ctx context.Context, id pipeline.ID) error { //nolint:revive // t comes first
 	t.Helper()
 	in := w.make(t, id) //nolint:contextcheck // ctx is that of the step alone
-	s := w.step(id)
-	dir := ""
+	return w.runStep(t, ctx, w.step(id), in)
+}
+
+// runStep runs a step as a Runner does. The test's end undoes what it deferred.
+func (w *world) runStep(t *testing.T, ctx context.Context, s pipeline.Step, in pipeline.Inputs) error { //nolint:revive // t comes first
+	t.Helper()
+	id, dir := s.ID(), ""
 	if _, ok := s.(pipeline.Builder); ok {
 		dir = filepath.Join(w.dir, string(id))
 		if err := errors.Join(os.RemoveAll(dir), os.Mkdir(dir, 0o700)); err != nil {

@@ -220,7 +220,7 @@ func TestAskWorkspace(t *testing.T) {
 	defer asker.Close()
 	record, err := asker.Ask(t.Context(), name)
 	if err != nil || record.Server != fake.at.String() || record.Lane != "cpu" || len(record.Warnings) != 2 ||
-		!strings.Contains(record.Warnings[0], serving.LabelsMeanNothing) || !strings.Contains(record.Warnings[1], "setup has built anew since") {
+		!strings.Contains(record.Warnings[0], serving.LabelsMeanNothing) || !strings.Contains(record.Warnings[1], "does not serve what was last built") {
 		t.Errorf("%+v, %v", record, err)
 	}
 	found.workspace = t.TempDir()

@@ -43,7 +43,7 @@ func sourceOf(workspace, run string) Source {
 	}
 	if built, err := owner.ReadBuilt(workspace); err == nil && built.Repository != file.Repository {
 		s.Warnings = append(s.Warnings, "the server does not serve what was last built in its workspace: "+
-			"setup has built anew since, or for other flags")
+			"`"+serving.CommandIn(workspace, "reload")+"` has it do so")
 	}
 	return s
 }

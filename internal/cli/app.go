@@ -119,7 +119,8 @@ alone, with --format json as valid JSON or nothing. Progress, warnings and error
 	root.SetErr(a.Stderr)
 	root.SetFlagErrorFunc(a.flagFault)
 	root.AddCommand(
-		a.setupCommand(), a.serveCommand(), a.stopCommand(), a.psCommand(), a.e2eCommand(), a.classifyCommand(),
+		a.setupCommand(), a.serveCommand(), a.reloadCommand(), a.restartCommand(), a.stopCommand(), a.psCommand(),
+		a.e2eCommand(), a.classifyCommand(),
 		a.planCommand(), a.doctorCommand(), a.gcCommand(), a.versionCommand(),
 	)
 	root.InitDefaultCompletionCmd()

@@ -112,7 +112,7 @@ func (a *App) ask(ctx context.Context, f classifyFlags, images []string) (record
 	asker := classify.New(ctx, f.request, a.files(), workspaceServers{a, &f.workspaceFlag})
 	defer asker.Close()
 	if f.format == asText {
-		asker.OnServer = func(s classify.Source) { writeSource(a.Stderr, s) }
+		asker.OnServer = func(s classify.Source) { a.writeSource(s) }
 	}
 	if f.verbose {
 		asker.OnDescription = func(lines []string) {
@@ -157,14 +157,14 @@ func writeClasses(w io.Writer, r classify.Record) {
 }
 
 // writeSource writes what is known of the workspace's server, for people.
-func writeSource(w io.Writer, s classify.Source) {
+func (a *App) writeSource(s classify.Source) {
 	if s.Lane != "" {
 		images := strings.TrimSuffix(s.Source+" images "+s.Release, " ")
 		parts := []string{s.Lane + " lane", images, s.Precision, "weights " + s.Weights}
-		fmt.Fprintln(w, printable.Line(strings.Join(parts, ", ")))
+		fmt.Fprintln(a.Stderr, printable.Line(strings.Join(parts, ", ")))
 	}
 	for _, warning := range s.Warnings {
-		warn(w, warning)
+		warn(a.Stderr, a.asCalled(warning))
 	}
 }
 

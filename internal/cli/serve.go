@@ -99,11 +99,12 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		return owner.WriteServer(workspace, server)
 	}
 	repository := func(ctx context.Context, stored string) (string, error) {
-		err := x.recordBuilt(ctx, stored)
-		if err == nil {
-			err = owner.TakeRepository(ctx, workspace, stored)
-		}
-		return owner.RepositoryPath(workspace), err
+		return owner.RepositoryPath(workspace), x.changeRepository(ctx, func() error {
+			if err := x.recordBuilt(ctx, stored); err != nil {
+				return err
+			}
+			return owner.TakeRepository(ctx, workspace, stored)
+		})
 	}
 	tools := x.tools()
 	tools.Handover = &steps.Handover{Repository: repository, Ready: ready, Detach: detach}
@@ -118,15 +119,20 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 }
 
 func (x *session) serverFile(s result.Server) owner.ServerFile {
-	facts := x.facts()
-	return owner.ServerFile{
+	return x.describe(owner.ServerFile{
 		Container: s.Container, Name: s.Name, Run: x.runID, Host: x.me.Host,
-		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(),
-		Lane: facts[report.FactLane], Source: facts[report.FactImages], Release: facts[report.FactRelease],
-		Precision: facts[report.FactPrecision], Weights: facts[report.FactWeights], Repository: s.Repository,
+		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(), Repository: s.Repository,
 		Engine: x.servers.Elsewhere, Models: s.Models, Started: time.Now().UTC(),
-		LabelsMeanNothing: new(x.target.Weights.Kind == target.Random),
-	}
+	})
+}
+
+// describe returns the file of a server with what this run's target says of what it serves.
+func (x *session) describe(file owner.ServerFile) owner.ServerFile {
+	facts := x.facts()
+	file.Lane, file.Source, file.Release = facts[report.FactLane], facts[report.FactImages], facts[report.FactRelease]
+	file.Precision, file.Weights = facts[report.FactPrecision], facts[report.FactWeights]
+	file.LabelsMeanNothing = new(x.target.Weights.Kind == target.Random)
+	return file
 }
 
 // lockWorkspace makes this process the one that serves the workspace, until [session.close].

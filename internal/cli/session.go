@@ -102,6 +102,13 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 	if err := r.readPicture(ctx, a.files()); err != nil {
 		return nil, err
 	}
+	return a.begin(ctx, r, o, (*session).resolve)
+}
+
+// begin gets ready what every run works with, and has decide say what the run is.
+func (a *App) begin(
+	ctx context.Context, r *runFlags, o outputFlags, decide func(*session, context.Context) error,
+) (x *session, err error) {
 	x = &session{app: a, flags: r, runID: owner.NewRunID(time.Now()), json: o.progress == ui.JSON}
 	if x.me, err = owner.CurrentIdentity(time.Now()); err != nil {
 		return nil, err
@@ -132,7 +139,7 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 	if x.store, err = r.folders.OpenCache(); err != nil {
 		return nil, err
 	}
-	if err := x.resolve(ctx); err != nil {
+	if err := decide(x, ctx); err != nil {
 		return nil, err
 	}
 	x.renderer, err = ui.New(o.progress, a.Stderr, ui.Options{
@@ -184,35 +191,44 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 	if err != nil {
 		return nil, err
 	}
-	if err := owner.MakeWorkspace(r.folders.Workspace); err != nil {
-		err = pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace",
-			"make the workspace: %w", err)
+	if err := x.start(ctx); err != nil {
 		return nil, errors.Join(err, x.close())
+	}
+	x.lookFirst(ctx)
+	return x, nil
+}
+
+// start makes this process one that runs in the workspace, and removes what dead ones left.
+func (x *session) start(ctx context.Context) error {
+	r := x.flags
+	if err := owner.MakeWorkspace(r.folders.Workspace); err != nil {
+		return pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --workspace",
+			"make the workspace: %w", err)
 	}
 	// Somebody may have made it just before.
 	if err := folders.CheckWorkspace(r.folders.Workspace, r.request.Settings); err != nil {
-		return nil, errors.Join(err, x.close())
+		return err
 	}
 	if x.servesWorkspace() { // before the run has a folder: one that is refused leaves none
 		if err := x.lockWorkspace(ctx); err != nil {
-			return nil, errors.Join(err, x.close())
+			return err
 		}
 	}
+	var err error
 	if x.lock, err = owner.Acquire(r.folders.Workspace, x.runID); err != nil {
-		return nil, errors.Join(err, x.close())
+		return err
 	}
 	x.logs = ui.NewLogSink(x.lock.Dir())
 	x.collector = newCollector()
 	x.sink = ui.Tee(x.renderer, x.logs, x.collector)
 	x.sweep(ctx)
-	for _, text := range a.takeUnread() {
+	for _, text := range x.app.takeUnread() {
 		x.warn(text)
 	}
 	for _, doubt := range slices.Concat(x.doubts, x.weightsDoubts) {
 		x.warn(doubt)
 	}
-	x.lookFirst(ctx)
-	return x, nil
+	return nil
 }
 
 func newCollector() *report.Collector {

@@ -14,6 +14,8 @@ import (
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/result"
+	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -56,18 +58,22 @@ the model repository out. What was made before and still holds is reused. It pri
 func (x *session) keepBuilt(ctx context.Context, values pipeline.Values) error {
 	workspace := x.flags.folders.Workspace
 	for _, v := range values {
-		if err := x.recordBuilt(ctx, v.Path); err != nil {
-			return err
-		}
-		free, err := x.servers.IfUnserved(ctx, workspace, func() error {
+		served := false
+		err := x.changeRepository(ctx, func() (err error) {
+			if err = x.recordBuilt(ctx, v.Path); err != nil {
+				return err
+			}
+			if served, err = x.servers.Served(ctx, workspace); err != nil || served {
+				return err
+			}
 			return owner.TakeRepository(ctx, workspace, v.Path)
 		})
 		if err != nil {
 			return err
 		}
-		if !free {
-			x.warn("the server of this workspace goes on serving what it has: `" + owner.StopCommand(workspace) +
-				"`, and serve again")
+		if served {
+			x.warn("the server of this workspace goes on serving what it has: `" +
+				serving.CommandIn(workspace, "reload") + "` has it serve this")
 		}
 	}
 	x.sink.Emit(pipeline.Event{
@@ -77,9 +83,20 @@ func (x *session) keepBuilt(ctx context.Context, values pipeline.Values) error {
 	return nil
 }
 
+// changeRepository calls change while no other process changes what is recorded as built, or what is served.
+func (x *session) changeRepository(ctx context.Context, change func() error) error {
+	lock, err := serving.LockRepository(ctx, x.flags.folders.Workspace)
+	if err != nil {
+		return err
+	}
+	return errors.Join(change(), lock.Release())
+}
+
 // recordBuilt records what was built, and keeps it in the cache until something else is.
 func (x *session) recordBuilt(ctx context.Context, repository string) error {
-	text, err := json.Marshal(x.target)
+	t := x.target
+	t.Picture = target.Picture{} // what proves it need not be the same one
+	text, err := json.Marshal(t)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/fsync"
@@ -25,20 +26,20 @@ func RepositoryPath(workspace string) string { return filepath.Join(workspace, "
 // The folder itself stays the one that it is, since a container may have it mounted. A reader finds each file whole,
 // the old one or the new; a crash half-way leaves some of both, and the next call mends that.
 func TakeRepository(ctx context.Context, workspace, from string) error {
-	to := RepositoryPath(workspace)
-	if about, err := os.Lstat(to); err == nil && !about.IsDir() { // a link into the cache, of older versions
-		if err := os.Remove(to); err != nil {
-			return err
-		}
-	}
-	if err := Mirror(ctx, from, to); err != nil {
+	if err := Mirror(ctx, from, RepositoryPath(workspace)); err != nil {
 		return fmt.Errorf("take %s into the served repository: %w", from, err)
 	}
 	return fsync.Dir(workspace)
 }
 
-// Mirror makes the folder to equal to from, as [TakeRepository] does.
+// Mirror makes the folder to equal to from, as [TakeRepository] does. What is in the way goes, such as the link into
+// the cache that older versions made; it follows no link.
 func Mirror(ctx context.Context, from, to string) error {
+	if about, err := os.Lstat(to); err == nil && !about.IsDir() {
+		if err := os.Remove(to); err != nil {
+			return err
+		}
+	}
 	if err := os.MkdirAll(to, 0o755); err != nil { //nolint:gosec // the server's user reads it
 		return err
 	}
@@ -46,35 +47,40 @@ func Mirror(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	names := map[string]bool{}
 	for _, entry := range wanted {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		name := entry.Name()
-		names[name] = true
-		source, path := filepath.Join(from, name), filepath.Join(to, name)
+		mirror := mirrorFile
 		if entry.IsDir() {
-			err = Mirror(ctx, source, path)
-		} else {
-			err = mirrorFile(ctx, source, path)
+			mirror = Mirror
 		}
-		if err != nil {
+		if err := mirror(ctx, filepath.Join(from, entry.Name()), filepath.Join(to, entry.Name())); err != nil {
 			return err
 		}
 	}
-	present, err := os.ReadDir(to)
+	if err := removeOthers(to, wanted); err != nil {
+		return err
+	}
+	return fsync.Dir(to)
+}
+
+// removeOthers removes what a folder has besides wanted.
+func removeOthers(folder string, wanted []fs.DirEntry) error {
+	present, err := os.ReadDir(folder)
 	if err != nil {
 		return err
 	}
 	for _, entry := range present {
-		if !names[entry.Name()] {
-			if err := os.RemoveAll(filepath.Join(to, entry.Name())); err != nil {
-				return err
-			}
+		isIt := func(w fs.DirEntry) bool { return w.Name() == entry.Name() }
+		if slices.ContainsFunc(wanted, isIt) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(folder, entry.Name())); err != nil {
+			return err
 		}
 	}
-	return fsync.Dir(to)
+	return nil
 }
 
 // mirrorFile makes path the file that source is, or a copy of it. A copy has the time of source, by which the next call
@@ -84,8 +90,17 @@ func mirrorFile(ctx context.Context, source, path string) error {
 	if err != nil {
 		return err
 	}
-	if have, err := os.Lstat(path); err == nil && have.Mode().IsRegular() &&
-		(os.SameFile(want, have) || have.Size() == want.Size() && have.ModTime().Equal(want.ModTime())) {
+	present, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case present.IsDir():
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	case present.Mode().IsRegular() && (os.SameFile(want, present) ||
+		present.Size() == want.Size() && present.ModTime().Equal(want.ModTime())):
 		return nil
 	}
 	next := path + ".new"

@@ -182,6 +182,49 @@ func TestTakeRepository(t *testing.T) {
 	}
 }
 
+// What has come in the way of the served repository goes, and nothing that a link leads to.
+func TestTakeRepositoryFollowsNoLink(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{"dali/1/model.dali": "d", "dali/config.pbtxt": "c"}
+	from := writeTree(t, files)
+	for name, change := range map[string]func(served, other string) error{
+		"a link for a model":   func(served, other string) error { return os.Symlink(other, filepath.Join(served, "dali")) },
+		"a link for a version": func(served, other string) error { return os.Symlink(other, filepath.Join(served, "dali", "1")) },
+		"a link for a file": func(served, other string) error {
+			return os.Symlink(filepath.Join(other, "mine"), filepath.Join(served, "dali", "config.pbtxt"))
+		},
+		"a file for a folder": func(served, _ string) error { return os.WriteFile(filepath.Join(served, "dali"), nil, 0o600) },
+		"a folder for a file": func(served, _ string) error {
+			return os.MkdirAll(filepath.Join(served, "dali", "config.pbtxt", "x"), 0o700)
+		},
+		"a link beside": func(served, other string) error { return os.Symlink(other, filepath.Join(served, "other")) },
+	} {
+		workspace, other := t.TempDir(), writeTree(t, map[string]string{"mine": "mine"})
+		served := owner.RepositoryPath(workspace)
+		if err := owner.TakeRepository(t.Context(), workspace, from); err != nil {
+			t.Fatal(err)
+		}
+		for _, gone := range []string{"dali/config.pbtxt", "dali/1", "dali"} { // as much as is in the way
+			if change(served, other) == nil {
+				break
+			}
+			if err := os.RemoveAll(filepath.Join(served, filepath.FromSlash(gone))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := owner.TakeRepository(t.Context(), workspace, from); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if diff := cmp.Diff(files, readTree(t, served)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if diff := cmp.Diff(map[string]string{"mine": "mine"}, readTree(t, other)); diff != "" {
+			t.Errorf("%s: the user's (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
 // Between two file systems the files are copies, which are made once.
 func TestTakeRepositoryCopies(t *testing.T) {
 	t.Parallel()

@@ -74,6 +74,18 @@ func NoteServer(workspace string, s ServerFile) error {
 	return nil
 }
 
+// UpdateServer replaces what is recorded of a server that goes on running, in the file that has it.
+func UpdateServer(workspace string, s ServerFile) error {
+	file, err := ReadServer(workspace)
+	if err == nil && file.Run == s.Run {
+		return WriteServer(workspace, s)
+	}
+	if err != nil && !errors.Is(err, ErrNoServer) {
+		return err
+	}
+	return NoteServer(workspace, s)
+}
+
 func notePath(workspace, run string) string {
 	return filepath.Join(RunDir(workspace, run), "served.json")
 }

@@ -44,7 +44,11 @@ func CheckWorkspace(dir string) error {
 	}
 	for _, entry := range below { // older versions wrote no tag
 		switch name := entry.Name(); name {
-		case "server.json", "serve.lock", "built.json", "model_repository":
+		case "server.json", "serve.lock":
+		case "model_repository": // a link; a folder of that name may be the user's, as Triton's own usual one is
+			if entry.Type() != fs.ModeSymlink {
+				return fmt.Errorf("%s %w: it holds %s", dir, ErrNotWorkspace, name)
+			}
 		case "runs":
 			runs, err := os.ReadDir(RunsDir(dir))
 			if err != nil {

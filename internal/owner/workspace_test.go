@@ -14,16 +14,17 @@ func TestCheckWorkspace(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		folder string
-		files  []string // folders end in a slash
+		files  []string // folders end in a slash, links in an at
 		holds  string   // what is not dalirun's; empty for a workspace
 	}{
 		"not there":            {"w", nil, ""},
 		"empty":                {"w", []string{"./"}, ""},
 		"marked":               {"w", []string{"WORKSPACE.TAG", "anything"}, ""},
-		"of an older version":  {"w", []string{"runs/20261122T201523Z-99c849/", "server.json", "serve.lock", "model_repository/"}, ""},
+		"of an older version":  {"w", []string{"runs/20261122T201523Z-99c849/", "server.json", "serve.lock", "model_repository@"}, ""},
 		"whose run lives":      {"w", []string{"runs/r1/lock"}, ""},
 		"before its first run": {"w", []string{"runs/"}, ""},
 		"by its name":          {".dalirun", []string{"notes.txt"}, ""},
+		"a user's models":      {"w", []string{"model_repository/mine/"}, "model_repository"},
 		"a project":            {"w", []string{"go.mod", "runs/20261122T201523Z-99c849/"}, "go.mod"},
 		"hidden things":        {"w", []string{".git/"}, ".git"},
 		"others' runs":         {"w", []string{"runs/train1/weights.pt"}, "runs/train1"},
@@ -36,6 +37,8 @@ func TestCheckWorkspace(t *testing.T) {
 				err := os.MkdirAll(filepath.Dir(path), 0o700)
 				if strings.HasSuffix(file, "/") {
 					err = errors.Join(err, os.MkdirAll(path, 0o700))
+				} else if link, ok := strings.CutSuffix(path, "@"); ok {
+					err = errors.Join(err, os.Symlink(t.TempDir(), link))
 				} else {
 					err = errors.Join(err, os.WriteFile(path, nil, 0o600))
 				}

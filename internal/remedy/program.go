@@ -39,7 +39,7 @@ func (p Program) Commands(text string) string {
 
 var (
 	command      = regexp.MustCompile("(^|`|&& )dalirun ([a-z]+( --help)?)?")
-	aboutServers = regexp.MustCompile("^(gc|ps|serve|stop)$") // and not their help
+	aboutServers = regexp.MustCompile("^(gc|ps|reload|restart|serve|stop)$") // and not their help
 )
 
 // Name does that in the hints of all faults that err is made of.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/gofrs/flock"
 
@@ -27,7 +28,13 @@ const untilItServes = "wait until it serves, end it with Ctrl-C, or name another
 // [pipeline.Environment].
 func (s Servers) Lock(ctx context.Context, workspace string) (*Lock, error) {
 	lock := &Lock{flock.New(LockPath(workspace))}
-	free, err := lock.file.TryLock()
+	// A process that only looks whether the workspace is served has the lock for an instant.
+	brief, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	free, err := lock.file.TryLockContext(brief, lookWithin/10)
+	if errors.Is(err, context.DeadlineExceeded) {
+		free, err = false, nil
+	}
 	if err != nil {
 		return nil, pipeline.Faultf(pipeline.Environment,
 			"name another --workspace, or look what is in the way of that file", "lock the workspace: %w", err)
@@ -41,31 +48,51 @@ func (s Servers) Lock(ctx context.Context, workspace string) (*Lock, error) {
 	return lock, nil
 }
 
-// IfUnserved calls take if no server of a workspace runs or is about to be started, and keeps others from starting one
-// meanwhile. It reports whether it did.
-func (s Servers) IfUnserved(ctx context.Context, workspace string, take func() error) (bool, error) {
-	lock, err := s.Lock(ctx, workspace)
-	if errors.Is(err, errServed) {
-		return false, nil
+// lookWithin is longer than a process has a lock that only looks.
+const lookWithin = 300 * time.Millisecond
+
+// Served reports whether a workspace has a server, or one is about to be started in it.
+func (s Servers) Served(ctx context.Context, workspace string) (bool, error) {
+	lock := flock.New(LockPath(workspace))
+	free, err := lock.TryLock()
+	if err != nil || !free {
+		return !free, err
 	}
-	if err != nil {
+	if err := lock.Unlock(); err != nil {
 		return false, err
 	}
-	return true, errors.Join(take(), lock.Release())
+	_, running, err := s.detached(ctx, workspace)
+	return running, err
 }
 
-// errServed says that a workspace has a server, or that one is about to be started in it.
-var errServed = errors.New("the workspace is served")
+// LockRepository makes this process the one that changes what is recorded as built in a workspace, and the served
+// repository with it, until [Lock.Release]. The wait for another one is bounded.
+func LockRepository(ctx context.Context, workspace string) (*Lock, error) {
+	const limit = 30 * time.Second // a copy of an engine between file systems takes seconds
+	path := filepath.Join(workspace, "model_repository.lock")
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment,
+		"wait until it ends, or name another --workspace",
+		"another dalirun has changed the model repository of %s for %s", workspace, limit))
+	defer cancel()
+	lock := &Lock{flock.New(path)}
+	if _, err := lock.file.TryLockContext(ctx, limit/1000); err != nil {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		return nil, fmt.Errorf("lock the model repository: %w", err)
+	}
+	return lock, nil
+}
 
-// servedError is an errServed with its own text.
-type servedError struct{ error }
-
-// Is implements the interface of [errors.Is].
-func (servedError) Is(target error) bool { return target == errServed }
-
-// servedf returns the fault of a workspace that is served.
-func servedf(hint, format string, args ...any) error {
-	return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: servedError{fmt.Errorf(format, args...)}}
+// LockReload makes this process the one that reloads the server of a workspace until [Lock.Release].
+func LockReload(workspace string) (*Lock, error) {
+	lock := &Lock{flock.New(filepath.Join(workspace, "reload.lock"))}
+	free, err := lock.file.TryLock()
+	if err == nil && !free {
+		err = pipeline.Faultf(pipeline.Environment, "wait until it ends", "another `dalirun reload` is at work in %s",
+			workspace)
+	}
+	return lock, err
 }
 
 // Release lets another process serve the workspace. It may be called twice.
@@ -80,31 +107,43 @@ func (s Servers) refuseBeside(ctx context.Context, workspace string) error {
 	if i := slices.IndexFunc(servers, func(c Container) bool { return c.Running }); i >= 0 {
 		return s.hasServer(ctx, workspace, servers[i], ", of another `dalirun serve`")
 	}
-	return servedf(untilItServes, "another `dalirun serve` is at work in %s", workspace)
+	return pipeline.Faultf(pipeline.Environment, untilItServes, "another `dalirun serve` is at work in %s", workspace)
 }
 
 // refuseSecond returns an error if a workspace that no process serves has a detached server.
 func (s Servers) refuseSecond(ctx context.Context, workspace string) error {
+	c, running, err := s.detached(ctx, workspace)
+	switch {
+	case err != nil || !running:
+		return err
+	case c.ID == "":
+		return pipeline.Faultf(pipeline.Environment, "stop it there, or name another --workspace",
+			"%s has a server on another host, %s", workspace, c.Name)
+	default:
+		return s.hasServer(ctx, workspace, c, "")
+	}
+}
+
+// detached returns the server that a workspace's server file names, and whether it runs. Of a server of another host
+// that is assumed; it has no ID.
+func (s Servers) detached(ctx context.Context, workspace string) (c Container, running bool, err error) {
 	server, err := owner.ReadServer(workspace)
 	switch {
 	case errors.Is(err, owner.ErrNoServer):
-		return nil
+		return c, false, nil
 	case err != nil:
-		return err
+		return c, false, err
 	case server.Host != s.Me.Host:
-		return servedf("stop it there, or name another --workspace",
-			"%s has a server on another host, %s: %s", workspace, server.Host, server.Name)
+		c.Name = server.Host + ": " + server.Name
+		return c, true, nil
 	}
 	all, err := s.List(ctx)
-	if err != nil {
-		return err
-	}
 	for _, c := range all {
 		if c.ID == server.Container && c.Running {
-			return s.hasServer(ctx, workspace, c, "")
+			return c, true, err
 		}
 	}
-	return nil
+	return c, false, err
 }
 
 // hasServer is the error for a workspace that has a server, c. attended completes the sentence by whom the server is
@@ -122,7 +161,7 @@ func (s Servers) hasServer(ctx context.Context, workspace string, c Container, a
 	if addr := s.Address(c); addr != "" {
 		address = ", grpc " + addr
 	}
-	return servedf(hint, "%s has a server already: %s%s%s%s", workspace, c.Name, address,
+	return pipeline.Faultf(pipeline.Environment, hint, "%s has a server already: %s%s%s%s", workspace, c.Name, address,
 		attended, health)
 }
 

@@ -1,9 +1,13 @@
 package serving
 
 import (
+	"context"
+	"errors"
 	"os"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -97,6 +101,9 @@ func TestLock(t *testing.T) {
 				}
 				defer other.Release() //nolint:errcheck // it ends with the test
 			}
+			if served, err := s.Served(t.Context(), w); served != (tt.words != "") || err != nil {
+				t.Errorf("it is served: %t, %v", served, err)
+			}
 			lock, err := s.Lock(t.Context(), w)
 			if tt.words != "" {
 				wantFault(t, err, pipeline.Environment, strings.ReplaceAll(tt.words, "W", w), strings.ReplaceAll(tt.hint, "W", w))
@@ -148,5 +155,92 @@ func TestForget(t *testing.T) {
 	}
 	if _, err := os.Stat(owner.ServerPath(w)); !os.IsNotExist(err) {
 		t.Errorf("the server file: %v, want none", err)
+	}
+}
+
+// A process that looks whether a workspace is served is none that serves it.
+func TestLockWhileOthersLook(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	ctx, cancel := context.WithCancel(t.Context())
+	var looking sync.WaitGroup
+	for range 2 {
+		looking.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := serversOn(&engine{}).Served(context.WithoutCancel(ctx), w); err != nil {
+					t.Error(err)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	for range 20 {
+		lock, err := serversOn(&engine{}).Lock(t.Context(), w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := lock.Release(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	looking.Wait()
+}
+
+// Changes of the served repository are one after another; a reload is alone.
+func TestLockRepository(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	first, err := LockRepository(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := errors.New("stopped")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stopped)
+	if _, err := LockRepository(ctx, w); !errors.Is(err, stopped) {
+		t.Errorf("while it is locked: %v", err)
+	}
+	if err := first.Release(); err != nil {
+		t.Fatal(err)
+	}
+	second, err := LockRepository(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Release() //nolint:errcheck // it ends with the test
+	reload, err := LockReload(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reload.Release() //nolint:errcheck // it ends with the test
+	_, err = LockReload(w)
+	wantFault(t, err, pipeline.Environment, "another `dalirun reload` is at work in "+w, "wait until it ends")
+}
+
+// The server that replaces another one is at its address, and serves what was built last.
+func TestStartAgain(t *testing.T) {
+	t.Parallel()
+	server := owner.ServerFile{
+		HTTP: "0.0.0.0:8000", GRPC: "0.0.0.0:8001", Metrics: "[::1]:9002", Repository: "/cache/old",
+		Command: []string{"serve", "--workspace=/w", "--weights=random:1", "--host=0.0.0.0", "--grpc-port=8001"},
+	}
+	for name, c := range map[string]struct {
+		built owner.Built
+		want  []string
+	}{
+		"nothing built":  {owner.Built{}, []string{"serve", "--workspace=/w", "--weights=random:1", "--host=0.0.0.0", "--grpc-port=8001", "--http-port=8000", "--metrics-port=9002", "--detach"}},
+		"what it serves": {owner.Built{Repository: "/cache/old", Command: []string{"serve", "--x"}}, []string{"serve", "--workspace=/w", "--weights=random:1", "--host=0.0.0.0", "--grpc-port=8001", "--http-port=8000", "--metrics-port=9002", "--detach"}},
+		"another": {
+			owner.Built{Repository: "/cache/new", Command: []string{"serve", "--workspace=/w", "--weights=random:2"}},
+			[]string{"serve", "--workspace=/w", "--weights=random:2", "--host=0.0.0.0", "--http-port=8000", "--grpc-port=8001", "--metrics-port=9002", "--detach"},
+		},
+	} {
+		if diff := cmp.Diff(c.want, StartAgain(server, c.built)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+	if start := StartAgain(owner.ServerFile{HTTP: "127.0.0.1:8000"}, owner.Built{}); start != nil {
+		t.Errorf("not known how: %q", start)
 	}
 }

@@ -1,7 +1,10 @@
 package serving
 
 import (
+	"net"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/shell"
@@ -21,4 +24,34 @@ func CommandIn(workspace, command string) string {
 		return Start([]string{command})
 	}
 	return Start([]string{command, "--workspace", workspace})
+}
+
+// StartAgain returns the arguments of dalirun that start a server in the background in the place of one that is
+// stopped, at its address and ports: of what was built last, if that is not what it serves. They are empty if it is not
+// known how it was started.
+func StartAgain(server owner.ServerFile, built owner.Built) []string {
+	start := slices.Clone(server.Command)
+	if built.Repository != "" && built.Repository != server.Repository {
+		start = slices.Clone(built.Command)
+		for _, arg := range server.Command { // where it is published was the server's own
+			if strings.HasPrefix(arg, "--host=") {
+				start = append(start, arg)
+			}
+		}
+	}
+	if len(start) == 0 {
+		return nil
+	}
+	for _, p := range []struct{ flag, addr string }{
+		{"--http-port=", server.HTTP}, {"--grpc-port=", server.GRPC}, {"--metrics-port=", server.Metrics},
+	} {
+		named := func(arg string) bool { return strings.HasPrefix(arg, p.flag) }
+		if _, port, err := net.SplitHostPort(p.addr); err == nil && !slices.ContainsFunc(start, named) {
+			start = append(start, p.flag+port)
+		}
+	}
+	if !slices.Contains(start, "--detach") {
+		start = append(start, "--detach")
+	}
+	return start
 }

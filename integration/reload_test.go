@@ -1,0 +1,177 @@
+//go:build integration
+
+package integration
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton"
+)
+
+const (
+	// reloads are a minute's work. DALIRUN_RELOADS asks for more.
+	reloads       = 2
+	reloadClients = 8
+)
+
+// clients ask a server for the classes of one picture until they are stopped, and tell answers apart by their scores.
+type clients struct {
+	stop    context.CancelFunc
+	running sync.WaitGroup
+
+	mu       sync.Mutex
+	known    map[string]string // the scores of an answer → what serves it
+	answers  map[string]int
+	failures []error
+}
+
+// key has three digits of each score: batches of different sizes differ in the sixth.
+func key(all []triton.Class) string {
+	scores := make([]string, len(all))
+	for _, c := range all {
+		scores[c.Index] = fmt.Sprintf("%.3f", c.Value)
+	}
+	return strings.Join(scores[:20], " ")
+}
+
+func startClients(t *testing.T, grpc string) *clients {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	c := &clients{stop: cancel, known: map[string]string{}, answers: map[string]int{}}
+	picture := sample(t)
+	for range reloadClients {
+		client, err := triton.Dial(grpc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.running.Go(func() {
+			defer client.Close() //nolint:errcheck // nothing is in flight
+			for ctx.Err() == nil {
+				all, err := client.Classify(ctx, steps.EnsembleModel, picture, triton.EveryClass)
+				c.mu.Lock()
+				switch {
+				case err == nil:
+					c.answers[key(all)]++
+				case !errors.Is(err, context.Canceled):
+					c.failures = append(c.failures, err)
+				}
+				c.mu.Unlock()
+			}
+		})
+	}
+	t.Cleanup(cancel)
+	return c
+}
+
+// learn asks once, and remembers the answer as what serves.
+func (c *clients) learn(t *testing.T, grpc, what string) {
+	t.Helper()
+	client, err := triton.Dial(grpc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close() //nolint:errcheck // nothing is in flight
+	all, err := client.Classify(t.Context(), steps.EnsembleModel, sample(t), triton.EveryClass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if was, known := c.known[key(all)]; known && was != what {
+		t.Errorf("%s answers as %s did", what, was)
+	}
+	c.known[key(all)] = what
+}
+
+// TestReload reloads a server under clients: no request fails, and no answer is neither of the old models nor of the new.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	c := cpuLane(t)
+	o := c.detached(t, ownPorts(t)...)
+	server, err := owner.ReadServer(workspace(o.Dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	asking := startClients(t, server.GRPC)
+	asking.learn(t, server.GRPC, "random:0")
+	weights := []string{"random:0", "random:1"}
+	n := int(fromEnv(t, "DALIRUN_RELOADS", reloads))
+	for i := range n {
+		next := weights[(i+1)%2]
+		mustRun(t, 0, c.engine, o, append(c.args("setup"), "--weights", next)...)
+		r := mustRun(t, 0, c.engine, o, "reload", "--cache-dir", c.cache)
+		if want := "reloaded " + server.Name + "\n"; r.Stdout != want {
+			t.Errorf("it says %q, want %q", r.Stdout, want)
+		}
+		asking.learn(t, server.GRPC, next)
+		now, err := owner.ReadServer(workspace(o.Dir))
+		if err != nil || now.Weights != next || now.Container != server.Container {
+			t.Errorf("the server is %+v, %v", now, err)
+		}
+	}
+	asking.stop()
+	asking.running.Wait()
+	sum := 0
+	for k, count := range asking.answers {
+		if sum += count; asking.known[k] == "" {
+			t.Errorf("%d answers are of nothing that was served: %s", count, k)
+		}
+	}
+	t.Logf("%d reloads, %d answers, %d failures", n, sum, len(asking.failures))
+	if len(asking.failures) > 0 || len(asking.known) != 2 || sum < n {
+		t.Errorf("%d failures (%v), %d kinds of answers", len(asking.failures), errors.Join(asking.failures...), len(asking.known))
+	}
+	if left, err := filepath.Glob(filepath.Join(owner.RepositoryPath(workspace(o.Dir)), "*_candidate*")); err != nil || len(left) > 0 {
+		t.Errorf("left are %q, %v", left, err)
+	}
+	mustRun(t, 0, c.engine, o, "reload", "--cache-dir", c.cache) // which has nothing to do
+	refused(t, c, o)
+	restarted(t, c, o, server)
+	mustRun(t, 0, c.engine, o, "stop")
+	mustRun(t, 5, c.engine, o, "reload", "--cache-dir", c.cache)
+	c.checkNoContainer(t, o.Dir)
+}
+
+// refused records that something for another lane was built: the server goes on with what it has.
+func refused(t *testing.T, c cpu, o opts) {
+	t.Helper()
+	before, err := owner.ReadServer(workspace(o.Dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	built, err := owner.ReadBuilt(workspace(o.Dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	built.Target, built.Repository = []byte(strings.Replace(string(built.Target), `"lane": "cpu"`, `"lane": "gpu"`, 1)), "/other"
+	if err := owner.WriteBuilt(workspace(o.Dir), built); err != nil {
+		t.Fatal(err)
+	}
+	r := mustRun(t, 3, c.engine, o, "reload", "--cache-dir", c.cache)
+	if !strings.Contains(r.Stderr, "the server is on the cpu lane, and what was built is for the gpu lane") || !strings.Contains(r.Stderr, "restart") {
+		t.Errorf("it says:\n%s", r.Stderr)
+	}
+	if after, err := owner.ReadServer(workspace(o.Dir)); err != nil || after.Weights != before.Weights {
+		t.Errorf("the server is %+v, %v", after, err)
+	}
+}
+
+// restarted starts another server of what was built, at the same address.
+func restarted(t *testing.T, c cpu, o opts, before owner.ServerFile) {
+	t.Helper()
+	mustRun(t, 0, c.engine, o, append(c.args("setup"), "--weights", "random:1")...)
+	mustRun(t, 0, c.engine, o, "restart")
+	after, err := owner.ReadServer(workspace(o.Dir))
+	if err != nil || after.Container == before.Container || after.GRPC != before.GRPC || after.HTTP != before.HTTP || after.Weights != "random:1" {
+		t.Errorf("the server is %+v, %v; it was %+v", after, err, before)
+	}
+	mustRun(t, 0, c.engine, o, "classify", write(t, o.Dir, "coffee.jpg", sample(t)))
+}

@@ -1,0 +1,130 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dalirun/dalirun/internal/folders"
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+func (a *App) reloadCommand() *cobra.Command {
+	r := runFlags{memory: steps.DefaultMemory}
+	var o outputFlags
+	var inPlace bool
+	cmd := &cobra.Command{
+		Use:   "reload",
+		Short: "Serve what setup built since, without dropping a request",
+		Long: `reload puts what setup last built in the place of what the workspace's server serves. The new models are first
+loaded beside those that are served, under other names, and have to answer and to pass the comparison of e2e. Only then
+do they replace the others, and every answer is wholly of the old ones or of the new. If anything fails, the server goes
+on with what it has, and reload ends with 5, or with 6 if the answers to dalirun's own picture are not PyTorch's.
+
+Meanwhile the server needs about twice its memory, which is looked at before. --in-place does without: it loads the
+models one by one in the place of what is served, so that answers may be of both meanwhile, and proves them then.
+
+What was built for another image or lane needs another server: ` + "`dalirun restart`" + ` starts it.`,
+		Example: `  # new weights
+  dalirun setup --weights mine.pth
+  dalirun reload`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.reload(cmd.Context(), &r, o, inPlace)
+		},
+	}
+	r.folderFlags.flags(a, cmd)
+	o.flags(cmd)
+	cmd.Flags().BoolVar(&inPlace, "in-place", false, "replace the models before they are proven, in the memory of one set")
+	return cmd
+}
+
+func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bool) (err error) {
+	r.request.Command, r.request.Settings = "reload", settingsOf(r.set)
+	if r.folders, err = r.find(ctx); err != nil {
+		return err
+	}
+	a.folders = r.folders.Named()
+	workspace := r.folders.Workspace
+	if err := folders.CheckWorkspace(workspace, r.request.Settings); err != nil {
+		return err
+	}
+	built, err := owner.ReadBuilt(workspace)
+	if errors.Is(err, owner.ErrNothingBuilt) {
+		return pipeline.Faultf(pipeline.NotReady, "`"+serving.CommandIn(workspace, "setup")+"` builds, and `"+
+			serving.CommandIn(workspace, "serve")+"` serves it", "%s: %w", workspace, err)
+	}
+	if err != nil {
+		return err
+	}
+	x, err := a.begin(ctx, r, o, func(x *session, _ context.Context) error {
+		err := json.Unmarshal(built.Target, &x.target)
+		if err == nil {
+			x.target.Picture, err = steps.Sample()
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	lock, err := serving.LockReload(workspace)
+	if err != nil {
+		return errors.Join(err, x.close())
+	}
+	server, file, err := x.replaceable(ctx)
+	if err != nil {
+		return errors.Join(err, x.close(), lock.Release())
+	}
+	if file.Repository == built.Repository {
+		fmt.Fprintln(a.Stderr, server.Name, "serves what was last built")
+		return errors.Join(x.close(), lock.Release())
+	}
+	if err := x.start(ctx); err != nil {
+		return errors.Join(err, x.close(), lock.Release())
+	}
+	list, err := steps.ForReload(x.target, x.tools(), steps.Replacement{
+		Container: server.ID, Image: server.Image, Folder: owner.RepositoryPath(workspace),
+		Replaced: func(repository string) error {
+			now := x.describe(file)
+			now.Repository, now.Command = repository, built.Command
+			return owner.UpdateServer(workspace, now)
+		},
+	}, inPlace)
+	if err == nil {
+		err = x.runner(nil).Run(ctx, list)
+	}
+	return x.finish(err, x.print(err, o, func(out io.Writer) error {
+		_, err := fmt.Fprintln(out, "reloaded", server.Name)
+		return err
+	}), lock.Release())
+}
+
+// replaceable returns the workspace's server and what is recorded of it, if what was built can replace what it serves.
+func (x *session) replaceable(ctx context.Context) (server serving.Container, file owner.ServerFile, err error) {
+	workspace := x.flags.folders.Workspace
+	if server, err = x.servers.Running(ctx, workspace); err != nil {
+		return server, file, err
+	}
+	health, err := x.servers.Judge(ctx, server)
+	if err != nil {
+		return server, file, err
+	}
+	if !health.OK() {
+		return server, file, pipeline.Faultf(pipeline.NotReady, health.Hint(), "the server %s is %s", server.Name, health)
+	}
+	if file, err = server.File(); err != nil {
+		return server, file, err
+	}
+	if lane := string(x.target.Lane); file.Lane != lane {
+		return server, file, pipeline.Faultf(pipeline.Environment, "`"+serving.CommandIn(workspace, "restart")+
+			"` starts a server for it", "the server is on the %s lane, and what was built is for the %s lane", file.Lane, lane)
+	}
+	return server, file, nil
+}

@@ -1,0 +1,67 @@
+package cli
+
+import (
+	"context"
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+func (a *App) restartCommand() *cobra.Command {
+	var f workspaceFlag
+	cmd := &cobra.Command{
+		Use:   "restart",
+		Short: "Stop the workspace's detached server, and serve what setup last built",
+		Long: `restart lets the requests of the server in flight end, removes it, and starts another one in the background, at
+the same ports and address: of what setup last built, as with the flags of setup, or else of what it served. Requests
+that come in between are refused: reload is for those who cannot have that.
+
+A server that a ` + "`dalirun serve`" + ` in the foreground attends is left alone: 3. Who started that, a person or
+systemd, restarts it.`,
+		Example: `  dalirun setup --release 25.03
+  dalirun restart`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			a.warnUnused(cmd)
+			return a.restart(cmd.Context(), f)
+		},
+	}
+	f.flags(cmd)
+	noCacheFlag(cmd)
+	return cmd
+}
+
+func (a *App) restart(ctx context.Context, f workspaceFlag) error {
+	workspace, err := f.find(ctx)
+	if err != nil {
+		return err
+	}
+	server, err := owner.ReadServer(workspace)
+	if errors.Is(err, owner.ErrNoServer) {
+		return pipeline.Faultf(pipeline.Environment, "`"+serving.CommandIn(workspace, "serve")+
+			" --detach` starts one; who started a `dalirun serve` in the foreground restarts that",
+			"%s has no detached server", workspace)
+	}
+	if err != nil {
+		return err
+	}
+	built, err := owner.ReadBuilt(workspace)
+	if err != nil && !errors.Is(err, owner.ErrNothingBuilt) {
+		return err
+	}
+	start := serving.StartAgain(server, built)
+	if len(start) == 0 {
+		return pipeline.Faultf(pipeline.Environment, "stop it with `"+owner.StopCommand(workspace)+"`, and serve again",
+			"nothing says how %s was started", server.Name)
+	}
+	if err := a.stop(ctx, f); err != nil {
+		return err
+	}
+	root := a.Command() //nolint:contextcheck // commands get their context from cobra
+	root.SetArgs(start)
+	return root.ExecuteContext(ctx)
+}

@@ -1,0 +1,201 @@
+package steps
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/encoding/prototext"
+
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/triton"
+	"github.com/dalirun/dalirun/triton/pb"
+)
+
+// candidateMark is between a model's name and the number of a candidate.
+const candidateMark = "_candidate"
+
+// candidates are the models of a model repository under other names, beside those that a server serves.
+//
+// Triton 2.51 answers from a new version of a model as soon as it is loaded, and an ensemble at once from the new
+// version of its parts; the configuration is the model's, and not the version's. So what is new is loaded under names
+// of its own, as an ensemble of its own, and replaces what is served only when it is proven.
+type candidates struct {
+	folder string   // the served repository
+	models []string // in the order in which they load; the ensemble is the last one
+	suffix string   // of the candidates' names
+	limit  time.Duration
+}
+
+// newCandidates returns those of models whose names no folder in the served repository has.
+func newCandidates(folder string, models []string, limit time.Duration) (*candidates, error) {
+	c := &candidates{folder: folder, models: models, limit: limit}
+	for n := 1; ; n++ {
+		c.suffix = fmt.Sprint(candidateMark, n)
+		_, err := os.Lstat(filepath.Join(folder, c.names()[0]))
+		if errors.Is(err, fs.ErrNotExist) {
+			return c, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (c *candidates) names() []string { return candidateNames(c.models, c.suffix) }
+
+func candidateNames(models []string, suffix string) []string {
+	names := make([]string, len(models))
+	for i, m := range models {
+		names[i] = m + suffix
+	}
+	return names
+}
+
+func (c *candidates) ensemble() string { return c.models[len(c.models)-1] }
+
+// take puts the models of a model repository in the cache beside those that are served.
+func (c *candidates) take(ctx context.Context, repository string) error {
+	for _, m := range c.models {
+		folder := filepath.Join(c.folder, m+c.suffix)
+		if err := owner.Mirror(ctx, filepath.Join(repository, m), folder); err != nil {
+			return err
+		}
+		if err := c.configure(repository, m, m+c.suffix); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// configure writes the configuration that a model has in repository as that of the model name in the served repository.
+// An ensemble's parts are the candidates.
+func (c *candidates) configure(repository, model, name string) error {
+	config, err := readConfiguration(filepath.Join(repository, model, configFile))
+	if err != nil {
+		return err
+	}
+	config.Name = name
+	for _, step := range config.GetEnsembleScheduling().GetStep() {
+		step.ModelName += c.suffix
+	}
+	text, err := prototext.Marshal(config)
+	if err != nil {
+		return fmt.Errorf("write the configuration of %s: %w", name, err)
+	}
+	return replaceFile(c.configuration(name), text)
+}
+
+// configuration is the path of the configuration of a model of the served repository.
+func (c *candidates) configuration(model string) string {
+	return filepath.Join(c.folder, model, configFile)
+}
+
+// replaceFile writes a file anew: what is there may be the cache's own, which must not be written to.
+func replaceFile(path string, text []byte) error {
+	if err := os.WriteFile(path+".new", text, 0o644); err != nil { //nolint:gosec // the server's user reads it
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+// load loads one model, which may take the limit.
+func (c *candidates) load(ctx context.Context, client *triton.Client, model string) error {
+	late := pipeline.Faultf(pipeline.NotReady, lateHint, "model %s is still loading after %s", model, c.limit)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.limit, late)
+	defer cancel()
+	if err := client.Load(ctx, model); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return pipeline.Faultf(pipeline.NotReady, "", "%w", err)
+	}
+	return nil
+}
+
+// replace puts the candidates, which are loaded and proven, in the place of what is served. No answer is of both: the
+// ensemble first answers from the candidates, then its own models are loaded anew, which nothing uses meanwhile but who
+// asks for them by name, and then it answers from these. A load that fails leaves what answered before.
+func (c *candidates) replace(ctx context.Context, client *triton.Client, repository string) error {
+	path := c.configuration(c.ensemble())
+	before, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := c.configure(repository, c.ensemble(), c.ensemble()); err != nil {
+		return err
+	}
+	if err := c.load(ctx, client, c.ensemble()); err != nil {
+		// Triton 2.51 unloads an ensemble one of whose parts is gone: the old one is loaded again then.
+		if restoreErr := replaceFile(path, before); restoreErr != nil {
+			return errors.Join(err, restoreErr)
+		}
+		return errors.Join(err, c.load(ctx, client, c.ensemble()))
+	}
+	return c.replaceInPlace(ctx, client, repository)
+}
+
+// replaceInPlace loads the models anew under their own names, one after another.
+func (c *candidates) replaceInPlace(ctx context.Context, client *triton.Client, repository string) error {
+	for _, m := range c.models {
+		if err := owner.Mirror(ctx, filepath.Join(repository, m), filepath.Join(c.folder, m)); err != nil {
+			return err
+		}
+		if err := c.load(ctx, client, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// remove takes candidates out of service, of this reload and of those that were killed, but for those from which the
+// ensemble answers.
+func (c *candidates) remove(ctx context.Context, client *triton.Client) error {
+	ensemble, err := readConfiguration(c.configuration(c.ensemble()))
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for _, step := range ensemble.GetEnsembleScheduling().GetStep() {
+		used[step.GetModelName()] = true
+	}
+	entries, err := os.ReadDir(c.folder)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, model := range slices.Backward(c.models) { // an ensemble before its parts
+		for _, entry := range entries {
+			number, found := strings.CutPrefix(entry.Name(), model+candidateMark)
+			if !found || strings.Trim(number, "0123456789") != "" || used[entry.Name()] {
+				continue
+			}
+			if err := client.Unload(ctx, entry.Name()); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			errs = append(errs, os.RemoveAll(filepath.Join(c.folder, entry.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// readConfiguration reads a config.pbtxt.
+func readConfiguration(path string) (*pb.ModelConfig, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	config := new(pb.ModelConfig)
+	if err := prototext.Unmarshal(text, config); err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return config, nil
+}

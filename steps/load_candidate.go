@@ -1,0 +1,183 @@
+package steps
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/triton"
+)
+
+// Replacement says in whose place a reload puts what a target builds. All fields are required.
+type Replacement struct {
+	Container string // ID of the server's container
+	Image     string // reference of the image that it runs
+	Folder    string // the served repository
+	// Replaced is called once the server answers from the new model repository, with its path in the cache.
+	Replaced func(repository string) error
+}
+
+// restartHint is for what only another server can serve.
+const restartHint = "`dalirun restart` starts a server for it"
+
+// open returns the server and a client for it.
+func (r Replacement) open(ctx context.Context, runner container.Runner) (container.Container, *triton.Client, error) {
+	server, err := runner.Open(ctx, r.Container)
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := triton.DialIn(server)
+	return server, client, err
+}
+
+// checkImage refuses a model repository that was built for another image than the server's.
+func (r Replacement) checkImage(built string) error {
+	if built == r.Image {
+		return nil
+	}
+	return pipeline.Faultf(pipeline.Environment, restartHint,
+		"the server runs the image %s, and what was built is for %s", r.Image, built)
+}
+
+// LoadCandidate loads a model repository beside what a server serves, under names of its own, and lets its ensemble
+// answer.
+//
+// It runs each time, and its result is not stored: it has no facts but its inputs.
+type LoadCandidate struct {
+	image      pipeline.Output
+	repository pipeline.Output
+
+	replacement Replacement      `fact:"-"`
+	candidates  *candidates      `fact:"-"`
+	picture     target.Picture   `fact:"-"` // which the ensemble must answer
+	tools       Tools            `fact:"-"`
+	runner      container.Runner `fact:"-"`
+}
+
+func newLoadCandidate(
+	t target.Target, tools Tools, r Replacement, c *candidates, image, repository pipeline.Output,
+) *LoadCandidate {
+	return &LoadCandidate{
+		image: image, repository: repository, replacement: r, candidates: c, picture: t.Picture, tools: tools,
+		runner: tools.Runner,
+	}
+}
+
+const candidateOutput = "candidate"
+
+// ID returns load-candidate.
+func (s *LoadCandidate) ID() pipeline.ID { return IDLoadCandidate }
+
+// Inputs are the server image and the model repository.
+func (s *LoadCandidate) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.repository} }
+
+// Outputs are the server with the candidates: Ref is the suffix of their names, Digest its container.
+func (s *LoadCandidate) Outputs() []pipeline.Output {
+	return []pipeline.Output{{Step: IDLoadCandidate, Name: candidateOutput}}
+}
+
+// Run loads the candidates. They are removed at the end of the run.
+func (s *LoadCandidate) Run(ctx context.Context, w *pipeline.Work) error {
+	if err := s.replacement.checkImage(w.Input(s.image).Ref); err != nil {
+		return err
+	}
+	server, client, err := s.replacement.open(ctx, s.runner)
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing is in flight
+	if err := s.checkRoom(ctx, w, server); err != nil {
+		return err
+	}
+	w.Defer("remove the candidates", s.remove)
+	if err := s.candidates.take(ctx, w.Input(s.repository).Path); err != nil {
+		return err
+	}
+	names := s.candidates.names()
+	if err := s.checkSeen(ctx, client, names); err != nil {
+		return err
+	}
+	for _, name := range names {
+		w.Emit(pipeline.Progress{Text: "loading " + name})
+		if err := s.candidates.load(ctx, client, name); err != nil {
+			return err
+		}
+	}
+	if err := s.answers(ctx, client, names[len(names)-1]); err != nil {
+		return err
+	}
+	w.Set(candidateOutput, pipeline.Value{Ref: s.candidates.suffix, Digest: s.replacement.Container})
+	return nil
+}
+
+// checkRoom refuses to load as much again as is loaded where there is no memory for it.
+func (s *LoadCandidate) checkRoom(ctx context.Context, w *pipeline.Work, server container.Container) error {
+	rooms := []room{hostRoom(ctx, server)}
+	if s.tools.GPUMemory != nil {
+		gpu, err := s.tools.GPUMemory(ctx)
+		if err != nil {
+			return err
+		}
+		rooms = append(rooms, room{"the GPU", gpu.Total - gpu.Free, gpu.Free})
+	}
+	for _, r := range rooms {
+		if r.used == 0 {
+			continue // it is not known
+		}
+		w.Emit(pipeline.Line{Text: fmt.Sprintf("%s: %s are used, about as much again is needed meanwhile, and %s are free",
+			r.of, bytesize.Format(r.used), bytesize.Format(r.free))})
+		if r.used > r.free {
+			return pipeline.Faultf(pipeline.Environment,
+				"--in-place loads the models one by one in the place of what is served, unproven; or "+restartHint,
+				"load the candidates beside what is served: they may need %s of memory of %s, and %s are free",
+				bytesize.Format(r.used), r.of, bytesize.Format(r.free))
+		}
+	}
+	return nil
+}
+
+// checkSeen refuses a server that does not see the folder that the candidates are in: it was copied for a container
+// engine that does not have this host's folders.
+func (s *LoadCandidate) checkSeen(ctx context.Context, client *triton.Client, names []string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, indexWithin, pipeline.Faultf(pipeline.NotReady, "",
+		"the server did not list its models within %s", indexWithin))
+	defer cancel()
+	index, err := client.RepositoryIndex(ctx)
+	if err != nil {
+		return inTime(ctx, err)
+	}
+	if slices.ContainsFunc(index, func(e triton.IndexEntry) bool { return e.Name == names[0] }) {
+		return nil
+	}
+	return pipeline.Faultf(pipeline.Environment, restartHint,
+		"the container engine does not have the folder %s, of which the server got a copy", s.replacement.Folder)
+}
+
+// answers returns nil if the model classifies the picture. A first request on a GPU takes half a second.
+func (s *LoadCandidate) answers(ctx context.Context, client *triton.Client, model string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit, pipeline.Faultf(pipeline.NotReady, "",
+		"%s did not answer within %s", model, inferLimit))
+	defer cancel()
+	_, err := client.Classify(ctx, model, s.picture.Data, 1)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return pipeline.Faultf(pipeline.NotReady, "", "%w", err)
+}
+
+// remove takes the candidates out of service, through a connection of its own.
+func (s *LoadCandidate) remove(ctx context.Context) error {
+	_, client, err := s.replacement.open(ctx, s.runner)
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing is in flight
+	return s.candidates.remove(ctx, client)
+}

@@ -1,0 +1,246 @@
+package steps_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+	"github.com/dalirun/dalirun/triton/tritontest"
+)
+
+// reloading is a world with a server that serves a folder of its own, and knows candidates.
+type reloading struct {
+	*world
+
+	folder   string
+	began    int    // calls of the server's start
+	replaced string // the model repository that was reported as served
+}
+
+// newReloading starts the server. faulty are the faults of the candidates.
+func newReloading(t *testing.T, newWorld func(*testing.T) *world, faulty faults) *reloading {
+	t.Helper()
+	r := &reloading{world: newWorld(t), folder: filepath.Join(t.TempDir(), "served")}
+	r.triton = sync.OnceValue(func() *tritontest.Server {
+		models := served(r.target.Lane, faults{})
+		for _, candidate := range served(r.target.Lane, faulty) {
+			candidate.Name += "_candidate1"
+			for i := range candidate.Requires {
+				candidate.Requires[i] += "_candidate1"
+			}
+			models = append(models, candidate)
+		}
+		return tritontest.New(t, models...)
+	})
+	r.tools.Handover = handover(false)
+	r.tools.Handover.Repository = func(ctx context.Context, stored string) (string, error) {
+		return r.folder, owner.Mirror(ctx, stored, r.folder)
+	}
+	if err := r.run(t, t.Context(), steps.IDServe); err != nil {
+		t.Fatal(err)
+	}
+	r.began = len(r.triton().Calls())
+	return r
+}
+
+// reload runs the steps of a reload that have not run, until one fails.
+func (r *reloading) reload(t *testing.T, inPlace bool, image string) error {
+	t.Helper()
+	server := r.fake.Leaked()[0]
+	list, err := steps.ForReload(r.target, r.tools, steps.Replacement{
+		Container: server.ID, Image: image, Folder: r.folder,
+		Replaced: func(repository string) error { r.replaced = repository; return nil },
+	}, inPlace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range list {
+		in := pipeline.Inputs{}
+		for _, o := range s.Inputs() {
+			in[o] = r.values[o]
+		}
+		if outputs := s.Outputs(); slices.ContainsFunc(outputs, func(o pipeline.Output) bool { _, made := r.values[o]; return !made }) {
+			if err := r.runStep(t, t.Context(), s, in); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// image is the reference of the image that the server runs.
+func (r *reloading) image() string {
+	return r.values[pipeline.Output{Step: steps.IDServerImage, Name: "image"}].Ref
+}
+
+// folders are those of the served repository.
+func (r *reloading) folders(t *testing.T) []string {
+	t.Helper()
+	entries, err := os.ReadDir(r.folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// loads are the calls that load and unload models.
+func (r *reloading) loads() []string {
+	var calls []string
+	for _, c := range r.triton().Calls()[r.began:] {
+		if name, ok := strings.CutPrefix(c, "RepositoryModel"); ok {
+			calls = append(calls, name)
+		}
+	}
+	return calls
+}
+
+// Candidates are proven beside what is served, and every answer of the ensemble is wholly of the old models or of the new ones.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	for name, newWorld := range cases() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newReloading(t, newWorld, faults{})
+			classifier := "resnet50_onnx"
+			if r.target.Lane == target.GPU {
+				classifier = "resnet50_trt"
+			}
+			before := r.folders(t)
+			if err := r.reload(t, false, r.image()); err != nil {
+				t.Fatal(err)
+			}
+			for _, undo := range slices.Backward(r.undos[1:]) { // but the server's
+				if err := undo(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+			r.undos = r.undos[:1]
+			want := []string{
+				"Load dali_candidate1", "Load " + classifier + "_candidate1", "Load ensemble_dali_resnet50_candidate1",
+				"Load ensemble_dali_resnet50", "Load dali", "Load " + classifier, "Load ensemble_dali_resnet50",
+				"Unload ensemble_dali_resnet50_candidate1", "Unload " + classifier + "_candidate1", "Unload dali_candidate1",
+			}
+			if diff := cmp.Diff(want, r.loads()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(before, r.folders(t)); diff != "" {
+				t.Errorf("folders (-before +after):\n%s", diff)
+			}
+			if r.replaced == "" || r.replaced == r.folder {
+				t.Errorf("served is %q", r.replaced)
+			}
+		})
+	}
+}
+
+// A reload that fails leaves what is served, and nothing beside it.
+func TestReloadFails(t *testing.T) {
+	t.Parallel()
+	errLoad := errors.New("no memory")
+	for name, c := range map[string]struct {
+		faulty faults
+		image  string
+		kind   pipeline.Kind
+		want   string
+	}{
+		"a candidate does not load": {
+			faults{load: map[string]func(context.Context) error{"resnet50_onnx": func(context.Context) error { return errLoad }}},
+			"", pipeline.NotReady, "no memory",
+		},
+		"the candidates are not PyTorch": {
+			faults{tensor: off}, "", pipeline.NotVerified, "preprocessing",
+		},
+		"another image": {faults{}, "other:1", pipeline.Environment, "the server runs the image other:1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newReloading(t, cpuLocal, c.faulty)
+			before := r.folders(t)
+			image := c.image
+			if image == "" {
+				image = r.image()
+			}
+			f := fault(t, r.reload(t, false, image), c.kind)
+			if !strings.Contains(f.Error(), c.want) {
+				t.Errorf("got %v", f)
+			}
+			for _, undo := range slices.Backward(r.undos[1:]) {
+				if err := undo(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}
+			r.undos = r.undos[:1]
+			if diff := cmp.Diff(before, r.folders(t)); diff != "" || r.replaced != "" {
+				t.Errorf("served is %q, folders (-before +after):\n%s", r.replaced, diff)
+			}
+			if slices.ContainsFunc(r.loads(), func(call string) bool {
+				return strings.HasPrefix(call, "Load ") && !strings.HasSuffix(call, "_candidate1")
+			}) {
+				t.Errorf("what is served was touched: %q", r.loads())
+			}
+		})
+	}
+}
+
+// off is preprocessing with another mean.
+func off(tensor []float32) []float32 {
+	shifted := slices.Clone(tensor)
+	for i := range shifted {
+		shifted[i] += 0.3
+	}
+	return shifted
+}
+
+// In place there is no second set of models.
+func TestReloadInPlace(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t, cpuLocal, faults{})
+	if err := r.reload(t, true, r.image()); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"Load dali", "Load resnet50_onnx", "Load ensemble_dali_resnet50"}, r.loads()); diff != "" || r.replaced == "" {
+		t.Errorf("served is %q (-want +got):\n%s", r.replaced, diff)
+	}
+}
+
+// What a killed reload left is removed by the next one, unless the ensemble answers from it.
+func TestReloadAfterAKilledOne(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t, cpuLocal, faults{})
+	for _, left := range []string{"dali_candidate7", "resnet50_onnx_candidate7", "mine_candidate7"} {
+		if err := os.Mkdir(filepath.Join(r.folder, left), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.reload(t, false, r.image()); err != nil {
+		t.Fatal(err)
+	}
+	for _, undo := range slices.Backward(r.undos[1:]) {
+		if err := undo(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	r.undos = r.undos[:1]
+	if diff := cmp.Diff([]string{"dali", "ensemble_dali_resnet50", "mine_candidate7", "resnet50_onnx"}, r.folders(t)); diff != "" {
+		t.Errorf("folders (-want +got):\n%s", diff)
+	}
+	if _, err := os.Stat(filepath.Join(r.folder, "dali", "config.pbtxt.new")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a half-written file: %v", err)
+	}
+}

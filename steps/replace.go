@@ -1,0 +1,78 @@
+package steps
+
+import (
+	"context"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// Replace puts what a target built in the place of what a server serves.
+//
+// It runs each time, and its result is not stored: it has no facts but its inputs.
+type Replace struct {
+	image      pipeline.Output
+	repository pipeline.Output
+	proof      pipeline.Output // of the candidates; none for models that are replaced in place
+
+	replacement Replacement      `fact:"-"`
+	candidates  *candidates      `fact:"-"`
+	runner      container.Runner `fact:"-"`
+}
+
+func newReplace(tools Tools, r Replacement, c *candidates, image, repository, proof pipeline.Output) *Replace {
+	return &Replace{
+		image: image, repository: repository, proof: proof, replacement: r, candidates: c, runner: tools.Runner,
+	}
+}
+
+// ID returns replace.
+func (s *Replace) ID() pipeline.ID { return IDReplace }
+
+// Inputs are the server image, the model repository, and the proof that the candidates are right, if there are any.
+func (s *Replace) Inputs() []pipeline.Output {
+	if s.inPlace() {
+		return []pipeline.Output{s.image, s.repository}
+	}
+	return []pipeline.Output{s.image, s.repository, s.proof}
+}
+
+func (s *Replace) inPlace() bool { return s.proof.Step == "" }
+
+// Outputs are the server: Digest is its container.
+func (s *Replace) Outputs() []pipeline.Output {
+	return []pipeline.Output{{Step: IDReplace, Name: serverOutput}}
+}
+
+// Run replaces the models. Once it has begun it ends, whatever becomes of the run: half of it helps nobody.
+func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), replaceWithin,
+		pipeline.Faultf(pipeline.NotReady, restartHint, "the models were not replaced within %s", replaceWithin))
+	defer cancel()
+	if err := s.replacement.checkImage(w.Input(s.image).Ref); err != nil {
+		return err
+	}
+	_, client, err := s.replacement.open(ctx, s.runner)
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing is in flight
+	repository := w.Input(s.repository).Path
+	if s.inPlace() {
+		err = s.candidates.replaceInPlace(ctx, client, repository)
+	} else {
+		err = s.candidates.replace(ctx, client, repository)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.replacement.Replaced(repository); err != nil {
+		return err
+	}
+	w.Set(serverOutput, pipeline.Value{Digest: s.replacement.Container})
+	return nil
+}
+
+// replaceWithin bounds the five loads of a replacement: the largest engine of a ResNet50 loads in 5 s.
+const replaceWithin = 2 * time.Minute
