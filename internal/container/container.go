@@ -111,6 +111,30 @@ type Container interface {
 	Stop(ctx context.Context, grace time.Duration) error
 	// Wait returns how the container ended, after the last byte of its output was written to the Streams.
 	Wait(ctx context.Context) (Exit, error)
+	// Logs hands each the lines that the container has written since its start, whoever started it, as far as the
+	// runtime still keeps them: of a container that writes without end the oldest are gone. With Follow it goes on until
+	// the container ends; a removal is an end. Each line is handed on once, those of one stream in order. An error of
+	// each ends Logs and is returned, as is the cause of ctx. ErrNotFound: the container is removed.
+	Logs(ctx context.Context, options LogOptions, each func(LogLine) error) error
+}
+
+// AllLines is the Tail of a log that is not cut.
+const AllLines = -1
+
+// LogOptions say which lines of a log are wanted. Of the last Tail lines those since a time are.
+type LogOptions struct {
+	Follow bool
+	// Tail is how many of the last lines that there are; AllLines is all. A runtime may count a line of more than
+	// 16 KiB as several.
+	Tail  int
+	Since time.Time // by the runtime's clock; zero is the container's start
+}
+
+// LogLine is a line of a container's output, without its end.
+type LogLine struct {
+	Time   time.Time // by the runtime's clock
+	Stderr bool      // else it is of stdout
+	Text   string    // as it came; in parts if it is longer than 64 KiB
 }
 
 // Streams receive a container's output. Each writer is called from one goroutine; nil discards.
@@ -119,7 +143,8 @@ type Streams struct{ Stdout, Stderr io.Writer }
 // Exit says how a container ended.
 type Exit struct {
 	Code int
-	OOM  bool // killed by the kernel for memory
+	OOM  bool      // killed by the kernel for memory
+	At   time.Time // by the runtime's clock; zero if it does not say
 }
 
 // Info describes a runtime.

@@ -227,6 +227,23 @@ func (x *entry) stop(ctx context.Context, grace time.Duration) error {
 	return nil
 }
 
+// logs hands on what the container wrote; one that was left writes nothing.
+func (x *entry) logs(ctx context.Context, o container.LogOptions, each func(container.LogLine) error) error {
+	x.mu.Lock()
+	handle := x.handle
+	x.mu.Unlock()
+	if handle != nil {
+		return handle.Logs(ctx, o, each)
+	}
+	if o.Follow {
+		select {
+		case <-x.done:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
 // summary is how the container is now.
 func (x *entry) summary(ctx context.Context) container.Summary {
 	x.mu.Lock()

@@ -34,12 +34,16 @@ type frameWriter struct {
 // Write keeps a copy of p.
 func (w frameWriter) Write(p []byte) (int, error) {
 	w.frames.change(func() {
-		framed := make([]byte, 8, 8+len(p))
-		framed[0] = w.stream
-		binary.BigEndian.PutUint32(framed[4:], uint32(len(p))) //nolint:gosec // a test's own output
-		w.frames.pieces = append(w.frames.pieces, piece{w.stream, append(framed, p...)})
+		w.frames.pieces = append(w.frames.pieces, piece{w.stream, framed(w.stream, p)})
 	})
 	return len(p), nil
+}
+
+func framed(stream byte, p []byte) []byte {
+	frame := make([]byte, 8, 8+len(p))
+	frame[0] = stream
+	binary.BigEndian.PutUint32(frame[4:], uint32(len(p))) //nolint:gosec // a test's own output
+	return append(frame, p...)
 }
 
 func (f *frames) end() { f.change(func() { f.over = true }) }

@@ -271,11 +271,37 @@ func taken(err error) string {
 }
 
 func (*Engine) logs(w http.ResponseWriter, r *http.Request, x *entry) {
+	if isTrue(r, "timestamps") {
+		stampedLogs(w, r, x)
+		return
+	}
 	wanted := func(number byte) bool {
 		return number == 1 && isTrue(r, "stdout") || number == 2 && isTrue(r, "stderr")
 	}
 	w.WriteHeader(http.StatusOK)
 	x.out.copyTo(r.Context(), w, wanted, isTrue(r, "follow"))
+}
+
+// stampedLogs answers with an entry for each line, as an engine does that is asked for times.
+func stampedLogs(w http.ResponseWriter, r *http.Request, x *entry) {
+	o := container.LogOptions{Follow: isTrue(r, "follow"), Tail: container.AllLines}
+	if n, err := strconv.Atoi(r.FormValue("tail")); err == nil {
+		o.Tail = n
+	}
+	if since, err := strconv.ParseFloat(r.FormValue("since"), 64); err == nil {
+		o.Since = time.UnixMicro(int64(since * float64(time.Second/time.Microsecond))) // what a float64 holds
+	}
+	w.WriteHeader(http.StatusOK)
+	flush(w)
+	_ = x.logs(r.Context(), o, func(l container.LogLine) error { // of a client that left
+		number := byte(1)
+		if l.Stderr {
+			number = 2
+		}
+		_, err := w.Write(framed(number, []byte(l.Time.UTC().Format(time.RFC3339Nano)+" "+l.Text+"\n")))
+		flush(w)
+		return err
+	})
 }
 
 func (*Engine) wait(w http.ResponseWriter, r *http.Request, x *entry) {
@@ -304,6 +330,7 @@ func (*Engine) inspect(w http.ResponseWriter, r *http.Request, x *entry) {
 		"Id": s.ID, "Name": "/" + s.Name, "Created": s.Created.Format(time.RFC3339Nano),
 		"State": map[string]any{
 			"Status": state(s.Running), "Running": s.Running, "ExitCode": exit.Code, "OOMKilled": exit.OOM,
+			"FinishedAt": exit.At.UTC().Format(time.RFC3339Nano),
 		},
 		"Config":          map[string]any{"Image": s.Image, "Labels": s.Labels},
 		"NetworkSettings": map[string]any{"Ports": ports},

@@ -34,6 +34,7 @@ type fakeContainer struct {
 	labels  container.Labels
 	out     container.Streams
 	gate    *gate
+	log     *fakeLog
 	created time.Time
 	done    chan struct{} // closed once exit is final and no byte of output can follow
 	stop    context.CancelFunc
@@ -49,10 +50,13 @@ type fakeContainer struct {
 }
 
 func newFakeContainer(f *Fake, id string, img Image, spec container.Spec, out container.Streams) *fakeContainer {
-	g := &gate{}
+	g, log := &gate{}, newFakeLog()
 	return &fakeContainer{
-		fake: f, id: id, image: img, spec: spec, gate: g,
-		out:     container.Streams{Stdout: g.writer(out.Stdout), Stderr: g.writer(out.Stderr)},
+		fake: f, id: id, image: img, spec: spec, gate: g, log: log,
+		out: container.Streams{
+			Stdout: g.writer(io.MultiWriter(log.stdout, orDiscard(out.Stdout))),
+			Stderr: g.writer(io.MultiWriter(log.stderr, orDiscard(out.Stderr))),
+		},
 		created: time.Now(), done: make(chan struct{}), terminated: make(chan struct{}),
 	}
 }
@@ -124,7 +128,8 @@ func (c *fakeContainer) kill(code int, oom bool) {
 		return
 	}
 	c.ended = true
-	c.exit = container.Exit{Code: code, OOM: oom}
+	c.exit = container.Exit{Code: code, OOM: oom, At: time.Now()}
+	c.log.end()
 	if c.stop != nil {
 		c.stop()
 	}
@@ -240,6 +245,15 @@ func (c *fakeContainer) Wait(ctx context.Context) (container.Exit, error) {
 	}
 }
 
+func (c *fakeContainer) Logs(
+	ctx context.Context, o container.LogOptions, each func(container.LogLine) error,
+) error {
+	if _, err := c.fake.Open(ctx, c.id); err != nil {
+		return err
+	}
+	return c.log.read(ctx, o, each)
+}
+
 func (c *fakeContainer) running() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -328,11 +342,13 @@ func (g *gate) close() {
 	g.closed = true
 }
 
-func (g *gate) writer(w io.Writer) io.Writer {
+func (g *gate) writer(w io.Writer) io.Writer { return gated{g, orDiscard(w)} }
+
+func orDiscard(w io.Writer) io.Writer {
 	if w == nil {
-		w = io.Discard
+		return io.Discard
 	}
-	return gated{g, w}
+	return w
 }
 
 type gated struct {

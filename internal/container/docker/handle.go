@@ -63,8 +63,7 @@ func (h *handle) end(ctx context.Context, o *output) (container.Exit, error) {
 	if err := h.collect(ctx); err != nil {
 		return exit, err
 	}
-	exit.OOM, err = h.outOfMemory(ctx, exit.Code)
-	return exit, err
+	return exit, h.complete(ctx, &exit)
 }
 
 func (h *handle) awaitExit(ctx context.Context) (container.Exit, error) {
@@ -89,7 +88,7 @@ func (h *handle) Wait(ctx context.Context) (container.Exit, error) {
 	if h.done == nil {
 		exit, err := h.awaitExit(ctx)
 		if err == nil {
-			exit.OOM, err = h.outOfMemory(ctx, exit.Code)
+			err = h.complete(ctx, &exit)
 		}
 		return exit, err
 	}

@@ -9,6 +9,8 @@ import (
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/events"
 	"github.com/docker/docker/api/types/filters"
+
+	"github.com/dalirun/dalirun/internal/container"
 )
 
 const (
@@ -20,39 +22,41 @@ const (
 	oomAnswer = 5 * oomDelay
 )
 
-// outOfMemory reports whether the kernel killed the container for memory.
+// complete adds to the exit of a container when it was, and whether the kernel killed the container for memory.
 //
 // The container engine gets two notices, of that and of the exit, in either order. Docker Engine 20.10 records only a
 // notice that comes before the exit. It reports one that comes after it (3 in 100 with four containers at a time) in an
-// event alone; newer engines record it too. So outOfMemory searches the events until a moment after the exit for a kill
+// event alone; newer engines record it too. So complete searches the events until a moment after the exit for a kill
 // that this process did not request.
-func (h *handle) outOfMemory(ctx context.Context, code int) (bool, error) {
+func (h *handle) complete(ctx context.Context, exit *container.Exit) error {
 	within, cancel := h.runtime.limit(ctx)
 	defer cancel()
 	found, err := h.runtime.api.ContainerInspect(within, h.id)
 	if cerrdefs.IsNotFound(err) {
-		return false, nil // another client removed the container, and so killed it
+		return nil // another client removed the container, and so killed it
 	}
 	if err != nil {
-		return false, h.runtime.explain(within, "inspect "+h.name, err)
+		return h.runtime.explain(within, "inspect "+h.name, err)
 	}
-	if found.State == nil || found.State.OOMKilled {
-		return found.State != nil, nil
+	if found.State == nil {
+		return nil
 	}
+	// A container engine that does not know the time says nothing, or the year 1: both are zero.
+	exit.At, _ = time.Parse(time.RFC3339Nano, found.State.FinishedAt)
+	exit.OOM = found.State.OOMKilled
 	limited := found.HostConfig != nil && found.HostConfig.Memory > 0
-	if code != codeKilled || !limited || h.stopped.Load() {
-		return false, nil
+	if exit.OOM || exit.Code != codeKilled || !limited || h.stopped.Load() || exit.At.IsZero() {
+		return nil
 	}
-	return h.oomEvent(ctx, found)
+	exit.OOM, err = h.oomEvent(ctx, found, exit.At)
+	return err
 }
 
 // oomEvent reports whether the container engine has an event that an ended container reached its memory limit. All
 // times are by the container engine's clock, which need not be this host's.
-func (h *handle) oomEvent(ctx context.Context, ended dcontainer.InspectResponse) (bool, error) {
-	finished, err := time.Parse(time.RFC3339Nano, ended.State.FinishedAt)
-	if err != nil {
-		return false, nil // a container engine that reports no time of the exit has no such event either
-	}
+func (h *handle) oomEvent(
+	ctx context.Context, ended dcontainer.InspectResponse, finished time.Time,
+) (bool, error) {
 	within, cancel := context.WithTimeout(ctx, oomAnswer)
 	defer cancel()
 	messages, failures := h.runtime.api.Events(within, events.ListOptions{
