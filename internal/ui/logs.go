@@ -8,27 +8,24 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/dalirun/dalirun/internal/printable"
+	"github.com/dalirun/dalirun/internal/runlog"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// stamp is RFC 3339 with milliseconds.
-const stamp = "2006-01-02T15:04:05.000Z07:00"
-
 // LogSink keeps the events of a run in a folder: all in events.jsonl, and the output of each step in STEP.log, each
-// line with its time before it and without what a terminal obeys, since logs are read with cat. Files and the folder,
-// which only the user can read, are made when there is something to write.
+// line as [runlog.Line] has it. Each is as large as [runlog.File] lets it become. Files and the folder, which only the
+// user can read, are made when there is something to write.
 type LogSink struct {
 	dir string
 
 	mu     sync.Mutex
-	files  map[string]*os.File // by name; nil for one that could not be made or written
-	err    error               // the first one
+	files  map[string]*runlog.File // by name; nil for one that could not be made or written
+	err    error                   // the first one
 	closed bool
 }
 
 // NewLogSink returns a LogSink that writes into dir.
-func NewLogSink(dir string) *LogSink { return &LogSink{dir: dir, files: map[string]*os.File{}} }
+func NewLogSink(dir string) *LogSink { return &LogSink{dir: dir, files: map[string]*runlog.File{}} }
 
 // Emit writes e. An error of writing stops that file and nothing else; Close returns it.
 func (l *LogSink) Emit(e pipeline.Event) {
@@ -39,7 +36,7 @@ func (l *LogSink) Emit(e pipeline.Event) {
 	}
 	l.write("events.jsonl", line(e))
 	if x, ok := e.Payload.(pipeline.Line); ok && named(e.Step) {
-		l.write(string(e.Step)+".log", []byte(e.Time.Format(stamp)+" "+printable.Line(x.Text)+"\n"))
+		l.write(logName(e.Step), runlog.Line(e.Time, x.Text))
 	}
 }
 
@@ -47,11 +44,13 @@ func (l *LogSink) Emit(e pipeline.Event) {
 func (l *LogSink) LogPath(step pipeline.ID) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if name := string(step) + ".log"; l.files[name] != nil {
-		return filepath.Join(l.dir, name)
+	if l.files[logName(step)] != nil {
+		return runlog.Path(l.dir, string(step))
 	}
 	return ""
 }
+
+func logName(step pipeline.ID) string { return runlog.Path("", string(step)) }
 
 // Close closes the files and returns the first error of writing. Events after it are dropped. LogPath still answers.
 func (l *LogSink) Close() error {
@@ -92,12 +91,12 @@ func (l *LogSink) write(name string, b []byte) {
 	}
 }
 
-func (l *LogSink) open(name string) *os.File {
+func (l *LogSink) open(name string) *runlog.File {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		l.note(err)
 		return nil
 	}
-	f, err := os.OpenFile(filepath.Join(l.dir, name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	f, err := runlog.Open(filepath.Join(l.dir, name))
 	if err != nil {
 		l.note(err)
 		return nil

@@ -1,0 +1,128 @@
+package runlog
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func at(second int) time.Time { return time.Date(2026, 1, 2, 3, 4, second, 5e6, time.UTC) }
+
+func read(t *testing.T, path string) []string {
+	t.Helper()
+	var got []string
+	err := Read(path, func(at time.Time, text string) error {
+		got = append(got, fmt.Sprintf("%d %s", at.Second(), text))
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return got
+}
+
+// A log has at most two files, and of each line one copy.
+func TestRotation(t *testing.T) {
+	t.Parallel()
+	path := Path(t.TempDir(), "serve")
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := Line(at(0), "line 0")
+	f.max = int64(2 * len(line))
+	for i := range 5 {
+		if i == 2 { // who continues a log counts what it has
+			if err := f.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if f, err = Open(path); err != nil {
+				t.Fatal(err)
+			}
+			f.max = int64(2 * len(line))
+		}
+		if _, err := f.Write(Line(at(i), fmt.Sprintf("line %d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"2 line 2", "3 line 3", "4 line 4"}, read(t, path)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*"))
+	if err != nil || len(files) != 2 || filepath.Base(files[0]) != "serve.1.log" {
+		t.Errorf("files: %q, %v", files, err)
+	}
+	if err := Replace(path, Line(at(9), "all")); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"9 all"}, read(t, path)); diff != "" {
+		t.Errorf("replaced (-want +got):\n%s", diff)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+// Lines are harmless, whoever reads them; what has no time is text.
+func TestRead(t *testing.T) {
+	t.Parallel()
+	path := Path(t.TempDir(), "serve")
+	text := append(Line(at(1), "\x1b[31mred\x1b[0m\nand "), "cut by a full disk"...)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"1 red and ", "0 cut by a full disk"}, read(t, path)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	enough := errors.New("enough")
+	if err := Read(path, func(time.Time, string) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("got %v", err)
+	}
+	if got := read(t, Path(t.TempDir(), "serve")); got != nil {
+		t.Errorf("of no log: %q", got)
+	}
+	pipe := Path(t.TempDir(), "serve")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Read(pipe, nil); err == nil {
+		t.Error("a pipe was read")
+	}
+}
+
+// The last log is the one that was written last, not that of the newest run.
+func TestLast(t *testing.T) {
+	t.Parallel()
+	runs := t.TempDir()
+	if dir, _, err := Last(filepath.Join(runs, "none"), "serve"); dir != "" || err != nil {
+		t.Errorf("of no runs: %q, %v", dir, err)
+	}
+	for run, written := range map[string]time.Time{"r1": at(3), "r2": at(2), "r3": {}} {
+		dir := filepath.Join(runs, run)
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if written.IsZero() {
+			continue
+		}
+		if err := errors.Join(Replace(Path(dir, "serve"), nil), os.Chtimes(Path(dir, "serve"), written, written)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, written, err := Last(runs, "serve")
+	if dir != filepath.Join(runs, "r1") || !written.Equal(at(3)) || err != nil {
+		t.Errorf("got %q of %s, %v", dir, written, err)
+	}
+	if dir, _, err := Last(runs, "verify"); dir != "" || err != nil {
+		t.Errorf("of another step: %q, %v", dir, err)
+	}
+}
