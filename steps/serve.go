@@ -354,7 +354,11 @@ func (p *process) stopGracefully(ctx context.Context) error {
 	if grace <= 0 {
 		return nil
 	}
-	return p.container.Stop(ctx, grace)
+	if err := p.container.Stop(ctx, grace); err != nil {
+		return err
+	}
+	p.hasExited(ctx) // and its last words have arrived: the log of a removed container cannot be read
+	return nil
 }
 
 // within runs call, which ends at the latest after limit or when the server exits. symptom is what is wrong with a

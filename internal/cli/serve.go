@@ -109,13 +109,20 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 	tools := x.tools()
 	tools.Handover = &steps.Handover{Repository: repository, Ready: ready, Detach: detach}
 	list := steps.For(x.target, tools, steps.IDServe)
-	return x.runner(func(ctx context.Context, _ pipeline.Values) error {
+	err = x.runner(func(ctx context.Context, _ pipeline.Values) error {
 		err := format.write(x.app.Stdout, server, func(w io.Writer) error { return serving.WriteAddresses(w, server) })
 		if err != nil || detach {
 			return err
 		}
 		return x.servers.Attend(ctx, workspace, server, x.app.watch, x.warn)
 	}).Run(ctx, list)
+	if server.Run != "" && !detach {
+		server.Ended = time.Now().UTC()
+		if err := owner.NoteServer(workspace, server); err != nil {
+			x.warn(err.Error())
+		}
+	}
+	return err
 }
 
 func (x *session) serverFile(s result.Server) owner.ServerFile {

@@ -23,7 +23,9 @@ func (a *App) servers(ctx context.Context) (serving.Servers, error) {
 		return serving.Servers{}, err
 	}
 	me, err := owner.CurrentIdentity(time.Now())
-	return a.serversOn(runtime, info, me), err
+	s := a.serversOn(runtime, info, me)
+	s.Warn = func(text string) { warn(a.Stderr, a.asCalled(text)) }
+	return s, err
 }
 
 // serversOn are those of a container engine, as me sees them.

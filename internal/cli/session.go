@@ -123,6 +123,7 @@ func (a *App) begin(
 		return nil, err
 	}
 	x.servers = a.serversOn(x.runtime, info, x.me)
+	x.servers.Warn = x.warn
 	begun := x
 	defer func() {
 		if err != nil {

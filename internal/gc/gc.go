@@ -16,7 +16,7 @@ import (
 	"github.com/dalirun/dalirun/internal/store"
 )
 
-// KeptRuns is how many runs' logs a workspace keeps.
+// KeptRuns is how many runs' logs a workspace keeps, beside those of its server.
 const KeptRuns = 20
 
 // Place is where dead runs may have left something.
@@ -34,7 +34,7 @@ func (p Place) Sweep(ctx context.Context) ([]serving.Leftover, error) {
 		err = p.sweepCache(ctx) // after the containers, which may still write
 	}
 	if err == nil {
-		err = owner.DropRuns(p.Workspace, KeptRuns)
+		err = owner.DropRuns(p.Workspace, KeptRuns, p.Servers.LogRuns(p.Workspace)...)
 	}
 	return removed, err
 }

@@ -381,8 +381,42 @@ func TestDropRuns(t *testing.T) {
 	if err := owner.DropRuns(workspace, 3); err != nil {
 		t.Errorf("few runs: %v", err)
 	}
+	if err := owner.DropRuns(workspace, 1, "20260103T000000Z-c"); err != nil {
+		t.Errorf("all but one to spare: %v", err)
+	}
+	if left, err := filepath.Glob(filepath.Join(owner.RunsDir(workspace), "*")); err != nil || len(left) != 3 {
+		t.Errorf("left are %q, %v", left, err)
+	}
+	if err := owner.DropRuns(workspace, 1); err != nil {
+		t.Error(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(owner.RunsDir(workspace), "*")); err != nil || len(left) != 2 {
+		t.Errorf("left are %q, %v", left, err)
+	}
 	if err := owner.DropRuns(t.TempDir(), 3); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no runs: %v", err)
+	}
+}
+
+// Only into the folder of a run that is over others may write, and none is made.
+func TestEndedRunDir(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	must(t, acquire(t, w, "over").Release())
+	held := acquire(t, w, "alive")
+	defer held.Release() //nolint:errcheck // of a run that lives
+	must(t, os.MkdirAll(owner.RunDir(w, "killed"), 0o700))
+	must(t, os.WriteFile(filepath.Join(owner.RunDir(w, "killed"), "lock"), nil, 0o600))
+	must(t, os.Symlink(owner.RunDir(w, "over"), owner.RunDir(w, "link")))
+	for run, want := range map[string]string{
+		"over": owner.RunDir(w, "over"), "killed": owner.RunDir(w, "killed"), "alive": "", "gone": "", "link": "", "": "", "../runs": "",
+	} {
+		if got := owner.EndedRunDir(w, run); got != want {
+			t.Errorf("%q: got %q, want %q", run, got, want)
+		}
+	}
+	if got := owner.EndedRunDir("relative", "over"); got != "" {
+		t.Errorf("a relative workspace: %q", got)
 	}
 }
 

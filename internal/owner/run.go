@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -184,14 +185,33 @@ func ReleaseKilled(workspace string, runs []string) error {
 	return nil
 }
 
-// DropRuns removes the folders, with the logs, of all runs but the newest keep. It leaves the folder of a run that
-// lives.
-func DropRuns(workspace string, keep int) error {
+// EndedRunDir returns the folder of a run that is over, for somebody else to keep something there. It is empty if the
+// run lives, or nobody can tell, and if the folder is gone.
+func EndedRunDir(workspace, runID string) string {
+	if !isRunID(runID) || !filepath.IsAbs(workspace) {
+		return ""
+	}
+	dir := RunDir(workspace, runID)
+	if info, err := os.Lstat(dir); err != nil || !info.IsDir() {
+		return ""
+	}
+	if state, err := lockStateOf(workspace, runID); err != nil || state == lockHeld {
+		return ""
+	}
+	return dir
+}
+
+// DropRuns removes the folders, with the logs, of all runs but the newest keep and those to spare. It leaves the folder
+// of a run that lives.
+func DropRuns(workspace string, keep int, spare ...string) error {
 	entries, err := os.ReadDir(RunsDir(workspace)) // sorted, and an ID begins with its time
 	if err != nil || len(entries) <= keep {
 		return err
 	}
 	for _, run := range entries[:len(entries)-keep] {
+		if slices.Contains(spare, run.Name()) {
+			continue
+		}
 		lock, err := Acquire(workspace, run.Name())
 		if errors.Is(err, ErrRunHeld) {
 			continue

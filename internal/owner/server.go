@@ -36,6 +36,7 @@ type ServerFile struct {
 	Repository string    `json:"repository,omitempty"` // in the cache, whose files it serves
 	Models     []string  `json:"models"`
 	Started    time.Time `json:"started"`
+	Ended      time.Time `json:"ended,omitzero"` // zero while it runs, and if nobody knows
 	// LabelsMeanNothing says that the classes in an answer have nothing to do with the picture, since the weights are
 	// seeded. It is nil if it is not known.
 	LabelsMeanNothing *bool `json:"labels_mean_nothing,omitempty"`
@@ -60,8 +61,8 @@ func WriteServer(workspace string, s ServerFile) (err error) {
 	return replaceFile(s, filepath.Join(RunDir(workspace, s.Run), "server.json"), ServerPath(workspace))
 }
 
-// NoteServer writes a server file into the folder of the server's run, for a server that ends with the run. Only
-// reports read it: [Verdict] does not.
+// NoteServer writes a server file into the folder of the server's run, for a server that ends with the run, and for one
+// that has ended. Only reports read it: [Verdict] does not.
 func NoteServer(workspace string, s ServerFile) error {
 	err := s.check()
 	if err == nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/gofrs/flock"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -166,7 +167,8 @@ func (s Servers) hasServer(ctx context.Context, workspace string, c Container, a
 }
 
 // Forget removes container and server file of the server that a workspace's server file names, and returns its name.
-// found is false if there is no such file. The caller must have the [Lock]: then the server does not run.
+// found is false if there is no such file. The caller must have the [Lock]: then the server does not run. What it said
+// is kept.
 func (s Servers) Forget(ctx context.Context, workspace string) (name string, found bool, err error) {
 	server, err := owner.ReadServer(workspace)
 	if errors.Is(err, owner.ErrNoServer) {
@@ -175,5 +177,13 @@ func (s Servers) Forget(ctx context.Context, workspace string) (name string, fou
 	if err != nil {
 		return "", false, err
 	}
-	return server.Name, true, errors.Join(s.Runtime.Remove(ctx, server.Container), owner.RemoveServer(workspace))
+	all, err := s.List(ctx)
+	if err != nil {
+		return server.Name, true, err
+	}
+	gone := Container{Summary: container.Summary{ID: server.Container, Name: server.Name}}
+	if i := slices.IndexFunc(all, func(c Container) bool { return c.ID == server.Container }); i >= 0 {
+		gone = all[i]
+	}
+	return server.Name, true, errors.Join(s.remove(ctx, gone), owner.RemoveServer(workspace))
 }

@@ -38,6 +38,8 @@ type Servers struct {
 	Grace time.Duration
 	// CacheFlags are the flags of dalirun by which a command in another shell finds the same cache. They may be empty.
 	CacheFlags []string
+	// Warn is told of what went wrong and stops nothing. It may be nil.
+	Warn func(text string)
 	// Elsewhere is the container engine's endpoint if the loopback address on which it publishes ports is not this
 	// process's; else it is empty.
 	Elsewhere string

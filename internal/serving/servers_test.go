@@ -132,6 +132,11 @@ func (c *opened) Stop(_ context.Context, grace time.Duration) error {
 	return nil
 }
 
+// Logs has nothing: [TestLastWords] has a server that speaks.
+func (*opened) Logs(context.Context, container.LogOptions, func(container.LogLine) error) error {
+	return nil
+}
+
 func (c *opened) Wait(ctx context.Context) (container.Exit, error) {
 	exit, ends := c.engine.exit[c.id]
 	if ends && c.engine.ends == nil {

@@ -129,7 +129,7 @@ func (s Servers) stop(ctx context.Context, server Container, dead func(string, H
 	if ctx.Err() != nil {
 		return context.Cause(ctx) // the server is still the workspace's
 	}
-	return errors.Join(stopErr, s.Runtime.Remove(ctx, server.ID))
+	return errors.Join(stopErr, s.remove(ctx, server))
 }
 
 // awaitServe waits for the end of a foreground `dalirun serve` whose server was stopped.

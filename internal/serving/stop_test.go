@@ -56,7 +56,7 @@ func TestStop(t *testing.T) {
 			t.Parallel()
 			w := t.TempDir()
 			detached(t, w)
-			e := &engine{all: tt.server(t, w)}
+			e := &engine{all: tt.server(t, w), exit: map[string]container.Exit{"id": {}}}
 			e.onStop = func() {
 				if !owner.StopNoted(w, "r1") {
 					t.Error("a serve that attends it would take the stop for a failure: it is not noted before")

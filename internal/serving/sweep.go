@@ -12,9 +12,10 @@ import (
 
 // Leftover is a container that belongs to nobody any more.
 type Leftover struct {
-	ID     string `json:"-"`
 	Name   string `json:"name"`
 	Reason string `json:"reason"` // why it belongs to nobody, in a clause
+
+	container Container
 }
 
 const (
@@ -67,7 +68,7 @@ func (s Servers) sweepOnce(ctx context.Context, foreign bool) ([]Leftover, error
 	var removed []Leftover
 	var errs []error
 	for _, l := range found {
-		if err := s.Runtime.Remove(ctx, l.ID); err != nil {
+		if err := s.remove(ctx, l.container); err != nil {
 			errs = append(errs, fmt.Errorf("remove container %s: %w", l.Name, err))
 			continue
 		}
@@ -89,7 +90,7 @@ func (s Servers) Leftovers(ctx context.Context, foreign bool) ([]Leftover, error
 	for _, c := range all {
 		batch := c.Labels[container.LabelRole] == string(container.RoleBatch)
 		if c.Owner == owner.Orphaned || c.Owner == owner.Expired || foreign && c.Owner == owner.Foreign && batch {
-			found = append(found, Leftover{c.ID, c.Name, c.Why})
+			found = append(found, Leftover{c.Name, c.Why, c})
 		}
 	}
 	return found, nil

@@ -207,7 +207,7 @@ func TestLeftovers(t *testing.T) {
 		}
 		var names []string
 		for _, l := range found {
-			if names = append(names, l.Name); l.ID != l.Name || l.Name == "dead" && l.Reason != "its run r1 is gone" {
+			if names = append(names, l.Name); l.container.ID != l.Name || l.Name == "dead" && l.Reason != "its run r1 is gone" {
 				t.Errorf("%+v", l)
 			}
 		}

@@ -99,7 +99,7 @@ func (e *Engine) Leave(c container.Summary) string {
 	}
 	x := newEntry(c)
 	if !c.Running {
-		x.ended(container.Exit{})
+		x.ended(container.Exit{At: time.Now()})
 	}
 	e.containers[c.ID] = x
 	return c.ID
@@ -217,7 +217,7 @@ func (x *entry) stop(ctx context.Context, grace time.Duration) error {
 	handle := x.handle
 	x.mu.Unlock()
 	if handle == nil {
-		x.ended(container.Exit{})
+		x.ended(container.Exit{At: time.Now()})
 		return nil
 	}
 	if err := handle.Stop(ctx, grace); err != nil {
