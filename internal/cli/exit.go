@@ -41,7 +41,8 @@ func ExitCodes() []ExitMeaning {
 			ExitOK, "all that was asked for was done",
 			"`e2e`: the served answer is PyTorch's; `serve`: the server drained, or had nothing to drain, " +
 				"after Ctrl-C, SIGTERM, SIGHUP or `dalirun stop`; `ps`: whatever it says of servers; " +
-				"`stop` and `gc`: also where there was nothing to do",
+				"`stop` and `gc`: also where there was nothing to do; " +
+				"`logs --follow`: after the end of the server, and after a signal",
 		},
 		{ExitUnclassified, "an error that fits no other code", "please report it"},
 		{
@@ -64,7 +65,7 @@ func ExitCodes() []ExitMeaning {
 		},
 		{
 			ExitNotReady, "there is no server, or it is not ready, or not healthy any more",
-			"`classify`: none runs; it exited, or others than dalirun stopped or removed it; " +
+			"`logs`: none has run; `classify`: none runs; it exited, or others than dalirun stopped or removed it; " +
 				"a model did not load, hung or does not answer; it was restarted without its models",
 		},
 		{

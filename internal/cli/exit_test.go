@@ -100,10 +100,11 @@ func TestDocumentedExitsAreRun(t *testing.T) {
 	t.Parallel()
 	elsewhere := map[string]string{
 		"`serve`: the server drained, or had nothing to drain, after Ctrl-C, SIGTERM, SIGHUP or `dalirun stop`": "TestServeUntilSignal",
-		"a file that was named may not be read": "TestFilesThatMayNotBeRead",
-		"the disk is full":                      "TestOnSmallDisk",
-		"the terminal was closed":               "TestSignal",
-		"Ctrl-C":                                "TestSignal",
+		"`logs --follow`: after the end of the server, and after a signal":                                      "TestFollowUntilSignal",
+		"a file that was named may not be read":                                                                 "TestFilesThatMayNotBeRead",
+		"the disk is full":                                                                                      "TestOnSmallDisk",
+		"the terminal was closed":                                                                               "TestSignal",
+		"Ctrl-C":                                                                                                "TestSignal",
 	}
 	script, err := os.ReadFile(filepath.Join("testdata", "script", "exit.txtar"))
 	if err != nil {

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -89,6 +91,43 @@ func TestServeUntilSignal(t *testing.T) {
 	}
 	if _, err := os.Stat(owner.ServerPath(workspace)); !os.IsNotExist(err) {
 		t.Errorf("the server file: %v, want none", err)
+	}
+}
+
+// Who follows a log ends that by a signal, which is no error; without --follow it is one.
+func TestFollowUntilSignal(t *testing.T) {
+	t.Parallel()
+	w, _ := worlds(t, "stocked")
+	engine := dockertest.New(t, w.fake())
+	dir := t.TempDir()
+	env := map[string]string{"DOCKER_HOST": engine.Host(), "HOME": dir}
+	workspace := filepath.Join(dir, "w")
+	run := func(ctx context.Context, stdout io.Writer, args ...string) (ExitCode, string) {
+		var stderr bytes.Buffer
+		code := appIn(env, stdout, &stderr).Run(ctx, append(args, "--workspace", workspace))
+		return code, stderr.String()
+	}
+	if code, stderr := run(t.Context(), io.Discard, "serve", "--detach", "--accel", "cpu", "--weights", "random:0"); code != ExitOK {
+		t.Fatalf("serve: exit code %d\n%s", code, stderr)
+	}
+	for _, signal := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		stdout := &watcher{word: "at work", seen: make(chan struct{})}
+		ctx, cancel := stopped(t.Context(), stdout.seen, signal)
+		defer cancel()
+		if code, stderr := run(ctx, stdout, "logs", "--follow"); code != ExitOK || stderr != "" {
+			t.Errorf("%s: exit code %d\n%s", signal, code, stderr)
+		}
+	}
+	at := make(chan struct{})
+	close(at)
+	ctx, cancel := stopped(t.Context(), at, os.Interrupt)
+	defer cancel()
+	<-ctx.Done()
+	if code, stderr := run(ctx, io.Discard, "logs"); code != ExitSIGINT {
+		t.Errorf("not followed: exit code %d\n%s", code, stderr)
+	}
+	if code, stderr := run(t.Context(), io.Discard, "stop"); code != ExitOK {
+		t.Errorf("stop: exit code %d\n%s", code, stderr)
 	}
 }
 

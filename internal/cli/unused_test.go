@@ -136,6 +136,7 @@ func TestUnusedIsAnError(t *testing.T) {
 		"one image of one's own":  {command: "plan", line: []string{"--images=ngc", "--registry=a.b/c", "--server-image=a.b/c:d"}, source: target.NGC},
 		"a server's address":      {command: "classify", line: []string{"--url=a:1", "--workspace=w", "--cache-dir=c"}, warning: "--workspace w is not used: --url says which server is asked; without it the workspace's is\n--cache-dir c is not used: "},
 		"a cache of stop":         {command: "stop", line: []string{"--workspace=w", "--cache-dir=c"}, warning: "--cache-dir c is not used: stop ends a server, "},
+		"a cache of logs":         {command: "logs", line: []string{"--cache-dir=c"}, warning: "--cache-dir c is not used: logs shows what a server wrote, "},
 		"a workspace's server":    {command: "classify", line: []string{"--workspace=w"}},
 		"a workspace of the file": {command: "classify", line: []string{"--url=a:1"}, file: "workspace: w\ncache-dir: c"},
 		"a port of setup":         {command: "setup", line: []string{"--http-port=9000"}, warning: "--http-port 9000 is not used: setup starts no server; serve and e2e do"},

@@ -47,6 +47,8 @@ type world struct {
 	wrong bool
 	// dies ends a model's process once the server is ready.
 	dies bool
+	// talks lets the server say that it drained.
+	talks bool
 }
 
 var errNoRegistry = errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp: lookup registry-1.docker.io: no such host`) //nolint:staticcheck // the words of Go's HTTP client
@@ -69,6 +71,7 @@ func worlds(tb testing.TB, name string) (world, bool) {
 		"serverless": {registry: errNoRegistry, packages: true, breaks: "tritonserver"},
 		"wrong":      {registry: errNoRegistry, packages: true, wrong: true},
 		"dying":      {registry: errNoRegistry, packages: true, dies: true},
+		"talking":    {registry: errNoRegistry, packages: true, talks: true},
 	}[name]
 	w.tb = tb
 	return w, ok
@@ -134,14 +137,14 @@ func (w world) work(ctx context.Context, program string, spec container.Spec, ou
 		dir := argument(spec, "--output-dir")
 		return errors.Join(write(spec, dir+"/tensor.f32", encoded(tensor())), write(spec, dir+"/logits.f32", encoded(logits())))
 	case "tritonserver":
-		return w.serve(ctx)
+		return w.serve(ctx, out)
 	default:
 		return fmt.Errorf("no such program: %q", spec.Command)
 	}
 }
 
 // serve is tritonserver until SIGTERM. What arrives at its published port goes to a server for tests.
-func (w world) serve(ctx context.Context) error {
+func (w world) serve(ctx context.Context, out container.Streams) error {
 	terminated := containertest.Terminated(ctx)
 	listener, err := containertest.Listen(ctx, triton.PortGRPC)
 	if err != nil {
@@ -172,6 +175,9 @@ func (w world) serve(ctx context.Context) error {
 	}
 	server.Stop()
 	forwards.Wait()
+	if w.talks {
+		fmt.Fprintln(out.Stdout, "\x1b[2Jdrained")
+	}
 	return nil
 }
 

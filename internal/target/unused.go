@@ -126,6 +126,11 @@ func unusedFlags() []UnusedFlag {
 			Why:     "stop ends a server, and reads nothing that steps made",
 			Instead: "gc removes what the cache need not hold",
 		},
+		{
+			Flag: "cache-dir", when: inCommand("logs"), commandLineOnly: true,
+			Why:     "logs shows what a server wrote, and reads nothing that steps made",
+			Instead: "setup, serve and e2e do",
+		},
 	}
 }
 
