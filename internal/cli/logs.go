@@ -58,7 +58,7 @@ detached one the last 10,000 lines, 4 MiB at most, which stop, gc and the next r
 }
 
 func (a *App) logs(ctx context.Context, f logsFlags) error {
-	workspace, err := f.find()
+	workspace, err := f.find(ctx)
 	if err != nil {
 		return err
 	}
