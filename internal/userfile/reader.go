@@ -31,31 +31,50 @@ const (
 // ErrTooLong is the cause of a file with more bytes than are read.
 var ErrTooLong = errors.New("it has more bytes than are read")
 
-// Reader reads files, each once: a pipe has its bytes once, and so has standard input.
+// Reader reads files, each once: a pipe has its bytes once, and so has standard input. It is not safe for concurrent
+// use, and the files that it returns are.
 type Reader struct {
 	Stdin io.Reader // nil where no file can be named [Stdin]
 
 	stdinTaken bool
 }
 
+// File is one that a user named, to be read once.
+type File struct {
+	name string
+	open func() (io.ReadCloser, error)
+}
+
+// File returns the file of a name, which nothing is read of yet. Standard input is whose who asks for [Stdin] first:
+// where files are read at the same time, they are asked for one after the other.
+func (r *Reader) File(name string) File {
+	if name != Stdin {
+		return File{name, func() (io.ReadCloser, error) { return openFile(name) }}
+	}
+	if r.stdinTaken {
+		return File{name, func() (io.ReadCloser, error) {
+			return nil, pipeline.Usagef("name - once; a second file comes by its name or through <(...)",
+				"it was read already, and can be read once")
+		}}
+	}
+	r.stdinTaken = true
+	return File{name, r.openStdin}
+}
+
+// Read is [File.Read] of the file of a name.
+func (r *Reader) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
+	return r.File(name).Read(ctx, limit)
+}
+
 // Read returns what is in a file, in a pipe or, for [Stdin], on standard input. Of more than limit bytes it reads no
 // more, and returns [ErrTooLong]. Opening a pipe waits for who writes it, and reading may wait at any place: neither
 // outlives ctx, nor five minutes.
-func (r *Reader) Read(ctx context.Context, name string, limit int64) ([]byte, error) {
-	open := func() (io.ReadCloser, error) { return openFile(name) }
-	if name == Stdin {
-		if r.stdinTaken {
-			return nil, pipeline.Usagef("name - once; a second file comes by its name or through <(...)",
-				"it was read already, and can be read once")
-		}
-		r.stdinTaken = true
-		open = r.openStdin
-	}
+func (f File) Read(ctx context.Context, limit int64) ([]byte, error) {
 	slow := fmt.Errorf("it did not come to its end within %s", readWithin)
 	limited, cancel := context.WithTimeoutCause(ctx, readWithin, slow)
 	defer cancel()
 	// Nothing ends an open of a named pipe.
-	return bounded.Call(limited, func() ([]byte, error) { return readAll(open, limit) })
+	return bounded.Call(limited, func() ([]byte, error) { return readAll(f.open, limit) })
 }
 
 func (r *Reader) openStdin() (io.ReadCloser, error) {
