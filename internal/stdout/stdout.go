@@ -105,3 +105,47 @@ func WriteJSON(w io.Writer, v any) error {
 	_, err = w.Write(append(printable.JSON(text), '\n'))
 	return err
 }
+
+// WriteJSONLine writes all of v as JSON in one line, or nothing.
+func WriteJSONLine(w io.Writer, v any) error {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("write the result as JSON: %w", err)
+	}
+	_, err = w.Write(append(printable.JSON(text), '\n'))
+	return err
+}
+
+// List writes a JSON list as [WriteJSON] does, element by element: none is kept.
+type List struct {
+	to    io.Writer
+	begun bool
+}
+
+// NewList returns a List to w, which has nothing of it yet.
+func NewList(w io.Writer) *List { return &List{to: w} }
+
+// Add writes all of an element, or nothing.
+func (l *List) Add(v any) error {
+	text, err := json.MarshalIndent(v, "  ", "  ")
+	if err != nil {
+		return fmt.Errorf("write the result as JSON: %w", err)
+	}
+	before := "[\n  "
+	if l.begun {
+		before = ",\n  "
+	}
+	l.begun = true
+	_, err = l.to.Write(append([]byte(before), printable.JSON(text)...))
+	return err
+}
+
+// Close ends the list.
+func (l *List) Close() error {
+	end := "\n]\n"
+	if !l.begun {
+		end = "[]\n"
+	}
+	_, err := io.WriteString(l.to, end)
+	return err
+}

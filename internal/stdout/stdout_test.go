@@ -99,3 +99,34 @@ func TestWriterNamesRedirection(t *testing.T) {
 		t.Errorf("%+v", err)
 	}
 }
+
+// A list that is written element by element is that of WriteJSON, and a line of JSON is one line.
+func TestList(t *testing.T) {
+	t.Parallel()
+	for _, elements := range [][]map[string]any{{}, {{"a": "\u202e"}}, {{"a": []int{1}}, {"b": nil}, {"c": map[string]int{"d": 1}}}} {
+		var want, got bytes.Buffer
+		if err := stdout.WriteJSON(&want, elements); err != nil {
+			t.Fatal(err)
+		}
+		list := stdout.NewList(&got)
+		for _, e := range elements {
+			if err := list.Add(e); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := list.Close(); err != nil || got.String() != want.String() {
+			t.Errorf("%v, %q, want %q", err, &got, &want)
+		}
+	}
+	var out bytes.Buffer
+	list := stdout.NewList(&out)
+	if err := list.Add(func() {}); err == nil || out.Len() > 0 {
+		t.Errorf("%v, and %q was written", err, &out)
+	}
+	if err := stdout.WriteJSONLine(&out, map[string]string{"a": "x\n\u202e&"}); err != nil || out.String() != `{"a":"x\n\u202e&"}`+"\n" {
+		t.Errorf("%v, %q", err, &out)
+	}
+	if err := stdout.WriteJSONLine(&out, func() {}); err == nil {
+		t.Error("a function is JSON")
+	}
+}

@@ -12,15 +12,13 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// frame is how long one picture of the status line stands.
-const frame = 100 * time.Millisecond
-
 // tty shows what ended as lines that stay, and what runs in one line below them that is drawn again and again.
 //
 // It does not hide the cursor and turns no mode on: a second Ctrl-C ends the program without Close, and must leave a
 // terminal that works.
 type tty struct {
-	out      *bytes.Buffer
+	live
+
 	terminal Terminal
 	palette  palette
 	verbose  bool
@@ -29,9 +27,6 @@ type tty struct {
 
 	running []*ttyStep // in the order in which they started
 	because map[pipeline.ID]string
-	lines   bytes.Buffer // that are to stay and are not drawn yet
-	status  string       // that is on the screen
-	drawn   time.Time
 }
 
 type ttyStep struct {
@@ -42,7 +37,7 @@ type ttyStep struct {
 
 func newTTY(out *bytes.Buffer, o Options) *tty {
 	return &tty{
-		out: out, terminal: o.Terminal, palette: o.Terminal.palette(), verbose: o.Verbose, follow: o.Follow,
+		live: live{out: out}, terminal: o.Terminal, palette: o.Terminal.palette(), verbose: o.Verbose, follow: o.Follow,
 		because: map[pipeline.ID]string{},
 	}
 }
@@ -126,31 +121,8 @@ func (t *tty) name(id pipeline.ID) string {
 	return s + strings.Repeat(" ", max(0, t.names-ansi.StringWidth(s)))
 }
 
-func (t *tty) stay(text string) { t.lines.WriteString(text + "\n") }
-
 // refresh draws lines that are new at once, and the status line at the rate of frame.
-func (t *tty) refresh(now time.Time) {
-	if t.lines.Len() == 0 && now.Sub(t.drawn) < frame {
-		return
-	}
-	t.drawn = now
-	t.write(t.line(now))
-}
-
-func (t *tty) end() { t.write("") }
-
-// write writes new lines and then the status line.
-func (t *tty) write(status string) {
-	if t.lines.Len() == 0 && status == t.status {
-		return
-	}
-	if t.status != "" {
-		t.out.WriteString("\r" + ansi.EraseLineRight)
-	}
-	_, _ = t.lines.WriteTo(t.out) // a bytes.Buffer takes everything
-	t.out.WriteString(status)
-	t.status = status
-}
+func (t *tty) refresh(now time.Time) { t.redraw(now, t.line) }
 
 // line returns the status line. It is one column short of the terminal's width, or some terminals would go on to the
 // next line.
@@ -165,7 +137,5 @@ func (t *tty) line(now time.Time) string {
 			parts[i] += " " + t.palette.faint(g)
 		}
 	}
-	spinner := []rune("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏")
-	turn := now.UnixMilli() / frame.Milliseconds() % int64(len(spinner))
-	return ansi.Truncate(string(spinner[turn])+" "+strings.Join(parts, " · "), t.terminal.width()-1, "…")
+	return ansi.Truncate(spinner(now)+" "+strings.Join(parts, " · "), t.terminal.width()-1, "…")
 }

@@ -41,6 +41,9 @@ type Terminal struct {
 
 func (t Terminal) canMoveCursor() bool { return t.IsTTY && t.Term != "dumb" }
 
+// movesCursor says whether a line may be drawn again and again: CI keeps what is written.
+func (t Terminal) movesCursor() bool { return t.canMoveCursor() && !t.CI && !t.GitHubActions }
+
 func (t Terminal) width() int {
 	const usual = 80
 	if t.Width == nil {
@@ -80,7 +83,7 @@ type Renderer interface {
 func New(mode Mode, w io.Writer, o Options) (Renderer, error) {
 	if mode == Auto {
 		mode = Plain
-		if o.Terminal.canMoveCursor() && !o.Terminal.CI && !o.Terminal.GitHubActions {
+		if o.Terminal.movesCursor() {
 			mode = TTY
 		}
 	}
