@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/result"
@@ -24,6 +26,7 @@ type Request struct {
 	Labels   string        // name of a file with one label a line; empty for the server's own
 	Top      int           // how many classes are kept of an answer, at least 1
 	Timeout  time.Duration // of one answer, above 0
+	Jobs     int           // how many pictures may be at the server at a time, at least 1
 	Ensemble string        // a model that does take pictures, for hints
 	Settings target.Settings
 }
@@ -36,7 +39,7 @@ type Finder interface {
 	Servers(ctx context.Context) (serving.Servers, error)
 }
 
-// Asker asks one server about pictures, one after the other. It is not safe for concurrent use.
+// Asker asks one server about pictures. But for [Asker.Close] it is safe for concurrent use.
 type Asker struct {
 	// OnServer, which may be nil, is called once the server is known that is asked.
 	OnServer func(Source)
@@ -47,17 +50,30 @@ type Asker struct {
 	request Request
 	files   *userfile.Reader
 	finder  Finder
-	labels  []string       // of the user's file; nil without one
-	host    triton.Host    // the workspace's server; nil where the request names one
-	client  *triton.Client // from the first picture on that may be sent
-	source  Source
-	stop    error // why no picture is sent any more
+	labels  []string      // of the user's file; nil without one
+	checks  chan struct{} // holds one for each picture that is being checked
+	sent    chan struct{} // holds one for each picture at the server
+
+	connecting sync.Mutex     // guards the three below, which do not change once there is a client
+	host       triton.Host    // the workspace's server; nil where the request names one
+	client     *triton.Client // from the first picture on that may be sent
+	source     Source
+
+	judging sync.Mutex // guards the finder while the server's health is asked for: one answer at a time is enough
+
+	stopping sync.Mutex
+	stop     error // why no picture is sent any more
 }
 
 // New returns an Asker, which reads pictures and labels from files. Its [Asker.Err] is what is wrong with the request,
 // as far as that needs no picture.
 func New(ctx context.Context, request Request, files *userfile.Reader, finder Finder) *Asker {
-	a := &Asker{request: request, files: files, finder: finder}
+	a := &Asker{
+		request: request, files: files, finder: finder,
+		// To check a picture is to decode it: more at a time than there are CPUs take memory and no less time.
+		checks: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		sent:   make(chan struct{}, max(request.Jobs, 1)),
+	}
 	switch {
 	case request.Timeout <= 0:
 		a.stop = pipeline.Usagef("name a duration above 0, as in 30s", "%s is out of range",
@@ -76,36 +92,81 @@ func (a *Asker) Close() {
 }
 
 // Err is why no picture is sent any more, and the error of each that is asked about from now on; nil while they are.
-func (a *Asker) Err() error { return a.stop }
+func (a *Asker) Err() error {
+	a.stopping.Lock()
+	defer a.stopping.Unlock()
+	return a.stop
+}
+
+// halt makes err the reason why no picture is sent any more, unless there is one already, and returns the reason.
+func (a *Asker) halt(err error) error {
+	a.stopping.Lock()
+	defer a.stopping.Unlock()
+	if a.stop == nil {
+		a.stop = err
+	}
+	return a.stop
+}
 
 // Ask returns the record of the picture in a file; after an error it has no classes. The picture is read now: all of
 // them at a time might not fit into memory.
 func (a *Asker) Ask(ctx context.Context, name string) (Record, error) {
-	record := Record{Image: name, Model: a.request.Model}
-	if ctx.Err() != nil {
-		a.stop = context.Cause(ctx)
+	return a.ask(ctx, name, a.files.File(name))
+}
+
+// ask is Ask with the file of the name.
+func (a *Asker) ask(ctx context.Context, name string, file userfile.File) (Record, error) {
+	record := a.record(name)
+	err := a.Err()
+	if err == nil && ctx.Err() == nil {
+		var data []byte
+		if data, err = a.read(ctx, name, file); err == nil {
+			err = a.send(ctx, name, data, &record)
+		}
 	}
-	if a.stop != nil {
-		return record, a.stop
-	}
-	data, _, err := a.files.Picture(ctx, name)
-	if err == nil && a.client == nil {
-		a.stop = a.connect(ctx)
-		err = a.stop
-	}
-	if err == nil {
-		record.Source = a.source
-		err = a.send(ctx, name, data, &record)
-	}
-	if ctx.Err() != nil {
-		a.stop = context.Cause(ctx)
-		return record, a.stop
+	if ctx.Err() != nil && record.Classes == nil { // an answer that is there is one
+		err = a.halt(context.Cause(ctx))
 	}
 	return record, err
 }
 
+// record is what is known of a picture before it is asked about.
+func (a *Asker) record(name string) Record { return Record{Image: name, Model: a.request.Model} }
+
+// read returns a picture that may be sent.
+func (a *Asker) read(ctx context.Context, name string, file userfile.File) ([]byte, error) {
+	data, err := file.ReadPicture(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := enter(ctx, a.checks); err != nil {
+		return nil, err
+	}
+	defer func() { <-a.checks }()
+	_, err = userfile.CheckPicture(ctx, name, data)
+	return data, err
+}
+
+// enter waits until there is room for one more.
+func enter(ctx context.Context, room chan<- struct{}) error {
+	select {
+	case room <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // send fills the record with the answer to a picture.
 func (a *Asker) send(ctx context.Context, name string, data []byte, record *Record) error {
+	if err := enter(ctx, a.sent); err != nil {
+		return err
+	}
+	defer func() { <-a.sent }()
+	if err := a.connect(ctx); err != nil {
+		return err
+	}
+	record.Source = a.source
 	r := a.request
 	slow := fmt.Errorf("%s did not answer within %s", r.Model, r.Timeout)
 	within, cancel := context.WithTimeoutCause(ctx, r.Timeout, slow)
@@ -121,8 +182,8 @@ func (a *Asker) send(ctx context.Context, name string, data []byte, record *Reco
 			userfile.Shown(name), r.Model)
 	}
 	if a.labels != nil {
-		if a.stop = r.label(all, a.labels); a.stop != nil {
-			return a.stop
+		if err := r.label(all, a.labels); err != nil {
+			return a.halt(err)
 		}
 	}
 	record.Classes = result.Classes(triton.Score(all)[:min(r.Top, len(all))])
@@ -130,15 +191,38 @@ func (a *Asker) send(ctx context.Context, name string, data []byte, record *Reco
 }
 
 // refused is the fault of a request that ended with err, with what is wrong with the server, if it is one of dalirun's.
+// What holds for every picture stops the others, and names none.
 func (a *Asker) refused(ctx context.Context, name string, err error) error {
-	failed := &pipeline.Fault{Kind: kindOf(err), Err: fmt.Errorf("%s: %w", userfile.Shown(name), err), Hint: a.hint(err)}
-	if errors.Is(err, triton.ErrNoClassifier) { // nor does it take any other picture
-		failed.Err, a.stop = err, failed
+	if errors.Is(err, triton.ErrNoClassifier) {
+		return a.halt(&pipeline.Fault{Kind: kindOf(err), Err: err, Hint: a.hint(err)})
+	}
+	if errors.Is(err, triton.ErrUnavailable) { // it may be busy with others, or not be there
+		if gone := a.reach(ctx); errors.Is(gone, triton.ErrUnavailable) {
+			return a.halt(a.withHealth(ctx, &pipeline.Fault{Kind: pipeline.NotReady, Err: err, Hint: a.hint(err)}))
+		}
+	}
+	named := fmt.Errorf("%s: %w", userfile.Shown(name), err)
+	return a.withHealth(ctx, &pipeline.Fault{Kind: kindOf(err), Err: named, Hint: a.hint(err)})
+}
+
+// reach is why the server does not say what it is; nil if it does.
+func (a *Asker) reach(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, a.request.Timeout)
+	defer cancel()
+	_, err := a.client.Metadata(ctx)
+	return err
+}
+
+// withHealth adds to a fault of a server that is one of dalirun's what is wrong with it.
+func (a *Asker) withHealth(ctx context.Context, failed *pipeline.Fault) error {
+	_, local := serving.LocalPort(a.source.Server)
+	if failed.Kind != pipeline.NotReady || a.host == nil && !local || ctx.Err() != nil {
 		return failed
 	}
-	_, local := serving.LocalPort(a.source.Server)
-	if failed.Kind != pipeline.NotReady || a.host == nil && !local {
-		return failed
+	a.judging.Lock()
+	defer a.judging.Unlock()
+	if stop := a.Err(); stop != nil { // another picture met what this one did
+		return stop
 	}
 	servers, err := a.finder.Servers(ctx)
 	if err != nil {
@@ -173,8 +257,23 @@ func (a *Asker) hint(err error) string {
 	}
 }
 
-// connect finds the server and says what it is.
+// connect finds the server and says what it is, once. An error stops all pictures.
 func (a *Asker) connect(ctx context.Context) error {
+	a.connecting.Lock()
+	defer a.connecting.Unlock()
+	if err := a.Err(); err != nil || a.client != nil {
+		return err
+	}
+	if err := a.findAndDial(ctx); err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return a.halt(err)
+	}
+	return nil
+}
+
+func (a *Asker) findAndDial(ctx context.Context) error {
 	a.source.Server = a.request.URL
 	if a.request.URL == "" {
 		if err := a.findServer(ctx); err != nil {

@@ -31,28 +31,28 @@ import (
 const model = "ensemble"
 
 // picture is a file with a picture.
-func picture(t *testing.T) string {
-	t.Helper()
+func picture(tb testing.TB) string {
+	tb.Helper()
 	var encoded bytes.Buffer
 	if err := png.Encode(&encoded, image.NewRGBA(image.Rect(0, 0, 8, 8))); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return write(t, "cat.png", encoded.String())
+	return write(tb, "cat.png", encoded.String())
 }
 
-func write(t *testing.T, name, text string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), name)
+func write(tb testing.TB, name, text string) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return path
 }
 
 // classifier is the address of a server whose model answers with two scores.
-func classifier(t *testing.T, answer func([]byte) ([]float32, error)) string {
-	t.Helper()
-	s := tritontest.New(t, tritontest.Classifier(model, []string{"cat", "dog"}, answer))
+func classifier(tb testing.TB, answer func([]byte) ([]float32, error)) string {
+	tb.Helper()
+	s := tritontest.New(tb, tritontest.Classifier(model, []string{"cat", "dog"}, answer))
 	s.MustLoad(model)
 	return s.Addr()
 }
@@ -60,7 +60,7 @@ func classifier(t *testing.T, answer func([]byte) ([]float32, error)) string {
 func cat([]byte) ([]float32, error) { return []float32{2, 1}, nil }
 
 // nobody is a [classify.Finder] that must not be asked.
-type nobody struct{ t *testing.T }
+type nobody struct{ t testing.TB }
 
 func (n nobody) Workspace(context.Context) (string, error) {
 	n.t.Error("the workspace is looked for")
@@ -84,7 +84,7 @@ func (e engine) Workspace(context.Context) (string, error) { return e.workspace,
 func (e engine) Servers(context.Context) (serving.Servers, error) { return e.servers, e.err }
 
 func request(url string) classify.Request {
-	return classify.Request{URL: url, Model: model, Top: 1, Timeout: time.Minute, Ensemble: "the_ensemble"}
+	return classify.Request{URL: url, Model: model, Top: 1, Timeout: time.Minute, Jobs: 1, Ensemble: "the_ensemble"}
 }
 
 func wantFault(t *testing.T, err error, kind pipeline.Kind, words, hint string) {
@@ -142,7 +142,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// A picture that is refused leaves the others; a model that takes none, and labels that do not fit, leave none.
+// A picture that is refused leaves the others; a model that takes none, labels that do not fit, and a server that is not
+// there, leave none.
 func TestAskFails(t *testing.T) {
 	t.Parallel()
 	name := picture(t)
@@ -167,7 +168,7 @@ func TestAskFails(t *testing.T) {
 		{"broken", request(broken), name, pipeline.NotReady, "the stub is dead", "", true},
 		{"not loaded", unloaded, name, pipeline.NotReady, "another", "--model names a model that the server has loaded", true},
 		{"too slow", impatient, name, pipeline.NotReady, "ensemble", "give it longer with --timeout", true},
-		{"no server", request("127.0.0.1:1"), name, pipeline.NotReady, "127.0.0.1:1", "is a server at 127.0.0.1:1?", true},
+		{"no server", request("127.0.0.1:1"), name, pipeline.NotReady, "127.0.0.1:1", "is a server at 127.0.0.1:1?", false},
 		{"no address", request("\x7f"), name, pipeline.Usage, "--url: ", "as in --url localhost:8001", false},
 	} {
 		servers := engine{servers: serving.Servers{Runtime: &containertest.Fake{}}}

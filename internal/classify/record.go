@@ -2,6 +2,7 @@ package classify
 
 import (
 	"errors"
+	"strings"
 
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/result"
@@ -26,6 +27,15 @@ type Source struct {
 	Server string `json:"server,omitempty"`
 	serving.Served
 	Warnings []string `json:"warnings,omitempty"` // what that means for the answers
+}
+
+// Lines say for people what is known of the workspace's server, but for the warnings; there are none of another one.
+func (s Source) Lines() []string {
+	if s.Lane == "" {
+		return nil
+	}
+	images := strings.TrimSuffix(s.Source+" images "+s.Release, " ")
+	return []string{strings.Join([]string{s.Lane + " lane", images, s.Precision, "weights " + s.Weights}, ", ")}
 }
 
 // sourceOf is what the workspace's files say of the server that a run started.

@@ -41,12 +41,14 @@ type App struct {
 	unread  []string        // warnings of settings that are not read, until they are shown
 	folders []remedy.Folder // that the command keeps things in, once they are settled
 	watch   serving.Watch   // how a foreground serve watches its server; zero is [serving.UsualWatch]
+
+	stdoutIsTerminal bool
 }
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
 func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	program, out := *a, stdout.New(a.Stdout)
-	program.Stdout, program.args = out, args
+	program.Stdout, program.args, program.stdoutIsTerminal = out, args, isTerminal(a.Stdout)
 	root := program.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
 	err := misnamed(root, args)
@@ -291,8 +293,8 @@ func (a *App) terminal() ui.Terminal {
 	if !ok {
 		return t
 	}
+	t.IsTTY = isTerminal(f)
 	fd := int(f.Fd())
-	t.IsTTY = term.IsTerminal(fd)
 	t.Width = func() int {
 		width, _, err := term.GetSize(fd)
 		if err != nil {
@@ -301,4 +303,9 @@ func (a *App) terminal() ui.Terminal {
 		return width
 	}
 	return t
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -84,6 +84,7 @@ func TestScripts(t *testing.T) {
 			"pty":        inTerminal,
 			"stdoutto":   stdoutTo,
 			"fifo":       makeFIFO,
+			"nul":        makeNUL,
 			"sparse":     makeSparse,
 			"checkpoint": makeCheckpoint,
 			"frompipe":   fromPipe,
@@ -462,6 +463,14 @@ func stdoutTo(ts *testscript.TestScript, neg bool, args []string) {
 func makeFIFO(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 1, 1, "fifo NAME")
 	ts.Check(syscall.Mkfifo(ts.MkAbs(args[0]), 0o600))
+}
+
+// makeNUL makes of a list of lines one whose names end with NUL, with the extension .nul.
+func makeNUL(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 1, "nul FILE")
+	name := ts.MkAbs(args[0])
+	text := strings.ReplaceAll(ts.ReadFile(args[0]), "\n", "\x00")
+	ts.Check(os.WriteFile(strings.TrimSuffix(name, filepath.Ext(name))+".nul", []byte(text), 0o600))
 }
 
 // makeSparse makes a file of 1 TiB that takes no room.

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/picture"
 )
@@ -121,6 +123,25 @@ func TestDocumentedLimits(t *testing.T) {
 	for f := range strings.SplitSeq(strings.ReplaceAll(picture.Formats("or"), " or ", ", "), ", ") {
 		if !strings.Contains(text, "| "+f+" |") {
 			t.Errorf("docs/pictures.md has no row of %s", f)
+		}
+	}
+}
+
+// docs/pictures.md names the extensions that pictures of a folder have, and names in capitals count.
+func TestDocumentedExtensions(t *testing.T) {
+	t.Parallel()
+	_, section, _ := strings.Cut(string(readFile(t, "../../docs/pictures.md")), "\n## Names\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var named []string
+	for _, m := range regexp.MustCompile("`(\\.[^`]+)`").FindAllStringSubmatch(section, -1) {
+		named = append(named, m[1])
+	}
+	if diff := cmp.Diff(picture.Extensions(), named); diff != "" {
+		t.Error(diff)
+	}
+	for name, want := range map[string]bool{"cat.JPG": true, "a.b/cat.tiff": true, "cat": false, "cat.gif": false, "jpg": false} {
+		if picture.HasExtension(name) != want {
+			t.Errorf("%s is one: %t", name, !want)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package picture
 import (
 	"bytes"
 	"net/http"
+	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -20,22 +22,23 @@ const (
 	PNM      Format = "PNM" // PBM, PGM, PPM
 )
 
-// walker is a format and what looks at a picture in it.
+// walker is a format, how names of files in it end, and what looks at a picture in it.
 type walker struct {
-	format Format
-	walk   func(data []byte) (header, error)
+	format     Format
+	walk       func(data []byte) (header, error)
+	extensions []string // in lower case
 }
 
 // walkers are those of all formats.
 func walkers() []walker {
 	return []walker{
-		{JPEG, walkJPEG},
-		{PNG, walkPNG},
-		{BMP, walkBMP},
-		{TIFF, walkTIFF},
-		{WebP, sized(walkWebP)},
-		{JPEG2000, walkJPEG2000},
-		{PNM, walkPNM},
+		{JPEG, walkJPEG, []string{".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"}},
+		{PNG, walkPNG, []string{".png", ".apng"}},
+		{BMP, walkBMP, []string{".bmp", ".dib"}},
+		{TIFF, walkTIFF, []string{".tif", ".tiff"}},
+		{WebP, sized(walkWebP), []string{".webp"}},
+		{JPEG2000, walkJPEG2000, []string{".jp2", ".j2k", ".j2c", ".jpc", ".jpx", ".jpf"}},
+		{PNM, walkPNM, []string{".pnm", ".pbm", ".pgm", ".ppm"}},
 	}
 }
 
@@ -63,6 +66,21 @@ func Formats(conjunction string) string {
 	}
 	last := len(names) - 1
 	return strings.Join(names[:last], ", ") + " " + conjunction + " " + names[last]
+}
+
+// Extensions are how names of files with pictures end, in lower case and with the dot, in the order of the formats.
+func Extensions() []string {
+	var all []string
+	for _, f := range walkers() {
+		all = append(all, f.extensions...)
+	}
+	return all
+}
+
+// HasExtension says whether the name of a file ends as those of pictures do, in whichever case. What the file holds, it
+// does not say.
+func HasExtension(name string) bool {
+	return slices.Contains(Extensions(), strings.ToLower(filepath.Ext(name)))
 }
 
 // sniff returns the format that the first bytes announce.
