@@ -1,6 +1,7 @@
 package triton
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -111,5 +112,47 @@ func BenchmarkInfer(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// A prepared request has the bytes of one that protobuf encoded whole.
+func TestPrepareEncodes(t *testing.T) {
+	t.Parallel()
+	req := InferRequest{
+		Model: "m", Version: "1", ID: "id",
+		Inputs: []Tensor{
+			{Name: "A", Datatype: Uint8, Shape: []int64{1, 2}, Data: []byte("xy")},
+			{Name: "B", Datatype: Uint8, Shape: []int64{1, 0}},
+			{Name: "C", Datatype: FP32, Shape: []int64{1, 1}, Data: []byte("1234")},
+		},
+		Outputs: []RequestedOutput{{Name: "OUTPUT", Classes: 5}},
+	}
+	for copies := 1; copies <= 3; copies++ {
+		p, err := Prepare(req, copies)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got pb.ModelInferRequest
+		if err := proto.Unmarshal(p.message.Materialize(), &got); err != nil {
+			t.Fatal(err)
+		}
+		batch := req
+		batch.Inputs = nil
+		for _, input := range req.Inputs {
+			input.Shape = []int64{int64(copies), input.Shape[1]}
+			input.Data = bytes.Repeat(input.Data, copies)
+			batch.Inputs = append(batch.Inputs, input)
+		}
+		want, err := encodeRequest(batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Empty data is equal to none.
+		if !proto.Equal(&got, want) || p.Size() != len(p.message.Materialize()) {
+			t.Errorf("%d copies: %v; want %v", copies, &got, want)
+		}
+		if req.Inputs[0].Shape[0] != 1 {
+			t.Error("the caller's shape changed")
+		}
 	}
 }
