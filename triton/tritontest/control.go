@@ -27,6 +27,7 @@ type entry struct {
 	stubless bool         // its Python process is gone
 	waiting  []chan error // callers of the load that is under way
 	stats    stats
+	schedule schedule
 }
 
 func byName(a, b *entry) int { return strings.Compare(a.Name, b.Name) }
@@ -269,6 +270,21 @@ func (s *Server) ModelConfig(_ context.Context, req *pb.ModelConfigRequest) (*pb
 		VersionPolicy: &pb.ModelVersionPolicy{PolicyChoice: &pb.ModelVersionPolicy_Latest_{
 			Latest: &pb.ModelVersionPolicy_Latest{NumVersions: 1},
 		}},
+	}
+	if e.Execute != nil {
+		config.InstanceGroup = []*pb.ModelInstanceGroup{{
+			Name: e.Name, Kind: pb.ModelInstanceGroup_KIND_CPU, Count: int32(e.instances()), //nolint:gosec // as above
+		}}
+	}
+	if e.DynamicBatching {
+		config.SchedulingChoice = &pb.ModelConfig_DynamicBatching{DynamicBatching: &pb.ModelDynamicBatching{}}
+	}
+	if len(e.Steps) > 0 {
+		ensemble := &pb.ModelEnsembling{}
+		for _, name := range e.Steps {
+			ensemble.Step = append(ensemble.Step, &pb.ModelEnsembling_Step{ModelName: name, ModelVersion: -1})
+		}
+		config.SchedulingChoice = &pb.ModelConfig_EnsembleScheduling{EnsembleScheduling: ensemble}
 	}
 	for _, t := range e.Inputs {
 		config.Input = append(config.Input, &pb.ModelInput{Name: t.Name, DataType: configType(t.Datatype), Dims: e.dims(t)})

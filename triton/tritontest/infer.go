@@ -3,7 +3,6 @@ package tritontest
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,11 +33,16 @@ func (s *Server) ModelInfer(ctx context.Context, req *pb.ModelInferRequest) (*pb
 		return nil, status.Errorf(codes.Unimplemented, "model '%s' has no Infer function", e.Name)
 	}
 	start := time.Now()
+	batch := e.batch(inputs)
 	var outputs []triton.Tensor
+	execution := execution{size: batch}
 	if err = s.stubFailure(e); err == nil {
+		execution, err = s.execute(ctx, e, batch)
+	}
+	if err == nil {
 		outputs, err = e.Infer(ctx, inputs)
 	}
-	s.record(e, inputs, time.Since(start), err)
+	s.record(e, request{batch: batch, took: time.Since(start), execution: execution}, err)
 	if err != nil {
 		return nil, asStatus(err)
 	}
@@ -204,40 +208,7 @@ func classLine(c triton.Class) string {
 	return line
 }
 
-// stats are a model's counts since it was loaded.
-type stats struct {
-	last          time.Time
-	success, fail triton.Stat
-	inferences    uint64
-	batches       map[uint64]triton.Stat
-}
-
-func (s *Server) record(e *entry, inputs []triton.Tensor, took time.Duration, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		e.stats.fail = plus(e.stats.fail, took)
-		return
-	}
-	batch := uint64(1)
-	if e.MaxBatch > 0 && len(inputs) > 0 {
-		batch = uint64(inputs[0].Shape[0]) //nolint:gosec // checked not to be negative
-	}
-	if e.stats.batches == nil {
-		e.stats.batches = make(map[uint64]triton.Stat)
-	}
-	e.stats.last = time.Now()
-	e.stats.success = plus(e.stats.success, took)
-	e.stats.inferences += batch
-	e.stats.batches[batch] = plus(e.stats.batches[batch], took)
-}
-
-func plus(s triton.Stat, took time.Duration) triton.Stat {
-	return triton.Stat{Count: s.Count + 1, Total: s.Total + took}
-}
-
-// ModelStatistics implements the RPC. All of a request's time is the model's:
-// there is no queue.
+// ModelStatistics implements the RPC.
 func (s *Server) ModelStatistics(
 	_ context.Context, req *pb.ModelStatisticsRequest,
 ) (*pb.ModelStatisticsResponse, error) {
@@ -255,32 +226,4 @@ func (s *Server) ModelStatistics(
 		}
 	}
 	return answer, nil
-}
-
-func (e *entry) statistics() *pb.ModelStatistics {
-	out := &pb.ModelStatistics{
-		Name:           e.Name,
-		Version:        "1",
-		InferenceCount: e.stats.inferences,
-		ExecutionCount: e.stats.success.Count,
-		InferenceStats: &pb.InferStatistics{
-			Success:      duration(e.stats.success),
-			Fail:         duration(e.stats.fail),
-			Queue:        &pb.StatisticDuration{Count: e.stats.success.Count},
-			ComputeInfer: duration(e.stats.success),
-		},
-	}
-	if !e.stats.last.IsZero() {
-		out.LastInference = uint64(e.stats.last.UnixMilli())
-	}
-	for _, size := range slices.Sorted(maps.Keys(e.stats.batches)) {
-		out.BatchStats = append(out.BatchStats, &pb.InferBatchStatistics{
-			BatchSize: size, ComputeInfer: duration(e.stats.batches[size]),
-		})
-	}
-	return out
-}
-
-func duration(s triton.Stat) *pb.StatisticDuration {
-	return &pb.StatisticDuration{Count: s.Count, Ns: uint64(s.Total)} //nolint:gosec // measured, so not negative
 }

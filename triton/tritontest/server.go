@@ -15,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -50,6 +51,20 @@ type Model struct {
 	// Unload runs when the model is unloaded, while its state is UNLOADING; ctx
 	// is as for Load. Nil unloads at once.
 	Unload func(ctx context.Context)
+	// Steps names the models that an ensemble runs a request through, in order,
+	// before Infer makes its answer of the ensemble's own inputs. They execute
+	// as Execute says; their Infer is not called. Requires loads them.
+	Steps []string
+	// Execute returns how long an instance is busy with one execution of that
+	// many elements, on top of what Infer takes; an execution ends early with
+	// the test alone. Requests wait in a queue for one of the instances. Nil
+	// executes each request at once and by itself.
+	Execute func(batch int) time.Duration
+	// Instances is how many executions there are at a time; below 1 it is 1.
+	Instances int
+	// DynamicBatching has requests that wait for an instance share one
+	// execution, of MaxBatch elements at most.
+	DynamicBatching bool
 	// Infer runs one request, whose inputs fit the model and are in its order,
 	// and returns all outputs. An error without a gRPC status is Internal.
 	Infer func(ctx context.Context, inputs []triton.Tensor) ([]triton.Tensor, error)
