@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/test/bufconn"
 
 	"github.com/dalirun/dalirun/triton"
 	"github.com/dalirun/dalirun/triton/pb"
@@ -106,6 +107,7 @@ type Server struct {
 	ctx  context.Context // of loads, which outlive their requests
 	grpc *grpc.Server
 	gate *gate
+	dial func(ctx context.Context) (net.Conn, error)
 	work sync.WaitGroup
 
 	mu        sync.Mutex
@@ -132,7 +134,30 @@ func NewUnstarted(tb testing.TB, models ...Model) *Server {
 	if err != nil {
 		tb.Fatalf("listen on the loopback interface: %v", err)
 	}
-	s := &Server{tb: tb, ctx: tb.Context(), gate: &gate{Listener: listener}}
+	return serve(tb, listener, func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", listener.Addr().String())
+	}, models)
+}
+
+// NewInMemory starts a server that has no port: [Server.Dial] and what is made
+// with it are the only ways there. In a bubble of testing/synctest, where
+// sockets would keep time from passing, its models execute in the bubble's time.
+func NewInMemory(tb testing.TB, models ...Model) *Server {
+	tb.Helper()
+	const buffer = 1 << 20 // bytes on the way
+	listener := bufconn.Listen(buffer)
+	s := serve(tb, listener, listener.DialContext, models)
+	s.Start()
+	return s
+}
+
+// serve makes a server for the connections of a listener.
+func serve(
+	tb testing.TB, listener net.Listener, dial func(context.Context) (net.Conn, error), models []Model,
+) *Server {
+	tb.Helper()
+	s := &Server{tb: tb, ctx: tb.Context(), gate: &gate{Listener: listener}, dial: dial}
 	for _, m := range models {
 		s.models = append(s.models, &entry{Model: m})
 	}
@@ -168,10 +193,7 @@ func (s *Server) Addr() string { return s.gate.Addr().String() }
 func (s *Server) Name() string { return "tritontest" }
 
 // Dial connects to the server.
-func (s *Server) Dial(ctx context.Context, _ uint16) (net.Conn, error) {
-	var d net.Dialer
-	return d.DialContext(ctx, "tcp", s.Addr())
-}
+func (s *Server) Dial(ctx context.Context, _ uint16) (net.Conn, error) { return s.dial(ctx) }
 
 // Refused returns how many connections were closed before [Server.Start].
 func (s *Server) Refused() int { return int(s.gate.refused.Load()) }
