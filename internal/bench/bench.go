@@ -2,7 +2,8 @@
 //
 // A [Bench] runs a [Load] and returns a [Measurement]: latencies from a histogram, errors by class, the rate that was
 // achieved, the client's own CPU, and the server's own account of the time that requests spent in each model.
-// [FindLimit] names the stage that limits from these figures alone.
+// [FindLimit] names the stage that limits from these figures alone. [Baseline] keeps figures for a later run, and
+// [Compare] says which of them became worse.
 //
 // # What a latency is
 //
