@@ -62,6 +62,7 @@ func newBench(t *testing.T) *bench {
 		},
 		ReadyTimeout: 2 * time.Minute,
 	}
+	b.target.Serving = target.DecideServing(target.Serving{}, b.target, 0)
 	return b
 }
 

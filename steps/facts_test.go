@@ -48,7 +48,7 @@ func TestFacts(t *testing.T) {
 			w.target.Weights = target.WeightsSource{Kind: target.File, Path: file}
 		}, []pipeline.ID{steps.IDExportONNX, steps.IDReference, steps.IDWeights}},
 		"optimal batch": {
-			func(_ *testing.T, w *world) { w.target.OptBatch = 32 },
+			func(_ *testing.T, w *world) { w.tune(32) },
 			[]pipeline.ID{steps.IDAssembleRepository, steps.IDBuildEngine},
 		},
 		"largest batch": {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
@@ -162,6 +163,11 @@ func otherValue(t *testing.T, v reflect.Value) reflect.Value {
 		other.SetBool(!v.Bool())
 	case reflect.Int, reflect.Int64:
 		other.SetInt(v.Int() + 1)
+		if v.Type() == reflect.TypeFor[time.Duration]() {
+			other.SetInt(v.Int() + int64(time.Microsecond)) // Triton counts in these
+		}
+	case reflect.Float64:
+		other.SetFloat(v.Float() / 2)
 	case reflect.Uint8, reflect.Uint16:
 		other.SetUint(v.Uint() + 1)
 	case reflect.String:

@@ -188,7 +188,7 @@ func TestRerun(t *testing.T) {
 		images int      // pulled or built
 	}{
 		"optimal batch, gpu": {
-			world: gpuNGC, change: func(_ *testing.T, p *project) { p.target.OptBatch = 32 },
+			world: gpuNGC, change: func(_ *testing.T, p *project) { p.tune(32) },
 			want: []string{"assemble-repository", "build-engine"},
 		},
 		"optimal batch, gpu, without the image that it does not need": {
@@ -196,7 +196,7 @@ func TestRerun(t *testing.T) {
 			change: func(t *testing.T, p *project) {
 				t.Helper()
 				p.removeImage(t, steps.IDExporterImage)
-				p.target.OptBatch = 32
+				p.tune(32)
 			},
 			want: []string{"assemble-repository", "build-engine"},
 		},
@@ -205,11 +205,11 @@ func TestRerun(t *testing.T) {
 			change: func(t *testing.T, p *project) {
 				t.Helper()
 				p.removeImage(t, steps.IDExporterImage)
-				p.target.OptBatch = 32
+				p.tune(32)
 			},
 			want: []string{"assemble-repository", "build-engine", "exporter-image"}, images: 1,
 		},
-		"optimal batch, cpu": {world: cpuLocal, change: func(_ *testing.T, p *project) { p.target.OptBatch = 32 }},
+		"optimal batch, cpu": {world: cpuLocal, change: func(_ *testing.T, p *project) { p.tune(32) }},
 		"largest batch": {
 			world: cpuLocal, change: func(_ *testing.T, p *project) { p.target.MaxBatch = 8 },
 			want: []string{"assemble-repository", "serialize-dali"},

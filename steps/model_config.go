@@ -3,6 +3,8 @@ package steps
 import (
 	"fmt"
 	"path"
+	"strconv"
+	"time"
 
 	"github.com/protocolbuffers/txtpbfmt/parser"
 	"google.golang.org/protobuf/encoding/prototext"
@@ -63,15 +65,24 @@ func modelNames(lane target.Lane) []string {
 // configFile is the name of each model's configuration.
 const configFile = "config.pbtxt"
 
-// configuration holds the settings that the models' configurations depend on.
+// configuration holds the settings that the models' configurations depend on. What a server has of its hardware is
+// decided in [target.DecideServing].
 type configuration struct {
-	lane               target.Lane
-	source             target.Source
-	optBatch, maxBatch int
+	lane                               target.Lane
+	source                             target.Source
+	maxBatch                           int
+	daliInstances, classifierInstances int
+	daliThreads                        int // of the local image's backend; 0 is its own number
+	preferredBatch                     int
+	queueDelay                         time.Duration
 }
 
 func newConfiguration(t target.Target) configuration {
-	return configuration{lane: t.Lane, source: t.Source, optBatch: t.OptBatch, maxBatch: t.MaxBatch}
+	return configuration{
+		lane: t.Lane, source: t.Source, maxBatch: t.MaxBatch,
+		daliInstances: t.Serving.DALIInstances, classifierInstances: t.Serving.ClassifierInstances,
+		daliThreads: t.Serving.DALIThreads, preferredBatch: t.Serving.PreferredBatch, queueDelay: t.Serving.QueueDelay,
+	}
 }
 
 // backend returns the programs that serve m, by file of its version folder, where that is the image's Python backend
@@ -128,6 +139,9 @@ func (c configuration) overlay(config *pb.ModelConfig, m model) {
 	switch {
 	case c.source == target.Local:
 		config.Platform, config.Backend = "", "python"
+		if m.name == DALIModel && c.daliThreads > 0 { // else one for each CPU; NVIDIA's backend takes the DALI pipeline's
+			config.Parameters = map[string]*pb.ModelParameter{"num_threads": {StringValue: strconv.Itoa(c.daliThreads)}}
+		}
 	case m.name == cpuModel:
 		config.Platform, config.Backend = "onnxruntime_onnx", ""
 	}
@@ -136,49 +150,31 @@ func (c configuration) overlay(config *pb.ModelConfig, m model) {
 		input.AllowRaggedBatch = input.GetName() == daliInput
 	}
 	config.SchedulingChoice = &pb.ModelConfig_DynamicBatching{DynamicBatching: c.batching()}
-	config.InstanceGroup = []*pb.ModelInstanceGroup{instances(c.lane)}
+	config.InstanceGroup = []*pb.ModelInstanceGroup{c.instances(m)}
 }
-
-// queueDelay is how long a request waits for others to share its batch, in microseconds. On an H100, with one instance
-// of each model, this delay gave one client alone 287 pictures/s, and 64 clients 3,906. A delay of 1 ms cost the single
-// client a third and, with four instances of DALI, won 256 clients a tenth. On two cores, where a picture takes 35 ms,
-// the delay is a hundredth of that.
-const queueDelay = 500
 
 // batching lets the server join requests into one batch.
 //
 // A batch of a preferred size does not wait for the delay to end. Without one, Triton prefers the largest batch (2.51
-// answers [256]), and most requests would wait for the whole delay. Triton's documentation recommends preferred sizes
-// for TensorRT's profiles alone (server, docs/user_guide/batcher.md): the engine's size is set for the engine, and for
-// DALI, which fills the engine's batches, and none for ONNX Runtime, which is tuned for no size. Requests that have
-// queued for longer than the delay join a batch beyond the preferred size, up to the largest one (core,
-// src/dynamic_batch_scheduler.cc): on an H100, a batch of 201 pictures with a preferred size of 64 was measured.
-//
-// The user of an engine that is tuned for single pictures waits for each of them. So there is no delay, and 1 is no
-// preferred size: it would keep requests that wait for a busy instance from sharing a batch.
+// answers [256]), and with a delay most requests would wait for the whole of it. Requests that have queued for longer
+// than the delay join a batch beyond the preferred size, up to the largest one (core, src/dynamic_batch_scheduler.cc):
+// on an H100, a batch of 201 pictures with a preferred size of 64 was measured.
 func (c configuration) batching() *pb.ModelDynamicBatching {
-	b := &pb.ModelDynamicBatching{MaxQueueDelayMicroseconds: queueDelay}
-	if c.lane == target.GPU {
-		if c.optBatch == 1 {
-			return &pb.ModelDynamicBatching{}
-		}
-		b.PreferredBatchSize = []int32{int32(c.optBatch)} //nolint:gosec // 1 to 256
+	b := &pb.ModelDynamicBatching{MaxQueueDelayMicroseconds: uint64(c.queueDelay.Microseconds())} //nolint:gosec // ≥ 0
+	if c.preferredBatch > 0 {
+		b.PreferredBatchSize = []int32{int32(c.preferredBatch)} //nolint:gosec // 1 to 256
 	}
 	return b
 }
 
-// gpuInstances is the number of instances of each model on each GPU: while one copies, another computes. On an H100 and
-// with 256 clients, two of each answered 7,159 pictures/s, and one of each 3,903; a single client kept 283 of its 287.
-// Four of DALI and two of TensorRT reached 7,906, but fell to 2,191 under batches of 64, as the GPU memory pool
-// overflowed. A second TensorRT instance of batch 256 takes 1,005 MiB more there, for its execution context. DALI's are
-// not more than two, since its backend's documentation warns of the memory of more than one instance.
-const gpuInstances = 2
-
-// instances places a model. In the cpu lane one instance uses all cores, and a second one would only take them from the
-// first. In the gpu lane each GPU that the container sees, which --gpus selects, has gpuInstances.
-func instances(lane target.Lane) *pb.ModelInstanceGroup {
-	if lane == target.GPU {
-		return &pb.ModelInstanceGroup{Kind: pb.ModelInstanceGroup_KIND_GPU, Count: gpuInstances}
+// instances places a model: on each GPU that the container sees, which --gpus selects, or on the CPU.
+func (c configuration) instances(m model) *pb.ModelInstanceGroup {
+	count, kind := c.classifierInstances, pb.ModelInstanceGroup_KIND_CPU
+	if m.name == DALIModel {
+		count = c.daliInstances
 	}
-	return &pb.ModelInstanceGroup{Kind: pb.ModelInstanceGroup_KIND_CPU, Count: 1}
+	if c.lane == target.GPU {
+		kind = pb.ModelInstanceGroup_KIND_GPU
+	}
+	return &pb.ModelInstanceGroup{Kind: kind, Count: int32(count)} //nolint:gosec // 1 to 64
 }

@@ -66,7 +66,7 @@ func TestReasons(t *testing.T) {
 			},
 		},
 		"opt-batch": {
-			nil, func(_ *testing.T, w *world) { w.target.OptBatch = 32 },
+			nil, func(_ *testing.T, w *world) { w.tune(32) },
 			map[pipeline.ID]string{steps.IDBuildEngine: "opt-batch: 64 → 32", steps.IDAssembleRepository: "configuration of "},
 		},
 		"max-batch": {

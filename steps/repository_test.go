@@ -62,7 +62,8 @@ func TestServedRepositories(t *testing.T) {
 func smallBatches(t *testing.T) *world {
 	t.Helper()
 	w := gpuNGC(t)
-	w.target.MaxBatch, w.target.OptBatch = 8, 4
+	w.target.MaxBatch = 8
+	w.tune(4)
 	return w
 }
 
@@ -195,9 +196,9 @@ func TestServedConfigurations(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			kind, count := pb.ModelInstanceGroup_KIND_GPU, int32(2)
+			kind, counts := pb.ModelInstanceGroup_KIND_GPU, map[string]int32{"dali": 4, "resnet50_trt": 2}
 			if w.target.Lane == target.CPU {
-				kind, count = pb.ModelInstanceGroup_KIND_CPU, 1
+				kind, counts = pb.ModelInstanceGroup_KIND_CPU, map[string]int32{"dali": 1, "resnet50_onnx": 1}
 			}
 			for model, c := range configs(t, w) {
 				if c.GetName() != model {
@@ -213,7 +214,7 @@ func TestServedConfigurations(t *testing.T) {
 				if c.GetDynamicBatching() == nil {
 					t.Errorf("%s does not batch: %s", model, c)
 				}
-				if groups := c.GetInstanceGroup(); len(groups) != 1 || groups[0].GetKind() != kind || groups[0].GetCount() != count || len(groups[0].GetGpus()) > 0 {
+				if groups := c.GetInstanceGroup(); len(groups) != 1 || groups[0].GetKind() != kind || groups[0].GetCount() != counts[model] || len(groups[0].GetGpus()) > 0 {
 					t.Errorf("%s has the instances %v", model, groups)
 				}
 				if ragged := c.GetInput()[0].GetAllowRaggedBatch(); ragged != (model == steps.DALIModel) {
@@ -231,26 +232,26 @@ func TestBatchesAgree(t *testing.T) {
 	tests := map[string]struct {
 		opt, most int
 		preferred []int32
-		delay     uint64
 	}{
-		"the defaults":       {64, 256, []int32{64}, 500},
-		"small batches":      {4, 8, []int32{4}, 500},
-		"both the same":      {8, 8, []int32{8}, 500},
-		"tuned for one":      {1, 256, nil, 0},
-		"one picture a time": {1, 1, nil, 0},
+		"the defaults":       {64, 256, []int32{64}},
+		"small batches":      {4, 8, []int32{4}},
+		"both the same":      {8, 8, []int32{8}},
+		"tuned for one":      {1, 256, nil},
+		"one picture a time": {1, 1, nil},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := gpuNGC(t)
-			w.target.OptBatch, w.target.MaxBatch = tt.opt, tt.most
+			w.target.MaxBatch = tt.most
+			w.tune(tt.opt)
 			for model, c := range configs(t, w) {
 				if c.GetMaxBatchSize() != int32(tt.most) {
 					t.Errorf("%s takes batches up to %d", model, c.GetMaxBatchSize())
 				}
 				b := c.GetDynamicBatching()
-				if b != nil && (!slices.Equal(b.GetPreferredBatchSize(), tt.preferred) || b.GetMaxQueueDelayMicroseconds() != tt.delay) {
-					t.Errorf("%s is batched by %s, want %v and %d µs", model, b, tt.preferred, tt.delay)
+				if b != nil && (!slices.Equal(b.GetPreferredBatchSize(), tt.preferred) || b.GetMaxQueueDelayMicroseconds() != 0) {
+					t.Errorf("%s is batched by %s, want %v and no delay", model, b, tt.preferred)
 				}
 			}
 			commands := map[string]string{}

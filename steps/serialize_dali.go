@@ -19,6 +19,7 @@ type SerializeDALI struct {
 	image       pipeline.Output
 	device      target.Lane // where pictures are decoded: `mixed` on device 0, or on the CPU
 	maxBatch    int
+	threads     int // CPU threads of each instance
 	interpreter string
 	env         map[string]string // added to the environment that every container has
 
@@ -28,8 +29,8 @@ type SerializeDALI struct {
 
 func newSerializeDALI(t target.Target, tools Tools, image pipeline.Output) *SerializeDALI {
 	s := &SerializeDALI{
-		image: image, device: t.Lane, maxBatch: t.MaxBatch, interpreter: python, env: nvmlEnv(t),
-		gpus: newGPURequest(t).GPUs, containers: newContainers(tools),
+		image: image, device: t.Lane, maxBatch: t.MaxBatch, threads: cmp.Or(t.Serving.DALIThreads, tutorialThreads),
+		interpreter: python, env: nvmlEnv(t), gpus: newGPURequest(t).GPUs, containers: newContainers(tools),
 	}
 	if t.Source == target.NGC {
 		s.interpreter = cmp.Or(t.Release.DALIInterpreter, python)
@@ -43,8 +44,8 @@ func newSerializeDALI(t target.Target, tools Tools, image pipeline.Output) *Seri
 
 const (
 	daliFile = "model.dali"
-	// daliThreads is the tutorial's num_threads.
-	daliThreads = 4
+	// tutorialThreads is the tutorial's num_threads.
+	tutorialThreads = 4
 )
 
 // ID returns serialize-dali.
@@ -62,7 +63,7 @@ func (s *SerializeDALI) command() []string {
 	command := serializeScript().command(
 		"--device", string(s.device),
 		"--max-batch", strconv.Itoa(s.maxBatch),
-		"--threads", strconv.Itoa(daliThreads),
+		"--threads", strconv.Itoa(s.threads),
 		"--output", outDir+"/"+daliFile)
 	command[0] = s.interpreter
 	return command

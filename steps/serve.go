@@ -41,12 +41,28 @@ func newServe(t target.Target, tools Tools, image, repository pipeline.Output) *
 		models: modelNames(t.Lane), readyTimeout: t.ReadyTimeout, picture: t.Picture, handover: tools.Handover,
 		containers: newContainers(tools),
 	}
+	s.arguments = poolArguments(t)
 	if t.Source == target.Local {
 		// Every backend of the local image is Python, and completing a configuration would start its process once more.
 		// NVIDIA's servers of 2021 do not know the option.
-		s.arguments = []string{"--disable-auto-complete-config"}
+		s.arguments = append(s.arguments, "--disable-auto-complete-config")
 	}
 	return s
+}
+
+// poolArguments are the options for the sizes of tritonserver's memory pools, which NVIDIA's servers of 2021 know too.
+// A container numbers the GPUs that it sees from 0 on.
+func poolArguments(t target.Target) []string {
+	var arguments []string
+	if t.Serving.CUDAPool > 0 {
+		for gpu := range max(len(t.Chosen), 1) {
+			arguments = append(arguments, fmt.Sprintf("--cuda-memory-pool-byte-size=%d:%d", gpu, t.Serving.CUDAPool))
+		}
+	}
+	if t.Serving.PinnedPool > 0 {
+		arguments = append(arguments, fmt.Sprintf("--pinned-memory-pool-byte-size=%d", t.Serving.PinnedPool))
+	}
+	return arguments
 }
 
 // Handover gives the server of a run to others. Such a server is drained before it is stopped: it answers the requests

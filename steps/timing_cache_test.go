@@ -30,7 +30,7 @@ func TestTimingCache(t *testing.T) {
 		want   string
 	}{
 		{"the first", func() {}, cold},
-		{"another batch", func() { p.target.OptBatch = 32 }, warm},
+		{"another batch", func() { p.tune(32) }, warm},
 		{"another precision", func() { p.target.Precision = "fp32" }, warm},
 		{"another GPU", func() { p.target.Device.Name = "Tesla T4" }, cold},
 		{"another image", func() {
@@ -38,7 +38,7 @@ func TestTimingCache(t *testing.T) {
 			p.fake.AddRemote(p.target.Release.ServerRef(""), p.image("another", "10.9.0.34"))
 		}, cold},
 		{"the first GPU again", func() {
-			p.target.OptBatch = 16
+			p.tune(16)
 			p.fake.AddRemote(p.target.Release.ServerRef(""), p.image("server", "10.9.0.34"))
 		}, warm},
 	}

@@ -148,6 +148,7 @@ func newWorld(t *testing.T, o target.Target) *world {
 	o.GPUs = container.GPUs{Count: container.AllGPUs}
 	o.Ports.HTTP.Container, o.Ports.GRPC.Container, o.Ports.Metrics.Container = triton.PortHTTP, triton.PortGRPC, triton.PortMetrics
 	o.ReadyTimeout = 20 * time.Second
+	o.Serving = target.DecideServing(target.Serving{}, o, 16)
 	w := &world{
 		kv: &memoryKV{}, target: o, dir: t.TempDir(), ends: make(chan string, 10), values: pipeline.Inputs{}, packages: "python3 3.11\n",
 		programs: map[pipeline.ID]containertest.Program{}, smi: listsGPU,
@@ -163,6 +164,12 @@ func newWorld(t *testing.T, o target.Target) *world {
 		w.fake.AddRemote(w.target.Images.Server.Ref, w.image("server", o.Release.TensorRT))
 	}
 	return w
+}
+
+// tune asks for an engine that is tuned for a batch, and serves it as a run would.
+func (w *world) tune(batch int) {
+	w.target.OptBatch = batch
+	w.target.Serving = target.DecideServing(target.Serving{}, w.target, 16)
 }
 
 // image returns an image that holds the fake programs.

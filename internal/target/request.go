@@ -40,6 +40,7 @@ type Request struct {
 	Precision release.Precision `json:"precision"`
 	OptBatch  int               `json:"opt_batch,omitempty"` // 0 is the usual one
 	MaxBatch  int               `json:"max_batch"`           // 1 to 256
+	Serving   Serving           `json:"serving,omitzero"`    // zero fields are the usual ones
 
 	// Host is the address that the server is published on; zero is the loopback address.
 	Host netip.Addr `json:"host,omitzero"`

@@ -46,6 +46,7 @@ func Resolve(ctx context.Context, r Request, p Probes) (Target, []Obstacle, erro
 		x.decideImageRoom,  // NVIDIA's images fit on the container engine's disk
 		x.decideBaseImage,  // of the local images
 		x.decideArithmetic, // precision and batch size
+		x.decideServing,    // instances, queues and memory of the server
 		x.decideWeights,    // pretrained, seeded or a file
 		x.doubtUnusedFlags, // flags that the run has no use for
 	} {

@@ -95,6 +95,7 @@ func requests() []named[target.Request] {
 			request("serve", set("gpus", "device=1"), set("grpc-port", "9001")), func(r *target.Request) {
 				r.GPUs, r.GRPCPort = container.GPUs{Devices: []string{"1"}}, 9001
 			})},
+		{"e2e, serving: dali-threads: 2", withChange(request("e2e"), func(r *target.Request) { r.Serving.DALIThreads = 2 })},
 		{"plan --opt-batch 8 --precision fp32 --weights auto", withChange(request("plan", set("opt-batch", "8")), func(r *target.Request) {
 			r.OptBatch, r.Precision, r.Weights = 8, release.FP32, target.WeightsSource{Kind: target.AutoWeights}
 		})},
@@ -175,6 +176,8 @@ func inALine(t target.Target, obstacles []target.Obstacle) string {
 	add(t.Release.Tag != "", "%s", t.Release.Tag)
 	add(t.BaseImage != "" && t.BaseImage != target.UsualBaseImage, "on %s", t.BaseImage)
 	add(t.OptBatch != 0, "%s %d/%d %s", t.Precision, t.OptBatch, t.MaxBatch, t.Weights.Kind)
+	add(t.Serving.DALIThreads != 0, "DALI %dx%d", t.Serving.DALIInstances, t.Serving.DALIThreads)
+	add(t.Serving.CUDAPool != 0, "pool %dM", t.Serving.CUDAPool>>20)
 	add(!t.GPUs.IsZero(), "--gpus %s", t.GPUs)
 	add(t.NoNVML, "no NVML")
 	add(len(t.Ports.Taken) > 0, "taken%s", fmt.Sprint(t.Ports.Taken))

@@ -56,6 +56,7 @@ type Target struct {
 	Precision release.Precision `json:"precision"` // of the engine; on the cpu lane of ONNX Runtime
 	OptBatch  int               `json:"opt_batch"` // batch size that the engine is tuned for, 1 to MaxBatch
 	MaxBatch  int               `json:"max_batch"` // 1 to 256
+	Serving   Serving           `json:"serving,omitzero"`
 
 	// GPUs are the GPUs of build and serving, by the container engine's names.
 	GPUs container.GPUs `json:"gpus,omitzero"`

@@ -1,0 +1,105 @@
+package target_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/target"
+)
+
+const mib = 1 << 20
+
+// onGPU is what a server of an H100 with 16 cores is given.
+func onGPU() target.Serving {
+	return target.Serving{
+		DALIInstances: 4, ClassifierInstances: 2, DALIThreads: 4, PreferredBatch: 64, HWDecoderLoad: 0.9,
+		Picture: target.PictureSize{Width: 600, Height: 400}, CUDAPool: 1029 * mib, PinnedPool: 1029 * mib,
+	}
+}
+
+// What a server is given follows from lane, GPUs, cores and batches; what was asked for stays.
+func TestDecideServing(t *testing.T) {
+	t.Parallel()
+	change := func(change func(*target.Serving)) target.Serving {
+		s := onGPU()
+		change(&s)
+		return s
+	}
+	cpu := target.Serving{DALIInstances: 1, ClassifierInstances: 1}
+	all := target.Serving{
+		DALIInstances: 3, ClassifierInstances: 5, DALIThreads: 2, PreferredBatch: 16, QueueDelay: time.Millisecond, HWDecoderLoad: 0.5,
+		Picture: target.PictureSize{Width: 1920, Height: 1080}, CUDAPool: 300 * mib, PinnedPool: 400 * mib,
+	}
+	for name, c := range map[string]struct {
+		asked target.Serving
+		lane  target.Lane
+		opt   int
+		most  int
+		gpus  []host.GPU
+		cpus  int
+		want  target.Serving
+	}{
+		"H100, 16 cores":   {lane: target.GPU, opt: 64, most: 256, gpus: []host.GPU{h100()}, cpus: 16, want: onGPU()},
+		"cores not known":  {lane: target.GPU, opt: 64, most: 256, gpus: []host.GPU{h100()}, want: onGPU()},
+		"a GPU of another": {lane: target.GPU, opt: 64, most: 256, gpus: []host.GPU{{}}, cpus: 16, want: onGPU()},
+		"two GPUs, 16 cores": {
+			lane: target.GPU, opt: 64, most: 256, gpus: []host.GPU{h100(), h100()}, cpus: 16,
+			want: change(func(s *target.Serving) { s.DALIInstances, s.CUDAPool, s.PinnedPool = 2, 735*mib, 1470*mib }),
+		},
+		"eight GPUs, 128 cores": {
+			lane: target.GPU, opt: 64, most: 256, gpus: []host.GPU{h100(), h100(), h100(), h100(), h100(), h100(), h100(), h100()}, cpus: 128,
+			want: change(func(s *target.Serving) { s.PinnedPool = 2048 * mib }),
+		},
+		"two cores": {
+			lane: target.GPU, opt: 64, most: 256, gpus: []host.GPU{h100()}, cpus: 2,
+			want: change(func(s *target.Serving) { s.DALIInstances, s.CUDAPool, s.PinnedPool = 2, 735*mib, 735*mib }),
+		},
+		"small batches": {
+			lane: target.GPU, opt: 4, most: 8, gpus: []host.GPU{h100()}, cpus: 16,
+			want: change(func(s *target.Serving) { s.PreferredBatch, s.CUDAPool, s.PinnedPool = 4, 256*mib, 256*mib }),
+		},
+		"tuned for one": {
+			lane: target.GPU, opt: 1, most: 256, gpus: []host.GPU{h100()}, cpus: 16,
+			want: change(func(s *target.Serving) { s.PreferredBatch = 0 }),
+		},
+		"5 GiB free": {
+			lane: target.GPU, opt: 64, most: 256, gpus: []host.GPU{h100(), {MemoryMiB: 16384, FreeMiB: 5120}}, cpus: 64,
+			want: change(func(s *target.Serving) { s.DALIInstances, s.CUDAPool, s.PinnedPool = 2, 735*mib, 1470*mib }),
+		},
+		"1 GiB free": {
+			lane: target.GPU, opt: 64, most: 256, gpus: []host.GPU{{MemoryMiB: 16384, FreeMiB: 1024}}, cpus: 64,
+			want: change(func(s *target.Serving) {
+				s.DALIInstances, s.ClassifierInstances, s.CUDAPool, s.PinnedPool = 1, 1, 64*mib, 441*mib
+			}),
+		},
+		"all asked for": {asked: all, lane: target.GPU, opt: 64, most: 256, gpus: []host.GPU{{MemoryMiB: 16384, FreeMiB: 1024}}, cpus: 2, want: all},
+		"cpu":           {lane: target.CPU, opt: 64, most: 256, cpus: 16, want: cpu},
+		"cpu, all asked for": {
+			asked: all, lane: target.CPU, opt: 64, most: 256, cpus: 2,
+			want: target.Serving{DALIInstances: 3, ClassifierInstances: 5, DALIThreads: 2, PreferredBatch: 16, QueueDelay: time.Millisecond},
+		},
+	} {
+		on := target.Target{Lane: c.lane, Chosen: c.gpus, Precision: "fp16", OptBatch: c.opt, MaxBatch: c.most}
+		if diff := cmp.Diff(c.want, target.DecideServing(c.asked, on, c.cpus)); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+	}
+}
+
+// A request's wishes and the container engine's cores reach the target.
+func TestResolveServing(t *testing.T) {
+	t.Parallel()
+	m := withGPUs(h100(), h100())
+	m.info.CPUs = 16
+	r := withChange(request("e2e"), func(r *target.Request) {
+		r.GPUs, r.Serving = container.GPUs{Count: container.AllGPUs}, target.Serving{ClassifierInstances: 3}
+	})
+	decided, _ := resolve(t, r, m)
+	if got := decided.Serving; got.DALIInstances != 2 || got.ClassifierInstances != 3 || got.PreferredBatch != 64 {
+		t.Errorf("%+v", got)
+	}
+}
