@@ -107,11 +107,22 @@ func argumentReasons(was, is string, otherTensorRT bool) []pipeline.Change {
 		add("precision", precisionOf(w), precisionOf(i))
 	}
 	add("lane", w["--device"], i["--device"])
+	for _, setting := range []string{"threads", "hw-decoder-load", "picture-size"} {
+		add(servingWord(setting), w["--"+setting], i["--"+setting])
+	}
 	add("weights", whoseWeights(w), whoseWeights(i))
 	if len(reasons) == 0 && !otherTensorRT {
 		add("arguments", was, is)
 	}
 	return reasons
+}
+
+// servingWord is what a user calls a setting of `serving:` that is an argument of the DALI pipeline's program.
+func servingWord(argument string) string {
+	if argument == "threads" {
+		argument = "dali-threads"
+	}
+	return "serving." + argument
 }
 
 // batchOf returns the batch of a shape: 64 of "input:64x3x224x224".

@@ -75,6 +75,14 @@ func TestReasons(t *testing.T) {
 				steps.IDBuildEngine: "max-batch: 256 → 128", steps.IDSerializeDALI: "max-batch: 256 → 128", steps.IDAssembleRepository: "configuration of dali: ",
 			},
 		},
+		"serving": {
+			nil, func(_ *testing.T, w *world) {
+				w.target.Serving.DALIThreads, w.target.Serving.HWDecoderLoad, w.target.Serving.Picture.Width = 2, 0.65, 1920
+			},
+			map[pipeline.ID]string{
+				steps.IDSerializeDALI: "serving.dali-threads: 4 → 2; serving.hw-decoder-load: 0.9 → 0.65; serving.picture-size: 600x400 → 1920x400",
+			},
+		},
 		"precision": {
 			nil, func(_ *testing.T, w *world) { w.target.Precision = "fp32" },
 			map[pipeline.ID]string{steps.IDBuildEngine: "precision: fp16 → fp32"},

@@ -3,6 +3,7 @@ package steps
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"strconv"
 	"time"
@@ -19,7 +20,9 @@ type SerializeDALI struct {
 	image       pipeline.Output
 	device      target.Lane // where pictures are decoded: `mixed` on device 0, or on the CPU
 	maxBatch    int
-	threads     int // CPU threads of each instance
+	threads     int                // CPU threads of each instance
+	load        float64            // share of the GPU's JPEG engine, in the gpu lane
+	picture     target.PictureSize // for which that engine allocates ahead
 	interpreter string
 	env         map[string]string // added to the environment that every container has
 
@@ -30,6 +33,7 @@ type SerializeDALI struct {
 func newSerializeDALI(t target.Target, tools Tools, image pipeline.Output) *SerializeDALI {
 	s := &SerializeDALI{
 		image: image, device: t.Lane, maxBatch: t.MaxBatch, threads: cmp.Or(t.Serving.DALIThreads, tutorialThreads),
+		load: t.Serving.HWDecoderLoad, picture: t.Serving.Picture,
 		interpreter: python, env: nvmlEnv(t), gpus: newGPURequest(t).GPUs, containers: newContainers(tools),
 	}
 	if t.Source == target.NGC {
@@ -65,6 +69,10 @@ func (s *SerializeDALI) command() []string {
 		"--max-batch", strconv.Itoa(s.maxBatch),
 		"--threads", strconv.Itoa(s.threads),
 		"--output", outDir+"/"+daliFile)
+	if s.device == target.GPU {
+		command = append(command, "--hw-decoder-load", strconv.FormatFloat(s.load, 'g', -1, 64),
+			"--picture-size", fmt.Sprintf("%dx%d", s.picture.Width, s.picture.Height))
+	}
 	command[0] = s.interpreter
 	return command
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from nvidia import dali
 from nvidia.dali import backend, fn, types
@@ -21,32 +22,52 @@ SEED = 1
 
 DECODERS = {"cpu": "cpu", "gpu": "mixed"}
 
-# The decoder's name among DALI's operators, and the argument that lets it turn pictures as their EXIF orientation
-# says. Releases of DALI have it, lost it and have it again, on by default. A file may have two orientations that
-# disagree, and then nvImageCodec plans its output by one and decodes by the other, beyond the end of it
-# (docs/adr/0011-orientation-is-off.md).
+# The decoder's name among DALI's operators, by which its schema is found: releases differ in the arguments that it has.
 DECODER = "decoders__Image"
+
+# Lets it turn pictures as their EXIF orientation says. Releases of DALI have it, lost it and have it again, on by
+# default. A file may have two orientations that disagree, and then nvImageCodec plans its output by one and decodes by
+# the other, beyond the end of it (docs/adr/0011-orientation-is-off.md).
 ORIENTATION = "adjust_orientation"
 
+# Of a batch, the share that the GPU's JPEG engine takes, and the size of a picture for which that engine allocates
+# ahead. DALI ignores both where a GPU has no such engine.
+LOAD = "hw_decoder_load"
+WIDTH, HEIGHT = "preallocate_width_hint", "preallocate_height_hint"
 
-def has_orientation() -> bool:
-    """Reports whether this DALI's decoder would turn pictures unless it is told not to."""
-    return ORIENTATION in backend.GetSchema(DECODER).GetArgumentNames()
+MAX_SIDE = 65535  # of a JPEG, in pixels
 
 
-def serialize(device: str, max_batch: int, threads: int) -> bytes:
+class Hardware(NamedTuple):
+    """What the GPU's JPEG engine is told."""
+
+    load: float  # 0 to 1
+    width: int  # pixels of a typical picture
+    height: int
+
+
+def options(hardware: Hardware | None) -> dict[str, Any]:
+    """Returns the decoder's options: of those that are wanted, the ones that this DALI's decoder has."""
+    wanted: dict[str, Any] = {ORIENTATION: False}
+    if hardware is not None:
+        wanted.update({LOAD: hardware.load, WIDTH: hardware.width, HEIGHT: hardware.height})
+    known = backend.GetSchema(DECODER).GetArgumentNames()
+    return {name: value for name, value in wanted.items() if name in known}
+
+
+def serialize(device: str, max_batch: int, threads: int, decoder: dict[str, Any]) -> bytes:
     """Returns the serialized pipeline.
 
     Args:
         device: "gpu" decodes and resizes on GPU 0; "cpu" needs neither GPU nor driver, now or when it is served.
         max_batch: the largest batch; Triton's max_batch_size overrides it.
         threads: CPU threads of the pipeline.
+        decoder: options of the decoder.
     """
-    options = {ORIENTATION: False} if has_orientation() else {}
     pipe = dali.Pipeline(batch_size=max_batch, num_threads=threads, device_id=0 if device == "gpu" else None, seed=SEED)
     with pipe:
         encoded = fn.external_source(device="cpu", name=INPUT)
-        pictures = fn.decoders.image(encoded, device=DECODERS[device], output_type=types.RGB, **options)
+        pictures = fn.decoders.image(encoded, device=DECODERS[device], output_type=types.RGB, **decoder)
         # Triangular: linear, with its filter widened when a picture shrinks. It is what newer DALI means by its
         # default, and it keeps old releases, whose default reads single pixels, equal to the reference.
         pictures = fn.resize(pictures, resize_x=SIZE, resize_y=SIZE, interp_type=types.INTERP_TRIANGULAR)
@@ -68,12 +89,23 @@ def require_driver() -> None:
         ) from error
 
 
+def picture_size(text: str) -> tuple[int, int]:
+    """Returns width and height of a size that is written as 600x400."""
+    width, _, height = text.partition("x")
+    sides = int(width), int(height)
+    if not all(1 <= side <= MAX_SIDE for side in sides):
+        raise ValueError(text)
+    return sides
+
+
 def parse() -> Parser:
     """Returns the parser of this script's arguments."""
     parser = Parser(description="Serialize the DALI preprocessing pipeline.")
     parser.add_argument("--device", choices=sorted(DECODERS), required=True, help="where it will run")
     parser.add_argument("--max-batch", type=int, required=True, metavar="N", help="largest batch, at least 1")
     parser.add_argument("--threads", type=int, required=True, metavar="T", help="CPU threads, at least 1")
+    parser.add_argument("--hw-decoder-load", type=float, metavar="SHARE", help="of the JPEG engine, 0 to 1 (gpu)")
+    parser.add_argument("--picture-size", type=picture_size, metavar="WxH", help="typical one, in pixels (gpu)")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file to write (model.dali)")
     return parser
 
@@ -85,16 +117,27 @@ def main() -> Facts:
     for name, value in (("--max-batch", args.max_batch), ("--threads", args.threads)):
         if value < 1:
             parser.error(f"{name} is {value}, want at least 1")
+    hardware = None
     if args.device == "gpu":
+        if args.hw_decoder_load is None or args.picture_size is None:
+            parser.error("--device gpu needs --hw-decoder-load and --picture-size")
+        if not 0 <= args.hw_decoder_load <= 1:
+            parser.error(f"--hw-decoder-load is {args.hw_decoder_load}, want 0 to 1")
+        hardware = Hardware(args.hw_decoder_load, *args.picture_size)
         require_driver()
-    content = serialize(args.device, args.max_batch, args.threads)
+    decoder = options(hardware)
+    content = serialize(args.device, args.max_batch, args.threads, decoder)
     args.output.write_bytes(content)
-    return {
+    facts: Facts = {
         "dali": dali.__version__,
         "device": args.device,
         "bytes": len(content),
-        ORIENTATION: "off" if has_orientation() else "this DALI has none",
+        ORIENTATION: "off" if ORIENTATION in decoder else "this DALI has none",
     }
+    if hardware is not None:
+        for name in (LOAD, WIDTH, HEIGHT):
+            facts[name] = decoder.get(name, "this DALI has none")
+    return facts
 
 
 if __name__ == "__main__":

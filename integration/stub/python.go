@@ -191,12 +191,17 @@ func writeFloats(name string, values []float32) error {
 
 func (p *process) serializeDALI(args []string) (string, error) {
 	a := artifact{Kind: kindDALI}
-	var output string
+	var output, size string
 	var threads int
+	var load float64
 	if err := errors.Join(p.importDALI(), parse(args, func(f *flag.FlagSet) {
 		f.StringVar(&a.Device, "device", "", "")
 		f.IntVar(&a.MaxBatch, "max-batch", 0, "")
 		f.IntVar(&threads, "threads", 0, "")
+		if slices.Contains(args, "gpu") {
+			f.Float64Var(&load, "hw-decoder-load", 0, "")
+			f.StringVar(&size, "picture-size", "", "")
+		}
 		f.StringVar(&output, "output", "", "")
 	})); err != nil {
 		return "", err
@@ -206,6 +211,8 @@ func (p *process) serializeDALI(args []string) (string, error) {
 		return "", problem("argument --device: invalid choice: '%s' (choose from 'cpu', 'gpu')", a.Device)
 	case a.MaxBatch < 1 || threads < 1:
 		return "", problem("--max-batch is %d, --threads is %d, want at least 1", a.MaxBatch, threads)
+	case load < 0 || load > 1:
+		return "", problem("--hw-decoder-load is %g, want 0 to 1", load)
 	case a.Device == "gpu" && !p.hasGPU():
 		return "", problem("a DALI pipeline for the GPU needs the NVIDIA driver, which this container does not have: " +
 			"start it with GPUs, or use --device cpu (dalirun: --accel cpu)")
