@@ -53,29 +53,36 @@ func (s *AssembleRepository) Outputs() []pipeline.Output {
 	return []pipeline.Output{{Step: IDAssembleRepository, Name: repositoryDir}}
 }
 
-// texts are the files of the repository that are not models, by slash path.
+// texts are the files of the repository that no other step makes, by slash path.
 func (s *AssembleRepository) texts() (map[string][]byte, error) {
-	files := map[string][]byte{}
-	for _, m := range models(s.configuration.lane) {
-		config, err := s.configuration.text(m)
+	files, c := map[string][]byte{}, s.configuration
+	for _, m := range models(c.lane) {
+		config, err := c.text(m)
 		if err != nil {
 			return nil, err
 		}
 		files[path.Join(m.name, configFile)] = config
-		programs, err := s.configuration.backend(m)
+		programs, err := c.backend(m)
 		if err != nil {
 			return nil, err
 		}
 		for name, program := range programs {
 			files[path.Join(m.name, versionDir, name)] = program
 		}
+		pictures, err := c.warmupFiles(m)
+		if err != nil {
+			return nil, err
+		}
+		for name, picture := range pictures {
+			files[path.Join(m.name, warmupDir, name)] = picture
+		}
 	}
 	labels, err := dalirun.Assets.ReadFile(path.Join(repositoryDir, committedModel, labelsFile))
-	files[path.Join(servedModel(s.configuration.lane), labelsFile)] = labels
+	files[path.Join(servedModel(c.lane), labelsFile)] = labels
 	return files, err
 }
 
-// Facts are the contents of the configurations and programs.
+// Facts are the contents of the configurations, programs and pictures.
 func (s *AssembleRepository) Facts(context.Context, pipeline.Inputs) (pipeline.Facts, error) {
 	files, err := s.texts()
 	if err != nil {
@@ -133,6 +140,9 @@ func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	for name, text := range files {
 		file := filepath.Join(root, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // the server's user reads it
+			return err
+		}
 		if err := os.WriteFile(file, text, 0o644); err != nil { //nolint:gosec // the server's user reads it
 			return err
 		}

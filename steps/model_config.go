@@ -115,7 +115,9 @@ func (c configuration) text(m model) ([]byte, error) {
 	if err := prototext.Unmarshal(text, &config); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
-	c.overlay(&config, m)
+	if err := c.overlay(&config, m); err != nil {
+		return nil, err
+	}
 	text, err = prototext.MarshalOptions{Multiline: true}.Marshal(&config)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
@@ -124,7 +126,7 @@ func (c configuration) text(m model) ([]byte, error) {
 	return parser.Format(text)
 }
 
-func (c configuration) overlay(config *pb.ModelConfig, m model) {
+func (c configuration) overlay(config *pb.ModelConfig, m model) error {
 	config.Name = m.name
 	config.MaxBatchSize = int32(c.maxBatch) //nolint:gosec // 1 to 256
 	if ensemble := config.GetEnsembleScheduling(); ensemble != nil {
@@ -134,7 +136,7 @@ func (c configuration) overlay(config *pb.ModelConfig, m model) {
 			}
 		}
 		// an ensemble has no instances: "instance group should not be specified for ensemble" (tritonserver 2.51)
-		return
+		return nil
 	}
 	switch {
 	case c.source == target.Local:
@@ -151,6 +153,9 @@ func (c configuration) overlay(config *pb.ModelConfig, m model) {
 	}
 	config.SchedulingChoice = &pb.ModelConfig_DynamicBatching{DynamicBatching: c.batching()}
 	config.InstanceGroup = []*pb.ModelInstanceGroup{c.instances(m)}
+	var err error
+	config.ModelWarmup, err = c.warmup(m)
+	return err
 }
 
 // batching lets the server join requests into one batch.

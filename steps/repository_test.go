@@ -80,6 +80,9 @@ func tree(t *testing.T, root string) []byte {
 			return nil
 		}
 		line := name
+		if path.Ext(name) == ".jpg" {
+			line += fmt.Sprintf(" = %d bytes", len(read(t, filepath.Join(root, name))))
+		}
 		if path.Base(path.Dir(name)) == "1" && path.Ext(name) != ".py" {
 			text, _, _ := strings.Cut(string(read(t, filepath.Join(root, name))), " -")
 			line += " = " + text
@@ -148,7 +151,7 @@ func TestCommittedRepositoryIsServed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got.InstanceGroup = nil
+		got.InstanceGroup, got.ModelWarmup = nil, nil
 		if got.GetDynamicBatching() != nil {
 			got.SchedulingChoice = nil
 		}
@@ -216,6 +219,9 @@ func TestServedConfigurations(t *testing.T) {
 				}
 				if groups := c.GetInstanceGroup(); len(groups) != 1 || groups[0].GetKind() != kind || groups[0].GetCount() != counts[model] || len(groups[0].GetGpus()) > 0 {
 					t.Errorf("%s has the instances %v", model, groups)
+				}
+				if warms := len(c.GetModelWarmup()) == 1 && c.GetModelWarmup()[0].GetBatchSize() == 64; warms != (w.target.Lane == target.GPU) {
+					t.Errorf("%s is warmed up by %v", model, c.GetModelWarmup())
 				}
 				if ragged := c.GetInput()[0].GetAllowRaggedBatch(); ragged != (model == steps.DALIModel) {
 					t.Errorf("%s takes ragged batches: %t", model, ragged)

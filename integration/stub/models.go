@@ -87,7 +87,62 @@ func (r *models) model(dir string, c *pb.ModelConfig) (tritontest.Model, error) 
 	default:
 		return m, fmt.Errorf("there is no backend for %q", kind)
 	}
+	if len(c.GetModelWarmup()) > 0 {
+		m.Load = warmed(m.Load, m.Infer, dir, c.GetModelWarmup())
+	}
 	return m, nil
+}
+
+// warmed loads a model and runs its warm-up.
+func warmed(
+	load func(context.Context) error, infer infers, dir string, warmups []*pb.ModelWarmup,
+) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if err := load(ctx); err != nil {
+			return err
+		}
+		for _, w := range warmups {
+			if err := warmUp(ctx, dir, w, infer); err != nil {
+				return fmt.Errorf("failed to run warmup sample '%s': %w", w.GetName(), err)
+			}
+		}
+		return nil
+	}
+}
+
+// infers is [tritontest.Model.Infer].
+type infers = func(context.Context, []triton.Tensor) ([]triton.Tensor, error)
+
+// warmUp runs a request of a warm-up as Triton does: a file must have as many bytes as dims say.
+func warmUp(ctx context.Context, dir string, w *pb.ModelWarmup, infer infers) error {
+	var request []triton.Tensor
+	for name, input := range w.GetInputs() {
+		t := triton.Tensor{
+			Name: name, Datatype: triton.Datatype(strings.TrimPrefix(input.GetDataType().String(), "TYPE_")),
+			Shape: append([]int64{1}, input.GetDims()...),
+		}
+		size := int64(1)
+		for _, d := range t.Shape {
+			size *= d
+		}
+		if input.GetDataType() == pb.DataType_TYPE_FP32 {
+			size *= 4
+		}
+		t.Data = make([]byte, size)
+		if file := input.GetInputDataFile(); file != "" {
+			var err error
+			if t.Data, err = os.ReadFile(filepath.Join(dir, "warmup", file)); err != nil {
+				return err
+			}
+			if int64(len(t.Data)) != size {
+				return fmt.Errorf("warmup setting expects %d bytes, but the data provided from %s only has %d bytes",
+					size, file, len(t.Data))
+			}
+		}
+		request = append(request, t)
+	}
+	_, err := infer(ctx, request)
+	return err
 }
 
 // tensorOf adds the batch's dimension.
