@@ -15,7 +15,7 @@ import (
 // fillFlags gives each flag that the command line does not name the value of its environment variable, else of the
 // file, and refuses values that are empty, wherever they are from.
 func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file string) error {
-	values, err := config.Read(cmd.Context(), file, flagNames(cmd.Root()))
+	values, err := config.Read(cmd.Context(), file, flagNames(cmd.Root()), servingKeys())
 	if err != nil {
 		return err
 	}
@@ -31,6 +31,8 @@ func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file stri
 			errs = append(errs, set(cmd, f, value, config.Variable(f.Name)))
 		} else if value, ok := values[f.Name]; ok {
 			errs = append(errs, set(cmd, f, value.Text, value.From))
+		} else if f.Name == config.Section {
+			errs = append(errs, setServing(cmd, f, values))
 		}
 	})
 	cmd.Flags().Visit(func(f *pflag.Flag) {

@@ -3,16 +3,19 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/spelling"
+	"github.com/dalirun/dalirun/internal/target"
 )
 
 // choice is a flag with a few values.
@@ -180,5 +183,90 @@ func (a addressValue) Set(s string) error {
 		return fmt.Errorf("%q is no address of a host", s)
 	}
 	*a.value = addr
+	return nil
+}
+
+// delay is a flag with a duration of up to a second, in whole microseconds, in which Triton counts.
+type delay struct{ value *time.Duration }
+
+// String returns the value.
+func (d delay) String() string {
+	if d.value == nil { // pflag looks at the zero value
+		return ""
+	}
+	return d.value.String()
+}
+
+// Type names the range in the help.
+func (d delay) Type() string { return "0s..1s" }
+
+// Set takes a duration in the range.
+func (d delay) Set(s string) error {
+	v, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is no duration, as in 500us or 2ms (0s to 1s)", s)
+	case v < 0 || v > time.Second:
+		return fmt.Errorf("%s is out of range; the nearest is %s (0s to 1s)", s, min(max(v, 0), time.Second))
+	case v%time.Microsecond != 0:
+		return fmt.Errorf("%s is no whole number of microseconds", s)
+	}
+	*d.value = v
+	return nil
+}
+
+// share is a flag with a part of a whole. None of it is no value: that stands for the usual share.
+type share struct{ value *float64 }
+
+// String returns the value.
+func (v share) String() string {
+	if v.value == nil { // pflag looks at the zero value
+		return ""
+	}
+	return strconv.FormatFloat(*v.value, 'g', -1, 64)
+}
+
+// Type names the range in the help.
+func (v share) Type() string { return "0.01..1" }
+
+// Set takes a number in the range.
+func (v share) Set(s string) error {
+	const least = 0.01
+	number, err := strconv.ParseFloat(s, 64)
+	switch {
+	case err != nil || math.IsNaN(number):
+		return fmt.Errorf("%q is no number from 0.01 to 1", s)
+	case number < least || number > 1:
+		return fmt.Errorf("%s is out of range; the nearest is %g (0.01 to 1)", s, min(max(number, least), 1))
+	}
+	*v.value = number
+	return nil
+}
+
+// pictureSize is a flag with the width and the height of a picture.
+type pictureSize struct{ value *target.PictureSize }
+
+// String returns the value as it is written.
+func (p pictureSize) String() string {
+	if p.value == nil { // pflag looks at the zero value
+		return ""
+	}
+	return fmt.Sprintf("%dx%d", p.value.Width, p.value.Height)
+}
+
+// Type names the form in the help.
+func (p pictureSize) Type() string { return "WxH" }
+
+// Set takes a size that a JPEG can have.
+func (p pictureSize) Set(s string) error {
+	const most = 65535
+	width, height, _ := strings.Cut(s, "x")
+	var size target.PictureSize
+	if err := errors.Join(
+		(number{&size.Width, 1, most}).Set(width), (number{&size.Height, 1, most}).Set(height),
+	); err != nil {
+		return fmt.Errorf("%q is no size in pixels, as in 600x400 (1 to %d each)", s, most)
+	}
+	*p.value = size
 	return nil
 }

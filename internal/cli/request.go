@@ -75,6 +75,8 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 		"batch size that the engine is tuned for; 0 is the default: 64, or --max-batch if that is smaller, "+
 			"and 1 with release 21.07, as in the tutorial")
 	numberVar(f, &q.MaxBatch, "max-batch", 1, 256, "largest batch size")
+	f.Var(servingValue{&q.Serving}, config.Section,
+		"what the server has of the hardware, in "+config.File+" a map of "+strings.Join(servingKeys(), ", "))
 	f.Var(memorySize{&r.memory, leastMemory, mostMemory}, "memory",
 		"memory limit of each container of a run, the server's too; image builds have none")
 	f.Var(gpusValue{&q.GPUs}, "gpus", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")

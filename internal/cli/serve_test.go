@@ -156,8 +156,8 @@ func TestStartAgain(t *testing.T) {
 		{
 			"environment and configuration", nil,
 			map[string]string{"DALIRUN_ACCEL": "cpu"},
-			"weights: random:7\n", filepath.Join(here, ".dalirun"),
-			[]string{"--accel=cpu", "--weights=random:7"},
+			"weights: random:7\nserving:\n  queue-delay: 500us\n  dali-threads: 2\n", filepath.Join(here, ".dalirun"),
+			[]string{"--accel=cpu", "--serving=dali-threads=2,queue-delay=500µs", "--weights=random:7"},
 		},
 		{
 			"paths",

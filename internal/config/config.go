@@ -1,5 +1,5 @@
 // Package config reads what a user sets beside the command line: the file dalirun.yaml and the variables DALIRUN_*. It
-// knows flags by their names alone.
+// knows flags, and the keys below `serving:`, by their names alone.
 package config
 
 import (
@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -37,9 +38,12 @@ type Value struct {
 	From string // dalirun.yaml:3
 }
 
-// Read reads a flat file of flag names and values; a file that is not there has none. A key that is none of flags,
-// those of all commands, is an error.
-func Read(ctx context.Context, file string, flags []string) (map[string]Value, error) {
+// Section is the flag whose values have keys of their own, which the file may have as a map.
+const Section = "serving"
+
+// Read reads a file of flag names and values; a file that is not there has none. Values in a map of [Section] have the
+// names Section.KEY. A key that is none of flags, those of all commands, or of section is an error.
+func Read(ctx context.Context, file string, flags, section []string) (map[string]Value, error) {
 	data, err := readFile(ctx, file)
 	if err != nil || data == nil {
 		return nil, err
@@ -48,16 +52,37 @@ func Read(ctx context.Context, file string, flags []string) (map[string]Value, e
 	if top == nil {
 		return nil, err
 	}
-	values, lines := map[string]Value{}, map[string]int{}
-	for i := 0; i+1 < len(top.Content); i += 2 {
-		key, value := top.Content[i], top.Content[i+1]
-		if err := checkEntry(file, key, value, flags, lines[key.Value]); err != nil {
-			return nil, err
+	r := reader{file: file, values: map[string]Value{}}
+	err = r.read("", top, flags, section)
+	return r.values, err
+}
+
+// reader collects the values of a file.
+type reader struct {
+	file   string
+	values map[string]Value
+}
+
+// read takes the entries of a map, whose names get a prefix. A map is the value of Section alone, and has the keys of
+// section.
+func (r *reader) read(prefix string, entries *yaml.Node, known, section []string) error {
+	lines := map[string]int{}
+	for i := 0; i+1 < len(entries.Content); i += 2 {
+		key, value := entries.Content[i], entries.Content[i+1]
+		inner := prefix+key.Value == Section && value.Kind == yaml.MappingNode
+		if err := r.checkEntry(prefix, key, value, known, lines[key.Value], inner); err != nil {
+			return err
 		}
-		values[key.Value] = Value{value.Value, fmt.Sprintf("%s:%d", file, key.Line)}
 		lines[key.Value] = key.Line
+		if inner {
+			if err := r.read(Section+".", value, section, nil); err != nil {
+				return err
+			}
+			continue
+		}
+		r.values[prefix+key.Value] = Value{value.Value, fmt.Sprintf("%s:%d", r.file, key.Line)}
 	}
-	return values, nil
+	return nil
 }
 
 // readFile returns nil where nobody wrote a configuration.
@@ -89,23 +114,29 @@ func readFile(ctx context.Context, file string) ([]byte, error) {
 	return data, nil
 }
 
-// checkEntry refuses a key that is no flag, one that stood in the line first already (0: in none), and what is not one
-// value.
-func checkEntry(file string, key, value *yaml.Node, flags []string, first int) error {
-	const keys = "keys are the flags that `dalirun COMMAND --help` lists, without the dashes"
+// checkEntry refuses a key that is not known, one that stood in the line first already (0: in none), and what is not
+// one value, unless it is the map of Section.
+func (r *reader) checkEntry(prefix string, key, value *yaml.Node, known []string, first int, inner bool) error {
+	name := prefix + key.Value
+	keys := "keys are the flags that `dalirun COMMAND --help` lists, without the dashes"
+	if prefix != "" {
+		keys = "the keys of " + Section + " are " + strings.Join(known, ", ")
+	}
 	switch {
-	case !slices.Contains(flags, key.Value):
-		return pipeline.Usagef(cmp.Or(spelling.Nearest(key.Value, flags), keys),
-			"%s:%d: unknown key %q", file, key.Line, key.Value)
+	case !slices.Contains(known, key.Value):
+		return pipeline.Usagef(cmp.Or(spelling.Nearest(key.Value, known), keys),
+			"%s:%d: unknown key %q", r.file, key.Line, name)
 	case first > 0:
 		return pipeline.Usagef("keep one of them",
-			"%s:%d: key %q stands twice, first in line %d", file, key.Line, key.Value, first)
+			"%s:%d: key %q stands twice, first in line %d", r.file, key.Line, name, first)
+	case inner:
+		return nil
 	case value.Kind != yaml.ScalarNode:
 		return pipeline.Usagef("write `"+key.Value+": VALUE`, and several values as in `force: weights,reference`",
-			"%s:%d: %s takes one value", file, value.Line, key.Value)
+			"%s:%d: %s takes one value", r.file, value.Line, name)
 	case value.Tag == "!!null":
 		return pipeline.Usagef("write `"+key.Value+": VALUE`, or remove the line for the default",
-			"%s:%d: %s has no value", file, key.Line, key.Value)
+			"%s:%d: %s has no value", r.file, key.Line, name)
 	default:
 		return nil
 	}

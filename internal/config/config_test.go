@@ -15,7 +15,7 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-func flags() []string { return []string{"accel", "force", "opt-batch"} }
+func flags() []string { return []string{"accel", "force", "opt-batch", "serving"} }
 
 // Keys are flags, each with one value, and where it stands; what is something else is told by its line.
 func TestRead(t *testing.T) {
@@ -33,6 +33,18 @@ func TestRead(t *testing.T) {
 		"an unknown key":    {"acel: cpu\n", nil, `:1: unknown key "acel"`, `did you mean "accel"?`},
 		"a key like none":   {"xyzzy-and-more: 1\n", nil, `:1: unknown key "xyzzy-and-more"`, "keys are the flags that "},
 		"a key, twice":      {"accel: cpu\naccel:\n", nil, `:2: key "accel" stands twice, first in line 1`, "keep one of them"},
+		"a section":         {"serving:\n  dali-threads: 2\naccel: cpu\n", map[string]config.Value{"serving.dali-threads": {"2", ":2"}, "accel": {"cpu", ":3"}}, "", ""},
+		"an empty section":  {"serving: {}\n", map[string]config.Value{}, "", ""},
+		"a written section": {"serving: dali-threads=2\n", map[string]config.Value{"serving": {"dali-threads=2", ":1"}}, "", ""},
+		"a null section":    {"serving:\naccel: cpu\n", nil, ":1: serving has no value", "write `serving: VALUE`"},
+		"a flag in it":      {"serving:\n  accel: cpu\n", nil, `:2: unknown key "serving.accel"`, "the keys of serving are dali-threads, queue-delay"},
+		"a misspelt one":    {"serving:\n  dali-thread: 2\n", nil, `:2: unknown key "serving.dali-thread"`, `did you mean "dali-threads"?`},
+		"one of it, twice":  {"serving:\n  dali-threads: 2\n  dali-threads: 3\n", nil, `:3: key "serving.dali-threads" stands twice, first in line 2`, "keep one of them"},
+		"it, twice":         {"serving: {}\nserving: {}\n", nil, `:2: key "serving" stands twice, first in line 1`, "keep one of them"},
+		"one of it, bare":   {"dali-threads: 2\n", nil, `:1: unknown key "dali-threads"`, "keys are the flags that "},
+		"one of it, joined": {"serving.dali-threads: 2\n", nil, `:1: unknown key "serving.dali-threads"`, "keys are the flags that "},
+		"a map in it":       {"serving:\n  dali-threads:\n    a: b\n", nil, ":3: serving.dali-threads takes one value", "write `dali-threads: VALUE`"},
+		"a section in it":   {"serving:\n  serving: {}\n", nil, `:2: unknown key "serving.serving"`, "the keys of serving are "},
 		"a list":            {"force:\n- weights\n", nil, ":2: force takes one value", "write `force: VALUE`, and several"},
 		"no value":          {"accel:\n", nil, ":1: accel has no value", "write `accel: VALUE`, or remove"},
 		"a second document": {"accel: cpu\n---\naccel: gpu\n", nil, ":2: a second document begins, and one is read", "remove that line"},
@@ -46,7 +58,7 @@ func TestRead(t *testing.T) {
 			if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			got, err := config.Read(t.Context(), file, flags())
+			got, err := config.Read(t.Context(), file, flags(), []string{"dali-threads", "queue-delay"})
 			if c.err == "" {
 				for key, value := range got {
 					got[key] = config.Value{Text: value.Text, From: strings.TrimPrefix(value.From, file)}
@@ -68,10 +80,10 @@ func TestRead(t *testing.T) {
 func TestReadNoFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if got, err := config.Read(t.Context(), filepath.Join(dir, config.File), flags()); got != nil || err != nil {
+	if got, err := config.Read(t.Context(), filepath.Join(dir, config.File), flags(), nil); got != nil || err != nil {
 		t.Errorf("nothing there: %v, %v", got, err)
 	}
-	if _, err := config.Read(t.Context(), dir, flags()); err == nil || err.Error() != "read the configuration "+dir+": it is a directory" {
+	if _, err := config.Read(t.Context(), dir, flags(), nil); err == nil || err.Error() != "read the configuration "+dir+": it is a directory" {
 		t.Errorf("a folder: %v", err)
 	}
 	stopped := errors.New("stopped")
@@ -81,7 +93,7 @@ func TestReadNoFile(t *testing.T) {
 	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := config.Read(ctx, fifo, flags()); !errors.Is(err, stopped) {
+	if _, err := config.Read(ctx, fifo, flags(), nil); !errors.Is(err, stopped) {
 		t.Errorf("a pipe that nobody fills: %v", err)
 	}
 }

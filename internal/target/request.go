@@ -61,6 +61,11 @@ func (r Request) Check() error {
 		return pipeline.Usagef(fmt.Sprintf("use --opt-batch %d", r.MaxBatch), "%s is larger than %s",
 			s.Written("opt-batch", strconv.Itoa(r.OptBatch)), s.Written("max-batch", strconv.Itoa(r.MaxBatch)))
 	}
+	if r.Serving.PreferredBatch > r.MaxBatch {
+		return pipeline.Usagef(fmt.Sprintf("prefer %d, or raise --max-batch", r.MaxBatch), "%s is larger than %s",
+			s.Written("serving", fmt.Sprintf("preferred-batch=%d", r.Serving.PreferredBatch)),
+			s.Written("max-batch", strconv.Itoa(r.MaxBatch)))
+	}
 	if r.RequireGPU && r.Accel == string(CPU) {
 		return pipeline.Usagef("drop one of them", "%s and %s exclude each other", s.Written("require-gpu", "true"),
 			s.Written("accel", r.Accel))

@@ -21,6 +21,10 @@ func TestCheck(t *testing.T) {
 			r.OptBatch, r.MaxBatch = 64, 8
 			r.Settings = target.Settings{{Flag: "opt-batch", Value: "64", From: "DALIRUN_OPT_BATCH"}}
 		},
+		"serving: preferred-batch=64 in dalirun.yaml:3 is larger than --max-batch 8": func(r *target.Request) {
+			r.Serving.PreferredBatch, r.MaxBatch = 64, 8
+			r.Settings = target.Settings{{Flag: "serving", Value: "preferred-batch=64", From: "dalirun.yaml:3"}}
+		},
 		"require-gpu: true in dalirun.yaml:2 and --accel cpu exclude each other": func(r *target.Request) {
 			r.RequireGPU, r.Accel = true, "cpu"
 			r.Settings = target.Settings{

@@ -3,6 +3,7 @@ package target
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/host"
@@ -142,7 +143,26 @@ func (s Serving) memory(t Target) int64 {
 
 // decideServing takes what was asked for of the server's instances, queues and memory, and the usual for the rest.
 func (x *resolution) decideServing(context.Context) {
-	if x.target.Lane != "" {
-		x.target.Serving = DecideServing(x.request.Serving, x.target, x.info.CPUs)
+	if x.target.Lane == "" {
+		return
+	}
+	asked := x.request.Serving
+	x.target.Serving = DecideServing(asked, x.target, x.info.CPUs)
+	if x.target.Lane == GPU {
+		return
+	}
+	for _, of := range []struct {
+		key   string
+		asked bool
+	}{
+		{"hw-decoder-load", asked.HWDecoderLoad != 0},
+		{"picture-size", asked.Picture != (PictureSize{})},
+		{"cuda-pool", asked.CUDAPool != 0},
+		{"pinned-pool", asked.PinnedPool != 0},
+	} {
+		if of.asked {
+			x.doubt(CheckFlags, fmt.Sprintf("%s: %s is not used: it is of GPUs, and the cpu lane has none",
+				x.request.Settings.Origin("serving"), of.key), "drop what is not used")
+		}
 	}
 }

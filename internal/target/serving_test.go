@@ -90,6 +90,33 @@ func TestDecideServing(t *testing.T) {
 	}
 }
 
+// What is of GPUs alone, and asked for on the cpu lane, is told by where it was.
+func TestResolveServingWithoutGPU(t *testing.T) {
+	t.Parallel()
+	r := withChange(request("e2e"), func(r *target.Request) {
+		r.Serving = target.Serving{DALIThreads: 2, HWDecoderLoad: 0.5, CUDAPool: 64 * mib}
+		r.Settings = target.Settings{{Flag: "serving", Value: "dali-threads=2,hw-decoder-load=0.5,cuda-pool=64m", From: "dalirun.yaml:2"}}
+	})
+	decided, obstacles := resolve(t, r, noGPU())
+	want := []string{
+		"dalirun.yaml:2: serving: hw-decoder-load is not used: it is of GPUs, and the cpu lane has none",
+		"dalirun.yaml:2: serving: cuda-pool is not used: it is of GPUs, and the cpu lane has none",
+	}
+	var got []string
+	for _, o := range obstacles {
+		got = append(got, o.Err.Error())
+		if !o.Doubt || o.Check != target.CheckFlags || o.Remedy == "" {
+			t.Errorf("%+v", o)
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if decided.Serving != (target.Serving{DALIInstances: 1, ClassifierInstances: 1, DALIThreads: 2}) {
+		t.Errorf("%+v", decided.Serving)
+	}
+}
+
 // A request's wishes and the container engine's cores reach the target.
 func TestResolveServing(t *testing.T) {
 	t.Parallel()
