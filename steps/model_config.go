@@ -75,6 +75,7 @@ type configuration struct {
 	daliThreads                        int // of the local image's backend; 0 is its own number
 	preferredBatch                     int
 	queueDelay                         time.Duration
+	queueLimit, inflightLimit          int
 }
 
 func newConfiguration(t target.Target) configuration {
@@ -82,6 +83,7 @@ func newConfiguration(t target.Target) configuration {
 		lane: t.Lane, source: t.Source, maxBatch: t.MaxBatch,
 		daliInstances: t.Serving.DALIInstances, classifierInstances: t.Serving.ClassifierInstances,
 		daliThreads: t.Serving.DALIThreads, preferredBatch: t.Serving.PreferredBatch, queueDelay: t.Serving.QueueDelay,
+		queueLimit: t.Serving.QueueLimit, inflightLimit: t.Serving.InflightLimit,
 	}
 }
 
@@ -104,7 +106,7 @@ func (c configuration) backend(m model) (map[string][]byte, error) {
 
 // text returns the committed config.pbtxt of m, which is the tutorial's plain one, with c laid over it:
 // docs/adr/0010-served-configuration.md. Every field is one that the Triton of the oldest release knows: ragged batches
-// came to DALI's backend with 21.06, one before it.
+// came to DALI's backend with 21.06, one before it. [target.DecideServing] leaves out the limits that a release lacks.
 func (c configuration) text(m model) ([]byte, error) {
 	name := path.Join(repositoryDir, m.committed, configFile)
 	text, err := dalirun.Assets.ReadFile(name)
@@ -135,6 +137,7 @@ func (c configuration) overlay(config *pb.ModelConfig, m model) error {
 				step.ModelName = servedModel(c.lane)
 			}
 		}
+		ensemble.MaxInflightRequests = uint32(c.inflightLimit) //nolint:gosec // 0 to 100,000
 		// an ensemble has no instances: "instance group should not be specified for ensemble" (tritonserver 2.51)
 		return nil
 	}
@@ -168,6 +171,9 @@ func (c configuration) batching() *pb.ModelDynamicBatching {
 	b := &pb.ModelDynamicBatching{MaxQueueDelayMicroseconds: uint64(c.queueDelay.Microseconds())} //nolint:gosec // ≥ 0
 	if c.preferredBatch > 0 {
 		b.PreferredBatchSize = []int32{int32(c.preferredBatch)} //nolint:gosec // 1 to 256
+	}
+	if c.queueLimit > 0 {
+		b.DefaultQueuePolicy = &pb.ModelQueuePolicy{MaxQueueSize: uint32(c.queueLimit)} //nolint:gosec // 1 to 100,000
 	}
 	return b
 }

@@ -280,6 +280,26 @@ func TestBatchesAgree(t *testing.T) {
 	}
 }
 
+// TestLimits checks where the limits stand that are asked for: by nobody, they stand nowhere.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	w := tensorRT11(t)
+	for _, want := range []target.Serving{{}, {QueueLimit: 100, InflightLimit: 200}} {
+		w.target.Serving = target.DecideServing(want, w.target, 16)
+		for model, c := range configs(t, w) {
+			if ensemble := c.GetEnsembleScheduling(); ensemble != nil {
+				if got := ensemble.GetMaxInflightRequests(); got != uint32(want.InflightLimit) {
+					t.Errorf("%d requests may be in flight", got)
+				}
+				continue
+			}
+			if policy := c.GetDynamicBatching().GetDefaultQueuePolicy(); policy.GetMaxQueueSize() != uint32(want.QueueLimit) {
+				t.Errorf("%s queues by %s", model, policy)
+			}
+		}
+	}
+}
+
 // TestRepositoryWithoutModel checks that a model that is gone is an error, and no repository without it.
 func TestRepositoryWithoutModel(t *testing.T) {
 	t.Parallel()

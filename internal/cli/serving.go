@@ -29,6 +29,8 @@ func servingFlags(s *target.Serving) *pflag.FlagSet {
 	numberVar(f, &s.DALIThreads, "dali-threads", 1, 256, "")
 	numberVar(f, &s.PreferredBatch, "preferred-batch", 1, 256, "")
 	f.Var(delay{&s.QueueDelay}, "queue-delay", "")
+	numberVar(f, &s.QueueLimit, "queue-limit", 1, 100_000, "")
+	numberVar(f, &s.InflightLimit, "inflight-limit", 1, 100_000, "")
 	f.Var(share{&s.HWDecoderLoad}, "hw-decoder-load", "")
 	f.Var(pictureSize{&s.Picture}, "picture-size", "")
 	f.Var(memorySize{&s.CUDAPool, leastPool, mostMemory}, "cuda-pool", "")

@@ -130,6 +130,15 @@ func known(s string) Version {
 	return v
 }
 
+// LimitsQueues says whether a step of an ensemble may have a limit to its queue: before 26.02 the ensemble's request
+// hung for ever when a step refused it (triton-inference-server/core #466, server #8631).
+func (r Release) LimitsQueues() bool { return r.Tag >= "26.02" }
+
+// LimitsInflight says whether max_inflight_requests of an ensemble bounds the requests at each of its steps. Before
+// 26.04 it counted those of one request alone, and before October 2025 there was no such field
+// (triton-inference-server/core #482, common #152, server #8458, #8597).
+func (r Release) LimitsInflight() bool { return r.Tag >= "26.04" }
+
 // ExporterRef is the PyTorch image of this release in a registry: host, or host and prefix. An empty registry is
 // [DefaultRegistry].
 func (r Release) ExporterRef(registry string) string { return r.ref(registry, "pytorch") }

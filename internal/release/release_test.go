@@ -359,3 +359,16 @@ func TestFromEnvIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// Which servers keep to limits of an ensemble, and that one of which nothing is known is taken for none of them.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	for tag, want := range map[string][2]bool{
+		"": {}, "21.07": {}, "26.01": {}, "26.02": {true, false}, "26.03": {true, false}, "26.04": {true, true}, "27.01": {true, true},
+	} {
+		r := release.Release{Tag: tag}
+		if got := [2]bool{r.LimitsQueues(), r.LimitsInflight()}; got != want {
+			t.Errorf("%q: %v, want %v", tag, got, want)
+		}
+	}
+}

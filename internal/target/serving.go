@@ -23,6 +23,11 @@ type Serving struct {
 	PreferredBatch int `json:"preferred_batch,omitempty"`
 	// QueueDelay is how long a request waits for others to share its batch, 0 to 1 s.
 	QueueDelay time.Duration `json:"queue_delay,omitempty"`
+	// QueueLimit is how many requests may wait for each model, and InflightLimit how many of the ensemble may be at each
+	// of its steps: 1 to 100,000. Further ones are refused, or wait. 0 is no limit: which one is right depends on the
+	// clients, and none was measured. Servers of releases that do not keep to a limit get none.
+	QueueLimit    int `json:"queue_limit,omitempty"`
+	InflightLimit int `json:"inflight_limit,omitempty"`
 	// HWDecoderLoad is the share of a batch that the GPU's JPEG engine decodes, above 0 and up to 1; 0 on the cpu lane.
 	HWDecoderLoad float64 `json:"hw_decoder_load,omitempty"`
 	// Picture is the typical size of a picture, for which that engine allocates ahead; zero on the cpu lane.
@@ -76,6 +81,12 @@ func usualPicture() PictureSize { return PictureSize{Width: 600, Height: 400} }
 // are those of the container engine's host, 0 if they are not known. The target's lane, GPUs, precision and batches
 // are decided.
 func DecideServing(asked Serving, t Target, cpus int) Serving {
+	if !t.Release.LimitsQueues() {
+		asked.QueueLimit = 0
+	}
+	if !t.Release.LimitsInflight() {
+		asked.InflightLimit = 0
+	}
 	if t.Lane != GPU {
 		return cpuServing(asked)
 	}
@@ -122,6 +133,7 @@ func cpuServing(asked Serving) Serving {
 	return Serving{
 		DALIInstances: cmp.Or(asked.DALIInstances, 1), ClassifierInstances: cmp.Or(asked.ClassifierInstances, 1),
 		DALIThreads: asked.DALIThreads, PreferredBatch: asked.PreferredBatch, QueueDelay: asked.QueueDelay,
+		QueueLimit: asked.QueueLimit, InflightLimit: asked.InflightLimit,
 	}
 }
 
@@ -146,23 +158,34 @@ func (x *resolution) decideServing(context.Context) {
 	if x.target.Lane == "" {
 		return
 	}
-	asked := x.request.Serving
-	x.target.Serving = DecideServing(asked, x.target, x.info.CPUs)
-	if x.target.Lane == GPU {
-		return
+	asked, t := x.request.Serving, &x.target
+	t.Serving = DecideServing(asked, *t, x.info.CPUs)
+	server := "the local images' tritonserver"
+	if t.Source == NGC {
+		server = "release " + cmp.Or(t.Release.Tag, "(not known)")
 	}
+	const gpuAlone = "it is of GPUs, and the cpu lane has none"
 	for _, of := range []struct {
-		key   string
-		asked bool
+		key    string
+		unused bool
+		why    string
 	}{
-		{"hw-decoder-load", asked.HWDecoderLoad != 0},
-		{"picture-size", asked.Picture != (PictureSize{})},
-		{"cuda-pool", asked.CUDAPool != 0},
-		{"pinned-pool", asked.PinnedPool != 0},
+		{"hw-decoder-load", asked.HWDecoderLoad != 0 && t.Lane == CPU, gpuAlone},
+		{"picture-size", asked.Picture != (PictureSize{}) && t.Lane == CPU, gpuAlone},
+		{"cuda-pool", asked.CUDAPool != 0 && t.Lane == CPU, gpuAlone},
+		{"pinned-pool", asked.PinnedPool != 0 && t.Lane == CPU, gpuAlone},
+		{
+			"queue-limit", asked.QueueLimit != t.Serving.QueueLimit,
+			server + " hangs where a step of an ensemble has one; 26.02 and later do not",
+		},
+		{
+			"inflight-limit", asked.InflightLimit != t.Serving.InflightLimit,
+			server + " does not keep to one; 26.04 and later do",
+		},
 	} {
-		if of.asked {
-			x.doubt(CheckFlags, fmt.Sprintf("%s: %s is not used: it is of GPUs, and the cpu lane has none",
-				x.request.Settings.Origin("serving"), of.key), "drop what is not used")
+		if of.unused {
+			x.doubt(CheckFlags, fmt.Sprintf("%s: %s is not used: %s", x.request.Settings.Origin("serving"), of.key, of.why),
+				"drop what is not used")
 		}
 	}
 }

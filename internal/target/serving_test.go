@@ -117,6 +117,37 @@ func TestResolveServingWithoutGPU(t *testing.T) {
 	}
 }
 
+// Limits are given to the servers that keep to them; others are told of.
+func TestResolveServingLimits(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		change func(*target.Request)
+		limits [2]int // of a queue, and in flight
+		told   []string
+	}{
+		"26.09": {func(*target.Request) {}, [2]int{100, 200}, nil},
+		"25.03": {func(r *target.Request) { r.Release = "25.03" }, [2]int{}, []string{
+			"--serving: queue-limit is not used: release 25.03 hangs where a step of an ensemble has one; 26.02 and later do not",
+			"--serving: inflight-limit is not used: release 25.03 does not keep to one; 26.04 and later do",
+		}},
+		"local": {func(r *target.Request) { r.Accel = "cpu" }, [2]int{}, []string{
+			"--serving: queue-limit is not used: the local images' tritonserver hangs where a step of an ensemble has one; 26.02 and later do not",
+			"--serving: inflight-limit is not used: the local images' tritonserver does not keep to one; 26.04 and later do",
+		}},
+	} {
+		r := withChange(request("e2e", target.Setting{Flag: "serving"}), c.change)
+		r.Serving = target.Serving{QueueLimit: 100, InflightLimit: 200}
+		decided, obstacles := resolve(t, r, withGPUs(h100()))
+		var told []string
+		for _, o := range obstacles {
+			told = append(told, o.Err.Error())
+		}
+		if diff := cmp.Diff(c.told, told); diff != "" || c.limits != [2]int{decided.Serving.QueueLimit, decided.Serving.InflightLimit} {
+			t.Errorf("%s: %+v (-want +got):\n%s", name, decided.Serving, diff)
+		}
+	}
+}
+
 // A request's wishes and the container engine's cores reach the target.
 func TestResolveServing(t *testing.T) {
 	t.Parallel()
