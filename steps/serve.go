@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
@@ -126,7 +127,7 @@ func (s *Serve) spec(image, repository string) container.Spec {
 // detached.
 func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	began := time.Now()
-	p := &process{containers: s.containers, ended: make(chan struct{})}
+	p := &process{containers: s.containers, ended: make(chan struct{}), last: tail{read: poolWarner(w)}}
 	w.Defer("stop the server", p.stop)
 	folder := w.Input(s.repository).Path
 	if s.handover != nil {
@@ -170,6 +171,17 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	w.Set(serverOutput, pipeline.Value{Ref: server.GRPC.String(), Digest: server.Container})
 	return nil
+}
+
+// poolWarner returns a reader of the server's log that warns once of a pool that is too small.
+func poolWarner(w *pipeline.Work) func(line string) {
+	warned := false
+	return func(line string) {
+		if text := remedy.PoolOverflow(line); text != "" && !warned {
+			warned = true
+			w.Emit(pipeline.Warning{Text: text})
+		}
+	}
 }
 
 // ready waits until the server is live, loads each model, and lets the ensemble classify the picture: a dead Python

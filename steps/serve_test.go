@@ -3,6 +3,7 @@ package steps_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/tooltest"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
@@ -56,6 +58,32 @@ func TestServe(t *testing.T) {
 			w.undo(t)
 			w.wantServerEnd(t, "drained")
 		})
+	}
+}
+
+// A pool that overflows is told of once, however often the server says it.
+func TestServeWarnsOfPool(t *testing.T) {
+	t.Parallel()
+	w := gpuNGC(t)
+	w.instead(steps.IDServe, func(ctx context.Context, spec container.Spec, out container.Streams) int {
+		for line := range strings.Lines(tooltest.Output("tritonserver-gpu-stop.log")) {
+			_, _ = io.WriteString(out.Stderr, line+line)
+		}
+		return w.tritonserver(ctx, spec, out)
+	})
+	if err := w.run(t, t.Context(), steps.IDServe); err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, p := range w.payloads {
+		if warning, ok := p.(pipeline.Warning); ok {
+			told = append(told, warning.Text)
+		}
+	}
+	if len(told) != 1 || !strings.Contains(told[0], "cuda-pool") {
+		t.Errorf("told is %q", told)
 	}
 }
 
