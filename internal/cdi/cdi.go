@@ -29,15 +29,26 @@ func Name(device string) (name string, ok bool) {
 	return name, deviceVendor == vendor && deviceClass == class
 }
 
+// ByDevice reports whether a container engine is asked for gpus by the names of CDI devices. Podman, which does not
+// list its devices and knows no other driver, ignores every other kind of request without an error. Another engine that
+// lists NVIDIA's devices and has no nvidia runtime supports --gpus only if a hook was on its PATH when it started: that
+// is taken only where gpus name another driver.
+func ByDevice(gpus container.GPUs, info container.Info) bool {
+	if info.Podman() {
+		return true
+	}
+	ours := gpus.Driver == "" || gpus.Driver == "cdi"
+	return ours && len(info.CDIDevices) > 0 && !slices.Contains(info.Runtimes, container.NVIDIARuntime)
+}
+
 // Request decides how a container engine is asked for gpus: by the devices that it returns, or as docker run --gpus
 // does where it returns none. The devices are all of them, the first of a count by index, or those that are named, with
 // or without their kind.
 //
-// It returns none for an engine that is not to be asked by CDI, see [container.Info.ByCDI], for another driver, which
-// Podman does not know, and if the engine lists devices without one of gpus: missing is the first such.
+// It returns none where the engine is not asked by devices, see [ByDevice], and if the engine lists devices without one
+// of gpus: missing is the first such.
 func Request(gpus container.GPUs, info container.Info) (devices []string, missing string) {
-	otherDriver := gpus.Driver != "" && gpus.Driver != "cdi" && !info.Podman()
-	if !info.ByCDI() || otherDriver {
+	if !ByDevice(gpus, info) {
 		return nil, ""
 	}
 	names := slices.Clone(gpus.Devices)

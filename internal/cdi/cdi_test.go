@@ -53,3 +53,26 @@ func TestRequest(t *testing.T) {
 		}
 	}
 }
+
+func TestByDevice(t *testing.T) {
+	t.Parallel()
+	listed := []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"}
+	for name, c := range map[string]struct {
+		driver string
+		info   container.Info
+		want   bool
+	}{
+		"nothing":                    {"", container.Info{Name: "Docker Engine", Runtimes: []string{"runc"}}, false},
+		"devices":                    {"", container.Info{CDIDevices: listed, Runtimes: []string{"runc"}}, true},
+		"devices by their driver":    {"cdi", container.Info{CDIDevices: listed}, true},
+		"devices by another driver":  {"nvidia", container.Info{CDIDevices: listed}, false},
+		"devices and the runtime":    {"", container.Info{CDIDevices: listed, Runtimes: []string{"nvidia", "runc"}}, false},
+		"Podman, which lists none":   {"", container.Info{Name: container.PodmanEngine}, true},
+		"Podman by another driver":   {"nvidia", container.Info{Name: container.PodmanEngine}, true},
+		"Podman and a runtime of it": {"", container.Info{Name: container.PodmanEngine, Runtimes: []string{"nvidia"}}, true},
+	} {
+		if got := cdi.ByDevice(container.GPUs{Count: 1, Driver: c.driver}, c.info); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
+	}
+}

@@ -79,11 +79,11 @@ func (x *resolution) cdiSpec() string {
 // alone, or UUIDs alone, and does not know the first letters of a UUID. All GPUs stay all, and a count stays a count
 // where the container engine takes one.
 func asListed(info container.Info, gpus container.GPUs, chosen []host.GPU) container.GPUs {
-	if gpus.Count == container.AllGPUs || gpus.Count > 0 && !info.ByCDI() {
+	if gpus.Count == container.AllGPUs || gpus.Count > 0 && !cdi.ByDevice(gpus, info) {
 		return gpus
 	}
 	var names []string
-	if info.ByCDI() {
+	if cdi.ByDevice(gpus, info) {
 		for _, g := range chosen {
 			name := g.Address() // nvidia-ctk's name, for an engine that does not list its devices
 			if listed := host.CDIName(info.CDIDevices, g); listed != "" {

@@ -34,6 +34,8 @@ func TestAsListed(t *testing.T) {
 		"Podman, which lists nothing":  {container.Info{Name: "Podman Engine"}, "device=GPU-c3c20234", "device=1"},
 		"the runtime knows indexes":    {container.Info{Runtimes: []string{"nvidia"}}, "device=1", "device=1"},
 		"and UUIDs, which are whole":   {container.Info{Runtimes: []string{"nvidia"}}, "device=GPU-c3c20234,0", "device=" + second + ",0"},
+		"a count, by another driver":   {indexes, "count=2,driver=nvidia", "2,driver=nvidia"},
+		"a UUID, by another driver":    {indexes, "device=GPU-c3c20234,driver=nvidia", "device=" + second + ",driver=nvidia"},
 		"what else is said goes along": {indexes, `"device=GPU-c3c20234,0","capabilities=compute,utility"`, `"device=1,0","capabilities=compute,utility"`},
 	} {
 		requested := parseGPUs(t, c.gpus)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
@@ -99,7 +100,7 @@ func (x *resolution) chooseGPUs(gpus host.GPUs) {
 	t.Device = device(x.info, gpus, chosen)
 	t.NoNVML = !x.remote && host.WSL(x.probes.Host.Kernel())
 	t.Fits = release.Host{Driver: gpus.Driver, Compute: []string{first.Compute}, DataCenter: first.DataCenter()}
-	if !x.info.ByCDI() { // nothing compares what an image requires with the driver of a CDI device
+	if !cdi.ByDevice(x.request.GPUs, x.info) { // nothing compares what an image requires with the driver of a CDI device
 		t.Fits.CUDA = gpus.CUDA
 	}
 }

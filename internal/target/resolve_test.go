@@ -209,6 +209,13 @@ func TestGPUsOfTarget(t *testing.T) {
 	if got.GPUs.String() != "device=0" || cmp.Diff([]string{h100UUID}, got.GPUUUIDs) != "" || got.Fits.CUDA != "" || !got.Fits.DataCenter {
 		t.Errorf("by UUID: %s, %q, %+v", got.GPUs, got.GPUUUIDs, got.Fits)
 	}
+	// Another driver, by which the devices that the container engine lists are not asked for.
+	got, _ = resolve(t, withChange(request("e2e"), func(r *target.Request) {
+		r.GPUs = container.GPUs{Devices: []string{"GPU-b2b10123"}, Driver: "nvidia"}
+	}), withGPUs(h100()))
+	if got.GPUs.String() != "device="+h100UUID+",driver=nvidia" || got.Fits.CUDA != "13.0" {
+		t.Errorf("by another driver: %s, %+v", got.GPUs, got.Fits)
+	}
 	if got, _ := resolve(t, request("e2e"), withGPUs(h100(), silent)); got.GPUUUIDs != nil {
 		t.Errorf("a UUID that is not known: %q", got.GPUUUIDs)
 	}
