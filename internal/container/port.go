@@ -16,7 +16,7 @@ func DialAddr(published netip.AddrPort) netip.AddrPort {
 }
 
 // Takes reports whether a listener on one address leaves none for another: they have the same port, and the address is
-// the same or one of the two is every address. Every IPv6 address includes those of IPv4, as Linux has it by default.
+// the same or one of the two is every address. A listener on [::] takes IPv4 too, as Linux has it by default.
 func Takes(listener, other netip.AddrPort) bool {
 	a, b := listener.Addr().Unmap(), other.Addr().Unmap()
 	switch {

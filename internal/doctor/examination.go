@@ -37,7 +37,7 @@ type EngineSettings struct {
 	Version   string // the variable that sets the version of its API; empty if none does
 }
 
-// Machine answers questions about folders of this host, which may hang; what is free there a probe says.
+// Machine answers questions about folders of this host. Its functions may hang. Free space is asked of Probes.Host.
 type Machine struct {
 	Writable func(path string) error
 	Owner    func(path string) (uid int, ok bool)
@@ -57,13 +57,13 @@ type Examination struct {
 	Patient
 
 	ctx      context.Context //nolint:containedctx // all checks end with it
-	resolved func() resolved
+	resolved func() resolution
 	info     func() (container.Info, error)
 	planned  func() ([]Planned, error)
 	cache    func() error
 }
 
-type resolved struct {
+type resolution struct {
 	target    target.Target
 	obstacles []target.Obstacle
 	err       error
@@ -80,9 +80,9 @@ func newExamination(ctx context.Context, p Patient) *Examination {
 	})
 	x.Probes.Runtime = boundedRuntime{p.Probes.Runtime, x.info}
 	x.Probes.Host = boundedHost{p.Probes.Host}
-	x.resolved = sync.OnceValue(func() resolved {
+	x.resolved = sync.OnceValue(func() resolution {
 		t, obstacles, err := target.Resolve(ctx, p.Request, x.Probes)
-		return resolved{t, obstacles, err}
+		return resolution{t, obstacles, err}
 	})
 	x.planned = sync.OnceValues(x.plan)
 	return x

@@ -110,8 +110,8 @@ func (r Release) FigureText(figure Figures) string {
 	}
 }
 
-// settle takes a figure for what an image says of itself.
-func (r *Release) settle(figure Figures) {
+// confirm marks a figure as what an image says of itself.
+func (r *Release) confirm(figure Figures) {
 	r.Unconfirmed &^= figure
 	r.Indirect &^= figure
 }
@@ -166,15 +166,15 @@ func (r Release) WithEnv(env map[string]string) Release {
 		switch name {
 		case "TRT_VERSION":
 			r.TensorRT = value
-			r.settle(TensorRT)
+			r.confirm(TensorRT)
 		case "CUDA_VERSION":
 			r = r.withCUDA(value)
 		case "DALI_VERSION":
 			r.DALI = value
-			r.settle(DALI)
+			r.confirm(DALI)
 		case "TRITON_SERVER_VERSION":
 			r.Triton = value
-			r.settle(Triton)
+			r.confirm(Triton)
 		}
 	}
 	return r
@@ -189,7 +189,7 @@ func (r Release) withCUDA(cuda string) Release {
 		r.NotesDriver, r.DataCenterDrivers = 0, nil
 	}
 	r.CUDA, r.MinDriver = cuda, minDriver(is)
-	r.settle(CUDA)
+	r.confirm(CUDA)
 	return r
 }
 

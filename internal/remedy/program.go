@@ -42,7 +42,7 @@ var (
 	aboutServers = regexp.MustCompile("^(gc|ps|reload|restart|serve|stop)$") // and not their help
 )
 
-// Name does that in the hints of all faults that err is made of.
+// Name writes the commands in the hints of all faults that err is made of, as [Program.Commands] does.
 func (p Program) Name(err error) {
 	switch e := err.(type) { //nolint:errorlint // of this very error; what it wraps comes by itself
 	case nil:

@@ -28,9 +28,9 @@ const (
 	manifestMode = 0o644
 )
 
-// survey lists and hashes the output name in the folder files. With settle it also makes all of it durable and
+// survey lists and hashes the output name in the folder files. With makeDurable it also makes all of it durable and
 // read-only.
-func survey(files, name string, settle bool) (output, error) {
+func survey(files, name string, makeDurable bool) (output, error) {
 	o := output{Name: name}
 	var folders []string
 	err := filepath.WalkDir(filepath.Join(files, name), func(path string, d fs.DirEntry, err error) error {
@@ -48,11 +48,11 @@ func survey(files, name string, settle bool) (output, error) {
 		switch {
 		case d.IsDir():
 			folders = append(folders, path)
-			if settle {
+			if makeDurable {
 				err = os.Chmod(path, folderMode) //nolint:gosec // see folderMode: the store's own folder keeps others out
 			}
 		case d.Type().IsRegular():
-			err = n.read(path, settle)
+			err = n.read(path, makeDurable)
 		default:
 			err = fmt.Errorf("%s is neither a file nor a folder: only those can be stored", n.Path)
 		}
@@ -62,7 +62,7 @@ func survey(files, name string, settle bool) (output, error) {
 	if err != nil {
 		return output{}, err
 	}
-	if settle {
+	if makeDurable {
 		slices.Reverse(folders) // a folder's contents before the folder
 		for _, f := range folders {
 			if err := fsync.Dir(f); err != nil {
@@ -79,9 +79,9 @@ func survey(files, name string, settle bool) (output, error) {
 }
 
 // read fills in the size, digest and executable bit of the file at path.
-func (n *node) read(path string, settle bool) (err error) {
+func (n *node) read(path string, makeDurable bool) (err error) {
 	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrPermission) && settle { // the builder made the file unreadable for its own user
+	if errors.Is(err, fs.ErrPermission) && makeDurable { // the builder made the file unreadable for its own user
 		if err := os.Chmod(path, 0o600); err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ func (n *node) read(path string, settle bool) (err error) {
 		return err
 	}
 	n.Digest = "sha256:" + hex.EncodeToString(h.Sum(nil))
-	if !settle {
+	if !makeDurable {
 		return nil
 	}
 	mode := fs.FileMode(fileMode)

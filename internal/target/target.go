@@ -119,7 +119,7 @@ type ImageInfo struct {
 	// Image is zero if it could not be inspected, and has layers only if it was found in the registry.
 	Image registry.Image `json:"image,omitzero"`
 	// digests of the unpacked layers that the container engine has
-	LocalLayers []string `json:"here,omitempty"`
+	LocalLayers []string `json:"local_layers,omitempty"`
 	Unknown     string   `json:"unknown,omitempty"` // why the image could not be inspected
 }
 
