@@ -460,6 +460,23 @@ func listenHere(t *testing.T) netip.AddrPort {
 	return netip.MustParseAddrPort(l.Addr().String())
 }
 
+// A container that publishes one of its ports twice is named whichever of the two is in the way.
+func TestPortTakenByASecondPublication(t *testing.T) {
+	t.Parallel()
+	a := &api{answers: map[string]http.HandlerFunc{
+		"GET /containers/json": say(`[{"Id":"1","Names":["/other"],"State":"running","Ports":[
+			{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8000,"Type":"tcp"},{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8001,"Type":"tcp"}]}]`),
+	}}
+	r := a.serve(t, Options{})
+	for _, port := range []uint16{8000, 8001} {
+		spec := container.Spec{Publish: []container.Port{{Container: 8001, Host: port, Required: true}}}
+		err := r.yieldPort(t.Context(), &spec, fmt.Errorf("Bind for 127.0.0.1:%d failed: port is already allocated", port))
+		if !errors.Is(err, container.ErrPortTaken) || !strings.Contains(err.Error(), " by container other: ") {
+			t.Errorf("%d: %v", port, err)
+		}
+	}
+}
+
 // Without its userland proxy a container engine's ports seem free until it is asked for them.
 func TestPortTakenByAServer(t *testing.T) {
 	t.Parallel()

@@ -95,11 +95,11 @@ func (r *Runtime) publisher(ctx context.Context, at netip.AddrPort) string {
 		return "" // the name only completes another error
 	}
 	for _, row := range rows {
-		c := summarize(row)
-		for _, published := range c.Ports {
-			if !container.Takes(published, at) {
+		for _, port := range row.Ports { // a container port may be published more than once
+			if published, ok := publishedAt(port); !ok || !container.Takes(published, at) {
 				continue
 			}
+			c := summarize(row)
 			publisher := " by container " + c.Name
 			if c.Labels[container.LabelRole] == string(container.RoleServer) {
 				publisher += ", which `" + shell.Line("dalirun", "stop", "--workspace",
@@ -264,8 +264,8 @@ func summarize(row dcontainer.Summary) container.Summary {
 		s.Name = strings.TrimPrefix(row.Names[0], "/")
 	}
 	for _, p := range row.Ports {
-		addr, err := published(p.IP, strconv.Itoa(int(p.PublicPort)))
-		if p.Type != "tcp" || p.PublicPort == 0 || err != nil {
+		addr, ok := publishedAt(p)
+		if !ok {
 			continue
 		}
 		if s.Ports == nil {
@@ -274,4 +274,10 @@ func summarize(row dcontainer.Summary) container.Summary {
 		s.Ports[p.PrivatePort] = addr
 	}
 	return s
+}
+
+// publishedAt returns the address of the host on which a row publishes a TCP port; ok is false if it publishes none.
+func publishedAt(p dcontainer.Port) (addr netip.AddrPort, ok bool) {
+	addr, err := published(p.IP, strconv.Itoa(int(p.PublicPort)))
+	return addr, p.Type == "tcp" && p.PublicPort != 0 && err == nil
 }
