@@ -14,7 +14,6 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
-	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/shell"
@@ -35,8 +34,8 @@ const (
 func (x *Examination) images() Finding {
 	t := x.Target()
 	if t.Source == target.Local {
-		if _, err := x.planned(); errors.Is(err, container.ErrUnreachable) {
-			return Finding{Status: Fail, Saw: err.Error()} // it says nothing of the images that are built here
+		if _, err := x.planned(); err != nil { // it is not known whether the images are here
+			return failed(err, "")
 		}
 		if t.BaseFound == "" {
 			return Finding{}

@@ -197,6 +197,21 @@ func TestEngineRemedies(t *testing.T) {
 	}
 }
 
+// Whether the local images are here is not known where the container engine answers no more, whatever it says instead.
+func TestLocalImagesUnknown(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{container.ErrUnreachable, container.ErrFailing, container.ErrSettings} {
+		p := patient(t, &machine{})
+		p.Plan = func(context.Context, target.Target) ([]doctor.Planned, error) {
+			return nil, pipeline.Faultf(pipeline.Environment, "ask again", "image x: %w", err)
+		}
+		want := doctor.Finding{Check: target.CheckImages, Status: doctor.Fail, Saw: "image x: " + err.Error(), Remedy: "ask again"}
+		if f := findingOf(examine(t, p), target.CheckImages); f != want {
+			t.Errorf("%+v, want %+v", f, want)
+		}
+	}
+}
+
 func TestPlatform(t *testing.T) {
 	t.Parallel()
 	for kernel, want := range map[string]doctor.Finding{
