@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -54,7 +55,14 @@ taken out; what is in it is listed.`,
 // doctor examines, and ends as a run with the same flags would begin.
 func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string) error {
 	ctx := cmd.Context()
-	if err := r.check(ctx); err != nil {
+	began := time.Now()
+	found, silent, err := r.findSome(ctx)
+	if err != nil {
+		return err
+	}
+	left := doctor.Within - time.Since(began) // a silent disk takes of the time of the checks; a pipe's picture does not
+	r.folders = found
+	if err := r.checkRequest(); err != nil {
 		return err
 	}
 	if err := r.readPicture(ctx, a.files()); err != nil {
@@ -62,18 +70,16 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 	}
 	var file *os.File
 	if bundle != "" {
-		var err error
 		if file, err = userfile.CreateNew("--bundle", bundle, "make the bundle"); err != nil {
 			return err
 		}
 	}
-	limited, end := context.WithTimeoutCause(ctx, doctor.Within, fmt.Errorf("no answer within %s", doctor.Within))
+	limited, end := context.WithTimeoutCause(ctx, left, fmt.Errorf("no answer within %s", doctor.Within))
 	defer end()
-	x, findings := doctor.Examine(limited, a.patient(limited, r))
+	x, findings := doctor.Examine(limited, a.patient(limited, r, silent))
 	for i := range findings {
 		findings[i].Remedy = a.asCalled(findings[i].Remedy)
 	}
-	var err error
 	if file != nil {
 		err = a.writeBundle(ctx, file, cmd, r, x, findings)
 	}
@@ -88,8 +94,11 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 }
 
 // patient is the run that the flags ask for, on this machine. Its cache is opened while ctx lasts.
-func (a *App) patient(ctx context.Context, r *runFlags) doctor.Patient {
+func (a *App) patient(ctx context.Context, r *runFlags, silent silence) doctor.Patient {
 	cache := sync.OnceValues(func() (*store.Store, error) {
+		if silent.cache != nil {
+			return nil, silent.cache
+		}
 		return host.OnDisk(ctx, host.DiskWithin, r.folders.Cache, r.folders.OpenCache)
 	})
 	runtime, err := a.runtime(docker.Options{AnswerWithin: doctor.AnswerWithin})
@@ -102,6 +111,7 @@ func (a *App) patient(ctx context.Context, r *runFlags) doctor.Patient {
 		Request: request, Probes: a.probes(runtime, cache),
 		Machine: doctor.Machine{Writable: host.Writable, Owner: host.Owner},
 		Cache:   r.folders.Cache, Workspace: r.folders.Workspace,
+		SilentCache: silent.cache, SilentWorkspace: silent.workspace,
 		CacheFlags: folders.CacheFlags(r.folders.Cache), CacheDoubt: r.folders.Doubt,
 		OpenCache: func() error {
 			_, err := cache()

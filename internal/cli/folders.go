@@ -27,9 +27,13 @@ func (f *workspaceFlag) flags(cmd *cobra.Command) {
 		"folder of this project's runs, logs and server")
 }
 
-// find returns the folder.
+// find returns the folder, whose disk may take foldersWithin to answer.
 func (f *workspaceFlag) find(ctx context.Context) (string, error) {
-	return onDisk(ctx, f.workspaceName, func() (string, error) {
+	return f.findWithin(ctx, foldersWithin)
+}
+
+func (f *workspaceFlag) findWithin(ctx context.Context, limit time.Duration) (string, error) {
+	return onDisk(ctx, limit, f.workspaceName, func() (string, error) {
 		return folders.Workspace(f.workspaceName, settingsOf(f.set))
 	})
 }
@@ -38,8 +42,8 @@ func (f *workspaceFlag) find(ctx context.Context) (string, error) {
 const foldersWithin = 10 * time.Second
 
 // onDisk bounds what every command begins with: a look at its folders.
-func onDisk[T any](ctx context.Context, folder string, look func() (T, error)) (T, error) {
-	found, err := host.OnDisk(ctx, foldersWithin, folder, look)
+func onDisk[T any](ctx context.Context, limit time.Duration, folder string, look func() (T, error)) (T, error) {
+	found, err := host.OnDisk(ctx, limit, folder, look)
 	if errors.Is(err, host.ErrSilentDisk) {
 		err = &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: remedy.SilentDisk}
 	}
@@ -65,11 +69,44 @@ func (f *folderFlags) flags(a *App, cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.cacheName, "cache-dir", f.usual, "folder of what steps made, shared by all workspaces")
 }
 
-// find returns both folders.
+// find returns both folders, whose disks may take foldersWithin each to answer.
 func (f *folderFlags) find(ctx context.Context) (folders.Folders, error) {
-	return onDisk(ctx, f.workspaceName+" or of "+f.cacheName, func() (folders.Folders, error) {
-		return folders.Find(f.workspaceName, f.cacheName, f.usual, settingsOf(f.set))
+	workspace, err := f.workspaceFlag.find(ctx)
+	if err != nil {
+		return folders.Folders{}, err
+	}
+	return f.withCache(ctx, foldersWithin, workspace)
+}
+
+func (f *folderFlags) withCache(
+	ctx context.Context, limit time.Duration, workspace string,
+) (folders.Folders, error) {
+	return onDisk(ctx, limit, f.cacheName, func() (folders.Folders, error) {
+		return folders.WithCache(workspace, f.cacheName, f.usual, settingsOf(f.set))
 	})
+}
+
+// silence says why folders were not looked at: their disks gave no answer. It is nil for those that did.
+type silence struct{ workspace, cache error }
+
+// findSome is find for an examination, which goes on without the folders whose disks are silent. Their paths alone are
+// known.
+func (f *folderFlags) findSome(ctx context.Context) (found folders.Folders, silent silence, err error) {
+	workspace, err := f.findWithin(ctx, host.DiskWithin)
+	if errors.Is(err, host.ErrSilentDisk) {
+		silent.workspace = err
+		workspace, err = folders.Absolute(f.workspaceName)
+	}
+	if err != nil {
+		return found, silent, err
+	}
+	found, err = f.withCache(ctx, host.DiskWithin, workspace)
+	if errors.Is(err, host.ErrSilentDisk) {
+		silent.cache = err
+		found.Workspace = workspace
+		found.Cache, err = folders.Absolute(f.cacheName)
+	}
+	return found, silent, err
 }
 
 // usualCache is where the cache is unless --cache-dir says so.

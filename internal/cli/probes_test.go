@@ -67,7 +67,7 @@ func TestBundleStopped(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(&SignalError{Signal: os.Interrupt})
-	x, findings := doctor.Examine(ctx, app.patient(ctx, &r))
+	x, findings := doctor.Examine(ctx, app.patient(ctx, &r, silence{}))
 	if err := app.writeBundle(ctx, f, cmd, &r, x, findings); err == nil {
 		t.Error("no error")
 	}

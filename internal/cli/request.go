@@ -92,11 +92,16 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 		"steps to run again although their results are stored; \"all\" is every one")
 }
 
-// check refuses what no machine could make right, and completes the request by what the flags name.
+// check finds the folders, and does what checkRequest does.
 func (r *runFlags) check(ctx context.Context) (err error) {
 	if r.folders, err = r.find(ctx); err != nil {
 		return err
 	}
+	return r.checkRequest()
+}
+
+// checkRequest refuses what no machine could make right, and completes the request by what the flags name.
+func (r *runFlags) checkRequest() (err error) {
 	r.request.Settings = settingsOf(r.set)
 	if err := r.request.Check(); err != nil {
 		return err

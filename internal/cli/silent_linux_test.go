@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,7 +27,7 @@ func TestOnSilentDisk(t *testing.T) {
 	}
 }
 
-// A command whose folder is on a disk that never answers ends, and names the folder.
+// A command whose folder is on a disk that never answers ends, and names the folder. Doctor tells of all else too.
 func TestInSilentDisk(t *testing.T) {
 	t.Parallel()
 	if os.Getenv(onSilentDisk) == "" {
@@ -42,13 +43,19 @@ func TestInSilentDisk(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	for _, line := range []string{"doctor --cache-dir", "stop --workspace"} {
+	const hint, others = " +[^\n]*findmnt", "(?s)container engine .*\nfail +%s disk +%s.*\nok +ports .*not ready: "
+	for line, want := range map[string]struct{ stdout, stderr string }{
+		"doctor --cache-dir": {fmt.Sprintf(others, "cache", "the disk of [^\n]*/folder gave no answer within 2s\n"+hint), "^$"},
+		"doctor --workspace": {fmt.Sprintf(others, "workspace", "the disk of [^\n]*/folder gave no answer within 2s\n"+hint), "^$"},
+		"gc --cache-dir":     {"^$", "the disk of [^ ]*/folder gave no answer within 10s\n  hint: .*findmnt"},
+		"stop --workspace":   {"^$", "the disk of [^ ]*/folder gave no answer within 10s\n  hint: .*findmnt"},
+	} {
 		t.Run(line, func(t *testing.T) {
 			t.Parallel()
 			var stdout, stderr bytes.Buffer
 			app := appIn(map[string]string{"HOME": t.TempDir()}, &stdout, &stderr)
 			code := app.Run(t.Context(), append(strings.Fields(line), filepath.Join(disk, "folder")))
-			if code != ExitEnvironment || !matches("the disk of .*/folder gave no answer within 10s\n  hint: .*findmnt", stderr.String()) {
+			if code != ExitEnvironment || !matches(want.stdout, stdout.String()) || !matches(want.stderr, stderr.String()) {
 				t.Errorf("it ended with %d: %s%s", code, &stdout, &stderr)
 			}
 		})

@@ -55,7 +55,7 @@ func (x *Examination) WriteBundle(
 		addFile(a, r.Config, r.Config),
 		addSMI(ctx, a),
 		addPlan(ctx, a, r.Plan),
-		addRuns(a, x.Workspace),
+		x.addRuns(a),
 	)
 	err = errors.Join(err, a.Close(), f.Close())
 	if err == nil {
@@ -142,10 +142,14 @@ func addPlan(
 	return err
 }
 
-// addRuns adds the events and logs of the newest runs of a workspace.
-func addRuns(a *bundle.Archive, workspace string) error {
-	runs := owner.RunsDir(workspace)
-	entries, err := os.ReadDir(runs)
+// addRuns adds the events and logs of the newest runs of the workspace.
+func (x *Examination) addRuns(a *bundle.Archive) error {
+	runs := owner.RunsDir(x.Workspace)
+	var entries []os.DirEntry
+	err := x.SilentWorkspace
+	if err == nil {
+		entries, err = os.ReadDir(runs)
+	}
 	if err != nil {
 		a.Missing("runs", err)
 		return nil

@@ -34,7 +34,8 @@ const (
 func (x *Examination) images() Finding {
 	t := x.Target()
 	if t.Source == target.Local {
-		if _, err := x.planned(); err != nil { // it is not known whether the images are here
+		// It is not known whether the images are here. Of a silent disk its own check tells.
+		if _, err := x.planned(); err != nil && !errors.Is(err, host.ErrSilentDisk) {
 			return failed(err, "")
 		}
 		if t.BaseFound == "" {
@@ -121,7 +122,7 @@ func (x *Examination) cacheDisk() Finding {
 // cacheRoom reports whether the cache can store the results of a run's steps, and compares those that it lacks with its
 // free space. Too little is a failure, and only just enough a warning, since other programs write to the disk too.
 func (x *Examination) cacheRoom() Finding {
-	f := x.keeps(x.Cache, "--cache-dir")
+	f := x.keeps(x.Cache, "--cache-dir", x.SilentCache)
 	if f.Status == Fail {
 		return f
 	}
@@ -157,7 +158,7 @@ func (x *Examination) cacheRoom() Finding {
 
 // workspaceDisk reports whether the workspace can store the logs of runs.
 func (x *Examination) workspaceDisk() Finding {
-	f := x.keeps(x.Workspace, "--workspace")
+	f := x.keeps(x.Workspace, "--workspace", x.SilentWorkspace)
 	if f.Status == Fail {
 		return f
 	}
@@ -218,8 +219,11 @@ func unmeasured(err error, flag string) Finding {
 }
 
 // keeps reports whether this user may write to a folder of dalirun, or make it, and to the folders in it. A disk that
-// does not answer fails.
-func (x *Examination) keeps(root, flag string) Finding {
+// does not answer fails, and is not asked again if it is known to be silent.
+func (x *Examination) keeps(root, flag string, silent error) Finding {
+	if silent != nil {
+		return unmeasured(silent, flag)
+	}
 	f, err := host.OnDisk(x.ctx, host.DiskWithin, root, func() (Finding, error) { return x.mayWrite(root, flag), nil })
 	if err != nil {
 		return unmeasured(err, flag)

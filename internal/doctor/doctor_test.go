@@ -212,6 +212,25 @@ func TestLocalImagesUnknown(t *testing.T) {
 	}
 }
 
+// A folder whose disk is known to be silent is not asked again, and hides nothing but itself.
+func TestSilentFolders(t *testing.T) {
+	t.Parallel()
+	silent := fmt.Errorf("the disk of /w gave %w within 2s", host.ErrSilentDisk)
+	p := patient(t, &machine{})
+	p.SilentWorkspace = silent
+	p.Plan = func(context.Context, target.Target) ([]doctor.Planned, error) {
+		t.Error("the silent workspace is read for a plan")
+		return nil, nil
+	}
+	findings := examine(t, p)
+	if f := findingOf(findings, "workspace disk"); f.Status != doctor.Fail || f.Saw != silent.Error() || !strings.Contains(f.Remedy, "findmnt") || !strings.HasSuffix(f.Remedy, "--workspace") {
+		t.Errorf("%+v", f)
+	}
+	if got := doctor.Summary(findings); !strings.HasPrefix(got, "not ready: 1 failed, ") || strings.Contains(got, "warning") {
+		t.Errorf("%s: %+v", got, findings)
+	}
+}
+
 func TestPlatform(t *testing.T) {
 	t.Parallel()
 	for kernel, want := range map[string]doctor.Finding{

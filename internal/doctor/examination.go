@@ -28,6 +28,8 @@ type Patient struct {
 	UnusedSteps      func(target.Target) []string // warnings about steps of --force that the run does not have
 	CacheDoubt       string                       // why the cache is not where a user would expect it; may be empty
 	EngineSettings   EngineSettings
+	// SilentCache and SilentWorkspace say that the folders' disks gave no answer already; nil where they did.
+	SilentCache, SilentWorkspace error
 }
 
 // EngineSettings are the settings in the environment by which the container engine is found.
@@ -155,6 +157,9 @@ func (x *Examination) meets(n Need) bool {
 
 // plan returns what a run would do, if it would begin.
 func (x *Examination) plan() ([]Planned, error) {
+	if x.SilentWorkspace != nil {
+		return nil, x.SilentWorkspace
+	}
 	if err := x.cache(); err != nil {
 		return nil, err
 	}

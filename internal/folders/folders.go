@@ -30,15 +30,12 @@ type Folders struct {
 	Doubt     string // why the cache is another one than the usual; empty if it is not
 }
 
-// Find returns the folders that the flags --workspace and --cache-dir name, which settings are about. Where the cache
-// is the usual one and is not safe, it takes another folder in its place.
-func Find(workspace, cache, usualCache string, settings target.Settings) (Folders, error) {
-	var f Folders
+// WithCache returns the workspace that [Workspace] found, and the cache that --cache-dir names. Where the cache is the
+// usual one and is not safe, it takes another folder in its place.
+func WithCache(workspace, cache, usualCache string, settings target.Settings) (Folders, error) {
+	f := Folders{Workspace: workspace}
 	var err error
-	if f.Workspace, err = Workspace(workspace, settings); err != nil {
-		return f, err
-	}
-	if f.Cache, err = absolute(cache); err != nil {
+	if f.Cache, err = Absolute(cache); err != nil {
 		return f, err
 	}
 	if f.Workspace == f.Cache {
@@ -51,9 +48,9 @@ func Find(workspace, cache, usualCache string, settings target.Settings) (Folder
 	return f, wrongFolder("cache-dir", f.Cache, "dalirun", store.CheckFolder(f.Cache), settings)
 }
 
-// Workspace returns the absolute path of the workspace that --workspace names.
+// Workspace returns the absolute path of the workspace that --workspace names, which settings are about.
 func Workspace(named string, settings target.Settings) (string, error) {
-	dir, err := absolute(named)
+	dir, err := Absolute(named)
 	if err != nil {
 		return "", err
 	}
@@ -132,7 +129,8 @@ func wrongFolder(flag, dir, own string, err error, settings target.Settings) err
 	}
 }
 
-func absolute(dir string) (string, error) {
+// Absolute returns the absolute path of a folder, without a look at its disk.
+func Absolute(dir string) (string, error) {
 	abs, err := filepath.Abs(dir)
 	if err != nil {
 		return "", pipeline.Usagef("", "find the folder %s: %w", dir, err)

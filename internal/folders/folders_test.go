@@ -43,6 +43,15 @@ func file(t *testing.T, path ...string) string {
 	return name
 }
 
+// find finds both folders, as a command does.
+func find(workspace, cache, usualCache string, settings target.Settings) (folders.Folders, error) {
+	dir, err := folders.Workspace(workspace, settings)
+	if err != nil {
+		return folders.Folders{}, err
+	}
+	return folders.WithCache(dir, cache, usualCache, settings)
+}
+
 // What flags name must be two folders that nobody else could alter and that hold nothing else. A fault names the flag by
 // where it was written.
 func TestFindRefuses(t *testing.T) {
@@ -76,7 +85,7 @@ func TestFindRefuses(t *testing.T) {
 			"`chmod go-w " + grouped + "`, or name a folder of your own with --cache-dir",
 		},
 	} {
-		_, err := folders.Find(c.workspace, c.cache, "/usual", settings)
+		_, err := find(c.workspace, c.cache, "/usual", settings)
 		fault, ok := errors.AsType[*pipeline.Fault](err)
 		if !ok || fault.Kind != c.kind || !strings.HasPrefix(fault.Error(), c.err) || fault.Hint != c.hint {
 			t.Errorf("%s: %+v", name, err)
@@ -88,7 +97,7 @@ func TestFindRefuses(t *testing.T) {
 func TestFind(t *testing.T) {
 	dir := t.TempDir()
 	t.Chdir(dir)
-	f, err := folders.Find("w", "c", "/usual", nil)
+	f, err := find("w", "c", "/usual", nil)
 	if err != nil || f.Workspace != filepath.Join(dir, "w") || f.Cache != filepath.Join(dir, "c") || f.Doubt != "" {
 		t.Fatalf("%+v, %v", f, err)
 	}
@@ -98,7 +107,7 @@ func TestFind(t *testing.T) {
 	if _, err := f.OpenCache(); err != nil {
 		t.Error(err)
 	}
-	if again, err := folders.Find("w", "c", "/usual", nil); err != nil || again != f {
+	if again, err := find("w", "c", "/usual", nil); err != nil || again != f {
 		t.Errorf("once it is a cache: %+v, %v", again, err)
 	}
 	blocked := folders.Folders{Cache: filepath.Join(file(t, dir, "file"), "c")}
@@ -119,7 +128,7 @@ func TestFindAnotherCache(t *testing.T) {
 	folder(t, 0o755, usual) // others may read it
 	var first folders.Folders
 	for range 2 {
-		f, err := folders.Find(filepath.Join(t.TempDir(), "w"), usual, usual, nil)
+		f, err := find(filepath.Join(t.TempDir(), "w"), usual, usual, nil)
 		if err != nil || !strings.HasPrefix(f.Cache, usual+"-") || !strings.HasPrefix(f.Doubt, "the cache "+usual+" is not used: ") {
 			t.Fatalf("%+v, %v", f, err)
 		}
