@@ -40,6 +40,7 @@ type App struct {
 	root    fs.FS           // of this host's file system, as far as GPUs and the kernel go; nil is the real one
 	unread  []string        // warnings of settings that are not read, until they are shown
 	folders []remedy.Folder // that the command keeps things in, once they are settled
+	engines []io.Closer     // connections to the container engine, closed when the command ends
 	watch   serving.Watch   // how a foreground serve watches its server; zero is [serving.UsualWatch]
 
 	stdoutIsTerminal bool
@@ -54,6 +55,9 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	err := misnamed(root, args)
 	if err == nil {
 		err = root.ExecuteContext(ctx)
+	}
+	for _, engine := range program.engines {
+		_ = engine.Close() // the command has its answers
 	}
 	for _, text := range program.takeUnread() { // of a run that did not begin
 		warn(a.Stderr, text)

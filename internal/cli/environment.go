@@ -21,6 +21,7 @@ func (a *App) runtime(options docker.Options) (container.Runtime, error) {
 		return nil, pipeline.Faultf(pipeline.Environment,
 			"correct "+a.dockerSettings()+", or choose another one with `docker context use`", "%w", err)
 	}
+	a.engines = append(a.engines, r)
 	return r, nil
 }
 

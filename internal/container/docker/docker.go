@@ -73,7 +73,8 @@ type Runtime struct {
 	namedBy   string // the variable or the context that names the endpoint; empty for Docker's default
 	remote    bool   // the endpoint is on another host
 	infoLimit time.Duration
-	ways      []*way // for Dial
+	ways      []*way     // for Dial
+	ssh       *sshDialer // nil for an engine that is not behind ssh
 	noticed   sync.Once
 
 	mu        sync.Mutex
@@ -111,11 +112,11 @@ func New(options Options) (*Runtime, error) {
 	if err != nil {
 		return nil, fmt.Errorf("container engine at %s: %w", endpoint.Host, err)
 	}
-	overSSH, err := sshOptions(endpoint.Host)
+	dialer, err := newSSHDialer(endpoint.Host)
 	if err != nil {
 		return nil, fmt.Errorf("container engine at %s: %w", endpoint.Host, err)
 	}
-	clientOptions = append(clientOptions, overSSH...)
+	clientOptions = append(clientOptions, dialer.options()...)
 	clientOptions = append(clientOptions, client.WithVersion(options.Env(client.EnvOverrideAPIVersion)),
 		client.WithUserAgent("dalirun"), client.WithHTTPHeaders(cfg.HTTPHeaders))
 	api, err := client.NewClientWithOpts(clientOptions...)
@@ -125,7 +126,7 @@ func New(options Options) (*Runtime, error) {
 	r := &Runtime{
 		api: api, config: cfg, options: options,
 		endpoint: endpoint.Host, namedBy: namedBy, remote: isRemote(endpoint.Host), infoLimit: localInfo,
-		ways: ways(), folders: folders{},
+		ways: ways(), ssh: dialer, folders: folders{},
 	}
 	if r.remote {
 		r.infoLimit = remoteInfo
@@ -139,5 +140,9 @@ func (r *Runtime) Remote() bool { return r.remote }
 // NamedBy returns the variable or the context that names the container engine; empty for Docker's default.
 func (r *Runtime) NamedBy() string { return r.namedBy }
 
-// Close closes idle connections.
-func (r *Runtime) Close() error { return r.api.Close() }
+// Close closes idle connections, and all that go through ssh, whose programs have ended then.
+func (r *Runtime) Close() error {
+	err := r.api.Close()
+	r.ssh.close()
+	return err
+}

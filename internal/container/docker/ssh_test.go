@@ -5,6 +5,7 @@ package docker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -18,19 +19,17 @@ import (
 )
 
 // An engine behind ssh that does not answer costs no more than the deadline, also where a master of ControlMaster has the pipes of the
-// ssh that began it.
+// ssh that began it. Closing leaves no ssh behind, nor what it started, but for that master.
 func TestFrozenOverSSH(t *testing.T) {
 	bin := t.TempDir()
-	pids := filepath.Join(bin, "pids")
-	// Each is the leader of a session of its own.
-	write(t, filepath.Join(bin, "ssh"), "#!/bin/sh\necho $$ >>"+pids+"\nsleep 300 & wait\n", 0o700)
+	masters, programs := filepath.Join(bin, "masters"), filepath.Join(bin, "programs")
+	// It does not end when it is asked to, as an ssh that waits for a frozen master.
+	write(t, filepath.Join(bin, "ssh"), "#!/bin/sh\ntrap '' TERM\nsetsid sh -c 'echo $$ >>"+masters+"; exec sleep 300' &\nsleep 300 &\n"+
+		"echo $$ $! >>"+programs+"\nwhile :; do wait; done\n", 0o700)
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	t.Cleanup(func() {
-		text, _ := os.ReadFile(pids)
-		for field := range strings.FieldsSeq(string(text)) {
-			if pid, err := strconv.Atoi(field); err == nil && pid > 1 {
-				_ = syscall.Kill(-pid, syscall.SIGKILL) // it may have ended
-			}
+		for _, pid := range pidsIn(t, masters) {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended
 		}
 	})
 	r, err := New(Options{Host: "ssh://me@far.example", Home: t.TempDir()})
@@ -50,7 +49,6 @@ func TestFrozenOverSSH(t *testing.T) {
 			_, err := (&handle{runtime: r, id: "a", name: "a"}).attach(ctx, ctx, container.Streams{Stdout: io.Discard})
 			return err
 		}, "attach to a: stopped by the test"},
-		"closing": {func(context.Context) error { return errors.Join(r.Close(), stopped) }, ""},
 	} {
 		ctx, cancel := context.WithTimeoutCause(t.Context(), 2*limit, stopped)
 		ended := make(chan error, 1)
@@ -65,4 +63,56 @@ func TestFrozenOverSSH(t *testing.T) {
 		}
 		cancel()
 	}
+	began := time.Now()
+	if err := r.Close(); err != nil || time.Since(began) > 10*time.Second {
+		t.Errorf("closing took %s: %v", time.Since(began), err)
+	}
+	left := pidsIn(t, programs)
+	if len(left) < 6 {
+		t.Errorf("programs were not started: %d", left)
+	}
+	for _, pid := range left {
+		if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(state), ") Z ") {
+			t.Errorf("process %d is left: %s", pid, state)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+}
+
+// Why ssh reaches no engine is told in its own words.
+func TestSSHFails(t *testing.T) {
+	bin := t.TempDir()
+	write(t, filepath.Join(bin, "ssh"), "#!/bin/sh\necho \"$*\" >"+bin+"/args\necho 'me@far.example: Permission denied (publickey).' >&2\nexit 255\n", 0o700)
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	r, err := New(Options{Host: "ssh://me@far.example:2222/run/far.sock", Home: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "ended with exit status 255: me@far.example: Permission denied (publickey).: start it, or name another one"
+	if _, err := r.Info(t.Context()); !errors.Is(err, container.ErrUnreachable) || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v", err)
+	}
+	const wantArgs = "-l me -p 2222 -o ConnectTimeout=30 -T -- far.example docker '--host=unix:///run/far.sock' system dial-stdio\n"
+	if args, err := os.ReadFile(filepath.Join(bin, "args")); err != nil || string(args) != wantArgs {
+		t.Errorf("%v: %q, want %q", err, args, wantArgs)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func pidsIn(t *testing.T, file string) (pids []int) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for field := range strings.FieldsSeq(string(text)) {
+		pid, err := strconv.Atoi(field)
+		if err != nil || pid < 2 {
+			t.Fatalf("%q: %v", text, err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
 }
