@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -329,7 +330,9 @@ func TestEngineDiesWhileItIsWaitedFor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Wait(t.Context()); !errors.Is(err, container.ErrUnreachable) || !strings.Contains(err.Error(), "wait for dalirun-s") {
+	_, err = c.Wait(t.Context())
+	if !errors.Is(err, container.ErrUnreachable) || errors.Is(err, container.ErrFailing) ||
+		!regexp.MustCompile(`^wait for dalirun-s-\w+: container engine does not answer at unix://\S+: start it, or name another one by DOCKER_HOST or docker context use$`).MatchString(err.Error()) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -88,7 +88,7 @@ func (r *Runtime) unavailable(ctx context.Context, err error) error {
 		reason = cause.Error() + ": it hangs or starts; look at its log"
 	case isSocket && !exists(socket):
 		reason = "there is no such socket: install a container engine or " + reason
-	case !client.IsErrConnectionFailed(err):
+	case !isUnreachable(err): // it is the engine's answer
 		kind, reason = container.ErrFailing, message(err)+": look at its log, or name another one by DOCKER_HOST or "+
 			"docker context use"
 	case !isSocket:
@@ -133,6 +133,12 @@ func (r *Runtime) settings(err error) string {
 	}
 }
 
+// isUnreachable reports whether err is of no engine's answer: none took the connection, or whoever asked knows that it
+// died before it answered.
+func isUnreachable(err error) bool {
+	return client.IsErrConnectionFailed(err) || errors.Is(err, container.ErrUnreachable)
+}
+
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return !errors.Is(err, fs.ErrNotExist)
@@ -153,7 +159,7 @@ func kindOf(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return container.ErrPermission
-	case client.IsErrConnectionFailed(err), errors.Is(err, container.ErrUnreachable):
+	case isUnreachable(err):
 		return container.ErrUnreachable
 	case containsAny(text, "no space left on device", "disk quota exceeded"):
 		return container.ErrNoSpace

@@ -77,7 +77,7 @@ func (h *handle) awaitExit(ctx context.Context) (container.Exit, error) {
 	case err := <-failures:
 		// the engine died before it answered
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) {
-			err = errors.Join(container.ErrUnreachable, err)
+			err = &runtimeError{kind: container.ErrUnreachable, text: err.Error(), cause: err}
 		}
 		return container.Exit{}, h.runtime.explain(ctx, "wait for "+h.name, err)
 	}
