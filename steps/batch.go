@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -182,8 +181,8 @@ func (c containers) run(
 		fault := &pipeline.Fault{
 			Kind: pipeline.ContainerFailed, Err: inTime(ctx, err), Tail: last.lines(), Repeat: c.runner.Repeat(spec),
 		}
-		if errors.Is(fault.Err, container.ErrUnreachable) { // the container engine died, and the container with it
-			fault.Kind, fault.Hint = pipeline.Environment, remedy.EngineDied
+		if hint, ok := remedy.EngineInRun(fault.Err); ok { // it is not the container that failed
+			fault.Kind, fault.Hint = pipeline.Environment, hint
 		}
 		return fault
 	}

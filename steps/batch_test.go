@@ -323,32 +323,49 @@ func TestStartHangs(t *testing.T) {
 // TestEngineDies checks that a container that nobody can wait for any more did not fail by itself.
 func TestEngineDies(t *testing.T) {
 	t.Parallel()
-	w := gpuNGC(t)
-	w.make(t, steps.IDBuildEngine)
-	w.tools.Runner = dies{w.fake}
-	err := w.run(t, t.Context(), steps.IDBuildEngine)
-	f := fault(t, err, pipeline.Environment)
-	if !errors.Is(err, container.ErrUnreachable) || !strings.Contains(f.Hint, "start the container engine") {
-		t.Errorf("got %v with the hint %q", err, f.Hint)
+	for _, c := range []struct {
+		err  error
+		hint string
+	}{
+		{container.ErrUnreachable, "start the container engine"},
+		{container.ErrNoSpace, "docker system df"},
+		{container.ErrFailing, ""},
+	} {
+		w := gpuNGC(t)
+		w.make(t, steps.IDBuildEngine)
+		w.tools.Runner = dies{w.fake, c.err}
+		err := w.run(t, t.Context(), steps.IDBuildEngine)
+		f := fault(t, err, pipeline.Environment)
+		if !errors.Is(err, c.err) || !strings.Contains(f.Hint, c.hint) || (f.Hint == "") != (c.hint == "") {
+			t.Errorf("got %v with the hint %q", err, f.Hint)
+		}
 	}
 }
 
 // dies is a runtime that is gone once a container runs.
-type dies struct{ container.Runtime }
+type dies struct {
+	container.Runtime
+
+	err error
+}
 
 func (r dies) Run(ctx context.Context, spec container.Spec, out container.Streams) (container.Container, error) {
 	c, err := r.Runtime.Run(ctx, spec, out)
-	return orphan{c}, err
+	return orphan{c, r.err}, err
 }
 
-type orphan struct{ container.Container }
+type orphan struct {
+	container.Container
+
+	err error
+}
 
 func (c orphan) Wait(context.Context) (container.Exit, error) {
-	return container.Exit{}, fmt.Errorf("wait for %s: %w", c.Name(), container.ErrUnreachable)
+	return container.Exit{}, fmt.Errorf("wait for %s: %w", c.Name(), c.err)
 }
 
 func (c orphan) Exec(context.Context, []string, container.Streams) (int, error) {
-	return 0, fmt.Errorf("exec in %s: %w", c.Name(), container.ErrUnreachable)
+	return 0, fmt.Errorf("exec in %s: %w", c.Name(), c.err)
 }
 
 // TestRemovalFails checks that a container that cannot be removed is told of, and stops nothing.

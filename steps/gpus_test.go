@@ -207,7 +207,7 @@ func TestGPUsCannotBeAsked(t *testing.T) {
 		t.Parallel()
 		w := gpuNGC(t)
 		w.make(t, steps.IDServe)
-		w.tools.Runner = dies{w.fake}
+		w.tools.Runner = dies{w.fake, container.ErrUnreachable}
 		if err := w.run(t, t.Context(), steps.IDServe); !errors.Is(err, container.ErrUnreachable) {
 			t.Errorf("got %v", err)
 		}

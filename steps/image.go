@@ -178,8 +178,8 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 			Kind: pipeline.Environment, Err: err, Tail: lastOf(failed.Tail, tailLines),
 			Hint: buildHint,
 		}
-		if errors.Is(err, container.ErrNoSpace) {
-			fault.Hint = remedy.FreeEngineDisk
+		if hint, ok := remedy.Engine(err); ok {
+			fault.Hint = hint
 		}
 		return container.Image{}, fault
 	}
@@ -283,7 +283,8 @@ func (n imageNotes) environment(image pipeline.Value) (map[string]string, error)
 	return env, json.Unmarshal([]byte(text), &env)
 }
 
-// pull pulls an image. hint says what to do about faults that are not a login's, the disk's or the container engine's.
+// pull pulls an image. hint says what to do about faults of the registry, beside a login. Of those of the container
+// engine its error says it.
 func pull(
 	ctx context.Context, images container.Images, w *pipeline.Work, ref, hint string,
 ) (container.Image, error) {
@@ -300,13 +301,11 @@ func pull(
 	if ctx.Err() != nil {
 		return container.Image{}, context.Cause(ctx)
 	}
-	switch {
-	case errors.Is(err, container.ErrDenied):
-		hint = remedy.LogIn + "; or " + hint
-	case errors.Is(err, container.ErrNoSpace):
-		hint = remedy.FreeEngineDisk
-	case errors.Is(err, container.ErrUnreachable), errors.Is(err, container.ErrPermission):
-		hint = "" // these errors have their own advice
+	if _, ofEngine := remedy.Engine(err); ofEngine {
+		return container.Image{}, err
+	}
+	if first, _ := remedy.Registry(err); first != "" {
+		hint = first + "; or " + hint
 	}
 	return container.Image{}, &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint}
 }

@@ -66,11 +66,11 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	if errors.Is(err, lost) {
 		lost = nil // the command told of it
 	}
-	shown, ok := errors.AsType[*shownError](err)
+	alreadyShown, ok := errors.AsType[*shownError](err)
 	if !ok {
 		return exitCode(a.show(program.explainer().Explain(errors.Join(err, lost)), nil))
 	}
-	return exitCode(errors.Join(shown.err, a.show(program.explainer().Explain(lost), nil)))
+	return exitCode(errors.Join(alreadyShown.err, a.show(program.explainer().Explain(lost), nil)))
 }
 
 // show shows an error that was explained; logPath, which may be nil, returns the log of a step.

@@ -170,7 +170,7 @@ func (a *App) ask(
 	progress := pipeline.Progress{Total: int64(len(pictures)), Unit: "pictures"}
 	for record, err := range asker.All(ctx, pictures) {
 		if err != nil {
-			explained := a.explainer().Explain(err)
+			explained := a.explainer().Explain(err) // for the record; that App.Run explains it again changes nothing
 			failed.add(err, explained, asker.Err())
 			fail(&record, explained)
 			progress.Text = fmt.Sprintf("%d failed", failed.n)

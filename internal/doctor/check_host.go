@@ -1,13 +1,11 @@
 package doctor
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
 
-	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/remedy"
@@ -17,17 +15,9 @@ import (
 // engine reports the container engine's name, version and address, or why it does not answer.
 func (x *Examination) engine() Finding {
 	info, err := x.info()
-	fail := func(advice string) Finding { return Finding{Status: Fail, Saw: err.Error(), Remedy: advice} }
-	switch settings := x.EngineSettings; {
-	case err == nil:
-	case errors.Is(err, container.ErrSettings):
-		return fail("correct or unset " + settings.Variables)
-	case errors.Is(err, container.ErrPermission), errors.Is(err, container.ErrFailing):
-		return fail("") // the error says what to do
-	case settings.NamedBy != "":
-		return fail("start the one there, or name another one: this one is named by " + settings.NamedBy)
-	default:
-		return fail(remedy.StartEngine)
+	if err != nil {
+		advice := remedy.EngineAtAll(err, x.EngineSettings.Variables, x.EngineSettings.NamedBy)
+		return Finding{Status: Fail, Saw: err.Error(), Remedy: advice}
 	}
 	version := ""
 	if x.EngineSettings.Version != "" {

@@ -71,7 +71,7 @@ type Explainer struct {
 // disk or of a file of this host ([Disk], [File]), and one of the container engine. A fault stays what it is, but one
 // that a disk caused: whatever was said of a flag that it was met with, the hint is about the disk. What a user named
 // wrongly was refused where it was named. Other errors stay as they are. Explain writes the commands in all hints as
-// [Program.Commands] does.
+// [Program.Commands] does. What was explained already stays as it is.
 func (x Explainer) Explain(err error) error {
 	err = x.explain(err)
 	x.Program.Name(err)
@@ -113,37 +113,22 @@ func (x Explainer) explain(err error) error {
 	return err
 }
 
-// engineFault is the fault for an error of the container engine. Its hint is empty where the error says itself what to
-// do.
+// engineFault is the fault for an error of the container engine or of a registry. Its hint is empty where the error
+// says itself what to do.
 func engineFault(err error) (fault *pipeline.Fault, ok bool) {
-	fault = &pipeline.Fault{Kind: pipeline.Environment, Err: err}
-	for _, known := range []struct {
-		err  error
-		hint string
-	}{
-		{container.ErrNoGPU, InstallToolkit + "; or " + UseCPU},
-		{container.ErrNoInit, InstallInit},
-		{container.ErrPortTaken, FreePort},
-		{container.ErrNoAddress, OtherHost},
-		{container.ErrNoSpace, FreeEngineDisk},
-		{container.ErrDenied, LogIn},
-		{container.ErrRegistry, ""},
-		{container.ErrUnreachable, ""},
-		{container.ErrFailing, ""},
-		{container.ErrPermission, ""},
-		{container.ErrSettings, ""},
-	} {
-		if !errors.Is(err, known.err) {
-			continue
-		}
-		fault.Hint = known.hint
-		if r, _, ok := Find(err.Error()); ok && errors.Is(err, container.ErrNoGPU) {
-			// The remedy's text comes first, since the container engine's message is long.
-			fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint
-		}
-		return fault, true
+	hint, ok := Engine(err)
+	if !ok {
+		hint, ok = Registry(err)
 	}
-	return nil, false
+	if !ok {
+		return nil, false
+	}
+	fault = &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint}
+	if r, _, known := Find(err.Error()); known && errors.Is(err, container.ErrNoGPU) {
+		// The remedy's text comes first, since the container engine's message is long.
+		fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint
+	}
+	return fault, true
 }
 
 // failedPath is the path of the call that failed; empty if it is not known.

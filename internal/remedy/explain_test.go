@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -92,5 +93,61 @@ func TestExplain(t *testing.T) {
 				t.Errorf("%s: %q has %+v, want the hint %q", name, part, f, c.hints[i])
 			}
 		}
+	}
+}
+
+// What was explained stays as it is: the error of a picture is explained for its record, and for the end of the command.
+func TestExplainTwice(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{
+		"a disk":      &os.PathError{Op: "write", Path: "/cache/x", Err: syscall.ENOSPC},
+		"a file":      &os.PathError{Op: "open", Path: "/w/x", Err: syscall.ELOOP},
+		"the engine":  fmt.Errorf("pull x: %w", container.ErrNoSpace),
+		"its GPU":     fmt.Errorf("CDI device injection failed: unresolvable CDI devices nvidia.com/gpu=7: %w", container.ErrNoGPU),
+		"a command":   pipeline.Faultf(pipeline.NotReady, "`dalirun serve` starts one, `cd /w && dalirun ps` lists them", "no server"),
+		"several":     errors.Join(container.ErrNoInit, pipeline.Usagef("`dalirun gc --dry-run`", "x")),
+		"unexplained": errors.New("x"),
+	} {
+		for _, program := range []remedy.Program{{Path: "dalirun"}, {Path: "/opt/a b/dalirun", Engine: "DOCKER_HOST=tcp://b"}, {Path: "dalirun", Engine: "DOCKER_HOST=tcp://b"}} {
+			x := remedy.Explainer{Program: program}
+			once := x.Explain(err)
+			text, hint := once.Error(), pipeline.HintOf(once)
+			if twice := x.Explain(once); twice.Error() != text || pipeline.HintOf(twice) != hint {
+				t.Errorf("%s: %q, hint %q; then %q, hint %q", name, text, hint, twice, pipeline.HintOf(twice))
+			}
+		}
+	}
+}
+
+// The advice about a container engine depends on what was asked of it.
+func TestEngine(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err                error
+		hint, inRun, atAll string
+		engine, registry   bool
+	}{
+		"unreachable": {container.ErrUnreachable, "", remedy.EngineDied, "start the one there, or name another one: this one is named by B", true, false},
+		"failing":     {container.ErrFailing, "", "", "", true, false},
+		"permission":  {container.ErrPermission, "", "", "", true, false},
+		"settings":    {container.ErrSettings, "", "", "correct or unset A", true, false},
+		"no space":    {container.ErrNoSpace, remedy.FreeEngineDisk, remedy.FreeEngineDisk, "start the one there, or name another one: this one is named by B", true, false},
+		"denied":      {container.ErrDenied, "", "", "start the one there, or name another one: this one is named by B", false, true},
+		"registry":    {container.ErrRegistry, "", "", "start the one there, or name another one: this one is named by B", false, true},
+		"not found":   {container.ErrNotFound, "", "", "start the one there, or name another one: this one is named by B", false, false},
+	} {
+		err := fmt.Errorf("x: %w", c.err)
+		hint, engine := remedy.Engine(err)
+		inRun, engineInRun := remedy.EngineInRun(err)
+		_, registry := remedy.Registry(err)
+		if hint != c.hint || inRun != c.inRun || engine != c.engine || engineInRun != c.engine || registry != c.registry {
+			t.Errorf("%s: %q, %q, %t, %t, %t", name, hint, inRun, engine, engineInRun, registry)
+		}
+		if atAll := remedy.EngineAtAll(err, "A", "B"); atAll != c.atAll {
+			t.Errorf("%s: %q", name, atAll)
+		}
+	}
+	if got := remedy.EngineAtAll(container.ErrUnreachable, "A", ""); got != remedy.StartEngine {
+		t.Errorf("%q", got)
 	}
 }
