@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -164,13 +163,10 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 	} else if err != nil {
 		return container.Image{}, err
 	}
-	lines := w.Lines()
 	image, err := s.builder.Build(ctx, s.image.spec(), func(p container.Progress) {
-		fmt.Fprintln(lines, p.Text)
-		if step, ok := strings.CutPrefix(p.Text, "Step "); ok {
-			number, instruction, _ := strings.Cut(step, " : ")
-			keyword, _, _ := strings.Cut(instruction, " ") // the rest can be a whole program
-			w.Emit(pipeline.Progress{Text: number + " " + keyword})
+		w.Emit(pipeline.Line{Text: p.Text})
+		if p.Instruction != "" { // without its arguments, which can be a whole program
+			w.Emit(pipeline.Progress{Text: fmt.Sprintf("%d/%d %s", p.Current, p.Total, p.Instruction)})
 		}
 	})
 	if failed, ok := errors.AsType[*container.BuildError](err); ok {

@@ -342,7 +342,7 @@ func TestBuildTells(t *testing.T) {
 	w.fake.RemoveImage("debian:bookworm-slim")
 	w.fake.AddRemote("debian:bookworm-slim", containertest.Image{})
 	localImage(t, w)
-	for _, want := range []pipeline.Payload{pipeline.Line{Text: "Step 1/1 : FROM base"}, pipeline.Progress{Text: "1/1 FROM"}} {
+	for _, want := range []pipeline.Payload{pipeline.Line{Text: "Step 1/1 : FROM base"}, pipeline.Line{Text: "Step 2/1 : of a program\r"}, pipeline.Progress{Text: "1/1 FROM"}} {
 		if !slices.Contains(w.payloads, want) {
 			t.Errorf("payloads %v lack %v", w.payloads, want)
 		}

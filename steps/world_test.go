@@ -184,7 +184,8 @@ func (w *world) image(name, tensorRT string) containertest.Image {
 }
 
 func (w *world) build(_ context.Context, spec container.BuildSpec, onProgress func(container.Progress)) (containertest.Image, error) {
-	onProgress(container.Progress{Text: "Step 1/1 : FROM base"})
+	onProgress(container.Progress{Text: "Step 1/1 : FROM base", Current: 1, Total: 1, Instruction: "FROM"})
+	onProgress(container.Progress{Text: "Step 2/1 : of a program\r"})
 	return containertest.Image{Image: container.Image{ID: sum(time.Now().String()), Labels: spec.Labels}, Main: w.main}, nil
 }
 

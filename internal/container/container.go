@@ -187,10 +187,11 @@ type Login struct{ Username, Password, IdentityToken, RegistryToken string }
 // Labels are a container's or an image's key-value pairs.
 type Labels map[string]string
 
-// Progress is one step of a pull or a build. Total is zero where it is not known; both are bytes.
+// Progress is one step of a pull or a build.
 type Progress struct {
-	Text           string
-	Current, Total int64
+	Text           string // of a build, one line of its output without its end
+	Current, Total int64  // bytes, or of a build's instruction its number and how many there are; Total 0 is not known
+	Instruction    string // the keyword of the build's instruction that the line begins, such as RUN; else empty
 }
 
 // BuildSpec says how to build an image.

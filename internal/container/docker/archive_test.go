@@ -255,13 +255,21 @@ func TestLayers(t *testing.T) {
 
 func TestBuildOutput(t *testing.T) {
 	t.Parallel()
-	var lines []string
-	o := newBuildOutput(func(p container.Progress) { lines = append(lines, p.Text) })
-	for _, s := range []string{"Step 1/2 : FROM x\n", " 10%\r", " 50%\r100%\nDone", "\n", "no newline"} {
+	var got []container.Progress
+	o := newBuildOutput(func(p container.Progress) { got = append(got, p) })
+	for _, s := range []string{"Step 1/12 : FROM x\n", "Step 2/12 : RUN a \t", "b\n", "Step 3 of it\n", " 10%\r", " 50%\r100%\nDone", "\n", "no newline"} {
 		o.read(jsonmessage.JSONMessage{Stream: s})
 	}
 	o.stream.Flush()
-	if diff := cmp.Diff([]string{"Step 1/2 : FROM x", "100%", "Done", "no newline"}, lines); diff != "" {
+	want := []container.Progress{
+		{Text: "Step 1/12 : FROM x", Current: 1, Total: 12, Instruction: "FROM"},
+		{Text: "Step 2/12 : RUN a \tb", Current: 2, Total: 12, Instruction: "RUN"},
+		{Text: "Step 3 of it"},
+		{Text: "100%"},
+		{Text: "Done"},
+		{Text: "no newline"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	for range 2 * tailLines {

@@ -131,6 +131,15 @@ func (o *buildOutput) line(line string) {
 	o.tail = append(o.tail, line)
 	o.tail = o.tail[max(0, len(o.tail)-tailLines):]
 	if o.onProgress != nil {
-		o.onProgress(container.Progress{Text: line})
+		o.onProgress(progressOf(line))
 	}
+}
+
+// progressOf reads a line of the classic builder, which begins an instruction as in "Step 2/7 : RUN make".
+func progressOf(line string) container.Progress {
+	p := container.Progress{Text: line}
+	if _, err := fmt.Sscanf(line, "Step %d/%d : %s", &p.Current, &p.Total, &p.Instruction); err != nil {
+		return container.Progress{Text: line} // one of a program
+	}
+	return p
 }
