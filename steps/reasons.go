@@ -4,10 +4,11 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
-	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -101,10 +102,12 @@ func argumentReasons(was, is string, otherTensorRT bool) []pipeline.Change {
 			reasons = append(reasons, pipeline.Change{Fact: fact, Was: from, Is: to})
 		}
 	}
-	add("opt-batch", batchOf(w["--optShapes"]), batchOf(i["--optShapes"]))
-	add("max-batch", batchOf(w["--maxShapes"])+w["--max-batch"], batchOf(i["--maxShapes"])+i["--max-batch"])
-	if w["--optShapes"] != "" && i["--optShapes"] != "" {
-		add("precision", precisionOf(w), precisionOf(i))
+	built, wasBuild := trtexec.BuildOf(strings.Fields(was))
+	builds, isBuild := trtexec.BuildOf(strings.Fields(is))
+	add("opt-batch", batchText(built.OptBatch), batchText(builds.OptBatch))
+	add("max-batch", batchText(built.MaxBatch)+w["--max-batch"], batchText(builds.MaxBatch)+i["--max-batch"])
+	if wasBuild && isBuild {
+		add("precision", string(built.Precision), string(builds.Precision))
 	}
 	add("lane", w["--device"], i["--device"])
 	for _, setting := range []string{"threads", "hw-decoder-load", "picture-size"} {
@@ -125,19 +128,12 @@ func servingWord(argument string) string {
 	return "serving." + argument
 }
 
-// batchOf returns the batch of a shape: 64 of "input:64x3x224x224".
-func batchOf(shape string) string {
-	_, dims, _ := strings.Cut(shape, ":")
-	batch, _, _ := strings.Cut(dims, "x")
-	return batch
-}
-
-// precisionOf returns the precision of an engine by trtexec's options: TF32 is switched off for fp32 alone.
-func precisionOf(trtexec map[string]string) string {
-	if _, ok := trtexec["--noTF32"]; ok {
-		return string(release.FP32)
+// batchText is a batch size in words; empty for none.
+func batchText(batch int) string {
+	if batch == 0 {
+		return ""
 	}
-	return string(release.FP16)
+	return strconv.Itoa(batch)
 }
 
 // whoseWeights says whether a program reads the weights as trusted, which a user's file is not. It is empty for a

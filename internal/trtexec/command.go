@@ -3,6 +3,7 @@ package trtexec
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/dalirun/dalirun/internal/release"
@@ -41,16 +42,16 @@ func Args(tensorRT release.Version, b Build) ([]string, error) {
 	args := []string{
 		"--onnx=" + b.ONNX,
 		"--saveEngine=" + b.Plan,
-		b.shape("--minShapes", b.MinBatch),
-		b.shape("--optShapes", b.OptBatch),
-		b.shape("--maxShapes", b.MaxBatch),
+		b.shape(minShapes, b.MinBatch),
+		b.shape(optShapes, b.OptBatch),
+		b.shape(maxShapes, b.MaxBatch),
 	}
 	if d.ExplicitBatch != "" {
 		args = append(args, d.ExplicitBatch)
 	}
 	switch {
 	case b.Precision == release.FP32:
-		args = append(args, "--noTF32")
+		args = append(args, noTF32)
 	case d.FP16 != "":
 		args = append(args, d.FP16)
 	case !b.Cast:
@@ -67,6 +68,48 @@ func Args(tensorRT release.Version, b Build) ([]string, error) {
 		args = append(args, d.Verbosity, d.LayerInfo+b.LayerInfo)
 	}
 	return args, nil
+}
+
+// The options that [BuildOf] reads back.
+const (
+	minShapes = "--minShapes"
+	optShapes = "--optShapes"
+	maxShapes = "--maxShapes"
+	noTF32    = "--noTF32" // of fp32 alone
+)
+
+// BuildOf reads back from an argv that [Args] or [Command] made what a user chose: the batch sizes and the precision.
+// ok is false if argv builds no engine.
+func BuildOf(argv []string) (b Build, ok bool) {
+	b.Precision = release.FP16
+	for _, arg := range argv {
+		name, value, _ := strings.Cut(arg, "=")
+		switch name {
+		case minShapes:
+			b.MinBatch = batchOf(value)
+		case optShapes:
+			b.OptBatch = batchOf(value)
+		case maxShapes:
+			b.MaxBatch = batchOf(value)
+		case noTF32:
+			b.Precision = release.FP32
+		}
+	}
+	if b.MinBatch == 0 || b.OptBatch == 0 || b.MaxBatch == 0 {
+		return Build{}, false
+	}
+	return b, true
+}
+
+// batchOf is the batch of a shape: 64 of "input:64x3x224x224". It is 0 for what is no shape.
+func batchOf(shape string) int {
+	_, dims, _ := strings.Cut(shape, ":")
+	text, _, _ := strings.Cut(dims, "x")
+	batch, err := strconv.Atoi(text)
+	if err != nil {
+		return 0
+	}
+	return batch
 }
 
 func (b Build) check() error {

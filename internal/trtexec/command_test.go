@@ -184,6 +184,32 @@ func TestArgsLeaveOutWhatIsNotAsked(t *testing.T) {
 	}
 }
 
+// What a user chose of a build can be read back from its command, whatever TensorRT it is for.
+func TestBuildOf(t *testing.T) {
+	t.Parallel()
+	for _, tensorRT := range []string{"8.0.1", "8.6.1", "10.9.0.34", "11.1.0.106"} {
+		for _, precision := range []release.Precision{release.FP16, release.FP32} {
+			b := build()
+			b.MinBatch, b.OptBatch, b.MaxBatch, b.Precision, b.Cast, b.LayerInfo = 2, 48, 96, precision, precision == release.FP16, ""
+			argv, err := trtexec.Command(version(t, tensorRT), b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := trtexec.Build{MinBatch: 2, OptBatch: 48, MaxBatch: 96, Precision: precision}
+			if got, ok := trtexec.BuildOf(argv); !ok || got != want {
+				t.Errorf("TensorRT %s, %s: %+v, %t", tensorRT, precision, got, ok)
+			}
+		}
+	}
+	for _, other := range [][]string{
+		nil, {"python3", "x", "--max-batch", "8"}, {"--minShapes=input:1x3", "--optShapes=input:", "--maxShapes=8"}, trtexec.PlanVersionArgs(version(t, "10.9.0.34"), "p"),
+	} {
+		if got, ok := trtexec.BuildOf(other); ok || got != (trtexec.Build{}) {
+			t.Errorf("%q: %+v", other, got)
+		}
+	}
+}
+
 func TestArgsRefuse(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
