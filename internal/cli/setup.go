@@ -27,7 +27,8 @@ func (a *App) setupCommand() *cobra.Command {
 		Use:   "setup",
 		Short: "Build the model repository",
 		Long: `setup exports ResNet50 to ONNX, builds the TensorRT engine (gpu lane), serializes the DALI pipeline and lays
-the model repository out. What was made before and still holds is reused. It prints where the model repository is.`,
+the model repository out. What was made before and still holds is reused. It prints where the model repository is: in
+the workspace, or in the cache if the workspace's server serves another one, which reload replaces.`,
 		Example: `  # on the GPU if there is one, else on the CPU
   dalirun setup
 
@@ -42,9 +43,21 @@ the model repository out. What was made before and still holds is reused. It pri
 			if err != nil {
 				return a.refused(err, o, report.Files{})
 			}
-			err = x.runner(x.keepBuilt).Run(cmd.Context(), x.steps(steps.IDAssembleRepository))
+			var folder string
+			err = x.runner(func(ctx context.Context, made pipeline.Values) (err error) {
+				for _, repository := range made { // the last step makes it alone
+					if folder, err = x.keepBuilt(ctx, repository.Path); err != nil {
+						return err
+					}
+				}
+				x.sink.Emit(pipeline.Event{
+					Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository,
+					Payload: result.Repository.New(folder),
+				})
+				return nil
+			}).Run(cmd.Context(), x.steps(steps.IDAssembleRepository))
 			return x.finish(err, x.print(err, o, func(out io.Writer) error {
-				_, err := fmt.Fprintln(out, owner.RepositoryPath(r.folders.Workspace))
+				_, err := fmt.Fprintln(out, folder)
 				return err
 			}))
 		},
@@ -54,33 +67,30 @@ the model repository out. What was made before and still holds is reused. It pri
 	return cmd
 }
 
-// keepBuilt takes what was built into the workspace. A server that runs goes on serving what it has.
-func (x *session) keepBuilt(ctx context.Context, values pipeline.Values) error {
+// keepBuilt takes what was built into the workspace, and returns the folder that has it. A server that runs goes on
+// serving what it has in the workspace's own folder: then what was built is in the cache alone.
+func (x *session) keepBuilt(ctx context.Context, repository string) (folder string, err error) {
 	workspace := x.flags.folders.Workspace
-	for _, v := range values {
-		served := false
-		err := x.changeRepository(ctx, func() (err error) {
-			if err = x.recordBuilt(ctx, v.Path); err != nil {
-				return err
-			}
-			if served, err = x.servers.Served(ctx, workspace); err != nil || served {
-				return err
-			}
-			return owner.TakeRepository(ctx, workspace, v.Path)
-		})
+	folder = owner.RepositoryPath(workspace)
+	err = x.changeRepository(ctx, func() error {
+		if err := x.recordBuilt(ctx, repository); err != nil {
+			return err
+		}
+		serves, served, err := x.servers.Served(ctx, workspace)
 		if err != nil {
 			return err
 		}
-		if served {
-			x.warn("the server of this workspace goes on serving what it has: `" +
-				serving.CommandIn(workspace, "reload") + "` has it serve this")
+		if !served {
+			return owner.TakeRepository(ctx, workspace, repository)
 		}
-	}
-	x.sink.Emit(pipeline.Event{
-		Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository,
-		Payload: result.Repository.New(owner.RepositoryPath(workspace)),
+		if serves != repository {
+			folder = repository
+			x.warn("the server of this workspace goes on serving what it has, in " + owner.RepositoryPath(workspace) +
+				": `" + serving.CommandIn(workspace, "reload") + "` has it serve this")
+		}
+		return nil
 	})
-	return nil
+	return folder, err
 }
 
 // changeRepository calls change while no other process changes what is recorded as built, or what is served.

@@ -215,8 +215,16 @@ func (p Probe) loaded(ctx context.Context, client *triton.Client) Health {
 		return p.unanswered(err)
 	}
 	hasState := func(e triton.IndexEntry) bool { return e.State != "" }
-	if len(index) == 0 {
-		return Health{State: Unloaded, Reason: "its model repository is empty"}
+	if len(index) == 0 { // also of a server whose folder somebody removed, which goes on answering
+		ready, err := client.ModelReady(ctx, p.Model)
+		switch {
+		case err != nil && !errors.Is(err, triton.ErrNotFound):
+			return p.unanswered(err)
+		case ready:
+			return Health{State: Healthy}
+		default:
+			return Health{State: Unloaded, Reason: "its model repository is empty"}
+		}
 	}
 	if !slices.ContainsFunc(index, hasState) { // before it was ready, the run had it load them
 		return Health{State: Unloaded, Reason: "it was restarted and has no models loaded"}

@@ -52,18 +52,31 @@ func (s Servers) Lock(ctx context.Context, workspace string) (*Lock, error) {
 // lookWithin is longer than a process has a lock that only looks.
 const lookWithin = 300 * time.Millisecond
 
-// Served reports whether a workspace has a server, or one is about to be started in it.
-func (s Servers) Served(ctx context.Context, workspace string) (bool, error) {
+// Served reports whether a workspace has a server, or one is about to be started in it, and the model repository that
+// it serves; that is empty if it is not known.
+func (s Servers) Served(ctx context.Context, workspace string) (repository string, served bool, err error) {
 	lock := flock.New(LockPath(workspace))
 	free, err := lock.TryLock()
-	if err != nil || !free {
-		return !free, err
+	if err != nil {
+		return "", false, err
 	}
-	if err := lock.Unlock(); err != nil {
-		return false, err
+	if free {
+		if err := lock.Unlock(); err != nil {
+			return "", false, err
+		}
+		if _, running, err := s.detached(ctx, workspace); err != nil || !running {
+			return "", false, err
+		}
 	}
-	_, running, err := s.detached(ctx, workspace)
-	return running, err
+	server, err := s.Running(ctx, workspace)
+	if err != nil {
+		return "", true, nil //nolint:nilerr // it is being started, or is another host's
+	}
+	file, err := server.File()
+	if errors.Is(err, owner.ErrNoServer) {
+		err = nil
+	}
+	return file.Repository, true, err
 }
 
 // LockRepository makes this process the one that changes what is recorded as built in a workspace, and the served
@@ -140,7 +153,8 @@ func (s Servers) detached(ctx context.Context, workspace string) (c Container, r
 	}
 	all, err := s.List(ctx)
 	for _, c := range all {
-		if c.ID == server.Container && c.Running {
+		// A copy of a workspace's folder has the file of a server that is not its own.
+		if c.ID == server.Container && c.Running && c.Workspace() == workspace {
 			return c, true, err
 		}
 	}
@@ -183,6 +197,9 @@ func (s Servers) Forget(ctx context.Context, workspace string) (name string, fou
 	}
 	gone := Container{Summary: container.Summary{ID: server.Container, Name: server.Name}}
 	if i := slices.IndexFunc(all, func(c Container) bool { return c.ID == server.Container }); i >= 0 {
+		if all[i].Workspace() != workspace { // of the workspace that this one is a copy of
+			return "", false, owner.RemoveServer(workspace)
+		}
 		gone = all[i]
 	}
 	return server.Name, true, errors.Join(s.remove(ctx, gone), owner.RemoveServer(workspace))

@@ -101,7 +101,7 @@ func TestLock(t *testing.T) {
 				}
 				defer other.Release() //nolint:errcheck // it ends with the test
 			}
-			if served, err := s.Served(t.Context(), w); served != (tt.words != "") || err != nil {
+			if _, served, err := s.Served(t.Context(), w); served != (tt.words != "") || err != nil {
 				t.Errorf("it is served: %t, %v", served, err)
 			}
 			lock, err := s.Lock(t.Context(), w)
@@ -167,7 +167,7 @@ func TestLockWhileOthersLook(t *testing.T) {
 	for range 2 {
 		looking.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := serversOn(&engine{}).Served(context.WithoutCancel(ctx), w); err != nil {
+				if _, _, err := serversOn(&engine{}).Served(context.WithoutCancel(ctx), w); err != nil {
 					t.Error(err)
 				}
 				time.Sleep(time.Millisecond)
@@ -242,5 +242,30 @@ func TestStartAgain(t *testing.T) {
 	}
 	if start := StartAgain(owner.ServerFile{HTTP: "127.0.0.1:8000"}, owner.Built{}); start != nil {
 		t.Errorf("not known how: %q", start)
+	}
+}
+
+// A copy of a workspace's folder has the server file of the workspace that it is a copy of, and no server.
+func TestCopiedWorkspace(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	detached(t, w)
+	e := &engine{all: []container.Summary{serverIn("/original", "127.0.0.1:1")}}
+	if _, served, err := serversOn(e).Served(t.Context(), w); served || err != nil {
+		t.Errorf("it is served: %t, %v", served, err)
+	}
+	lock, err := serversOn(e).Lock(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release() //nolint:errcheck // it ends with the test
+	if name, found, err := serversOn(e).Forget(t.Context(), w); found || err != nil {
+		t.Errorf("%q, %t, %v", name, found, err)
+	}
+	if got := e.noted(); len(got) > 0 {
+		t.Errorf("the original's server: %q", got)
+	}
+	if _, err := owner.ReadServer(w); !errors.Is(err, owner.ErrNoServer) {
+		t.Errorf("the file: %v", err)
 	}
 }

@@ -149,6 +149,11 @@ func (s Servers) Running(ctx context.Context, workspace string) (Container, erro
 			return c, nil
 		}
 	}
+	for _, c := range servers {
+		if h, err := s.Judge(ctx, c); err == nil && h.State == Ended {
+			return Container{}, pipeline.Faultf(pipeline.NotReady, h.Hint(), "the server %s is %s", c.Name, h)
+		}
+	}
 	return Container{}, pipeline.Faultf(pipeline.NotReady,
 		"start one with `"+CommandIn(workspace, "serve")+"`, or name one with --url HOST:PORT",
 		"no server runs in %s", workspace)

@@ -261,7 +261,9 @@ func TestFind(t *testing.T) {
 		t.Errorf("those of the workspace (-want +got):\n%s", diff)
 	}
 	_, err := s.Running(t.Context(), "/w")
-	wantFault(t, err, pipeline.NotReady, "no server runs in /w", "`dalirun serve --workspace /w`, or name one with --url")
+	wantFault(t, err, pipeline.NotReady, "the server ended is not healthy: its container has ended", "`dalirun stop --workspace /w && dalirun serve ")
+	_, err = s.Running(t.Context(), "/none")
+	wantFault(t, err, pipeline.NotReady, "no server runs in /none", "`dalirun serve --workspace /none`, or name one with --url")
 	e.all = append(e.all, named("answers", serverIn("/w", "127.0.0.1:5")))
 	if c, err := s.Running(t.Context(), "/w"); err != nil || c.Name != "answers" || c.GRPC() != "127.0.0.1:5" {
 		t.Errorf("it runs: %+v, %v", c, err)
