@@ -33,7 +33,9 @@ the model repository that a workspace built last. What that was made of may go: 
 model, engine and DALI pipeline anew, although the model repository made of them is there. What a server serves are
 files of its workspace.
 
-Each line says what went, and the last one how much was freed. --dry-run does not count half-made results.`,
+Each line says what went and how large it is, and the last one how much that frees: results share files by hard links,
+and workspaces have links to what they serve. What is freed, and how large the cache is, counts each file once. What
+stays, as a result that is kept or a workspace has it too, is told apart. --dry-run does not count half-made results.`,
 		Example: `  # what would go
   dalirun gc --dry-run
 

@@ -51,8 +51,10 @@ func needed(pin store.Pin) bool { return owner.NeedsRepository(pin.Name, pin.Hol
 type Collected struct {
 	Containers []serving.Leftover `json:"containers"`
 	Entries    []store.Evicted    `json:"entries"`
-	Freed      int64              `json:"freed_bytes"` // of the cache; unless DryRun with what runs left half made
+	store.Loss                    // of the cache; unless DryRun with what runs left half made
 	DryRun     bool               `json:"dry_run"`
+
+	leftovers bool // what runs left half made was part of it
 }
 
 // Options say what else goes than what dead runs of this host left.
@@ -70,13 +72,17 @@ func (p Place) Collect(ctx context.Context, o Options) (Collected, error) {
 	if err != nil {
 		return got, err // what a container may still write to stays
 	}
-	before, beforeErr := p.Cache.Size(ctx)
+	before, beforeErr := p.Cache.Usage(ctx)
 	err = p.sweepCache(ctx)
+	swept, sweptErr := p.Cache.Usage(ctx)
 	entries, evictErr := p.Cache.Evict(ctx, o.CacheSize)
-	after, afterErr := p.Cache.Size(ctx)
+	after, afterErr := p.Cache.Usage(ctx)
 	got.Entries = append(got.Entries, entries...)
-	got.Freed = max(before-after, 0) // others may have filled it meanwhile
-	return got, errors.Join(beforeErr, err, evictErr, afterErr)
+	usageErr := errors.Join(beforeErr, sweptErr, afterErr)
+	if usageErr == nil { // files that were not counted would seem to have gone
+		got.leftovers, got.Loss = before.LossTo(swept) != store.Loss{}, before.LossTo(after)
+	}
+	return got, errors.Join(err, evictErr, usageErr)
 }
 
 // Preview returns what [Place.Collect] would remove, but for half-made results. It removes nothing.
@@ -87,12 +93,11 @@ func (p Place) Preview(ctx context.Context, o Options) (Collected, error) {
 	if err != nil {
 		return got, err
 	}
+	usage, usageErr := p.Cache.Usage(ctx)
 	entries, err := p.Cache.Evictable(ctx, o.CacheSize, needed)
 	got.Entries = append(got.Entries, entries...)
-	for _, e := range entries {
-		got.Freed += e.Bytes
-	}
-	return got, err
+	got.Loss = usage.LossTo(usage.Without(entries))
+	return got, errors.Join(usageErr, err)
 }
 
 // WriteText writes for people a line for each thing, and one for all.
@@ -121,14 +126,10 @@ func (c Collected) summary() string {
 	if n := len(c.Containers); n > 0 {
 		parts = append(parts, printable.Count(n, "container"))
 	}
-	rest := c.Freed
-	for _, e := range c.Entries {
-		rest -= e.Bytes
-	}
 	if n := len(c.Entries); n > 0 {
 		parts = append(parts, printable.Count(n, "result"))
 	}
-	if rest > 0 {
+	if c.leftovers {
 		parts = append(parts, "leftovers of runs")
 	}
 	switch {
@@ -137,8 +138,23 @@ func (c Collected) summary() string {
 	case len(parts) == 0:
 		return "nothing is to be removed"
 	case c.DryRun:
-		return fmt.Sprintf("would remove %s: %s would be freed", printable.List(parts), bytesize.Format(c.Freed))
+		return fmt.Sprintf("would remove %s: %s would be freed%s", printable.List(parts), bytesize.Format(c.Freed), c.kept())
 	default:
-		return fmt.Sprintf("removed %s: %s freed", printable.List(parts), bytesize.Format(c.Freed))
+		return fmt.Sprintf("removed %s: %s freed%s", printable.List(parts), bytesize.Format(c.Freed), c.kept())
 	}
+}
+
+// kept says of what was removed, or would be, how much is not freed, as other files have it by hard links.
+func (c Collected) kept() string {
+	var parts []string
+	if c.Results > 0 {
+		parts = append(parts, bytesize.Format(c.Results)+" stay with results that are kept")
+	}
+	if c.Workspaces > 0 {
+		parts = append(parts, bytesize.Format(c.Workspaces)+" stay with workspaces that serve them")
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "; " + printable.List(parts)
 }

@@ -121,6 +121,65 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+// Results share files by hard links, and a workspace has links to what it serves. Bytes are freed with the last link,
+// and are counted once; so they are before it is done.
+func TestCollectLinks(t *testing.T) {
+	t.Parallel()
+	const size = 1 << 20
+	for name, c := range map[string]struct {
+		keep string // the result that is pinned
+		link bool   // the workspace has a link, too
+		want store.Loss
+	}{
+		"none is kept":         {"", false, store.Loss{Freed: size}},
+		"a result is kept":     {"second", true, store.Loss{Results: size}},
+		"a workspace has them": {"", true, store.Loss{Workspaces: size}},
+	} {
+		p, _ := place(t)
+		if _, err := p.Collect(t.Context(), gc.Options{}); err != nil { // what has no links
+			t.Fatal(err)
+		}
+		first := commit(t, p.Cache, "first")
+		tx, err := p.Cache.Begin(t.Context(), "second", nil)
+		if err == nil {
+			err = errors.Join(os.Chmod(first, 0o600), os.Truncate(first, size), os.Link(first, filepath.Join(tx.Dir(), "out")))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		entry, err := tx.Commit("assemble-repository", nil, []string{"out"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.link {
+			if err := os.Link(first, filepath.Join(p.Workspace, "served")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.keep != "" {
+			if err := p.Cache.Pin(t.Context(), entry.Values()["out"].Path, p.Workspace, func() error {
+				return owner.WriteBuilt(p.Workspace, owner.Built{Run: "r1", Repository: entry.Values()["out"].Path})
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := entry.Close(); err != nil {
+			t.Fatal(err)
+		}
+		fits, err := p.Preview(t.Context(), gc.Options{CacheSize: size + size/2})
+		if err != nil || len(fits.Entries) > 0 {
+			t.Errorf("%s: once each, the files fit, and %q would go, %v", name, names(fits), err)
+		}
+		for _, do := range []func(context.Context, gc.Options) (gc.Collected, error){p.Preview, p.Collect} {
+			got, err := do(t.Context(), gc.Options{})
+			near := func(got, want int64) bool { return want <= got && got < want+16<<10 } // manifests go, too
+			if err != nil || !near(got.Freed, c.want.Freed) || got.Results != c.want.Results || got.Workspaces != c.want.Workspaces {
+				t.Errorf("%s (dry run: %t): %+v, want %+v; %v", name, got.DryRun, got.Loss, c.want, err)
+			}
+		}
+	}
+}
+
 // Where containers cannot be removed, what they may still write to stays.
 func TestCollectWithoutEngine(t *testing.T) {
 	t.Parallel()
@@ -170,19 +229,24 @@ func TestCollectedText(t *testing.T) {
 	used := time.Date(2026, 11, 27, 4, 0, 0, 0, time.UTC)
 	some := gc.Collected{
 		Containers: []serving.Leftover{{Name: "a", Reason: "its run is gone"}, {Name: "b", Reason: "x"}},
-		Entries:    []store.Evicted{{Bytes: 1 << 20, Step: "export-onnx", Used: used}, {Bytes: 1 << 10}}, Freed: 2 << 20,
+		Entries:    []store.Evicted{{Bytes: 1 << 20, Step: "export-onnx", Used: used}, {Bytes: 1 << 10}},
+		Loss:       store.Loss{Freed: 2 << 20},
 	}
 	would := some
 	would.DryRun, would.Freed = true, 1<<20+1<<10
+	shared := gc.Collected{Entries: make([]store.Evicted, 2), Loss: store.Loss{Results: 1 << 20, Workspaces: 2 << 20}}
+	shared.Entries[0].Bytes, shared.Entries[1].Bytes = 2<<20, 1<<20
+	none := "a result that counts no longer\n"
 	for want, c := range map[string]gc.Collected{
 		"nothing is to be removed\n":                    {},
 		"no container and no result would be removed\n": {DryRun: true},
-		"removed leftovers of runs: 1 KiB freed\n":      {Freed: 1 << 10},
+		"removed 2 MiB of " + none + "removed 1 MiB of " + none + "removed 2 results: 0 B freed; " +
+			"1 MiB stay with results that are kept and 2 MiB stay with workspaces that serve them\n": shared,
 		`removed container a: its run is gone
 removed container b: x
 removed 1 MiB of export-onnx, last used 2026-11-27 04:00:00
 removed 1 KiB of a result that counts no longer
-removed 2 containers, 2 results and leftovers of runs: 2 MiB freed
+removed 2 containers and 2 results: 2 MiB freed
 `: some,
 		`would remove container a: its run is gone
 would remove container b: x

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,8 +17,10 @@ import (
 type Evicted struct {
 	Fingerprint pipeline.Fingerprint `json:"fingerprint,omitempty"`
 	Step        pipeline.ID          `json:"step,omitempty"` // empty where the manifest cannot be read
-	Bytes       int64                `json:"bytes"`
-	Used        time.Time            `json:"used"` // when it was last committed or read
+	Bytes       int64                `json:"bytes"`          // others may have some of its files, too
+	Used        time.Time            `json:"used"`           // when it was last committed or read
+
+	usage Usage
 }
 
 // candidate is a generation that may be evicted.
@@ -29,6 +30,7 @@ type candidate struct {
 }
 
 // Evict deletes entries, the least recently used first, and then timing caches, until at most maxBytes bytes are left.
+// Entries share files by hard links: bytes go with the last entry that has them.
 // It skips entries that a process reads and entries that are pinned, so more may be left. After an error it goes on,
 // and returns the error with what it deleted.
 func (s *Store) Evict(ctx context.Context, maxBytes int64) ([]Evicted, error) {
@@ -48,10 +50,11 @@ func (s *Store) evict(
 	if err != nil {
 		return nil, fmt.Errorf("evict from the cache: %w", err)
 	}
-	var total int64
+	left := newUsage()
 	for _, c := range all {
-		total += c.Bytes
+		left.include(c.usage)
 	}
+	total := left.Bytes()
 	slices.SortStableFunc(all, func(a, b candidate) int { return a.Used.Compare(b.Used) })
 	var gone []Evicted
 	var errs []error
@@ -66,7 +69,7 @@ func (s *Store) evict(
 		ok, err := discard(c.Fingerprint, c.gen)
 		if ok {
 			gone = append(gone, c.Evicted)
-			total -= c.Bytes
+			total -= left.exclude(c.usage)
 		}
 		errs = append(errs, err)
 	}
@@ -84,10 +87,7 @@ func (s *Store) candidates(ctx context.Context) ([]candidate, error) {
 	var all []candidate
 	err := s.visitEntries(ctx, func(fp pipeline.Fingerprint, gens []string) error {
 		for _, gen := range gens {
-			c, err := s.candidate(fp, gen)
-			if errors.Is(err, fs.ErrNotExist) {
-				continue // deleted meanwhile
-			}
+			c, err := s.candidate(ctx, fp, gen)
 			if err != nil {
 				return err
 			}
@@ -99,7 +99,7 @@ func (s *Store) candidates(ctx context.Context) ([]candidate, error) {
 }
 
 // candidate measures a generation. A retired one, or one without a manifest, has the zero time and is evicted first.
-func (s *Store) candidate(fp pipeline.Fingerprint, gen string) (candidate, error) {
+func (s *Store) candidate(ctx context.Context, fp pipeline.Fingerprint, gen string) (candidate, error) {
 	c := candidate{Evicted: Evicted{Fingerprint: fp}, gen: gen}
 	dir := s.path("entries", string(fp), gen)
 	path := filepath.Join(dir, manifestName)
@@ -111,36 +111,8 @@ func (s *Store) candidate(fp pipeline.Fingerprint, gen string) (candidate, error
 			c.Step = m.Step
 		}
 	}
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		c.Bytes += info.Size()
-		return nil
-	})
+	var err error
+	c.usage, err = usageOf(ctx, dir)
+	c.Bytes = c.usage.Bytes()
 	return c, err
-}
-
-// Size returns the size of all files of the store. It may or may not count files that other processes delete meanwhile.
-func (s *Store) Size(ctx context.Context) (bytes int64, err error) {
-	err = filepath.WalkDir(s.path(), func(_ string, d fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err == nil && d.Type().IsRegular() {
-			var info fs.FileInfo
-			if info, err = d.Info(); err == nil {
-				bytes += info.Size()
-			}
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return err
-	})
-	return bytes, err
 }

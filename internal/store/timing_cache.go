@@ -121,7 +121,7 @@ func (s *Store) evictTimingCaches(maxBytes, entries int64, dryRun bool) ([]Evict
 			}
 		}
 		total -= t.bytes
-		gone = append(gone, Evicted{Step: "timing-cache", Bytes: t.bytes, Used: t.used})
+		gone = append(gone, Evicted{Step: "timing-cache", Bytes: t.bytes, Used: t.used, usage: t.usage})
 	}
 	return gone, nil
 }
@@ -153,6 +153,7 @@ type timingCacheFile struct {
 	path  string
 	bytes int64
 	used  time.Time
+	usage Usage
 }
 
 // timingCaches lists the timing caches, the least recently used first.
@@ -170,7 +171,10 @@ func (s *Store) timingCaches() ([]timingCacheFile, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, timingCacheFile{s.path(timingCachesDir, d.Name()), info.Size(), info.ModTime()})
+		t := timingCacheFile{path: s.path(timingCachesDir, d.Name()), bytes: info.Size(), used: info.ModTime()}
+		t.usage = newUsage()
+		t.usage.add(t.path, info)
+		all = append(all, t)
 	}
 	slices.SortFunc(all, func(a, b timingCacheFile) int {
 		return cmp.Or(a.used.Compare(b.used),
