@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -194,7 +195,7 @@ func TestCacheBelowEverybodys(t *testing.T) {
 // TestOpenFolder checks that a folder that others may write is told of with the command that mends it, and only where there is something to alter.
 func TestOpenFolder(t *testing.T) {
 	t.Parallel()
-	const rule = "Below a folder where everybody may make files, such as `/tmp`, a `dalirun.yaml`, a cache or a workspace that others could alter is refused (3), with what mends it.\n"
+	const rule = "a `dalirun.yaml`, a cache that was named or a workspace is refused (3), with\nwhat mends it, if others could alter it: "
 	if readme, err := os.ReadFile(filepath.Join(docsDir, "..", "README.md")); err != nil || !strings.Contains(string(readme), rule) {
 		t.Errorf("the README lacks the rule that this test is of: %v", err)
 	}
@@ -233,5 +234,66 @@ func TestOpenFolder(t *testing.T) {
 	}
 	if code, stderr := run("version"); code != ExitOK {
 		t.Errorf("after the hint: %d; stderr:\n%s", code, stderr)
+	}
+}
+
+// TestOpenFurtherBelow checks that what others could alter is refused in a folder of our own below everybody's, too, with the path at fault and the
+// command that mends it, after which the same command works.
+func TestOpenFurtherBelow(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		path   string // below the current folder
+		mode   fs.FileMode
+		theirs bool // it is another user's
+		args   []string
+		mend   string // before the path
+	}{
+		"a configuration that others may write": {config.File, 0o666, false, []string{"version"}, "chmod o-w "},
+		"another's configuration":               {config.File, 0o644, true, []string{"version"}, "sudo chown -hR "},
+		"a workspace that others may write":     {".dalirun", 0o777, false, []string{"plan"}, "chmod o-w "},
+		"another's workspace":                   {".dalirun", 0o755, true, []string{"plan"}, "sudo chown -hR "},
+		"a cache that others may write":         {"cache", 0o777, false, []string{"plan", "--cache-dir", "cache"}, "chmod o-w "},
+		"a folder that others may write":        {"", 0o777, false, []string{"plan"}, "chmod o-w "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if os.Getuid() != 0 {
+				t.Skip("only root can make what is another user's")
+			}
+			e := newEverybodys(t)
+			e.home = filepath.Join(e.tmp, "a", "b")
+			path := filepath.Join(e.home, tt.path)
+			create := func() error { return os.MkdirAll(path, 0o755) }
+			if tt.path == config.File {
+				create = func() error { return os.WriteFile(path, []byte("accel: cpu\n"), 0o600) }
+			}
+			uid := e.uid
+			if tt.theirs {
+				uid = 4711
+			}
+			if err := errors.Join(os.MkdirAll(e.home, 0o755), os.Chown(filepath.Dir(e.home), e.uid, e.uid), os.Chown(e.home, e.uid, e.uid),
+				create(), os.Chmod(path, tt.mode), os.Chown(path, uid, uid)); err != nil {
+				t.Fatal(err)
+			}
+			run := func() (ExitCode, string) {
+				cmd := e.command(t, []string{"HOME=" + filepath.Dir(e.tmp)}, tt.args...)
+				var said bytes.Buffer
+				cmd.Stderr = &said
+				_ = cmd.Run() // the exit code says it
+				return ExitCode(cmd.ProcessState.ExitCode()), said.String()
+			}
+			if tt.theirs {
+				tt.mend += strconv.Itoa(e.uid) + " "
+			}
+			if code, stderr := run(); code != ExitEnvironment || !strings.Contains(stderr, " is not safe: ") || !strings.Contains(stderr, "hint: `"+tt.mend+path+"`") {
+				t.Errorf("it ended with %d; stderr:\n%s", code, stderr)
+			}
+			if err := errors.Join(os.Chmod(path, tt.mode&^0o002), os.Chown(path, e.uid, e.uid)); err != nil {
+				t.Fatal(err)
+			}
+			if _, stderr := run(); strings.Contains(stderr, "is not safe") {
+				t.Errorf("after the hint:\n%s", stderr)
+			}
+		})
 	}
 }

@@ -4,6 +4,8 @@ package folders
 
 import (
 	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"syscall"
 
@@ -90,7 +92,7 @@ func (f Folders) OpenCache() (*store.Store, error) {
 }
 
 // CheckOwn refuses a file of the user, as "the configuration dalirun.yaml", that others of this host could alter.
-// Rights that are too many can be taken back where they were given; of all else instead says what to do.
+// What mends the path is in the hint where a command does; instead says what to do in place of that.
 func CheckOwn(path, what, instead string) error {
 	return unsafeFault(host.CheckOwn(path, writable), what, instead)
 }
@@ -100,18 +102,39 @@ func unsafeFault(why error, what, instead string) error {
 	if why == nil {
 		return nil
 	}
-	if found, ok := errors.AsType[*host.UnsafeError](why); ok && found.Close != 0 {
-		who := "go"
-		if found.Close&0o070 == 0 {
-			who = "o"
+	if found, ok := errors.AsType[*host.UnsafeError](why); ok {
+		if mend := mends(found); mend != "" {
+			instead = mend + ", or " + instead
 		}
-		rights := "w"
-		if found.Close&0o007 != 0o002 {
-			rights = "rwx"
-		}
-		instead = "`chmod " + who + "-" + rights + " " + shell.Quote(found.Path) + "`, or " + instead
 	}
 	return pipeline.Faultf(pipeline.Environment, instead, "%s is not safe: %w", what, why)
+}
+
+// mends is the command that makes a path safe, for a hint; empty where nobody knows what somebody else may have made of
+// it.
+func mends(found *host.UnsafeError) string {
+	switch path := shell.Quote(found.Path); {
+	case found.Foreign:
+		chown := fmt.Sprintf("chown -hR %d %s", os.Getuid(), path)
+		if os.Getuid() != 0 {
+			chown = "sudo " + chown
+		}
+		return "`" + chown + "` if you trust it"
+	case found.Close != 0:
+		who, rights := "", "w"
+		if found.Close&0o070 != 0 {
+			who += "g"
+		}
+		if found.Close&0o007 != 0 {
+			who += "o"
+		}
+		if found.Close&^writable != 0 {
+			rights = "rwx"
+		}
+		return "`chmod " + who + "-" + rights + " " + path + "`"
+	default:
+		return ""
+	}
 }
 
 // wrongFolder is err where the flag named the wrong thing. What the machine has against the folder is found out where

@@ -61,7 +61,12 @@ func TestFindRefuses(t *testing.T) {
 	good, photos := filepath.Join(dir, "good"), folder(t, 0o700, dir, "photos")
 	file(t, photos, "cat.jpg")
 	below := filepath.Join(file(t, dir, "file"), "below")
-	open, grouped := folder(t, 0o777, shared, "open"), folder(t, 0o720, shared, "grouped")
+	open := folder(t, 0o777, shared, "open")
+	who := "o" // the user's own group is nobody else
+	if os.Getgid() != os.Getuid() {
+		who = "go"
+	}
+	deep := folder(t, 0o777, folder(t, 0o755, shared, "seen"), ".dalirun")
 	for name, c := range map[string]struct {
 		workspace, cache string
 		kind             pipeline.Kind
@@ -74,21 +79,43 @@ func TestFindRefuses(t *testing.T) {
 		"a file, workspace": {below, good, pipeline.Usage, "--workspace: " + below + " is no folder", "name a folder, or one that can be made"},
 		"an open cache": {
 			good, open, pipeline.Environment, "the cache " + open + " is not safe: other users have rights to " + open,
-			"`chmod go-w " + open + "`, or name a folder of your own with --cache-dir",
+			"`chmod " + who + "-w " + open + "`, or name a folder of your own with --cache-dir",
 		},
 		"in an open workspace": {
 			filepath.Join(open, "w"), good, pipeline.Environment, "the workspace " + open + "/w is not safe: other users have rights to " + open,
-			"`chmod o-w " + open + "`, or name a folder of your own with --workspace",
+			"`chmod " + who + "-w " + open + "`, or name a folder of your own with --workspace",
 		},
-		"a group's cache": {
-			good, grouped, pipeline.Environment, "the cache " + grouped + " is not safe: other users have rights to " + grouped,
-			"`chmod go-w " + grouped + "`, or name a folder of your own with --cache-dir",
+		"an open workspace further below": {
+			deep, good, pipeline.Environment, "the workspace " + deep + " is not safe: other users have rights to " + deep + ": its mode is 0777",
+			"`chmod " + who + "-w " + deep + "`, or name a folder of your own with --workspace",
 		},
 	} {
 		_, err := find(c.workspace, c.cache, "/usual", settings)
 		fault, ok := errors.AsType[*pipeline.Fault](err)
 		if !ok || fault.Kind != c.kind || !strings.HasPrefix(fault.Error(), c.err) || fault.Hint != c.hint {
 			t.Errorf("%s: %+v", name, err)
+		}
+	}
+}
+
+// What another user has, or a group that is not the user's alone may write to, is refused with the command that mends it.
+func TestFindRefusesOthers(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("only root can make what is another user's")
+	}
+	good, seen := filepath.Join(t.TempDir(), "good"), folder(t, 0o755, everybodys(t), "seen")
+	grouped, theirs := folder(t, 0o720, seen, "grouped"), folder(t, 0o755, seen, "their s")
+	if err := errors.Join(os.Chown(grouped, 0, 4711), os.Chown(theirs, 4711, 4711)); err != nil {
+		t.Fatal(err)
+	}
+	for cache, want := range map[string]string{
+		grouped: "`chmod g-w " + grouped + "`, or name a folder of your own with --cache-dir",
+		theirs:  "`chown -hR 0 '" + theirs + "'` if you trust it, or name a folder of your own with --cache-dir",
+	} {
+		_, err := find(good, cache, "/usual", nil)
+		if fault, ok := errors.AsType[*pipeline.Fault](err); !ok || fault.Kind != pipeline.Environment || fault.Hint != want {
+			t.Errorf("%+v, want the hint %q", err, want)
 		}
 	}
 }
