@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -70,7 +69,8 @@ func (r *Reader) Read(ctx context.Context, name string, limit int64) ([]byte, er
 // more, and returns [ErrTooLong]. Opening a pipe waits for who writes it, and reading may wait at any place: neither
 // outlives ctx, nor five minutes.
 func (f File) Read(ctx context.Context, limit int64) ([]byte, error) {
-	slow := fmt.Errorf("it did not come to its end within %s", readWithin)
+	slow := pipeline.Usagef("let what fills the pipe close it, as `<(...)` and `|` do, or name a file",
+		"it did not come to its end within %s", readWithin)
 	limited, cancel := context.WithTimeoutCause(ctx, readWithin, slow)
 	defer cancel()
 	// Nothing ends an open of a named pipe.

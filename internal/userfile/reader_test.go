@@ -9,9 +9,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/userfile"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // Whatever a file waits for, its reader does not wait for longer than the context, and says why.
@@ -43,6 +45,22 @@ func TestReaderEndsWithContext(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What does not come to its end is given up, with what to do.
+func TestReaderGivesUp(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		stdin, writer := io.Pipe()
+		defer writer.Close() //nolint:errcheck // it has none
+		in := &userfile.Reader{Stdin: stdin}
+		_, _, err := in.Picture(t.Context(), userfile.Stdin)
+		fault, ok := errors.AsType[*pipeline.Fault](err)
+		if !ok || fault.Kind != pipeline.Usage || !strings.Contains(err.Error(), "it did not come to its end within 5m0s") ||
+			fault.Hint != "let what fills the pipe close it, as `<(...)` and `|` do, or name a file" {
+			t.Errorf("it ended with %+v", err)
+		}
+	})
 }
 
 // At most one byte more than the limit is read of what has no end.
