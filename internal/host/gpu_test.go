@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -369,17 +371,32 @@ func TestEndlessOutput(t *testing.T) {
 // A program that hangs is gone when the probe returns: the process may end right after.
 func TestProbeLeavesNoProgram(t *testing.T) {
 	t.Parallel()
-	ended := make(chan struct{})
+	var running atomic.Int32
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := host.Probe(ctx, func(ctx context.Context, _ ...string) ([]byte, error) {
-		defer close(ended)
+		running.Add(1)
+		defer running.Add(-1)
 		return host.Command(ctx, "sh", "-c", "while :; do :; done")
 	})
-	select {
-	case <-ended:
-	default:
-		t.Errorf("it is still there when the probe has returned: %v", err)
+	if left := running.Load(); left != 0 {
+		t.Errorf("%d are still there when the probe has returned: %v", left, err)
+	}
+}
+
+// The calls of a usual probe run at the same time: each waits for the other here.
+func TestProbeAsksAtOnce(t *testing.T) {
+	t.Parallel()
+	csv, summary := read(t, "nvidia-smi-query.csv"), read(t, "nvidia-smi.txt")
+	var begun sync.WaitGroup
+	begun.Add(2)
+	got, err := host.Probe(t.Context(), func(ctx context.Context, argv ...string) ([]byte, error) {
+		begun.Done()
+		begun.Wait()
+		return smi(map[string]reply{fullQuery: {out: csv}, "nvidia-smi": {out: summary}})(ctx, argv...)
+	})
+	if err != nil || got.CUDA == "" || got.Driver == "" {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
