@@ -200,15 +200,18 @@ func busiest(m Measurement) string {
 func queued(s Split) string { return "queue " + ms(s.QueueSeconds) }
 
 // ms is "5.4 ms".
-func ms(seconds float64) string {
+func ms(seconds float64) string { return Milliseconds(seconds) + " ms" }
+
+// Milliseconds writes seconds for people as the milliseconds that they are, with two digits or three: "5.4".
+func Milliseconds(seconds float64) string {
 	const inMillis = 1e3
 	switch v := seconds * inMillis; {
 	case v >= 100:
-		return fmt.Sprintf("%.0f ms", v)
+		return fmt.Sprintf("%.0f", v)
 	case v >= 1:
-		return fmt.Sprintf("%.1f ms", v)
+		return fmt.Sprintf("%.1f", v)
 	default:
-		return fmt.Sprintf("%.2f ms", v)
+		return fmt.Sprintf("%.2f", v)
 	}
 }
 

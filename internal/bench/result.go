@@ -113,7 +113,7 @@ func (m Measurement) row() []string {
 	row := []string{m.Load.short(), figure(m.AchievedRate), figure(m.PicturesPerSecond)}
 	l := m.Latency
 	for _, v := range []float64{l.P50Seconds, l.P90Seconds, l.P95Seconds, l.P99Seconds, l.MaxSeconds} {
-		row = append(row, strings.TrimSuffix(ms(v), " ms"))
+		row = append(row, Milliseconds(v))
 	}
 	return append(row, strconv.FormatUint(m.Failed, 10), strconv.FormatUint(m.Skipped, 10),
 		fmt.Sprintf("%s a request, %.2f of %s", us(m.Client.CPUPerRequestSeconds), m.Client.Share,
@@ -152,7 +152,7 @@ func (m Measurement) details(b *strings.Builder) {
 func (s Split) row() []string {
 	row := []string{s.Model, strconv.FormatUint(s.Requests, 10), fmt.Sprintf("%.1f", s.AverageBatch)}
 	for _, v := range []float64{s.QueueSeconds, s.InputSeconds, s.ComputeSeconds, s.OutputSeconds} {
-		row = append(row, strings.TrimSuffix(ms(v), " ms"))
+		row = append(row, Milliseconds(v))
 	}
 	if s.Ensemble {
 		return append(row, "-", "-")

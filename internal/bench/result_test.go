@@ -2,19 +2,16 @@ package bench_test
 
 import (
 	"bytes"
-	"encoding/json"
 	"flag"
 	"os"
 	"path/filepath"
-	"reflect"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/dalirun/dalirun/internal/bench"
+	"github.com/dalirun/dalirun/internal/schematest"
 )
 
 var update = flag.Bool("update", false, "write the golden files and the schemas")
@@ -94,71 +91,21 @@ func TestSchemas(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "testdata/result.json", text.Bytes())
-	checkSchema[bench.Result](t, "bench.schema.json", "What dalirun bench measured", text.Bytes())
+	schematest.Check[bench.Result](t, "../../docs/schemas/bench.schema.json", "What dalirun bench measured", words(), text.Bytes(), *update)
 	text.Reset()
 	if err := baseline(t, 1000, 1100).WriteJSON(&text); err != nil {
 		t.Fatal(err)
 	}
-	checkSchema[bench.Baseline](t, "bench-baseline.schema.json", "Figures that later measurements of dalirun bench are compared with", text.Bytes())
+	schematest.Check[bench.Baseline](t, "../../docs/schemas/bench-baseline.schema.json", "Figures that later measurements of dalirun bench are compared with", words(), text.Bytes(), *update)
 }
 
 // checkSchema compares the schema of T with a file of docs, and an example with the schema.
-func checkSchema[T any](t *testing.T, name, title string, example []byte) {
-	t.Helper()
-	schema, err := jsonschema.For[T](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
-		reflect.TypeFor[bench.Stage]():   oneOf(bench.LimitModel, bench.LimitClient, bench.LimitNetwork, bench.LimitNone, bench.LimitUnknown),
-		reflect.TypeFor[bench.Figure]():  oneOf(bench.PicturesPerSecond, bench.P50Seconds, bench.P99Seconds, bench.AnsweredShare),
-		reflect.TypeFor[bench.Verdict](): oneOf(bench.Held, bench.Suspected, bench.Unconfirmed, bench.Confirmed),
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	schema.Schema, schema.Title = "https://json-schema.org/draft/2020-12/schema", title
-	open(schema)
-	text, err := json.MarshalIndent(schema, "", "  ")
-	if err != nil {
-		t.Fatal(err)
-	}
-	golden(t, filepath.Join("../../docs/schemas", name), append(text, '\n'))
-	resolved, err := schema.Resolve(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var value any
-	if err := json.Unmarshal(example, &value); err != nil {
-		t.Fatal(err)
-	}
-	if err := resolved.Validate(value); err != nil {
-		t.Errorf("%s: %v", name, err)
-	}
-	if resolved.Validate(map[string]any{}) == nil {
-		t.Errorf("%s: an empty object is valid", name)
-	}
-}
 
-// oneOf is the schema of a string that is one of some.
-func oneOf[S ~string](values ...S) *jsonschema.Schema {
-	s := &jsonschema.Schema{Type: "string"}
-	for _, v := range values {
-		s.Enum = append(s.Enum, string(v))
-	}
-	return s
-}
-
-// open lets objects have members that this version does not know, and has lists always be there.
-func open(s *jsonschema.Schema) {
-	if s == nil {
-		return
-	}
-	if len(s.Properties) > 0 {
-		s.AdditionalProperties = nil
-	}
-	if slices.Contains(s.Types, "array") { // a list of none is written as one
-		s.Type, s.Types = "array", nil
-	}
-	open(s.Items)
-	open(s.AdditionalProperties)
-	for _, property := range s.Properties {
-		open(property)
-	}
+// words are the types of strings that have few values.
+func words() schematest.Words {
+	w := schematest.Words{}
+	schematest.Add(w, bench.LimitModel, bench.LimitClient, bench.LimitNetwork, bench.LimitNone, bench.LimitUnknown)
+	schematest.Add(w, bench.PicturesPerSecond, bench.P50Seconds, bench.P99Seconds, bench.AnsweredShare)
+	schematest.Add(w, bench.Held, bench.Suspected, bench.Unconfirmed, bench.Confirmed)
+	return w
 }

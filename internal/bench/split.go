@@ -84,6 +84,20 @@ func SplitOf(models []Model, before, after Snapshot) ([]Split, error) {
 	return out, nil
 }
 
+// SinceLoad returns what models did since they were loaded, in their order. It has no Busy, since a server does not say
+// when that was. It is an error if one of them is not there.
+func SinceLoad(models []Model, now Snapshot) ([]Split, error) {
+	out := make([]Split, 0, len(models))
+	for _, m := range models {
+		t, err := now.total(m.Name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m.split(total{}, t, 0))
+	}
+	return out, nil
+}
+
 // A total is the counts of all versions of a model.
 type total struct {
 	success, fail, queue, input, compute, output triton.Stat
@@ -138,6 +152,7 @@ func (t total) before(from total) bool {
 		t.pictures < from.pictures || t.busy < from.busy
 }
 
+// split returns what happened between two counts. It has no Busy if it is not known how long that took, 0.
 func (m Model) split(from, to total, elapsed time.Duration) Split {
 	s := Split{
 		Model: m.Name, Ensemble: m.Ensemble, Instances: m.Instances, BatchDelaySeconds: m.BatchDelaySeconds,
@@ -150,7 +165,7 @@ func (m Model) split(from, to total, elapsed time.Duration) Split {
 	if s.Executions > 0 {
 		s.AverageBatch = float64(s.Pictures) / float64(s.Executions)
 	}
-	if m.Instances > 0 {
+	if m.Instances > 0 && elapsed > 0 {
 		s.Busy = (to.busy - from.busy).Seconds() / (elapsed.Seconds() * float64(m.Instances))
 	}
 	return s
@@ -170,11 +185,16 @@ type Triton struct {
 	models []Model
 }
 
-// NewTriton asks a server for the configuration of a model and of those that it is composed of. Ask by a connection of
-// its own: one that is full of pictures delays the answer.
-func NewTriton(ctx context.Context, client *triton.Client, model string) (*Triton, error) {
+// NewTriton asks a server for the configuration of models and of those that they are composed of. Ask by a connection
+// of its own: one that is full of pictures delays the answer.
+func NewTriton(ctx context.Context, client *triton.Client, models ...string) (*Triton, error) {
 	t := &Triton{client: client}
-	return t, t.add(ctx, model)
+	for _, name := range models {
+		if err := t.add(ctx, name); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
 }
 
 // add appends a model and those of its steps, each once.
@@ -212,7 +232,7 @@ func (t *Triton) add(ctx context.Context, name string) error {
 	return nil
 }
 
-// Models returns the model that was asked for and those of its steps, in their order.
+// Models returns each model that was asked for, followed by those of its steps in their order, each once.
 func (t *Triton) Models() []Model { return slices.Clone(t.models) }
 
 // Snapshot asks for the counts of all models.

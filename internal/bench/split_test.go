@@ -64,6 +64,15 @@ func TestSplitOf(t *testing.T) {
 	if err != nil || idle[0].Busy != 0 || idle[0].RequestSeconds != 0 || idle[0].AverageBatch != 0 {
 		t.Errorf("idle: %+v, %v", idle, err)
 	}
+
+	loaded, err := bench.SinceLoad(models, snapshot(0, counts(2400, 300)))
+	want[0].Busy = 0 // of a time that is not known
+	if diff := cmp.Diff(want, loaded, cmp.Comparer(func(a, b float64) bool { return about(a, b, 1e-9) })); err != nil || diff != "" {
+		t.Errorf("since it was loaded: %v\n%s", err, diff)
+	}
+	if _, err := bench.SinceLoad(models, snapshot(0)); err == nil {
+		t.Error("a model without statistics is no error")
+	}
 }
 
 func TestWarmupFor(t *testing.T) {
