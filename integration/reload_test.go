@@ -4,6 +4,7 @@ package integration
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -11,7 +12,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/status"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
 )
@@ -107,6 +111,9 @@ func TestReload(t *testing.T) {
 	for i := range n {
 		next := weights[(i+1)%2]
 		mustRun(t, 0, c.engine, o, append(c.args("setup"), "--weights", next)...)
+		if s := statusOf(t, c, o); s.Built == nil || s.Built.Weights != next || s.Served.Weights != weights[i%2] {
+			t.Errorf("before the reload it serves %+v, and %+v was built", s.Served, s.Built)
+		}
 		r := mustRun(t, 0, c.engine, o, "reload", "--cache-dir", c.cache)
 		if want := "reloaded " + server.Name + "\n"; r.Stdout != want {
 			t.Errorf("it says %q, want %q", r.Stdout, want)
@@ -115,6 +122,9 @@ func TestReload(t *testing.T) {
 		now, err := owner.ReadServer(workspace(o.Dir))
 		if err != nil || now.Weights != next || now.Container != server.Container {
 			t.Errorf("the server is %+v, %v", now, err)
+		}
+		if s := statusOf(t, c, o); s.Built != nil || s.Served.Weights != next {
+			t.Errorf("after the reload it serves %+v, and %+v was built", s.Served, s.Built)
 		}
 	}
 	asking.stop()
@@ -138,6 +148,35 @@ func TestReload(t *testing.T) {
 	mustRun(t, 0, c.engine, o, "stop")
 	mustRun(t, 5, c.engine, o, "reload", "--cache-dir", c.cache)
 	c.checkNoContainer(t, o.Dir)
+}
+
+// statusOf is what status says of the server of a workspace, whose clients ask without a pause.
+func statusOf(t *testing.T, c cpu, o opts) status.Status {
+	t.Helper()
+	r := mustRun(t, 0, c.engine, o, "status", "--format", "json")
+	var s status.Status
+	if err := json.Unmarshal([]byte(r.Stdout), &s); err != nil {
+		t.Fatalf("%v\n%s", err, r.Stdout)
+	}
+	var names []string
+	busy := 0.0
+	for _, m := range s.Models {
+		names = append(names, m.Name)
+		if m.State != triton.StateReady || m.Figures == nil || m.Figures.Requests == 0 {
+			t.Fatalf("%s is %s, %s%s: %+v", m.Name, m.State, m.Reason, m.FiguresMissing, m.Figures)
+		}
+		if !m.Figures.Ensemble && (m.Figures.ComputeSeconds <= 0 || m.Figures.AverageBatch < 1) {
+			t.Errorf("%s: %+v", m.Name, m.Figures)
+		}
+		busy = max(busy, m.Figures.Busy)
+	}
+	if diff := cmp.Diff([]string{steps.EnsembleModel, "dali", "resnet50_onnx"}, names); diff != "" || busy < 0.05 {
+		t.Errorf("the busiest model is %v busy; models (-want +got):\n%s\n%s", busy, diff, r.Stdout)
+	}
+	if s.Server.Ready.IsZero() || s.Server.GRPC == "" || s.Served.MaxBatch == 0 || s.ModelsMissing != "" || len(s.Findings) > 0 {
+		t.Errorf("%+v", s)
+	}
+	return s
 }
 
 // refused records that something for another lane was built: the server goes on with what it has.

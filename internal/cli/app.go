@@ -43,13 +43,15 @@ type App struct {
 	engines []io.Closer     // connections to the container engine, closed when the command ends
 	watch   serving.Watch   // how a foreground serve watches its server; zero is [serving.UsualWatch]
 
+	screen           io.Writer // stdout as it is: what is drawn there moves a terminal's cursor
 	stdoutIsTerminal bool
 }
 
 // Run does what args say and returns the exit code. The cause of a cancelled ctx is a [*SignalError].
 func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	program, out := *a, stdout.New(a.Stdout)
-	program.Stdout, program.args, program.stdoutIsTerminal = out, args, isTerminal(a.Stdout)
+	program.Stdout, program.args = out, args
+	program.screen, program.stdoutIsTerminal = a.Stdout, isTerminal(a.Stdout)
 	root := program.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
 	err := misnamed(root, args)
@@ -126,8 +128,8 @@ alone, with --format json as valid JSON or nothing. Progress, warnings and error
 	root.SetFlagErrorFunc(a.flagFault)
 	root.AddCommand(
 		a.setupCommand(), a.serveCommand(), a.reloadCommand(), a.restartCommand(), a.stopCommand(), a.psCommand(),
-		a.logsCommand(), a.e2eCommand(), a.classifyCommand(), a.planCommand(), a.doctorCommand(), a.gcCommand(),
-		a.versionCommand(),
+		a.statusCommand(), a.logsCommand(), a.e2eCommand(), a.classifyCommand(), a.planCommand(), a.doctorCommand(),
+		a.gcCommand(), a.versionCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
@@ -288,24 +290,28 @@ func (a *App) env(name string) string {
 }
 
 // terminal says what is known of stderr, where progress and errors go.
-func (a *App) terminal() ui.Terminal {
+func (a *App) terminal() ui.Terminal { return a.terminalAt(a.Stderr) }
+
+// terminalAt says what is known of the place where w writes.
+func (a *App) terminalAt(w io.Writer) ui.Terminal {
 	t := ui.Terminal{
 		NoColor: a.env("NO_COLOR") != "", Term: a.env("TERM"),
 		CI: a.env("CI") != "" && a.env("CI") != "false", GitHubActions: a.env("GITHUB_ACTIONS") == "true",
 	}
-	f, ok := a.Stderr.(*os.File)
+	f, ok := w.(*os.File)
 	if !ok {
 		return t
 	}
 	t.IsTTY = isTerminal(f)
-	fd := int(f.Fd())
-	t.Width = func() int {
-		width, _, err := term.GetSize(fd)
+	size := func() (width, height int) {
+		width, height, err := term.GetSize(int(f.Fd()))
 		if err != nil {
-			return 0
+			return 0, 0
 		}
-		return width
+		return width, height
 	}
+	t.Width = func() int { width, _ := size(); return width }
+	t.Height = func() int { _, height := size(); return height }
 	return t
 }
 

@@ -41,7 +41,7 @@ func ExitCodes() []ExitMeaning {
 			ExitOK, "all that was asked for was done",
 			"`e2e`: the served answer is PyTorch's; `serve`: the server drained, or had nothing to drain, " +
 				"after Ctrl-C, SIGTERM, SIGHUP or `dalirun stop`; `ps`: whatever it says of servers; " +
-				"`stop` and `gc`: also where there was nothing to do; " +
+				"`status`: the server is healthy or busy; `stop` and `gc`: also where there was nothing to do; " +
 				"`logs --follow`: after the end of the server, and after a signal",
 		},
 		{ExitUnclassified, "an error that fits no other code", "please report it"},
@@ -65,7 +65,9 @@ func ExitCodes() []ExitMeaning {
 		},
 		{
 			ExitNotReady, "there is no server, or it is not ready, or not healthy any more",
-			"`logs`: none has run; `classify`: none runs; it exited, or others than dalirun stopped or removed it; " +
+			"`logs`: none has run; `classify` and `status`: none runs; " +
+				"`status`: it is not healthy, or with --watch it is gone; " +
+				"it exited, or others than dalirun stopped or removed it; " +
 				"a model did not load, hung or does not answer; it was restarted without its models",
 		},
 		{
@@ -74,7 +76,7 @@ func ExitCodes() []ExitMeaning {
 		},
 		{ExitGate, "a performance or accuracy gate failed", "reserved: no command has a gate yet"},
 		{ExitSIGHUP, "ended by SIGHUP", "the terminal was closed"},
-		{ExitSIGINT, "ended by SIGINT", "Ctrl-C"},
+		{ExitSIGINT, "ended by SIGINT", "Ctrl-C; `status --watch`: it goes on until then"},
 		{ExitSIGTERM, "ended by SIGTERM", "the CI runner cancelled the job"},
 	}
 }

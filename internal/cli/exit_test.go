@@ -105,6 +105,7 @@ func TestDocumentedExitsAreRun(t *testing.T) {
 		"the disk is full":                                                                                      "TestOnSmallDisk",
 		"the terminal was closed":                                                                               "TestSignal",
 		"Ctrl-C":                                                                                                "TestSignal",
+		"`status --watch`: it goes on until then":                                                               "TestWatchUntilSignal",
 	}
 	script, err := os.ReadFile(filepath.Join("testdata", "script", "exit.txtar"))
 	if err != nil {

@@ -186,6 +186,36 @@ func (a addressValue) Set(s string) error {
 	return nil
 }
 
+// period is a flag with a duration of a range.
+type period struct {
+	value     *time.Duration
+	low, high time.Duration
+}
+
+// String returns the value.
+func (p period) String() string {
+	if p.value == nil { // pflag looks at the zero value
+		return ""
+	}
+	return p.value.String()
+}
+
+// Type names the range in the help.
+func (p period) Type() string { return fmt.Sprintf("%s..%s", p.low, p.high) }
+
+// Set takes a duration in the range.
+func (p period) Set(s string) error {
+	v, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is no duration, as in 2s (%s to %s)", s, p.low, p.high)
+	case v < p.low || v > p.high:
+		return fmt.Errorf("%s is out of range; the nearest is %s (%s to %s)", s, min(max(v, p.low), p.high), p.low, p.high)
+	}
+	*p.value = v
+	return nil
+}
+
 // delay is a flag with a duration of up to a second, in whole microseconds, in which Triton counts.
 type delay struct{ value *time.Duration }
 

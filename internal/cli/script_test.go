@@ -269,7 +269,7 @@ func leave(ts *testscript.TestScript, neg bool, args []string) {
 	me, err := owner.CurrentIdentity(time.Now())
 	ts.Check(err)
 	workspace := ts.MkAbs(".dalirun")
-	c := container.Summary{Name: args[0], Running: true, Created: time.Now().Add(-time.Hour), Labels: container.Labels{
+	c := container.Summary{Name: args[0], Image: "dalirun/server:1", Running: true, Created: time.Now().Add(-time.Hour), Labels: container.Labels{
 		container.LabelRun: "r1", container.LabelHost: me.Host, container.LabelBoot: me.Boot, container.LabelWorkspace: workspace,
 		container.LabelStep: "export-onnx", container.LabelRole: string(container.RoleBatch),
 	}}

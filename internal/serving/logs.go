@@ -1,12 +1,10 @@
 package serving
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -32,26 +30,12 @@ func (s Servers) Logs(
 		return err
 	}
 	if len(servers) > 0 {
-		c := slices.MaxFunc(servers, func(a, b Container) int {
-			if a.Running != b.Running {
-				return cmp.Compare(rank(a), rank(b))
-			}
-			return a.Created.Compare(b.Created)
-		})
-		err := s.engineLogs(ctx, c, o, each, tell)
+		err := s.engineLogs(ctx, latest(servers), o, each, tell)
 		if !errors.Is(err, container.ErrNotFound) {
 			return err
 		}
 	}
 	return s.keptLogs(workspace, o, each, tell)
-}
-
-// rank lets the server that runs go before others.
-func rank(c Container) int {
-	if c.Running {
-		return 1
-	}
-	return 0
 }
 
 // engineLogs hands on what the container engine has of a server.
@@ -100,9 +84,8 @@ func (s Servers) keptLogs(
 	if err != nil && !errors.Is(err, owner.ErrNoServer) {
 		return err
 	}
-	if err == nil && named.Host != "" && named.Host != s.Me.Host {
-		return pipeline.Faultf(pipeline.Environment, "run `"+CommandIn(workspace, "logs")+"` there",
-			"the server of %s, %s, is on another host, %s", workspace, named.Name, named.Host)
+	if err := s.elsewhere(workspace, "logs"); err != nil {
+		return err
 	}
 	dir, written, err := runlog.Last(owner.RunsDir(workspace), s.Step)
 	if err != nil {

@@ -7,8 +7,10 @@
 package serving
 
 import (
+	"cmp"
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -157,6 +159,53 @@ func (s Servers) Running(ctx context.Context, workspace string) (Container, erro
 	return Container{}, pipeline.Faultf(pipeline.NotReady,
 		"start one with `"+CommandIn(workspace, "serve")+"`, or name one with --url HOST:PORT",
 		"no server runs in %s", workspace)
+}
+
+// Latest returns the server of a workspace: the one that runs, else the one that was made last, which has ended or is
+// about to run. That there is none is a fault of [pipeline.NotReady], and one on another host a fault of
+// [pipeline.Environment], in whose hint command is what is run there.
+func (s Servers) Latest(ctx context.Context, workspace, command string) (Container, error) {
+	servers, err := s.Find(ctx, workspace)
+	if err != nil {
+		return Container{}, err
+	}
+	if len(servers) > 0 {
+		return latest(servers), nil
+	}
+	if err := s.elsewhere(workspace, command); err != nil {
+		return Container{}, err
+	}
+	return Container{}, pipeline.Faultf(pipeline.NotReady, "start one with `"+CommandIn(workspace, "serve")+"`",
+		"no server runs in %s", workspace)
+}
+
+// latest returns the server that runs, else the one that was made last.
+func latest(servers []Container) Container {
+	return slices.MaxFunc(servers, func(a, b Container) int {
+		if a.Running != b.Running {
+			return cmp.Compare(rank(a), rank(b))
+		}
+		return a.Created.Compare(b.Created)
+	})
+}
+
+// rank lets the server that runs go before others.
+func rank(c Container) int {
+	if c.Running {
+		return 1
+	}
+	return 0
+}
+
+// elsewhere is a fault of [pipeline.Environment] if the server that is recorded of a workspace is on another host,
+// where command is to be run.
+func (s Servers) elsewhere(workspace, command string) error {
+	named, err := owner.ReadServer(workspace)
+	if err != nil || named.Host == "" || named.Host == s.Me.Host {
+		return nil //nolint:nilerr // what is recorded of no server, or cannot be read, says nothing about a host
+	}
+	return pipeline.Faultf(pipeline.Environment, "run `"+CommandIn(workspace, command)+"` there",
+		"the server of %s, %s, is on another host, %s", workspace, named.Name, named.Host)
 }
 
 // RunsTriton reports whether a container is a tritonserver's, for others or for its run alone.

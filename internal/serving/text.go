@@ -40,18 +40,23 @@ func WriteProcesses(w io.Writer, rows []Process, now time.Time) error {
 		return err
 	}
 	for _, r := range rows {
-		if r.Health == nil || r.Health.State == Healthy {
-			continue
-		}
-		fmt.Fprintf(w, "\n%s is %s\n", r.Name, printable.Line(r.Health.String()))
-		if r.Health.MendNote != "" {
-			fmt.Fprintf(w, "  %s:\n", printable.Line(r.Health.MendNote))
-		}
-		if r.Health.Mend != "" {
-			fmt.Fprintf(w, "  %s\n", r.Health.Mend)
+		if r.Health != nil && r.Health.State != Healthy {
+			fmt.Fprintln(w)
+			WriteHealth(w, r.Name, *r.Health)
 		}
 	}
 	return nil
+}
+
+// WriteHealth writes for people how the server of that name is, and what mends it.
+func WriteHealth(w io.Writer, name string, h Health) {
+	fmt.Fprintf(w, "%s is %s\n", name, printable.Line(h.String()))
+	if h.MendNote != "" {
+		fmt.Fprintf(w, "  %s:\n", printable.Line(h.MendNote))
+	}
+	if h.Mend != "" {
+		fmt.Fprintf(w, "  %s\n", h.Mend)
+	}
 }
 
 // WriteAddresses writes for people where a server that is ready is.

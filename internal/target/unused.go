@@ -131,6 +131,17 @@ func unusedFlags() []UnusedFlag {
 			Why:     "logs shows what a server wrote, and reads nothing that steps made",
 			Instead: "setup, serve and e2e do",
 		},
+		{
+			Flag: "cache-dir", when: inCommand("status"), commandLineOnly: true,
+			Why: "status asks a server, and reads nothing that steps made", Instead: "setup, serve and e2e do",
+		},
+		{
+			Flag: "interval", when: func(s Situation) bool {
+				watch, _ := s.Settings.Find("watch")
+				return s.Command == "status" && s.Settings.Named("interval") && watch.Value != "true"
+			}, commandLineOnly: true,
+			Why: "status looks once", Instead: "--watch looks again and again",
+		},
 	}
 }
 

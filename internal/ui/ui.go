@@ -37,6 +37,8 @@ type Terminal struct {
 	GitHubActions bool   // GITHUB_ACTIONS is "true"
 	// Width returns the columns of the terminal now. Nil, or a result below 1, means 80.
 	Width func() int
+	// Height returns the rows of the terminal now. Nil, or a result below 1, means 24.
+	Height func() int
 }
 
 func (t Terminal) canMoveCursor() bool { return t.IsTTY && t.Term != "dumb" }
@@ -46,11 +48,20 @@ func (t Terminal) movesCursor() bool { return t.canMoveCursor() && !t.CI && !t.G
 
 func (t Terminal) width() int {
 	const usual = 80
-	if t.Width == nil {
+	return sizeOr(t.Width, usual)
+}
+
+func (t Terminal) height() int {
+	const usual = 24
+	return sizeOr(t.Height, usual)
+}
+
+func sizeOr(size func() int, usual int) int {
+	if size == nil {
 		return usual
 	}
-	if w := t.Width(); w > 0 {
-		return w
+	if n := size(); n > 0 {
+		return n
 	}
 	return usual
 }
