@@ -98,7 +98,7 @@ func (c *clients) learn(t *testing.T, grpc, what string) {
 // TestReload reloads a server under clients: no request fails, and no answer is neither of the old models nor of the new.
 func TestReload(t *testing.T) {
 	t.Parallel()
-	c := cpuLane(t)
+	c := cpuLane(t).withOwnCache(t, nil) // other weights are no part of what others look at
 	o := c.detached(t, ownPorts(t)...)
 	server, err := owner.ReadServer(workspace(o.Dir))
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	cerrdefs "github.com/containerd/errdefs"
 	dcontainer "github.com/docker/docker/api/types/container"
+	"github.com/docker/docker/api/types/mount"
 )
 
 // errStuck says that a container could not be removed in time.
@@ -37,11 +38,15 @@ func (r *Runtime) remove(ctx context.Context, id string, limit time.Duration) er
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %s", errNoReply, limit))
 	defer cancel()
 	what := "remove container " + id
+	volumes := r.ownVolumes(ctx, id)
 	ticker := time.NewTicker(lookAgain)
 	defer ticker.Stop()
 	var last error // of the last try
 	for {
 		busy, err := r.tryRemove(ctx, id)
+		if !busy && err == nil {
+			volumes, busy, err = r.tryRemoveVolumes(ctx, volumes)
+		}
 		if busy {
 			last = err
 		} else if err == nil || last == nil || ctx.Err() == nil {
@@ -75,6 +80,38 @@ func (r *Runtime) tryRemove(ctx context.Context, id string) (busy bool, err erro
 		return false, listErr
 	}
 	return true, err
+}
+
+// ownVolumes returns the anonymous volumes that were made for a container by its Spec. What is not found has none.
+func (r *Runtime) ownVolumes(ctx context.Context, id string) []string {
+	found, err := r.api.ContainerInspect(ctx, id)
+	if err != nil || found.ContainerJSONBase == nil || found.HostConfig == nil {
+		return nil
+	}
+	var names []string
+	for _, asked := range found.HostConfig.Mounts {
+		if asked.Type != mount.TypeVolume || asked.Source != "" {
+			continue
+		}
+		for _, mounted := range found.Mounts {
+			if mounted.Destination == asked.Target && mounted.Name != "" {
+				names = append(names, mounted.Name)
+			}
+		}
+	}
+	return names
+}
+
+// tryRemoveVolumes removes the volumes that a removed container has left, and returns those that remain. An engine
+// under load leaves a volume that is still mounted somewhere, and says so in its own log alone (seen on Docker Engine
+// 20.10).
+func (r *Runtime) tryRemoveVolumes(ctx context.Context, names []string) (remain []string, busy bool, err error) {
+	for i, name := range names {
+		if err := r.api.VolumeRemove(ctx, name, false); err != nil && !cerrdefs.IsNotFound(err) {
+			return names[i:], cerrdefs.IsConflict(err), err
+		}
+	}
+	return nil, false, nil
 }
 
 // listed reports whether the container engine lists a container. It does not use filters by ID and by name, which use

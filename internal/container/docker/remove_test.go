@@ -46,6 +46,41 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// A volume that the engine leaves when it removes a container is removed after it; that of another container stays.
+func TestRemoveLeftVolume(t *testing.T) {
+	t.Parallel()
+	const inspected = `{"Id": "1", "HostConfig": {"Mounts": [{"Type": "volume", "Target": "/in"}, {"Type": "volume", "Source": "other", "Target": "/o"}, {"Type": "bind", "Source": "/x", "Target": "/x"}]},
+		"Mounts": [{"Type": "volume", "Name": "mine", "Destination": "/in"}, {"Type": "volume", "Name": "other", "Destination": "/o"}, {"Type": "bind", "Destination": "/x"}]}`
+	removed := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+	inUse := fail(http.StatusConflict, "remove mine: volume is in use - [1]")
+	for name, tt := range map[string]struct {
+		answers []http.HandlerFunc
+		tries   int
+		want    string
+	}{
+		"the engine did":  {[]http.HandlerFunc{fail(http.StatusNotFound, "no such volume")}, 1, ""},
+		"it did not":      {[]http.HandlerFunc{inUse, inUse, removed}, 3, ""},
+		"never let go of": {[]http.HandlerFunc{inUse}, 0, "volume is in use"},
+		"refused":         {[]http.HandlerFunc{fail(http.StatusForbidden, "not allowed")}, 1, "not allowed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			gone := fail(http.StatusNotFound, "No such container: c")
+			a := &api{answers: map[string]http.HandlerFunc{
+				"GET /containers/c/json": say(inspected), "DELETE /containers/c": inTurn([]http.HandlerFunc{removed, gone}),
+				"GET /containers/json": say(`[]`), "DELETE /volumes/mine": inTurn(tt.answers),
+			}}
+			err := a.serve(t, Options{}).remove(t.Context(), "c", 300*time.Millisecond)
+			if (err != nil) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if tries := a.count("DELETE /volumes/mine"); tt.tries != 0 && tries != tt.tries || a.count("DELETE /volumes/other") != 0 {
+				t.Errorf("%d tries, want %d", tries, tt.tries)
+			}
+		})
+	}
+}
+
 // inTurn gives each answer once, and the last one from then on.
 func inTurn(answers []http.HandlerFunc) http.HandlerFunc {
 	var mu sync.Mutex
