@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -87,6 +88,9 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		return err
 	}
 	var server owner.ServerFile
+	tell := func() error {
+		return format.write(x.app.Stdout, server, func(w io.Writer) error { return serving.WriteAddresses(w, server) })
+	}
 	ready := func(_ context.Context, s result.Server) error {
 		server = x.serverFile(s)
 		server.Command = x.startAgain()
@@ -96,7 +100,7 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 			}
 			return nil
 		}
-		return owner.WriteServer(workspace, server)
+		return x.handOver(server, tell)
 	}
 	repository := func(ctx context.Context, stored string) (string, error) {
 		return owner.RepositoryPath(workspace), x.changeRepository(ctx, func() error {
@@ -110,8 +114,10 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 	tools.Handover = &steps.Handover{Repository: repository, Ready: ready, Detach: detach}
 	list := steps.For(x.target, tools, steps.IDServe)
 	err = x.runner(func(ctx context.Context, _ pipeline.Values) error {
-		err := format.write(x.app.Stdout, server, func(w io.Writer) error { return serving.WriteAddresses(w, server) })
-		if err != nil || detach {
+		if detach {
+			return nil
+		}
+		if err := tell(); err != nil {
 			return err
 		}
 		return x.servers.Attend(ctx, workspace, server, x.app.watch, x.warn)
@@ -121,6 +127,20 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		if err := owner.NoteServer(workspace, server); err != nil {
 			x.warn(err.Error())
 		}
+	}
+	return err
+}
+
+// handOver makes a detached server the workspace's, and tells where it is. One that cannot be told of is none: who
+// started it would not know that it runs, and its run stops it.
+func (x *session) handOver(server owner.ServerFile, tell func() error) error {
+	workspace := x.flags.folders.Workspace
+	if err := owner.WriteServer(workspace, server); err != nil {
+		return err
+	}
+	err := tell()
+	if err != nil {
+		err = errors.Join(err, owner.RemoveServer(workspace))
 	}
 	return err
 }
