@@ -28,6 +28,10 @@ const (
 	// DefaultMemory is the memory limit of each container, in bytes. It stops a program whose memory grows without end.
 	// TensorRT's builder needs the most: a few times the model and its workspace.
 	DefaultMemory = 16 * gib
+	// DefaultShm is the size of each container's /dev/shm, in bytes: that of the --shm-size=1g with which NVIDIA's
+	// documents start Triton. A batch of 256 tensors between two Python models takes 147 MiB of it. What is not used of it
+	// takes no memory.
+	DefaultShm = gib
 
 	// tailLines and tailBytes bound the end of a container's output that an error shows.
 	tailLines = 15
@@ -62,7 +66,7 @@ func (c containers) spec(step pipeline.ID, image string, command ...string) cont
 		Network:  container.NetworkNone,
 		ReadOnly: true,
 		Tmpfs:    map[string]int64{"/tmp": 2 * gib},
-		Shm:      gib,
+		Shm:      DefaultShm,
 		Init:     true,
 		Memory:   c.memory,
 		Pids:     4096,

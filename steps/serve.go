@@ -32,6 +32,7 @@ type Serve struct {
 	readyTimeout        time.Duration     `fact:"-"` // for each wait: live, and every model
 	picture             target.Picture    `fact:"-"` // which the ensemble must answer
 	handover            *Handover         `fact:"-"` // see [Tools]
+	shm                 int64             `fact:"-"` // bytes of its /dev/shm
 	containers          containers        `fact:"-"`
 }
 
@@ -40,7 +41,7 @@ func newServe(t target.Target, tools Tools, image, repository pipeline.Output) *
 		image: image, repository: repository,
 		env: nvmlEnv(t), gpus: newGPURequest(t), http: t.Ports.HTTP, grpc: t.Ports.GRPC, metrics: t.Ports.Metrics,
 		models: modelNames(t.Lane), readyTimeout: t.ReadyTimeout, picture: t.Picture, handover: tools.Handover,
-		containers: newContainers(tools),
+		shm: cmp.Or(tools.Shm, DefaultShm), containers: newContainers(tools),
 	}
 	s.arguments = poolArguments(t)
 	if t.Source == target.Local {
@@ -117,7 +118,7 @@ func (s *Serve) spec(image, repository string) container.Spec {
 	spec.Network = container.NetworkPublish
 	spec.Publish = []container.Port{s.http, s.grpc, s.metrics}
 	spec.Inputs = []container.Mount{{Source: repository, Target: repositoryTarget}}
-	spec.Grace = DrainGrace
+	spec.Grace, spec.Shm = DrainGrace, s.shm
 	maps.Copy(spec.Env, s.env)
 	spec.GPUs = s.gpus.GPUs
 	return spec

@@ -61,6 +61,22 @@ func TestServe(t *testing.T) {
 	}
 }
 
+// Shared memory is the server's alone: the other containers have the usual.
+func TestSharedMemory(t *testing.T) {
+	t.Parallel()
+	w := gpuNGC(t)
+	w.tools.Shm = 4 << 30
+	for _, spec := range specs(t, w) {
+		want := int64(steps.DefaultShm)
+		if spec.Step == string(steps.IDServe) {
+			want = 4 << 30
+		}
+		if spec.Shm != want {
+			t.Errorf("%s has %d bytes of shared memory, not %d", spec.Step, spec.Shm, want)
+		}
+	}
+}
+
 // A pool that overflows is told of once, however often the server says it.
 func TestServeWarnsOfPool(t *testing.T) {
 	t.Parallel()

@@ -21,6 +21,8 @@ type Tools struct {
 	CABundle  []byte
 	// Memory is the memory limit of each container, the server's among them, in bytes; 0 is [DefaultMemory].
 	Memory int64
+	// Shm is the size of the server's shared memory, /dev/shm, in bytes; 0 is [DefaultShm].
+	Shm int64
 	// GPUMemory returns the memory of the run's GPU that has the least free. It is nil where the host cannot measure
 	// it.
 	GPUMemory func(context.Context) (trtexec.GPUMemory, error)

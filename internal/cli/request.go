@@ -25,6 +25,9 @@ const (
 	leastMemory = units.GiB
 	// mostMemory is more than the machines have that GPUs are in.
 	mostMemory = 4 * units.TiB
+	// leastShm is what containers get where nobody says anything, and what older Tritons take for one instance of a
+	// Python model.
+	leastShm = 64 * units.MiB
 )
 
 // runFlags are the flags of a command that runs steps, or says what a run would be.
@@ -36,6 +39,7 @@ type runFlags struct {
 	weights string       // as it is written
 	image   string       // as it is written
 	memory  int64        // limit of each container, in bytes
+	shm     int64        // size of the server's /dev/shm, in bytes
 	force   steps.Forced // as they are written
 }
 
@@ -46,7 +50,7 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 		Command: cmd.Name(), Accel: target.Auto, Images: target.Auto, GPUs: container.GPUs{Count: container.AllGPUs},
 		Precision: release.FP16, MaxBatch: 256,
 	}
-	r.memory = steps.DefaultMemory
+	r.memory, r.shm = steps.DefaultMemory, steps.DefaultShm
 	f := cmd.Flags()
 	choiceVar(f, &q.Accel, "accel", []string{target.Auto, string(target.GPU), string(target.CPU)},
 		"hardware of the whole run; auto is the GPU if there is one")
@@ -79,6 +83,8 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 		"what the server has of the hardware, in "+config.File+" a map of "+strings.Join(servingKeys(), ", "))
 	f.Var(memorySize{&r.memory, leastMemory, mostMemory}, "memory",
 		"memory limit of each container of a run, the server's too; image builds have none")
+	f.Var(memorySize{&r.shm, leastShm, mostMemory}, "shm-size",
+		"shared memory (/dev/shm) of the server, for the tensors of Python models; what is used counts as memory")
 	f.Var(gpusValue{&q.GPUs}, "gpus", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")
 	f.Var(addressValue{&q.Host}, "host",
 		"address to publish the server on, which has no authentication (default 127.0.0.1)")
@@ -108,6 +114,11 @@ func (r *runFlags) checkRequest() (err error) {
 	}
 	if r.request.Weights, err = steps.ParseWeights(r.weights, r.request.Settings); err != nil {
 		return err
+	}
+	if r.shm > r.memory {
+		s := r.request.Settings
+		return pipeline.Usagef("lower it, or raise --memory", "%s is larger than %s, and what it holds counts as memory",
+			s.Written("shm-size", writtenBytes(r.shm)), s.Written("memory", writtenBytes(r.memory)))
 	}
 	return r.force.Check(r.request)
 }

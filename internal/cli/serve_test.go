@@ -148,9 +148,9 @@ func TestStartAgain(t *testing.T) {
 		{"nothing", nil, nil, "", filepath.Join(here, ".dalirun"), nil},
 		{
 			"flags",
-			[]string{"--workspace", "/w", "--grpc-port", "9001", "--detach", "--require-gpu", "--ready-timeout", "1m"},
+			[]string{"--workspace", "/w", "--grpc-port", "9001", "--detach", "--require-gpu", "--ready-timeout", "1m", "--shm-size", "2048m"},
 			nil, "", "/w",
-			[]string{"--detach", "--grpc-port=9001", "--ready-timeout=1m0s", "--require-gpu"},
+			[]string{"--detach", "--grpc-port=9001", "--ready-timeout=1m0s", "--require-gpu", "--shm-size=2g"},
 		},
 		{"of the one run", []string{"--force", "all", "--progress", "plain", "--format", "json", "-v"}, nil, "", filepath.Join(here, ".dalirun"), nil},
 		{

@@ -257,7 +257,8 @@ func warning(to pipeline.Sink, run, text string) {
 func (x *session) tools() steps.Tools {
 	t := steps.Tools{
 		Runner: x.runtime, Images: x.runtime, Builder: x.runtime, KV: x.store, Fetcher: fetch.Fetcher{},
-		TimingCache: x.store, Memory: x.flags.memory, BuildArgs: x.app.buildArgs(), CABundle: x.app.caBundle(),
+		TimingCache: x.store, Memory: x.flags.memory, Shm: x.flags.shm, BuildArgs: x.app.buildArgs(),
+		CABundle: x.app.caBundle(),
 	}
 	if x.target.Lane == target.GPU {
 		t.GPUMemory = x.gpuMemory

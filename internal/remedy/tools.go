@@ -127,7 +127,7 @@ func serverRows() []Remedy {
 			Pattern: re(`use '--shm-size' flag|run out of shared memory|insufficient shared memory \(shm\)` +
 				`|is killed by signal: Bus error`),
 			Text:   "the container's shared memory is full",
-			Hint:   "lower --max-batch",
+			Hint:   "raise --shm-size, or lower --max-batch",
 			Source: "triton-inference-server/server#6195, #5681; pytorch/pytorch#5040, #108861",
 		},
 		{

@@ -101,6 +101,7 @@ func unusedFlags() []UnusedFlag {
 		{Flag: "http-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "grpc-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "metrics-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
+		{Flag: "shm-size", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "ready-timeout", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{
 			Flag: "verbose", significant: equals("true"), ExcludedBy: "progress", when: func(s Situation) bool {
