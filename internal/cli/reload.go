@@ -74,7 +74,7 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 	if err != nil {
 		return err
 	}
-	lock, err := serving.LockReload(workspace)
+	lock, err := serving.LockReload(ctx, workspace)
 	if err != nil {
 		return errors.Join(err, x.close())
 	}

@@ -36,6 +36,9 @@ Every 10 s the server is sent a small picture. If it is found three times on end
 removes it and ends with 5. A busy server is a healthy one: that others are answered counts, and an answer may take
 30 s.
 
+Started by systemd from a unit with Type=notify, serve tells it when the server is ready, while a reload replaces the
+models, and when it begins to stop; with WatchdogSec=, it also tells it that it is not hung.
+
 The server is published on 127.0.0.1, for this host alone. --host names another address of the host where containers
 run, such as 0.0.0.0 for all that it has. Triton has no authentication: whoever reaches its ports may use, load and
 unload models. Where containers run on another host, or dalirun runs in a container itself, 127.0.0.1 is not here: serve
@@ -113,6 +116,11 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 	tools := x.tools()
 	tools.Handover = &steps.Handover{Repository: repository, Ready: ready, Detach: detach}
 	list := steps.For(x.target, tools, steps.IDServe)
+	manager := &serviceManager{} // of a detached server there is none: its dalirun is gone
+	if !detach {
+		manager = x.app.serviceManager(x.warn)
+		defer afterSignal(ctx, func() { manager.stopping(ctx) })() // in any step
+	}
 	err = x.runner(func(ctx context.Context, _ pipeline.Values) error {
 		if detach {
 			return nil
@@ -120,7 +128,7 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		if err := tell(); err != nil {
 			return err
 		}
-		return x.servers.Attend(ctx, workspace, server, x.app.watch, x.warn)
+		return x.servers.Attend(ctx, workspace, server, x.app.watch, manager.supervision(ctx, server), x.warn)
 	}).Run(ctx, list)
 	if server.Run != "" && !detach {
 		server.Ended = time.Now().UTC()
@@ -129,6 +137,20 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		}
 	}
 	return err
+}
+
+// afterSignal calls do once ctx ends. What it returns keeps it from that, and waits if it is being done.
+func afterSignal(ctx context.Context, do func()) (stop func()) {
+	done := make(chan struct{})
+	keep := context.AfterFunc(ctx, func() {
+		defer close(done)
+		do()
+	})
+	return func() {
+		if !keep() {
+			<-done
+		}
+	}
 }
 
 // handOver makes a detached server the workspace's, and tells where it is. One that cannot be told of is none: who

@@ -28,9 +28,11 @@ func UsualWatch() Watch {
 // Attend watches a server until ctx ends or somebody stops the server by [Servers.Stop], and then returns nil. A server
 // that does not work any more is a fault of [pipeline.NotReady]. Attend kills a server that has nothing to drain, since
 // the end of the run would wait for it. A zero watch is [UsualWatch]; of its probe only the times are used. If the
-// watch itself fails, warn is called and the server stays.
+// watch itself fails, warn is called and the server stays. The supervisor is told what phases begin, and that they are
+// attended.
 func (s Servers) Attend(
-	ctx context.Context, workspace string, server owner.ServerFile, watch Watch, warn func(text string),
+	ctx context.Context, workspace string, server owner.ServerFile, watch Watch, supervision Supervision,
+	warn func(text string),
 ) error {
 	if watch.Every == 0 {
 		watch = UsualWatch()
@@ -45,32 +47,50 @@ func (s Servers) Attend(
 	sick := watchServer(inner, watch, serverHost, warn)
 	ended := make(chan error, 1)
 	go func() { ended <- s.ended(inner, workspace, server) }()
-	select {
-	case h := <-sick:
-		if ctx.Err() != nil {
-			break
+	changed := supervision.changes(inner, workspace, server.Run)
+	beat, stopBeat := supervision.beats()
+	defer stopBeat()
+	supervision.enter(PhaseServing)
+	var h Health
+	var end error
+	isSick, hasEnded := false, false
+	for !isSick && !hasEnded && ctx.Err() == nil {
+		select {
+		case <-beat:
+			supervision.Alive()
+		case p := <-changed:
+			supervision.enter(p)
+		case h = <-sick:
+			isSick = true
+		case end = <-ended:
+			hasEnded = true
+		case <-ctx.Done():
 		}
-		if h.State == Silent && s.gone(ctx, server.Container) {
-			return <-ended // a server that has ended says more than one that does not answer
-		}
-		fault := pipeline.Faultf(pipeline.NotReady, "`"+Start(server.Command)+"` starts it again",
-			"the server %s is %s", server.Name, h)
-		return errors.Join(fault, s.kill(ctx, server.Container))
-	case err := <-ended:
-		if ctx.Err() == nil {
-			return err
-		}
-	case <-ctx.Done():
 	}
-	last := context.WithoutCancel(ctx) // the server is to stop; its health decides whether it is drained
+	supervision.enter(PhaseStopping)
+	switch {
+	case ctx.Err() != nil:
+		return s.endDead(context.WithoutCancel(ctx), serverHost, server.Container)
+	case hasEnded:
+		return end
+	case h.State == Silent && s.gone(ctx, server.Container):
+		return <-ended // a server that has ended says more than one that does not answer
+	}
+	fault := pipeline.Faultf(pipeline.NotReady, "`"+Start(server.Command)+"` starts it again",
+		"the server %s is %s", server.Name, h)
+	return errors.Join(fault, s.kill(ctx, server.Container))
+}
+
+// endDead ends a server that is to stop and has nothing to drain.
+func (s Servers) endDead(ctx context.Context, serverHost triton.Host, id string) error {
 	p, err := s.probe(ReplyWithin, StopWithin)
 	if err != nil {
 		return err
 	}
-	if h, err := p.Judge(last, serverHost); err != nil || h.Drains() {
+	if h, err := p.Judge(ctx, serverHost); err != nil || h.Drains() {
 		return err
 	}
-	return s.kill(last, server.Container)
+	return s.kill(ctx, id)
 }
 
 // watchServer sends the health of the server once it does not work any more. It ends with ctx.

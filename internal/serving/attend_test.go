@@ -37,7 +37,7 @@ func TestAttend(t *testing.T) {
 	t.Run("failing", func(t *testing.T) {
 		t.Parallel()
 		e := &engine{all: []container.Summary{serverIn("/w", broken(t))}}
-		err := serversOn(e).Attend(t.Context(), "/w", server, quick(), noWarning(t))
+		err := serversOn(e).Attend(t.Context(), "/w", server, quick(), Supervision{}, noWarning(t))
 		wantFault(t, err, pipeline.NotReady, "the server server is not healthy: "+ensemble+": "+deadStub,
 			"`dalirun serve --accel=cpu` starts it again")
 		if diff := cmp.Diff([]string{"stop id within 0s"}, e.noted()); diff != "" {
@@ -48,7 +48,7 @@ func TestAttend(t *testing.T) {
 	t.Run("it ended", func(t *testing.T) {
 		t.Parallel()
 		e := &engine{all: []container.Summary{serverIn("/w", closed(t))}, exit: outOfMemory}
-		err := serversOn(e).Attend(t.Context(), "/w", server, idle(), noWarning(t))
+		err := serversOn(e).Attend(t.Context(), "/w", server, idle(), Supervision{}, noWarning(t))
 		wantFault(t, err, pipeline.NotReady, "tritonserver was killed for memory", "")
 	})
 	t.Run("it ended, which the watch sees first", func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestAttend(t *testing.T) {
 		ended, listed := serverIn("/w", closed(t)), make(chan struct{})
 		ended.Running = false
 		e := &engine{all: []container.Summary{ended}, exit: outOfMemory, ends: listed, onList: func() { close(listed) }}
-		err := serversOn(e).Attend(t.Context(), "/w", server, quick(), noWarning(t))
+		err := serversOn(e).Attend(t.Context(), "/w", server, quick(), Supervision{}, noWarning(t))
 		wantFault(t, err, pipeline.NotReady, "tritonserver was killed for memory", "")
 	})
 	t.Run("a signal, watched as usual", func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestAttend(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		e := &engine{all: []container.Summary{serverIn("/w", answering(t))}}
-		if err := serversOn(e).Attend(ctx, "/w", server, Watch{}, noWarning(t)); err != nil || len(e.noted()) > 0 {
+		if err := serversOn(e).Attend(ctx, "/w", server, Watch{}, Supervision{}, noWarning(t)); err != nil || len(e.noted()) > 0 {
 			t.Errorf("%v, %q", err, e.noted())
 		}
 	})
@@ -73,7 +73,7 @@ func TestAttend(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		e := &engine{all: []container.Summary{serverIn("/w", answering(t))}}
-		if err := serversOn(e).Attend(ctx, "/w", server, idle(), noWarning(t)); err != nil || len(e.noted()) > 0 {
+		if err := serversOn(e).Attend(ctx, "/w", server, idle(), Supervision{}, noWarning(t)); err != nil || len(e.noted()) > 0 {
 			t.Errorf("%v, %q", err, e.noted())
 		}
 	})
@@ -82,7 +82,7 @@ func TestAttend(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		e := &engine{all: []container.Summary{serverIn("/w", broken(t))}}
-		err := serversOn(e).Attend(ctx, "/w", server, idle(), noWarning(t))
+		err := serversOn(e).Attend(ctx, "/w", server, idle(), Supervision{}, noWarning(t))
 		if diff := cmp.Diff([]string{"stop id within 0s"}, e.noted()); err != nil || diff != "" {
 			t.Error(err, diff)
 		}
@@ -96,7 +96,7 @@ func TestAttendWithoutWatch(t *testing.T) {
 	defer cancel()
 	e := &engine{all: []container.Summary{serverIn("/w", "")}}
 	var warning string
-	err := serversOn(e).Attend(ctx, "/w", owner.ServerFile{Container: "id", Name: "no/name"}, quick(), func(text string) {
+	err := serversOn(e).Attend(ctx, "/w", owner.ServerFile{Container: "id", Name: "no/name"}, quick(), Supervision{}, func(text string) {
 		warning = text
 		cancel()
 	})

@@ -28,14 +28,7 @@ const untilItServes = "wait until it serves, end it with Ctrl-C, or name another
 // the workspace has a server, healthy or not, or another process is about to start one, the error is a fault of
 // [pipeline.Environment].
 func (s Servers) Lock(ctx context.Context, workspace string) (*Lock, error) {
-	lock := &Lock{flock.New(LockPath(workspace))}
-	// A process that only looks whether the workspace is served has the lock for an instant.
-	brief, cancel := context.WithTimeout(ctx, lookWithin)
-	defer cancel()
-	free, err := lock.file.TryLockContext(brief, lookWithin/10)
-	if errors.Is(err, context.DeadlineExceeded) {
-		free, err = false, nil
-	}
+	lock, free, err := tryLock(ctx, LockPath(workspace))
 	if err != nil {
 		return nil, pipeline.Faultf(pipeline.Environment,
 			"name another --workspace, or look what is in the way of that file", "lock the workspace: %w", err)
@@ -47,6 +40,18 @@ func (s Servers) Lock(ctx context.Context, workspace string) (*Lock, error) {
 		return nil, errors.Join(err, lock.Release())
 	}
 	return lock, nil
+}
+
+// tryLock locks a file if no other process has it locked. One that only looks whether it is has it for an instant.
+func tryLock(ctx context.Context, path string) (lock *Lock, free bool, err error) {
+	lock = &Lock{flock.New(path)}
+	brief, cancel := context.WithTimeout(ctx, lookWithin)
+	defer cancel()
+	free, err = lock.file.TryLockContext(brief, lookWithin/10)
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		free, err = false, nil
+	}
+	return lock, free, err
 }
 
 // lookWithin is longer than a process has a lock that only looks.
@@ -98,10 +103,11 @@ func LockRepository(ctx context.Context, workspace string) (*Lock, error) {
 	return lock, nil
 }
 
+func reloadLockPath(workspace string) string { return filepath.Join(workspace, "reload.lock") }
+
 // LockReload makes this process the one that reloads the server of a workspace until [Lock.Release].
-func LockReload(workspace string) (*Lock, error) {
-	lock := &Lock{flock.New(filepath.Join(workspace, "reload.lock"))}
-	free, err := lock.file.TryLock()
+func LockReload(ctx context.Context, workspace string) (*Lock, error) {
+	lock, free, err := tryLock(ctx, reloadLockPath(workspace))
 	if err == nil && !free {
 		err = pipeline.Faultf(pipeline.Environment, "wait until it ends", "another `dalirun reload` is at work in %s",
 			workspace)

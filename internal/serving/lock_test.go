@@ -209,12 +209,12 @@ func TestLockRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer second.Release() //nolint:errcheck // it ends with the test
-	reload, err := LockReload(w)
+	reload, err := LockReload(t.Context(), w)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer reload.Release() //nolint:errcheck // it ends with the test
-	_, err = LockReload(w)
+	_, err = LockReload(t.Context(), w)
 	wantFault(t, err, pipeline.Environment, "another `dalirun reload` is at work in "+w, "wait until it ends")
 }
 

@@ -54,7 +54,7 @@ func TestAttendWithASlowEngine(t *testing.T) {
 			return context.Cause(ctx)
 		}
 	}}
-	err := serversOn(e).Attend(ctx, "/w", owner.ServerFile{Container: "id", Name: "server"}, w, noWarning(t))
+	err := serversOn(e).Attend(ctx, "/w", owner.ServerFile{Container: "id", Name: "server"}, w, Supervision{}, noWarning(t))
 	if err != nil || len(e.noted()) > 0 || asked.Load() < 5 {
 		t.Errorf("%v, %q after %d inferences", err, e.noted(), asked.Load())
 	}
