@@ -89,6 +89,7 @@ func TestScripts(t *testing.T) {
 			"checkpoint": makeCheckpoint,
 			"frompipe":   fromPipe,
 			"interrupt":  interrupt,
+			"killserve":  killServe,
 			"records":    showRecords,
 			"serverfile": changeServerFile,
 			"isjson":     isJSON,
@@ -547,6 +548,27 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	if got := codeOf(ts, runErr); got != want {
 		ts.Fatalf("it ended with %d, not %d:\n%s", got, want, stderr.String())
 	}
+}
+
+// killServe runs a `dalirun serve` and kills it once the server is ready. The server's gRPC port is told as PORT.
+func killServe(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, anyNumber, "killserve [args...]")
+	cmd := terminalCommand(ts, append([]string{"dalirun", "serve"}, args...))
+	stdout := &watcher{word: "metrics", seen: make(chan struct{})}
+	var stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = stdout, &stderr
+	ts.Check(cmd.Start())
+	select {
+	case <-stdout.seen:
+	case <-time.After(30 * time.Second):
+	}
+	ts.Check(cmd.Process.Kill())
+	_ = cmd.Wait() // it was killed
+	port := regexp.MustCompile(`ready: grpc 127\.0\.0\.1:(\d+)`).FindStringSubmatch(stdout.text.String())
+	if port == nil {
+		ts.Fatalf("it did not serve:\n%s", stderr.String())
+	}
+	ts.Setenv("PORT", port[1])
 }
 
 // showRecords prints a line for each record of classify in the last stdout: the picture, and its class or its error.

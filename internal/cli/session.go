@@ -136,6 +136,7 @@ func (a *App) begin(
 		if err := x.lockWorkspace(ctx); err != nil {
 			return nil, err
 		}
+		x.freePorts(ctx)
 	}
 	if x.store, err = r.folders.OpenCache(); err != nil {
 		return nil, err
@@ -258,6 +259,15 @@ func (x *session) sweep(ctx context.Context) {
 	}
 	if err != nil && ctx.Err() == nil {
 		x.warn(err.Error())
+	}
+}
+
+// freePorts removes the server that a killed serve of the workspace left: it has the ports that were named, and that
+// the same command names again. That it cannot be removed is told by [session.sweep].
+func (x *session) freePorts(ctx context.Context) {
+	removed, _ := x.servers.Sweep(ctx, x.flags.folders.Workspace, false)
+	for _, c := range removed {
+		x.app.unread = append(x.app.unread, "removed container "+c.Name+": "+c.Reason)
 	}
 }
 
