@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
+	"github.com/dalirun/dalirun/internal/needtest"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
 )
@@ -231,4 +233,83 @@ func TestNotifyNobody(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The unit of the documents is one that systemd understands, with commands that there are and codes that mean what it says.
+func TestUnit(t *testing.T) {
+	t.Parallel()
+	verifier, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		needtest.Missing(t, "systemd-analyze: %v", err)
+	}
+	data, err := os.ReadFile(filepath.Join(docsDir, "systemd", "dalirun.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.Executable() // which is there, other than what the unit names
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := string(data)
+	here := strings.ReplaceAll(text, "/usr/local/bin/dalirun ", program+" ")
+	if said := verifyUnit(t, verifier, here); said != "" {
+		t.Errorf("systemd-analyze says:\n%s", said)
+	}
+	for right, wrong := range map[string]string{ // the negative controls
+		"WatchdogSec=60": "WatchdogSex=60", "TimeoutStopSec=60": "TimeoutStopSec=soon", program: "/nothing/dalirun",
+	} {
+		if verifyUnit(t, verifier, strings.Replace(here, right, wrong, 1)) == "" {
+			t.Errorf("systemd-analyze says nothing of %s", wrong)
+		}
+	}
+	for _, name := range []string{"ExecStart", "ExecReload"} {
+		command := regexp.MustCompile(`(?m)^` + name + `=/usr/local/bin/dalirun (.*)$`).FindStringSubmatch(text)
+		if command == nil {
+			t.Fatalf("no %s= runs dalirun", name)
+		}
+		if err := refusal(strings.Fields(command[1])); err != nil {
+			t.Errorf("%s: %v", command[0], err)
+		}
+	}
+	for _, line := range []string{
+		fmt.Sprintf("RestartPreventExitStatus=%d %d", ExitUsage, ExitEnvironment), fmt.Sprintf("SuccessExitStatus=%d", ExitSIGTERM),
+	} {
+		if !strings.Contains(text, "\n"+line+"\n") {
+			t.Errorf("the unit lacks %s", line)
+		}
+	}
+	stop := regexp.MustCompile(`(?m)^TimeoutStopSec=(\d+)$`).FindStringSubmatch(text)
+	if stop == nil {
+		t.Fatal("no TimeoutStopSec=")
+	}
+	if seconds, err := strconv.Atoi(stop[1]); err != nil || time.Duration(seconds)*time.Second <= stopsWithin {
+		t.Errorf("a stop may take %s, and %s", stopsWithin, stop[0])
+	}
+}
+
+// verifyUnit returns what systemd-analyze says of a unit, beside one of Docker: not each machine has that.
+func verifyUnit(t *testing.T, verifier, text string) string {
+	t.Helper()
+	dir := t.TempDir()
+	unit := filepath.Join(dir, "dalirun.service")
+	for path, text := range map[string]string{
+		unit: text, filepath.Join(dir, "docker.service"): "[Service]\nExecStart=/bin/true\n",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), verifier, "verify", "--man=no", unit)
+	cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":") // and then the usual folders
+	said, err := cmd.CombinedOutput()
+	var of []string
+	for line := range strings.Lines(string(said)) {
+		if strings.Contains(line, "dalirun.service") { // it says of the machine's own units, too, what it does not like
+			of = append(of, line)
+		}
+	}
+	if err != nil && len(of) == 0 {
+		return err.Error() + "\n" + string(said)
+	}
+	return strings.Join(of, "")
 }
