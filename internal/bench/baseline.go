@@ -22,6 +22,9 @@ type Environment struct {
 	Lane     string `json:"lane"`     // gpu or cpu
 	Model    string `json:"model"`    // that is asked
 	Pictures string `json:"pictures"` // what the pictures are, such as a digest of them all
+	// Server is the address of a server of which nothing else is known; empty for any other. What two such servers have
+	// is as likely the same as not, so one is compared with itself alone.
+	Server string `json:"server,omitempty" jsonschema:"address of a server of which nothing else is known"`
 }
 
 // A Baseline is figures that later measurements are compared with.
@@ -170,6 +173,7 @@ func (e Environment) differences(now Environment) []string {
 		{"lane", e.Lane, now.Lane},
 		{"model", e.Model, now.Model},
 		{"pictures", e.Pictures, now.Pictures},
+		{"server", e.Server, now.Server},
 	} {
 		if f.was != f.is {
 			out = append(out, fmt.Sprintf("%s: %s → %s", f.name, known(f.was), known(f.is)))
@@ -219,6 +223,27 @@ type Comparison struct {
 	Verdict Verdict `json:"verdict"`
 }
 
+// String is "8 at a time: p99_seconds is 12.3 % worse: 0.06891 in place of 0.06137".
+func (c Comparison) String() string {
+	const percent = 100
+	return fmt.Sprintf("%s: %s is %.1f %% worse: %s in place of %s", c.Load.short(), c.Figure, percent*c.Worse,
+		figure(c.Measured), figure(c.Baseline))
+}
+
+// Check says why measurements of some loads in an environment cannot be compared with the baseline, by a [Mismatch].
+func (b Baseline) Check(now Environment, loads []Load) error {
+	differences := b.Environment.differences(now)
+	for _, load := range loads {
+		if !slices.ContainsFunc(b.Levels, func(l Level) bool { return l.Load.same(load) }) {
+			differences = append(differences, "the baseline has no "+load.String())
+		}
+	}
+	if len(differences) > 0 {
+		return &Mismatch{differences}
+	}
+	return nil
+}
+
 // Compare compares runs, each with a measurement for each load, with a baseline. maxRegression is the share by which a
 // figure may be worse, such as 0.05. Runs are best made in turn, so that what drifts meets all loads alike. It is a
 // [Mismatch] if the environments differ or the baseline lacks one of the loads, and an error if a run has no figures.
@@ -230,14 +255,12 @@ func Compare(b Baseline, now Environment, runs [][]Measurement, maxRegression fl
 	if err != nil {
 		return nil, err
 	}
-	differences := b.Environment.differences(now)
-	for _, level := range measured {
-		if !slices.ContainsFunc(b.Levels, func(l Level) bool { return l.Load.same(level.Load) }) {
-			differences = append(differences, "the baseline has no "+level.Load.String())
-		}
+	loads := make([]Load, len(measured))
+	for i, level := range measured {
+		loads[i] = level.Load
 	}
-	if len(differences) > 0 {
-		return nil, &Mismatch{differences}
+	if err := b.Check(now, loads); err != nil {
+		return nil, err
 	}
 	var out []Comparison
 	for _, level := range measured {

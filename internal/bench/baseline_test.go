@@ -155,12 +155,14 @@ func TestCompareRefuses(t *testing.T) {
 	b := baseline(t, 1000)
 	other := environment()
 	other.GPU, other.Driver, other.Image, other.Lane = "", "570", "sha256:3", "cpu"
+	other.Server = "elsewhere:8001"
 	now := runs(1000)
 	now[0][0].Load.Concurrency = 16
 	_, err := bench.Compare(b, other, now, 0.05)
 	mismatch, ok := errors.AsType[*bench.Mismatch](err)
 	want := []string{
 		"gpu: NVIDIA H100 80GB HBM3 → not known", "driver: 580.95.05 → 570", "image: sha256:1 → sha256:3", "lane: gpu → cpu",
+		"server: not known → elsewhere:8001",
 		"the baseline has no closed loop, 16 requests at a time, batch 1, 0 connections",
 	}
 	if !ok || !slices.Equal(mismatch.Differences, want) {

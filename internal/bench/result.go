@@ -28,6 +28,8 @@ type Result struct {
 	Interrupted bool `json:"interrupted"`
 	// Runs have a measurement for each load. There is more than one if a figure that became worse had to be confirmed.
 	Runs [][]Measurement `json:"runs" jsonschema:"each run has a measurement for each load"`
+	// Findings are what the server's log has of the time of the measuring that explains figures, a sentence each.
+	Findings []string `json:"findings,omitempty" jsonschema:"what the server's log says that explains figures"`
 	// Comparisons are with a baseline; nil without one.
 	Comparisons []Comparison `json:"comparisons,omitempty" jsonschema:"with the baseline, if there was one"`
 }
@@ -78,6 +80,9 @@ func (r Result) WriteText(w io.Writer) error {
 			b.WriteString("\n")
 		}
 	}
+	for _, text := range r.Findings {
+		fmt.Fprintf(&b, "\nfound in the server's log: %s\n", printable.Line(text))
+	}
 	if len(r.Comparisons) > 0 {
 		b.WriteString("\ncompared with the baseline\n")
 		table(&b, comparisonRows(r.Comparisons))
@@ -107,6 +112,12 @@ func (l Load) short() string {
 		return l.rate() + "/s"
 	}
 	return strconv.Itoa(l.Concurrency) + " at a time"
+}
+
+// String is "8 at a time: 37.9 requests/s, p50 210 ms, p99 248 ms, 0 failed".
+func (m Measurement) String() string {
+	return fmt.Sprintf("%s: %s requests/s, p50 %s, p99 %s, %d failed", m.Load.short(), figure(m.AchievedRate),
+		ms(m.Latency.P50Seconds), ms(m.Latency.P99Seconds), m.Failed)
 }
 
 func (m Measurement) row() []string {

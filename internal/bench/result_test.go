@@ -50,7 +50,7 @@ func result(t *testing.T) bench.Result {
 	}
 	return bench.Result{
 		Version: bench.Version, Program: "1.2.3", Started: closed.Started, Server: "127.0.0.1:8001", Environment: environment(),
-		Interrupted: true, Runs: [][]bench.Measurement{{closed, open}}, Comparisons: compared,
+		Interrupted: true, Runs: [][]bench.Measurement{{closed, open}}, Findings: []string{"the pool is full"}, Comparisons: compared,
 	}
 }
 

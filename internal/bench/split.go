@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/triton"
+	"github.com/dalirun/dalirun/triton/pb"
 )
 
 // A Model is what a server's configuration says of a model that takes part in a request.
@@ -17,6 +18,8 @@ type Model struct {
 	Ensemble bool `json:"ensemble"`
 	// Instances is how many executions there are at a time; 0 for an ensemble.
 	Instances int `json:"instances"`
+	// CPU is true for one whose instances are all on the CPU.
+	CPU bool `json:"cpu"`
 	// MaxBatch is the most pictures of one execution, 0 for a model without batches; FullBatch is how many the server
 	// prefers to put together, MaxBatch if it prefers none, at least 1.
 	MaxBatch  int `json:"max_batch"`
@@ -216,7 +219,9 @@ func (t *Triton) add(ctx context.Context, name string) error {
 	delay := min(batching.GetMaxQueueDelayMicroseconds(), uint64(math.MaxInt64/time.Microsecond))
 	m.BatchDelaySeconds = (time.Duration(delay) * time.Microsecond).Seconds()
 	if !m.Ensemble {
+		m.CPU = len(config.GetInstanceGroup()) > 0
 		for _, group := range config.GetInstanceGroup() {
+			m.CPU = m.CPU && group.GetKind() == pb.ModelInstanceGroup_KIND_CPU
 			if !group.GetPassive() {
 				m.Instances += int(group.GetCount()) * max(1, len(group.GetGpus())) // there are as many on each GPU
 			}
@@ -248,7 +253,7 @@ func (t *Triton) Snapshot(ctx context.Context) (Snapshot, error) {
 
 // WarmupFor returns a warm-up that has each instance of each model execute full batches, a few times: as many requests
 // at a time as the model with the most instances has, each of a batch that fills the model with the largest, as far as
-// every model takes it.
+// every model takes it. On the CPU no first batch decides anything, and a full one takes seconds: single pictures do.
 func WarmupFor(models []Model) Warmup {
 	const rounds = 4 // an instance that is free takes the next request, whichever had the one before
 	w := Warmup{Batch: 1, Concurrency: 1}
@@ -256,7 +261,7 @@ func WarmupFor(models []Model) Warmup {
 	for _, m := range models {
 		w.Concurrency = max(w.Concurrency, m.Instances)
 		most = min(most, max(1, m.MaxBatch))
-		if !m.Ensemble {
+		if !m.Ensemble && !m.CPU {
 			w.Batch = max(w.Batch, m.FullBatch)
 		}
 	}

@@ -89,6 +89,9 @@ func TestWarmupFor(t *testing.T) {
 		"one that takes less": {[]bench.Model{
 			{Name: "ensemble", Ensemble: true, MaxBatch: 16, FullBatch: 16}, {Name: "dali", Instances: 1, MaxBatch: 256, FullBatch: 64},
 		}, bench.Warmup{Requests: 4, Batch: 16, Concurrency: 1}},
+		"on the CPU": {[]bench.Model{
+			{Name: "ensemble", Ensemble: true, MaxBatch: 256, FullBatch: 256}, {Name: "dali", Instances: 1, MaxBatch: 256, FullBatch: 256, CPU: true},
+		}, bench.Warmup{Requests: 4, Batch: 1, Concurrency: 1}},
 		"no batches": {[]bench.Model{{Name: "m", Instances: 3, FullBatch: 1}}, bench.Warmup{Requests: 12, Batch: 1, Concurrency: 3}},
 	} {
 		if got := bench.WarmupFor(test.models); got != test.want {

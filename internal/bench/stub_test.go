@@ -126,7 +126,7 @@ func TestSplitOfServer(t *testing.T) {
 		if m.Limit.Stage != bench.LimitModel || m.Limit.Model != "dali" {
 			t.Errorf("limit %+v", m.Limit)
 		}
-		if w := bench.WarmupFor(b.Server.Models()); w != (bench.Warmup{Requests: 16, Batch: 8, Concurrency: 4}) {
+		if w := bench.WarmupFor(b.Server.Models()); w != (bench.Warmup{Requests: 16, Batch: 1, Concurrency: 4}) {
 			t.Errorf("warm-up %+v", w)
 		}
 	})
