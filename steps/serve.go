@@ -151,7 +151,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	server.Repository = w.Input(s.repository).Path
+	server.Repository, server.Image = w.Input(s.repository).Path, w.Input(s.image).Digest
 	w.Emit(result.Serving.New(server))
 	client, err := triton.DialIn(p.container)
 	if err != nil {

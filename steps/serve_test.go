@@ -137,7 +137,7 @@ func checkServer(t *testing.T, w *world, models []string) {
 	want := result.Server{
 		Container: left[0].ID, Name: left[0].Name, Models: models,
 		HTTP: left[0].Ports[triton.PortHTTP], GRPC: left[0].Ports[triton.PortGRPC], Metrics: left[0].Ports[triton.PortMetrics],
-		Repository: in[w.step(steps.IDServe).Inputs()[1]].Path,
+		Image: in[w.step(steps.IDServe).Inputs()[0]].Digest, Repository: in[w.step(steps.IDServe).Inputs()[1]].Path,
 	}
 	server, _ := resultOf(t, w, result.Serving)
 	if diff := cmp.Diff(want, server, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {

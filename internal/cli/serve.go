@@ -171,7 +171,8 @@ func (x *session) serverFile(s result.Server) owner.ServerFile {
 	return x.describe(owner.ServerFile{
 		Container: s.Container, Name: s.Name, Run: x.runID, Host: x.me.Host,
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(), Repository: s.Repository,
-		Engine: x.servers.Elsewhere, Models: s.Models, Started: time.Now().UTC(),
+		Image: s.Image, GPUs: x.target.GPUNames(), Driver: x.target.Device.Driver, Engine: x.servers.Elsewhere,
+		Models: s.Models, Started: time.Now().UTC(),
 	})
 }
 

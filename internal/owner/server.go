@@ -28,6 +28,9 @@ type ServerFile struct {
 	// endpoint of the container engine, if the addresses are valid on its host alone
 	Engine    string `json:"engine,omitempty"`
 	Lane      string `json:"lane"`                // gpu or cpu
+	Image     string `json:"image,omitempty"`     // digest of its image; of a local one a hash of its build
+	GPUs      string `json:"gpus,omitempty"`      // model of its GPUs, with their number; gpu lane
+	Driver    string `json:"driver,omitempty"`    // version of NVIDIA's driver; gpu lane
 	Source    string `json:"source"`              // image source: ngc or local
 	Release   string `json:"release,omitempty"`   // NGC release of its images, if they have one
 	Precision string `json:"precision,omitempty"` // fp16 or fp32

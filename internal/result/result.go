@@ -78,5 +78,6 @@ type Server struct {
 	HTTP       netip.AddrPort `json:"http"`
 	Metrics    netip.AddrPort `json:"metrics"`
 	Models     []string       `json:"models"`
-	Repository string         `json:"repository"` // path of the model repository on this host
+	Image      string         `json:"image,omitempty"` // digest of its image; of a local one a hash of its build
+	Repository string         `json:"repository"`      // path of the model repository on this host
 }

@@ -36,10 +36,10 @@ func TestForms(t *testing.T) {
 		"server": {
 			result.Serving.New(result.Server{
 				Container: "abc", Name: "dalirun-r1-serve", GRPC: port(8001), HTTP: port(8000), Metrics: port(8002),
-				Models: []string{"dali"}, Repository: "/cache/models",
+				Models: []string{"dali"}, Image: "sha256:1", Repository: "/cache/models",
 			}),
 			`{"container":"abc","name":"dalirun-r1-serve","grpc":"127.0.0.1:8001","http":"127.0.0.1:8000","metrics":"127.0.0.1:8002",` +
-				`"models":["dali"],"repository":"/cache/models"}`,
+				`"models":["dali"],"image":"sha256:1","repository":"/cache/models"}`,
 		},
 		"time_to_ready": {result.TimeToReady.New(1.9), `1.9`},
 	} {

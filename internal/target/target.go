@@ -88,6 +88,14 @@ type Device struct {
 // Key names the GPUs that can run the engine: those of a model, or else of a location.
 func (d Device) Key() string { return cmp.Or(d.Name, d.Location) }
 
+// GPUNames is the model of the GPUs of a run with their number, as in "2 × NVIDIA H100 80GB HBM3"; empty without one.
+func (t Target) GPUNames() string {
+	if n := len(t.Chosen); n > 1 {
+		return fmt.Sprintf("%d × %s", n, t.Device.Key())
+	}
+	return t.Device.Key()
+}
+
 // Ports are the ports that a server is published on.
 type Ports struct {
 	HTTP    container.Port `json:"http"`
