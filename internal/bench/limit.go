@@ -61,6 +61,9 @@ const (
 	// reached is the part of the rate asked for that counts as all of it: requests at the window's end are answered
 	// behind it.
 	reached = 0.97
+	// longLatency is the part of the window from which on a latency is too long for it: what was sent in the window and
+	// what the server counted in it are different requests then, and neither rate nor mean tells of the other.
+	longLatency = 0.2
 	// most is the part of the latency that is most of it.
 	most = 0.5
 )
@@ -71,7 +74,8 @@ const (
 // of those. Where there is none, the client does if it has no CPU left, skipped requests or sent them late; a model
 // does where requests spend most of their time in its queue, though instances are free: they wait for a batch to fill;
 // and the network does if most of the latency is spent outside of the server's models. An open loop whose requests
-// were all answered in time is limited by none of these: by what was asked for.
+// were all answered in time is limited by none of these: by what was asked for. Where latencies are long
+// beside the window, nobody knows, unless a model is full or the client is.
 func FindLimit(m Measurement) Limit {
 	full, isFull := fullModel(m)
 	switch {
@@ -89,6 +93,11 @@ func FindLimit(m Measurement) Limit {
 			why = "it counted no request"
 		}
 		return Limit{Stage: LimitUnknown, Why: "the server's own account is missing: " + why}
+	}
+	if m.Latency.P50Seconds >= longLatency*m.WindowSeconds {
+		return Limit{Stage: LimitUnknown, Why: fmt.Sprintf(
+			"half of the requests took %s or more, which is too long for %.1f s of measuring: ask for less, or for longer; %s",
+			ms(m.Latency.P50Seconds), m.WindowSeconds, busiest(m))}
 	}
 	keptUp := m.Load.Rate > 0 && !fallsShort(m)
 	if s, ok := waitingModel(m); ok && !keptUp {

@@ -88,6 +88,13 @@ func TestFindLimit(t *testing.T) {
 			func(m *bench.Measurement) { m.Models[1].Busy, m.Models[0].RequestSeconds = 0.3, 0.004 }, bench.LimitNetwork, "",
 			"28.3 ms of the mean latency of 32.3 ms outside of the server's models, 4.0 ms in them: dali: 4 instances busy 0.30, queue 5.4 ms; resnet50_trt busy 0.22",
 		},
+		"a window that is too short": {
+			func(m *bench.Measurement) {
+				m.Models[1].Busy, m.Latency.P50Seconds = 0.5, 0.4
+				open(m, 7933)
+			}, bench.LimitUnknown, "",
+			"half of the requests took 400 ms or more, which is too long for 1.0 s of measuring: ask for less, or for longer; dali: 4 instances busy 0.50, queue 5.4 ms; resnet50_trt busy 0.22",
+		},
 		"nothing": {
 			func(m *bench.Measurement) { m.Models[1].Busy = 0.5 }, bench.LimitNone, "",
 			"more requests at a time would get more answers: dali: 4 instances busy 0.50, queue 5.4 ms; resnet50_trt busy 0.22",
