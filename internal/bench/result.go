@@ -56,7 +56,7 @@ func writeJSON(w io.Writer, value any) error {
 // WriteText writes tables for people, with latencies in milliseconds.
 func (r Result) WriteText(w io.Writer) error {
 	var b strings.Builder
-	b.WriteString(printable.Line(r.setting()) + "\n")
+	b.WriteString(printable.Line(r.Setting()) + "\n")
 	if r.Interrupted {
 		b.WriteString("interrupted: this is what was measured until then\n")
 	}
@@ -91,8 +91,8 @@ func (r Result) WriteText(w io.Writer) error {
 	return err
 }
 
-// setting is "ensemble at 127.0.0.1:8001, gpu lane, NVIDIA H100 80GB HBM3, driver 580.95.05".
-func (r Result) setting() string {
+// Setting is "ensemble at 127.0.0.1:8001, gpu lane, NVIDIA H100 80GB HBM3, driver 580.95.05".
+func (r Result) Setting() string {
 	parts := []string{r.Environment.Model + " at " + r.Server}
 	if r.Environment.Lane != "" {
 		parts = append(parts, r.Environment.Lane+" lane")

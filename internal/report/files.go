@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/dalirun/dalirun/internal/bench"
 	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -59,6 +60,11 @@ func (f Files) Make(reads map[string]string) (err error) {
 // Write writes a report to the files.
 func (f Files) Write(r Report) error {
 	return errors.Join(writeFile(f.JUnit, r.WriteJUnit), writeFile(f.HTML, r.WriteHTML))
+}
+
+// WriteBench writes what a server was measured at to the files, and err, if that ended with one.
+func (f Files) WriteBench(r bench.Result, err error) error {
+	return writeFile(f.HTML, func(w io.Writer) error { return WriteBenchHTML(w, r, err) })
 }
 
 // distinct refuses a report on what another flag names, whatever it is called there. Devices and pipes keep nothing, so

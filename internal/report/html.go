@@ -14,6 +14,11 @@ import (
 //go:embed page.html.tmpl
 var page string
 
+// style is that of all pages.
+//
+//go:embed style.html.tmpl
+var style string
+
 // bar is a step in the timeline, in percent of the run's duration.
 type bar struct {
 	Step
@@ -28,22 +33,29 @@ const (
 
 // WriteHTML writes one page that needs no other file and runs no script.
 func (r Report) WriteHTML(w io.Writer) error {
-	t, err := template.New("page").Funcs(template.FuncMap{
+	bars := r.bars()
+	return writePage(w, page, template.FuncMap{
 		"seconds": seconds, "held": held, "why": Step.why,
 		"percent": func(p float32) string { return fmt.Sprintf("%.1f %%", whole*p) },
-	}).Parse(page)
-	if err != nil {
-		return err
-	}
-	bars := r.bars()
-	var b strings.Builder
-	err = t.Execute(&b, struct {
+	}, struct {
 		Report
 		Setting string
 		Bars    []bar
 		Height  int
 	}{r, r.setting(), bars, len(bars) * rowHeight})
+}
+
+// writePage writes a page of a template with the style of all pages.
+func writePage(w io.Writer, page string, functions template.FuncMap, data any) error {
+	t, err := template.New("page").Funcs(functions).Parse(style)
+	if err == nil {
+		t, err = t.Parse(page)
+	}
 	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	if err := t.Execute(&b, data); err != nil {
 		return err
 	}
 	_, err = io.WriteString(w, printable.Text(b.String()))
