@@ -48,7 +48,7 @@ func ExitCodes() []ExitMeaning {
 		{
 			ExitUsage, "usage or configuration",
 			"an unknown flag or key, a value out of range or empty, a file that was named and is not there or is none, " +
-				"a picture that is refused",
+				"a picture that is refused, a baseline of another environment",
 		},
 		{
 			ExitEnvironment, "the environment lacks something, or something is in the way",
@@ -68,13 +68,17 @@ func ExitCodes() []ExitMeaning {
 			"`logs`: none has run; `classify` and `status`: none runs; " +
 				"`status`: it is not healthy, or with --watch it is gone; " +
 				"it exited, or others than dalirun stopped or removed it; " +
-				"a model did not load, hung or does not answer; it was restarted without its models",
+				"a model did not load, hung or does not answer; it was restarted without its models; " +
+				"`bench`: no request was answered",
 		},
 		{
 			ExitNotVerified, "verification failed",
 			"the served answer is not PyTorch's: the error says which of the three comparisons is off",
 		},
-		{ExitGate, "a performance or accuracy gate failed", "reserved: no command has a gate yet"},
+		{
+			ExitGate, "a performance or accuracy gate failed",
+			"`bench --baseline`: figures are worse than the baseline's, and repeated runs confirm it",
+		},
 		{ExitSIGHUP, "ended by SIGHUP", "the terminal was closed"},
 		{ExitSIGINT, "ended by SIGINT", "Ctrl-C; `status --watch`: it goes on until then"},
 		{ExitSIGTERM, "ended by SIGTERM", "the CI runner cancelled the job"},

@@ -300,3 +300,88 @@ func (p pictureSize) Set(s string) error {
 	*p.value = size
 	return nil
 }
+
+// list is a flag with several values, separated by commas, none of which stands twice.
+type list[T comparable] struct {
+	values *[]T
+	parse  func(string) (T, error)
+}
+
+// String returns the values as they are written.
+func (l list[T]) String() string {
+	if l.values == nil { // pflag looks at the zero value
+		return ""
+	}
+	words := make([]string, len(*l.values))
+	for i, v := range *l.values {
+		words[i] = fmt.Sprint(v)
+	}
+	return strings.Join(words, ",")
+}
+
+// Type names the form in the help.
+func (l list[T]) Type() string { return "N,..." }
+
+// Set takes all values, in place of those that there are.
+func (l list[T]) Set(s string) error {
+	var values []T
+	for word := range strings.SplitSeq(s, ",") {
+		v, err := l.parse(strings.TrimSpace(word))
+		if err != nil {
+			return err
+		}
+		if slices.Contains(values, v) {
+			return fmt.Errorf("%v stands twice", v)
+		}
+		values = append(values, v)
+	}
+	*l.values = values
+	return nil
+}
+
+// wholeNumber is a value of --concurrency.
+func wholeNumber(s string) (int, error) {
+	const most = 1 << 16
+	var v int
+	return v, (number{&v, 1, most}).Set(s)
+}
+
+// positive is a value of --rate.
+func positive(s string) (float64, error) {
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(v > 0) || math.IsInf(v, 1) {
+		return 0, fmt.Errorf("%q is no number above 0", s)
+	}
+	return v, nil
+}
+
+// percentage is a flag with a share that is written in percent.
+type percentage struct{ share *float64 }
+
+const inPercent = 100
+
+// String returns the value as it is written.
+func (p percentage) String() string {
+	if p.share == nil { // pflag looks at the zero value
+		return ""
+	}
+	return strconv.FormatFloat(inPercent**p.share, 'g', 6, 64) + "%"
+}
+
+// Type names the range in the help.
+func (p percentage) Type() string { return "0%..1000%" }
+
+// Set takes a number of percent, with its sign.
+func (p percentage) Set(s string) error {
+	const most = 1000
+	text, ok := strings.CutSuffix(s, "%")
+	v, err := strconv.ParseFloat(text, 64)
+	switch {
+	case !ok || err != nil || math.IsNaN(v):
+		return fmt.Errorf("%q is no share in percent, as in 5%% (0%% to %d%%)", s, most)
+	case v < 0 || v > most:
+		return fmt.Errorf("%s is out of range; the nearest is %g%% (0%% to %d%%)", s, min(max(v, 0), most), most)
+	}
+	*p.share = v / inPercent
+	return nil
+}

@@ -24,6 +24,7 @@ import (
 	"github.com/creack/pty"
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/dalirun/dalirun/internal/bench"
 	"github.com/dalirun/dalirun/internal/classify"
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/container"
@@ -99,6 +100,7 @@ func TestScripts(t *testing.T) {
 			"unpack":     unpackBundle,
 			"allfiles":   allFiles,
 			"rot":        rot,
+			"scale":      scaleBaseline,
 			"paths":      showPaths,
 		},
 	})
@@ -142,6 +144,31 @@ func rot(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(path, data, 0o600))
 	ts.Check(os.Chmod(path, info.Mode()))
 	ts.Check(os.Chtimes(path, info.ModTime(), info.ModTime()))
+}
+
+// scaleBaseline makes a baseline of a server that was so many times as fast.
+func scaleBaseline(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 3, 3, "scale FACTOR FROM TO")
+	factor, err := strconv.ParseFloat(args[0], 64)
+	ts.Check(err)
+	b, err := bench.ReadBaseline([]byte(ts.ReadFile(args[1])))
+	ts.Check(err)
+	for _, level := range b.Levels {
+		for figure, values := range level.Figures {
+			for i := range values {
+				switch figure {
+				case bench.PicturesPerSecond:
+					values[i] *= factor
+				case bench.P50Seconds, bench.P99Seconds:
+					values[i] /= factor
+				case bench.AnsweredShare:
+				}
+			}
+		}
+	}
+	var text bytes.Buffer
+	ts.Check(b.WriteJSON(&text))
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), text.Bytes(), 0o600))
 }
 
 // exitcode runs a command that must end with a code.

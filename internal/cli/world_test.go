@@ -47,6 +47,8 @@ type world struct {
 	wrong bool
 	// dies ends a model's process once the server is ready.
 	dies bool
+	// overflows lets the server say, once it is ready, that its pool of GPU memory is full.
+	overflows bool
 	// talks lets the server say that it drained.
 	talks bool
 }
@@ -57,21 +59,22 @@ var errNoRegistry = errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp
 func worlds(tb testing.TB, name string) (world, bool) {
 	tb.Helper()
 	w, ok := map[string]world{
-		"silent":     {silent: "nvcr.io/nvidia/pytorch"},
-		"mute":       {silent: "dalirun/", packages: true, registry: errNoRegistry},
-		"failing":    {failure: errors.New("the store is broken")},
-		"cold":       {registry: errNoRegistry},
-		"stored":     {registry: errNoRegistry, store: os.TempDir(), runtimes: []string{"nvidia"}},
-		"runtime":    {registry: errNoRegistry, runtimes: []string{"nvidia"}},
-		"cdi":        {registry: errNoRegistry, devices: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"}},
-		"denied":     {registry: errors.New("unauthorized: authentication required")},
-		"full":       {registry: errors.New("write /var/lib/docker/tmp/GetImageBlob1: no space left on device")},
-		"stocked":    {registry: errNoRegistry, packages: true},
-		"breaking":   {registry: errNoRegistry, packages: true, breaks: "export_onnx.py"},
-		"serverless": {registry: errNoRegistry, packages: true, breaks: "tritonserver"},
-		"wrong":      {registry: errNoRegistry, packages: true, wrong: true},
-		"dying":      {registry: errNoRegistry, packages: true, dies: true},
-		"talking":    {registry: errNoRegistry, packages: true, talks: true},
+		"silent":      {silent: "nvcr.io/nvidia/pytorch"},
+		"mute":        {silent: "dalirun/", packages: true, registry: errNoRegistry},
+		"failing":     {failure: errors.New("the store is broken")},
+		"cold":        {registry: errNoRegistry},
+		"stored":      {registry: errNoRegistry, store: os.TempDir(), runtimes: []string{"nvidia"}},
+		"runtime":     {registry: errNoRegistry, runtimes: []string{"nvidia"}},
+		"cdi":         {registry: errNoRegistry, devices: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"}},
+		"denied":      {registry: errors.New("unauthorized: authentication required")},
+		"full":        {registry: errors.New("write /var/lib/docker/tmp/GetImageBlob1: no space left on device")},
+		"stocked":     {registry: errNoRegistry, packages: true},
+		"breaking":    {registry: errNoRegistry, packages: true, breaks: "export_onnx.py"},
+		"serverless":  {registry: errNoRegistry, packages: true, breaks: "tritonserver"},
+		"wrong":       {registry: errNoRegistry, packages: true, wrong: true},
+		"dying":       {registry: errNoRegistry, packages: true, dies: true},
+		"overflowing": {registry: errNoRegistry, packages: true, overflows: true},
+		"talking":     {registry: errNoRegistry, packages: true, talks: true},
 	}[name]
 	w.tb = tb
 	return w, ok
@@ -154,6 +157,9 @@ func (w world) serve(ctx context.Context, out container.Streams) error {
 	defer server.Stop()
 	var inferences atomic.Int64
 	server.Intercept(func(_ context.Context, rpc, _ string) error {
+		if w.overflows && rpc == "ModelInfer" && inferences.Add(1) > 1 { // the first makes it ready
+			fmt.Fprintln(out.Stderr, "W1127 07:10:41.211 1 memory.cc:212] Failed to allocate CUDA memory: CNMEM_STATUS_OUT_OF_MEMORY")
+		}
 		if w.dies && rpc == "ModelInfer" && inferences.Add(1) == 2 { // the first makes it ready
 			server.KillStub("dali")
 		}

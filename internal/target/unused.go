@@ -43,6 +43,10 @@ func unusedFlags() []UnusedFlag {
 		return func(s Situation) bool { return s.Command == command }
 	}
 	equals := func(value string) func(string) bool { return func(v string) bool { return v == value } }
+	// A flag that is of no use without another one is in the help all the same: nothing is named there.
+	without := func(flag, other string) func(Situation) bool {
+		return func(s Situation) bool { return s.Settings.Named(flag) && !s.Settings.Named(other) }
+	}
 	const (
 		noEngine  = "the cpu lane has no TensorRT engine"
 		forGPU    = "--accel gpu makes a missing GPU an error"
@@ -115,12 +119,26 @@ func unusedFlags() []UnusedFlag {
 			Why: "plan runs no step", Instead: "setup, serve and e2e show the output of theirs",
 		},
 		{
-			Flag: "workspace", when: func(s Situation) bool { return s.Command == "classify" && s.Settings.Named("url") },
+			Flag: "workspace", when: func(s Situation) bool {
+				return (s.Command == "classify" || s.Command == "bench") && s.Settings.Named("url")
+			},
 			commandLineOnly: true, Why: "--url says which server is asked", Instead: "without it the workspace's is",
 		},
 		{
 			Flag: "cache-dir", when: inCommand("classify"), commandLineOnly: true,
 			Why: "classify asks a server, and reads nothing that steps made", Instead: "setup, serve and e2e do",
+		},
+		{
+			Flag: "cache-dir", when: inCommand("bench"), commandLineOnly: true,
+			Why: "bench loads a server, and reads nothing that steps made", Instead: "setup, serve and e2e do",
+		},
+		{
+			Flag: "max-regression", when: without("max-regression", "baseline"), commandLineOnly: true,
+			Why: "there is no baseline that figures could be worse than", Instead: "--baseline names one",
+		},
+		{
+			Flag: "max-in-flight", when: without("max-in-flight", "rate"), commandLineOnly: true,
+			Why: "a closed loop has as many requests in flight as --concurrency says", Instead: "an open loop (--rate) uses it",
 		},
 		{
 			Flag: "cache-dir", when: inCommand("stop"), commandLineOnly: true,

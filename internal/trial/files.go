@@ -1,0 +1,136 @@
+package trial
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/bench"
+	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/classify"
+	"github.com/dalirun/dalirun/internal/fsync"
+	"github.com/dalirun/dalirun/internal/userfile"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+const (
+	// mostPictures bounds the pictures that are in memory, all at a time: none is read while a server is measured.
+	mostPictures = 1 << 30
+	// mostBaseline bounds a baseline, which has some kilobytes.
+	mostBaseline = 16 << 20
+)
+
+// pictures are those that are named, as they are sent: what a server should not get to decode is refused.
+func (r Request) pictures(ctx context.Context, files *userfile.Reader) ([][]byte, error) {
+	if len(r.Pictures) == 0 {
+		return [][]byte{r.Sample}, nil
+	}
+	named, err := classify.Pictures(ctx, files, classify.Names{Arguments: r.Pictures})
+	if err != nil {
+		return nil, err
+	}
+	var all [][]byte
+	size := 0
+	for _, p := range named {
+		if p.Err != nil {
+			return nil, p.Err
+		}
+		data, _, err := files.Picture(ctx, p.Name)
+		if err != nil {
+			return nil, err
+		}
+		if size += len(data); size > mostPictures {
+			return nil, pipeline.Usagef("name fewer; a few hundred tell as much",
+				"the pictures have more than %s, and all are kept in memory", bytesize.Format(mostPictures))
+		}
+		all = append(all, data)
+	}
+	return all, nil
+}
+
+// digest tells pictures and their order from others.
+func digest(pictures [][]byte) string {
+	hash := sha256.New()
+	for _, p := range pictures {
+		hash.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(p))))
+		hash.Write(p)
+	}
+	return fmt.Sprintf("sha256:%x", hash.Sum(nil))
+}
+
+// readBaseline reads the baseline that is named, if one is.
+func (t Trial) readBaseline(ctx context.Context) (bench.Baseline, error) {
+	r := t.Request
+	if r.Baseline == "" {
+		return bench.Baseline{}, nil
+	}
+	data, err := t.Files.Read(ctx, r.Baseline, mostBaseline)
+	if ctx.Err() != nil {
+		return bench.Baseline{}, context.Cause(ctx)
+	}
+	var b bench.Baseline
+	if err == nil {
+		if b, err = bench.ReadBaseline(data); err != nil {
+			err = pipeline.Usagef("name a file that `dalirun bench --save-baseline FILE` wrote", "%w", err)
+		}
+	}
+	if err != nil {
+		return b, fmt.Errorf("%s: %w", r.baseline(), userfile.AsUsage(err))
+	}
+	return b, nil
+}
+
+// file is one that is written beside the one whose place it takes at the end.
+type file struct {
+	name string
+	next *os.File // nil once it is written
+}
+
+// newFile makes a file that takes the place of name once it is written; nil if the name is empty. One that cannot be
+// made is told of before minutes of work.
+func newFile(flag, name string) (*file, error) {
+	if name == "" {
+		return nil, nil //nolint:nilnil // no file is asked for
+	}
+	if about, err := os.Stat(name); err == nil && !about.Mode().IsRegular() {
+		return nil, pipeline.Usagef("name a file with --"+flag, "%s is there already, and is no file", userfile.Shown(name))
+	}
+	//nolint:gosec // as os.Create
+	next, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return nil, userfile.MakeFault("save the baseline", err)
+	}
+	return &file{name, next}, nil
+}
+
+// discard removes a file that was not written.
+func (f *file) discard() {
+	if f == nil || f.next == nil {
+		return
+	}
+	_ = f.next.Close() // nothing was written
+	_ = os.Remove(f.next.Name())
+}
+
+// save writes a baseline of all runs.
+func (t Trial) save(f *file, result bench.Result) error {
+	b, err := bench.NewBaseline(t.Request.Program, time.Now(), result.Environment, result.Runs)
+	if err != nil {
+		return pipeline.Faultf(pipeline.NotReady, fewerHint, "save the baseline: %w", err)
+	}
+	var text bytes.Buffer
+	if err := b.WriteJSON(&text); err != nil {
+		return err
+	}
+	next := f.next
+	f.next = nil // whatever becomes of it, it is closed
+	if err := fsync.Replace(f.name, next, text.Bytes()); err != nil {
+		return pipeline.Faultf(pipeline.Environment, "", "save the baseline: %w", err)
+	}
+	t.Tell("saved the baseline " + userfile.Shown(f.name))
+	return nil
+}
