@@ -15,7 +15,7 @@ import (
 func TestNoSSHIsLeft(t *testing.T) {
 	bin := t.TempDir()
 	pid := filepath.Join(bin, "pid")
-	ssh := "#!/bin/sh\ntrap '' TERM\necho $$ >" + pid + ".part\nmv " + pid + ".part " + pid + "\nwhile :; do sleep 1; done\n"
+	ssh := "#!/bin/sh\n[ \"$1\" = -G ] && exit 1\ntrap '' TERM\necho $$ >" + pid + ".part\nmv " + pid + ".part " + pid + "\nwhile :; do sleep 1; done\n"
 	if err := os.WriteFile(filepath.Join(bin, "ssh"), []byte(ssh), 0o700); err != nil {
 		t.Fatal(err)
 	}

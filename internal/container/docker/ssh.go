@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,7 +31,10 @@ const programEnd = time.Second
 // leaves behind, has it for as long as it likes, and net/http closes the connection of a request that has run out of
 // time before it returns. Closing in the background leaves programs behind when dalirun ends.
 type sshDialer struct {
-	args []string
+	args    []string
+	asked   sync.Once
+	master  []string      // what lonelyMaster returned, once it was asked
+	closing chan struct{} // closed by close
 
 	mu       sync.Mutex
 	closed   bool
@@ -53,7 +57,28 @@ func newSSHDialer(endpoint string) (*sshDialer, error) {
 	}
 	// -T: a pseudo-terminal would make it a login shell
 	args, err := spec.Command([]string{"-o", "ConnectTimeout=30", "-T"}, there...)
-	return &sshDialer{args: args, open: map[*sshConn]bool{}}, err
+	return &sshDialer{args: args, closing: make(chan struct{}), open: map[*sshConn]bool{}}, err
+}
+
+// configWithin is how long ssh may take to tell its configuration, for which it may have to run programs (Match exec).
+const configWithin = 2 * time.Second
+
+// lonelyMaster returns the options by which an ssh that would become the master of ControlMaster does not, if it would
+// end with its own connection, which is so without ControlPersist: closing one connection of dalirun, as that of a
+// request that was given up, would end all others. A master that is there already is used nevertheless. It returns
+// nothing if ssh does not tell.
+func lonelyMaster(ctx context.Context, args []string) []string {
+	cmd := exec.CommandContext(ctx, "ssh", append([]string{"-G"}, args...)...) //nolint:gosec // as the user named it
+	cmd.WaitDelay = programEnd
+	ownGroup(cmd)
+	endWithParent(cmd)
+	cmd.Cancel = func() error { killGroup(cmd); return nil }
+	text, err := cmd.Output()
+	lines := strings.Split(string(text), "\n")
+	if err != nil || slices.Contains(lines, "controlmaster false") || !slices.Contains(lines, "controlpersist no") {
+		return nil
+	}
+	return []string{"-o", "ControlMaster=no"}
 }
 
 // options makes a client use the connections of d.
@@ -66,13 +91,17 @@ func (d *sshDialer) options() []client.Opt {
 
 // dial starts a program. It ends with its connection, not with the context: net/http uses a connection again.
 func (d *sshDialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	args, err := d.complete(ctx)
+	if err != nil {
+		return nil, err
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.closed {
 		return nil, net.ErrClosed
 	}
 	c := &sshConn{
-		cmd:   exec.CommandContext(context.WithoutCancel(ctx), "ssh", d.args...), //nolint:gosec // as the user named it
+		cmd:   exec.CommandContext(context.WithoutCancel(ctx), "ssh", args...), //nolint:gosec // as the user named it
 		ended: make(chan struct{}),
 	}
 	c.cmd.Stderr, c.cmd.WaitDelay = &c.stderr, programEnd
@@ -96,12 +125,43 @@ func (d *sshDialer) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	return c, nil
 }
 
+// complete returns all arguments of a connection's program. ssh is asked for some of them once, whatever becomes of the
+// request that needs them first; close ends that, and waits for its end.
+func (d *sshDialer) complete(ctx context.Context) ([]string, error) {
+	d.mu.Lock()
+	closed := d.closed
+	if !closed {
+		d.programs.Add(1)
+	}
+	d.mu.Unlock()
+	if closed {
+		return nil, net.ErrClosed
+	}
+	defer d.programs.Done()
+	d.asked.Do(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), configWithin)
+		defer cancel()
+		go func() {
+			select {
+			case <-d.closing:
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+		d.master = lonelyMaster(ctx, d.args)
+	})
+	return slices.Concat(d.master, d.args), nil
+}
+
 // close closes all connections, and returns once their programs have ended, which takes twice programEnd at most.
 func (d *sshDialer) close() {
 	if d == nil {
 		return
 	}
 	d.mu.Lock()
+	if !d.closed {
+		close(d.closing)
+	}
 	d.closed = true
 	for c := range d.open {
 		_ = c.Close() // never fails

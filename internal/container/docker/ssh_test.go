@@ -24,7 +24,7 @@ func TestFrozenOverSSH(t *testing.T) {
 	bin := t.TempDir()
 	masters, programs := filepath.Join(bin, "masters"), filepath.Join(bin, "programs")
 	// It does not end when it is asked to, as an ssh that waits for a frozen master.
-	write(t, filepath.Join(bin, "ssh"), "#!/bin/sh\ntrap '' TERM\nsetsid sh -c 'echo $$ >>"+masters+"; exec sleep 300' &\nsleep 300 &\n"+
+	write(t, filepath.Join(bin, "ssh"), "#!/bin/sh\n[ \"$1\" = -G ] && exit 1\ntrap '' TERM\nsetsid sh -c 'echo $$ >>"+masters+"; exec sleep 300' &\nsleep 300 &\n"+
 		"echo $$ $! >>"+programs+"\nwhile :; do wait; done\n", 0o700)
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	t.Cleanup(func() {
@@ -71,12 +71,7 @@ func TestFrozenOverSSH(t *testing.T) {
 	if len(left) < 6 {
 		t.Errorf("programs were not started: %d", left)
 	}
-	for _, pid := range left {
-		if state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid)); err == nil && !strings.Contains(string(state), ") Z ") {
-			t.Errorf("process %d is left: %s", pid, state)
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-	}
+	checkEnded(t, left)
 }
 
 // Why ssh reaches no engine is told in its own words.
@@ -98,6 +93,76 @@ func TestSSHFails(t *testing.T) {
 	}
 	if err := r.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// An ssh does not become a master that ends with its own connection: the others would end with it.
+func TestSSHMaster(t *testing.T) { //nolint:paralleltest // it sets an environment variable
+	for config, want := range map[string]string{
+		"controlmaster auto\\ncontrolpersist no\\ncontrolpath /a\\n":  "-o ControlMaster=no -o ConnectTimeout=30",
+		"controlmaster true\\ncontrolpersist no\\n":                   "-o ControlMaster=no -o ConnectTimeout=30",
+		"controlmaster auto\\ncontrolpersist yes\\n":                  "-o ConnectTimeout=30",
+		"controlmaster auto\\ncontrolpersist 600\\n":                  "-o ConnectTimeout=30",
+		"controlmaster false\\ncontrolpersist no\\ncontrolpath /a\\n": "-o ConnectTimeout=30",
+		"": "-o ConnectTimeout=30",
+	} {
+		bin := t.TempDir()
+		write(t, filepath.Join(bin, "ssh"), "#!/bin/sh\nif [ \"$1\" = -G ]; then printf '"+config+"'; exit; fi\necho \"$*\" >"+bin+"/args\nexit 1\n", 0o700)
+		t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+		r, err := New(Options{Host: "ssh://far.example", Home: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Info(t.Context()); !errors.Is(err, container.ErrUnreachable) {
+			t.Errorf("%q: %v", config, err)
+		}
+		if args, err := os.ReadFile(filepath.Join(bin, "args")); err != nil || !strings.HasPrefix(string(args), want+" ") {
+			t.Errorf("%q: %v: %q, want %q", config, err, args, want)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// An ssh that does not tell its configuration delays no end, and is not left behind.
+func TestSSHConfigFrozen(t *testing.T) {
+	bin := t.TempDir()
+	programs := filepath.Join(bin, "programs")
+	write(t, filepath.Join(bin, "ssh"), "#!/bin/sh\ntrap '' TERM\nsleep 300 &\necho $$ $! >>"+programs+"\nwhile :; do wait; done\n", 0o700)
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	r, err := New(Options{Host: "ssh://far.example", Home: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.infoLimit = 500 * time.Millisecond
+	began := time.Now()
+	if _, err := r.Info(t.Context()); !errors.Is(err, container.ErrUnreachable) {
+		t.Error(err)
+	}
+	if err := r.Close(); err != nil || time.Since(began) > 10*time.Second {
+		t.Errorf("it took %s: %v", time.Since(began), err)
+	}
+	checkEnded(t, pidsIn(t, programs))
+}
+
+// checkEnded fails the test if processes are left. One that was killed ends a little later.
+func checkEnded(t *testing.T, pids []int) {
+	t.Helper()
+	deadline := time.Now().Add(5 * time.Second)
+	for _, pid := range pids {
+		for {
+			state, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+			if err != nil || strings.Contains(string(state), ") Z ") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Errorf("process %d is left: %s", pid, state)
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+				break
+			}
+			<-time.After(time.Millisecond)
+		}
 	}
 }
 
