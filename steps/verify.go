@@ -52,6 +52,9 @@ const (
 	inferLimit = 30 * time.Second
 )
 
+// Proven returns the container of the server that a run verified, by the values of its last step, which is verify.
+func Proven(values pipeline.Values) string { return values[proofOutput].Digest }
+
 // ID returns verify.
 func (s *Verify) ID() pipeline.ID { return IDVerify }
 

@@ -128,8 +128,8 @@ alone, with --format json as valid JSON or nothing. Progress, warnings and error
 	root.SetFlagErrorFunc(a.flagFault)
 	root.AddCommand(
 		a.setupCommand(), a.serveCommand(), a.reloadCommand(), a.restartCommand(), a.stopCommand(), a.psCommand(),
-		a.statusCommand(), a.logsCommand(), a.e2eCommand(), a.classifyCommand(), a.benchCommand(), a.planCommand(),
-		a.doctorCommand(), a.gcCommand(), a.versionCommand(),
+		a.statusCommand(), a.logsCommand(), a.e2eCommand(), a.tuneCommand(), a.classifyCommand(), a.benchCommand(),
+		a.planCommand(), a.doctorCommand(), a.gcCommand(), a.versionCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()

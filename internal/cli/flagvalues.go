@@ -245,6 +245,48 @@ func (d delay) Set(s string) error {
 	return nil
 }
 
+// span is a flag with a duration of a range.
+type span struct {
+	value     *time.Duration
+	low, high time.Duration
+}
+
+// String returns the value.
+func (d span) String() string {
+	if d.value == nil { // pflag looks at the zero value
+		return ""
+	}
+	return writtenSpan(*d.value)
+}
+
+// Type names the range in the help.
+func (d span) Type() string { return writtenSpan(d.low) + ".." + writtenSpan(d.high) }
+
+// Set takes a duration in the range.
+func (d span) Set(s string) error {
+	v, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%q is no duration, as in 90s or 5m (%s to %s)", s, writtenSpan(d.low), writtenSpan(d.high))
+	case v < d.low || v > d.high:
+		return fmt.Errorf("%s is out of range; the nearest is %s (%s to %s)",
+			s, writtenSpan(min(max(v, d.low), d.high)), writtenSpan(d.low), writtenSpan(d.high))
+	}
+	*d.value = v
+	return nil
+}
+
+// writtenSpan is a duration without the units that are 0.
+func writtenSpan(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
+}
+
 // share is a flag with a part of a whole. None of it is no value: that stands for the usual share.
 type share struct{ value *float64 }
 

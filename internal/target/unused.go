@@ -57,6 +57,8 @@ func unusedFlags() []UnusedFlag {
 		takeLocal = "--accel cpu --images local builds the local ones"
 		noServer  = "setup starts no server"
 		forServe  = "serve and e2e do"
+
+		ownServers = "tune publishes several servers, at free ports of this host alone"
 	)
 	return []UnusedFlag{
 		{Flag: "gpus", when: inLane(CPU), ExcludedBy: "accel", Why: "the cpu lane has no GPU", Instead: forGPU},
@@ -106,6 +108,10 @@ func unusedFlags() []UnusedFlag {
 		{Flag: "grpc-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "metrics-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "shm-size", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
+		{Flag: "host", when: inCommand("tune"), commandLineOnly: true, Why: ownServers, Instead: forServe},
+		{Flag: "http-port", when: inCommand("tune"), commandLineOnly: true, Why: ownServers, Instead: forServe},
+		{Flag: "grpc-port", when: inCommand("tune"), commandLineOnly: true, Why: ownServers, Instead: forServe},
+		{Flag: "metrics-port", when: inCommand("tune"), commandLineOnly: true, Why: ownServers, Instead: forServe},
 		{Flag: "ready-timeout", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{
 			Flag: "verbose", significant: equals("true"), ExcludedBy: "progress", when: func(s Situation) bool {
