@@ -55,7 +55,7 @@ func testPython(t *testing.T, image pipeline.ID, program string, folders map[str
 		}
 		spec.Inputs = append(spec.Inputs, container.Mount{Source: source, Target: target})
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	var printed output
 	c, err := b.runtime.Run(ctx, spec, container.Streams{Stdout: &printed, Stderr: &printed})

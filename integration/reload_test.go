@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -120,7 +121,7 @@ func TestReload(t *testing.T) {
 		}
 		asking.learn(t, server.GRPC, next)
 		now, err := owner.ReadServer(workspace(o.Dir))
-		if err != nil || now.Weights != next || now.Container != server.Container {
+		if err != nil || now.Weights != next || now.Container != server.Container || !slices.Contains(now.Command, "--detach") {
 			t.Errorf("the server is %+v, %v", now, err)
 		}
 		if s := statusOf(t, c, o); s.Built != nil || s.Served.Weights != next {
@@ -153,13 +154,33 @@ func TestReload(t *testing.T) {
 // statusOf is what status says of the server of a workspace, whose clients ask without a pause.
 func statusOf(t *testing.T, c cpu, o opts) status.Status {
 	t.Helper()
+	var s status.Status
+	for range 10 { // in a second of a busy machine no batch may end
+		if s = lookAt(t, c, o); busiest(s) >= 0.05 {
+			return s
+		}
+	}
+	t.Errorf("the busiest model is %v busy: %+v", busiest(s), s)
+	return s
+}
+
+// busiest is the largest share of time that the instances of a model are busy.
+func busiest(s status.Status) float64 {
+	busy := 0.0
+	for _, m := range s.Models {
+		busy = max(busy, m.Figures.Busy)
+	}
+	return busy
+}
+
+func lookAt(t *testing.T, c cpu, o opts) status.Status {
+	t.Helper()
 	r := mustRun(t, 0, c.engine, o, "status", "--format", "json")
 	var s status.Status
 	if err := json.Unmarshal([]byte(r.Stdout), &s); err != nil {
 		t.Fatalf("%v\n%s", err, r.Stdout)
 	}
 	var names []string
-	busy := 0.0
 	for _, m := range s.Models {
 		names = append(names, m.Name)
 		if m.State != triton.StateReady || m.Figures == nil || m.Figures.Requests == 0 {
@@ -168,10 +189,9 @@ func statusOf(t *testing.T, c cpu, o opts) status.Status {
 		if !m.Figures.Ensemble && (m.Figures.ComputeSeconds <= 0 || m.Figures.AverageBatch < 1) {
 			t.Errorf("%s: %+v", m.Name, m.Figures)
 		}
-		busy = max(busy, m.Figures.Busy)
 	}
-	if diff := cmp.Diff([]string{steps.EnsembleModel, "dali", "resnet50_onnx"}, names); diff != "" || busy < 0.05 {
-		t.Errorf("the busiest model is %v busy; models (-want +got):\n%s\n%s", busy, diff, r.Stdout)
+	if diff := cmp.Diff([]string{steps.EnsembleModel, "dali", "resnet50_onnx"}, names); diff != "" {
+		t.Errorf("models (-want +got):\n%s\n%s", diff, r.Stdout)
 	}
 	if s.Server.Ready.IsZero() || s.Server.GRPC == "" || s.Served.MaxBatch == 0 || s.ModelsMissing != "" || len(s.Findings) > 0 {
 		t.Errorf("%+v", s)

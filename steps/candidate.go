@@ -13,6 +13,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/prototext"
 
+	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
@@ -32,7 +33,12 @@ type candidates struct {
 	models []string // in the order in which they load; the ensemble is the last one
 	suffix string   // of the candidates' names
 	limit  time.Duration
+
+	kept bool // the ensemble may answer from them, whatever its configuration says
 }
+
+// configMode lets the server's user read a configuration.
+const configMode = 0o644
 
 // newCandidates returns those of models whose names no folder in the served repository has.
 func newCandidates(folder string, models []string, limit time.Duration) (*candidates, error) {
@@ -90,20 +96,12 @@ func (c *candidates) configure(repository, model, name string) error {
 	if err != nil {
 		return fmt.Errorf("write the configuration of %s: %w", name, err)
 	}
-	return replaceFile(c.configuration(name), text)
+	return fsync.WriteFile(c.configuration(name), text, configMode)
 }
 
 // configuration is the path of the configuration of a model of the served repository.
 func (c *candidates) configuration(model string) string {
 	return filepath.Join(c.folder, model, configFile)
-}
-
-// replaceFile writes a file anew: what is there may be the cache's own, which must not be written to.
-func replaceFile(path string, text []byte) error {
-	if err := os.WriteFile(path+".new", text, 0o644); err != nil { //nolint:gosec // the server's user reads it
-		return err
-	}
-	return os.Rename(path+".new", path)
 }
 
 // load loads one model, which may take the limit.
@@ -133,13 +131,21 @@ func (c *candidates) replace(ctx context.Context, client *triton.Client, reposit
 		return err
 	}
 	if err := c.load(ctx, client, c.ensemble()); err != nil {
-		// Triton 2.51 unloads an ensemble one of whose parts is gone: the old one is loaded again then.
-		if restoreErr := replaceFile(path, before); restoreErr != nil {
-			return errors.Join(err, restoreErr)
-		}
-		return errors.Join(err, c.load(ctx, client, c.ensemble()))
+		return errors.Join(err, c.restore(ctx, client, before))
 	}
 	return c.replaceInPlace(ctx, client, repository)
+}
+
+// restore gives the ensemble its configuration of before, after a load that failed or was late. Triton 2.51 unloads an
+// ensemble one of whose parts is gone, so the old one is loaded again; where that fails too, nobody knows from which
+// models it answers, and the candidates stay.
+func (c *candidates) restore(ctx context.Context, client *triton.Client, before []byte) error {
+	err := fsync.WriteFile(c.configuration(c.ensemble()), before, configMode)
+	if err == nil {
+		err = c.load(ctx, client, c.ensemble())
+	}
+	c.kept = err != nil
+	return err
 }
 
 // replaceInPlace loads the models anew under their own names, one after another.
@@ -156,8 +162,11 @@ func (c *candidates) replaceInPlace(ctx context.Context, client *triton.Client, 
 }
 
 // remove takes candidates out of service, of this reload and of those that were killed, but for those from which the
-// ensemble answers.
+// ensemble answers. It makes no request if there are none.
 func (c *candidates) remove(ctx context.Context, client *triton.Client) error {
+	if c.kept {
+		return nil
+	}
 	ensemble, err := readConfiguration(c.configuration(c.ensemble()))
 	if err != nil {
 		return err

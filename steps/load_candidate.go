@@ -43,6 +43,25 @@ func (r Replacement) checkImage(built string) error {
 		"the server runs the image %s, and what was built is for %s", r.Image, built)
 }
 
+// removeCandidates takes candidates out of service, through a connection of its own.
+func (r Replacement) removeCandidates(ctx context.Context, runner container.Runner, c *candidates) error {
+	_, client, err := r.open(ctx, runner)
+	if err != nil {
+		return err
+	}
+	defer client.Close() //nolint:errcheck // nothing is in flight
+	return c.remove(ctx, client)
+}
+
+// RemoveCandidates takes out of service what a reload that was killed has left on a server that serves what was built.
+func RemoveCandidates(ctx context.Context, t target.Target, tools Tools, r Replacement) error {
+	c, err := newCandidates(r.Folder, modelNames(t.Lane), t.ReadyTimeout)
+	if err != nil {
+		return err
+	}
+	return r.removeCandidates(ctx, tools.Runner, c)
+}
+
 // LoadCandidate loads a model repository beside what a server serves, under names of its own, and lets its ensemble
 // answer.
 //
@@ -93,7 +112,9 @@ func (s *LoadCandidate) Run(ctx context.Context, w *pipeline.Work) error {
 	if err := s.checkRoom(ctx, w, server); err != nil {
 		return err
 	}
-	w.Defer("remove the candidates", s.remove)
+	w.Defer("remove the candidates", func(ctx context.Context) error {
+		return s.replacement.removeCandidates(ctx, s.runner, s.candidates)
+	})
 	if err := s.candidates.take(ctx, w.Input(s.repository).Path); err != nil {
 		return err
 	}
@@ -170,14 +191,4 @@ func (s *LoadCandidate) answers(ctx context.Context, client *triton.Client, mode
 		return context.Cause(ctx)
 	}
 	return pipeline.Faultf(pipeline.NotReady, "", "%w", err)
-}
-
-// remove takes the candidates out of service, through a connection of its own.
-func (s *LoadCandidate) remove(ctx context.Context) error {
-	_, client, err := s.replacement.open(ctx, s.runner)
-	if err != nil {
-		return err
-	}
-	defer client.Close() //nolint:errcheck // nothing is in flight
-	return s.candidates.remove(ctx, client)
 }

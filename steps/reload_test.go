@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -205,6 +206,56 @@ func off(tensor []float32) []float32 {
 		shifted[i] += 0.3
 	}
 	return shifted
+}
+
+// A switch that fails leaves the ensemble with the models of before, whose configuration is loaded again.
+func TestReloadRestores(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t, cpuLocal, faults{})
+	path := filepath.Join(r.folder, "ensemble_dali_resnet50", "config.pbtxt")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cached := r.values[pipeline.Output{Step: steps.IDAssembleRepository, Name: "model_repository"}].Path
+	// What a killed process can leave: the next one must not write through it to the cache.
+	if err := os.Link(filepath.Join(cached, "ensemble_dali_resnet50", "config.pbtxt"), path+".new"); err != nil {
+		t.Fatal(err)
+	}
+	errLoad := errors.New("no stream")
+	var switched atomic.Bool
+	r.triton().Intercept(func(_ context.Context, rpc, model string) error {
+		if rpc == "RepositoryModelLoad" && model == "ensemble_dali_resnet50" && switched.CompareAndSwap(false, true) {
+			text, err := os.ReadFile(path)
+			if err != nil || strings.Count(string(text), "_candidate1") != 2 {
+				t.Errorf("it is switched to %s, %v", text, err)
+			}
+			return errLoad
+		}
+		return nil
+	})
+	f := fault(t, r.reload(t, false, r.image()), pipeline.NotReady)
+	if !strings.Contains(f.Error(), "no stream") || r.replaced != "" {
+		t.Errorf("got %v, and %q is served", f, r.replaced)
+	}
+	for _, undo := range slices.Backward(r.undos[1:]) {
+		if err := undo(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	r.undos = r.undos[:1]
+	for _, file := range []string{path, filepath.Join(cached, "ensemble_dali_resnet50", "config.pbtxt")} {
+		if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
+			t.Errorf("%s is %s, %v", file, after, err)
+		}
+	}
+	want := []string{
+		"Load ensemble_dali_resnet50", "Load ensemble_dali_resnet50",
+		"Unload ensemble_dali_resnet50_candidate1", "Unload resnet50_onnx_candidate1", "Unload dali_candidate1",
+	}
+	if diff := cmp.Diff(want, r.loads()[3:]); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }
 
 // In place there is no second set of models.

@@ -2,7 +2,6 @@ package steps
 
 import (
 	"context"
-	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/pipeline"
@@ -47,9 +46,7 @@ func (s *Replace) Outputs() []pipeline.Output {
 
 // Run replaces the models. Once it has begun it ends, whatever becomes of the run: half of it helps nobody.
 func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), replaceWithin,
-		pipeline.Faultf(pipeline.NotReady, restartHint, "the models were not replaced within %s", replaceWithin))
-	defer cancel()
+	ctx = context.WithoutCancel(ctx) // each load has a limit
 	if err := s.replacement.checkImage(w.Input(s.image).Ref); err != nil {
 		return err
 	}
@@ -60,6 +57,9 @@ func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
 	defer client.Close() //nolint:errcheck // nothing is in flight
 	repository := w.Input(s.repository).Path
 	if s.inPlace() {
+		w.Defer("remove the candidates", func(ctx context.Context) error { // of a reload that was killed
+			return s.replacement.removeCandidates(ctx, s.runner, s.candidates)
+		})
 		err = s.candidates.replaceInPlace(ctx, client, repository)
 	} else {
 		err = s.candidates.replace(ctx, client, repository)
@@ -73,6 +73,3 @@ func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
 	w.Set(serverOutput, pipeline.Value{Digest: s.replacement.Container})
 	return nil
 }
-
-// replaceWithin bounds the five loads of a replacement: the largest engine of a ResNet50 loads in 5 s.
-const replaceWithin = 2 * time.Minute

@@ -43,18 +43,13 @@ func newServe(t target.Target, tools Tools, image, repository pipeline.Output) *
 		models: modelNames(t.Lane), readyTimeout: t.ReadyTimeout, picture: t.Picture, handover: tools.Handover,
 		shm: cmp.Or(tools.Shm, DefaultShm), containers: newContainers(tools),
 	}
-	s.arguments = poolArguments(t)
-	if t.Source == target.Local {
-		// Every backend of the local image is Python, and completing a configuration would start its process once more.
-		// NVIDIA's servers of 2021 do not know the option.
-		s.arguments = append(s.arguments, "--disable-auto-complete-config")
-	}
+	s.arguments = ServerArguments(t)
 	return s
 }
 
-// poolArguments are the options for the sizes of tritonserver's memory pools, which NVIDIA's servers of 2021 know too.
-// A container numbers the GPUs that it sees from 0 on.
-func poolArguments(t target.Target) []string {
+// ServerArguments are the options of a target's tritonserver besides the usual ones. Those for the sizes of its memory
+// pools NVIDIA's servers of 2021 know too. A container numbers the GPUs that it sees from 0 on.
+func ServerArguments(t target.Target) []string {
 	var arguments []string
 	if t.Serving.CUDAPool > 0 {
 		for gpu := range max(len(t.Chosen), 1) {
@@ -63,6 +58,11 @@ func poolArguments(t target.Target) []string {
 	}
 	if t.Serving.PinnedPool > 0 {
 		arguments = append(arguments, fmt.Sprintf("--pinned-memory-pool-byte-size=%d", t.Serving.PinnedPool))
+	}
+	if t.Source == target.Local {
+		// Every backend of the local image is Python, and completing a configuration would start its process once more.
+		// NVIDIA's servers of 2021 do not know the option.
+		arguments = append(arguments, "--disable-auto-complete-config")
 	}
 	return arguments
 }

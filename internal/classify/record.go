@@ -51,9 +51,9 @@ func sourceOf(workspace, run string) Source {
 	if s.Seeded() {
 		s.Warnings = append(s.Warnings, "the weights are seeded random ones: "+serving.LabelsMeanNothing)
 	}
-	if built, err := owner.ReadBuilt(workspace); err == nil && built.Repository != file.Repository {
+	if built, err := owner.ReadBuilt(workspace); err == nil && built.ServesAnother(file) {
 		s.Warnings = append(s.Warnings, "the server does not serve what was last built in its workspace: "+
-			"`"+serving.CommandIn(workspace, "reload")+"` has it do so")
+			"`"+serving.TakeCommand(workspace, file, built)+"` has it do so")
 	}
 	return s
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -64,6 +65,9 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 	if err != nil {
 		return err
 	}
+	if built.Memory > 0 {
+		r.memory = built.Memory // what is no longer in the cache is made anew as setup made it
+	}
 	x, err := a.begin(ctx, r, o, func(x *session, _ context.Context) error {
 		err := json.Unmarshal(built.Target, &x.target)
 		if err == nil {
@@ -78,25 +82,23 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 	if err != nil {
 		return errors.Join(err, x.close())
 	}
-	server, file, err := x.replaceable(ctx)
+	server, file, err := x.replaceable(ctx, built)
 	if err != nil {
 		return errors.Join(err, x.close(), lock.Release())
 	}
-	if file.Repository == built.Repository {
+	replacement := steps.Replacement{
+		Container: server.ID, Image: server.Image, Folder: owner.RepositoryPath(workspace),
+		Replaced: func(repository string) error { return x.replaced(ctx, file, built, repository) },
+	}
+	if !built.ServesAnother(file) {
+		err := steps.RemoveCandidates(ctx, x.target, x.tools(), replacement)
 		fmt.Fprintln(a.Stderr, server.Name, "serves what was last built")
-		return errors.Join(x.close(), lock.Release())
+		return x.finish(x.app.explainer().Explain(err), x.print(err, o, func(io.Writer) error { return nil }), lock.Release())
 	}
 	if err := x.start(ctx); err != nil {
 		return errors.Join(err, x.close(), lock.Release())
 	}
-	list, err := steps.ForReload(x.target, x.tools(), steps.Replacement{
-		Container: server.ID, Image: server.Image, Folder: owner.RepositoryPath(workspace),
-		Replaced: func(repository string) error {
-			now := x.describe(file)
-			now.Repository, now.Command = repository, built.Command
-			return owner.UpdateServer(workspace, now)
-		},
-	}, inPlace)
+	list, err := steps.ForReload(x.target, x.tools(), replacement, inPlace)
 	if err == nil {
 		err = x.runner(nil).Run(ctx, list)
 	}
@@ -106,8 +108,25 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 	}), lock.Release())
 }
 
+// replaced records what the server of a file serves now. What was built may have been made anew, with other contents.
+func (x *session) replaced(ctx context.Context, file owner.ServerFile, built owner.Built, repository string) error {
+	workspace := x.flags.folders.Workspace
+	now := x.describe(file)
+	now.Command, now.Repository = serving.StartAgain(file, built), repository
+	return x.changeRepository(context.WithoutCancel(ctx), func() error {
+		last, err := owner.ReadBuilt(workspace)
+		if err == nil && last.Run == built.Run && last.Repository != repository {
+			last.Repository = repository
+			err = x.pinBuilt(ctx, last)
+		}
+		return errors.Join(err, owner.UpdateServer(workspace, now))
+	})
+}
+
 // replaceable returns the workspace's server and what is recorded of it, if what was built can replace what it serves.
-func (x *session) replaceable(ctx context.Context) (server serving.Container, file owner.ServerFile, err error) {
+func (x *session) replaceable(
+	ctx context.Context, built owner.Built,
+) (server serving.Container, file owner.ServerFile, err error) {
 	workspace := x.flags.folders.Workspace
 	if server, err = x.servers.Running(ctx, workspace); err != nil {
 		return server, file, err
@@ -121,6 +140,11 @@ func (x *session) replaceable(ctx context.Context) (server serving.Container, fi
 	}
 	if file, err = server.File(); err != nil {
 		return server, file, err
+	}
+	if built.ServesAnother(file) && !slices.Equal(built.Arguments, file.Arguments) {
+		return server, file, pipeline.Faultf(pipeline.Environment, "`"+serving.CommandIn(workspace, "restart")+
+			"` starts a server for it", "what was built is for a tritonserver with %q, and the server has %q",
+			built.Arguments, file.Arguments)
 	}
 	if lane := string(x.target.Lane); file.Lane != lane {
 		return server, file, pipeline.Faultf(pipeline.Environment, "`"+serving.CommandIn(workspace, "restart")+

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -57,6 +58,9 @@ func (a *App) restart(ctx context.Context, f workspaceFlag) error {
 	if len(start) == 0 {
 		return pipeline.Faultf(pipeline.Environment, "stop it with `"+owner.StopCommand(workspace)+"`, and serve again",
 			"nothing says how %s was started", server.Name)
+	}
+	if !slices.Contains(start, "--detach") {
+		start = append(start, "--detach")
 	}
 	if err := a.stop(ctx, f); err != nil {
 		return err

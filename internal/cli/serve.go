@@ -107,7 +107,7 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 	}
 	repository := func(ctx context.Context, stored string) (string, error) {
 		return owner.RepositoryPath(workspace), x.changeRepository(ctx, func() error {
-			if err := x.recordBuilt(ctx, stored); err != nil {
+			if _, err := x.recordBuilt(ctx, stored); err != nil {
 				return err
 			}
 			return owner.TakeRepository(ctx, workspace, stored)
@@ -131,12 +131,21 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		return x.servers.Attend(ctx, workspace, server, x.app.watch, manager.supervision(ctx, server), x.warn)
 	}).Run(ctx, list)
 	if server.Run != "" && !detach {
-		server.Ended = time.Now().UTC()
-		if err := owner.NoteServer(workspace, server); err != nil {
-			x.warn(err.Error())
-		}
+		x.noteEnd(server)
 	}
 	return err
+}
+
+// noteEnd notes that a server in the foreground has ended. A reload may have changed what it served.
+func (x *session) noteEnd(server owner.ServerFile) {
+	workspace := x.flags.folders.Workspace
+	if now, err := owner.ServerOf(workspace, server.Run); err == nil {
+		server = now
+	}
+	server.Ended = time.Now().UTC()
+	if err := owner.NoteServer(workspace, server); err != nil {
+		x.warn(err.Error())
+	}
 }
 
 // afterSignal calls do once ctx ends. What it returns keeps it from that, and waits if it is being done.
@@ -172,7 +181,7 @@ func (x *session) serverFile(s result.Server) owner.ServerFile {
 		Container: s.Container, Name: s.Name, Run: x.runID, Host: x.me.Host,
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(), Repository: s.Repository,
 		Image: s.Image, GPUs: x.target.GPUNames(), Driver: x.target.Device.Driver, Engine: x.servers.Elsewhere,
-		Models: s.Models, Started: time.Now().UTC(),
+		Models: s.Models, Arguments: steps.ServerArguments(x.target), Started: time.Now().UTC(),
 	})
 }
 

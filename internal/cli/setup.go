@@ -73,20 +73,23 @@ func (x *session) keepBuilt(ctx context.Context, repository string) (folder stri
 	workspace := x.flags.folders.Workspace
 	folder = owner.RepositoryPath(workspace)
 	err = x.changeRepository(ctx, func() error {
-		if err := x.recordBuilt(ctx, repository); err != nil {
+		built, err := x.recordBuilt(ctx, repository)
+		if err != nil {
 			return err
 		}
-		serves, served, err := x.servers.Served(ctx, workspace)
+		server, served, err := x.servers.Served(ctx, workspace)
 		if err != nil {
 			return err
 		}
 		if !served {
 			return owner.TakeRepository(ctx, workspace, repository)
 		}
-		if serves != repository {
+		if built.Repository != server.Repository {
 			folder = repository
+		}
+		if built.ServesAnother(server) {
 			x.warn("the server of this workspace goes on serving what it has, in " + owner.RepositoryPath(workspace) +
-				": `" + serving.CommandIn(workspace, "reload") + "` has it serve this")
+				": `" + serving.TakeCommand(workspace, server, built) + "` has it serve this")
 		}
 		return nil
 	})
@@ -103,19 +106,23 @@ func (x *session) changeRepository(ctx context.Context, change func() error) err
 }
 
 // recordBuilt records what was built, and keeps it in the cache until something else is.
-func (x *session) recordBuilt(ctx context.Context, repository string) error {
+func (x *session) recordBuilt(ctx context.Context, repository string) (owner.Built, error) {
 	t := x.target
 	t.Picture = target.Picture{} // what proves it need not be the same one
 	text, err := json.Marshal(t)
-	if err != nil {
-		return err
+	built := owner.Built{
+		Run: x.runID, Time: time.Now().UTC(), Repository: repository, Target: text, Command: x.startAgain(),
+		Arguments: steps.ServerArguments(t), Memory: x.flags.memory,
 	}
+	if err == nil {
+		err = x.pinBuilt(ctx, built)
+	}
+	return built, err
+}
+
+func (x *session) pinBuilt(ctx context.Context, built owner.Built) error {
 	workspace := x.flags.folders.Workspace
-	return x.store.Pin(ctx, repository, workspace, func() error {
-		return owner.WriteBuilt(workspace, owner.Built{
-			Run: x.runID, Time: time.Now().UTC(), Repository: repository, Target: text, Command: x.startAgain(),
-		})
-	})
+	return x.store.Pin(ctx, built.Repository, workspace, func() error { return owner.WriteBuilt(workspace, built) })
 }
 
 // refused ends a run that did not begin. Its reports say so, and with JSON on stdout a program finds one object there

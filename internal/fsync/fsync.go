@@ -22,6 +22,20 @@ func Replace(path string, f *os.File, data []byte) error {
 	return err
 }
 
+// WriteFile makes path a new file with data and a mode. It never writes to what is there, which may be a hard link. A
+// reader, and a crash at any moment, finds what was at path before, or all of data; a crash can leave a file whose name
+// begins with that of path and ends in ".new".
+func WriteFile(path string, data []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.new")
+	if err != nil {
+		return err
+	}
+	if err := f.Chmod(mode); err != nil {
+		return errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	return Replace(path, f, data)
+}
+
 // Write writes data to f, makes them durable and closes f. The name is left to the caller: see [Dir].
 func Write(f *os.File, data []byte) error {
 	_, err := f.Write(data)

@@ -154,9 +154,18 @@ func (r contextReader) Read(p []byte) (int, error) {
 type Built struct {
 	Run        string          `json:"run"`
 	Time       time.Time       `json:"time"`
-	Repository string          `json:"repository"` // the model repository in the cache
-	Target     json.RawMessage `json:"target"`     // that the run had, see package target
-	Command    []string        `json:"command"`    // arguments of dalirun that serve it, from any folder
+	Repository string          `json:"repository"`          // the model repository in the cache
+	Arguments  []string        `json:"arguments,omitempty"` // that its tritonserver is to have, besides the usual ones
+	Target     json.RawMessage `json:"target"`              // that the run had, see package target
+	Memory     int64           `json:"memory"`              // limit of each container of the run, in bytes
+	Command    []string        `json:"command"`             // arguments of dalirun that serve it, from any folder
+}
+
+// ServesAnother reports whether a server is known to serve another model repository than what was built last, or with
+// other arguments. Of a server of which that is not known it is false.
+func (b Built) ServesAnother(s ServerFile) bool {
+	return b.Repository != "" && s.Repository != "" &&
+		(b.Repository != s.Repository || !slices.Equal(b.Arguments, s.Arguments))
 }
 
 // ErrNothingBuilt says that nothing was built in a workspace.

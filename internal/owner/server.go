@@ -37,6 +37,7 @@ type ServerFile struct {
 	// as on the reports: "random:7", "pretrained IMAGENET1K_V2", or a path
 	Weights    string    `json:"weights,omitempty"`
 	Repository string    `json:"repository,omitempty"` // in the cache, whose files it serves
+	Arguments  []string  `json:"arguments,omitempty"`  // of its tritonserver, besides the usual ones
 	Models     []string  `json:"models"`
 	Started    time.Time `json:"started"`
 	Ended      time.Time `json:"ended,omitzero"` // zero while it runs, and if nobody knows
@@ -115,8 +116,8 @@ func StopNoted(workspace, run string) bool {
 
 func stopPath(workspace, run string) string { return filepath.Join(RunDir(workspace, run), "stopped") }
 
-// replaceFile writes s as JSON to temporary, in the folder of its run, and renames it to path. A file that a killed
-// process leaves there is deleted with the run's logs, and no other run writes to it.
+// replaceFile writes s as JSON to a new file beside temporary, in the folder of a run, and renames it to path. A file
+// that a killed process leaves there is deleted with the run's logs.
 func replaceFile(s any, temporary, path string) error {
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
@@ -125,7 +126,8 @@ func replaceFile(s any, temporary, path string) error {
 	if err := os.MkdirAll(filepath.Dir(temporary), 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// Another process may write the same file, as a reload does beside the serve that attends the server.
+	f, err := os.CreateTemp(filepath.Dir(temporary), filepath.Base(temporary)+".*")
 	if err != nil {
 		return err
 	}

@@ -76,9 +76,17 @@ func (s Servers) Attend(
 	case h.State == Silent && s.gone(ctx, server.Container):
 		return <-ended // a server that has ended says more than one that does not answer
 	}
-	fault := pipeline.Faultf(pipeline.NotReady, "`"+Start(server.Command)+"` starts it again",
+	fault := pipeline.Faultf(pipeline.NotReady, startsAgain(workspace, server),
 		"the server %s is %s", server.Name, h)
 	return errors.Join(fault, s.kill(ctx, server.Container))
+}
+
+// startsAgain says which command starts a server again: a reload may have changed what it served.
+func startsAgain(workspace string, server owner.ServerFile) string {
+	if now, err := owner.ServerOf(workspace, server.Run); err == nil {
+		server = now
+	}
+	return "`" + Start(server.Command) + "` starts it again"
 }
 
 // endDead ends a server that is to stop and has nothing to drain.
@@ -144,7 +152,7 @@ func (s Servers) ended(ctx context.Context, workspace string, server owner.Serve
 	if ctx.Err() != nil || owner.StopNoted(workspace, server.Run) {
 		return nil //nolint:nilerr // a requested stop is no failure
 	}
-	restart := "`" + Start(server.Command) + "` starts it again"
+	restart := startsAgain(workspace, server)
 	outsideChange := "" // "removed", "stopped" or "restarted", if not by dalirun
 	switch {
 	case errors.Is(err, container.ErrNotFound):

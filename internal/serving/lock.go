@@ -57,31 +57,31 @@ func tryLock(ctx context.Context, path string) (lock *Lock, free bool, err error
 // lookWithin is longer than a process has a lock that only looks.
 const lookWithin = 300 * time.Millisecond
 
-// Served reports whether a workspace has a server, or one is about to be started in it, and the model repository that
-// it serves; that is empty if it is not known.
-func (s Servers) Served(ctx context.Context, workspace string) (repository string, served bool, err error) {
+// Served reports whether a workspace has a server, or one is about to be started in it, and what is recorded of it;
+// that is zero if it is not known.
+func (s Servers) Served(ctx context.Context, workspace string) (file owner.ServerFile, served bool, err error) {
 	lock := flock.New(LockPath(workspace))
 	free, err := lock.TryLock()
 	if err != nil {
-		return "", false, err
+		return file, false, err
 	}
 	if free {
 		if err := lock.Unlock(); err != nil {
-			return "", false, err
+			return file, false, err
 		}
 		if _, running, err := s.detached(ctx, workspace); err != nil || !running {
-			return "", false, err
+			return file, false, err
 		}
 	}
 	server, err := s.Running(ctx, workspace)
 	if err != nil {
-		return "", true, nil //nolint:nilerr // it is being started, or is another host's
+		return file, true, nil //nolint:nilerr // it is being started, or is another host's
 	}
-	file, err := server.File()
+	file, err = server.File()
 	if errors.Is(err, owner.ErrNoServer) {
 		err = nil
 	}
-	return file.Repository, true, err
+	return file, true, err
 }
 
 // LockRepository makes this process the one that changes what is recorded as built in a workspace, and the served

@@ -223,17 +223,17 @@ func TestStartAgain(t *testing.T) {
 	t.Parallel()
 	server := owner.ServerFile{
 		HTTP: "0.0.0.0:8000", GRPC: "0.0.0.0:8001", Metrics: "[::1]:9002", Repository: "/cache/old",
-		Command: []string{"serve", "--workspace=/w", "--weights=random:1", "--host=0.0.0.0", "--grpc-port=8001"},
+		Command: []string{"serve", "--workspace=/w", "--weights=random:1", "--host=0.0.0.0", "--shm-size=2g", "--detach", "--grpc-port=8001"},
 	}
 	for name, c := range map[string]struct {
 		built owner.Built
 		want  []string
 	}{
-		"nothing built":  {owner.Built{}, []string{"serve", "--workspace=/w", "--weights=random:1", "--host=0.0.0.0", "--grpc-port=8001", "--http-port=8000", "--metrics-port=9002", "--detach"}},
-		"what it serves": {owner.Built{Repository: "/cache/old", Command: []string{"serve", "--x"}}, []string{"serve", "--workspace=/w", "--weights=random:1", "--host=0.0.0.0", "--grpc-port=8001", "--http-port=8000", "--metrics-port=9002", "--detach"}},
+		"nothing built":  {owner.Built{}, []string{"serve", "--workspace=/w", "--weights=random:1", "--host=0.0.0.0", "--shm-size=2g", "--detach", "--grpc-port=8001", "--http-port=8000", "--metrics-port=9002"}},
+		"what it serves": {owner.Built{Repository: "/cache/old", Command: []string{"serve", "--x"}}, []string{"serve", "--workspace=/w", "--weights=random:1", "--host=0.0.0.0", "--shm-size=2g", "--detach", "--grpc-port=8001", "--http-port=8000", "--metrics-port=9002"}},
 		"another": {
 			owner.Built{Repository: "/cache/new", Command: []string{"serve", "--workspace=/w", "--weights=random:2"}},
-			[]string{"serve", "--workspace=/w", "--weights=random:2", "--host=0.0.0.0", "--http-port=8000", "--grpc-port=8001", "--metrics-port=9002", "--detach"},
+			[]string{"serve", "--workspace=/w", "--weights=random:2", "--host=0.0.0.0", "--shm-size=2g", "--detach", "--http-port=8000", "--grpc-port=8001", "--metrics-port=9002"},
 		},
 	} {
 		if diff := cmp.Diff(c.want, StartAgain(server, c.built)); diff != "" {

@@ -26,15 +26,25 @@ func CommandIn(workspace, command string) string {
 	return Start([]string{command, "--workspace", workspace})
 }
 
-// StartAgain returns the arguments of dalirun that start a server in the background in the place of one that is
-// stopped, at its address and ports: of what was built last, if that is not what it serves. They are empty if it is not
-// known how it was started.
+// TakeCommand returns the command that has a workspace's server serve what was built last: arguments of tritonserver
+// need another server.
+func TakeCommand(workspace string, server owner.ServerFile, built owner.Built) string {
+	if slices.Equal(server.Arguments, built.Arguments) {
+		return CommandIn(workspace, "reload")
+	}
+	return CommandIn(workspace, "restart")
+}
+
+// StartAgain returns the arguments of dalirun that start a server in the place of one that is stopped, at its address
+// and ports, and in the background if that was: of what was built last, if that is not what it serves. They are empty
+// if it is not known how it was started.
 func StartAgain(server owner.ServerFile, built owner.Built) []string {
 	start := slices.Clone(server.Command)
-	if built.Repository != "" && built.Repository != server.Repository {
+	if built.ServesAnother(server) {
 		start = slices.Clone(built.Command)
-		for _, arg := range server.Command { // where it is published was the server's own
-			if strings.HasPrefix(arg, "--host=") {
+		for _, arg := range server.Command { // what setup has no flags for was the server's own
+			flag, _, _ := strings.Cut(arg, "=")
+			if slices.Contains([]string{"--host", "--shm-size", "--ready-timeout", "--detach"}, flag) {
 				start = append(start, arg)
 			}
 		}
@@ -49,9 +59,6 @@ func StartAgain(server owner.ServerFile, built owner.Built) []string {
 		if _, port, err := net.SplitHostPort(p.addr); err == nil && !slices.ContainsFunc(start, named) {
 			start = append(start, p.flag+port)
 		}
-	}
-	if !slices.Contains(start, "--detach") {
-		start = append(start, "--detach")
 	}
 	return start
 }

@@ -163,7 +163,7 @@ func (p Place) Look(ctx context.Context) (Status, error) {
 	if ctx.Err() != nil {
 		return Status{}, context.Cause(ctx)
 	}
-	if s.Built, err = p.builtSince(s.Served); err != nil {
+	if s.Built, err = p.builtSince(file, s.Served); err != nil {
 		s.find(err)
 	}
 	return s, nil
@@ -215,10 +215,9 @@ func (p Place) server(c serving.Container) Server {
 }
 
 // builtSince returns what was last built, if that is known not to be what is served.
-func (p Place) builtSince(served Served) (*Built, error) {
+func (p Place) builtSince(file owner.ServerFile, served Served) (*Built, error) {
 	last, err := owner.ReadBuilt(p.Workspace)
-	if errors.Is(err, owner.ErrNothingBuilt) || err == nil && (served.Repository == "" ||
-		last.Repository == served.Repository) {
+	if errors.Is(err, owner.ErrNothingBuilt) || err == nil && !last.ServesAnother(file) {
 		return nil, nil //nolint:nilnil // nothing was built, or it is served
 	}
 	if err != nil {
@@ -237,11 +236,10 @@ func (p Place) builtSince(served Served) (*Built, error) {
 		},
 		MaxBatch: t.MaxBatch, Repository: last.Repository,
 	}}
-	command := "reload"
-	if b.Lane != served.Lane || b.Source != served.Source || b.Release != served.Release {
-		command = "restart" // another server image
+	b.Command = serving.TakeCommand(p.Workspace, file, last)
+	if b.Lane != served.Lane || b.Source != served.Source || b.Release != served.Release { // another server image
+		b.Command = serving.CommandIn(p.Workspace, "restart")
 	}
-	b.Command = serving.CommandIn(p.Workspace, command)
 	b.Differences = differences(served, b.Served)
 	return &b, nil
 }
