@@ -29,6 +29,9 @@ const untilItServes = "wait until it serves, end it with Ctrl-C, or name another
 // [pipeline.Environment].
 func (s Servers) Lock(ctx context.Context, workspace string) (*Lock, error) {
 	lock, free, err := tryLock(ctx, LockPath(workspace))
+	if err != nil && ctx.Err() != nil {
+		return nil, err
+	}
 	if err != nil {
 		return nil, pipeline.Faultf(pipeline.Environment,
 			"name another --workspace, or look what is in the way of that file", "lock the workspace: %w", err)
@@ -43,12 +46,17 @@ func (s Servers) Lock(ctx context.Context, workspace string) (*Lock, error) {
 }
 
 // tryLock locks a file if no other process has it locked. One that only looks whether it is has it for an instant.
+// Where ctx has ended, the error is its cause: a signal has its own exit code.
 func tryLock(ctx context.Context, path string) (lock *Lock, free bool, err error) {
 	lock = &Lock{flock.New(path)}
 	brief, cancel := context.WithTimeout(ctx, lookWithin)
 	defer cancel()
 	free, err = lock.file.TryLockContext(brief, lookWithin/10)
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case errors.Is(err, context.DeadlineExceeded):
 		free, err = false, nil
 	}
 	return lock, free, err

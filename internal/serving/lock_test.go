@@ -218,6 +218,21 @@ func TestLockRepository(t *testing.T) {
 	wantFault(t, err, pipeline.Environment, "another `dalirun reload` is at work in "+w, "wait until it ends")
 }
 
+// A wait for a lock that a signal ends has the signal's error: that decides the exit code.
+func TestLockIsInterrupted(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	stopped := errors.New("stopped")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stopped)
+	if _, err := serversOn(&engine{}).Lock(ctx, w); err != stopped { //nolint:errorlint // nothing is said of the lock
+		t.Errorf("serve: %v", err)
+	}
+	if _, err := LockReload(ctx, w); err != stopped { //nolint:errorlint // nothing is said of the lock
+		t.Errorf("reload: %v", err)
+	}
+}
+
 // The server that replaces another one is at its address, and serves what was built last.
 func TestStartAgain(t *testing.T) {
 	t.Parallel()
