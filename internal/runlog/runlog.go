@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -60,10 +61,11 @@ func (f *File) open() (err error) {
 	return nil
 }
 
-// Write appends whole lines.
+// Write appends whole lines. A full log that cannot take the place of the older one, perhaps for a moment, goes on and
+// tries it again with each line, until it has twice its size.
 func (f *File) Write(text []byte) (int, error) {
-	if f.size > 0 && f.size+int64(len(text)) > f.max {
-		if err := f.rotate(); err != nil {
+	if size := f.size + int64(len(text)); f.size > 0 && size > f.max {
+		if err := f.rotate(); err != nil && size > 2*f.max {
 			return 0, err
 		}
 	}
@@ -72,14 +74,18 @@ func (f *File) Write(text []byte) (int, error) {
 	return n, err
 }
 
+// rotate puts the log in the place of the older one and begins a new one. Until that is open the log stays open, to go
+// on with. One that is in that place already had no new one when this was tried before.
 func (f *File) rotate() error {
-	if err := f.file.Close(); err != nil {
+	if err := os.Rename(f.path, older(f.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := os.Rename(f.path, older(f.path)); err != nil {
+	full, size := f.file, f.size
+	if err := f.open(); err != nil {
+		f.file, f.size = full, size
 		return err
 	}
-	return f.open()
+	return full.Close()
 }
 
 // Close closes the log.
@@ -107,22 +113,39 @@ func Replace(path string, text []byte) error {
 	return nil
 }
 
-// Read hands each line of a log to each, the oldest first, with its time. An error of each ends it and is returned.
+// Read hands each line of a log to each, the oldest first, with its time. An error of each ends it and is returned. A
+// log that is being written is read as it was when Read began, so both files are open before either is read.
 func Read(path string, each func(at time.Time, text string) error) error {
-	for _, name := range []string{older(path), path} {
-		if err := readFile(name, each); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	var files []*os.File
+	for _, name := range []string{path, older(path)} {
+		f, err := openRegular(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		defer f.Close() //nolint:errcheck // nothing was written
+		files = append(files, f)
+	}
+	if len(files) > 1 && isSame(files[0], files[1]) { // it took the place of the older one between the two
+		files = files[:1]
+	}
+	for _, f := range slices.Backward(files) {
+		if err := readFile(f, each); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func readFile(path string, each func(at time.Time, text string) error) error {
-	f, err := openRegular(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // nothing was written
+func isSame(a, b *os.File) bool {
+	aboutA, errA := a.Stat()
+	aboutB, errB := b.Stat()
+	return errA == nil && errB == nil && os.SameFile(aboutA, aboutB)
+}
+
+func readFile(f *os.File, each func(at time.Time, text string) error) error {
 	lines := bufio.NewReader(f)
 	for {
 		line, err := lines.ReadString('\n')
@@ -136,7 +159,7 @@ func readFile(path string, each func(at time.Time, text string) error) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("read the log %s: %w", path, err)
+			return fmt.Errorf("read the log %s: %w", f.Name(), err)
 		}
 	}
 }

@@ -72,6 +72,73 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// A log that cannot take the place of the older one goes on, and does so once it can. It does not become ever larger.
+func TestRotationFails(t *testing.T) {
+	t.Parallel()
+	path := Path(t.TempDir(), "serve")
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close() //nolint:errcheck // it ends with the test
+	f.max = int64(2 * len(Line(at(0), "line 0")))
+	write := func(from, to int) error {
+		for i := from; i < to; i++ {
+			if _, err := f.Write(Line(at(i), fmt.Sprintf("line %d", i))); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	inTheWay := filepath.Join(older(path), "below")
+	if err := errors.Join(os.MkdirAll(inTheWay, 0o700), write(0, 4)); err != nil {
+		t.Error(err)
+	}
+	if err := write(4, 5); err == nil {
+		t.Error("it becomes ever larger")
+	}
+	if err := errors.Join(os.RemoveAll(older(path)), write(5, 6)); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{"0 line 0", "1 line 1", "2 line 2", "3 line 3", "5 line 5"}, read(t, path)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	// It is in the place of the older one already, and had no new one.
+	if err := errors.Join(write(6, 7), os.Rename(path, older(path)), write(7, 9)); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{"5 line 5", "6 line 6", "7 line 7", "8 line 8"}, read(t, path)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A log that takes the place of the older one while it is read is read as it was: each line once, and none is missing.
+func TestReadWhileRotated(t *testing.T) {
+	t.Parallel()
+	path := Path(t.TempDir(), "serve")
+	begun := errors.Join(os.WriteFile(older(path), Line(at(1), "a"), 0o600), os.WriteFile(path, Line(at(2), "b"), 0o600))
+	if begun != nil {
+		t.Fatal(begun)
+	}
+	var got []string
+	err := Read(path, func(_ time.Time, text string) error {
+		got = append(got, text)
+		if text != "a" {
+			return nil
+		}
+		return errors.Join(os.Rename(path, older(path)), os.WriteFile(path, Line(at(3), "c"), 0o600))
+	})
+	if diff := cmp.Diff([]string{"a", "b"}, got); diff != "" || err != nil {
+		t.Errorf("%v, (-want +got):\n%s", err, diff)
+	}
+	if err := errors.Join(os.Remove(older(path)), os.Link(path, older(path))); err != nil { // as between two openings
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"3 c"}, read(t, path)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // Lines are harmless, whoever reads them; what has no time is text.
 func TestRead(t *testing.T) {
 	t.Parallel()
