@@ -40,12 +40,14 @@ func (h *handle) Logs(ctx context.Context, o container.LogOptions, each func(con
 	return err
 }
 
-// readLog reads the log once. Unless it is followed, each wait for the engine is bounded.
+// readLog reads the log once. Unless it is followed, each wait for the engine is bounded; what each waits for, as for the
+// reader of a pipe, does not count.
 func (h *handle) readLog(ctx context.Context, o container.LogOptions, r *logReader) error {
 	what := "read the log of " + h.name
 	within, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	late := time.AfterFunc(answer, func() { cancel(fmt.Errorf("%w within %s", errNoReply, answer)) })
+	limit := h.runtime.options.AnswerWithin
+	late := time.AfterFunc(limit, func() { cancel(fmt.Errorf("%w within %s", errNoReply, limit)) })
 	defer late.Stop()
 	options := dcontainer.LogsOptions{ShowStdout: true, ShowStderr: true, Timestamps: true, Follow: o.Follow}
 	if o.Tail >= 0 {
@@ -62,12 +64,13 @@ func (h *handle) readLog(ctx context.Context, o container.LogOptions, r *logRead
 		return h.runtime.explain(within, what, err)
 	}
 	stdout, stderr := newLogStream(r, false), newLogStream(r, true)
-	r.alive = func() { late.Reset(answer) }
+	r.arrived, r.awaited = func() { late.Stop() }, func() { late.Reset(limit) }
 	if o.Follow {
 		late.Stop() // a server may be silent for days
-		r.alive = func() {}
+		r.awaited = func() {}
 	}
 	_, err = stdcopy.StdCopy(stdout, stderr, logs)
+	late.Stop()
 	stdout.lines.Flush()
 	stderr.lines.Flush()
 	err = errors.Join(err, logs.Close())
@@ -83,9 +86,10 @@ func (h *handle) readLog(ctx context.Context, o container.LogOptions, r *logRead
 
 // logReader hands on the lines of a log, and when it is read again those that each has not got.
 type logReader struct {
-	each  func(container.LogLine) error
-	err   error  // of each
-	alive func() // called for all that arrives
+	each    func(container.LogLine) error
+	err     error  // of each
+	arrived func() // called for all that arrives, before each has it
+	awaited func() // called after it: the engine's turn again
 
 	first, last time.Time         // of the lines that each has; zero if there is none
 	ends        map[bool]position // where each stream was read to, by LogLine.Stderr
@@ -155,7 +159,8 @@ func newLogStream(r *logReader, stderr bool) *logStream {
 
 // Write takes an entry. Its error is that of the reader's each.
 func (s *logStream) Write(entry []byte) (int, error) {
-	s.reader.alive()
+	s.reader.arrived()
+	defer s.reader.awaited()
 	stamp, text, _ := bytes.Cut(entry, []byte(" "))
 	at, err := time.Parse(time.RFC3339Nano, string(stamp))
 	switch {

@@ -2,9 +2,12 @@ package docker
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
 	"testing"
 	"time"
 
+	"github.com/docker/docker/pkg/stdcopy"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -33,7 +36,7 @@ func TestLogReader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			var got []string
-			r := &logReader{alive: func() {}, each: func(l container.LogLine) error {
+			r := &logReader{arrived: func() {}, awaited: func() {}, each: func(l container.LogLine) error {
 				got = append(got, l.Time.Format("5 ")+l.Text)
 				return nil
 			}}
@@ -62,7 +65,7 @@ func TestLogReader(t *testing.T) {
 func TestLogReaderStops(t *testing.T) {
 	t.Parallel()
 	enough, calls := errors.New("enough"), 0
-	r := &logReader{alive: func() {}, each: func(container.LogLine) error { calls++; return enough }}
+	r := &logReader{arrived: func() {}, awaited: func() {}, each: func(container.LogLine) error { calls++; return enough }}
 	s := newLogStream(r, false)
 	for range 2 {
 		if _, err := s.Write([]byte(time.Now().Format(time.RFC3339Nano) + " a\n")); !errors.Is(err, enough) {
@@ -71,5 +74,58 @@ func TestLogReaderStops(t *testing.T) {
 	}
 	if calls != 1 {
 		t.Errorf("%d calls", calls)
+	}
+}
+
+// Whoever reads slowly, as `dalirun logs | less` does, is no engine that does not answer; one that stops in the middle is.
+func TestLogsToSlowReader(t *testing.T) {
+	t.Parallel()
+	const (
+		limit = 200 * time.Millisecond
+		lines = 30_000 // more than is on its way
+	)
+	begin := time.Date(2026, 1, 2, 3, 4, 5, 1, time.UTC)
+	for name, tt := range map[string]struct {
+		follow, stuck bool
+	}{
+		"slow reader":                {},
+		"slow reader that follows":   {follow: true},
+		"engine that does not go on": {stuck: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := &api{answers: map[string]http.HandlerFunc{
+				"GET /containers/c/logs": func(w http.ResponseWriter, r *http.Request) {
+					lines := lines
+					if r.FormValue("follow") == "1" {
+						lines = 1 // the rest is lost: it is read once more
+					}
+					stdout := stdcopy.NewStdWriter(w, stdcopy.Stdout)
+					for i := range lines {
+						_, _ = fmt.Fprintf(stdout, "%s %d\n", begin.Add(time.Duration(i)).Format(time.RFC3339Nano), i)
+						if tt.stuck && i == 1 {
+							_ = http.NewResponseController(w).Flush()
+							<-r.Context().Done()
+							return
+						}
+					}
+				},
+			}}
+			h := &handle{runtime: a.serve(t, Options{AnswerWithin: limit}), id: "c", name: "c"}
+			got := 0
+			o := container.LogOptions{Tail: container.AllLines, Follow: tt.follow}
+			err := h.Logs(t.Context(), o, func(l container.LogLine) error {
+				if got++; l.Text == "1" {
+					time.Sleep(2 * limit) // the reader's pause, longer than the engine may have
+				}
+				return nil
+			})
+			switch {
+			case tt.stuck && !errors.Is(err, errNoReply):
+				t.Errorf("got %v", err)
+			case !tt.stuck && (err != nil || got != lines):
+				t.Errorf("got %d lines, %v", got, err)
+			}
+		})
 	}
 }

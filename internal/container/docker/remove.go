@@ -12,7 +12,7 @@ import (
 	"github.com/docker/docker/api/types/mount"
 )
 
-// errStuck says that a container could not be removed in time.
+// errStuck says that a container, or a volume of it, could not be removed in time.
 var errStuck = errors.New("it is still there")
 
 // lookAgain is the pause between two tries to remove a container that the container engine is busy with.
@@ -46,6 +46,9 @@ func (r *Runtime) remove(ctx context.Context, id string, limit time.Duration) er
 		busy, err := r.tryRemove(ctx, id)
 		if !busy && err == nil {
 			volumes, busy, err = r.tryRemoveVolumes(ctx, volumes)
+			if err != nil { // the container is gone
+				what = fmt.Sprintf("remove volume %s of container %s", volumes[0], id)
+			}
 		}
 		if busy {
 			last = err

@@ -60,8 +60,8 @@ func TestRemoveLeftVolume(t *testing.T) {
 	}{
 		"the engine did":  {[]http.HandlerFunc{fail(http.StatusNotFound, "no such volume")}, 1, ""},
 		"it did not":      {[]http.HandlerFunc{inUse, inUse, removed}, 3, ""},
-		"never let go of": {[]http.HandlerFunc{inUse}, 0, "volume is in use"},
-		"refused":         {[]http.HandlerFunc{fail(http.StatusForbidden, "not allowed")}, 1, "not allowed"},
+		"never let go of": {[]http.HandlerFunc{inUse}, 0, "remove volume mine of container c: it is still there after 300ms, and the container engine says: remove mine: volume is in use"},
+		"refused":         {[]http.HandlerFunc{fail(http.StatusForbidden, "not allowed")}, 1, "remove volume mine of container c: not allowed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
