@@ -40,8 +40,8 @@ func (h *handle) Logs(ctx context.Context, o container.LogOptions, each func(con
 	return err
 }
 
-// readLog reads the log once. Unless it is followed, each wait for the engine is bounded; what each waits for, as for the
-// reader of a pipe, does not count.
+// readLog reads the log once. Unless it is followed, each wait for the engine is bounded; what each waits for, as for
+// the reader of a pipe, does not count.
 func (h *handle) readLog(ctx context.Context, o container.LogOptions, r *logReader) error {
 	what := "read the log of " + h.name
 	within, cancel := context.WithCancelCause(ctx)

@@ -81,7 +81,7 @@ func TestLogReaderStops(t *testing.T) {
 func TestLogsToSlowReader(t *testing.T) {
 	t.Parallel()
 	const (
-		limit = 200 * time.Millisecond
+		limit = time.Second
 		lines = 30_000 // more than is on its way
 	)
 	begin := time.Date(2026, 1, 2, 3, 4, 5, 1, time.UTC)
@@ -116,7 +116,7 @@ func TestLogsToSlowReader(t *testing.T) {
 			o := container.LogOptions{Tail: container.AllLines, Follow: tt.follow}
 			err := h.Logs(t.Context(), o, func(l container.LogLine) error {
 				if got++; l.Text == "1" {
-					time.Sleep(2 * limit) // the reader's pause, longer than the engine may have
+					time.Sleep(limit * 3 / 2) // the reader's pause, longer than the engine may have
 				}
 				return nil
 			})
