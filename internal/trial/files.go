@@ -3,10 +3,14 @@ package trial
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/bench"
@@ -86,25 +90,47 @@ func (t Trial) readBaseline(ctx context.Context) (bench.Baseline, error) {
 
 // file is one that is written beside the one whose place it takes at the end.
 type file struct {
-	name string
+	name string   // as the user named it
+	path string   // what that is, links followed
 	next *os.File // nil once it is written
 }
 
 // newFile makes a file that takes the place of name once it is written; nil if the name is empty. One that cannot be
 // made is told of before minutes of work.
-func newFile(flag, name string) (*file, error) {
+func newFile(name string) (*file, error) {
 	if name == "" {
 		return nil, nil //nolint:nilnil // no file is asked for
 	}
 	if about, err := os.Stat(name); err == nil && !about.Mode().IsRegular() {
-		return nil, pipeline.Usagef("name a file with --"+flag, "%s is there already, and is no file", userfile.Shown(name))
+		return nil, pipeline.Usagef("name a file with --save-baseline", "%s is there already, and is no file",
+			userfile.Shown(name))
 	}
+	// No other file is touched, a second bench's neither. os.CreateTemp's would be readable by this user alone.
+	path := followed(name)
 	//nolint:gosec // as os.Create
-	next, err := os.OpenFile(name+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	next, err := os.OpenFile(path+"."+rand.Text()+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		failed.Path = name // the one that the user knows
+	}
 	if err != nil {
 		return nil, userfile.MakeFault("save the baseline", err)
 	}
-	return &file{name, next}, nil
+	return &file{name: name, path: path, next: next}, nil
+}
+
+// followed is the file that a name stands for, also one that a link names and that is not there yet: the link stays.
+func followed(name string) string {
+	if path, err := filepath.EvalSymlinks(name); err == nil {
+		return path
+	}
+	to, err := os.Readlink(name)
+	if err != nil {
+		return name
+	}
+	if filepath.IsAbs(to) {
+		return to
+	}
+	return filepath.Join(filepath.Dir(name), to)
 }
 
 // discard removes a file that was not written.
@@ -128,7 +154,7 @@ func (t Trial) save(f *file, result bench.Result) error {
 	}
 	next := f.next
 	f.next = nil // whatever becomes of it, it is closed
-	if err := fsync.Replace(f.name, next, text.Bytes()); err != nil {
+	if err := fsync.Replace(f.path, next, text.Bytes()); err != nil {
 		return pipeline.Faultf(pipeline.Environment, "", "save the baseline: %w", err)
 	}
 	t.Tell("saved the baseline " + userfile.Shown(f.name))

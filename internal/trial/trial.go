@@ -72,7 +72,7 @@ func (t Trial) Run(ctx context.Context) (result bench.Result, err error) {
 		return result, err
 	}
 	s.environment.Model, s.environment.Pictures = t.Request.Model, digest(pictures)
-	save, err := newFile("save-baseline", t.Request.Save)
+	save, err := newFile(t.Request.Save)
 	if err != nil {
 		return result, err
 	}
