@@ -38,7 +38,7 @@ type App struct {
 
 	args    []string        // of the command line
 	root    fs.FS           // of this host's file system, as far as GPUs and the kernel go; nil is the real one
-	unread  []string        // warnings of settings that are not read, until they are shown
+	unread  []string        // warnings, as of settings that are not read, until they are shown
 	folders []remedy.Folder // that the command keeps things in, once they are settled
 	engines []io.Closer     // connections to the container engine, closed when the command ends
 	watch   serving.Watch   // how a foreground serve watches its server; zero is [serving.UsualWatch]

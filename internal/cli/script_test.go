@@ -91,6 +91,7 @@ func TestScripts(t *testing.T) {
 			"frompipe":   fromPipe,
 			"interrupt":  interrupt,
 			"killserve":  killServe,
+			"hidelogs":   hideLogs,
 			"records":    showRecords,
 			"serverfile": changeServerFile,
 			"isjson":     isJSON,
@@ -596,6 +597,12 @@ func killServe(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("it did not serve:\n%s", stderr.String())
 	}
 	ts.Setenv("PORT", port[1])
+}
+
+// hideLogs makes unreadable what the engine's containers wrote.
+func hideLogs(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "hidelogs")
+	of(ts).engine.HideLogs()
 }
 
 // showRecords prints a line for each record of classify in the last stdout: the picture, and its class or its error.

@@ -267,11 +267,19 @@ func (x *session) sweep(ctx context.Context) {
 func (x *session) freePorts(ctx context.Context) {
 	removed, _ := x.servers.Sweep(ctx, x.flags.folders.Workspace, false)
 	for _, c := range removed {
-		x.app.unread = append(x.app.unread, "removed container "+c.Name+": "+c.Reason)
+		x.warn("removed container " + c.Name + ": " + c.Reason)
 	}
 }
 
-func (x *session) warn(text string) { warning(x.sink, x.runID, x.app.asCalled(text)) }
+// warn tells of what may go otherwise than wished. What there is to tell before the run can show anything, as when a
+// server is swept whose last output cannot be kept, is told once it can.
+func (x *session) warn(text string) {
+	if x.sink == nil {
+		x.app.unread = append(x.app.unread, text)
+		return
+	}
+	warning(x.sink, x.runID, x.app.asCalled(text))
+}
 
 func warning(to pipeline.Sink, run, text string) {
 	to.Emit(pipeline.Event{Run: run, Time: time.Now().UTC(), Payload: pipeline.Warning{Text: text}})

@@ -80,6 +80,15 @@ func New(tb testing.TB, fake *containertest.Fake) *Engine {
 // Host returns the engine's address as DOCKER_HOST has it.
 func (e *Engine) Host() string { return "unix://" + e.socket }
 
+// HideLogs makes unreadable what the containers wrote that are there, as that of a log driver for syslog is.
+func (e *Engine) HideLogs() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, x := range e.containers {
+		x.hidden = true
+	}
+}
+
 // Requests returns what the engine was asked so far, in order, without the API's version:
 // "POST /images/create?fromImage=…".
 func (e *Engine) Requests() []string {
@@ -161,9 +170,10 @@ func versionPrefix() *regexp.Regexp { return regexp.MustCompile(`^/v(\d+\.\d+)/`
 
 // entry is a container of the engine.
 type entry struct {
-	about container.Summary
-	spec  container.Spec
-	out   *frames
+	about  container.Summary
+	spec   container.Spec
+	out    *frames
+	hidden bool // its log cannot be read; under the engine's mu
 
 	mu     sync.Mutex
 	handle container.Container // nil before its start, and in one that was left

@@ -270,7 +270,14 @@ func taken(err error) string {
 	return "127.0.0.1"
 }
 
-func (*Engine) logs(w http.ResponseWriter, r *http.Request, x *entry) {
+func (e *Engine) logs(w http.ResponseWriter, r *http.Request, x *entry) {
+	e.mu.Lock()
+	hidden := x.hidden
+	e.mu.Unlock()
+	if hidden {
+		fail(w, http.StatusNotImplemented, errors.New("configured logging driver does not support reading"))
+		return
+	}
 	if isTrue(r, "timestamps") {
 		stampedLogs(w, r, x)
 		return
