@@ -72,6 +72,30 @@ func TestWhereItIsDecided(t *testing.T) {
 	}
 }
 
+// TestStepsAreListed looks for each step's ID among CONTRIBUTING's steps.
+func TestStepsAreListed(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("CONTRIBUTING.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := os.ReadFile("steps/steps.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, _ := strings.Cut(string(text), "\nSteps, in order: ")
+	list, _, _ = strings.Cut(list, "\n\n")
+	ids := regexp.MustCompile(`pipeline\.ID = "([^"]+)"`).FindAllStringSubmatch(string(code), -1)
+	if len(ids) == 0 {
+		t.Fatal("steps/steps.go has no IDs")
+	}
+	for _, id := range ids {
+		if !slices.Contains(quoted(list), id[1]) {
+			t.Errorf("the steps lack %s", id[1])
+		}
+	}
+}
+
 // rows are the cells of the tables in a section of CONTRIBUTING.md, without their heads.
 func rows(t *testing.T, section string) [][]string {
 	t.Helper()
