@@ -32,8 +32,9 @@ ends with 5 where no server has run.
 With --follow it goes on until the server ends or until Ctrl-C, SIGTERM or SIGHUP, and ends with 0 either way.
 
 While the server's container is there, the container engine has what it wrote, 100 MiB at most, the newest. Of a server
-whose container is gone, the folder of its run in runs/ has serve.log: of one in the foreground 32 MiB at most, of a
-detached one the last 10,000 lines, 4 MiB at most, which stop, gc and the next run keep as they remove the container.`,
+whose container is gone, the folder of its run in runs/ has serve.log: of one in the foreground 32 MiB at most; of a
+detached one, and of one whose dalirun was killed, the last 10,000 lines, 4 MiB at most, which stop, gc and the next run
+keep as they remove the container.`,
 		Example: `  dalirun logs
 
   # what comes, after the last 20 lines

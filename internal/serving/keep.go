@@ -29,8 +29,9 @@ func (s Servers) remove(ctx context.Context, c Container) error {
 }
 
 // keep writes what a server said, and when it ended, into the folder of its run, for [Servers.Logs]. The run wrote
-// there what it saw. The container engine's log has that too and takes its place: so each line is there once, also
-// after a run that was killed. A run that lives follows its server to the end and writes all of it.
+// there what it saw. The container engine's log has that too, with other times, and its end takes the place of all of
+// it: so each line is there once, also after a run that was killed, of whose own log, which may be longer, nothing
+// stays. A run that lives follows its server to the end and writes all of it.
 func (s Servers) keep(ctx context.Context, c Container) error {
 	dir := owner.EndedRunDir(c.Workspace(), c.Run())
 	if dir == "" || !s.RunsTriton(c) || c.Labels[container.LabelHost] != s.Me.Host {
