@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -48,22 +50,23 @@ What was built for another image or lane needs another server: ` + "`dalirun res
 }
 
 func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bool) (err error) {
+	refuse := func(errs ...error) error { return a.refused(errors.Join(errs...), o, report.Files{}) }
 	r.request.Command, r.request.Settings = "reload", settingsOf(r.set)
 	if r.folders, err = r.find(ctx); err != nil {
-		return err
+		return refuse(err)
 	}
 	a.folders = r.folders.Named()
 	workspace := r.folders.Workspace
 	if err := folders.CheckWorkspace(workspace, r.request.Settings); err != nil {
-		return err
+		return refuse(err)
 	}
 	built, err := owner.ReadBuilt(workspace)
 	if errors.Is(err, owner.ErrNothingBuilt) {
-		return pipeline.Faultf(pipeline.NotReady, "`"+serving.CommandIn(workspace, "setup")+"` builds, and `"+
-			serving.CommandIn(workspace, "serve")+"` serves it", "%s: %w", workspace, err)
+		return refuse(pipeline.Faultf(pipeline.NotReady, "`"+serving.CommandIn(workspace, "setup")+"` builds, and `"+
+			serving.CommandIn(workspace, "serve")+"` serves it", "%s: %w", workspace, err))
 	}
 	if err != nil {
-		return err
+		return refuse(err)
 	}
 	if built.Memory > 0 {
 		r.memory = built.Memory // what is no longer in the cache is made anew as setup made it
@@ -76,27 +79,31 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 		return err
 	})
 	if err != nil {
-		return err
+		return refuse(err)
 	}
 	lock, err := serving.LockReload(ctx, workspace)
 	if err != nil {
-		return errors.Join(err, x.close())
+		return refuse(err, x.close())
 	}
 	server, file, err := x.replaceable(ctx, built)
 	if err != nil {
-		return errors.Join(err, x.close(), lock.Release())
+		return refuse(err, x.close(), lock.Release())
 	}
 	replacement := steps.Replacement{
 		Container: server.ID, Image: server.Image, Folder: owner.RepositoryPath(workspace),
 		Replaced: func(repository string) error { return x.replaced(ctx, file, built, repository) },
 	}
 	if !built.ServesAnother(file) {
-		err := steps.RemoveCandidates(ctx, x.target, x.tools(), replacement)
+		err := x.app.explainer().Explain(steps.RemoveCandidates(ctx, x.target, x.tools(), replacement))
+		x.collector = newCollector() // of a run that has nothing to do
+		for _, p := range []pipeline.Payload{pipeline.RunStarted{Facts: x.facts()}, pipeline.RunEnded{Err: err}} {
+			x.collector.Emit(pipeline.Event{Run: x.runID, Time: time.Now().UTC(), Payload: p})
+		}
 		fmt.Fprintln(a.Stderr, server.Name, "serves what was last built")
-		return x.finish(x.app.explainer().Explain(err), x.print(err, o, func(io.Writer) error { return nil }), lock.Release())
+		return x.finish(err, x.print(err, o, func(io.Writer) error { return nil }), lock.Release())
 	}
 	if err := x.start(ctx); err != nil {
-		return errors.Join(err, x.close(), lock.Release())
+		return refuse(err, x.close(), lock.Release())
 	}
 	list, err := steps.ForReload(x.target, x.tools(), replacement, inPlace)
 	if err == nil {
