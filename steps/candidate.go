@@ -34,7 +34,8 @@ type candidates struct {
 	suffix string   // of the candidates' names
 	limit  time.Duration
 
-	kept bool // the ensemble may answer from them, whatever its configuration says
+	restored bool // a replacement was taken back
+	kept     bool // the ensemble may answer from them, whatever its configuration says
 }
 
 // configMode lets the server's user read a configuration.
@@ -144,7 +145,7 @@ func (c *candidates) restore(ctx context.Context, client *triton.Client, before 
 	if err == nil {
 		err = c.load(ctx, client, c.ensemble())
 	}
-	c.kept = err != nil
+	c.restored, c.kept = err == nil, err != nil
 	return err
 }
 

@@ -17,6 +17,8 @@ type Replacement struct {
 	Container string // ID of the server's container
 	Image     string // reference of the image that it runs
 	Folder    string // the served repository
+	// Replacing is called with true before the first model is replaced, and with false if all is as it was after all.
+	Replacing func(bool) error
 	// Replaced is called once the server answers from the new model repository, with its path in the cache.
 	Replaced func(repository string) error
 }

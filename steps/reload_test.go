@@ -28,6 +28,8 @@ type reloading struct {
 	folder   string
 	began    int    // calls of the server's start
 	replaced string // the model repository that was reported as served
+
+	replacing []bool // what was told of a replacement
 }
 
 // newReloading starts the server. faulty are the faults of the candidates.
@@ -62,7 +64,8 @@ func (r *reloading) reload(t *testing.T, inPlace bool, image string) error {
 	server := r.fake.Leaked()[0]
 	list, err := steps.ForReload(r.target, r.tools, steps.Replacement{
 		Container: server.ID, Image: image, Folder: r.folder,
-		Replaced: func(repository string) error { r.replaced = repository; return nil },
+		Replacing: func(on bool) error { r.replacing = append(r.replacing, on); return nil },
+		Replaced:  func(repository string) error { r.replaced = repository; return nil },
 	}, inPlace)
 	if err != nil {
 		t.Fatal(err)
@@ -143,7 +146,7 @@ func TestReload(t *testing.T) {
 			if diff := cmp.Diff(before, r.folders(t)); diff != "" {
 				t.Errorf("folders (-before +after):\n%s", diff)
 			}
-			if r.replaced == "" || r.replaced == r.folder {
+			if r.replaced == "" || r.replaced == r.folder || !slices.Equal(r.replacing, []bool{true}) {
 				t.Errorf("served is %q", r.replaced)
 			}
 		})
@@ -178,7 +181,7 @@ func TestReloadFails(t *testing.T) {
 				image = r.image()
 			}
 			f := fault(t, r.reload(t, false, image), c.kind)
-			if !strings.Contains(f.Error(), c.want) {
+			if !strings.Contains(f.Error(), c.want) || len(r.replacing) > 0 {
 				t.Errorf("got %v", f)
 			}
 			for _, undo := range slices.Backward(r.undos[1:]) {
@@ -235,7 +238,7 @@ func TestReloadRestores(t *testing.T) {
 		return nil
 	})
 	f := fault(t, r.reload(t, false, r.image()), pipeline.NotReady)
-	if !strings.Contains(f.Error(), "no stream") || r.replaced != "" {
+	if !strings.Contains(f.Error(), "no stream") || r.replaced != "" || !slices.Equal(r.replacing, []bool{true, false}) {
 		t.Errorf("got %v, and %q is served", f, r.replaced)
 	}
 	for _, undo := range slices.Backward(r.undos[1:]) {

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"errors"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/pipeline"
@@ -55,6 +56,9 @@ func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
 		return err
 	}
 	defer client.Close() //nolint:errcheck // nothing is in flight
+	if err := s.replacement.Replacing(true); err != nil {
+		return err
+	}
 	repository := w.Input(s.repository).Path
 	if s.inPlace() {
 		w.Defer("remove the candidates", func(ctx context.Context) error { // of a reload that was killed
@@ -63,6 +67,9 @@ func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
 		err = s.candidates.replaceInPlace(ctx, client, repository)
 	} else {
 		err = s.candidates.replace(ctx, client, repository)
+	}
+	if err != nil && s.candidates.restored {
+		return errors.Join(err, s.replacement.Replacing(false))
 	}
 	if err != nil {
 		return err

@@ -73,9 +73,11 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 	}
 	x, err := a.begin(ctx, r, o, func(x *session, _ context.Context) error {
 		err := json.Unmarshal(built.Target, &x.target)
-		if err == nil {
-			x.target.Picture, err = steps.Sample()
+		if err != nil {
+			return pipeline.Faultf(pipeline.Environment, "`"+serving.CommandIn(workspace, "setup")+
+				"` writes it anew, with the flags that you use", "the record of what was last built is damaged: %w", err)
 		}
+		x.target.Picture, err = steps.Sample()
 		return err
 	})
 	if err != nil {
@@ -91,6 +93,11 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 	}
 	replacement := steps.Replacement{
 		Container: server.ID, Image: server.Image, Folder: owner.RepositoryPath(workspace),
+		Replacing: func(on bool) error {
+			now := file
+			now.Reloading = on
+			return owner.UpdateServer(workspace, now)
+		},
 		Replaced: func(repository string) error { return x.replaced(ctx, file, built, repository) },
 	}
 	if !built.ServesAnother(file) {
@@ -119,6 +126,7 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 func (x *session) replaced(ctx context.Context, file owner.ServerFile, built owner.Built, repository string) error {
 	workspace := x.flags.folders.Workspace
 	now := x.describe(file)
+	now.Reloading = false
 	now.Command, now.Repository = serving.StartAgain(file, built), repository
 	return x.changeRepository(context.WithoutCancel(ctx), func() error {
 		last, err := owner.ReadBuilt(workspace)

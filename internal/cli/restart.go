@@ -43,7 +43,13 @@ func (a *App) restart(ctx context.Context, f workspaceFlag) error {
 	}
 	server, err := owner.ReadServer(workspace)
 	if errors.Is(err, owner.ErrNoServer) {
-		return pipeline.Faultf(pipeline.Environment, "`"+serving.CommandIn(workspace, "serve")+
+		kind := pipeline.NotReady
+		if servers, err := a.servers(ctx); err == nil {
+			if _, served, err := servers.Served(ctx, workspace); err == nil && served {
+				kind = pipeline.Environment
+			}
+		}
+		return pipeline.Faultf(kind, "`"+serving.CommandIn(workspace, "serve")+
 			" --detach` starts one; who started a `dalirun serve` in the foreground restarts that",
 			"%s has no detached server", workspace)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/fsync"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // RepositoryPath returns the folder of a workspace's served repository: the model repository that its server serves.
@@ -161,11 +162,11 @@ type Built struct {
 	Command    []string        `json:"command"`             // arguments of dalirun that serve it, from any folder
 }
 
-// ServesAnother reports whether a server is known to serve another model repository than what was built last, or with
-// other arguments. Of a server of which that is not known it is false.
+// ServesAnother reports whether a server may serve another model repository than what was built last, or with other
+// arguments. Of a server of which nothing is known it is false.
 func (b Built) ServesAnother(s ServerFile) bool {
 	return b.Repository != "" && s.Repository != "" &&
-		(b.Repository != s.Repository || !slices.Equal(b.Arguments, s.Arguments))
+		(s.Reloading || b.Repository != s.Repository || !slices.Equal(b.Arguments, s.Arguments))
 }
 
 // ErrNothingBuilt says that nothing was built in a workspace.
@@ -188,12 +189,16 @@ func ReadBuilt(workspace string) (Built, error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return Built{}, ErrNothingBuilt
 	}
+	if err != nil {
+		return Built{}, fmt.Errorf("read what was last built: %w", err)
+	}
 	var b Built
-	if err == nil {
-		err = json.Unmarshal(data, &b)
+	if err = json.Unmarshal(data, &b); err == nil && (b.Run == "" || b.Repository == "") {
+		err = errors.New("it names no run or no repository")
 	}
 	if err != nil {
-		return Built{}, fmt.Errorf("read what was last built, %s: %w", builtPath(workspace), err)
+		return Built{}, pipeline.Faultf(pipeline.Environment, "`dalirun setup` writes it anew, with the flags that you use",
+			"%s is damaged: %w", builtPath(workspace), err)
 	}
 	return b, nil
 }

@@ -41,6 +41,9 @@ type ServerFile struct {
 	Models     []string  `json:"models"`
 	Started    time.Time `json:"started"`
 	Ended      time.Time `json:"ended,omitzero"` // zero while it runs, and if nobody knows
+	// Reloading says that a reload has begun to replace what the server serves, and has not ended: it was killed, or is at
+	// work. The server may answer from what was built since.
+	Reloading bool `json:"reloading,omitempty"`
 	// LabelsMeanNothing says that the classes in an answer have nothing to do with the picture, since the weights are
 	// seeded. It is nil if it is not known.
 	LabelsMeanNothing *bool `json:"labels_mean_nothing,omitempty"`

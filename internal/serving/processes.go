@@ -27,8 +27,12 @@ type Served struct {
 
 // ServedBy is what a server file says of it.
 func ServedBy(file owner.ServerFile) Served {
+	weights := file.Weights
+	if file.Reloading {
+		weights += ", or what was built since: a reload has not ended"
+	}
 	return Served{
-		Lane: file.Lane, Source: file.Source, Release: file.Release, Precision: file.Precision, Weights: file.Weights,
+		Lane: file.Lane, Source: file.Source, Release: file.Release, Precision: file.Precision, Weights: weights,
 		LabelsMeanNothing: file.LabelsMeanNothing,
 	}
 }
