@@ -164,7 +164,13 @@ func (c cpu) servePictures(t *testing.T) *pictureServer {
 			}
 		}
 	}
-	s.stubs = s.processes(t, "triton_python_backend_stub")
+	for { // until those that only start another program have done so
+		s.stubs = s.processes(t, "triton_python_backend_stub")
+		<-time.After(500 * time.Millisecond)
+		if slices.Equal(s.stubs, s.processes(t, "triton_python_backend_stub")) {
+			break
+		}
+	}
 	return s
 }
 

@@ -15,7 +15,7 @@ import (
 // the server of the start: what was proven is printed, and neither is left.
 func TestTune(t *testing.T) {
 	t.Parallel()
-	c := cpuLane(t)
+	c := cpuLane(t).withOwnCache(t, nil) // other settings are no part of what others look at
 	o := opts{Dir: t.TempDir(), Timeout: 5 * time.Minute}
 	file := filepath.Join(o.Dir, "dalirun.yaml")
 	const asked = "# mine\nserving:\n  queue-delay: 100us\n"

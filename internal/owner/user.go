@@ -47,6 +47,13 @@ func OtherUser(workspace string, runs ...string) (string, error) {
 	return "", nil
 }
 
+// IsOwn reports whether a folder is this user's, for root too: what root writes there would be root's. It is true where
+// the system does not know owners.
+func IsOwn(dir string) bool {
+	uid, known := host.Owner(dir)
+	return !known || uid == os.Geteuid()
+}
+
 // visibleInfo returns the information on path, or on the folder above it that hides it from this user.
 func visibleInfo(path string) (fs.FileInfo, error) {
 	info, err := os.Lstat(path)

@@ -31,10 +31,11 @@ func (s Servers) remove(ctx context.Context, c Container) error {
 // keep writes what a server said, and when it ended, into the folder of its run, for [Servers.Logs]. The run wrote
 // there what it saw. The container engine's log has that too, with other times, and its end takes the place of all of
 // it: so each line is there once, also after a run that was killed, of whose own log, which may be longer, nothing
-// stays. A run that lives follows its server to the end and writes all of it.
+// stays. A run that lives follows its server to the end and writes all of it. Nothing is written into the folder of
+// another user, by root neither.
 func (s Servers) keep(ctx context.Context, c Container) error {
 	dir := owner.EndedRunDir(c.Workspace(), c.Run())
-	if dir == "" || !s.RunsTriton(c) || c.Labels[container.LabelHost] != s.Me.Host {
+	if dir == "" || !s.RunsTriton(c) || c.Labels[container.LabelHost] != s.Me.Host || !owner.IsOwn(dir) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, keepWithin,
