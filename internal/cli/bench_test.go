@@ -61,7 +61,7 @@ func TestBenchJSON(t *testing.T) {
 	t.Parallel()
 	server := benchServer(t, func(int64) {})
 	file := filepath.Join(t.TempDir(), "base.json")
-	flags := []string{"bench", "--url", server.Addr(), "--concurrency", "2", "--rate", "50", "--duration", "50ms", "--format", "json"}
+	flags := []string{"bench", "--url", server.Addr(), "--concurrency", "2", "--rate", "50", "--duration", "500ms", "--format", "json"}
 	for _, more := range [][]string{{"--save-baseline", file}, {"--baseline", file, "--max-regression", "1000%"}} {
 		var stdout, stderr bytes.Buffer
 		code := appIn(map[string]string{}, &stdout, &stderr).Run(t.Context(), append(flags, more...))
