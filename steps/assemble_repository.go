@@ -8,13 +8,10 @@ import (
 	"path"
 	"path/filepath"
 
-	"google.golang.org/protobuf/encoding/prototext"
-
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
-	"github.com/dalirun/dalirun/triton/pb"
 )
 
 // AssembleRepository lays the models out as Triton's model repository.
@@ -111,11 +108,11 @@ func (s *AssembleRepository) checkEngine(ctx context.Context, w *pipeline.Work, 
 			"the stored engine is not the one that was proven: it has %d bytes and the SHA-256 %s, not %d and %s",
 			bytes, sum, e.Bytes, e.SHA256)
 	}
-	var c pb.ModelConfig
-	if err := prototext.Unmarshal(config, &c); err != nil {
+	c, err := parseConfiguration(configFile, config)
+	if err != nil {
 		return err
 	}
-	if err := checkConfiguration(&c, e); err != nil {
+	if err := checkConfiguration(c, e); err != nil {
 		return pipeline.Faultf(pipeline.ContainerFailed, hint, "the configuration of %s does not fit the engine: %w",
 			c.GetName(), err)
 	}

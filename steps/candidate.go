@@ -34,8 +34,9 @@ type candidates struct {
 	suffix string   // of the candidates' names
 	limit  time.Duration
 
-	restored bool // a replacement was taken back
-	kept     bool // the ensemble may answer from them, whatever its configuration says
+	// changing says that what is served has begun to change, and that this has neither ended nor was taken back: nobody
+	// knows then from which models the ensemble answers.
+	changing bool
 }
 
 // configMode lets the server's user read a configuration.
@@ -56,12 +57,11 @@ func newCandidates(folder string, models []string, limit time.Duration) (*candid
 	}
 }
 
-func (c *candidates) names() []string { return candidateNames(c.models, c.suffix) }
-
-func candidateNames(models []string, suffix string) []string {
-	names := make([]string, len(models))
-	for i, m := range models {
-		names[i] = m + suffix
+// names are those of the candidates, in the order in which they load.
+func (c *candidates) names() []string {
+	names := make([]string, len(c.models))
+	for i, m := range c.models {
+		names[i] = m + c.suffix
 	}
 	return names
 }
@@ -131,26 +131,27 @@ func (c *candidates) replace(ctx context.Context, client *triton.Client, reposit
 	if err := c.configure(repository, c.ensemble(), c.ensemble()); err != nil {
 		return err
 	}
+	c.changing = true
 	if err := c.load(ctx, client, c.ensemble()); err != nil {
 		return errors.Join(err, c.restore(ctx, client, before))
 	}
-	return c.replaceInPlace(ctx, client, repository)
+	return c.loadAnew(ctx, client, repository)
 }
 
 // restore gives the ensemble its configuration of before, after a load that failed or was late. Triton 2.51 unloads an
-// ensemble one of whose parts is gone, so the old one is loaded again; where that fails too, nobody knows from which
-// models it answers, and the candidates stay.
+// ensemble one of whose parts is gone, so the old one is loaded again.
 func (c *candidates) restore(ctx context.Context, client *triton.Client, before []byte) error {
 	err := fsync.WriteFile(c.configuration(c.ensemble()), before, configMode)
 	if err == nil {
 		err = c.load(ctx, client, c.ensemble())
 	}
-	c.restored, c.kept = err == nil, err != nil
+	c.changing = err != nil
 	return err
 }
 
-// replaceInPlace loads the models anew under their own names, one after another.
-func (c *candidates) replaceInPlace(ctx context.Context, client *triton.Client, repository string) error {
+// loadAnew loads the models under their own names from a model repository in the cache, one after another.
+func (c *candidates) loadAnew(ctx context.Context, client *triton.Client, repository string) error {
+	c.changing = true
 	for _, m := range c.models {
 		if err := owner.Mirror(ctx, filepath.Join(repository, m), filepath.Join(c.folder, m)); err != nil {
 			return err
@@ -159,13 +160,14 @@ func (c *candidates) replaceInPlace(ctx context.Context, client *triton.Client, 
 			return err
 		}
 	}
+	c.changing = false
 	return nil
 }
 
 // remove takes candidates out of service, of this reload and of those that were killed, but for those from which the
 // ensemble answers. It makes no request if there are none.
 func (c *candidates) remove(ctx context.Context, client *triton.Client) error {
-	if c.kept {
+	if c.changing {
 		return nil
 	}
 	ensemble, err := readConfiguration(c.configuration(c.ensemble()))
@@ -203,9 +205,5 @@ func readConfiguration(path string) (*pb.ModelConfig, error) {
 	if err != nil {
 		return nil, err
 	}
-	config := new(pb.ModelConfig)
-	if err := prototext.Unmarshal(text, config); err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
-	}
-	return config, nil
+	return parseConfiguration(path, text)
 }

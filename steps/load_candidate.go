@@ -8,6 +8,7 @@ import (
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
 )
@@ -64,8 +65,7 @@ func RemoveCandidates(ctx context.Context, t target.Target, tools Tools, r Repla
 	return r.removeCandidates(ctx, tools.Runner, c)
 }
 
-// LoadCandidate loads a model repository beside what a server serves, under names of its own, and lets its ensemble
-// answer.
+// LoadCandidate loads a model repository beside what a server serves, under names of its own. Verify lets them answer.
 //
 // It runs each time, and its result is not stored: it has no facts but its inputs.
 type LoadCandidate struct {
@@ -74,17 +74,15 @@ type LoadCandidate struct {
 
 	replacement Replacement      `fact:"-"`
 	candidates  *candidates      `fact:"-"`
-	picture     target.Picture   `fact:"-"` // which the ensemble must answer
-	tools       Tools            `fact:"-"`
 	runner      container.Runner `fact:"-"`
+	// of the run's GPU that has the least free; nil where no GPU is used
+	gpuMemory func(context.Context) (trtexec.GPUMemory, error) `fact:"-"`
 }
 
-func newLoadCandidate(
-	t target.Target, tools Tools, r Replacement, c *candidates, image, repository pipeline.Output,
-) *LoadCandidate {
+func newLoadCandidate(tools Tools, r Replacement, c *candidates, image, repository pipeline.Output) *LoadCandidate {
 	return &LoadCandidate{
-		image: image, repository: repository, replacement: r, candidates: c, picture: t.Picture, tools: tools,
-		runner: tools.Runner,
+		image: image, repository: repository, replacement: r, candidates: c,
+		runner: tools.Runner, gpuMemory: tools.GPUMemory,
 	}
 }
 
@@ -96,7 +94,7 @@ func (s *LoadCandidate) ID() pipeline.ID { return IDLoadCandidate }
 // Inputs are the server image and the model repository.
 func (s *LoadCandidate) Inputs() []pipeline.Output { return []pipeline.Output{s.image, s.repository} }
 
-// Outputs are the server with the candidates: Ref is the suffix of their names, Digest its container.
+// Outputs are the server with the candidates: Digest is its container.
 func (s *LoadCandidate) Outputs() []pipeline.Output {
 	return []pipeline.Output{{Step: IDLoadCandidate, Name: candidateOutput}}
 }
@@ -130,18 +128,15 @@ func (s *LoadCandidate) Run(ctx context.Context, w *pipeline.Work) error {
 			return err
 		}
 	}
-	if err := s.answers(ctx, client, names[len(names)-1]); err != nil {
-		return err
-	}
-	w.Set(candidateOutput, pipeline.Value{Ref: s.candidates.suffix, Digest: s.replacement.Container})
+	w.Set(candidateOutput, pipeline.Value{Digest: s.replacement.Container})
 	return nil
 }
 
 // checkRoom refuses to load as much again as is loaded where there is no memory for it.
 func (s *LoadCandidate) checkRoom(ctx context.Context, w *pipeline.Work, server container.Container) error {
 	rooms := []room{hostRoom(ctx, server)}
-	if s.tools.GPUMemory != nil {
-		gpu, err := s.tools.GPUMemory(ctx)
+	if s.gpuMemory != nil {
+		gpu, err := s.gpuMemory(ctx)
 		if err != nil {
 			return err
 		}
@@ -178,19 +173,4 @@ func (s *LoadCandidate) checkSeen(ctx context.Context, client *triton.Client, na
 	}
 	return pipeline.Faultf(pipeline.Environment, restartHint,
 		"the container engine does not have the folder %s, of which the server got a copy", s.replacement.Folder)
-}
-
-// answers returns nil if the model classifies the picture. A first request on a GPU takes half a second.
-func (s *LoadCandidate) answers(ctx context.Context, client *triton.Client, model string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, inferLimit, pipeline.Faultf(pipeline.NotReady, "",
-		"%s did not answer within %s", model, inferLimit))
-	defer cancel()
-	_, err := client.Classify(ctx, model, s.picture.Data, 1)
-	if err == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return pipeline.Faultf(pipeline.NotReady, "", "%w", err)
 }

@@ -65,6 +65,15 @@ func modelNames(lane target.Lane) []string {
 // configFile is the name of each model's configuration.
 const configFile = "config.pbtxt"
 
+// parseConfiguration reads the text of a config.pbtxt of a name.
+func parseConfiguration(name string, text []byte) (*pb.ModelConfig, error) {
+	config := new(pb.ModelConfig)
+	if err := prototext.Unmarshal(text, config); err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return config, nil
+}
+
 // configuration holds the settings that the models' configurations depend on. What a server has of its hardware is
 // decided in [target.DecideServing].
 type configuration struct {
@@ -113,14 +122,14 @@ func (c configuration) text(m model) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	var config pb.ModelConfig
-	if err := prototext.Unmarshal(text, &config); err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
-	}
-	if err := c.overlay(&config, m); err != nil {
+	config, err := parseConfiguration(name, text)
+	if err != nil {
 		return nil, err
 	}
-	text, err = prototext.MarshalOptions{Multiline: true}.Marshal(&config)
+	if err := c.overlay(config, m); err != nil {
+		return nil, err
+	}
+	text, err = prototext.MarshalOptions{Multiline: true}.Marshal(config)
 	if err != nil {
 		return nil, fmt.Errorf("write %s: %w", name, err)
 	}

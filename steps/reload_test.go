@@ -3,9 +3,10 @@ package steps_test
 import (
 	"context"
 	"errors"
-	"io/fs"
+	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -14,8 +15,10 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton/tritontest"
@@ -29,7 +32,8 @@ type reloading struct {
 	began    int    // calls of the server's start
 	replaced string // the model repository that was reported as served
 
-	replacing []bool // what was told of a replacement
+	replacing []bool   // what was told of a replacement
+	switches  []string // "served" or "candidates": from which models the ensemble was to answer, at each of its loads
 }
 
 // newReloading starts the server. faulty are the faults of the candidates.
@@ -55,11 +59,39 @@ func newReloading(t *testing.T, newWorld func(*testing.T) *world, faulty faults)
 		t.Fatal(err)
 	}
 	r.began = len(r.triton().Calls())
+	r.triton().Intercept(func(_ context.Context, rpc, model string) error {
+		if rpc != "RepositoryModelLoad" {
+			return nil
+		}
+		text, err := os.ReadFile(filepath.Join(r.folder, model, "config.pbtxt"))
+		if name := regexp.MustCompile(`(?m)^name: ?"(.+?)"`).FindSubmatch(text); err != nil || len(name) == 0 || string(name[1]) != model {
+			t.Errorf("the configuration of %s is %s, %v", model, text, err)
+		}
+		if model == steps.EnsembleModel+"_candidate1" && strings.Count(string(text), "_candidate1") != 3 {
+			t.Errorf("the parts of %s are %s", model, text)
+		}
+		if model == steps.EnsembleModel {
+			switch n := strings.Count(string(text), "_candidate1"); {
+			case err != nil, n != 0 && n != 2:
+				t.Errorf("half of it is switched: %s, %v", text, err)
+			case n == 2:
+				r.switches = append(r.switches, "candidates")
+			default:
+				r.switches = append(r.switches, "served")
+			}
+		}
+		return nil
+	})
 	return r
 }
 
 // reload runs the steps of a reload that have not run, until one fails.
 func (r *reloading) reload(t *testing.T, inPlace bool, image string) error {
+	t.Helper()
+	return r.reloadIn(t, t.Context(), inPlace, image)
+}
+
+func (r *reloading) reloadIn(t *testing.T, ctx context.Context, inPlace bool, image string) error { //nolint:revive // t comes first
 	t.Helper()
 	server := r.fake.Leaked()[0]
 	list, err := steps.ForReload(r.target, r.tools, steps.Replacement{
@@ -76,12 +108,23 @@ func (r *reloading) reload(t *testing.T, inPlace bool, image string) error {
 			in[o] = r.values[o]
 		}
 		if outputs := s.Outputs(); slices.ContainsFunc(outputs, func(o pipeline.Output) bool { _, made := r.values[o]; return !made }) {
-			if err := r.runStep(t, t.Context(), s, in); err != nil {
+			if err := r.runStep(t, ctx, s, in); err != nil {
 				return err
 			}
 		}
 	}
 	return nil
+}
+
+// undoReload undoes what the steps of a reload deferred, and not the server.
+func (r *reloading) undoReload(t *testing.T) {
+	t.Helper()
+	for _, undo := range slices.Backward(r.undos[1:]) {
+		if err := undo(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	r.undos = r.undos[:1]
 }
 
 // image is the reference of the image that the server runs.
@@ -129,12 +172,7 @@ func TestReload(t *testing.T) {
 			if err := r.reload(t, false, r.image()); err != nil {
 				t.Fatal(err)
 			}
-			for _, undo := range slices.Backward(r.undos[1:]) { // but the server's
-				if err := undo(t.Context()); err != nil {
-					t.Error(err)
-				}
-			}
-			r.undos = r.undos[:1]
+			r.undoReload(t)
 			want := []string{
 				"Load dali_candidate1", "Load " + classifier + "_candidate1", "Load ensemble_dali_resnet50_candidate1",
 				"Load ensemble_dali_resnet50", "Load dali", "Load " + classifier, "Load ensemble_dali_resnet50",
@@ -142,6 +180,9 @@ func TestReload(t *testing.T) {
 			}
 			if diff := cmp.Diff(want, r.loads()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff([]string{"candidates", "served"}, r.switches); diff != "" {
+				t.Errorf("the ensemble answers from (-want +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(before, r.folders(t)); diff != "" {
 				t.Errorf("folders (-before +after):\n%s", diff)
@@ -151,6 +192,23 @@ func TestReload(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A replacement that has begun is finished, whatever becomes of the run.
+func TestReloadIsNotCutOff(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t, cpuLocal, faults{})
+	ctx, cancel := context.WithCancel(t.Context())
+	r.triton().Intercept(func(_ context.Context, rpc, model string) error {
+		if rpc == "RepositoryModelLoad" && model == steps.EnsembleModel {
+			cancel()
+		}
+		return nil
+	})
+	if err := r.reloadIn(t, ctx, false, r.image()); err != nil || ctx.Err() == nil || r.replaced == "" {
+		t.Errorf("%v, and %q is served", err, r.replaced)
+	}
+	r.undoReload(t)
 }
 
 // A reload that fails leaves what is served, and nothing beside it.
@@ -184,12 +242,7 @@ func TestReloadFails(t *testing.T) {
 			if !strings.Contains(f.Error(), c.want) || len(r.replacing) > 0 {
 				t.Errorf("got %v", f)
 			}
-			for _, undo := range slices.Backward(r.undos[1:]) {
-				if err := undo(t.Context()); err != nil {
-					t.Error(err)
-				}
-			}
-			r.undos = r.undos[:1]
+			r.undoReload(t)
 			if diff := cmp.Diff(before, r.folders(t)); diff != "" || r.replaced != "" {
 				t.Errorf("served is %q, folders (-before +after):\n%s", r.replaced, diff)
 			}
@@ -241,12 +294,7 @@ func TestReloadRestores(t *testing.T) {
 	if !strings.Contains(f.Error(), "no stream") || r.replaced != "" || !slices.Equal(r.replacing, []bool{true, false}) {
 		t.Errorf("got %v, and %q is served", f, r.replaced)
 	}
-	for _, undo := range slices.Backward(r.undos[1:]) {
-		if err := undo(t.Context()); err != nil {
-			t.Error(err)
-		}
-	}
-	r.undos = r.undos[:1]
+	r.undoReload(t)
 	for _, file := range []string{path, filepath.Join(cached, "ensemble_dali_resnet50", "config.pbtxt")} {
 		if after, err := os.ReadFile(file); err != nil || string(after) != string(before) {
 			t.Errorf("%s is %s, %v", file, after, err)
@@ -273,28 +321,117 @@ func TestReloadInPlace(t *testing.T) {
 	}
 }
 
-// What a killed reload left is removed by the next one, unless the ensemble answers from it.
+// What a killed reload left is removed by the next one; what the ensemble answers from stays until that has replaced it.
 func TestReloadAfterAKilledOne(t *testing.T) {
 	t.Parallel()
-	r := newReloading(t, cpuLocal, faults{})
-	for _, left := range []string{"dali_candidate7", "resnet50_onnx_candidate7", "mine_candidate7"} {
+	errLoad := errors.New("no memory")
+	fails := faults{load: map[string]func(context.Context) error{"resnet50_onnx": func(context.Context) error { return errLoad }}}
+	r := newReloading(t, cpuLocal, fails)
+	for _, left := range []string{"dali_candidate7", "resnet50_onnx_candidate7", "dali_candidate9", "mine_candidate7", "dali_candidates"} {
 		if err := os.Mkdir(filepath.Join(r.folder, left), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := r.reload(t, false, r.image()); err != nil {
+	path := filepath.Join(r.folder, steps.EnsembleModel, "config.pbtxt")
+	served, err := os.ReadFile(path)
+	if err != nil {
 		t.Fatal(err)
 	}
-	for _, undo := range slices.Backward(r.undos[1:]) {
-		if err := undo(t.Context()); err != nil {
-			t.Error(err)
+	killed := regexp.MustCompile(`model_name: "(\w+)"`).ReplaceAllString(string(served), `model_name: "${1}_candidate7"`)
+	if err := errors.Join(os.Remove(path), os.WriteFile(path, []byte(killed), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	wantFault(t, r.reload(t, false, r.image()), pipeline.NotReady)
+	r.undoReload(t)
+	want := []string{"dali", "dali_candidate7", "dali_candidates", "ensemble_dali_resnet50", "mine_candidate7", "resnet50_onnx", "resnet50_onnx_candidate7"}
+	if diff := cmp.Diff(want, r.folders(t)); diff != "" {
+		t.Errorf("after a reload that failed (-want +got):\n%s", diff)
+	}
+
+	other := newReloading(t, cpuLocal, faults{})
+	for _, left := range []string{"dali_candidate7", "resnet50_onnx_candidate7", "mine_candidate7"} {
+		if err := os.Mkdir(filepath.Join(other.folder, left), 0o700); err != nil {
+			t.Fatal(err)
 		}
 	}
-	r.undos = r.undos[:1]
-	if diff := cmp.Diff([]string{"dali", "ensemble_dali_resnet50", "mine_candidate7", "resnet50_onnx"}, r.folders(t)); diff != "" {
+	if err := other.reload(t, false, other.image()); err != nil {
+		t.Fatal(err)
+	}
+	other.undoReload(t)
+	if diff := cmp.Diff([]string{"dali", "ensemble_dali_resnet50", "mine_candidate7", "resnet50_onnx"}, other.folders(t)); diff != "" {
+		t.Errorf("after one that did not (-want +got):\n%s", diff)
+	}
+}
+
+// Where there is nothing to replace, what a killed reload left goes all the same.
+func TestRemoveCandidates(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t, cpuLocal, faults{})
+	if err := os.Mkdir(filepath.Join(r.folder, "dali_candidate1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	replacement := steps.Replacement{Container: r.fake.Leaked()[0].ID, Folder: r.folder}
+	for _, want := range [][]string{{"Unload dali_candidate1"}, {"Unload dali_candidate1"}} { // the second has nothing to do
+		if err := steps.RemoveCandidates(t.Context(), r.target, r.tools, replacement); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, r.loads()); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+	if diff := cmp.Diff([]string{"dali", "ensemble_dali_resnet50", "resnet50_onnx"}, r.folders(t)); diff != "" {
 		t.Errorf("folders (-want +got):\n%s", diff)
 	}
-	if _, err := os.Stat(filepath.Join(r.folder, "dali", "config.pbtxt.new")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a half-written file: %v", err)
+}
+
+// Without memory for as much again, nothing is loaded; what is not known refuses nothing.
+func TestReloadLooksForRoom(t *testing.T) {
+	t.Parallel()
+	const gib = 1 << 30
+	memory := func(used, free int64) func(context.Context) (trtexec.GPUMemory, error) {
+		return func(context.Context) (trtexec.GPUMemory, error) {
+			return trtexec.GPUMemory{Free: free, Total: used + free}, nil
+		}
+	}
+	errAsk := errors.New("nvidia-smi hangs")
+	for name, c := range map[string]struct {
+		gpu  func(context.Context) (trtexec.GPUMemory, error)
+		host string // what the container prints of its memory
+		want string
+	}{
+		"enough":               {memory(3*gib, 3*gib), "max\n\nanon 1073741824\nMemAvailable: 1048576 kB\n", ""},
+		"a full GPU":           {memory(3*gib, 3*gib-1), "", "they may need 3 GiB of memory of the GPU, and 3 GiB are free"},
+		"a full host":          {memory(0, 0), "max\n\nanon 1073741824\nMemAvailable: 1048575 kB\n", "they may need 1 GiB of memory of the container"},
+		"nothing is known":     {nil, "", ""},
+		"a GPU that is silent": {func(context.Context) (trtexec.GPUMemory, error) { return trtexec.GPUMemory{}, errAsk }, "", errAsk.Error()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newReloading(t, func(t *testing.T) *world {
+				t.Helper()
+				w := cpuNGC(t)
+				image := w.image("server", w.target.Release.TensorRT)
+				image.Commands["sh"] = func(_ context.Context, _ container.Spec, out container.Streams) int {
+					fmt.Fprint(out.Stdout, c.host)
+					return 0
+				}
+				w.fake.AddRemote(w.target.Release.ServerRef(""), image)
+				return w
+			}, faults{})
+			r.tools.GPUMemory = c.gpu
+			err := r.reload(t, false, r.image())
+			r.undoReload(t)
+			if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got %v, want %q", err, c.want)
+			}
+			if loads := r.loads(); err != nil && len(loads) > 0 {
+				t.Errorf("it was loaded: %q", loads)
+			}
+			if c.want != "" && c.want != errAsk.Error() {
+				if f := fault(t, err, pipeline.Environment); !strings.Contains(f.Hint, "--in-place") {
+					t.Errorf("hint %q", f.Hint)
+				}
+			}
+		})
 	}
 }

@@ -64,11 +64,11 @@ func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
 		w.Defer("remove the candidates", func(ctx context.Context) error { // of a reload that was killed
 			return s.replacement.removeCandidates(ctx, s.runner, s.candidates)
 		})
-		err = s.candidates.replaceInPlace(ctx, client, repository)
+		err = s.candidates.loadAnew(ctx, client, repository)
 	} else {
 		err = s.candidates.replace(ctx, client, repository)
 	}
-	if err != nil && s.candidates.restored {
+	if err != nil && !s.candidates.changing {
 		return errors.Join(err, s.replacement.Replacing(false))
 	}
 	if err != nil {

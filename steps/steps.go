@@ -92,7 +92,7 @@ func ForReload(t target.Target, tools Tools, r Replacement, inPlace bool) ([]pip
 		return append(list, replace, verify), nil
 	}
 	// The new models beside those that are served.
-	load := newLoadCandidate(t, tools, r, candidates, image, repository)
+	load := newLoadCandidate(tools, r, candidates, image, repository)
 	// Their answers compared with PyTorch's.
 	verify := newVerify(t, tools, candidates.suffix, output(load), reference.Tensor(), reference.Logits())
 	// The new models in the place of those that are served.

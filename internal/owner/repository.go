@@ -100,9 +100,8 @@ func mirrorFile(ctx context.Context, source, path string) error {
 		if err := os.RemoveAll(path); err != nil {
 			return err
 		}
-	case present.Mode().IsRegular() && (os.SameFile(want, present) ||
-		present.Size() == want.Size() && present.ModTime().Equal(want.ModTime())):
-		return nil
+	case present.Mode().IsRegular() && present.Size() == want.Size() && present.ModTime().Equal(want.ModTime()):
+		return nil // the same file has both, and so has a copy
 	}
 	next := path + ".new"
 	if err := os.RemoveAll(next); err != nil { // of a call that was killed
