@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/trial"
@@ -77,17 +78,18 @@ printed, and it ends with 130.`,
 	flags := cmd.Flags()
 	flags.StringVar(&q.URL, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
 	flags.StringVar(&q.Model, "model", steps.EnsembleModel, "model to ask")
-	flags.Var(list[int]{&q.Concurrency, wholeNumber}, "concurrency",
+	flags.Var(flagvalue.Concurrency(&q.Concurrency), "concurrency",
 		"requests at a time, a closed loop for each number (default 1,8,64, and of models on the CPU 1,8)")
-	flags.Var(list[float64]{&q.Rates, positive}, "rate", "requests that are due in a second, an open loop for each number")
-	numberVar(flags, &q.MaxInFlight, "max-in-flight", 1, 1<<16, "requests that an open loop has in flight at most")
-	numberVar(flags, &q.Batch, "batch", 1, 256, "pictures in a request, each time one of them so often")
-	numberVar(flags, &q.Connections, "connections", 1, 256, "connections that requests are spread over")
+	flags.Var(flagvalue.Rates(&q.Rates), "rate", "requests that are due in a second, an open loop for each number")
+	flags.Var(flagvalue.Int(&q.MaxInFlight, 1, 1<<16), "max-in-flight", "requests that an open loop has in flight at most")
+	flags.Var(flagvalue.Int(&q.Batch, 1, 256), "batch", "pictures in a request, each time one of them so often")
+	flags.Var(flagvalue.Int(&q.Connections, 1, 256), "connections", "connections that requests are spread over")
 	flags.DurationVar(&q.Duration, "duration", 10*time.Second, "how long requests are sent for each load")
 	flags.DurationVar(&q.Timeout, "timeout", 30*time.Second, "how long one answer may take")
 	flags.StringVar(&q.Save, "save-baseline", "", "run five times, and save the figures in this file")
 	flags.StringVar(&q.Baseline, "baseline", "", "compare with the figures in this file")
-	flags.Var(percentage{&q.MaxRegression}, "max-regression", "by how much a figure may be worse than the baseline's")
+	flags.Var(flagvalue.Percentage(&q.MaxRegression), "max-regression",
+		"by how much a figure may be worse than the baseline's")
 	flags.StringVar(&f.files.HTML, "html", "", "write an HTML report to this file")
 	return cmd
 }

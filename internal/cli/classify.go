@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/classify"
+	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/picture"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/ui"
@@ -113,15 +114,15 @@ The exit code is that of the first picture that failed.`,
 	}
 	f.flags(cmd)
 	noCacheFlag(cmd)
-	choiceVar(cmd.Flags(), &f.format, "format", classify.Formats(), "form of the result on stdout")
+	cmd.Flags().Var(flagvalue.Choice(&f.format, classify.Formats()...), "format", "form of the result on stdout")
 	cmd.Flags().StringVar(&f.request.URL, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
 	cmd.Flags().StringVar(&f.request.Model, "model", steps.EnsembleModel, "model to ask")
 	cmd.Flags().StringVar(&f.request.Labels, "labels", "", "file with one label a line, instead of the server's")
 	cmd.Flags().StringArrayVar(&f.images, "image", nil, "picture, as an argument is")
 	cmd.Flags().StringVar(&f.names.List, "files-from", "", "file with names of pictures and folders; - is standard input")
 	cmd.Flags().BoolVarP(&f.names.Null, "null", "0", false, "names in --files-from end with NUL, as of find -print0")
-	numberVar(cmd.Flags(), &f.request.Jobs, "jobs", 1, 256, "how many pictures are at the server at a time")
-	numberVar(cmd.Flags(), &f.request.Top, "top", 1, 1000, "how many classes to show")
+	cmd.Flags().Var(flagvalue.Int(&f.request.Jobs, 1, 256), "jobs", "how many pictures are at the server at a time")
+	cmd.Flags().Var(flagvalue.Int(&f.request.Top, 1, 1000), "top", "how many classes to show")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "tell about the server and the model")
 	cmd.Flags().DurationVar(&f.request.Timeout, "timeout", 30*time.Second, "how long one answer may take")
 	addAlias(cmd.Flags(), "model_name", "model") // of the tutorial's client.py

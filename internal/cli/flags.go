@@ -3,19 +3,22 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/config"
+	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
 // fillFlags gives each flag that the command line does not name the value of its environment variable, else of the
 // file, and refuses values that are empty, wherever they are from.
 func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file string) error {
-	values, err := config.Read(cmd.Context(), file, flagNames(cmd.Root()), servingKeys())
+	values, err := config.Read(cmd.Context(), file, flagNames(cmd.Root()), flagvalue.ServingKeys())
 	if err != nil {
 		return err
 	}
@@ -91,6 +94,17 @@ func set(cmd *cobra.Command, f *pflag.Flag, value, from string) error {
 		return invalid(f, value, err)
 	}
 	return nil
+}
+
+// setServing sets the flag from the map that the configuration may have of it. An error names the line of its key.
+func setServing(cmd *cobra.Command, f *pflag.Flag, values map[string]config.Value) error {
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if key, ok := strings.CutPrefix(name, config.Section+"."); ok {
+			errs = append(errs, set(cmd, f, key+"="+values[name].Text, values[name].From))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // invalid says where a value that a flag does not take was written, and what is allowed, which pflag's own types do not

@@ -5,13 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
-	"strconv"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/printable"
 )
 
@@ -52,8 +50,8 @@ keep as they remove the container.`,
 	f.flags(cmd)
 	noCacheFlag(cmd)
 	cmd.Flags().BoolVarP(&f.options.Follow, "follow", "f", false, "go on until the server ends")
-	cmd.Flags().Var(lineCount{&f.options.Tail}, "tail", "of the lines that there are, only the last so many")
-	cmd.Flags().Var(&pointInTime{time: &f.options.Since}, "since",
+	cmd.Flags().Var(flagvalue.LineCount(&f.options.Tail), "tail", "of the lines that there are, only the last so many")
+	cmd.Flags().Var(flagvalue.Time(&f.options.Since), "since",
 		"only lines since a time, or so long ago: 2026-08-23T10:15:00Z, 10m")
 	return cmd
 }
@@ -78,57 +76,4 @@ func (a *App) logs(ctx context.Context, f logsFlags) error {
 		return nil //nolint:nilerr // that it was to end is no failure
 	}
 	return err
-}
-
-// lineCount is a flag with a number of lines, or all.
-type lineCount struct{ value *int }
-
-const allLines = "all"
-
-// String returns the value as it is written.
-func (n lineCount) String() string {
-	if n.value == nil || *n.value == container.AllLines { // pflag looks at the zero value
-		return allLines
-	}
-	return strconv.Itoa(*n.value)
-}
-
-// Type names the values in the help.
-func (lineCount) Type() string { return allLines + "|0.." }
-
-// Set takes a number that is not negative, or all.
-func (n lineCount) Set(s string) error {
-	if s == allLines {
-		*n.value = container.AllLines
-		return nil
-	}
-	v, err := strconv.ParseInt(s, 10, 32)
-	if err != nil || v < 0 {
-		return fmt.Errorf("%q is no number of lines from 0 to %d, nor %q", s, math.MaxInt32, allLines)
-	}
-	*n.value = int(v)
-	return nil
-}
-
-// pointInTime is a flag with a time, or how long ago it was.
-type pointInTime struct {
-	time    *time.Time
-	written string
-}
-
-// String returns the value as it is written.
-func (p *pointInTime) String() string { return p.written }
-
-// Type names the values in the help.
-func (*pointInTime) Type() string { return "time|duration" }
-
-// Set takes a time of RFC 3339, or a duration that is not negative.
-func (p *pointInTime) Set(s string) error {
-	if ago, err := time.ParseDuration(s); err == nil && ago >= 0 {
-		*p.time = time.Now().Add(-ago)
-	} else if *p.time, err = time.Parse(time.RFC3339, s); err != nil {
-		return fmt.Errorf("%q is neither a time, as in 2026-08-23T10:15:00Z, nor how long ago, as in 90s or 10m", s)
-	}
-	p.written = s
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
@@ -23,8 +24,6 @@ const (
 	// leastMemory leaves room for an interpreter, PyTorch and a few copies of the model's 98 MiB. What needs more is
 	// killed, and told so.
 	leastMemory = units.GiB
-	// mostMemory is more than the machines have that GPUs are in.
-	mostMemory = 4 * units.TiB
 	// leastShm is what containers get where nobody says anything, and what older Tritons take for one instance of a
 	// Python model.
 	leastShm = 64 * units.MiB
@@ -52,10 +51,10 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 	}
 	r.memory, r.shm = steps.DefaultMemory, steps.DefaultShm
 	f := cmd.Flags()
-	choiceVar(f, &q.Accel, "accel", []string{target.Auto, string(target.GPU), string(target.CPU)},
+	f.Var(flagvalue.Choice(&q.Accel, target.Auto, string(target.GPU), string(target.CPU)), "accel",
 		"hardware of the whole run; auto is the GPU if there is one")
 	f.BoolVar(&q.RequireGPU, "require-gpu", false, "fail rather than run without a GPU")
-	choiceVar(f, &q.Images, "images", []string{target.Auto, string(target.NGC), string(target.Local)},
+	f.Var(flagvalue.Choice(&q.Images, target.Auto, string(target.NGC), string(target.Local)), "images",
 		"NVIDIA's images, or small ones built here; auto is ngc on the gpu lane, local on the cpu lane")
 	f.StringVar(&q.Release, "release", "", "NGC release, as in 25.03 (default the newest that this host can run)")
 	f.StringVar(&q.Registry, "registry", release.DefaultRegistry,
@@ -73,24 +72,26 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 		"pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
 	f.StringVar(&r.image, "image", "",
 		"picture to verify with, no orientation applied (default a cup of coffee that dalirun carries)")
-	choiceVar(f, &q.Precision, "precision", []release.Precision{release.FP16, release.FP32},
+	f.Var(flagvalue.Choice(&q.Precision, release.FP16, release.FP32), "precision",
 		"arithmetic of the engine (gpu lane)")
-	numberVar(f, &q.OptBatch, "opt-batch", 0, 256,
+	f.Var(flagvalue.Int(&q.OptBatch, 0, 256), "opt-batch",
 		"batch size that the engine is tuned for; 0 is the default: 64, or --max-batch if that is smaller, "+
 			"and 1 with release 21.07, as in the tutorial")
-	numberVar(f, &q.MaxBatch, "max-batch", 1, 256, "largest batch size")
-	f.Var(servingValue{&q.Serving}, config.Section,
-		"what the server has of the hardware, in "+config.File+" a map of "+strings.Join(servingKeys(), ", "))
-	f.Var(memorySize{&r.memory, leastMemory, mostMemory}, "memory",
+	f.Var(flagvalue.Int(&q.MaxBatch, 1, 256), "max-batch", "largest batch size")
+	f.Var(flagvalue.Serving(&q.Serving), config.Section,
+		"what the server has of the hardware, in "+config.File+" a map of "+strings.Join(flagvalue.ServingKeys(), ", "))
+	f.Var(flagvalue.Bytes(&r.memory, leastMemory, flagvalue.MostMemory), "memory",
 		"memory limit of each container of a run, the server's too; image builds have none")
-	f.Var(memorySize{&r.shm, leastShm, mostMemory}, "shm-size",
+	f.Var(flagvalue.Bytes(&r.shm, leastShm, flagvalue.MostMemory), "shm-size",
 		"shared memory (/dev/shm) of the server, for the tensors of Python models; what is used counts as memory")
-	f.Var(gpusValue{&q.GPUs}, "gpus", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")
-	f.Var(addressValue{&q.Host}, "host",
+	f.Var(flagvalue.GPUs(&q.GPUs), "gpus", "GPUs as in docker run --gpus: all, 2, device=0,1 or device=UUID")
+	f.Var(flagvalue.Address(&q.Host), "host",
 		"address to publish the server on, which has no authentication (default 127.0.0.1)")
-	numberVar(f, &q.HTTPPort, "http-port", 0, 65535, "host port for HTTP; 0 is 8000 if it is free, else a free one")
-	numberVar(f, &q.GRPCPort, "grpc-port", 0, 65535, "host port for gRPC; 0 is 8001 if it is free, else a free one")
-	numberVar(f, &q.MetricsPort, "metrics-port", 0, 65535,
+	f.Var(flagvalue.Int(&q.HTTPPort, 0, 65535), "http-port",
+		"host port for HTTP; 0 is 8000 if it is free, else a free one")
+	f.Var(flagvalue.Int(&q.GRPCPort, 0, 65535), "grpc-port",
+		"host port for gRPC; 0 is 8001 if it is free, else a free one")
+	f.Var(flagvalue.Int(&q.MetricsPort, 0, 65535), "metrics-port",
 		"host port for metrics; 0 is 8002 if it is free, else a free one")
 	f.DurationVar(&q.ReadyTimeout, "ready-timeout", 5*time.Minute,
 		"how long tritonserver may take to be live, and each model to load")
@@ -118,7 +119,7 @@ func (r *runFlags) checkRequest() (err error) {
 	if r.shm > r.memory {
 		s := r.request.Settings
 		return pipeline.Usagef("lower it, or raise --memory", "%s is larger than %s, and what it holds counts as memory",
-			s.Written("shm-size", writtenBytes(r.shm)), s.Written("memory", writtenBytes(r.memory)))
+			s.Written("shm-size", flagvalue.WriteBytes(r.shm)), s.Written("memory", flagvalue.WriteBytes(r.memory)))
 	}
 	return r.force.Check(r.request)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/docker"
 	"github.com/dalirun/dalirun/internal/fetch"
+	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/gc"
 	"github.com/dalirun/dalirun/internal/host"
@@ -44,7 +45,7 @@ type outputFlags struct {
 func (o *outputFlags) flags(cmd *cobra.Command) {
 	o.progress = ui.Auto
 	formatFlag(cmd, &o.format)
-	choiceVar(cmd.Flags(), &o.progress, "progress", ui.Modes(), "how progress is shown on stderr")
+	cmd.Flags().Var(flagvalue.Choice(&o.progress, ui.Modes()...), "progress", "how progress is shown on stderr")
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "show the steps' output too")
 }
 
@@ -58,7 +59,7 @@ const (
 
 func formatFlag(cmd *cobra.Command, value *format) {
 	*value = asText
-	choiceVar(cmd.Flags(), value, "format", []format{asText, asJSON}, "form of the result on stdout")
+	cmd.Flags().Var(flagvalue.Choice(value, asText, asJSON), "format", "form of the result on stdout")
 }
 
 // write writes a result in this form.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/status"
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/ui"
@@ -56,7 +57,8 @@ as its version does; times are in seconds there, sizes in bytes and shares from 
 	noCacheFlag(cmd)
 	formatFlag(cmd, &f.format)
 	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "look again and again")
-	cmd.Flags().Var(period{&f.every, time.Second, time.Hour}, "interval", "with --watch: from one look to the next")
+	cmd.Flags().Var(flagvalue.Duration(&f.every, time.Second, time.Hour), "interval",
+		"with --watch: from one look to the next")
 	return cmd
 }
 

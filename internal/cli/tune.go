@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/tune"
@@ -72,8 +72,8 @@ gain, and another server's memory is not there.`,
 	}
 	r.flags(a, cmd)
 	o.flags(cmd)
-	choiceVar(cmd.Flags(), &f.objective, "objective", tune.Objectives(), "what is to become better")
-	cmd.Flags().Var(span{&f.budget, leastBudget, mostBudget}, "budget", "how long to search")
+	cmd.Flags().Var(flagvalue.Choice(&f.objective, tune.Objectives()...), "objective", "what is to become better")
+	cmd.Flags().Var(flagvalue.Duration(&f.budget, leastBudget, mostBudget), "budget", "how long to search")
 	cmd.Flags().BoolVar(&f.write, "write", false, "put what was found into "+config.File)
 	return cmd
 }
@@ -94,7 +94,7 @@ func (a *App) tune(cmd *cobra.Command, r *runFlags, o outputFlags, f tuneFlags) 
 	var written error
 	if f.write && err == nil && len(t.found.Best) > 0 {
 		names := flagNames(cmd.Root())
-		if written = config.Write(ctx, config.File, names, servingKeys(), t.found.Serving); written == nil {
+		if written = config.Write(ctx, config.File, names, flagvalue.ServingKeys(), t.found.Serving); written == nil {
 			t.found.Written = config.File
 			t.warnOverruled()
 		}
@@ -153,14 +153,9 @@ func (t *tuning) search(ctx context.Context, proof pipeline.Values) error {
 	outcome, err := s.Run(ctx, start)
 	t.found = &tune.Result{
 		Version: tune.Version, Program: version.This().Version, Lane: string(t.target.Lane), Load: t.load, Outcome: outcome,
-		Serving: map[string]string{},
 	}
 	asked, askedErr := t.asked(outcome.Best)
-	for entry := range strings.SplitSeq(servingValue{&asked}.String(), ",") {
-		if key, value, ok := strings.Cut(entry, "="); ok {
-			t.found.Serving[key] = value
-		}
-	}
+	t.found.Serving = flagvalue.ServingMap(asked)
 	return errors.Join(err, askedErr, start.Stop(ctx), context.Cause(ctx))
 }
 
@@ -170,7 +165,7 @@ func (t *tuning) asked(s tune.Setting) (target.Serving, error) {
 	if len(s) == 0 {
 		return asked, nil
 	}
-	return asked, servingValue{&asked}.Set(s.Assignments())
+	return asked, flagvalue.Serving(&asked).Set(s.Assignments())
 }
 
 // tell shows what ended as a line that stays, and what is under way as progress.
