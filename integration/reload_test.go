@@ -210,12 +210,12 @@ func refused(t *testing.T, c cpu, o opts) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	built.Target, built.Repository = []byte(strings.Replace(string(built.Target), `"lane": "cpu"`, `"lane": "gpu"`, 1)), "/other"
+	built.Lane, built.Repository = "gpu", "/other"
 	if err := owner.WriteBuilt(workspace(o.Dir), built); err != nil {
 		t.Fatal(err)
 	}
 	r := mustRun(t, 3, c.engine, o, "reload", "--cache-dir", c.cache)
-	if !strings.Contains(r.Stderr, "the server is on the cpu lane, and what was built is for the gpu lane") || !strings.Contains(r.Stderr, "restart") {
+	if !strings.Contains(r.Stderr, "its lane is cpu, not gpu") || !strings.Contains(r.Stderr, "restart") {
 		t.Errorf("it says:\n%s", r.Stderr)
 	}
 	if after, err := owner.ReadServer(workspace(o.Dir)); err != nil || after.Weights != before.Weights {

@@ -18,14 +18,13 @@ type Replacement struct {
 	Container string // ID of the server's container
 	Image     string // reference of the image that it runs
 	Folder    string // the served repository
+	// RestartHint is the advice where only another server can serve what was built.
+	RestartHint string
 	// Replacing is called with true before the first model is replaced, and with false if all is as it was after all.
 	Replacing func(bool) error
 	// Replaced is called once the server answers from the new model repository, with its path in the cache.
 	Replaced func(repository string) error
 }
-
-// restartHint is for what only another server can serve.
-const restartHint = "`dalirun restart` starts a server for it"
 
 // open returns the server and a client for it.
 func (r Replacement) open(ctx context.Context, runner container.Runner) (container.Container, *triton.Client, error) {
@@ -42,7 +41,7 @@ func (r Replacement) checkImage(built string) error {
 	if built == r.Image {
 		return nil
 	}
-	return pipeline.Faultf(pipeline.Environment, restartHint,
+	return pipeline.Faultf(pipeline.Environment, r.RestartHint,
 		"the server runs the image %s, and what was built is for %s", r.Image, built)
 }
 
@@ -150,7 +149,7 @@ func (s *LoadCandidate) checkRoom(ctx context.Context, w *pipeline.Work, server 
 			r.of, bytesize.Format(r.used), bytesize.Format(r.free))})
 		if r.used > r.free {
 			return pipeline.Faultf(pipeline.Environment,
-				"--in-place loads the models one by one in the place of what is served, unproven; or "+restartHint,
+				"--in-place loads the models one by one in the place of what is served, unproven; or "+s.replacement.RestartHint,
 				"load the candidates beside what is served: they may need %s of memory of %s, and %s are free",
 				bytesize.Format(r.used), r.of, bytesize.Format(r.free))
 		}
@@ -171,6 +170,6 @@ func (s *LoadCandidate) checkSeen(ctx context.Context, client *triton.Client, na
 	if slices.ContainsFunc(index, func(e triton.IndexEntry) bool { return e.Name == names[0] }) {
 		return nil
 	}
-	return pipeline.Faultf(pipeline.Environment, restartHint,
+	return pipeline.Faultf(pipeline.Environment, s.replacement.RestartHint,
 		"the container engine does not have the folder %s, of which the server got a copy", s.replacement.Folder)
 }

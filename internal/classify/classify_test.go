@@ -205,7 +205,7 @@ func TestAskWorkspace(t *testing.T) {
 	me := owner.Identity{Host: "here", Boot: "b", Now: time.Now()}
 	seeded := true
 	if err := owner.WriteServer(workspace, owner.ServerFile{
-		Container: "id", Run: "r1", Lane: "cpu", Weights: "random:7", LabelsMeanNothing: &seeded, Repository: t.TempDir(),
+		Container: "id", Run: "r1", Served: owner.Served{Lane: "cpu", Weights: "random:7", LabelsMeanNothing: &seeded}, Repository: t.TempDir(),
 	}); err != nil {
 		t.Fatal(err)
 	}

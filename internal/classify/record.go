@@ -25,7 +25,7 @@ type Record struct {
 // Source is where an answer comes from. Of a server that is not the workspace's the address alone is known.
 type Source struct {
 	Server string `json:"server,omitempty"`
-	serving.Served
+	owner.Served
 	Warnings []string `json:"warnings,omitempty"` // what that means for the answers
 }
 

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -87,18 +86,16 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 	if err != nil {
 		return refuse(err, x.close())
 	}
-	server, file, err := x.replaceable(ctx, built)
+	repository := x.repository()
+	server, file, err := repository.Replaceable(ctx, built)
 	if err != nil {
 		return refuse(err, x.close(), lock.Release())
 	}
 	replacement := steps.Replacement{
 		Container: server.ID, Image: server.Image, Folder: owner.RepositoryPath(workspace),
-		Replacing: func(on bool) error {
-			now := file
-			now.Reloading = on
-			return owner.UpdateServer(workspace, now)
-		},
-		Replaced: func(repository string) error { return x.replaced(ctx, file, built, repository) },
+		RestartHint: serving.RestartHint(workspace),
+		Replacing:   func(on bool) error { return repository.Replacing(file, on) },
+		Replaced:    func(stored string) error { return repository.Replaced(ctx, file, built, stored) },
 	}
 	if !built.ServesAnother(file) {
 		err := x.app.explainer().Explain(steps.RemoveCandidates(ctx, x.target, x.tools(), replacement))
@@ -120,50 +117,4 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 		_, err := fmt.Fprintln(out, "reloaded", server.Name)
 		return err
 	}), lock.Release())
-}
-
-// replaced records what the server of a file serves now. What was built may have been made anew, with other contents.
-func (x *session) replaced(ctx context.Context, file owner.ServerFile, built owner.Built, repository string) error {
-	workspace := x.flags.folders.Workspace
-	now := x.describe(file)
-	now.Reloading = false
-	now.Command, now.Repository = serving.StartAgain(file, built), repository
-	return x.changeRepository(context.WithoutCancel(ctx), func() error {
-		last, err := owner.ReadBuilt(workspace)
-		if err == nil && last.Run == built.Run && last.Repository != repository {
-			last.Repository = repository
-			err = x.pinBuilt(ctx, last)
-		}
-		return errors.Join(err, owner.UpdateServer(workspace, now))
-	})
-}
-
-// replaceable returns the workspace's server and what is recorded of it, if what was built can replace what it serves.
-func (x *session) replaceable(
-	ctx context.Context, built owner.Built,
-) (server serving.Container, file owner.ServerFile, err error) {
-	workspace := x.flags.folders.Workspace
-	if server, err = x.servers.Running(ctx, workspace); err != nil {
-		return server, file, err
-	}
-	health, err := x.servers.Judge(ctx, server)
-	if err != nil {
-		return server, file, err
-	}
-	if !health.OK() {
-		return server, file, pipeline.Faultf(pipeline.NotReady, health.Hint(), "the server %s is %s", server.Name, health)
-	}
-	if file, err = server.File(); err != nil {
-		return server, file, err
-	}
-	if built.ServesAnother(file) && !slices.Equal(built.Arguments, file.Arguments) {
-		return server, file, pipeline.Faultf(pipeline.Environment, "`"+serving.CommandIn(workspace, "restart")+
-			"` starts a server for it", "what was built is for a tritonserver with %q, and the server has %q",
-			built.Arguments, file.Arguments)
-	}
-	if lane := string(x.target.Lane); file.Lane != lane {
-		return server, file, pipeline.Faultf(pipeline.Environment, "`"+serving.CommandIn(workspace, "restart")+
-			"` starts a server for it", "the server is on the %s lane, and what was built is for the %s lane", file.Lane, lane)
-	}
-	return server, file, nil
 }

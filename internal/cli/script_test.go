@@ -372,7 +372,7 @@ func leaveServer(ts *testscript.TestScript, s *script, c container.Summary) {
 	}
 	ts.Check(owner.WriteServer(workspace, owner.ServerFile{
 		Container: c.ID, Name: c.Name, Run: run, Host: c.Labels[container.LabelHost], GRPC: addr,
-		Lane: "cpu", Source: "local", Precision: "fp32", Weights: "random:7", LabelsMeanNothing: new(true),
+		Served:  owner.Served{Lane: "cpu", Source: "local", Precision: "fp32", Weights: "random:7", LabelsMeanNothing: new(true)},
 		Command: []string{"serve", "--workspace=" + workspace, "--detach", "--weights=random:7"},
 	}))
 }

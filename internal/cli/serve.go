@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -103,15 +102,14 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 			}
 			return nil
 		}
-		return x.handOver(server, tell)
+		return serving.HandOver(workspace, server, tell)
 	}
 	repository := func(ctx context.Context, stored string) (string, error) {
-		return owner.RepositoryPath(workspace), x.changeRepository(ctx, func() error {
-			if _, err := x.recordBuilt(ctx, stored); err != nil {
-				return err
-			}
-			return owner.TakeRepository(ctx, workspace, stored)
-		})
+		built, err := x.built(stored)
+		if err != nil {
+			return "", err
+		}
+		return x.repository().Take(ctx, built)
 	}
 	tools := x.tools()
 	tools.Handover = &steps.Handover{Repository: repository, Ready: ready, Detach: detach}
@@ -131,21 +129,11 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		return x.servers.Attend(ctx, workspace, server, x.app.watch, manager.supervision(ctx, server), x.warn)
 	}).Run(ctx, list)
 	if server.Run != "" && !detach {
-		x.noteEnd(server)
+		if err := serving.NoteEnd(workspace, server); err != nil {
+			x.warn(err.Error())
+		}
 	}
 	return err
-}
-
-// noteEnd notes that a server in the foreground has ended. A reload may have changed what it served.
-func (x *session) noteEnd(server owner.ServerFile) {
-	workspace := x.flags.folders.Workspace
-	if now, err := owner.ServerOf(workspace, server.Run); err == nil {
-		server = now
-	}
-	server.Ended = time.Now().UTC()
-	if err := owner.NoteServer(workspace, server); err != nil {
-		x.warn(err.Error())
-	}
 }
 
 // afterSignal calls do once ctx ends. What it returns keeps it from that, and waits if it is being done.
@@ -162,36 +150,23 @@ func afterSignal(ctx context.Context, do func()) (stop func()) {
 	}
 }
 
-// handOver makes a detached server the workspace's, and tells where it is. One that cannot be told of is none: who
-// started it would not know that it runs, and its run stops it.
-func (x *session) handOver(server owner.ServerFile, tell func() error) error {
-	workspace := x.flags.folders.Workspace
-	if err := owner.WriteServer(workspace, server); err != nil {
-		return err
-	}
-	err := tell()
-	if err != nil {
-		err = errors.Join(err, owner.RemoveServer(workspace))
-	}
-	return err
-}
-
 func (x *session) serverFile(s result.Server) owner.ServerFile {
-	return x.describe(owner.ServerFile{
+	return owner.ServerFile{
 		Container: s.Container, Name: s.Name, Run: x.runID, Host: x.me.Host,
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(), Repository: s.Repository,
 		Image: s.Image, GPUs: x.target.GPUNames(), Driver: x.target.Device.Driver, Engine: x.servers.Elsewhere,
-		Models: s.Models, Arguments: steps.ServerArguments(x.target), Started: time.Now().UTC(),
-	})
+		Models: s.Models, Arguments: steps.ServerArguments(x.target), Started: time.Now().UTC(), Served: x.served(),
+	}
 }
 
-// describe returns the file of a server with what this run's target says of what it serves.
-func (x *session) describe(file owner.ServerFile) owner.ServerFile {
+// served is what this run's target says of what answers requests.
+func (x *session) served() owner.Served {
 	facts := x.facts()
-	file.Lane, file.Source, file.Release = facts[report.FactLane], facts[report.FactImages], facts[report.FactRelease]
-	file.Precision, file.Weights = facts[report.FactPrecision], facts[report.FactWeights]
-	file.LabelsMeanNothing = new(x.target.Weights.Kind == target.Random)
-	return file
+	return owner.Served{
+		Lane: facts[report.FactLane], Source: facts[report.FactImages], Release: facts[report.FactRelease],
+		Precision: facts[report.FactPrecision], Weights: facts[report.FactWeights],
+		LabelsMeanNothing: new(x.target.Weights.Kind == target.Random),
+	}
 }
 
 // lockWorkspace makes this process the one that serves the workspace, until [session.close].

@@ -44,9 +44,13 @@ the workspace, or in the cache if the workspace's server serves another one, whi
 				return a.refused(err, o, report.Files{})
 			}
 			var folder string
-			err = x.runner(func(ctx context.Context, made pipeline.Values) (err error) {
+			err = x.runner(func(ctx context.Context, made pipeline.Values) error {
 				for _, repository := range made { // the last step makes it alone
-					if folder, err = x.keepBuilt(ctx, repository.Path); err != nil {
+					built, err := x.built(repository.Path)
+					if err != nil {
+						return err
+					}
+					if folder, err = x.repository().Keep(ctx, built); err != nil {
 						return err
 					}
 				}
@@ -67,62 +71,20 @@ the workspace, or in the cache if the workspace's server serves another one, whi
 	return cmd
 }
 
-// keepBuilt takes what was built into the workspace, and returns the folder that has it. A server that runs goes on
-// serving what it has in the workspace's own folder: then what was built is in the cache alone.
-func (x *session) keepBuilt(ctx context.Context, repository string) (folder string, err error) {
-	workspace := x.flags.folders.Workspace
-	folder = owner.RepositoryPath(workspace)
-	err = x.changeRepository(ctx, func() error {
-		built, err := x.recordBuilt(ctx, repository)
-		if err != nil {
-			return err
-		}
-		server, served, err := x.servers.Served(ctx, workspace)
-		if err != nil {
-			return err
-		}
-		if !served {
-			return owner.TakeRepository(ctx, workspace, repository)
-		}
-		if built.Repository != server.Repository {
-			folder = repository
-		}
-		if built.ServesAnother(server) {
-			x.warn("the server of this workspace goes on serving what it has, in " + owner.RepositoryPath(workspace) +
-				": `" + serving.TakeCommand(workspace, server, built) + "` has it serve this")
-		}
-		return nil
-	})
-	return folder, err
+// repository is what the workspace has of model repositories.
+func (x *session) repository() serving.Repository {
+	return serving.Repository{Servers: x.servers, Workspace: x.flags.folders.Workspace, Pins: x.store}
 }
 
-// changeRepository calls change while no other process changes what is recorded as built, or what is served.
-func (x *session) changeRepository(ctx context.Context, change func() error) error {
-	lock, err := serving.LockRepository(ctx, x.flags.folders.Workspace)
-	if err != nil {
-		return err
-	}
-	return errors.Join(change(), lock.Release())
-}
-
-// recordBuilt records what was built, and keeps it in the cache until something else is.
-func (x *session) recordBuilt(ctx context.Context, repository string) (owner.Built, error) {
+// built is the record of a model repository in the cache that this run made.
+func (x *session) built(repository string) (owner.Built, error) {
 	t := x.target
 	t.Picture = target.Picture{} // what proves it need not be the same one
 	text, err := json.Marshal(t)
-	built := owner.Built{
+	return owner.Built{
 		Run: x.runID, Time: time.Now().UTC(), Repository: repository, Target: text, Command: x.startAgain(),
-		Arguments: steps.ServerArguments(t), Memory: x.flags.memory,
-	}
-	if err == nil {
-		err = x.pinBuilt(ctx, built)
-	}
-	return built, err
-}
-
-func (x *session) pinBuilt(ctx context.Context, built owner.Built) error {
-	workspace := x.flags.folders.Workspace
-	return x.store.Pin(ctx, built.Repository, workspace, func() error { return owner.WriteBuilt(workspace, built) })
+		Arguments: steps.ServerArguments(t), Memory: x.flags.memory, MaxBatch: t.MaxBatch, Served: x.served(),
+	}, err
 }
 
 // refused ends a run that did not begin. Its reports say so, and with JSON on stdout a program finds one object there

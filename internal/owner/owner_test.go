@@ -67,7 +67,7 @@ func wantVerdict(t *testing.T, l map[string]string, me owner.Identity, want owne
 func server() owner.ServerFile {
 	return owner.ServerFile{
 		Container: "4f5e", Name: "dalirun-r1-serve", Run: "r1", GRPC: "127.0.0.1:8001", HTTP: "127.0.0.1:8000",
-		Metrics: "127.0.0.1:8002", Lane: "cpu", Source: "local", Models: []string{"dali", "resnet50_onnx"},
+		Metrics: "127.0.0.1:8002", Served: owner.Served{Lane: "cpu", Source: "local"}, Models: []string{"dali", "resnet50_onnx"},
 		Started: time.Date(2026, 8, 23, 11, 0, 0, 0, time.UTC),
 	}
 }

@@ -159,6 +159,8 @@ type Built struct {
 	Target     json.RawMessage `json:"target"`              // that the run had, see package target
 	Memory     int64           `json:"memory"`              // limit of each container of the run, in bytes
 	Command    []string        `json:"command"`             // arguments of dalirun that serve it, from any folder
+	MaxBatch   int             `json:"max_batch,omitempty"` // the most pictures of a request
+	Served
 }
 
 // ServesAnother reports whether a server may serve another model repository than what was built last, or with other
@@ -166,6 +168,12 @@ type Built struct {
 func (b Built) ServesAnother(s ServerFile) bool {
 	return b.Repository != "" && s.Repository != "" &&
 		(s.Reloading || b.Repository != s.Repository || !slices.Equal(b.Arguments, s.Arguments))
+}
+
+// NeedsRestart reports whether what was built last needs another tritonserver than a server has, or another image:
+// [Built.ServesAnother] says whether it is served.
+func (b Built) NeedsRestart(s ServerFile) bool {
+	return !slices.Equal(b.Arguments, s.Arguments) || b.Lane != s.Lane || b.Source != s.Source || b.Release != s.Release
 }
 
 // ErrNothingBuilt says that nothing was built in a workspace.

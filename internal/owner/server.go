@@ -26,16 +26,11 @@ type ServerFile struct {
 	HTTP      string `json:"http"`      // host:port
 	Metrics   string `json:"metrics"`   // host:port
 	// endpoint of the container engine, if the addresses are valid on its host alone
-	Engine    string `json:"engine,omitempty"`
-	Lane      string `json:"lane"`                // gpu or cpu
-	Image     string `json:"image,omitempty"`     // digest of its image; of a local one a hash of its build
-	GPUs      string `json:"gpus,omitempty"`      // model of its GPUs, with their number; gpu lane
-	Driver    string `json:"driver,omitempty"`    // version of NVIDIA's driver; gpu lane
-	Source    string `json:"source"`              // image source: ngc or local
-	Release   string `json:"release,omitempty"`   // NGC release of its images, if they have one
-	Precision string `json:"precision,omitempty"` // fp16 or fp32
-	// as on the reports: "random:7", "pretrained IMAGENET1K_V2", or a path
-	Weights    string    `json:"weights,omitempty"`
+	Engine string `json:"engine,omitempty"`
+	Image  string `json:"image,omitempty"`  // digest of its image; of a local one a hash of its build
+	GPUs   string `json:"gpus,omitempty"`   // model of its GPUs, with their number; gpu lane
+	Driver string `json:"driver,omitempty"` // version of NVIDIA's driver; gpu lane
+	Served
 	Repository string    `json:"repository,omitempty"` // in the cache, whose files it serves
 	Arguments  []string  `json:"arguments,omitempty"`  // of its tritonserver, besides the usual ones
 	Models     []string  `json:"models"`
@@ -44,12 +39,25 @@ type ServerFile struct {
 	// Reloading says that a reload has begun to replace what the server serves, and has not ended: it was killed, or is at
 	// work. The server may answer from what was built since.
 	Reloading bool `json:"reloading,omitempty"`
-	// LabelsMeanNothing says that the classes in an answer have nothing to do with the picture, since the weights are
-	// seeded. It is nil if it is not known.
-	LabelsMeanNothing *bool `json:"labels_mean_nothing,omitempty"`
 	// arguments of dalirun that start it again, from another folder
 	Command []string `json:"command,omitempty"`
 }
+
+// Served says what answers the requests that a server gets. What is empty was not noted, as by an older dalirun.
+type Served struct {
+	Lane      string `json:"lane,omitempty"`      // gpu or cpu
+	Source    string `json:"source,omitempty"`    // image source: ngc or local
+	Release   string `json:"release,omitempty"`   // NGC release of the images, if they have one
+	Precision string `json:"precision,omitempty"` // fp16 or fp32
+	// Weights are as on the reports: "random:7", "pretrained IMAGENET1K_V2", or a path.
+	Weights string `json:"weights,omitempty"`
+	// LabelsMeanNothing says that the classes in an answer have nothing to do with the picture, since the weights are
+	// seeded. It is nil if the weights are not known.
+	LabelsMeanNothing *bool `json:"labels_mean_nothing,omitempty"`
+}
+
+// Seeded reports whether the weights are known to be seeded ones.
+func (s Served) Seeded() bool { return s.LabelsMeanNothing != nil && *s.LabelsMeanNothing }
 
 // ServerPath returns the path of a workspace's server file.
 func ServerPath(workspace string) string { return filepath.Join(workspace, "server.json") }

@@ -22,8 +22,8 @@ const (
 // remove removes a container, and keeps before what a server said. That this cannot be done is told of, and stops
 // nothing.
 func (s Servers) remove(ctx context.Context, c Container) error {
-	if err := s.keep(ctx, c); err != nil && ctx.Err() == nil && s.Warn != nil {
-		s.Warn(fmt.Sprintf("the last output of %s is not kept: %v", c.Name, err))
+	if err := s.keep(ctx, c); err != nil && ctx.Err() == nil {
+		s.warn(fmt.Sprintf("the last output of %s is not kept: %v", c.Name, err))
 	}
 	return s.Runtime.Remove(ctx, c.ID)
 }

@@ -92,9 +92,9 @@ func (s Servers) Served(ctx context.Context, workspace string) (file owner.Serve
 	return file, true, err
 }
 
-// LockRepository makes this process the one that changes what is recorded as built in a workspace, and the served
+// lockRepository makes this process the one that changes what is recorded as built in a workspace, and the served
 // repository with it, until [Lock.Release]. The wait for another one is bounded.
-func LockRepository(ctx context.Context, workspace string) (*Lock, error) {
+func lockRepository(ctx context.Context, workspace string) (*Lock, error) {
 	const limit = 30 * time.Second // a copy of an engine between file systems takes seconds
 	path := filepath.Join(workspace, "model_repository.lock")
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment,

@@ -191,20 +191,20 @@ func TestLockWhileOthersLook(t *testing.T) {
 func TestLockRepository(t *testing.T) {
 	t.Parallel()
 	w := t.TempDir()
-	first, err := LockRepository(t.Context(), w)
+	first, err := lockRepository(t.Context(), w)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stopped := errors.New("stopped")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stopped)
-	if _, err := LockRepository(ctx, w); !errors.Is(err, stopped) {
+	if _, err := lockRepository(ctx, w); !errors.Is(err, stopped) {
 		t.Errorf("while it is locked: %v", err)
 	}
 	if err := first.Release(); err != nil {
 		t.Fatal(err)
 	}
-	second, err := LockRepository(t.Context(), w)
+	second, err := lockRepository(t.Context(), w)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,13 +26,18 @@ func CommandIn(workspace, command string) string {
 	return Start([]string{command, "--workspace", workspace})
 }
 
-// TakeCommand returns the command that has a workspace's server serve what was built last: arguments of tritonserver
-// need another server.
+// TakeCommand returns the command that has a workspace's server serve what was built last: what needs
+// another server, or is reloaded.
 func TakeCommand(workspace string, server owner.ServerFile, built owner.Built) string {
-	if slices.Equal(server.Arguments, built.Arguments) {
-		return CommandIn(workspace, "reload")
+	if built.NeedsRestart(server) {
+		return CommandIn(workspace, "restart")
 	}
-	return CommandIn(workspace, "restart")
+	return CommandIn(workspace, "reload")
+}
+
+// RestartHint is the advice where only another server can serve what was built.
+func RestartHint(workspace string) string {
+	return "`" + CommandIn(workspace, "restart") + "` starts a server for it"
 }
 
 // StartAgain returns the arguments of dalirun that start a server in the place of one that is stopped, at its address

@@ -15,30 +15,14 @@ import (
 // LabelsMeanNothing is what seeded weights come to, for people.
 const LabelsMeanNothing = "labels mean nothing"
 
-// Served says what answers the requests that a server gets. What is empty was not noted, as by an older dalirun.
-type Served struct {
-	Lane              string `json:"lane,omitempty"`   // gpu or cpu
-	Source            string `json:"source,omitempty"` // image source: ngc or local
-	Release           string `json:"release,omitempty"`
-	Precision         string `json:"precision,omitempty"`
-	Weights           string `json:"weights,omitempty"`
-	LabelsMeanNothing *bool  `json:"labels_mean_nothing,omitempty"` // nil if the weights are not known
-}
-
-// ServedBy is what a server file says of it.
-func ServedBy(file owner.ServerFile) Served {
-	weights := file.Weights
+// ServedBy is what a server file says of the server's answers.
+func ServedBy(file owner.ServerFile) owner.Served {
+	served := file.Served
 	if file.Reloading {
-		weights += ", or what was built since: a reload has not ended"
+		served.Weights += ", or what was built since: a reload has not ended"
 	}
-	return Served{
-		Lane: file.Lane, Source: file.Source, Release: file.Release, Precision: file.Precision, Weights: weights,
-		LabelsMeanNothing: file.LabelsMeanNothing,
-	}
+	return served
 }
-
-// Seeded says whether the weights are known to be seeded ones.
-func (s Served) Seeded() bool { return s.LabelsMeanNothing != nil && *s.LabelsMeanNothing }
 
 // Process is a container of dalirun, and how the server in it is.
 type Process struct {
@@ -54,7 +38,7 @@ type Process struct {
 
 	// Health is that of a server of this host. What it serves is empty where nobody noted it, as before it is ready.
 	Health *Health `json:"health,omitempty"`
-	Served
+	owner.Served
 }
 
 // Processes returns all containers of dalirun, of all workspaces. The servers of this host are judged, all at a time.

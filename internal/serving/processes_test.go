@@ -19,7 +19,7 @@ func TestProcesses(t *testing.T) {
 	t.Parallel()
 	w, beside := t.TempDir(), t.TempDir()
 	seeded := true
-	file := owner.ServerFile{Container: "id", Run: "r1", Lane: "cpu", Weights: "random:7", LabelsMeanNothing: &seeded}
+	file := owner.ServerFile{Container: "id", Run: "r1", Served: owner.Served{Lane: "cpu", Weights: "random:7", LabelsMeanNothing: &seeded}}
 	if err := owner.WriteServer(w, file); err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +124,7 @@ func TestWriteProcesses(t *testing.T) {
 	rows := []Process{
 		{
 			Name: "a", Step: "serve", Workspace: "/w", Running: true, Owner: "kept", GRPC: "127.0.0.1:8001", Created: now.Add(-time.Minute),
-			Health: &Health{State: Healthy}, Served: Served{Lane: "cpu", Source: "local", Weights: "random:7", LabelsMeanNothing: &seeded},
+			Health: &Health{State: Healthy}, Served: owner.Served{Lane: "cpu", Source: "local", Weights: "random:7", LabelsMeanNothing: &seeded},
 		},
 		{Name: "b", Step: "serve", Owner: "kept", Created: now, Health: &Health{State: Starting, Reason: "it waits"}},
 		{Name: "c", Owner: "kept", Created: now, Health: &Health{State: Ended, Reason: "it ended", Mend: "dalirun gc", MendNote: "a note"}},

@@ -47,6 +47,12 @@ type Servers struct {
 	Elsewhere string
 }
 
+func (s Servers) warn(text string) {
+	if s.Warn != nil {
+		s.Warn(text)
+	}
+}
+
 // Container is a container of dalirun, and whose it is.
 type Container struct {
 	container.Summary

@@ -7,9 +7,7 @@ package status
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/netip"
 	"strconv"
 	"sync"
@@ -17,7 +15,6 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
-	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
@@ -73,7 +70,7 @@ type Server struct {
 
 // Served is what answers requests, or would.
 type Served struct {
-	serving.Served
+	owner.Served
 
 	// MaxBatch is the most pictures of a request; 0 if it is not known.
 	MaxBatch   int    `json:"max_batch,omitempty" jsonschema:"the most pictures of a request"`
@@ -223,22 +220,9 @@ func (p Place) builtSince(file owner.ServerFile, served Served) (*Built, error) 
 	if err != nil {
 		return nil, err
 	}
-	var t target.Target
-	if err := json.Unmarshal(last.Target, &t); err != nil {
-		return nil, fmt.Errorf("read what was last built: its target: %w", err)
-	}
-	facts := report.Facts(t, "") // as the server file has them
-	b := Built{Run: last.Run, Time: last.Time.UTC(), Served: Served{
-		Served: serving.Served{
-			Lane: facts[report.FactLane], Source: facts[report.FactImages], Release: facts[report.FactRelease],
-			Precision: facts[report.FactPrecision], Weights: facts[report.FactWeights],
-			LabelsMeanNothing: new(t.Weights.Kind == target.Random),
-		},
-		MaxBatch: t.MaxBatch, Repository: last.Repository,
-	}}
-	b.Command = serving.TakeCommand(p.Workspace, file, last)
-	if b.Lane != served.Lane || b.Source != served.Source || b.Release != served.Release { // another server image
-		b.Command = serving.CommandIn(p.Workspace, "restart")
+	b := Built{
+		Run: last.Run, Time: last.Time.UTC(), Command: serving.TakeCommand(p.Workspace, file, last),
+		Served: Served{Served: last.Served, MaxBatch: last.MaxBatch, Repository: last.Repository},
 	}
 	b.Differences = differences(served, b.Served)
 	return &b, nil
