@@ -1,6 +1,8 @@
 package fsync_test
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -89,5 +91,80 @@ func TestReplaceFails(t *testing.T) {
 				t.Errorf("files (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// The new file has the mode that was asked for, whatever the umask and the mode of the one before.
+func TestWriteFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	for _, c := range []struct {
+		text string
+		mode fs.FileMode
+	}{{"first", 0o644}, {"", 0o600}, {"the third one", 0o666}} {
+		if err := fsync.WriteFile(path, []byte(c.text), c.mode); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[string]string{"file": c.text}, files(t, dir)); diff != "" {
+			t.Errorf("files (-want +got):\n%s", diff)
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != c.mode {
+			t.Errorf("mode = %v, want %v", info.Mode(), c.mode)
+		}
+	}
+}
+
+// Other names of the file that is replaced keep what they had.
+func TestWriteFileLeavesOthers(t *testing.T) {
+	t.Parallel()
+	for name, link := range map[string]func(from, to string) error{"a hard link": os.Link, "a symbolic link": os.Symlink} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			other, path := filepath.Join(dir, "other"), filepath.Join(dir, "file")
+			if err := errors.Join(os.WriteFile(other, []byte("before"), 0o600), link(other, path)); err != nil {
+				t.Fatal(err)
+			}
+			if err := fsync.WriteFile(path, []byte("after"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(map[string]string{"other": "before", "file": "after"}, files(t, dir)); diff != "" {
+				t.Errorf("files (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWriteFileFails(t *testing.T) {
+	t.Parallel()
+	for name, path := range map[string]string{"a folder in its place": "folder", "no such folder": "none/file"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.Mkdir(filepath.Join(dir, "folder"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := fsync.WriteFile(filepath.Join(dir, path), []byte("after"), 0o600); err == nil {
+				t.Error("no error")
+			}
+			if diff := cmp.Diff(map[string]string{}, files(t, dir)); diff != "" {
+				t.Errorf("files (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestDir(t *testing.T) {
+	t.Parallel()
+	if err := fsync.Dir(t.TempDir()); err != nil {
+		t.Error(err)
+	}
+	if err := fsync.Dir(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a folder that is not there: %v", err)
 	}
 }
