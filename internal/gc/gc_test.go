@@ -261,3 +261,34 @@ would remove 2 containers and 2 results: 1.001 MiB would be freed
 		}
 	}
 }
+
+// What a run left half made is told of when it goes, and is not in what would go.
+func TestCollectHalfMade(t *testing.T) {
+	t.Parallel()
+	p, e := place(t)
+	e.all = nil
+	tx, err := p.Cache.Begin(t.Context(), "half", nil)
+	if err == nil {
+		err = errors.Join(os.WriteFile(filepath.Join(tx.Dir(), "out"), make([]byte, 1<<20), 0o600), tx.Abandon())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		do   func(context.Context, gc.Options) (gc.Collected, error)
+		want string
+	}{
+		{p.Preview, "no container and no result would be removed\n"},
+		{p.Collect, "removed leftovers of runs: 1 MiB freed\n"},
+		{p.Collect, "nothing is to be removed\n"},
+	} {
+		var b bytes.Buffer
+		got, err := c.do(t.Context(), gc.Options{CacheSize: 1 << 30})
+		if err := errors.Join(err, got.WriteText(&b)); err != nil || b.String() != c.want {
+			t.Errorf("%v: %q, want %q", err, &b, c.want)
+		}
+	}
+	if _, err := os.Stat(tx.Dir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder of the run: %v, want none", err)
+	}
+}
