@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -177,7 +178,68 @@ func TestUsualCache(t *testing.T) {
 			t.Errorf("%q and %q: %s", c.xdg, c.home, got)
 		}
 	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := folders.CacheFlags(filepath.Join(me.HomeDir, ".cache", "dalirun")); got != nil {
+		t.Errorf("the usual one: %q", got)
+	}
 	if got := folders.CacheFlags("/xdg/dalirun"); len(got) != 1 || got[0] != "--cache-dir=/xdg/dalirun" {
 		t.Errorf("%q", got)
+	}
+}
+
+// A file of the user that others could alter is refused under the name that it is given, with the command that mends it.
+func TestCheckOwn(t *testing.T) {
+	t.Parallel()
+	shared := everybodys(t)
+	seen := folder(t, 0o755, shared, "seen")
+	open, link := file(t, seen, "open.yaml"), filepath.Join(shared, "link.yaml")
+	if err := errors.Join(os.Chmod(open, 0o602), os.Symlink(open, link)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ path, err, hint string }{
+		{file(t, seen, "own.yaml"), "", ""},
+		{filepath.Join(seen, "none.yaml"), "", ""},
+		{open, "the configuration is not safe: other users have rights to " + open, "`chmod o-w " + open + "`, or name another"},
+		// Nobody knows what a link of somebody else is to lead to.
+		{link, "the configuration is not safe: " + link + " is a symbolic link", "name another"},
+	} {
+		err := folders.CheckOwn(c.path, "the configuration", "name another")
+		if c.err == "" {
+			if err != nil {
+				t.Errorf("%s: %v", c.path, err)
+			}
+			continue
+		}
+		fault, ok := errors.AsType[*pipeline.Fault](err)
+		if !ok || fault.Kind != pipeline.Environment || !strings.HasPrefix(fault.Error(), c.err) || fault.Hint != c.hint {
+			t.Errorf("%s: %+v", c.path, err)
+		}
+	}
+}
+
+// Nobody else may even read what is in the temporary cache, also where it is named.
+func TestTemporaryCacheIsPrivate(t *testing.T) {
+	t.Setenv("TMPDIR", everybodys(t))
+	cache := folder(t, 0o707, folders.UsualCache("", ""))
+	_, err := find(filepath.Join(t.TempDir(), "w"), cache, "/usual", nil)
+	want := "`chmod o-rwx " + cache + "`, or name a folder of your own with --cache-dir"
+	if fault, ok := errors.AsType[*pipeline.Fault](err); !ok || fault.Kind != pipeline.Environment || fault.Hint != want {
+		t.Errorf("%+v, want the hint %q", err, want)
+	}
+}
+
+// Where no folder can be made in the place of a usual cache that is not safe, both reasons are told.
+func TestFindNoOtherCache(t *testing.T) {
+	shared := everybodys(t)
+	usual := folder(t, 0o777, shared, "usual")
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "none"))
+	_, err := find(filepath.Join(t.TempDir(), "w"), usual, usual, nil)
+	fault, ok := errors.AsType[*pipeline.Fault](err)
+	if !ok || fault.Kind != pipeline.Environment || fault.Hint != "name a folder with --cache-dir" ||
+		!strings.HasPrefix(fault.Error(), "the cache "+usual+" is not safe: ") || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%+v", err)
 	}
 }
