@@ -3,6 +3,7 @@ package runlog
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -191,5 +192,59 @@ func TestLast(t *testing.T) {
 	}
 	if dir, _, err := Last(runs, "verify"); dir != "" || err != nil {
 		t.Errorf("of another step: %q, %v", dir, err)
+	}
+}
+
+// What is in the way of a log, or of reading one, is told of.
+func TestInTheWay(t *testing.T) {
+	t.Parallel()
+	none := Path(filepath.Join(t.TempDir(), "none"), "serve")
+	if _, err := Open(none); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Open in no folder: %v", err)
+	}
+	if err := Replace(none, nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Replace in no folder: %v", err)
+	}
+	path := Path(t.TempDir(), "serve")
+	if err := errors.Join(os.Mkdir(path, 0o700), os.WriteFile(filepath.Join(path, "below"), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := Replace(path, nil); err == nil {
+		t.Error("a folder was replaced")
+	}
+	if files, err := filepath.Glob(filepath.Join(filepath.Dir(path), "*")); err != nil || len(files) != 1 {
+		t.Errorf("left beside it: %q, %v", files, err)
+	}
+	if _, _, err := Last(filepath.Join(path, "below"), "serve"); !errors.Is(err, syscall.ENOTDIR) {
+		t.Errorf("Last of a file: %v", err)
+	}
+}
+
+// A log whose folder was removed takes lines until it has twice its size, and is closed as any other.
+func TestRotationWithoutFolder(t *testing.T) {
+	t.Parallel()
+	path := Path(filepath.Join(t.TempDir(), "r1"), "serve")
+	if err := os.Mkdir(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := Line(at(0), "line 0")
+	f.max = int64(len(line))
+	if err := os.RemoveAll(filepath.Dir(path)); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		if n, err := f.Write(line); n != len(line) || err != nil {
+			t.Errorf("line %d: %d bytes, %v", i, n, err)
+		}
+	}
+	if _, err := f.Write(line); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a third line: %v", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
 	}
 }
