@@ -454,3 +454,110 @@ func TestLabels(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// What changes of a server that goes on running is recorded where the server is: in the workspace's file if it is the
+// workspace's, else in its run.
+func TestUpdateServer(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	detached := server()
+	must(t, owner.WriteServer(w, detached))
+	detached.Reloading = true
+	must(t, owner.UpdateServer(w, detached))
+	attended := owner.ServerFile{Container: "2", Run: "r2", Reloading: true}
+	must(t, owner.UpdateServer(w, attended))
+	for _, want := range []owner.ServerFile{detached, attended} {
+		got, err := owner.ServerOf(w, want.Run)
+		if diff := cmp.Diff(want, got); diff != "" || err != nil {
+			t.Errorf("of %s: %v (-want +got):\n%s", want.Run, err, diff)
+		}
+	}
+	if got, err := owner.ReadServer(w); err != nil || got.Run != detached.Run {
+		t.Errorf("the workspace's is that of %q, %v", got.Run, err)
+	}
+	must(t, owner.RemoveServer(w))
+	must(t, owner.UpdateServer(w, attended))
+	if _, err := owner.ReadServer(w); !errors.Is(err, owner.ErrNoServer) {
+		t.Errorf("a server of a run became the workspace's: %v", err)
+	}
+	must(t, os.WriteFile(owner.ServerPath(w), []byte("{"), 0o600))
+	if err := owner.UpdateServer(w, attended); err == nil || errors.Is(err, owner.ErrNoServer) {
+		t.Errorf("nobody knows whose the file is: %v", err)
+	}
+}
+
+// A stop is noted for the run that it concerns alone, and makes no folder for a run that has none.
+func TestNoteStop(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	for _, run := range []string{"r1", "r2"} {
+		must(t, acquire(t, w, run).Release())
+	}
+	for _, run := range []string{"r1", "gone", "../runs/r2", ""} {
+		must(t, owner.NoteStop(w, run))
+	}
+	for run, want := range map[string]bool{"r1": true, "r2": false, "gone": false, "../runs/r1": false, "": false} {
+		if got := owner.StopNoted(w, run); got != want {
+			t.Errorf("%q: %t, want %t", run, got, want)
+		}
+	}
+	if _, err := os.Stat(owner.RunDir(w, "gone")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the folder of a run that is gone: %v", err)
+	}
+	must(t, os.Mkdir(filepath.Join(owner.RunDir(w, "r2"), "stopped"), 0o700))
+	if err := owner.NoteStop(w, "r2"); err == nil {
+		t.Error("nothing says that the stop is not noted")
+	}
+}
+
+// What was built last is another thing than what a server serves if either differs, and if a reload did not end. Of a
+// server of which nothing is known nothing is said.
+func TestServesAnother(t *testing.T) {
+	t.Parallel()
+	built := owner.Built{Repository: "/c/a", Arguments: []string{"--x=1"}}
+	for name, c := range map[string]struct {
+		built  owner.Built
+		server owner.ServerFile
+		want   bool
+	}{
+		"the same":           {built, owner.ServerFile{Repository: "/c/a", Arguments: []string{"--x=1"}}, false},
+		"another repository": {built, owner.ServerFile{Repository: "/c/b", Arguments: []string{"--x=1"}}, true},
+		"another argument":   {built, owner.ServerFile{Repository: "/c/a", Arguments: []string{"--x=2"}}, true},
+		"no argument":        {built, owner.ServerFile{Repository: "/c/a"}, true},
+		"half reloaded":      {built, owner.ServerFile{Repository: "/c/a", Arguments: []string{"--x=1"}, Reloading: true}, true},
+		"nothing is known":   {built, owner.ServerFile{}, false},
+		"nothing was built":  {owner.Built{}, owner.ServerFile{Repository: "/c/a"}, false},
+	} {
+		if got := c.built.ServesAnother(c.server); got != c.want {
+			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+}
+
+func TestStopCommand(t *testing.T) {
+	t.Parallel()
+	for workspace, want := range map[string]string{
+		"/x":            "dalirun stop --workspace /x",
+		"/a b/.dalirun": "dalirun stop --workspace '/a b/.dalirun'",
+	} {
+		if got := owner.StopCommand(workspace); got != want {
+			t.Errorf("%s; want %s", got, want)
+		}
+	}
+}
+
+// Another user's folder is not root's own: what root writes there would be root's.
+func TestIsOwn(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if !owner.IsOwn(dir) {
+		t.Error("a folder of this user is not its own")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("only root can give a folder away")
+	}
+	must(t, os.Chown(dir, 10001, 10001))
+	if owner.IsOwn(dir) {
+		t.Error("a folder of another user is root's own")
+	}
+}

@@ -1,11 +1,14 @@
 package owner_test
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -252,6 +255,63 @@ func TestTakeRepositoryCopies(t *testing.T) {
 		before = now
 	}
 	if diff := cmp.Diff(files, readTree(t, owner.RepositoryPath(other))); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// What was built is read as it was written; a record that says nothing is a fault with the command that mends it.
+func TestBuilt(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	if _, err := owner.ReadBuilt(w); !errors.Is(err, owner.ErrNothingBuilt) {
+		t.Errorf("before there was one: %v", err)
+	}
+	want := owner.Built{Run: "r1", Repository: "/c/a", Target: json.RawMessage(`"t"`), Memory: 1, Command: []string{"serve"}}
+	if err := owner.WriteBuilt(w, want); err != nil {
+		t.Fatal(err)
+	}
+	got, err := owner.ReadBuilt(w)
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	path := filepath.Join(w, "built.json")
+	for _, content := range []string{"", "{", "{}", `{"run":"r1"}`, `{"repository":"/c/a"}`} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, err := owner.ReadBuilt(w)
+		fault, ok := errors.AsType[*pipeline.Fault](err)
+		if !ok || fault.Kind != pipeline.Environment || !strings.HasPrefix(fault.Error(), path+" is damaged: ") ||
+			!strings.HasPrefix(fault.Hint, "`dalirun setup` writes it anew") {
+			t.Errorf("%q: %+v", content, err)
+		}
+	}
+	if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := owner.ReadBuilt(w); err == nil || !strings.HasPrefix(err.Error(), "read what was last built: ") {
+		t.Errorf("a folder in its place: %v", err)
+	}
+	if err := owner.WriteBuilt(w, want); err == nil || !strings.HasPrefix(err.Error(), "record what was built: ") {
+		t.Errorf("a folder in its place was replaced: %v", err)
+	}
+}
+
+// Who gives up is obeyed, and the next call does it all.
+func TestTakeRepositoryCutOff(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{"dali/1/model.dali": "d", "dali/config.pbtxt": "c"}
+	workspace, from := t.TempDir(), writeTree(t, files)
+	why := errors.New("Ctrl-C")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	if err := owner.TakeRepository(ctx, workspace, from); !errors.Is(err, why) {
+		t.Errorf("%v, want %v", err, why)
+	}
+	if err := owner.TakeRepository(t.Context(), workspace, from); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(files, readTree(t, owner.RepositoryPath(workspace))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
