@@ -169,3 +169,33 @@ func TestEnded(t *testing.T) {
 		t.Errorf("it was asked to stop: %v", err)
 	}
 }
+
+// A server whose container cannot be ended is told of, and one that is gone needs no end.
+func TestKill(t *testing.T) {
+	t.Parallel()
+	ill := errors.New("the engine is ill")
+	for name, fails := range map[string]error{"gone": container.ErrNotFound, "the engine is ill": ill} {
+		e := &engine{onOpen: func(context.Context) error { return fails }}
+		if err := serversOn(e).kill(t.Context(), "id"); (err != nil) != (fails == ill) || len(e.noted()) > 0 { //nolint:errorlint // the same one
+			t.Errorf("%s: %v, %q", name, err, e.noted())
+		}
+		err := serversOn(e).ended(t.Context(), t.TempDir(), owner.ServerFile{Container: "id", Name: "s", Run: "r1"})
+		if fails == ill && !errors.Is(err, ill) { //nolint:errorlint // the same one
+			t.Errorf("how it ended is taken to be known: %v", err)
+		}
+	}
+}
+
+// What starts a server again starts what it serves now: a reload has changed that.
+func TestStartsAgainAfterAReload(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	server := owner.ServerFile{Container: "id", Name: "s", Run: "r1", Command: []string{"serve", "--weights=random:1"}}
+	reloaded := server
+	reloaded.Command = []string{"serve", "--weights=random:2"}
+	if err := owner.NoteServer(w, reloaded); err != nil {
+		t.Fatal(err)
+	}
+	err := serversOn(&engine{}).ended(t.Context(), w, server)
+	wantFault(t, err, pipeline.NotReady, "the server s was removed, and not by dalirun", "`dalirun serve --weights=random:2` starts it again")
+}

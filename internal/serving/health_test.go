@@ -6,11 +6,13 @@ import (
 	"errors"
 	"image/jpeg"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -293,5 +295,176 @@ func TestMend(t *testing.T) {
 	}
 	if got, want := owner.StopCommand("/x"), "dalirun stop --workspace /x"; got != want {
 		t.Errorf("%s; want %s", got, want)
+	}
+}
+
+// A server of which nothing is listed is well if it answers all the same: somebody removed its folder, and it goes on.
+func TestJudgeWithoutRepository(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		models []tritontest.Model
+		rpc    string
+		fails  error
+		want   serving.Health
+	}{
+		"none at all": {nil, "", nil, serving.Health{State: serving.Unloaded, Reason: "its model repository is empty"}},
+		"none at all, and it drains": {
+			nil, "ModelReady", status.Error(codes.Unavailable, "Server not ready"),
+			serving.Health{State: serving.Stopping, Reason: "it takes no requests: server not ready"},
+		},
+		"another model": {
+			[]tritontest.Model{{Name: "other"}},
+			"", nil,
+			serving.Health{State: serving.Unloaded, Model: ensemble, Reason: "its model repository does not have it"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := tritontest.New(t, tt.models...)
+			for _, m := range tt.models {
+				server.MustLoad(m.Name)
+			}
+			server.Intercept(func(_ context.Context, rpc, _ string) error {
+				if rpc == tt.rpc {
+					return tt.fails
+				}
+				return nil
+			})
+			if diff := cmp.Diff(tt.want, judge(t, probe(t), server)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// The model is not loaded while another is: nobody loaded it, it is being loaded, or it cannot be.
+func TestJudgeUnloaded(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		load   func(context.Context) error
+		state  triton.State // that the load leads to; empty if there is none
+		reason string
+	}{
+		"never loaded": {nil, "", "it is not loaded"},
+		"being loaded": {hangs, triton.StateLoading, "it is LOADING"},
+		"not loadable": {func(context.Context) error { return errors.New("no such file") }, triton.StateUnavailable, "it is UNAVAILABLE: Internal: no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			top := tritontest.Classifier(ensemble, []string{"a"}, nil)
+			top.Load = tt.load
+			server := tritontest.New(t, top, tritontest.Model{Name: "dali"})
+			server.MustLoad("dali")
+			if tt.state != "" {
+				client := server.Client(t)
+				go func() { _ = client.Load(t.Context(), ensemble) }() // it fails, or ends with the test
+				await(t, server, tt.state)
+			}
+			h := judge(t, probe(t), server)
+			if want := (serving.Health{State: serving.Unloaded, Model: ensemble, Reason: tt.reason}); h != want {
+				t.Errorf("%+v, want %+v", h, want)
+			}
+		})
+	}
+}
+
+// await waits until the ensemble is in a state.
+func await(t *testing.T, server *tritontest.Server, state triton.State) {
+	t.Helper()
+	client := server.Client(t)
+	for {
+		index, err := client.RepositoryIndex(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(index, func(e triton.IndexEntry) bool { return e.Name == ensemble && e.State == state }) {
+			return
+		}
+	}
+}
+
+// What becomes of the server while the inference is at work decides, and not that it got no answer.
+func TestJudgeMeanwhile(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		infer error               // of the inference
+		after func(n int64) error // of the nth question for statistics
+		want  serving.State
+		says  string
+	}{
+		"the model is gone for a moment": {
+			status.Error(codes.NotFound, "Request for unknown model"), func(int64) error { return nil }, serving.Healthy, "",
+		},
+		"it begins to drain": {
+			errors.New("cut off"), func(n int64) error {
+				if n == 1 {
+					return nil
+				}
+				return status.Error(codes.Unavailable, "Server exiting")
+			}, serving.Stopping, "it takes no requests: server exiting",
+		},
+		"it fails whatever it is asked": {
+			nil, func(int64) error { return status.Error(codes.Internal, "the disk is gone") }, serving.Failing, "the disk is gone",
+		},
+		"it does not know the model's figures": {
+			nil, func(int64) error { return status.Error(codes.NotFound, "Request for unknown model") }, serving.Healthy, "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := start(t, func(context.Context) error { return tt.infer })
+			var n atomic.Int64
+			server.Intercept(func(_ context.Context, rpc, _ string) error {
+				if rpc != "ModelStatistics" {
+					return nil
+				}
+				return tt.after(n.Add(1))
+			})
+			if h := judge(t, probe(t), server); h.State != tt.want || h.Reason != tt.says {
+				t.Errorf("%+v, want %s: %s", h, tt.want, tt.says)
+			}
+		})
+	}
+}
+
+// Help texts explain each state, once.
+func TestStates(t *testing.T) {
+	t.Parallel()
+	seen := map[serving.State]bool{}
+	for _, s := range serving.States() {
+		if s.State == "" || s.Means == "" || seen[s.State] {
+			t.Errorf("%q: %q", s.State, s.Means)
+		}
+		seen[s.State] = true
+	}
+	for _, s := range []serving.State{
+		serving.Healthy, serving.Busy, serving.Stopping, serving.Starting, serving.Failing, serving.Stuck, serving.Unloaded,
+		serving.Silent, serving.Ended, serving.NotJudged,
+	} {
+		if !seen[s] {
+			t.Errorf("%s is not explained", s)
+		}
+	}
+}
+
+// A server that takes connections and ends them is no more there than one that takes none.
+func TestJudgeEndedConnection(t *testing.T) {
+	t.Parallel()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close() //nolint:errcheck // only listened
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return // the test has ended
+			}
+			_ = conn.Close()
+		}
+	}()
+	if h := judge(t, probe(t), address(listener.Addr().String())); h.State != serving.Silent || !strings.HasPrefix(h.Reason, "it cannot be reached: ") {
+		t.Errorf("%+v", h)
 	}
 }

@@ -284,3 +284,29 @@ func TestCopiedWorkspace(t *testing.T) {
 		t.Errorf("the file: %v", err)
 	}
 }
+
+// What serves a workspace is told of by its server file, once that is there; a workspace that is not there is not taken
+// for one that is not served.
+func TestServed(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	s := serversOn(&engine{all: []container.Summary{serverIn(w, answering(t))}})
+	lock, err := serversOn(&engine{}).Lock(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Release() //nolint:errcheck // it ends with the test
+	if file, served, err := s.Served(t.Context(), w); file.Run != "" || !served || err != nil {
+		t.Errorf("before it is ready: %+v, %t, %v", file, served, err)
+	}
+	detached(t, w)
+	if file, served, err := s.Served(t.Context(), w); file.Run != "r1" || !served || err != nil {
+		t.Errorf("%+v, %t, %v", file, served, err)
+	}
+	if _, served, err := s.Served(t.Context(), w+"/gone"); served || err == nil {
+		t.Errorf("no workspace: %t, %v", served, err)
+	}
+	if _, err := lockRepository(t.Context(), w+"/gone"); err == nil || !strings.HasPrefix(err.Error(), "lock the model repository: ") {
+		t.Errorf("no workspace: %v", err)
+	}
+}

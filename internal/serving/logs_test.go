@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -280,5 +281,74 @@ func TestEndIsBounded(t *testing.T) {
 	}
 	if text := string(e.text()); len(text) > keptBytes || !strings.HasSuffix(text, "x99\n") || !strings.Contains(text, "x91\n") {
 		t.Errorf("%d bytes, ending in %q", len(text), text[len(text)-10:])
+	}
+}
+
+// How a server ended is told before what it wrote.
+func TestHowEnded(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for want, exit := range map[string]map[string]container.Exit{
+		"server ended with status 1 at 2026-01-02T03:04:05Z":   {"id": {Code: 1, At: at}},
+		"server was killed for memory at 2026-01-02T03:04:05Z": {"id": {Code: 137, OOM: true, At: at}},
+		"server does not run yet":                              {"id": {}},
+		"server has ended":                                     nil, // nobody says how
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			c := serverIn("/w", "")
+			c.Running = false
+			var told string
+			err := serversOn(&engine{all: []container.Summary{c}, exit: exit}).Logs(t.Context(), "/w", everything, nil, func(text string) { told += text })
+			if err != nil || told != want {
+				t.Errorf("%q, %v; want %q", told, err, want)
+			}
+		})
+	}
+}
+
+// Of what is kept of a server that is gone, it is told when that was written if nobody knows when the server ended, and
+// who wants no more is not handed more.
+func TestKeptLogs(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	if err := owner.NoteServer(w, owner.ServerFile{Container: "id", Name: "server", Run: "r1"}); err != nil {
+		t.Fatal(err)
+	}
+	log := runlog.Path(owner.RunDir(w, "r1"), "serve")
+	text := append(runlog.Line(time.Now(), "one"), "two\n"...) // the second line was cut, and has no time
+	if err := errors.Join(runlog.Replace(log, text), os.Chtimes(log, time.Time{}, time.Unix(0, 0))); err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	var told string
+	enough := errors.New("enough")
+	err := serversOn(&engine{}).Logs(t.Context(), w, everything, func(l container.LogLine) error {
+		if l.Time.IsZero() {
+			t.Errorf("%q has no time", l.Text)
+		}
+		if lines = append(lines, l.Text); len(lines) == 2 {
+			return enough
+		}
+		return nil
+	}, func(text string) { told += text })
+	if want := "no server runs in " + w + "; the last one, server, wrote its last line at 1970-01-01T00:00:00Z or before"; told != want {
+		t.Errorf("told is %q, want %q", told, want)
+	}
+	if !errors.Is(err, enough) || !cmp.Equal([]string{"one", "two"}, lines) {
+		t.Errorf("%q, %v", lines, err)
+	}
+}
+
+// A container that somebody else removes just now has nothing to keep, and is no failure.
+func TestKeepOfWhatIsGone(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	if err := os.MkdirAll(owner.RunDir(w, "r1"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := serversOn(&engine{})
+	s.Warn = func(text string) { t.Errorf("a warning: %s", text) }
+	if err := s.remove(t.Context(), Container{Summary: serverIn(w, "")}); err != nil {
+		t.Error(err)
 	}
 }

@@ -151,3 +151,16 @@ var errFull = errors.New("the disk is full")
 type fails struct{}
 
 func (fails) Write([]byte) (int, error) { return 0, errFull }
+
+// Of a server whose reload did not end nobody knows which weights answer.
+func TestServedByAfterAReload(t *testing.T) {
+	t.Parallel()
+	file := owner.ServerFile{Served: owner.Served{Lane: "cpu", Weights: "random:7"}}
+	if got := ServedBy(file); got.Weights != "random:7" || got.Lane != "cpu" {
+		t.Errorf("%+v", got)
+	}
+	file.Reloading = true
+	if got := ServedBy(file); got.Weights != "random:7, or what was built since: a reload has not ended" {
+		t.Errorf("%+v", got)
+	}
+}

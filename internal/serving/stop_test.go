@@ -197,3 +197,30 @@ func TestAwaitServe(t *testing.T) {
 		}
 	})
 }
+
+// A server that is removed while it is stopped is stopped; one that cannot be looked at is not, and stays the
+// workspace's.
+func TestStopOfWhatIsRemoved(t *testing.T) {
+	t.Parallel()
+	ill := errors.New("the engine is ill")
+	for name, tt := range map[string]struct {
+		fails   error
+		stopped int
+		err     error
+		file    error
+	}{
+		"removed":                 {container.ErrNotFound, 1, nil, owner.ErrNoServer},
+		"nobody knows what it is": {ill, 0, ill, nil},
+	} {
+		w := t.TempDir()
+		detached(t, w)
+		e := &engine{all: []container.Summary{serverIn(w, "")}, onOpen: func(context.Context) error { return tt.fails }}
+		stopped, err := serversOn(e).Stop(t.Context(), w, StopObserver{Stopped: func(string) {}})
+		if stopped != tt.stopped || !errors.Is(err, tt.err) || len(e.noted()) > 0 {
+			t.Errorf("%s: %d are stopped, %v, %q", name, stopped, err, e.noted())
+		}
+		if _, err := owner.ReadServer(w); !errors.Is(err, tt.file) {
+			t.Errorf("%s: the server file: %v, want %v", name, err, tt.file)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -222,5 +223,39 @@ func TestLeftovers(t *testing.T) {
 	removed, err := s.Sweep(t.Context(), alive, false)
 	if done := e.noted(); err != nil || len(removed) != 3 || len(done) != 3 {
 		t.Errorf("removed are %+v, %v, %q", removed, err, done)
+	}
+}
+
+// stubborn does not remove one of its containers.
+type stubborn struct {
+	*engine
+
+	id  string
+	why error
+}
+
+func (s stubborn) Remove(ctx context.Context, id string) error {
+	if id == s.id {
+		return s.why
+	}
+	return s.engine.Remove(ctx, id)
+}
+
+// A container that cannot be removed keeps no other one from it, and is not told of as removed.
+func TestSweepFails(t *testing.T) {
+	t.Parallel()
+	w := t.TempDir()
+	first, second := serverIn(w, ""), serverIn(w, "")
+	first.ID, first.Name, second.ID, second.Name = "1", "first", "2", "second"
+	e := &engine{all: []container.Summary{first, second}}
+	why := errors.New("removal is in progress")
+	s := serversOn(e)
+	s.Runtime = stubborn{e, "1", why}
+	removed, err := s.Sweep(t.Context(), w, false)
+	if len(removed) != 1 || removed[0].Name != "second" {
+		t.Errorf("removed are %+v", removed)
+	}
+	if !errors.Is(err, why) || !strings.HasPrefix(err.Error(), "remove container first: ") {
+		t.Error(err)
 	}
 }
