@@ -166,19 +166,20 @@ func (w world) serve(ctx context.Context, out container.Streams) error {
 		return nil
 	})
 	var forwards sync.WaitGroup
-	go func() {
+	forwards.Go(func() { // the group counts this one too: none may be added to an empty group that is waited for
 		for {
 			from, err := listener.Accept()
 			if err != nil {
-				return // the container ended
+				return // the server ends
 			}
 			forwards.Go(func() { forward(from, "tcp", server.Addr()) })
 		}
-	}()
+	})
 	select {
 	case <-terminated:
 	case <-ctx.Done():
 	}
+	_ = listener.Close() // the container's end closes it too
 	server.Stop()
 	forwards.Wait()
 	if w.talks {
