@@ -14,6 +14,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 func must(tb testing.TB, err error) {
@@ -266,6 +267,16 @@ func TestAcquireWhileOthersForget(t *testing.T) {
 	}
 }
 
+// wantDamaged wants the fault of a server file that says nothing, whose hint needs no such file.
+func wantDamaged(t *testing.T, workspace string, err error, words string) {
+	t.Helper()
+	fault, ok := errors.AsType[*pipeline.Fault](err)
+	hint := "run `" + owner.StopCommand(workspace) + "`, also if no server runs, and serve again"
+	if !ok || fault.Kind != pipeline.Environment || !strings.HasPrefix(err.Error(), words) || fault.Hint != hint {
+		t.Errorf("%v (hint: %s)\nwant %s (hint: %s)", err, pipeline.HintOf(err), words, hint)
+	}
+}
+
 func TestServerFile(t *testing.T) {
 	t.Parallel()
 	w := workspace(t)
@@ -288,10 +299,13 @@ func TestServerFile(t *testing.T) {
 	}
 	for _, content := range []string{"", "{", "null", "[]", `{"container":"1"}`, `{"container":"1","run":"r","models":3}`} {
 		must(t, os.WriteFile(owner.ServerPath(w), []byte(content), 0o600))
-		if _, err := owner.ReadServer(w); err == nil || errors.Is(err, owner.ErrNoServer) || !strings.Contains(err.Error(), owner.ServerPath(w)) {
-			t.Errorf("%q: %v", content, err)
-		}
+		_, err := owner.ReadServer(w)
+		wantDamaged(t, w, err, owner.ServerPath(w)+" is damaged: ")
 	}
+	must(t, os.Remove(owner.ServerPath(w)))
+	must(t, os.Mkdir(owner.ServerPath(w), 0o700))
+	_, err := owner.ReadServer(w)
+	wantDamaged(t, w, err, owner.ServerPath(w)+" is not a file")
 	must(t, owner.RemoveServer(w))
 	if _, err := owner.ReadServer(w); !errors.Is(err, owner.ErrNoServer) {
 		t.Errorf("after it was removed: %v", err)
@@ -331,9 +345,13 @@ func TestServerOf(t *testing.T) {
 		t.Error("a server without a container was noted")
 	}
 	must(t, os.WriteFile(owner.ServerPath(w), []byte("{"), 0o600))
-	if _, err := owner.ServerOf(w, "r1"); err == nil || errors.Is(err, owner.ErrNoServer) {
-		t.Errorf("with a damaged server file: %v", err)
-	}
+	_, err := owner.ServerOf(w, "r1")
+	wantDamaged(t, w, err, owner.ServerPath(w)+" is damaged: ")
+	must(t, owner.RemoveServer(w))
+	note := filepath.Join(owner.RunDir(w, "r1"), "served.json")
+	must(t, os.Truncate(note, 1))
+	_, err = owner.ServerOf(w, "r1")
+	wantDamaged(t, w, err, note+" is damaged: ")
 }
 
 func TestHere(t *testing.T) {

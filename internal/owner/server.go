@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/fsync"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // ErrNoServer says that a workspace has no server file.
@@ -158,16 +159,20 @@ func ServerOf(workspace, run string) (ServerFile, error) {
 	if err != nil && !errors.Is(err, ErrNoServer) {
 		return ServerFile{}, err
 	}
-	return readServer(notePath(workspace, run))
+	return readServer(workspace, notePath(workspace, run))
 }
 
-// ReadServer returns the server file of a workspace, or [ErrNoServer].
-func ReadServer(workspace string) (ServerFile, error) { return readServer(ServerPath(workspace)) }
+// ReadServer returns the server file of a workspace, or [ErrNoServer]. A file that says nothing is a fault of
+// [pipeline.Environment].
+func ReadServer(workspace string) (ServerFile, error) {
+	return readServer(workspace, ServerPath(workspace))
+}
 
-func readServer(path string) (ServerFile, error) {
+// readServer reads a server file at path that is about a server of a workspace.
+func readServer(workspace, path string) (ServerFile, error) {
 	info, err := os.Lstat(path)
-	if err == nil && !info.Mode().IsRegular() {
-		err = fmt.Errorf("%s is not a file", path) // and may be one whose opening never ends
+	if err == nil && !info.Mode().IsRegular() { // and may be one whose opening never ends
+		return ServerFile{}, damaged(workspace, fmt.Errorf("%s is not a file", path))
 	}
 	var data []byte
 	if err == nil {
@@ -184,9 +189,16 @@ func readServer(path string) (ServerFile, error) {
 		err = s.check()
 	}
 	if err != nil {
-		return ServerFile{}, fmt.Errorf("%s is damaged: %w; delete it once no server of this workspace runs", path, err)
+		return ServerFile{}, damaged(workspace, fmt.Errorf("%s is damaged: %w", path, err))
 	}
 	return s, nil
+}
+
+// damaged is the fault of a server file that says nothing. A stop finds the workspace's servers by their labels, and so
+// needs no such file.
+func damaged(workspace string, err error) error {
+	hint := "run `" + StopCommand(workspace) + "`, also if no server runs, and serve again"
+	return pipeline.Faultf(pipeline.Environment, hint, "%w", err)
 }
 
 // RemoveServer deletes the server file of a workspace, if there is one.

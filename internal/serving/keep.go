@@ -22,8 +22,10 @@ const (
 // remove removes a container, and keeps before what a server said. That this cannot be done is told of, and stops
 // nothing.
 func (s Servers) remove(ctx context.Context, c Container) error {
-	if err := s.keep(ctx, c); err != nil && ctx.Err() == nil {
-		s.warn(fmt.Sprintf("the last output of %s is not kept: %v", c.Name, err))
+	for _, err := range s.keep(ctx, c) {
+		if ctx.Err() == nil {
+			s.warn(err.Error())
+		}
 	}
 	return s.Runtime.Remove(ctx, c.ID)
 }
@@ -32,8 +34,8 @@ func (s Servers) remove(ctx context.Context, c Container) error {
 // there what it saw. The container engine's log has that too, with other times, and its end takes the place of all of
 // it: so each line is there once, also after a run that was killed, of whose own log, which may be longer, nothing
 // stays. A run that lives follows its server to the end and writes all of it. Nothing is written into the folder of
-// another user, by root neither.
-func (s Servers) keep(ctx context.Context, c Container) error {
+// another user, by root neither. It returns what could not be done of it.
+func (s Servers) keep(ctx context.Context, c Container) []error {
 	dir := owner.EndedRunDir(c.Workspace(), c.Run())
 	if dir == "" || !s.RunsTriton(c) || c.Labels[container.LabelHost] != s.Me.Host || !owner.IsOwn(dir) {
 		return nil
@@ -46,17 +48,29 @@ func (s Servers) keep(ctx context.Context, c Container) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return []error{fmt.Errorf("the last output of %s is not kept: %w", c.Name, err)}
 	}
+	var undone []error
+	if err := keepOutput(ctx, opened, runlog.Path(dir, s.Step)); err != nil {
+		undone = append(undone, fmt.Errorf("the last output of %s is not kept: %w", c.Name, err))
+	}
+	if err := noteEnd(ctx, c, opened); err != nil {
+		undone = append(undone, fmt.Errorf("when %s ended is not noted: %w", c.Name, err))
+	}
+	return undone
+}
+
+// keepOutput puts the end of a container's log in the place of the log at path, unless it is empty.
+func keepOutput(ctx context.Context, opened container.Container, path string) error {
 	var last end
-	err = opened.Logs(ctx, container.LogOptions{Tail: keptLines}, func(l container.LogLine) error {
+	err := opened.Logs(ctx, container.LogOptions{Tail: keptLines}, func(l container.LogLine) error {
 		last.add(runlog.Line(l.Time.UTC(), l.Text))
 		return nil
 	})
-	if err == nil && len(last.lines) > 0 {
-		err = runlog.Replace(runlog.Path(dir, s.Step), last.text())
+	if err != nil || len(last.lines) == 0 {
+		return err
 	}
-	return errors.Join(err, noteEnd(ctx, c, opened))
+	return runlog.Replace(path, last.text())
 }
 
 // noteEnd notes when a server ended that was ready once.

@@ -409,7 +409,7 @@ func TestServersJudge(t *testing.T) {
 				return Health{
 					State: Silent, Reason: "its gRPC port is not published", Mend: usual(w, ""),
 					MendNote: "nothing says with which flags it was started: this starts one with the usual flags (" + owner.ServerPath(w) +
-						" is damaged: unexpected end of JSON input; delete it once no server of this workspace runs)",
+						" is damaged: unexpected end of JSON input)",
 				}
 			},
 		},

@@ -192,7 +192,14 @@ func (p Place) Watch(ctx context.Context, every time.Duration, show func(Status)
 }
 
 // find adds an error that keeps nothing else from being told.
-func (s *Status) find(err error) { s.Findings = append(s.Findings, Finding{Text: err.Error()}) }
+// find adds an error to what deserves attention, with what to do about it.
+func (s *Status) find(err error) {
+	text := err.Error()
+	if hint := pipeline.HintOf(err); hint != "" {
+		text += "; " + hint
+	}
+	s.Findings = append(s.Findings, Finding{Text: text})
+}
 
 func (p Place) server(c serving.Container) Server {
 	address := func(port uint16) string {
