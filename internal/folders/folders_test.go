@@ -178,12 +178,10 @@ func TestUsualCache(t *testing.T) {
 			t.Errorf("%q and %q: %s", c.xdg, c.home, got)
 		}
 	}
-	me, err := user.Current()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := folders.CacheFlags(filepath.Join(me.HomeDir, ".cache", "dalirun")); got != nil {
-		t.Errorf("the usual one: %q", got)
+	if me, err := user.Current(); err == nil { // a user ID in a container may have no name
+		if got := folders.CacheFlags(filepath.Join(me.HomeDir, ".cache", "dalirun")); got != nil {
+			t.Errorf("the usual one: %q", got)
+		}
 	}
 	if got := folders.CacheFlags("/xdg/dalirun"); len(got) != 1 || got[0] != "--cache-dir=/xdg/dalirun" {
 		t.Errorf("%q", got)
