@@ -581,7 +581,13 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 // killServe runs a `dalirun serve` and kills it once the server is ready. The server's gRPC port is told as PORT.
 func killServe(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, anyNumber, "killserve [args...]")
-	cmd := terminalCommand(ts, append([]string{"dalirun", "serve"}, args...))
+	// The usual port may be another script's as soon as this server has gone.
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	_, own, err := net.SplitHostPort(free.Addr().String())
+	ts.Check(err)
+	ts.Check(free.Close())
+	cmd := terminalCommand(ts, append([]string{"dalirun", "serve", "--grpc-port", own}, args...))
 	stdout := &watcher{word: "metrics", seen: make(chan struct{})}
 	var stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = stdout, &stderr
