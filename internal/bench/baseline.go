@@ -75,11 +75,21 @@ func (f Figure) of(m Measurement) float64 {
 	return m.PicturesPerSecond
 }
 
-// worse is by which share of old now is worse: 0.05 is 5 % worse, and below 0 it is better.
-func (f Figure) worse(old, now float64) float64 {
-	if old == 0 {
-		return 0 // nothing is worse than a rate of 0
+// most is what no measurement exceeds. A baseline with more would hide each regression, or make one of everything.
+func (f Figure) most() float64 {
+	const picturesPerSecond = 1e9
+	switch f {
+	case P50Seconds, P99Seconds:
+		return maxDuration.Seconds()
+	case AnsweredShare:
+		return 1
+	case PicturesPerSecond:
 	}
+	return picturesPerSecond
+}
+
+// worse is by which share of old, which is above 0, now is worse: 0.05 is 5 % worse, and below 0 it is better.
+func (f Figure) worse(old, now float64) float64 {
 	if f == P50Seconds || f == P99Seconds {
 		return now/old - 1
 	}
@@ -129,7 +139,7 @@ func (l Load) same(other Load) bool {
 		l.MaxInFlight == other.MaxInFlight && l.Batch == other.Batch && l.Connections == other.Connections
 }
 
-// ReadBaseline reads what [Baseline.WriteJSON] wrote.
+// ReadBaseline reads what [Baseline.WriteJSON] wrote. It refuses figures that no measurement gives.
 func ReadBaseline(data []byte) (Baseline, error) {
 	var b Baseline
 	if err := json.Unmarshal(data, &b); err != nil {
@@ -142,8 +152,14 @@ func ReadBaseline(data []byte) (Baseline, error) {
 	for _, level := range b.Levels {
 		for _, f := range figures() {
 			values := level.Figures[f]
-			if len(values) == 0 || !slices.ContainsFunc(values, func(v float64) bool { return v > 0 }) {
+			if len(values) == 0 {
 				return Baseline{}, fmt.Errorf("it has no %s of %s", f, level.Load)
+			}
+			for _, v := range values {
+				if !(v > 0) || v > f.most() {
+					return Baseline{}, fmt.Errorf("it is damaged: %s of %s is %v, not above 0 and at most %v", f, level.Load, v,
+						f.most())
+				}
 			}
 		}
 	}

@@ -182,9 +182,30 @@ func TestCompareRefuses(t *testing.T) {
 	if _, err := bench.Compare(b, environment(), runs(1000), -1); err == nil {
 		t.Error("a regression of less than nothing is no error")
 	}
+	damaged := func(figure, values string) string {
+		figures := map[string]string{"pictures_per_second": "[9]", "p50_seconds": "[0.1]", "p99_seconds": "[0.2]", "answered_share": "[1]"}
+		figures[figure] = values
+		var all []string
+		for name, values := range figures {
+			all = append(all, `"`+name+`": `+values)
+		}
+		return `{"version": 1, "levels": [{"load": {"concurrency": 1}, "figures": {` + strings.Join(all, ", ") + "}}]}"
+	}
+	if _, err := bench.ReadBaseline([]byte(damaged("p50_seconds", "[604800, 1e-9]"))); err != nil {
+		t.Errorf("figures that can be measured: %v", err)
+	}
+	const of = " of closed loop, 1 request at a time, batch 0, 0 connections is "
 	for text, want := range map[string]string{
-		"not json":       "it is no baseline",
-		`{"version": 9}`: "it is version 9 of a baseline",
+		damaged("pictures_per_second", "[9, 1e300]"):               "it is damaged: pictures_per_second" + of + "1e+300, not above 0 and at most 1e+09",
+		damaged("pictures_per_second", "[-1]"):                     "it is damaged: pictures_per_second" + of + "-1,",
+		damaged("p50_seconds", "[0, 1]"):                           "it is damaged: p50_seconds" + of + "0, not above 0 and at most 604800",
+		damaged("p99_seconds", "[1e6]"):                            "it is damaged: p99_seconds" + of + "1e+06,",
+		damaged("answered_share", "[1.01]"):                        "it is damaged: answered_share" + of + "1.01, not above 0 and at most 1",
+		damaged("answered_share", "[null]"):                        "it is damaged: answered_share" + of + "0,",
+		damaged("p50_seconds", "[1e400]"):                          "it is no baseline: json: cannot unmarshal number 1e400",
+		damaged("p50_seconds", "[NaN]"):                            "it is no baseline: invalid character 'N'",
+		"not json":                                                 "it is no baseline",
+		`{"version": 9}`:                                           "it is version 9 of a baseline",
 		`{"version": 1, "levels": [{"load": {"concurrency": 1}}]}`: "it has no pictures_per_second of closed loop, 1 request at a time",
 	} {
 		if _, err := bench.ReadBaseline([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
