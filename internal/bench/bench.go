@@ -139,6 +139,9 @@ type Measurement struct {
 	WindowSeconds float64 `json:"window_seconds" jsonschema:"how long requests were sent"`
 	// Interrupted says that the run was ended early. What is here is what was measured until then.
 	Interrupted bool `json:"interrupted"`
+	// WarmupFailed says why the warm-up ended before all of it was answered; empty if it did not. The server was not
+	// warm, and may have been busy with what was left of it.
+	WarmupFailed string `json:"warmup_failed,omitempty" jsonschema:"why the warm-up ended before all of it was answered"`
 
 	// Requests is how many were sent: the sum of Answered, Failed and Abandoned.
 	Requests uint64 `json:"requests" jsonschema:"sent: the sum of answered, failed and abandoned"`

@@ -140,6 +140,9 @@ func (m Measurement) details(b *strings.Builder) {
 		fmt.Fprintf(b, "  interrupted after %.1f s; %s in flight then\n", m.WindowSeconds,
 			printable.Count(int64(m.Abandoned), "request")) //nolint:gosec // as many as were in flight
 	}
+	if m.WarmupFailed != "" {
+		fmt.Fprintf(b, "  the warm-up failed, and the server may not have been warm: %s\n", printable.Line(m.WarmupFailed))
+	}
 	for _, e := range m.Errors {
 		fmt.Fprintf(b, "  %d × %s: %s\n", e.Count, e.Class, printable.Line(e.Example))
 	}

@@ -41,6 +41,7 @@ func result(t *testing.T) bench.Result {
 	open.Errors = []bench.Failure{
 		{Class: "DeadlineExceeded", Count: 4, Example: "infer with model ensemble: no answer\x1b[2J"}, {Class: "Unavailable", Count: 2, Example: "connection refused"},
 	}
+	open.WarmupFailed = "no answer within 2s"
 	open.Models, open.ModelsMissing = []bench.Split{}, "connection refused"
 	open.Limit = bench.FindLimit(open)
 

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -10,6 +11,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/dalirun/dalirun/triton"
 )
 
 // A Bench measures one server.
@@ -60,7 +63,9 @@ func (b Bench) RunInTurn(ctx context.Context, loads []Load, told func(Measuremen
 
 // Run warms a server up, loads it and measures. It takes the warm-up, the duration of the load and at most its timeout
 // after that. When ctx ends, it returns what was measured until then, marked as interrupted, and no error. An error is
-// a load that is none, a warm-up that failed, or a CPU time that cannot be had; requests that fail later are counted.
+// a load that is none, a CPU time that cannot be had, or a warm-up after which there is nothing to measure: the server
+// is gone, or refuses the request as it is. What else fails in the warm-up is in [Measurement.WarmupFailed], and
+// requests that fail later are counted.
 func (b Bench) Run(ctx context.Context, load Load) (Measurement, error) {
 	m := Measurement{Load: load, Errors: []Failure{}, Models: []Split{}}
 	if err := load.Check(); err != nil {
@@ -74,7 +79,10 @@ func (b Bench) Run(ctx context.Context, load Load) (Measurement, error) {
 		m.Client.Cores = runtime.GOMAXPROCS(0)
 	}
 	if err := b.warmUp(ctx, load); err != nil {
-		return m, fmt.Errorf("warm up %s: %w", load.Model, err)
+		if b.isHopeless(ctx, err) {
+			return m, fmt.Errorf("warm up %s: %w", load.Model, err)
+		}
+		m.WarmupFailed = err.Error()
 	}
 	if ctx.Err() != nil {
 		m.Interrupted, m.Started = true, time.Now().UTC()
@@ -98,6 +106,16 @@ func (b Bench) warmUp(ctx context.Context, load Load) error {
 		b.awaitCounted(ctx, before, load.Warmup.Requests)
 	}
 	return nil
+}
+
+// isHopeless says whether each request of a load would meet the error of its warm-up. A server that is busy refuses
+// work too, or is late, but gives its account meanwhile.
+func (b Bench) isHopeless(ctx context.Context, err error) bool {
+	if !errors.Is(err, triton.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
+		return errors.Is(err, triton.ErrInvalid) || errors.Is(err, triton.ErrNotFound)
+	}
+	_, missing := b.snapshot(ctx)
+	return missing != ""
 }
 
 // sendWarmup sends the warm-up and waits until all of it is answered. That interrupted ends is no error.

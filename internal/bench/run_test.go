@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
 
 	"github.com/dalirun/dalirun/internal/bench"
 	"github.com/dalirun/dalirun/triton"
@@ -255,12 +256,52 @@ func TestWarmup(t *testing.T) {
 		if !m.Interrupted || m.Requests != 0 {
 			t.Errorf("interrupted %v, %d requests", m.Interrupted, m.Requests)
 		}
-
-		b.Requester = service(func(context.Context, int, int) error { return errors.New("no such batch") })
-		if _, err := b.Run(t.Context(), load); err == nil || err.Error() != "warm up ensemble: no such batch" {
-			t.Errorf("error %v", err)
-		}
 	})
+}
+
+// A warm-up that fails does not keep the load from being measured, unless each request would meet the same.
+func TestWarmupFails(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		err        error
+		hasAccount bool
+		ends       bool
+	}{
+		"something":           {errors.New("out of memory"), true, false},
+		"busy":                {&triton.Error{Code: codes.Unavailable, Message: "the queue is full"}, true, false},
+		"gone":                {&triton.Error{Code: codes.Unavailable, Message: "connection refused"}, false, true},
+		"no such model":       {&triton.Error{Code: codes.NotFound, Message: "no model"}, true, true},
+		"no picture for it":   {&triton.Error{Code: codes.InvalidArgument, Message: "no picture"}, true, true},
+		"too late":            {context.DeadlineExceeded, true, false},
+		"too late, no answer": {context.DeadlineExceeded, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				load := closedLoad(1, 100*time.Millisecond)
+				load.Warmup = bench.Warmup{Requests: 6, Batch: 64, Concurrency: 2}
+				b := bench.Bench{Requester: service(func(ctx context.Context, _, batch int) error {
+					if batch == 64 {
+						return test.err
+					}
+					return sleep(ctx, 10*time.Millisecond)
+				})}
+				if test.hasAccount {
+					b.Server = &lateServer{}
+				}
+				m, err := b.Run(t.Context(), load)
+				if test.ends {
+					if !errors.Is(err, test.err) || !strings.HasPrefix(err.Error(), "warm up ensemble: ") || m.Requests != 0 {
+						t.Errorf("%d requests, error %v", m.Requests, err)
+					}
+					return
+				}
+				if err != nil || m.WarmupFailed != test.err.Error() || m.Answered != 10 {
+					t.Errorf("error %v, the warm-up: %q, %d answered", err, m.WarmupFailed, m.Answered)
+				}
+			})
+		})
+	}
 }
 
 func TestRunInTurn(t *testing.T) {

@@ -175,6 +175,9 @@ func (t Trial) measure(
 			return err
 		}
 		run, err := c.bench.RunInTurn(ctx, loads, func(m bench.Measurement) {
+			if m.WarmupFailed != "" {
+				t.Tell("warning: the warm-up failed, and the server may not have been warm: " + m.WarmupFailed)
+			}
 			t.Tell(t.which(len(result.Runs)+1, last) + m.String())
 		})
 		if len(run) > 0 {
