@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/dalirun/dalirun/internal/bench"
@@ -57,12 +58,13 @@ func (f Files) Make(reads map[string]string) (err error) {
 	return nil
 }
 
-// Write writes a report to the files.
+// Write writes a report to the files. Nothing is left of one that could not be written whole.
 func (f Files) Write(r Report) error {
 	return errors.Join(writeFile(f.JUnit, r.WriteJUnit), writeFile(f.HTML, r.WriteHTML))
 }
 
-// WriteBench writes what a server was measured at to the files, and err, if that ended with one.
+// WriteBench writes what a server was measured at to the files, and err, if that ended with one. Nothing is left of one
+// that could not be written whole.
 func (f Files) WriteBench(r bench.Result, err error) error {
 	return writeFile(f.HTML, func(w io.Writer) error { return WriteBenchHTML(w, r, err) })
 }
@@ -92,7 +94,20 @@ func writeFile(name string, write func(io.Writer) error) error {
 		return userfile.MakeFault("write the report", err)
 	}
 	if err := errors.Join(write(f), f.Close()); err != nil {
-		return pipeline.Faultf(pipeline.Environment, "", "write the report %s: %w", name, err)
+		return pipeline.Faultf(pipeline.Environment, "", "write the report %s: %w", name, errors.Join(err, remove(name)))
 	}
 	return nil
+}
+
+// remove removes a report that could not be written whole: a part of one looks like a report, and an empty file like
+// that of a run that has not ended. A link stays, and so do devices and pipes.
+func remove(name string) error {
+	path, err := filepath.EvalSymlinks(name)
+	if err != nil {
+		return err
+	}
+	if about, err := os.Stat(path); err != nil || !about.Mode().IsRegular() {
+		return err
+	}
+	return os.Remove(path)
 }

@@ -76,6 +76,9 @@ func TestFilesRefused(t *testing.T) {
 	if err := (Files{HTML: "/dev/full"}).Write(Report{}); err == nil || !strings.HasPrefix(err.Error(), "write the report /dev/full: ") {
 		t.Errorf("a full disk: %v", err)
 	}
+	if _, err := os.Stat("/dev/full"); err != nil {
+		t.Errorf("the device is gone: %v", err)
+	}
 	if err := (Files{HTML: dir}).Write(Report{}); err == nil {
 		t.Error("a folder: no error")
 	}
