@@ -57,6 +57,10 @@ func Pictures(ctx context.Context, files *userfile.Reader, names Names) ([]Pictu
 	if len(names.Arguments) == 0 && names.List == "" {
 		return nil, pipeline.Usagef("as in `dalirun classify cat.jpg`", "classify: no picture is named")
 	}
+	if names.List == userfile.Stdin && slices.Contains(names.Arguments, userfile.Stdin) {
+		return nil, pipeline.Usagef("name the picture's file, or save the list in a file, as in --files-from list.txt",
+			"%s and the picture - are both to come from standard input, which is read once", names.Written)
+	}
 	var listed []string
 	if names.List != "" {
 		var err error

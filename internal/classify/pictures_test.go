@@ -124,7 +124,11 @@ func TestPicturesRefused(t *testing.T) {
 		"NUL of what":   {classify.Names{Arguments: []string{"a"}, Null: true}, "--null is about a list", "--files-from"},
 		"no list":       {classify.Names{List: "/nowhere/l", Written: "--files-from /nowhere/l"}, "--files-from /nowhere/l: no such file", "check the name"},
 		"an empty list": {classify.Names{List: write(t, "l", "\n\n"), Written: "--files-from l"}, "--files-from l: it names no picture", "one name a line"},
-		"with NUL":      {classify.Names{List: write(t, "l", "a\x00b\x00"), Written: "--files-from l"}, "its names end with NUL", "--null"},
+		"stdin for two": {
+			classify.Names{Arguments: []string{"a", "-"}, List: "-", Written: "--files-from -"},
+			"--files-from - and the picture - are both to come from standard input", "as in --files-from list.txt",
+		},
+		"with NUL": {classify.Names{List: write(t, "l", "a\x00b\x00"), Written: "--files-from l"}, "its names end with NUL", "--null"},
 	} {
 		found, err := classify.Pictures(t.Context(), &userfile.Reader{}, c.names)
 		if len(found) > 0 {
