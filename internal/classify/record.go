@@ -11,7 +11,9 @@ import (
 
 // Record is what became of one picture: its answer, or why there is none.
 type Record struct {
-	Image        string         `json:"image"`
+	Image string `json:"image"`
+	// ImageBytes are the bytes of a name that is no text. A Writer fills that in.
+	ImageBytes   []byte         `json:"image_base64,omitempty"`
 	Model        string         `json:"model"`
 	Milliseconds float64        `json:"milliseconds,omitempty"` // of the request, there and back
 	Classes      []result.Class `json:"classes,omitempty"`

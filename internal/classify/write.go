@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/stdout"
@@ -51,6 +52,15 @@ func NewWriter(format Format, w io.Writer) Writer {
 	return textWriter{w}
 }
 
+// named returns the record with a name that is text. A file's name is bytes, and JSON, CSV and what they are read with
+// have UTF-8 alone: encoding/json makes one U+FFFD of all other bytes, and so one name of two.
+func (r Record) named() Record {
+	if !utf8.ValidString(r.Image) {
+		r.Image, r.ImageBytes = userfile.Shown(r.Image), []byte(r.Image)
+	}
+	return r
+}
+
 type textWriter struct{ out io.Writer }
 
 // Write writes the picture and its classes, a line each.
@@ -77,7 +87,7 @@ func (textWriter) Close() error { return nil }
 type jsonWriter struct{ list *stdout.List }
 
 // Write adds the record to the list.
-func (w jsonWriter) Write(r Record) error { return w.list.Add(r) }
+func (w jsonWriter) Write(r Record) error { return w.list.Add(r.named()) }
 
 // Close ends the list.
 func (w jsonWriter) Close() error { return w.list.Close() }
@@ -85,7 +95,7 @@ func (w jsonWriter) Close() error { return w.list.Close() }
 type lineWriter struct{ out io.Writer }
 
 // Write writes the record.
-func (w lineWriter) Write(r Record) error { return stdout.WriteJSONLine(w.out, r) }
+func (w lineWriter) Write(r Record) error { return stdout.WriteJSONLine(w.out, r.named()) }
 
 // Close does nothing.
 func (lineWriter) Close() error { return nil }
@@ -108,6 +118,7 @@ func (w *csvWriter) Write(r Record) error {
 	if err := w.begin(); err != nil {
 		return err
 	}
+	r = r.named()
 	if r.Error != "" {
 		row := []string{
 			r.Image, "", "", "", "", "", "", r.Model, printable.Line(r.Error), r.ErrorClass, printable.Line(r.Hint),

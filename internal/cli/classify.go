@@ -75,6 +75,7 @@ With --format json stdout has one list with a record for each picture, in the or
 --format jsonl it has these records, one a line:
 
   image               the picture, as it was named
+  image_base64        the bytes of a name that is not in UTF-8, which image has quoted, as in "b\xe4r.jpg"
   model               the model that was asked
   milliseconds        of the request, there and back, with what it waited at the server
   classes             the most likely ones: index, label, score, probability (a score that is infinite is null)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -78,8 +79,8 @@ func TestClassifyOddNames(t *testing.T) {
 			if err := json.Unmarshal(stdout.Bytes(), &records); err != nil {
 				t.Fatalf("%q: %v\n%s", args, err, stdout.String())
 			}
-			if want := strings.ToValidUTF8(good, "\uFFFD"); records[0].Image != want {
-				t.Errorf("%q: the picture is %q, not %q", args, records[0].Image, want)
+			if r := records[0]; r.Image != strconv.Quote(good) || string(r.ImageBytes) != good {
+				t.Errorf("%q: the picture is %q, %q, not %q", args, r.Image, r.ImageBytes, good)
 			}
 		}
 	}
