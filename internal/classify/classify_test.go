@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/dalirun/dalirun/internal/classify"
 	"github.com/dalirun/dalirun/internal/container"
@@ -153,6 +155,13 @@ func TestAskFails(t *testing.T) {
 		<-t.Context().Done()
 		return []float32{1, 2}, nil
 	}))
+	refusing := request(classifier(t, func([]byte) ([]float32, error) {
+		return nil, status.Error(codes.InvalidArgument, "no such picture")
+	}))
+	numbers := tritontest.New(t, tritontest.Model{Name: model, Inputs: []triton.TensorMetadata{
+		{Name: "INPUT", Datatype: triton.FP32, Shape: []int64{-1, 3}},
+	}})
+	numbers.MustLoad(model)
 	unloaded.Model, impatient.Timeout = "another", 20*time.Millisecond
 	for _, c := range []struct {
 		name    string
@@ -168,6 +177,8 @@ func TestAskFails(t *testing.T) {
 		{"broken", request(broken), name, pipeline.NotReady, "the stub is dead", "", true},
 		{"not loaded", unloaded, name, pipeline.NotReady, "another", "--model names a model that the server has loaded", true},
 		{"too slow", impatient, name, pipeline.NotReady, "ensemble", "give it longer with --timeout", true},
+		{"refused", refusing, name, pipeline.Usage, "cat.png: ", "save the picture again as another kind, such as PNG", true},
+		{"takes none", request(numbers.Addr()), name, pipeline.Usage, "ensemble", "as the_ensemble does", false},
 		{"no server", request("127.0.0.1:1"), name, pipeline.NotReady, "127.0.0.1:1", "is a server at 127.0.0.1:1?", false},
 		{"no address", request("\x7f"), name, pipeline.Usage, "--url: ", "as in --url localhost:8001", false},
 	} {
