@@ -272,7 +272,7 @@ func TestRestartedServer(t *testing.T) {
 	c.checkNoContainer(t, o.Dir)
 }
 
-// TestPausedServer pauses a server, which then answers nothing at all.
+// TestPausedServer pauses a server, which then answers nothing at all, and is mended with its models loaded.
 func TestPausedServer(t *testing.T) {
 	t.Parallel()
 	c := cpuLane(t)
@@ -281,7 +281,7 @@ func TestPausedServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	h := healthOf(t, c.engine, o)
-	if h.State != "silent" || !strings.Contains(h.Reason, "it hangs or is paused") {
+	if h.State != "silent" || h.Reason != "its container is paused" || !strings.Contains(h.Mend, "docker unpause ") {
 		t.Errorf("%+v", h)
 	}
 	c.mends(t, o, h.Mend, write(t, o.Dir, "coffee.jpg", sample(t)))

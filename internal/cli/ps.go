@@ -22,8 +22,8 @@ func (a *App) psCommand() *cobra.Command {
 picture, all at a time. Of one that is not healthy ps says why, and which command mends it. It ends with 0 whatever it
 finds.
 
-STATE is running, ended, or created where a server is about to run. OWNER says what becomes of a container, in JSON with
-the reason:
+STATE is running, paused, ended, or created where a server is about to run. OWNER says what becomes of a container, in
+JSON with the reason:
 
 ` + psOwners() + `
 HEALTH is that of a server of this host, by whether it answers within 10 s; in JSON the state says what is not healthy:

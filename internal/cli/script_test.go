@@ -292,7 +292,7 @@ func storePretrained(ts *testscript.TestScript, neg bool, args []string) {
 
 // leave adds a container to the engine, named after whose it is.
 func leave(ts *testscript.TestScript, neg bool, args []string) {
-	const usage = "leave alive|dead|server|failing-server|restarted-server|silent-server|ended-server|starting-server|created-server|e2e-server|foreign|foreign-server|expired|unknown"
+	const usage = "leave alive|dead|server|failing-server|restarted-server|silent-server|paused-server|ended-server|starting-server|created-server|e2e-server|foreign|foreign-server|expired|unknown"
 	arguments(ts, neg, args, 1, 1, usage)
 	s := of(ts)
 	me, err := owner.CurrentIdentity(time.Now())
@@ -310,7 +310,7 @@ func leave(ts *testscript.TestScript, neg bool, args []string) {
 		s.lock, err = owner.Acquire(workspace, "r2")
 		ts.Check(err)
 		ts.Defer(func() { ts.Check(s.lock.Release()) })
-	case "server", "failing-server", "restarted-server", "silent-server", "ended-server", "starting-server", "created-server", "e2e-server":
+	case "server", "failing-server", "restarted-server", "silent-server", "paused-server", "ended-server", "starting-server", "created-server", "e2e-server":
 		leaveServer(ts, s, c)
 		return
 	case "foreign", "foreign-server":
@@ -343,6 +343,8 @@ func leaveServer(ts *testscript.TestScript, s *script, c container.Summary) {
 		ts.Check(err)
 		ts.Defer(func() { _ = listener.Close() })
 		addr = listener.Addr().String()
+	case "paused-server":
+		c.Paused = true
 	case "ended-server":
 		c.Running = false
 	case "starting-server", "e2e-server":

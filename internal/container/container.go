@@ -220,7 +220,8 @@ type Summary struct {
 	Name    string
 	Image   string
 	Labels  Labels
-	Running bool
+	Running bool // also while it is paused
+	Paused  bool // its processes are frozen: it takes connections, and answers nothing
 	Created time.Time
 	Ports   map[uint16]netip.AddrPort // container port → where it is published, see DialAddr; TCP only
 }

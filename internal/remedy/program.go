@@ -20,13 +20,17 @@ type Program struct {
 
 // Commands writes the commands of dalirun in a text, which stand in backticks or are the whole of it, as its user can
 // paste them, in any folder and any shell. Where dalirun was called by a path, nobody knows whether it is on PATH too,
-// and the path is the one thing that is sure to work. A command about servers acts on those of its container engine.
+// and the path is the one thing that is sure to work. A command about servers acts on those of its container engine,
+// and so does docker's own that mends one.
 func (p Program) Commands(text string) string {
 	program := "dalirun"
 	if strings.ContainsRune(p.Path, filepath.Separator) {
 		if path, err := filepath.Abs(p.Path); err == nil {
 			program = shell.Quote(path)
 		}
+	}
+	if p.Engine != "" {
+		text = ofEngine.ReplaceAllString(text, "${1}"+strings.ReplaceAll(p.Engine, "$", "$$")+" docker unpause ")
 	}
 	return command.ReplaceAllStringFunc(text, func(found string) string {
 		before, rest, _ := strings.Cut(found, "dalirun ")
@@ -39,6 +43,7 @@ func (p Program) Commands(text string) string {
 
 var (
 	command      = regexp.MustCompile("(^|`|&& )dalirun ([a-z]+( --help)?)?")
+	ofEngine     = regexp.MustCompile("(^|`)docker unpause ")
 	aboutServers = regexp.MustCompile("^(gc|ps|reload|restart|serve|stop)$") // and not their help
 )
 

@@ -42,6 +42,8 @@ func TestProgramEngine(t *testing.T) {
 		{"/opt/d/dalirun", "dalirun stop --workspace /x && dalirun serve", "DOCKER_HOST=tcp://b /opt/d/dalirun stop --workspace /x && DOCKER_HOST=tcp://b /opt/d/dalirun serve"},
 		{"dalirun", "dalirun gc", "DOCKER_HOST=tcp://b dalirun gc"},
 		{"/opt/d/dalirun", "`dalirun serve --help` has examples", "`/opt/d/dalirun serve --help` has examples"},
+		{"dalirun", "docker unpause a", "DOCKER_HOST=tcp://b docker unpause a"},
+		{"dalirun", "`docker unpause a` mends it", "`DOCKER_HOST=tcp://b docker unpause a` mends it"},
 		{"dalirun", "`dalirun psst`, `dalirun --help`", "`dalirun psst`, `dalirun --help`"},
 	} {
 		p := remedy.Program{Path: tt.path, Engine: "DOCKER_HOST=tcp://b"}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/triton"
 )
 
@@ -15,7 +16,7 @@ const (
 	// machine.
 	ReplyWithin = 2 * time.Second
 	// StatusWithin bounds the inference of [Servers.Judge]. A batch of 32 pictures took 3 s on two busy cores. A dead
-	// Python stub is found after 1 s, and a paused server after ReplyWithin.
+	// Python stub is found after 1 s, and a server that hangs after ReplyWithin.
 	StatusWithin = 10 * time.Second
 	// StopWithin bounds the inference by which a server is judged before it is stopped. A dead Python stub is found
 	// after a second, which leaves time for a second try; a healthy server answers in a tenth of that. The whole stop
@@ -31,7 +32,7 @@ func (s Servers) Judge(ctx context.Context, c Container) (Health, error) {
 		return h, err
 	}
 	file, err := c.File()
-	if errors.Is(err, owner.ErrNoServer) && c.Owner == owner.Kept {
+	if errors.Is(err, owner.ErrNoServer) && c.Owner == owner.Kept && !c.Paused {
 		reason := "its run " + c.Run() + " has not made it ready yet"
 		if !c.Running { // it was just created, or its run has not noticed its end
 			reason = "it does not run, and its run " + c.Run() + " has not ended"
@@ -40,6 +41,10 @@ func (s Servers) Judge(ctx context.Context, c Container) (Health, error) {
 	}
 	if user, err := owner.OtherUser(c.Workspace(), c.Run()); err == nil && user != "" {
 		h.Reason += "; it belongs to " + user + ", whose `dalirun ps` says what mends it"
+		return h, nil
+	}
+	if c.Paused { // with its models loaded, and with the requests that it had
+		h.Mend = shell.Line("docker", "unpause", c.Name)
 		return h, nil
 	}
 	if !c.ServesOthers() { // the run that verified with it is gone
@@ -66,6 +71,8 @@ func (s Servers) health(ctx context.Context, c Container, within time.Duration) 
 	switch {
 	case !c.Running:
 		return Health{State: Ended, Reason: "its container has ended"}, nil
+	case c.Paused:
+		return Health{State: Silent, Reason: "its container is paused"}, nil
 	case c.GRPC() == "":
 		return Health{State: Silent, Reason: "its gRPC port is not published"}, nil
 	}

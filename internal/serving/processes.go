@@ -31,6 +31,7 @@ type Process struct {
 	Run       string    `json:"run"`
 	Workspace string    `json:"workspace"`
 	Running   bool      `json:"running"`
+	Paused    bool      `json:"paused,omitempty"`
 	Owner     string    `json:"owner"` // an owner.State
 	Why       string    `json:"why"`
 	GRPC      string    `json:"grpc,omitempty"`
@@ -52,7 +53,8 @@ func (s Servers) Processes(ctx context.Context) ([]Process, error) {
 	for i, c := range all {
 		rows[i] = Process{
 			Name: c.Name, Step: c.Labels[container.LabelStep], Run: c.Run(), Workspace: c.Workspace(), Running: c.Running,
-			Owner: string(c.Owner), Why: c.Why, GRPC: s.Address(c), Created: c.Created,
+			Paused: c.Paused,
+			Owner:  string(c.Owner), Why: c.Why, GRPC: s.Address(c), Created: c.Created,
 		}
 		if !s.RunsTriton(c) || c.Owner == owner.Foreign { // whose loopback address is another one
 			continue

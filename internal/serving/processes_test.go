@@ -127,6 +127,10 @@ func TestWriteProcesses(t *testing.T) {
 			Health: &Health{State: Healthy}, Served: owner.Served{Lane: "cpu", Source: "local", Weights: "random:7", LabelsMeanNothing: &seeded},
 		},
 		{Name: "b", Step: "serve", Owner: "kept", Created: now, Health: &Health{State: Starting, Reason: "it waits"}},
+		{
+			Name: "d", Step: "serve", Running: true, Paused: true, Owner: "kept", Created: now,
+			Health: &Health{State: Silent, Reason: "it is paused", Mend: "docker unpause d"},
+		},
 		{Name: "c", Owner: "kept", Created: now, Health: &Health{State: Ended, Reason: "it ended", Mend: "dalirun gc", MendNote: "a note"}},
 	}
 	var b bytes.Buffer
@@ -135,7 +139,7 @@ func TestWriteProcesses(t *testing.T) {
 	}
 	for _, want := range []string{
 		"a     serve  running  kept   127.0.0.1:8001  1m0s  healthy      cpu   local   random:7 (labels mean nothing)  /w\n",
-		"b     serve  created  kept ", "c            ended    kept ", "\nc is not healthy: it ended\n  a note:\n  dalirun gc\n",
+		"b     serve  created  kept ", "d     serve  paused   kept ", "\nd is not healthy: it is paused\n  docker unpause d\n", "c            ended    kept ", "\nc is not healthy: it ended\n  a note:\n  dalirun gc\n",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("it lacks %q:\n%s", want, &b)

@@ -413,6 +413,28 @@ func TestServersJudge(t *testing.T) {
 				}
 			},
 		},
+		"paused": {
+			func(t *testing.T, w string) { t.Helper(); detached(t, w, "serve", "--weights=random:7") },
+			func(t *testing.T, w string) container.Summary {
+				t.Helper()
+				c := serverIn(w, answering(t))
+				c.Paused = true
+				return c
+			},
+			func(string) Health {
+				return Health{State: Silent, Reason: "its container is paused", Mend: "docker unpause server"}
+			},
+		},
+		"paused before it was ready": {
+			attended, func(_ *testing.T, w string) container.Summary {
+				c := serverIn(w, "")
+				c.Paused = true
+				return c
+			},
+			func(string) Health {
+				return Health{State: Silent, Reason: "its container is paused", Mend: "docker unpause server"}
+			},
+		},
 		"starting": {
 			attended, func(_ *testing.T, w string) container.Summary { return serverIn(w, "") },
 			func(string) Health { return Health{State: Starting, Reason: "its run r1 has not made it ready yet"} },

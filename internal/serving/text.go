@@ -19,6 +19,8 @@ func WriteProcesses(w io.Writer, rows []Process, now time.Time) error {
 	for _, r := range rows {
 		state, health := "ended", "" // of what is no server of this host
 		switch {
+		case r.Paused:
+			state = "paused"
 		case r.Running:
 			state = "running"
 		case r.Health != nil && r.Health.State == Starting:

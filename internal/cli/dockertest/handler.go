@@ -200,7 +200,7 @@ func (e *Engine) list(w http.ResponseWriter, r *http.Request) {
 			})
 		}
 		rows = append(rows, map[string]any{
-			"Id": s.ID, "Names": []string{"/" + s.Name}, "Image": s.Image, "Labels": s.Labels, "State": state(s.Running),
+			"Id": s.ID, "Names": []string{"/" + s.Name}, "Image": s.Image, "Labels": s.Labels, "State": state(s),
 			"Created": s.Created.Unix(), "Ports": ports,
 		})
 	}
@@ -336,7 +336,7 @@ func (*Engine) inspect(w http.ResponseWriter, r *http.Request, x *entry) {
 	answer(w, http.StatusOK, map[string]any{
 		"Id": s.ID, "Name": "/" + s.Name, "Created": s.Created.Format(time.RFC3339Nano),
 		"State": map[string]any{
-			"Status": state(s.Running), "Running": s.Running, "ExitCode": exit.Code, "OOMKilled": exit.OOM,
+			"Status": state(s), "Running": s.Running, "Paused": s.Paused, "ExitCode": exit.Code, "OOMKilled": exit.OOM,
 			"FinishedAt": exit.At.UTC().Format(time.RFC3339Nano),
 		},
 		"Config":          map[string]any{"Image": s.Image, "Labels": s.Labels},
@@ -392,11 +392,15 @@ func isTrue(r *http.Request, name string) bool {
 	return value == "1" || value == "true"
 }
 
-func state(running bool) string {
-	if running {
+func state(s container.Summary) string {
+	switch {
+	case s.Paused:
+		return "paused"
+	case s.Running:
 		return "running"
+	default:
+		return "exited"
 	}
-	return "exited"
 }
 
 // stream is an answer of many messages. Its status is settled by the first.

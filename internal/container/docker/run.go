@@ -258,6 +258,7 @@ func summarize(row dcontainer.Summary) container.Summary {
 	s := container.Summary{
 		ID: row.ID, Image: row.Image, Labels: row.Labels,
 		Running: slices.Contains([]string{"running", "paused", "restarting"}, row.State),
+		Paused:  row.State == "paused",
 		Created: time.Unix(row.Created, 0),
 	}
 	if len(row.Names) > 0 {
