@@ -396,3 +396,64 @@ func TestCollectorNotBegun(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// broken is a writer that takes so many bytes.
+type broken int
+
+func (b *broken) Write(p []byte) (int, error) {
+	if len(p) > int(*b) {
+		return 0, io.ErrShortWrite
+	}
+	*b -= broken(len(p))
+	return len(p), nil
+}
+
+// Each form says so if it could not be written whole.
+func TestShortWrite(t *testing.T) {
+	t.Parallel()
+	for ext, write := range formats {
+		var b bytes.Buffer
+		if err := write(passed(t), &b); err != nil {
+			t.Fatal(err)
+		}
+		for _, room := range []int{0, b.Len() - 1} {
+			room := broken(room)
+			if err := write(passed(t), &room); !errors.Is(err, io.ErrShortWrite) {
+				t.Errorf("%s: %v", ext, err)
+			}
+		}
+	}
+	full := broken(0)
+	if err := NewPlan(ngc(), nil, Facts(ngc(), ""), steps()).WriteText(&full); !errors.Is(err, io.ErrShortWrite) {
+		t.Errorf("a plan: %v", err)
+	}
+}
+
+// A time has as many digits as matter.
+func TestSeconds(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[float64]string{
+		0.004: "0.00 s", 0.24: "0.24 s", 1: "1.0 s", 9.94: "9.9 s", 9.96: "10 s", 119.4: "119 s", 119.6: "2 min 0 s", 125: "2 min 5 s", 3725.4: "62 min 5 s",
+	} {
+		if got := seconds(s); got != want {
+			t.Errorf("%v: got %q, want %q", s, got, want)
+		}
+	}
+}
+
+// An answer with what is no number says so, and how many of them there are.
+func TestNotFinite(t *testing.T) {
+	t.Parallel()
+	report := passed(t)
+	report.Parity.Comparisons[0].OK = false
+	report.Parity.Comparisons[0].Figures.NonFinite = 3
+	for _, ext := range []string{"txt", "xml", "html"} {
+		var b bytes.Buffer
+		if err := formats[ext](report, &b); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), "3 values not finite (at most none)") {
+			t.Errorf("%s does not say so:\n%s", ext, b.String())
+		}
+	}
+}
