@@ -220,7 +220,7 @@ func TestServedConfigurations(t *testing.T) {
 				if groups := c.GetInstanceGroup(); len(groups) != 1 || groups[0].GetKind() != kind || groups[0].GetCount() != counts[model] || len(groups[0].GetGpus()) > 0 {
 					t.Errorf("%s has the instances %v", model, groups)
 				}
-				if warms := len(c.GetModelWarmup()) == 1 && c.GetModelWarmup()[0].GetBatchSize() == 64; warms != (w.target.Lane == target.GPU) {
+				if warms := len(c.GetModelWarmup()) == 1 && c.GetModelWarmup()[0].GetBatchSize() == 256; warms != (w.target.Lane == target.GPU) {
 					t.Errorf("%s is warmed up by %v", model, c.GetModelWarmup())
 				}
 				if ragged := c.GetInput()[0].GetAllowRaggedBatch(); ragged != (model == steps.DALIModel) {
