@@ -32,8 +32,11 @@ type reloading struct {
 	began    int    // calls of the server's start
 	replaced string // the model repository that was reported as served
 
-	replacing []bool   // what was told of a replacement
-	switches  []string // "served" or "candidates": from which models the ensemble was to answer, at each of its loads
+	replacing []bool // what was told of a replacement
+	// what the workspace's records refuse to take
+	refuseNote, refuseRecord error
+
+	switches []string // "served" or "candidates": from which models the ensemble was to answer, at each of its loads
 }
 
 // newReloading starts the server. faulty are the faults of the candidates.
@@ -93,11 +96,16 @@ func (r *reloading) reload(t *testing.T, inPlace bool, image string) error {
 
 func (r *reloading) reloadIn(t *testing.T, ctx context.Context, inPlace bool, image string) error { //nolint:revive // t comes first
 	t.Helper()
-	server := r.fake.Leaked()[0]
+	return r.reloadOf(t, ctx, r.fake.Leaked()[0].ID, inPlace, image)
+}
+
+// reloadOf is reload of the server in a container.
+func (r *reloading) reloadOf(t *testing.T, ctx context.Context, id string, inPlace bool, image string) error { //nolint:revive // t comes first
+	t.Helper()
 	list, err := steps.ForReload(r.target, r.tools, steps.Replacement{
-		Container: server.ID, Image: image, Folder: r.folder,
-		Replacing: func(on bool) error { r.replacing = append(r.replacing, on); return nil },
-		Replaced:  func(repository string) error { r.replaced = repository; return nil },
+		Container: id, Image: image, Folder: r.folder,
+		Replacing: func(on bool) error { r.replacing = append(r.replacing, on); return r.refuseNote },
+		Replaced:  func(repository string) error { r.replaced = repository; return r.refuseRecord },
 	}, inPlace)
 	if err != nil {
 		t.Fatal(err)
@@ -433,5 +441,76 @@ func TestReloadLooksForRoom(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What is in the way of a reload ends it, and what was served goes on: nothing of it was touched.
+func TestReloadInTheWay(t *testing.T) {
+	t.Parallel()
+	gone := func(t *testing.T, r *reloading) {
+		t.Helper()
+		if err := r.fake.Remove(t.Context(), r.fake.Leaked()[0].ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lacks := func(name string) func(*testing.T, *reloading) {
+		return func(t *testing.T, r *reloading) {
+			t.Helper()
+			stored := r.values[pipeline.Output{Step: steps.IDAssembleRepository, Name: "model_repository"}].Path
+			if stored == "" {
+				t.Fatal("no model repository was made")
+			}
+			if err := os.RemoveAll(filepath.Join(stored, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for name, c := range map[string]struct {
+		spoil   func(*testing.T, *reloading)
+		inPlace bool
+		want    string
+	}{
+		"no server":               {gone, false, "not found"},
+		"no server, in place":     {gone, true, "not found"},
+		"no configuration stored": {lacks("dali/config.pbtxt"), false, "config.pbtxt"},
+		"no model stored":         {lacks("resnet50_onnx"), false, "resnet50_onnx"},
+		"no model, in place":      {lacks("dali"), true, "dali"},
+		"not noted":               {func(_ *testing.T, r *reloading) { r.refuseNote = errors.New("the disk is full") }, true, "the disk is full"},
+		"not recorded":            {func(_ *testing.T, r *reloading) { r.refuseRecord = errors.New("the disk is full") }, true, "the disk is full"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newReloading(t, cpuLocal, faults{})
+			id, image := r.fake.Leaked()[0].ID, r.image()
+			c.spoil(t, r)
+			err := r.reloadOf(t, t.Context(), id, c.inPlace, image)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if len(r.switches) > 0 && c.want != "the disk is full" {
+				t.Errorf("the ensemble was loaded from %q", r.switches)
+			}
+			r.undoReload(t)
+		})
+	}
+}
+
+// A served repository that is no folder, or without the ensemble's configuration, is told of.
+func TestReloadOfADamagedFolder(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t, cpuLocal, faults{})
+	replacement := steps.Replacement{Container: r.fake.Leaked()[0].ID, Folder: r.folder}
+	if err := os.Remove(filepath.Join(r.folder, steps.EnsembleModel, "config.pbtxt")); err != nil {
+		t.Fatal(err)
+	}
+	if err := steps.RemoveCandidates(t.Context(), r.target, r.tools, replacement); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("without a configuration: %v", err)
+	}
+	replacement.Folder = filepath.Join(r.folder, "dali", "config.pbtxt")
+	if err := steps.RemoveCandidates(t.Context(), r.target, r.tools, replacement); err == nil {
+		t.Error("a file is taken for a folder")
+	}
+	if _, err := steps.ForReload(r.target, r.tools, replacement, false); err == nil {
+		t.Error("a file is taken for a folder by a reload")
 	}
 }
