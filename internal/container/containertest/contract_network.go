@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
 )
@@ -29,24 +30,45 @@ func (s *suite) server(port container.Port) container.Spec {
 	return spec
 }
 
-// readGreeting dials the published port of a server and returns what it sends.
+// readGreeting dials the published port of a server and returns what it sends. Docker's proxy takes a connection before
+// it has reached the container, and closes it without a word where the container's address was another one's just
+// before: such a connection is made again.
 func readGreeting(ctx context.Context, t *testing.T, c container.Container) (netip.AddrPort, string) {
 	t.Helper()
 	addr, err := c.Addr(ctx, probePort)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		text, err := readAll(ctx, addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text != "" {
+			return addr, text
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return addr, ""
+		}
+	}
+}
+
+// readAll returns what is sent to who connects to an address and says nothing.
+func readAll(ctx context.Context, addr netip.AddrPort) (string, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr.String())
 	if err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	defer func() { _ = conn.Close() }()
 	text, err := io.ReadAll(conn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return addr, string(text)
+	return string(text), err
 }
 
 func testNetworkPublish(t *testing.T, s *suite) {
