@@ -30,7 +30,7 @@ import (
 // bench runs the real steps with some of them replaced.
 type bench struct {
 	cpu
-	runtime container.Runtime
+	runtime *docker.Runtime
 	target  target.Target
 	tools   steps.Tools
 	store   *store.Store

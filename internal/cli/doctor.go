@@ -144,8 +144,9 @@ func plannedSteps(
 	ctx context.Context, t target.Target, runtime container.Runtime, cache *store.Store, r *runFlags,
 ) ([]doctor.Planned, error) {
 	runner := pipeline.Runner{Workspace: r.folders.Workspace, Store: cache, Force: r.force.IDs()}
-	list := steps.For(t, steps.Tools{Runner: runtime, Images: runtime, Builder: runtime, KV: cache, TimingCache: cache},
-		steps.IDVerify)
+	list := steps.For(t, steps.Tools{
+		Runner: runtime, Images: runtime, Builder: builder(runtime), KV: cache, TimingCache: cache,
+	}, steps.IDVerify)
 	rows, err := runner.Plan(ctx, list)
 	var all []doctor.Planned
 	for _, row := range rows {

@@ -25,6 +25,12 @@ func (a *App) runtime(options docker.Options) (container.Runtime, error) {
 	return r, nil
 }
 
+// builder is the part of a runtime that builds images; nil where it has none.
+func builder(r container.Runtime) container.Builder {
+	b, _ := r.(container.Builder)
+	return b
+}
+
 // dockerSettings are the variables that say how the container engine is talked to: those that are set, else those that
 // can be.
 func (a *App) dockerSettings() string {

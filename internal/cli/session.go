@@ -289,7 +289,7 @@ func warning(to pipeline.Sink, run, text string) {
 // tools are what the steps work with.
 func (x *session) tools() steps.Tools {
 	t := steps.Tools{
-		Runner: x.runtime, Images: x.runtime, Builder: x.runtime, KV: x.store, Fetcher: fetch.Fetcher{},
+		Runner: x.runtime, Images: x.runtime, Builder: builder(x.runtime), KV: x.store, Fetcher: fetch.Fetcher{},
 		TimingCache: x.store, Memory: x.flags.memory, Shm: x.flags.shm, BuildArgs: x.app.buildArgs(),
 		CABundle: x.app.caBundle(),
 	}

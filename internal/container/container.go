@@ -84,11 +84,10 @@ type Builder interface {
 	Build(ctx context.Context, spec BuildSpec, onProgress func(Progress)) (Image, error)
 }
 
-// A Runtime is a Runner, Images and Builder, as a container engine is.
+// A Runtime is a Runner and Images. One that is a [Builder] too, as a container engine is, can run local images.
 type Runtime interface {
 	Runner
 	Images
-	Builder
 }
 
 // A Container is a container that was started.
