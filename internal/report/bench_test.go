@@ -177,7 +177,7 @@ func TestBenchHTML(t *testing.T) {
 	worse := pipeline.Usagef("save them with --save-baseline", "worse than the baseline")
 	open := measured(openLoad(20))
 	open.Failed, open.Skipped, open.Errors = 3, 4, []bench.Failure{{Class: "Unavailable", Count: 3, Example: "connection refused"}}
-	open.Models, open.ModelsMissing = nil, "the server is gone"
+	open.Models, open.ModelsMissing, open.WarmupFailed = nil, "the server is gone", "4 <late>"
 	r := bench.Result{
 		Server: "127.0.0.1:8001", Environment: bench.Environment{Model: "ensemble", Lane: "cpu"}, Started: began,
 		Runs: [][]bench.Measurement{{measured(closedLoad(1)), measured(closedLoad(8)), open}}, Findings: []string{"the pool is full"},
@@ -198,6 +198,7 @@ func TestBenchHTML(t *testing.T) {
 			"ensemble at 127.0.0.1:8001, cpu lane, from 2026-08-23 10:15:00 UTC on", "found in the server's log: the pool is full",
 			"<td>p99_seconds</td><td>0.02</td><td>0.024</td><td>20.0 %</td>", `<td class="confirmed">confirmed</td>`,
 			", 20/s were due</td>", `<td class="failed">4</td>`, "3 × Unavailable: connection refused", "account is missing: the server is gone",
+			"may not have been warm: 4 &lt;late&gt;</p>",
 			"<td>dali</td>", "8.0 %", "<h2>Run 1 of 1</h2>") {
 			if !strings.Contains(page, text) {
 				t.Errorf("%s: the page has no %q", name, text)
@@ -218,7 +219,7 @@ func TestBenchHTMLStandsAlone(t *testing.T) {
 	r := bench.Result{Server: evil, Environment: bench.Environment{Model: evil}, Findings: []string{evil}, Runs: [][]bench.Measurement{runOf(closedLoad(1), closedLoad(8))}}
 	for i := range r.Runs[0] {
 		m := &r.Runs[0][i]
-		m.Load.Model, m.Models[1].Model, m.Limit.Model, m.ModelsMissing = evil, evil, evil, evil
+		m.Load.Model, m.Models[1].Model, m.Limit.Model, m.ModelsMissing, m.WarmupFailed = evil, evil, evil, evil, evil
 	}
 	page := benchHTML(t, r, errors.New(evil))
 	if found := regexp.MustCompile(`(?i)<(script|img|link|iframe|object|image|use|foreignObject)\b|@import|url\(|\shref=|\ssrc=["x]?//`).FindAllString(
