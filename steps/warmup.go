@@ -18,7 +18,7 @@ const (
 //
 // The share of the GPU's JPEG engine is fixed by the first batch that a DALI instance sees, as a number of pictures
 // that it takes of each later one. On an H100, DALI alone (2.4, four instances as they are configured here) decoded
-// batches of 64, 128 and 256 at 10,500, 10,400 and 10,000 pictures/s after a single picture, at 26,300, 17,300 and
+// batches of 64, 128 and 256 at 10,700, 10,400 and 10,000 pictures/s after a single picture, at 26,300, 17,300 and
 // 12,900 after 64 of them, and at 27,800, 26,600 and 29,200 after 256. So DALI's instances get real pictures, and as
 // many as there may ever be. The values of the classifier's tensors do not matter; what its first execution loads
 // does: a first request took 541 ms there.

@@ -114,6 +114,8 @@ func levels(runs [][]Measurement) ([]Level, error) {
 			switch {
 			case m.Interrupted:
 				return nil, errors.New("a run that was interrupted has no figures to compare")
+			case m.WarmupFailed != "":
+				return nil, fmt.Errorf("the warm-up of %s failed: figures of a server that is not warm are not compared", m.Load)
 			case m.Answered == 0, m.PicturesPerSecond <= 0:
 				return nil, fmt.Errorf("no request was answered in time with %s: there are no figures to compare", m.Load)
 			}

@@ -172,8 +172,11 @@ func TestCompareRefuses(t *testing.T) {
 	interrupted[0][0].Interrupted = true
 	silent := runs(1000)
 	silent[0][0].Answered = 0
+	cold := runs(1000)
+	cold[0][0].WarmupFailed = "it was late"
 	for want, now := range map[string][][]bench.Measurement{
 		"was interrupted": interrupted, "no request was answered in time": silent, "no measurement to compare": nil,
+		"of a server that is not warm": cold,
 	} {
 		if _, err := bench.Compare(b, environment(), now, 0.05); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v; want one with %q", err, want)

@@ -1,7 +1,7 @@
 // Package container has the interfaces and the plain data by which dalirun runs containers, finds images and builds
 // them.
 //
-// A container engine is a [Runtime]: it has all of [Runner], [Images] and [Builder].
+// A container engine is a [Runtime], which is a [Runner] and [Images], and a [Builder].
 // [github.com/dalirun/dalirun/internal/container/docker] implements them on the Docker Engine API, and containertest in
 // memory. What users read calls it a container engine: "engine" alone is a serialized TensorRT engine.
 package container

@@ -131,7 +131,7 @@ func (l list[T]) Set(s string) error {
 	return nil
 }
 
-// text writes the value at a place. There is none of the zero value of a type, whose text pflag compares with.
+// text writes the value at a place, and nothing where there is no place.
 func text[T any](place *T, write func(T) string) string {
 	if place == nil {
 		return ""

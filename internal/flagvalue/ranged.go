@@ -139,7 +139,10 @@ const mostInFlight = 1 << 16
 
 // Concurrency returns a value with numbers of requests at a time.
 func Concurrency(values *[]int) Value {
-	return List(values, func(s string) (v int, err error) { return v, Int(&v, 1, mostInFlight).Set(s) })
+	return List(values, func(s string) (v int, err error) {
+		err = Int(&v, 1, mostInFlight).Set(s)
+		return v, err
+	})
 }
 
 // Rates returns a value with numbers of requests a second.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/dalirun/dalirun/internal/bench"
 	"github.com/dalirun/dalirun/internal/userfile"
@@ -100,13 +101,15 @@ func writeFile(name string, write func(io.Writer) error) error {
 }
 
 // remove removes a report that could not be written whole: a part of one looks like a report, and an empty file like
-// that of a run that has not ended. A link stays, and so do devices and pipes.
+// that of a run that has not ended. A link stays, and so do devices, pipes, and what a name such
+// as /dev/stdout stands for.
 func remove(name string) error {
+	about, err := os.Stat(name)
+	if err != nil || !about.Mode().IsRegular() || strings.HasPrefix(name, "/dev/") || strings.HasPrefix(name, "/proc/") {
+		return nil //nolint:nilerr // there is nothing to remove
+	}
 	path, err := filepath.EvalSymlinks(name)
 	if err != nil {
-		return err
-	}
-	if about, err := os.Stat(path); err != nil || !about.Mode().IsRegular() {
 		return err
 	}
 	return os.Remove(path)

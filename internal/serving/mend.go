@@ -26,8 +26,8 @@ func CommandIn(workspace, command string) string {
 	return Start([]string{command, "--workspace", workspace})
 }
 
-// TakeCommand returns the command that has a workspace's server serve what was built last: what needs
-// another server, or is reloaded.
+// TakeCommand returns the command that has a workspace's server serve what was built last: a restart where that needs
+// another server, else a reload.
 func TakeCommand(workspace string, server owner.ServerFile, built owner.Built) string {
 	if built.NeedsRestart(server) {
 		return CommandIn(workspace, "restart")

@@ -191,7 +191,6 @@ func (p Place) Watch(ctx context.Context, every time.Duration, show func(Status)
 	}
 }
 
-// find adds an error that keeps nothing else from being told.
 // find adds an error to what deserves attention, with what to do about it.
 func (s *Status) find(err error) {
 	text := err.Error()
