@@ -234,6 +234,8 @@ func TestMarks(t *testing.T) {
 		"small":           {chart.Axis{}, []float64{0.003}, []string{"0", "0.0005", "0.001", "0.0015", "0.002", "0.0025", "0.003"}},
 		"reach":           {chart.Axis{Reach: 100}, []float64{3}, []string{"0", "20", "40", "60", "80", "100"}},
 		"decades":         {chart.Axis{Log: true}, []float64{2.1, 165}, []string{"2", "5", "10", "20", "50", "100", "200"}},
+		"most decades":    {chart.Axis{Log: true}, []float64{1.1, 190}, []string{"1", "2", "5", "10", "20", "50", "100", "200"}},
+		"one too many":    {chart.Axis{Log: true}, []float64{1.1, 490}, []string{"1", "10", "100"}},
 		"many decades":    {chart.Axis{Log: true}, []float64{0.02, 90_000}, []string{"0.1", "1", "10", "100", "1000", "10000", "100000"}},
 		"one, log":        {chart.Axis{Log: true}, []float64{20}, []string{"20"}},
 		"none":            {chart.Axis{}, nil, []string{"0", "2", "4", "6", "8", "10"}},

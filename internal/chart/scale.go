@@ -10,7 +10,8 @@ type scale struct {
 }
 
 const (
-	most = 8 // marks of an axis, about
+	most       = 8 // marks of an axis, about
+	eachDecade = 3 // marks of a logarithmic axis in a decade: 1, 2 and 5
 	// What is beyond these is no figure of anything, and arithmetic with it has no end.
 	smallest, largest = 1e-15, 1e15
 )
@@ -67,7 +68,7 @@ func (s scale) marks() []float64 {
 		}
 		return out
 	}
-	tens := math.Log10(s.hi/s.lo) > most/3
+	tens := math.Log10(s.hi/s.lo)*eachDecade > most
 	for v := s.lo; v <= s.hi*(1+1e-9); v = above(v * (1 + 1e-6)) {
 		if exponent := math.Log10(v); !tens || math.Abs(exponent-math.Round(exponent)) < 1e-6 {
 			out = append(out, v)
