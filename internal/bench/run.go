@@ -62,10 +62,10 @@ func (b Bench) RunInTurn(ctx context.Context, loads []Load, told func(Measuremen
 }
 
 // Run warms a server up, loads it and measures. It takes the warm-up, the duration of the load and at most its timeout
-// after that. When ctx ends, it returns what was measured until then, marked as interrupted, and no error. An error is
-// a load that is none, a CPU time that cannot be had, or a warm-up after which there is nothing to measure: the server
-// is gone, or refuses the request as it is. What else fails in the warm-up is in [Measurement.WarmupFailed], and
-// requests that fail later are counted.
+// after that; a warm-up that fails adds the time of one request. When ctx ends, it returns what was measured until
+// then, marked as interrupted, and no error. An error is a load that is none, a CPU time that cannot be had, or a
+// warm-up after which there is nothing to measure: the server is gone, or refuses the load's own request as it is. What
+// else fails in the warm-up is in [Measurement.WarmupFailed], and requests that fail later are counted.
 func (b Bench) Run(ctx context.Context, load Load) (Measurement, error) {
 	m := Measurement{Load: load, Errors: []Failure{}, Models: []Split{}}
 	if err := load.Check(); err != nil {
@@ -79,10 +79,10 @@ func (b Bench) Run(ctx context.Context, load Load) (Measurement, error) {
 		m.Client.Cores = runtime.GOMAXPROCS(0)
 	}
 	if err := b.warmUp(ctx, load); err != nil {
-		if b.isHopeless(ctx, err) {
+		m.WarmupFailed = err.Error()
+		if err := b.tryOne(ctx, load); err != nil {
 			return m, fmt.Errorf("warm up %s: %w", load.Model, err)
 		}
-		m.WarmupFailed = err.Error()
 	}
 	if ctx.Err() != nil {
 		m.Interrupted, m.Started = true, time.Now().UTC()
@@ -98,24 +98,37 @@ func (b Bench) warmUp(ctx context.Context, load Load) error {
 	if load.Warmup.Requests == 0 {
 		return nil
 	}
-	before, missing := b.snapshot(ctx)
+	before, noAccount := b.snapshot(ctx)
 	if err := b.sendWarmup(ctx, load); err != nil {
 		return err
 	}
-	if missing == "" {
+	if noAccount == nil {
 		b.awaitCounted(ctx, before, load.Warmup.Requests)
 	}
 	return nil
 }
 
-// isHopeless says whether each request of a load would meet the error of its warm-up. A server that is busy refuses
-// work too, or is late, but gives its account meanwhile.
-func (b Bench) isHopeless(ctx context.Context, err error) bool {
-	if !errors.Is(err, triton.ErrUnavailable) && !errors.Is(err, context.DeadlineExceeded) {
-		return errors.Is(err, triton.ErrInvalid) || errors.Is(err, triton.ErrNotFound)
+// tryOne sends one request of a load after its warm-up failed, and returns its error if each of the load would meet it.
+// Those of the warm-up tell nothing of that: they are other batches, and more at a time.
+func (b Bench) tryOne(ctx context.Context, load Load) error {
+	err := b.request(ctx, load, 0, load.Batch)
+	isRefused := errors.Is(err, triton.ErrInvalid) || errors.Is(err, triton.ErrNotFound)
+	if ctx.Err() == nil && (isRefused || b.isGone(ctx, err)) {
+		return err
 	}
-	_, missing := b.snapshot(ctx)
-	return missing != ""
+	return nil
+}
+
+// isGone says whether a server that did not answer a request because of err is not there any more. One that is busy
+// refuses work too, or is late, but gives its account meanwhile. Of one that nobody can ask for it nothing is known.
+func (b Bench) isGone(ctx context.Context, err error) bool {
+	isLate := errors.Is(err, context.DeadlineExceeded)
+	if b.Server == nil || !isLate && !errors.Is(err, triton.ErrUnavailable) {
+		return false
+	}
+	_, err = b.snapshot(ctx)
+	// What refuses work at once and is late with its account is there.
+	return errors.Is(err, triton.ErrUnavailable) || isLate && errors.Is(err, context.DeadlineExceeded)
 }
 
 // sendWarmup sends the warm-up and waits until all of it is answered. That interrupted ends is no error.
@@ -153,7 +166,7 @@ func (b Bench) request(ctx context.Context, load Load, n, batch int) error {
 // measure runs the load and fills m.
 func (b Bench) measure(ctx context.Context, m *Measurement) error {
 	arrivals := schedule(m.Load) // drawn before the clock starts
-	before, missing := b.snapshot(ctx)
+	before, noAccount := b.snapshot(ctx)
 	used, err := b.CPU()
 	if err != nil {
 		return fmt.Errorf("read the client's CPU time: %w", err)
@@ -188,7 +201,7 @@ func (b Bench) measure(ctx context.Context, m *Measurement) error {
 		return fmt.Errorf("read the client's CPU time: %w", err)
 	}
 	m.Client.fill(usedNow-used, window, r.tally.sentSoFar())
-	b.split(ctx, m, before, missing) // while the load still lasts
+	b.split(ctx, m, before, noAccount) // while the load still lasts
 
 	r.awaitEnd(ctx, ended)
 	m.Interrupted = ctx.Err() != nil
@@ -213,40 +226,40 @@ func (c *Client) fill(used, window time.Duration, requests uint64) {
 // that does not get that far is not waited for: where a cache answers, models behind it count nothing.
 func (b Bench) awaitCounted(ctx context.Context, before Snapshot, requests int) {
 	for range countedTries {
-		now, missing := b.snapshot(ctx)
-		if missing != "" || ctx.Err() != nil || now.counted(before, b.Server.Models(), requests) {
+		now, err := b.snapshot(ctx)
+		if err != nil || ctx.Err() != nil || now.counted(before, b.Server.Models(), requests) {
 			return
 		}
 		waitUntil(ctx, time.Now().Add(countedEvery))
 	}
 }
 
-// snapshot asks the server for its account, or says why there is none.
-func (b Bench) snapshot(ctx context.Context) (account Snapshot, missing string) {
+// errNoServer is why there is no account of a server that nobody is to ask.
+var errNoServer = errors.New("nobody was asked for it")
+
+// snapshot asks the server for its account; the error says why there is none.
+func (b Bench) snapshot(ctx context.Context) (Snapshot, error) {
 	if b.Server == nil {
-		return Snapshot{}, "nobody was asked for it"
+		return Snapshot{}, errNoServer
 	}
 	// An interrupted run is told of with what the server says of it, if it says so soon.
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), snapshotTimeout)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(endTimeout, cancel) })
 	defer stop()
-	account, err := b.Server.Snapshot(asking)
-	if err != nil {
-		return Snapshot{}, err.Error()
-	}
-	return account, ""
+	return b.Server.Snapshot(asking)
 }
 
-// split asks the server for its account again, and writes what came of it into m.
-func (b Bench) split(ctx context.Context, m *Measurement, before Snapshot, missing string) {
-	if missing != "" {
-		m.ModelsMissing = missing
+// split asks the server for its account again, and writes what came of it into m. noAccount is why there was none
+// before.
+func (b Bench) split(ctx context.Context, m *Measurement, before Snapshot, noAccount error) {
+	if noAccount != nil {
+		m.ModelsMissing = noAccount.Error()
 		return
 	}
-	after, missing := b.snapshot(ctx)
-	if missing != "" {
-		m.ModelsMissing = missing
+	after, err := b.snapshot(ctx)
+	if err != nil {
+		m.ModelsMissing = err.Error()
 		return
 	}
 	models, err := SplitOf(b.Server.Models(), before, after)

@@ -259,49 +259,83 @@ func TestWarmup(t *testing.T) {
 	})
 }
 
-// A warm-up that fails does not keep the load from being measured, unless each request would meet the same.
+// A warm-up that fails does not keep the load from being measured, unless each of its own requests would meet an error:
+// one is tried.
 func TestWarmupFails(t *testing.T) {
 	t.Parallel()
+	var (
+		full     = &triton.Error{Code: codes.ResourceExhausted, Message: "the queue is full"}
+		refused  = &triton.Error{Code: codes.Unavailable, Message: "connection refused"}
+		noModel  = &triton.Error{Code: codes.NotFound, Message: "no model"}
+		tooLarge = &triton.Error{Code: codes.InvalidArgument, Message: "batch-size must be <= 32"}
+		late     = context.DeadlineExceeded
+	)
+	account := func(err error) bench.Server { return &lateServer{fails: err} }
 	for name, test := range map[string]struct {
-		err        error
-		hasAccount bool
-		ends       bool
+		warmup, request error // of requests
+		server          bench.Server
+		ends            bool
 	}{
-		"something":           {errors.New("out of memory"), true, false},
-		"busy":                {&triton.Error{Code: codes.Unavailable, Message: "the queue is full"}, true, false},
-		"gone":                {&triton.Error{Code: codes.Unavailable, Message: "connection refused"}, false, true},
-		"no such model":       {&triton.Error{Code: codes.NotFound, Message: "no model"}, true, true},
-		"no picture for it":   {&triton.Error{Code: codes.InvalidArgument, Message: "no picture"}, true, true},
-		"too late":            {context.DeadlineExceeded, true, false},
-		"too late, no answer": {context.DeadlineExceeded, false, true},
+		"something":                          {errors.New("out of memory"), nil, account(nil), false},
+		"busy":                               {full, full, account(nil), false},
+		"busy until the warm-up ends":        {full, nil, account(late), false},
+		"busy, and late with its account":    {full, full, account(late), false},
+		"busy, and nobody asks for more":     {full, full, nil, false},
+		"late":                               {late, late, account(nil), false},
+		"late, and nobody asks for more":     {late, late, nil, false},
+		"late, and its account is an error":  {late, late, account(errors.New("not implemented")), false},
+		"it hangs":                           {late, late, account(late), true},
+		"gone":                               {refused, refused, account(refused), true},
+		"gone, which a request waited for":   {late, late, account(refused), true},
+		"back":                               {refused, nil, account(refused), false},
+		"no such model":                      {noModel, noModel, account(nil), true},
+		"the batch of the warm-up is no one": {tooLarge, nil, account(nil), false},
+		"no picture for it":                  {late, tooLarge, account(nil), true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				load := closedLoad(1, 100*time.Millisecond)
 				load.Warmup = bench.Warmup{Requests: 6, Batch: 64, Concurrency: 2}
-				b := bench.Bench{Requester: service(func(ctx context.Context, _, batch int) error {
+				b := bench.Bench{Server: test.server, Requester: service(func(ctx context.Context, _, batch int) error {
 					if batch == 64 {
-						return test.err
+						return test.warmup
 					}
-					return sleep(ctx, 10*time.Millisecond)
+					return errors.Join(sleep(ctx, 10*time.Millisecond), test.request)
 				})}
-				if test.hasAccount {
-					b.Server = &lateServer{}
-				}
 				m, err := b.Run(t.Context(), load)
 				if test.ends {
-					if !errors.Is(err, test.err) || !strings.HasPrefix(err.Error(), "warm up ensemble: ") || m.Requests != 0 {
+					if !errors.Is(err, test.request) || !strings.HasPrefix(err.Error(), "warm up ensemble: ") || m.Requests != 0 {
 						t.Errorf("%d requests, error %v", m.Requests, err)
 					}
 					return
 				}
-				if err != nil || m.WarmupFailed != test.err.Error() || m.Answered != 10 {
-					t.Errorf("error %v, the warm-up: %q, %d answered", err, m.WarmupFailed, m.Answered)
+				if err != nil || m.WarmupFailed != test.warmup.Error() || (m.Answered == 10) != (test.request == nil) || m.Requests == 0 {
+					t.Errorf("error %v, the warm-up: %q, %d of %d answered", err, m.WarmupFailed, m.Answered, m.Requests)
 				}
 			})
 		})
 	}
+}
+
+// Who interrupts while a request is tried gets an interrupted measurement, and no error.
+func TestInterruptedAfterWarmup(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		load := closedLoad(1, time.Second)
+		load.Warmup = bench.Warmup{Requests: 1, Batch: 64, Concurrency: 1}
+		b := bench.Bench{Server: &lateServer{fails: context.DeadlineExceeded}, Requester: service(func(ctx context.Context, _, batch int) error {
+			if batch == 64 {
+				return errors.New("out of memory")
+			}
+			return sleep(ctx, time.Hour)
+		})}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if m := measure(ctx, t, b, load); !m.Interrupted || m.WarmupFailed == "" || m.Requests != 0 {
+			t.Errorf("%+v", m)
+		}
+	})
 }
 
 func TestRunInTurn(t *testing.T) {
@@ -402,11 +436,12 @@ func TestCountsLate(t *testing.T) {
 	})
 }
 
-// A lateServer counts executions some time after they end.
+// A lateServer counts executions some time after they end, or fails to give its account.
 type lateServer struct {
-	late time.Duration
-	mu   sync.Mutex
-	has  triton.Statistics
+	late  time.Duration
+	fails error
+	mu    sync.Mutex
+	has   triton.Statistics
 }
 
 func (s *lateServer) count(batch int, took time.Duration) {
@@ -425,5 +460,5 @@ func (*lateServer) Models() []bench.Model { return []bench.Model{{Instances: 1}}
 func (s *lateServer) Snapshot(context.Context) (bench.Snapshot, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return bench.Snapshot{Taken: time.Now(), Models: []triton.Statistics{s.has}}, nil
+	return bench.Snapshot{Taken: time.Now(), Models: []triton.Statistics{s.has}}, s.fails
 }
