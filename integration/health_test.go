@@ -272,7 +272,8 @@ func TestRestartedServer(t *testing.T) {
 	c.checkNoContainer(t, o.Dir)
 }
 
-// TestPausedServer pauses a server, which then answers nothing at all, and is mended with its models loaded.
+// TestPausedServer pauses a server, which then answers nothing at all, and is mended with its models loaded. A stop of
+// one that is paused drains it.
 func TestPausedServer(t *testing.T) {
 	t.Parallel()
 	c := cpuLane(t)
@@ -288,8 +289,8 @@ func TestPausedServer(t *testing.T) {
 	if err := c.engine.client(t).ContainerPause(t.Context(), c.server(t, o)); err != nil {
 		t.Fatal(err)
 	}
-	if r := mustRun(t, 0, c.engine, o, "stop"); r.Duration > 8*time.Second {
-		t.Errorf("stop of a server that is paused took %s", r.Duration)
+	if r := mustRun(t, 0, c.engine, o, "stop"); r.Duration > 8*time.Second || !strings.Contains(r.Stderr, "is paused: it goes on") {
+		t.Errorf("stop of a server that is paused took %s:\n%s", r.Duration, r.Stderr)
 	}
 	c.checkNoContainer(t, o.Dir)
 }

@@ -17,7 +17,8 @@ func (a *App) stopCommand() *cobra.Command {
 		Short: "Stop the workspace's server",
 		Long: `stop lets the server's requests in flight end, at most 35 s, and removes it. A server that answers a small
 picture with errors, has no models or does not even say whether it is live has nothing to drain: it is ended at once.
-The server of another user or host is left alone: 3, and whose it is.`,
+One whose container is paused goes on, and drains. The server of another user or host is left alone: 3, and whose it
+is.`,
 		Example: `  dalirun stop
 
   # the server of another project
@@ -45,6 +46,9 @@ func (a *App) stop(ctx context.Context, f workspaceFlag) error {
 	stopped, err := servers.Stop(ctx, workspace, serving.StopObserver{
 		Dead: func(name string, h serving.Health) {
 			fmt.Fprintf(a.Stderr, "%s has nothing to drain: it is %s\n", name, h)
+		},
+		Resumed: func(name string) {
+			fmt.Fprintln(a.Stderr, name, "is paused: it goes on, so that its requests in flight end")
 		},
 		Stopped: func(name string) { fmt.Fprintln(a.Stdout, "stopped", name) },
 	})

@@ -105,8 +105,8 @@ type Container interface {
 	Dial(ctx context.Context, port uint16) (net.Conn, error)
 	// Exec runs argv inside and returns its exit code.
 	Exec(ctx context.Context, argv []string, out Streams) (int, error)
-	// Stop sends the stop signal, and kills after grace. A zero grace kills at once. It is no error if the container
-	// has ended.
+	// Stop sends the stop signal, and kills after grace. A paused container goes on for the signal. A zero grace kills at
+	// once. It is no error if the container has ended.
 	Stop(ctx context.Context, grace time.Duration) error
 	// Wait returns how the container ended, after the last byte of its output was written to the Streams.
 	Wait(ctx context.Context) (Exit, error)

@@ -23,15 +23,17 @@ const (
 	serveEndsWithin = 10 * time.Second
 )
 
-// StopObserver has the functions that [Servers.Stop] calls as it goes. Both are required.
+// StopObserver has the functions that [Servers.Stop] calls as it goes. All are required.
 type StopObserver struct {
 	Dead    func(name string, h Health) // before a server is ended at once, since it has nothing to drain
+	Resumed func(name string)           // before a server whose container is paused goes on, to drain
 	Stopped func(name string)           // after a server was removed
 }
 
 // Stop drains and removes a workspace's servers, and removes the server file. It ends a server at once that has nothing
-// to drain, for which Triton would wait. It then waits up to 10 s for the end of the `dalirun serve` that lost its
-// server, so that the next one finds the workspace free. It returns how many servers were stopped.
+// to drain, for which Triton would wait. One whose container is paused goes on, and drains what it had. It then waits
+// up to 10 s for the end of the `dalirun serve` that lost its server, so that the next one finds the workspace free. It
+// returns how many servers were stopped.
 //
 // It does not stop servers of another user or host: a fault of [pipeline.Environment] says whose they are.
 func (s Servers) Stop(ctx context.Context, workspace string, observer StopObserver) (stopped int, err error) {
@@ -44,7 +46,7 @@ func (s Servers) Stop(ctx context.Context, workspace string, observer StopObserv
 		return 0, err
 	}
 	for i, c := range servers {
-		if err := s.stop(ctx, c, observer.Dead); err != nil {
+		if err := s.stop(ctx, c, observer); err != nil {
 			return i, fmt.Errorf("stop %s: %w", c.Name, err)
 		}
 		observer.Stopped(c.Name)
@@ -100,8 +102,8 @@ func (s Servers) refuseStop(ctx context.Context, workspace string, servers []Con
 	return nil
 }
 
-// stop drains and removes a server. It calls dead before it ends a running server that has nothing to drain.
-func (s Servers) stop(ctx context.Context, server Container, dead func(string, Health)) error {
+// stop drains and removes a server.
+func (s Servers) stop(ctx context.Context, server Container, observer StopObserver) error {
 	c, err := s.Runtime.Open(ctx, server.ID)
 	if errors.Is(err, container.ErrNotFound) {
 		return nil
@@ -114,10 +116,14 @@ func (s Servers) stop(ctx context.Context, server Container, dead func(string, H
 	if err != nil {
 		return err
 	}
-	if !h.Drains() {
+	switch {
+	case server.Paused: // what it was asked before waits in it
+		observer.Resumed(server.Name)
+	case h.Drains():
+	default:
 		grace = 0
 		if server.Running {
-			dead(server.Name, h)
+			observer.Dead(server.Name, h)
 		}
 	}
 	if err := owner.NoteStop(server.Labels[container.LabelWorkspace], server.Run()); err != nil {

@@ -42,6 +42,15 @@ func TestStop(t *testing.T) {
 			[]string{"server is not healthy: " + ensemble + ": " + deadStub, "stopped server"},
 			[]string{"stop id within 0s", "remove id"},
 		},
+		"paused": { // it can be asked nothing before it goes on
+			func(_ *testing.T, w string) []container.Summary {
+				c := serverIn(w, "127.0.0.1:1")
+				c.Paused = true
+				return []container.Summary{c}
+			},
+			[]string{"server goes on", "stopped server"},
+			[]string{"stop id within 35s", "remove id"},
+		},
 		"ended": {
 			func(_ *testing.T, w string) []container.Summary {
 				c := serverIn(w, "")
@@ -66,6 +75,7 @@ func TestStop(t *testing.T) {
 			var events []string
 			stopped, err := serversOn(e).Stop(t.Context(), w, StopObserver{
 				Dead:    func(name string, h Health) { events = append(events, name+" is "+h.String()) },
+				Resumed: func(name string) { events = append(events, name+" goes on") },
 				Stopped: func(name string) { events = append(events, "stopped "+name) },
 			})
 			if err != nil || stopped != want {

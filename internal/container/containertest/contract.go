@@ -26,6 +26,8 @@ type Env struct {
 	// UID and GID are those that UserCaller means. The suite gives folders to them, which takes root where they are
 	// not the process's own.
 	UID, GID int
+	// Pause freezes the processes of a container; nil where the runtime has nothing like it.
+	Pause func(ctx context.Context, id string) error
 	// NoMemoryLimit says why a container's memory cannot be limited here, or is empty.
 	NoMemoryLimit string
 }
@@ -65,6 +67,7 @@ func TestRunner(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparalle
 		"stop and kill":                   testStopAndKill,
 		"stop without handler":            testStopWithoutHandler,
 		"stop what ended":                 testStopWhatEnded,
+		"stop what is paused":             testStopWhatIsPaused,
 		"network none":                    testNetworkNone,
 		"network publish":                 testNetworkPublish,
 		"publish elsewhere":               testPublishElsewhere,

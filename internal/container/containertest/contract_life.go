@@ -315,6 +315,35 @@ func testStopWhatEnded(t *testing.T, s *suite) {
 	}
 }
 
+// testStopWhatIsPaused holds that a container goes on for its drain, and not for its end.
+func testStopWhatIsPaused(t *testing.T, s *suite) {
+	t.Helper()
+	if s.Pause == nil {
+		t.Skip("nothing is paused here")
+	}
+	for grace, want := range map[time.Duration]struct {
+		code int
+		out  string
+	}{0: {codeKilled, "ready\n"}, wait: {0, "ready\ndrained\n"}} {
+		c, out := s.ready(t, s.spec("trap", "drained"))
+		if err := s.Pause(t.Context(), c.ID()); err != nil {
+			t.Fatal(err)
+		}
+		if rows := s.remaining(t.Context(), t); len(rows) != 1 || !rows[0].Running || !rows[0].Paused {
+			t.Errorf("paused: %+v", rows)
+		}
+		if err := c.Stop(t.Context(), grace); err != nil {
+			t.Fatal(err)
+		}
+		if exit := s.wait(t, c); exit.Code != want.code || out.String() != want.out {
+			t.Errorf("grace %s: got %+v and %q", grace, exit, out)
+		}
+		if err := s.Runner.Remove(t.Context(), c.ID()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func testMemory(t *testing.T, s *suite) {
 	t.Helper()
 	if s.NoMemoryLimit != "" {

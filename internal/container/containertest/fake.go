@@ -291,6 +291,23 @@ func (f *Fake) list(labels container.Labels) []container.Summary {
 	return rows
 }
 
+// Pause has a container be listed as paused until it is stopped. Its program goes on: a goroutine cannot be frozen.
+func (f *Fake) Pause(ctx context.Context, id string) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	c, ok := f.containers[id]
+	if !ok {
+		return fmt.Errorf("pause %s: %w", id, container.ErrNotFound)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.paused = !c.ended
+	return nil
+}
+
 // Remove kills and removes a container.
 func (f *Fake) Remove(ctx context.Context, id string) error {
 	if err := context.Cause(ctx); err != nil {

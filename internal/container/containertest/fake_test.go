@@ -39,7 +39,7 @@ func newFake(t *testing.T) containertest.Env {
 	f.AddLocal("probe", containertest.ProbeImage())
 	f.AddLocal("broken", containertest.Image{})
 	return containertest.Env{
-		Runner: f, Images: f, Builder: f,
+		Runner: f, Images: f, Builder: f, Pause: f.Pause,
 		Image: "probe", Broken: "broken", Labels: f.Labels, UID: os.Getuid(), GID: os.Getgid(),
 	}
 }

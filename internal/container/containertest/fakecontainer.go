@@ -41,6 +41,7 @@ type fakeContainer struct {
 
 	mu         sync.Mutex
 	ended      bool
+	paused     bool
 	exit       container.Exit
 	terminated chan struct{} // closed by SIGTERM
 	handled    bool          // the program asked for Terminated
@@ -127,7 +128,7 @@ func (c *fakeContainer) kill(code int, oom bool) {
 	if c.ended {
 		return
 	}
-	c.ended = true
+	c.ended, c.paused = true, false
 	c.exit = container.Exit{Code: code, OOM: oom, At: time.Now()}
 	c.log.end()
 	if c.stop != nil {
@@ -211,6 +212,7 @@ func (c *fakeContainer) Stop(ctx context.Context, grace time.Duration) error {
 		return nil
 	}
 	c.mu.Lock()
+	c.paused = false
 	handled := c.handled
 	select {
 	case <-c.terminated:
@@ -260,10 +262,16 @@ func (c *fakeContainer) running() bool {
 	return !c.ended
 }
 
+func (c *fakeContainer) isPaused() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.paused
+}
+
 func (c *fakeContainer) summary() container.Summary {
 	return container.Summary{
 		ID: c.id, Name: c.Name(), Image: c.spec.Image, Labels: c.labels,
-		Running: c.running(), Created: c.created, Ports: c.ports(),
+		Running: c.running(), Paused: c.isPaused(), Created: c.created, Ports: c.ports(),
 	}
 }
 

@@ -500,3 +500,39 @@ func TestPortTakenByAServer(t *testing.T) {
 		}
 	}
 }
+
+// Podman does not stop what is paused, and Docker lets it go on by itself.
+func TestStopWhatIsPaused(t *testing.T) {
+	t.Parallel()
+	done := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+	refused := fail(http.StatusInternalServerError, "can only stop created or running containers. c is in state paused: container state improper")
+	for name, tt := range map[string]struct {
+		stop           []http.HandlerFunc // the last one stays
+		unpause        http.HandlerFunc
+		stops, resumes int
+		want           string // in the error; empty is none
+	}{
+		"Docker":                {[]http.HandlerFunc{done}, done, 1, 0, ""},
+		"Podman":                {[]http.HandlerFunc{refused, done}, done, 2, 1, ""},
+		"it does not go on":     {[]http.HandlerFunc{refused}, fail(http.StatusInternalServerError, "frozen for ever"), 1, 1, "frozen for ever"},
+		"another one paused it": {[]http.HandlerFunc{refused}, done, 2, 1, "is in state paused"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := &api{answers: map[string]http.HandlerFunc{
+				"GET /containers/c/json": say(`{"Id":"c","Name":"/c"}`), "POST /containers/c/stop": inTurn(tt.stop), "POST /containers/c/unpause": tt.unpause,
+			}}
+			c, err := a.serve(t, Options{}).Open(t.Context(), "c")
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = c.Stop(t.Context(), time.Second)
+			if (err != nil) != (tt.want != "") || err != nil && !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if stops, resumes := a.count("POST /containers/c/stop"), a.count("POST /containers/c/unpause"); stops != tt.stops || resumes != tt.resumes {
+				t.Errorf("%d stops, %d resumed", stops, resumes)
+			}
+		})
+	}
+}

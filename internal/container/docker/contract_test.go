@@ -178,7 +178,7 @@ func (e engine) env(t *testing.T, o docker.Options) containertest.Env {
 	r := newRuntime(t, o)
 	return containertest.Env{
 		Runner: r, Images: r, Builder: r, Image: e.image, Broken: e.broken, Labels: o.Labels,
-		UID: o.UID, GID: o.GID, NoMemoryLimit: e.noMemoryLimit,
+		UID: o.UID, GID: o.GID, Pause: sdk(t).ContainerPause, NoMemoryLimit: e.noMemoryLimit,
 	}
 }
 

@@ -107,7 +107,7 @@ func (h *handle) Stop(ctx context.Context, grace time.Duration) error {
 	h.stopped.Store(true)
 	var err error
 	if seconds := wholeSeconds(grace); seconds > 0 {
-		err = h.runtime.api.ContainerStop(ctx, h.id, dcontainer.StopOptions{Timeout: &seconds})
+		err = h.terminate(ctx, seconds)
 	} else {
 		err = h.runtime.api.ContainerKill(ctx, h.id, "KILL")
 	}
@@ -115,6 +115,20 @@ func (h *handle) Stop(ctx context.Context, grace time.Duration) error {
 		return nil
 	}
 	return h.runtime.explain(ctx, "stop "+h.name, err)
+}
+
+// terminate has the engine send the stop signal. Docker lets a paused container go on for it, and Podman refuses to
+// stop one.
+func (h *handle) terminate(ctx context.Context, seconds int) error {
+	options := dcontainer.StopOptions{Timeout: &seconds}
+	err := h.runtime.api.ContainerStop(ctx, h.id, options)
+	if err == nil || !containsAny(err.Error(), "is in state paused") {
+		return err
+	}
+	if err := h.runtime.api.ContainerUnpause(ctx, h.id); err != nil {
+		return err
+	}
+	return h.runtime.api.ContainerStop(ctx, h.id, options)
 }
 
 // wholeSeconds rounds up to the seconds in which the engine counts, so that a short grace does not become none.
