@@ -171,17 +171,6 @@ func TestPackagesCannotBeRead(t *testing.T) {
 	}
 }
 
-// What runs containers and builds no images has no local ones, and says what it has.
-func TestNoBuilder(t *testing.T) {
-	t.Parallel()
-	w := cpuLocal(t)
-	w.tools.Builder = nil
-	f := fault(t, w.run(t, t.Context(), steps.IDExporterImage), pipeline.Environment)
-	if !strings.Contains(f.Error(), "builds no images") || !strings.Contains(f.Hint, "--images ngc") {
-		t.Errorf("%v, hint %q", f, f.Hint)
-	}
-}
-
 // TestImageBuild checks which settings make another image, and which concern only the machine that builds it.
 func TestImageBuild(t *testing.T) {
 	t.Parallel()

@@ -78,7 +78,7 @@ type Images interface {
 	Ensure(ctx context.Context, ref string, onProgress func(Progress)) (Image, error)
 }
 
-// A Builder builds images that a Runner can run. Not every runtime has one.
+// A Builder builds images that a Runner can run. Not every runtime is one: Info.NoBuilder says so beforehand.
 type Builder interface {
 	// Build makes an image from spec and tags it. A failed build returns a *BuildError.
 	Build(ctx context.Context, spec BuildSpec, onProgress func(Progress)) (Image, error)
@@ -163,6 +163,7 @@ type Info struct {
 	// OtherLoopback says that the loopback address on which ports are published is not this process's: the runtime is
 	// on another host, or this process is a container itself.
 	OtherLoopback bool
+	NoBuilder     bool // it builds no images, and so runs no local ones
 	Runtimes      []string
 	CDIDevices    []string // of NVIDIA's GPUs, such as nvidia.com/gpu=all
 }

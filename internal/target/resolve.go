@@ -115,7 +115,7 @@ func (x *resolution) decideEngine(context.Context) {
 	x.refuse(CheckEngine, x.engineErr)
 }
 
-// decideSource takes the requested image source, or the lane's usual one.
+// decideSource takes the requested image source, or the lane's usual one that the container engine can have.
 func (x *resolution) decideSource(context.Context) {
 	t := &x.target
 	switch {
@@ -123,15 +123,22 @@ func (x *resolution) decideSource(context.Context) {
 		return
 	case x.request.Images != Auto:
 		t.Source = Source(x.request.Images)
-	case t.Lane == GPU:
+	case t.Lane == GPU, x.info.NoBuilder:
 		t.Source = NGC
 	default:
 		t.Source = Local
 	}
-	if t.Source == Local && t.Lane == GPU {
+	if t.Source != Local {
+		return
+	}
+	written := x.request.Settings.Written("images", x.request.Images)
+	switch {
+	case t.Lane == GPU:
 		x.refuse(CheckImages, pipeline.Usagef("use --images ngc, or --accel cpu",
-			"%s is not offered on the gpu lane, which this host has",
-			x.request.Settings.Written("images", x.request.Images)))
+			"%s is not offered on the gpu lane, which this host has", written))
+	case x.info.NoBuilder:
+		x.refuse(CheckImages, pipeline.Faultf(pipeline.Environment, "--images ngc runs NVIDIA's, which are pulled",
+			"%s: the container engine, %s, builds no images, and the local ones have to be built", written, x.info.Name))
 	}
 }
 

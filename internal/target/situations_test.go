@@ -75,6 +75,8 @@ func machines() []named[*machine] {
 		{"private registry", change(withGPUs(h100()), func(m *machine) {
 			m.registryErr = &registry.Error{Kind: registry.Unauthorized, Registry: "nvcr.io", Text: "look up an image: nvcr.io wants credentials"}
 		})},
+		{"an engine that builds nothing", change(noGPU(), func(m *machine) { m.info.Name, m.info.NoBuilder = "Kubernetes", true })},
+		{"H100, engine that builds nothing", change(withGPUs(h100()), func(m *machine) { m.info.Name, m.info.NoBuilder = "Kubernetes", true })},
 		{"ports taken", change(noGPU(), func(m *machine) { m.ports = map[uint16]string{8000: "nginx (pid 7)", 9001: ""} })},
 		{"base image made here", change(noGPU(), func(m *machine) {
 			m.images = map[string]container.Image{target.MadeBaseImage: {}}
@@ -89,6 +91,9 @@ func requests() []named[target.Request] {
 		{"e2e --accel cpu", withChange(request("e2e", set("accel", "cpu")), func(r *target.Request) { r.Accel = "cpu" })},
 		{"e2e --require-gpu", withChange(request("e2e"), func(r *target.Request) { r.RequireGPU = true })},
 		{"e2e --images ngc --accel cpu", withChange(request("e2e"), func(r *target.Request) { r.Images, r.Accel = "ngc", "cpu" })},
+		{"e2e --images local --accel cpu", withChange(request("e2e", set("images", "local"), set("accel", "cpu")), func(r *target.Request) {
+			r.Images, r.Accel = "local", "cpu"
+		})},
 		{"e2e --images local", withChange(request("e2e", set("images", "local")), func(r *target.Request) { r.Images = "local" })},
 		{"setup --release 21.07", withChange(request("setup", set("release", "21.07")), func(r *target.Request) { r.Release = "21.07" })},
 		{"serve --gpus device=1 --grpc-port 9001", withChange(

@@ -28,6 +28,9 @@ func testInfo(t *testing.T, s *suite) {
 	if info.Arch != "amd64" && info.Arch != "arm64" {
 		t.Errorf("arch %q is not one of Go's names", info.Arch)
 	}
+	if _, builds := s.Runner.(container.Builder); builds == info.NoBuilder {
+		t.Errorf("it is a container.Builder: %t, and says NoBuilder: %t", builds, info.NoBuilder)
+	}
 }
 
 func testImage(t *testing.T, s *suite) {

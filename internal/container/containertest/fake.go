@@ -102,6 +102,12 @@ func (f *Fake) Builds() []container.BuildSpec {
 	return slices.Clone(f.builds)
 }
 
+// NoBuilder returns the fake as a runtime that builds no images, and has it say so.
+func (f *Fake) NoBuilder() container.Runtime {
+	f.About.NoBuilder = true
+	return struct{ container.Runtime }{f}
+}
+
 // Leaked returns the containers that were not removed, the oldest first.
 func (f *Fake) Leaked() []container.Summary { return f.list(nil) }
 

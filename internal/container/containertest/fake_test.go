@@ -22,12 +22,31 @@ func TestFake(t *testing.T) {
 	containertest.TestBuilder(t, newFake)
 }
 
+func TestFakeWithoutBuilder(t *testing.T) {
+	t.Parallel()
+	newEnv := func(t *testing.T) containertest.Env {
+		t.Helper()
+		env, f := newFakeEnv(t)
+		r := f.NoBuilder()
+		env.Runner, env.Images, env.Builder = r, r, nil
+		return env
+	}
+	containertest.TestRunner(t, newEnv)
+	containertest.TestImages(t, newEnv)
+}
+
 func TestFakeDial(t *testing.T) {
 	t.Parallel()
 	containertest.TestDial(t, newFake)
 }
 
 func newFake(t *testing.T) containertest.Env {
+	t.Helper()
+	env, _ := newFakeEnv(t)
+	return env
+}
+
+func newFakeEnv(t *testing.T) (containertest.Env, *containertest.Fake) {
 	t.Helper()
 	f := &containertest.Fake{
 		About: container.Info{
@@ -41,7 +60,7 @@ func newFake(t *testing.T) containertest.Env {
 	return containertest.Env{
 		Runner: f, Images: f, Builder: f, Pause: f.Pause,
 		Image: "probe", Broken: "broken", Labels: f.Labels, UID: os.Getuid(), GID: os.Getgid(),
-	}
+	}, f
 }
 
 // build understands the two Dockerfiles of the contract.
