@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/dalirun/dalirun/internal/config"
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/serving"
@@ -41,7 +42,9 @@ type App struct {
 	unread  []string        // warnings, as of settings that are not read, until they are shown
 	folders []remedy.Folder // that the command keeps things in, once they are settled
 	engines []io.Closer     // connections to the container engine, closed when the command ends
-	watch   serving.Watch   // how a foreground serve watches its server; zero is [serving.UsualWatch]
+	// adapter makes what runs containers; nil is the usual one
+	adapter func(runtimeOptions) (container.Runtime, error)
+	watch   serving.Watch // how a foreground serve watches its server; zero is [serving.UsualWatch]
 
 	screen           io.Writer // stdout as it is: what is drawn there moves a terminal's cursor
 	stdoutIsTerminal bool

@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/container"
-	"github.com/dalirun/dalirun/internal/container/docker"
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/host"
@@ -101,7 +100,7 @@ func (a *App) patient(ctx context.Context, r *runFlags, silent silence) doctor.P
 		}
 		return host.OnDisk(ctx, host.DiskWithin, r.folders.Cache, r.folders.OpenCache)
 	})
-	runtime, err := a.runtime(docker.Options{AnswerWithin: doctor.AnswerWithin})
+	runtime, err := a.runtime(runtimeOptions{answerWithin: doctor.AnswerWithin})
 	if err != nil {
 		runtime = unusable{err: err}
 	}
@@ -128,13 +127,9 @@ func (a *App) patient(ctx context.Context, r *runFlags, silent silence) doctor.P
 			warnings, _ := r.force.Unused(r.request, t) // what must not be dropped was refused before
 			return warnings
 		},
-		EngineSettings: doctor.EngineSettings{Variables: a.dockerSettings()},
 	}
-	if named, ok := runtime.(interface{ NamedBy() string }); ok {
-		p.EngineSettings.NamedBy = named.NamedBy()
-	}
-	if a.env("DOCKER_API_VERSION") != "" {
-		p.EngineSettings.Version = "DOCKER_API_VERSION"
+	if configured, ok := runtime.(container.Configured); ok {
+		p.EngineSettings = configured.Settings()
 	}
 	return p
 }

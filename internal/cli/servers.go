@@ -5,16 +5,15 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
-	"github.com/dalirun/dalirun/internal/container/docker"
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/steps"
 )
 
-// servers are those of the container engine that Docker's own CLI would use, after it has answered.
+// servers are those of the container engine, after it has answered.
 func (a *App) servers(ctx context.Context) (serving.Servers, error) {
-	runtime, err := a.runtime(docker.Options{})
+	runtime, err := a.runtime(runtimeOptions{})
 	if err != nil {
 		return serving.Servers{}, err
 	}

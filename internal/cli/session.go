@@ -12,7 +12,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/container"
-	"github.com/dalirun/dalirun/internal/container/docker"
 	"github.com/dalirun/dalirun/internal/fetch"
 	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/folders"
@@ -115,7 +114,7 @@ func (a *App) begin(
 		return nil, err
 	}
 	labels := owner.RunLabels(x.me, x.runID, r.folders.Workspace, version.This().Version)
-	if x.runtime, err = a.runtime(docker.Options{Labels: labels, Notice: x.warn}); err != nil {
+	if x.runtime, err = a.runtime(runtimeOptions{labels: labels, notice: x.warn}); err != nil {
 		return nil, err
 	}
 	x.probes = a.probes(x.runtime, func() (*store.Store, error) { return x.store, nil })

@@ -177,8 +177,8 @@ func (x *Examination) addRuns(a *bundle.Archive) error {
 // these has a name that says that it holds a secret.
 func environment(environ []string) string {
 	known := []string{
-		"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "HTTP_PROXY",
-		"HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
+		"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH",
+		"DOCKER_API_VERSION", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 		"SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_INDEX_URL", "XDG_CACHE_HOME",
 		"XDG_RUNTIME_DIR",
 		"CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES", "CI", "GITHUB_ACTIONS", "TERM", "NO_COLOR", "PATH",

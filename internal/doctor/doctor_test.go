@@ -179,14 +179,14 @@ func TestEngineRemedies(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		err      error
-		settings doctor.EngineSettings
+		settings container.Settings
 		want     string
 	}{
-		"none":        {container.ErrUnreachable, doctor.EngineSettings{}, "start it: `sudo systemctl start docker`"},
-		"named":       {container.ErrUnreachable, doctor.EngineSettings{NamedBy: "DOCKER_HOST"}, "this one is named by DOCKER_HOST"},
-		"settings":    {container.ErrSettings, doctor.EngineSettings{Variables: "DOCKER_CERT_PATH"}, "correct or unset DOCKER_CERT_PATH"},
-		"failing":     {container.ErrFailing, doctor.EngineSettings{}, ""},
-		"not allowed": {container.ErrPermission, doctor.EngineSettings{NamedBy: "DOCKER_HOST"}, ""},
+		"none":        {container.ErrUnreachable, container.Settings{}, "start it: `sudo systemctl start docker`"},
+		"named":       {container.ErrUnreachable, container.Settings{NamedBy: "DOCKER_HOST"}, "this one is named by DOCKER_HOST"},
+		"settings":    {container.ErrSettings, container.Settings{Variables: "DOCKER_CERT_PATH"}, "correct or unset DOCKER_CERT_PATH"},
+		"failing":     {container.ErrFailing, container.Settings{}, ""},
+		"not allowed": {container.ErrPermission, container.Settings{NamedBy: "DOCKER_HOST"}, ""},
 	} {
 		p := patient(t, &machine{infoErr: c.err})
 		p.EngineSettings = c.settings

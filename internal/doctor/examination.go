@@ -27,16 +27,9 @@ type Patient struct {
 	CacheFlags       []string                     // flags that name the cache; empty if dalirun finds it without
 	UnusedSteps      func(target.Target) []string // warnings about steps of --force that the run does not have
 	CacheDoubt       string                       // why the cache is not where a user would expect it; may be empty
-	EngineSettings   EngineSettings
+	EngineSettings   container.Settings           // by which the container engine was found; zero if it says none
 	// SilentCache and SilentWorkspace say that the folders' disks gave no answer already; nil where they did.
 	SilentCache, SilentWorkspace error
-}
-
-// EngineSettings are the settings in the environment by which the container engine is found.
-type EngineSettings struct {
-	Variables string // the variables to correct if they are wrong: "DOCKER_HOST or DOCKER_CONTEXT"
-	NamedBy   string // the setting that names the engine; empty for the default engine
-	Version   string // the variable that sets the version of its API; empty if none does
 }
 
 // Machine answers questions about folders of this host. Its functions may hang. Free space is asked of Probes.Host.

@@ -12,8 +12,8 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// Env is what [TestRunner], [TestImages] and [TestBuilder] need of an implementation, whose test calls those that it
-// claims. They remove every container that carries Labels.
+// Env is what [TestRunner], [TestDial], [TestImages] and [TestBuilder] need of an implementation, whose test calls
+// those that it claims. They remove every container that carries Labels.
 type Env struct {
 	Runner  container.Runner
 	Images  container.Images  // for TestImages and TestBuilder

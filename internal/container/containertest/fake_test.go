@@ -32,6 +32,7 @@ func TestFakeWithoutBuilder(t *testing.T) {
 		return env
 	}
 	containertest.TestRunner(t, newEnv)
+	containertest.TestDial(t, newEnv)
 	containertest.TestImages(t, newEnv)
 }
 
@@ -184,5 +185,19 @@ func TestHostPath(t *testing.T) {
 		if host != want.host || writable != want.writable || !errors.Is(err, want.err) {
 			t.Errorf("%s: got %q, %t, %v, want %+v", inside, host, writable, err, want)
 		}
+	}
+}
+
+// What is not there is not paused.
+func TestFakePause(t *testing.T) {
+	t.Parallel()
+	f := &containertest.Fake{}
+	if err := f.Pause(t.Context(), "x"); !errors.Is(err, container.ErrNotFound) {
+		t.Errorf("got %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Pause(ctx, "x"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
 	}
 }

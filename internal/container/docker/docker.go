@@ -137,9 +137,6 @@ func New(options Options) (*Runtime, error) {
 // Remote reports whether the container engine is on another host. It sends no request.
 func (r *Runtime) Remote() bool { return r.remote }
 
-// NamedBy returns the variable or the context that names the container engine; empty for Docker's default.
-func (r *Runtime) NamedBy() string { return r.namedBy }
-
 // Close closes idle connections, and all that go through ssh, whose programs have ended then.
 func (r *Runtime) Close() error {
 	err := r.api.Close()
