@@ -38,13 +38,21 @@ func TestBackendDALI(t *testing.T) {
 	testPython(t, steps.IDServerImage, "backend_dali_test.py", map[string]string{"/pictures": brokenPictures, "/kinds": pictureKinds})
 }
 
-// testPython runs a program of integration/python in an image of the first run, with folders of this repository by where it finds them.
+// testPython runs a program of tests.
 func testPython(t *testing.T, image pipeline.ID, program string, folders map[string]string) {
 	t.Helper()
+	runPython(t, image, folders, program)
+}
+
+// runPython runs a program of integration/python, with its arguments, in an image of the first run, with folders by where it finds them, and
+// returns its stdout.
+func runPython(t *testing.T, image pipeline.ID, folders map[string]string, argv ...string) string {
+	t.Helper()
 	b := newBench(t)
+	program := argv[0]
 	spec := container.Spec{
 		Step: program, Role: container.RoleBatch, Image: b.values(t, image)["image"].Ref, ReadOnly: true, Init: true, Tmpfs: map[string]int64{"/tmp": 1 << 30},
-		Command: []string{"python3", "-B", "/tests/" + program}, Env: map[string]string{"PYTHONPATH": "/dalirun/python", "HOME": "/tmp", "USER": "dalirun"},
+		Command: append([]string{"python3", "-B", "/tests/" + program}, argv[1:]...), Env: map[string]string{"PYTHONPATH": "/dalirun/python", "HOME": "/tmp", "USER": "dalirun"},
 	}
 	mounts := map[string]string{"/dalirun/python": "../assets/python", "/tests": "python"}
 	maps.Copy(mounts, folders)
@@ -57,8 +65,8 @@ func testPython(t *testing.T, image pipeline.ID, program string, folders map[str
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	var printed output
-	c, err := b.runtime.Run(ctx, spec, container.Streams{Stdout: &printed, Stderr: &printed})
+	var out, errs output
+	c, err := b.runtime.Run(ctx, spec, container.Streams{Stdout: &out, Stderr: &errs})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +76,7 @@ func testPython(t *testing.T, image pipeline.ID, program string, folders map[str
 		}
 	})
 	if exit, err := c.Wait(ctx); err != nil || exit.Code != 0 {
-		t.Errorf("it exited with %+v, %v:\n%s", exit, err, &printed)
+		t.Errorf("%s exited with %+v, %v:\n%s%s", program, exit, err, &out, &errs)
 	}
+	return out.String()
 }
