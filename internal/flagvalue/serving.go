@@ -16,9 +16,6 @@ import (
 // MostMemory is the largest size of memory: more than the machines have that GPUs are in.
 const MostMemory = 4 * units.TiB
 
-// leastPool is tritonserver's own CUDA pool.
-const leastPool = 64 * units.MiB
-
 // servingKey is a key of [Serving], with its own value.
 type servingKey struct {
 	name  string
@@ -37,8 +34,8 @@ func servingKeysOf(s *target.Serving) []servingKey {
 		{"inflight-limit", Int(&s.InflightLimit, 1, 100_000)},
 		{"hw-decoder-load", Share(&s.HWDecoderLoad)},
 		{"picture-size", PictureSize(&s.Picture)},
-		{"cuda-pool", Bytes(&s.CUDAPool, leastPool, MostMemory)},
-		{"pinned-pool", Bytes(&s.PinnedPool, leastPool, MostMemory)},
+		{"cuda-pool", Bytes(&s.CUDAPool, target.TritonCUDAPool, MostMemory)},
+		{"pinned-pool", Bytes(&s.PinnedPool, target.TritonCUDAPool, MostMemory)},
 	}
 }
 

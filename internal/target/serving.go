@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"reflect"
+	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/host"
@@ -11,38 +13,44 @@ import (
 )
 
 // Serving is what a server is given of its hardware, for a batch and for its queues. In a [Request] a zero field is the
-// usual one, which [DecideServing] says, with reason and source; docs/performance.md has all of them in a table.
+// usual one, which [DecideServing] says, with reason and source; docs/performance.md has all of them in a table, with
+// their ranges, which package flagvalue holds. The name of a field in JSON is its key, which users write with hyphens.
 type Serving struct {
-	// DALIInstances and ClassifierInstances are on each GPU, or on the CPU: 1 to 64.
+	// DALIInstances and ClassifierInstances are on each GPU, or on the CPU.
 	DALIInstances       int `json:"dali_instances,omitempty"`
 	ClassifierInstances int `json:"classifier_instances,omitempty"`
-	// DALIThreads are the CPU threads of each DALI instance, 1 to 256. 0 in a Target leaves them to what serves: the
-	// local image's backend takes one for each CPU that it may use, any other the four of the tutorial.
+	// DALIThreads are the CPU threads of each DALI instance. 0 in a Target leaves them to what serves: the local image's
+	// backend takes one for each CPU that it may use, any other the four of the tutorial.
 	DALIThreads int `json:"dali_threads,omitempty"`
-	// PreferredBatch is the number of pictures at which a batch waits no longer, 1 to MaxBatch; 0 in a Target is none.
+	// PreferredBatch is the number of pictures at which a batch waits no longer; 0 in a Target is none.
 	PreferredBatch int `json:"preferred_batch,omitempty"`
-	// QueueDelay is how long a request waits for others to share its batch, 0 to 1 s.
+	// QueueDelay is how long a request waits for others to share its batch.
 	QueueDelay time.Duration `json:"queue_delay,omitempty"`
 	// QueueLimit is how many requests may wait for each model, and InflightLimit how many of the ensemble may be at each
-	// of its steps: 1 to 100,000. Further ones are refused, or wait. 0 is no limit: which one is right depends on the
-	// clients, and none was measured. Servers of releases that do not keep to a limit get none.
+	// of its steps. Further ones are refused, or wait. 0 is no limit: which one is right depends on the clients, and none
+	// was measured. Servers of releases that do not keep to a limit get none.
 	QueueLimit    int `json:"queue_limit,omitempty"`
 	InflightLimit int `json:"inflight_limit,omitempty"`
-	// HWDecoderLoad is the share of a batch that the GPU's JPEG engine decodes, above 0 and up to 1; 0 on the cpu lane.
+	// HWDecoderLoad is the share of a batch that the GPU's JPEG engine decodes; 0 on the cpu lane.
 	HWDecoderLoad float64 `json:"hw_decoder_load,omitempty"`
 	// Picture is the typical size of a picture, for which that engine allocates ahead; zero on the cpu lane.
 	Picture PictureSize `json:"picture_size,omitzero"`
 	// CUDAPool, of each GPU, and PinnedPool, of the host, hold the tensors between the models, in bytes. 0 in a Target
-	// is the server's own, 64 and 256 MiB.
+	// is the server's own, [TritonCUDAPool] and 256 MiB.
 	CUDAPool   int64 `json:"cuda_pool,omitempty"`
 	PinnedPool int64 `json:"pinned_pool,omitempty"`
 }
 
-// PictureSize is the size of a picture in pixels, 1 to 65,535 each.
+// PictureSize is the size of a picture in pixels.
 type PictureSize struct {
 	Width  int `json:"width"`
 	Height int `json:"height"`
 }
+
+// TritonCUDAPool is tritonserver's own pool of GPU memory (--cuda-memory-pool-byte-size), in bytes: the least that is
+// worth asking for, and what remains on a GPU that is nearly full. Under batches of 64 it overflowed on the H100
+// ("CNMEM_STATUS_OUT_OF_MEMORY, falling back to pinned system memory"): 10,927 pictures/s became 2,191.
+const TritonCUDAPool = 64 * mib
 
 const (
 	mib = 1 << 20
@@ -63,10 +71,8 @@ const (
 
 	// tensorBytes is the tensor of a picture between DALI and the classifier: FP32 [3,224,224].
 	tensorBytes = 3 * 224 * 224 * 4
-	// leastPool is the least that a pool is given, and leastCUDAPool the server's own, which remains on a GPU that is
-	// nearly full. Under batches of 64, the latter overflowed on the H100 ("CNMEM_STATUS_OUT_OF_MEMORY, falling back to
-	// pinned system memory"): 10,927 pictures/s became 2,191.
-	leastPool, leastCUDAPool = 256 * mib, 64 * mib
+	// usualPool is the least that a pool is given on a GPU with room.
+	usualPool = 256 * mib
 	// mostPinned is as much pinned memory as was measured: the host swaps none of it out, and other programs lack it.
 	mostPinned = 2048 * mib
 	// contextMemory is what the server's process takes of each GPU before it loads a model: that of CUDA, as trtexec's
@@ -120,7 +126,7 @@ func DecideServing(asked Serving, t Target, cpus int) Serving {
 	s.PinnedPool = cmp.Or(asked.PinnedPool, min(pool*int64(gpus), mostPinned))
 	if free > 0 {
 		left := (free - s.memory(t)) / mib * mib
-		pool = min(pool, max(left, leastCUDAPool))
+		pool = min(pool, max(left, TritonCUDAPool))
 	}
 	s.CUDAPool = cmp.Or(asked.CUDAPool, pool)
 	return s
@@ -129,19 +135,17 @@ func DecideServing(asked Serving, t Target, cpus int) Serving {
 // cpuServing is [DecideServing] on the cpu lane. There one instance uses all cores, and a second one would only take
 // them from the first. No size of a batch is preferred, since ONNX Runtime is tuned for none. What is of GPUs alone is
 // not taken.
-func cpuServing(asked Serving) Serving {
-	return Serving{
-		DALIInstances: cmp.Or(asked.DALIInstances, 1), ClassifierInstances: cmp.Or(asked.ClassifierInstances, 1),
-		DALIThreads: asked.DALIThreads, PreferredBatch: asked.PreferredBatch, QueueDelay: asked.QueueDelay,
-		QueueLimit: asked.QueueLimit, InflightLimit: asked.InflightLimit,
-	}
+func cpuServing(s Serving) Serving {
+	s.DALIInstances, s.ClassifierInstances = cmp.Or(s.DALIInstances, 1), cmp.Or(s.ClassifierInstances, 1)
+	s.HWDecoderLoad, s.Picture, s.CUDAPool, s.PinnedPool = 0, PictureSize{}, 0, 0
+	return s
 }
 
 // pool is what the tensors between the models take of a GPU at most, in bytes: a batch of the largest size that each
 // instance works on, and one on its way.
 func (s Serving) pool(t Target) int64 {
 	batches := s.DALIInstances + s.ClassifierInstances + 1
-	return max(int64(batches)*int64(t.MaxBatch)*tensorBytes, leastPool)
+	return max(int64(batches)*int64(t.MaxBatch)*tensorBytes, usualPool)
 }
 
 // memory is what a server takes of a GPU without its pool, in bytes: an execution context of each classifier, and of
@@ -164,28 +168,28 @@ func (x *resolution) decideServing(context.Context) {
 	if t.Source == NGC {
 		server = "release " + cmp.Or(t.Release.Tag, "(not known)")
 	}
-	const gpuAlone = "it is of GPUs, and the cpu lane has none"
-	for _, of := range []struct {
-		key    string
-		unused bool
-		why    string
-	}{
-		{"hw-decoder-load", asked.HWDecoderLoad != 0 && t.Lane == CPU, gpuAlone},
-		{"picture-size", asked.Picture != (PictureSize{}) && t.Lane == CPU, gpuAlone},
-		{"cuda-pool", asked.CUDAPool != 0 && t.Lane == CPU, gpuAlone},
-		{"pinned-pool", asked.PinnedPool != 0 && t.Lane == CPU, gpuAlone},
-		{
-			"queue-limit", asked.QueueLimit != t.Serving.QueueLimit,
-			server + " hangs where a step of an ensemble has one; 26.02 and later do not",
-		},
-		{
-			"inflight-limit", asked.InflightLimit != t.Serving.InflightLimit,
-			server + " does not keep to one; 26.04 and later do",
-		},
-	} {
-		if of.unused {
-			x.doubt(CheckFlags, fmt.Sprintf("%s: %s is not used: %s", x.request.Settings.Origin("serving"), of.key, of.why),
-				"drop what is not used")
+	for _, key := range notTaken(asked, t.Serving) {
+		why := "it is of GPUs, and the cpu lane has none"
+		switch key {
+		case "queue-limit":
+			why = server + " hangs where a step of an ensemble has one; 26.02 and later do not"
+		case "inflight-limit":
+			why = server + " does not keep to one; 26.04 and later do"
+		}
+		x.doubt(CheckFlags, fmt.Sprintf("%s: %s is not used: %s", x.request.Settings.Origin("serving"), key, why),
+			"drop what is not used")
+	}
+}
+
+// notTaken are the keys of what was asked for that a server is not given, as users write them.
+func notTaken(asked, given Serving) []string {
+	var keys []string
+	a, g := reflect.ValueOf(asked), reflect.ValueOf(given)
+	for field, value := range a.Fields() {
+		if !value.IsZero() && !value.Equal(g.FieldByIndex(field.Index)) {
+			tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+			keys = append(keys, strings.ReplaceAll(tag, "_", "-"))
 		}
 	}
+	return keys
 }

@@ -1,12 +1,15 @@
 package target_test
 
 import (
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/target"
 )
@@ -114,6 +117,33 @@ func TestResolveServingWithoutGPU(t *testing.T) {
 	}
 	if decided.Serving != (target.Serving{DALIInstances: 1, ClassifierInstances: 1, DALIThreads: 2}) {
 		t.Errorf("%+v", decided.Serving)
+	}
+}
+
+// Whatever is asked for is given to the server, or told of under its own key: none is dropped without a word.
+func TestResolveServingKeys(t *testing.T) {
+	t.Parallel()
+	all := reflect.TypeFor[target.Serving]()
+	for i, key := range flagvalue.ServingKeys() {
+		r := request("e2e", target.Setting{Flag: "serving"})
+		field := reflect.ValueOf(&r.Serving).Elem().Field(i)
+		switch field.Kind() {
+		case reflect.Float64:
+			field.SetFloat(0.5)
+		case reflect.Struct:
+			r.Serving.Picture = target.PictureSize{Width: 1, Height: 1}
+		default:
+			field.SetInt(3)
+		}
+		decided, obstacles := resolve(t, r, noGPU())
+		given := reflect.ValueOf(decided.Serving).Field(i).Equal(field)
+		told := len(obstacles) == 1 && strings.HasPrefix(obstacles[0].Err.Error(), "--serving: "+key+" is not used: ")
+		if given == told || given && len(obstacles) > 0 {
+			t.Errorf("%s (%s): %+v, %v", key, all.Field(i).Name, decided.Serving, obstacles)
+		}
+	}
+	if n := len(flagvalue.ServingKeys()); n != all.NumField() {
+		t.Errorf("%d keys, and %d fields", n, all.NumField())
 	}
 }
 
