@@ -146,7 +146,7 @@ func TestReload(t *testing.T) {
 	mustRun(t, 0, c.engine, o, "reload", "--cache-dir", c.cache) // which has nothing to do
 	refused(t, c, o)
 	restarted(t, c, o, server)
-	mustRun(t, 0, c.engine, o, "stop")
+	stoppedMeanwhile(t, c, o, weights)
 	mustRun(t, 5, c.engine, o, "reload", "--cache-dir", c.cache)
 	c.checkNoContainer(t, o.Dir)
 }
@@ -197,6 +197,27 @@ func lookAt(t *testing.T, c cpu, o opts) status.Status {
 		t.Errorf("%+v", s)
 	}
 	return s
+}
+
+// stoppedMeanwhile stops the server while a reload loads what was built, which says so, and nothing of the models.
+func stoppedMeanwhile(t *testing.T, c cpu, o opts, weights []string) {
+	t.Helper()
+	server, err := owner.ReadServer(workspace(o.Dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := slices.IndexFunc(weights, func(w string) bool { return w != server.Weights })
+	mustRun(t, 0, c.engine, o, append(c.args("setup"), "--weights", weights[other])...)
+	p := start(t, c.engine, o, "reload", "--cache-dir", c.cache)
+	p.until(t, "candidates", func() bool {
+		found, err := filepath.Glob(filepath.Join(owner.RepositoryPath(workspace(o.Dir)), "*_candidate*"))
+		return err == nil && len(found) > 0
+	})
+	mustRun(t, 0, c.engine, o, "stop")
+	r := p.wait(t)
+	if told := ": the server " + server.Name + " was stopped meanwhile\n"; r.Code != 5 || strings.Count(r.Stderr, told) != 1 || strings.Count(r.Stderr, "✗") != 1 {
+		t.Errorf("exit code %d\n%s", r.Code, r.Stderr)
+	}
 }
 
 // refused records that something for another lane was built: the server goes on with what it has.

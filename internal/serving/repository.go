@@ -124,6 +124,13 @@ func (r Repository) Replacing(file owner.ServerFile, on bool) error {
 	return owner.UpdateServer(r.Workspace, file)
 }
 
+// StopFault is the fault of a reload whose server somebody stops on purpose: whatever else it meets with then is a
+// consequence, and says nothing of the models.
+func (r Repository) StopFault(server Container) error {
+	return pipeline.Faultf(pipeline.NotReady, "`"+CommandIn(r.Workspace, "serve")+"` serves what was built",
+		"the server %s was stopped meanwhile", server.Name)
+}
+
 // Replaced records that the server of a file serves what was built, from a model repository in the cache: it may have
 // been made anew, with other contents.
 func (r Repository) Replaced(ctx context.Context, file owner.ServerFile, built owner.Built, repository string) error {

@@ -11,8 +11,8 @@ import (
 )
 
 // Error prints err once: what failed after how long, the last output, how to repeat it by hand, what to do next, and
-// the step's log if logPath, which may be nil, names one. Of joined errors each is printed once. A cancellation is left
-// out beside an error: it is a consequence. Under GitHub Actions the first line and the hint are an annotation.
+// the step's log if logPath, which may be nil, names one. Of joined errors each is printed once, also one that another
+// has as its cause. A cancellation is left out beside an error: it is a consequence. Under GitHub Actions the first line and the hint are an annotation.
 func Error(w io.Writer, err error, t Terminal, logPath func(pipeline.ID) string) {
 	if err == nil {
 		return
@@ -58,10 +58,18 @@ func flatten(err error) []error {
 	return out
 }
 
+// withoutConsequences leaves out what only says that it was cancelled, and what another error has as its cause.
 func withoutConsequences(errs []error) []error {
 	var causes []error
-	for _, e := range errs {
-		if !errors.Is(e, context.Canceled) {
+	for i, e := range errs {
+		isTold := func(j int, other error) bool {
+			return j != i && errors.Is(other, e) && (j < i || !errors.Is(e, other)) // of equal ones the first is told
+		}
+		told := errors.Is(e, context.Canceled)
+		for j, other := range errs {
+			told = told || isTold(j, other)
+		}
+		if !told {
 			causes = append(causes, e)
 		}
 	}
