@@ -236,7 +236,7 @@ func refused(t *testing.T, c cpu, o opts) {
 		t.Fatal(err)
 	}
 	r := mustRun(t, 3, c.engine, o, "reload", "--cache-dir", c.cache)
-	if !strings.Contains(r.Stderr, "its lane is cpu, not gpu") || !strings.Contains(r.Stderr, "restart") {
+	if !strings.Contains(r.Stderr, "lane gpu (served: cpu)") || !strings.Contains(r.Stderr, "restart") {
 		t.Errorf("it says:\n%s", r.Stderr)
 	}
 	if after, err := owner.ReadServer(workspace(o.Dir)); err != nil || after.Weights != before.Weights {

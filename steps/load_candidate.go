@@ -16,7 +16,7 @@ import (
 // Replacement says in whose place a reload puts what a target builds. All fields are required.
 type Replacement struct {
 	Container string // ID of the server's container
-	Image     string // reference of the image that it runs
+	Image     string // what identifies the image that it runs, as by [ServerImage]; empty if that is not known
 	Folder    string // the served repository
 	// RestartHint is the advice where only another server can serve what was built.
 	RestartHint string
@@ -36,13 +36,14 @@ func (r Replacement) open(ctx context.Context, runner container.Runner) (contain
 	return server, client, err
 }
 
-// checkImage refuses a model repository that was built for another image than the server's.
-func (r Replacement) checkImage(built string) error {
-	if built == r.Image {
+// checkImage refuses a model repository that was built for another image than the server's. What the records say of
+// that was looked at before the reload; the image may have been made anew since, as one that was removed.
+func (r Replacement) checkImage(built pipeline.Value) error {
+	if r.Image == "" || built.Digest == r.Image {
 		return nil
 	}
 	return pipeline.Faultf(pipeline.Environment, r.RestartHint,
-		"the server runs the image %s, and what was built is for %s", r.Image, built)
+		"what was built is for the image %s, which is %s, and the server runs %s", built.Ref, built.Digest, r.Image)
 }
 
 // removeCandidates takes candidates out of service, through a connection of its own.
@@ -100,7 +101,7 @@ func (s *LoadCandidate) Outputs() []pipeline.Output {
 
 // Run loads the candidates. They are removed at the end of the run.
 func (s *LoadCandidate) Run(ctx context.Context, w *pipeline.Work) error {
-	if err := s.replacement.checkImage(w.Input(s.image).Ref); err != nil {
+	if err := s.replacement.checkImage(w.Input(s.image)); err != nil {
 		return err
 	}
 	server, client, err := s.replacement.open(ctx, s.runner)

@@ -135,9 +135,9 @@ func (r *reloading) undoReload(t *testing.T) {
 	r.undos = r.undos[:1]
 }
 
-// image is the reference of the image that the server runs.
+// image identifies the image that the server runs.
 func (r *reloading) image() string {
-	return r.values[pipeline.Output{Step: steps.IDServerImage, Name: "image"}].Ref
+	return r.values[pipeline.Output{Step: steps.IDServerImage, Name: "image"}].Digest
 }
 
 // folders are those of the served repository.
@@ -236,7 +236,7 @@ func TestReloadFails(t *testing.T) {
 		"the candidates are not PyTorch": {
 			faults{tensor: off}, "", pipeline.NotVerified, "preprocessing",
 		},
-		"another image": {faults{}, "other:1", pipeline.Environment, "the server runs the image other:1"},
+		"another image": {faults{}, "sha256:other", pipeline.Environment, ", and the server runs sha256:other"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

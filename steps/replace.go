@@ -48,7 +48,7 @@ func (s *Replace) Outputs() []pipeline.Output {
 // Run replaces the models. Once it has begun it ends, whatever becomes of the run: half of it helps nobody.
 func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
 	ctx = context.WithoutCancel(ctx) // each load has a limit
-	if err := s.replacement.checkImage(w.Input(s.image).Ref); err != nil {
+	if err := s.replacement.checkImage(w.Input(s.image)); err != nil {
 		return err
 	}
 	_, client, err := s.replacement.open(ctx, s.runner)

@@ -12,3 +12,13 @@ func newServerImage(t target.Target, tools Tools) pipeline.Step {
 	}
 	return newBuildImage(IDServerImage, newImageBuild(t, tools, "server"), tools)
 }
+
+// ServerImage returns what identifies the image of a target's server, as its step last found it; empty if it never did.
+func ServerImage(t target.Target, tools Tools) string {
+	ref := t.Images.Server.Ref
+	if t.Source != target.NGC {
+		ref = newImageBuild(t, tools, "server").tag()
+	}
+	id, _ := tools.KV.Recall(identityKey(ref))
+	return id
+}

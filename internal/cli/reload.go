@@ -92,7 +92,7 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 		return refuse(err, x.close(), lock.Release())
 	}
 	replacement := steps.Replacement{
-		Container: server.ID, Image: server.Image, Folder: owner.RepositoryPath(workspace),
+		Container: server.ID, Image: file.Image, Folder: owner.RepositoryPath(workspace),
 		RestartHint: serving.RestartHint(workspace),
 		Replacing:   func(on bool) error { return repository.Replacing(file, on) },
 		Replaced:    func(stored string) error { return repository.Replaced(ctx, file, built, stored) },

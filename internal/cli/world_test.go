@@ -101,6 +101,7 @@ func (w world) fake() *containertest.Fake {
 	}
 	if w.packages {
 		f.AddLocal(target.UsualBaseImage, containertest.Image{})
+		f.AddLocal("team/debian:12", containertest.Image{})
 	}
 	return f
 }

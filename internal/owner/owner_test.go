@@ -543,11 +543,48 @@ func TestServesAnother(t *testing.T) {
 		"another argument":   {built, owner.ServerFile{Repository: "/c/a", Arguments: []string{"--x=2"}}, true},
 		"no argument":        {built, owner.ServerFile{Repository: "/c/a"}, true},
 		"half reloaded":      {built, owner.ServerFile{Repository: "/c/a", Arguments: []string{"--x=1"}, Reloading: true}, true},
-		"nothing is known":   {built, owner.ServerFile{}, false},
-		"nothing was built":  {owner.Built{}, owner.ServerFile{Repository: "/c/a"}, false},
+		"another image": {
+			owner.Built{Repository: "/c/a", Image: "sha256:b"}, owner.ServerFile{Repository: "/c/a", Image: "sha256:a"}, true,
+		},
+		"nothing is known":  {built, owner.ServerFile{}, false},
+		"nothing was built": {owner.Built{}, owner.ServerFile{Repository: "/c/a"}, false},
 	} {
 		if got := c.built.ServesAnother(c.server); got != c.want {
 			t.Errorf("%s: %t, want %t", name, got, c.want)
+		}
+	}
+}
+
+// What differs of a server is told by name. What one record does not have is not known: it is no difference.
+func TestServerDifferences(t *testing.T) {
+	t.Parallel()
+	on := func(lane, source, release string) owner.Served {
+		return owner.Served{Lane: lane, Source: source, Release: release}
+	}
+	const is, other = "sha256:0123456789abcdef", "sha256:fedcba9876543210"
+	server := owner.ServerFile{Served: on("gpu", "ngc", "25.03"), Image: is, Arguments: []string{"--pool=1", "--x"}}
+	arguments := server.Arguments
+	for name, c := range map[string]struct {
+		built  owner.Built
+		server owner.ServerFile
+		want   string
+	}{
+		"the same":           {owner.Built{Served: server.Served, Image: is, Arguments: arguments}, server, ""},
+		"other models":       {owner.Built{Served: owner.Served{Precision: "fp32", Weights: "random:7"}, Arguments: arguments}, server, ""},
+		"another release":    {owner.Built{Served: on("gpu", "ngc", "25.05"), Arguments: arguments}, server, "release 25.05 (served: 25.03)"},
+		"local images":       {owner.Built{Served: on("cpu", "local", ""), Arguments: arguments}, server, "lane cpu (served: gpu), images local (served: ngc)"},
+		"another image":      {owner.Built{Image: other, Arguments: arguments}, server, "server image fedcba987654 (served: 0123456789ab)"},
+		"other arguments":    {owner.Built{Arguments: []string{"--pool=2"}}, server, "server arguments --pool=2 (served: --pool=1 --x)"},
+		"no arguments":       {owner.Built{}, server, "server arguments none (served: --pool=1 --x)"},
+		"an older record":    {owner.Built{Arguments: arguments}, server, ""},
+		"of an older server": {owner.Built{Served: server.Served, Image: is}, owner.ServerFile{}, ""},
+	} {
+		var words []string
+		for _, d := range c.built.ServerDifferences(c.server) {
+			words = append(words, d.String())
+		}
+		if got := strings.Join(words, ", "); got != c.want || c.built.NeedsRestart(c.server) != (c.want != "") {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
 }

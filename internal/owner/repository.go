@@ -10,9 +10,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/fsync"
+	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -160,20 +162,62 @@ type Built struct {
 	Memory     int64           `json:"memory"`              // limit of each container of the run, in bytes
 	Command    []string        `json:"command"`             // arguments of dalirun that serve it, from any folder
 	MaxBatch   int             `json:"max_batch,omitempty"` // the most pictures of a request
+	Image      string          `json:"image,omitempty"`     // that its server is to have, as in a ServerFile
 	Served
 }
 
-// ServesAnother reports whether a server may serve another model repository than what was built last, or with other
-// arguments. Of a server of which nothing is known it is false.
+// ServesAnother reports whether a server may serve another model repository than what was built last, or is another
+// server than that needs. Of a server of which nothing is known it is false.
 func (b Built) ServesAnother(s ServerFile) bool {
 	return b.Repository != "" && s.Repository != "" &&
-		(s.Reloading || b.Repository != s.Repository || !slices.Equal(b.Arguments, s.Arguments))
+		(s.Reloading || b.Repository != s.Repository || b.NeedsRestart(s))
 }
 
-// NeedsRestart reports whether what was built last needs another tritonserver than a server has, or another image:
-// [Built.ServesAnother] says whether it is served.
-func (b Built) NeedsRestart(s ServerFile) bool {
-	return !slices.Equal(b.Arguments, s.Arguments) || b.Lane != s.Lane || b.Source != s.Source || b.Release != s.Release
+// NeedsRestart reports whether what was built last needs another server; [Built.ServerDifferences] says why.
+func (b Built) NeedsRestart(s ServerFile) bool { return len(b.ServerDifferences(s)) > 0 }
+
+// ServerDifferences are those between a server and what was built last that no reload changes, since it only puts other
+// models into the same tritonserver.
+func (b Built) ServerDifferences(s ServerFile) []Difference {
+	return KnownDifferences([]Difference{
+		{"lane", s.Lane, b.Lane},
+		{"images", s.Source, b.Source},
+		{"release", s.Release, b.Release},
+		{"server image", shortImage(s.Image), shortImage(b.Image)},
+		{"server arguments", argumentsText(s.Arguments), argumentsText(b.Arguments)},
+	})
+}
+
+// Difference is a fact in which what was built is not what is served.
+type Difference struct {
+	Fact   string `json:"fact"`
+	Served string `json:"served"`
+	Built  string `json:"built"`
+}
+
+// String is "lane gpu (served: cpu)".
+func (d Difference) String() string { return d.Fact + " " + d.Built + " (served: " + d.Served + ")" }
+
+// KnownDifferences are those of all that differ indeed. What is empty on either side is not known, as where an older
+// dalirun did not note it, and is no difference.
+func KnownDifferences(all []Difference) []Difference {
+	return slices.DeleteFunc(all, func(d Difference) bool {
+		return d.Served == d.Built || d.Served == "" || d.Built == ""
+	})
+}
+
+// shortImage is the first twelve digits of what identifies an image, as plans have them.
+func shortImage(id string) string {
+	digits := strings.TrimPrefix(id, "sha256:")
+	return digits[:min(len(digits), 12)]
+}
+
+// argumentsText is never empty: that a server has no arguments is known.
+func argumentsText(arguments []string) string {
+	if len(arguments) == 0 {
+		return "none"
+	}
+	return shell.Line(arguments...)
 }
 
 // ErrNothingBuilt says that nothing was built in a workspace.

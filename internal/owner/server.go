@@ -28,7 +28,8 @@ type ServerFile struct {
 	Metrics   string `json:"metrics"`   // host:port
 	// endpoint of the container engine, if the addresses are valid on its host alone
 	Engine string `json:"engine,omitempty"`
-	Image  string `json:"image,omitempty"`  // digest of its image; of a local one a hash of its build
+	// what identifies its image: the digest; of a local one a hash of its build and of its packages' versions
+	Image  string `json:"image,omitempty"`
 	GPUs   string `json:"gpus,omitempty"`   // model of its GPUs, with their number; gpu lane
 	Driver string `json:"driver,omitempty"` // version of NVIDIA's driver; gpu lane
 	Served

@@ -3,7 +3,6 @@ package serving
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -95,27 +94,15 @@ func (r Repository) Replaceable(
 	if file, err = server.File(); err != nil {
 		return server, file, err
 	}
-	if built.ServesAnother(file) && built.NeedsRestart(file) {
+	if differences := built.ServerDifferences(file); built.ServesAnother(file) && len(differences) > 0 {
+		words := make([]string, len(differences))
+		for i, d := range differences {
+			words[i] = d.String()
+		}
 		return server, file, pipeline.Faultf(pipeline.Environment, RestartHint(r.Workspace),
-			"the server %s cannot serve what was built: %s", server.Name, strings.Join(obstacles(built, file), "; "))
+			"the server %s cannot serve what was built: %s", server.Name, strings.Join(words, ", "))
 	}
 	return server, file, nil
-}
-
-// obstacles are the clauses that say why [owner.Built.NeedsRestart].
-func obstacles(built owner.Built, file owner.ServerFile) []string {
-	images := func(s owner.Served) string { return strings.TrimSpace(s.Source + " " + s.Release) }
-	var clauses []string
-	for _, o := range []struct{ what, is, wanted string }{
-		{"lane is", file.Lane, built.Lane},
-		{"images are", images(file.Served), images(built.Served)},
-		{"tritonserver has", fmt.Sprintf("%q", file.Arguments), fmt.Sprintf("%q", built.Arguments)},
-	} {
-		if o.is != o.wanted {
-			clauses = append(clauses, fmt.Sprintf("its %s %s, not %s", o.what, o.is, o.wanted))
-		}
-	}
-	return clauses
 }
 
 // Replacing notes whether a reload is replacing what a server serves.

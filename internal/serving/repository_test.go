@@ -49,6 +49,9 @@ func onCPU(weights string) owner.Served {
 	return owner.Served{Lane: "cpu", Source: "local", Precision: "fp32", Weights: weights}
 }
 
+// ofTheServer identifies the image of the server that is beside.
+const ofTheServer = "sha256:0123456789abcdef"
+
 // beside is a workspace with a server that serves another model repository.
 func beside(t *testing.T, grpc string) (r Repository, pinned *pins, warned *[]string) {
 	t.Helper()
@@ -62,7 +65,7 @@ func beside(t *testing.T, grpc string) (r Repository, pinned *pins, warned *[]st
 		s = serversOn(&engine{all: []container.Summary{serverIn(workspace, grpc)}})
 		err := owner.WriteServer(workspace, owner.ServerFile{
 			Container: "id", Name: "server", Run: "r1", Host: me().Host, Repository: "/cache/old", Served: onCPU("random:1"),
-			Arguments: []string{"--usual"}, Command: []string{"serve"}, GRPC: grpc,
+			Arguments: []string{"--usual"}, Command: []string{"serve"}, GRPC: grpc, Image: ofTheServer,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -76,6 +79,7 @@ func builtOf(repository string) owner.Built {
 	return owner.Built{
 		Run: "r1", Time: time.Now().UTC(), Repository: repository, Target: []byte("{}"), Arguments: []string{"--usual"},
 		Command: []string{"serve", "--weights=random:2"}, Served: onCPU("random:2"),
+		Image: ofTheServer,
 	}
 }
 
@@ -91,7 +95,8 @@ func TestKeep(t *testing.T) {
 		"other arguments":     {true, func(b *owner.Built) { b.Arguments = nil }, "restart"},
 		"another lane":        {true, func(b *owner.Built) { b.Lane = "gpu" }, "restart"},
 		"other images":        {true, func(b *owner.Built) { b.Source = "ngc" }, "restart"},
-		"of another release":  {true, func(b *owner.Built) { b.Release = "25.03" }, "restart"},
+		"another image":       {true, func(b *owner.Built) { b.Image = "sha256:other" }, "restart"},
+		"an image not known":  {true, func(b *owner.Built) { b.Image = "" }, "reload"},
 		"other weights alone": {true, func(b *owner.Built) { b.Weights = "pretrained" }, "reload"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -162,13 +167,21 @@ func TestReplaceable(t *testing.T) {
 		"all is other": {
 			answering, func(b *owner.Built) { b.Lane, b.Source, b.Release, b.Arguments = "gpu", "ngc", "25.03", nil },
 			pipeline.Environment,
-			"the server server cannot serve what was built: its lane is cpu, not gpu; its images are local, not ngc 25.03; " +
-				`its tritonserver has ["--usual"], not []`,
+			"the server server cannot serve what was built: lane gpu (served: cpu), images ngc (served: local), " +
+				"server arguments none (served: --usual)",
 			"dalirun restart --workspace",
 		},
 		"another lane alone": {
 			answering, func(b *owner.Built) { b.Lane = "gpu" }, pipeline.Environment,
-			"the server server cannot serve what was built: its lane is cpu, not gpu", "dalirun restart --workspace",
+			"the server server cannot serve what was built: lane gpu (served: cpu)", "dalirun restart --workspace",
+		},
+		"another image alone": {
+			answering, func(b *owner.Built) { b.Repository, b.Image = "/cache/old", "sha256:fedcba9876543210" }, pipeline.Environment,
+			"the server server cannot serve what was built: server image fedcba987654 (served: 0123456789ab)",
+			"dalirun restart --workspace",
+		},
+		"what an older dalirun built": {
+			answering, func(b *owner.Built) { b.Image, b.Served = "", owner.Served{} }, 0, "", "",
 		},
 		"what it serves already": {answering, func(b *owner.Built) { b.Repository = "/cache/old" }, 0, "", ""},
 	} {

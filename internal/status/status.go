@@ -84,16 +84,9 @@ type Built struct {
 	Run  string    `json:"run"`
 	Time time.Time `json:"time"`
 	// Differences are those between what is served and what was built that are told in a word. There may be none, as
-	// where the server has something else of the hardware.
-	Differences []Difference `json:"differences"`
-	Command     string       `json:"command" jsonschema:"that serves it, for a shell"`
-}
-
-// Difference is a fact in which what was built is not what is served.
-type Difference struct {
-	Fact   string `json:"fact"`
-	Served string `json:"served"`
-	Built  string `json:"built"`
+	// where the models have other instances.
+	Differences []owner.Difference `json:"differences"`
+	Command     string             `json:"command" jsonschema:"that serves it, for a shell"`
 }
 
 // Finding is what deserves attention, and what to do.
@@ -230,26 +223,17 @@ func (p Place) builtSince(file owner.ServerFile, served Served) (*Built, error) 
 		Run: last.Run, Time: last.Time.UTC(), Command: serving.TakeCommand(p.Workspace, file, last),
 		Served: Served{Served: last.Served, MaxBatch: last.MaxBatch, Repository: last.Repository},
 	}
-	b.Differences = differences(served, b.Served)
+	b.Differences = differences(file, served, last)
 	return &b, nil
 }
 
-// differences are the facts in which two differ, of those that are known of both.
-func differences(served, built Served) []Difference {
-	all := []Difference{}
-	for _, d := range []Difference{
-		{"weights", served.Weights, built.Weights},
-		{"precision", served.Precision, built.Precision},
-		{"max batch", number(served.MaxBatch), number(built.MaxBatch)},
-		{"lane", served.Lane, built.Lane},
-		{"images", served.Source, built.Source},
-		{"release", served.Release, built.Release},
-	} {
-		if d.Served != d.Built && d.Served != "" && d.Built != "" {
-			all = append(all, d)
-		}
-	}
-	return all
+// differences are those between what is served and what was built last: of the models, and of the server itself.
+func differences(file owner.ServerFile, served Served, last owner.Built) []owner.Difference {
+	return append(owner.KnownDifferences([]owner.Difference{
+		{Fact: "weights", Served: served.Weights, Built: last.Weights},
+		{Fact: "precision", Served: served.Precision, Built: last.Precision},
+		{Fact: "max batch", Served: number(served.MaxBatch), Built: number(last.MaxBatch)},
+	}), last.ServerDifferences(file)...)
 }
 
 // number is empty for one that is not known, 0.

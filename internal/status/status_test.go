@@ -116,7 +116,7 @@ func record(t *testing.T, p status.Place, change func(*owner.ServerFile)) {
 	file := owner.ServerFile{
 		Container: "c1", Name: "server", Run: "r1", Host: "here", Served: owner.Served{
 			Lane: "cpu", Source: "local", Precision: "fp32", Weights: "random:0", LabelsMeanNothing: new(true),
-		}, Repository: "/cache/a", Command: []string{"serve", "--detach"},
+		}, Repository: "/cache/a", Command: []string{"serve", "--detach"}, Image: "sha256:is",
 		Started: time.Now().Add(-time.Minute).UTC(),
 	}
 	change(&file)
@@ -236,7 +236,11 @@ func TestBuilt(t *testing.T) {
 		"another largest batch": {last("/cache/b", "cpu", 0, 128), "max batch 128 (served: 8), at TIME: `dalirun reload --workspace W` serves it", ""},
 		"nothing with a word":   {last("/cache/b", "cpu", 0, 8), "of other settings, at TIME: `dalirun reload --workspace W` serves it", ""},
 		"another lane":          {last("/cache/b", "gpu", 0, 8), "lane gpu (served: cpu), at TIME: `dalirun restart --workspace W` serves it", ""},
-		"what cannot be read":   {owner.Built{}, "", "it names no run or no repository"},
+		"another image alone": {
+			withImage(last("/cache/a", "cpu", 0, 8)),
+			"server image other (served: is), at TIME: `dalirun restart --workspace W` serves it", "",
+		},
+		"what cannot be read": {owner.Built{}, "", "it names no run or no repository"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -446,7 +450,9 @@ func example() status.Status {
 				MaxBatch: 256, Repository: "/cache/b",
 			},
 			Run: "20261126T235026Z-bd382c", Time: at.Add(-time.Minute), Command: "dalirun reload",
-			Differences: []status.Difference{{"weights", "random:0", "/w.pth"}, {"precision", "fp16", "fp32"}},
+			Differences: []owner.Difference{
+				{Fact: "weights", Served: "random:0", Built: "/w.pth"}, {Fact: "precision", Served: "fp16", Built: "fp32"},
+			},
 		},
 		GPUs:        []status.GPU{{UUID: "GPU-b2b1", Name: "NVIDIA H100 80GB HBM3", MemoryUsedBytes: 20 << 30, MemoryBytes: 85_520_809_984}, {Index: 1, UUID: "GPU-b2b2", Name: "NVIDIA GB10"}},
 		GPUsMissing: "the container engine does not answer",
@@ -509,4 +515,10 @@ func golden(t *testing.T, name string, got []byte) {
 	if diff := cmp.Diff(string(want), string(got)); diff != "" {
 		t.Errorf("%s (-want +got); go test -update writes it:\n%s", name, diff)
 	}
+}
+
+// withImage is what was built with another image than the server's.
+func withImage(b owner.Built) owner.Built {
+	b.Image = "sha256:other"
+	return b
 }

@@ -103,7 +103,7 @@ func (s Served) text() string {
 func (b Built) text() string {
 	var parts []string
 	for _, d := range b.Differences {
-		parts = append(parts, fmt.Sprintf("%s %s (served: %s)", d.Fact, d.Built, d.Served))
+		parts = append(parts, d.String())
 	}
 	if len(parts) == 0 {
 		parts = []string{"of other settings"}
