@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"io"
 	"time"
 
@@ -13,7 +12,9 @@ import (
 	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/trial"
 	"github.com/dalirun/dalirun/internal/tune"
+	"github.com/dalirun/dalirun/internal/ui"
 	"github.com/dalirun/dalirun/internal/version"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
@@ -85,32 +86,26 @@ func (a *App) tune(cmd *cobra.Command, r *runFlags, o outputFlags, f tuneFlags) 
 	if err != nil {
 		return a.refused(err, o, report.Files{})
 	}
-	t := &tuning{session: x, load: tune.NewLoad(f.objective, steps.EnsembleModel, x.target.Lane, f.budget), asks: f}
 	x.target.Ports = anyPorts(x.target.Ports)
-	err = x.runner(t.search).Run(ctx, x.steps(steps.IDVerify))
-	if t.found == nil { // there was no search
+	var found *tune.Result // nil before the search
+	err = x.runner(func(ctx context.Context, proof pipeline.Values) (err error) {
+		found, err = x.search(ctx, f, steps.Proven(proof))
+		return err
+	}).Run(ctx, x.steps(steps.IDVerify))
+	if found == nil {
 		return x.finish(err, x.print(err, o, func(io.Writer) error { return nil }))
 	}
 	var written error
-	if f.write && err == nil && len(t.found.Best) > 0 {
-		names := flagNames(cmd.Root())
-		if written = config.Write(ctx, config.File, names, flagvalue.ServingKeys(), t.found.Serving); written == nil {
-			t.found.Written = config.File
-			t.warnOverruled()
+	if f.write && err == nil {
+		var warning string
+		if warning, written = writeFound(ctx, flagNames(cmd.Root()), r.request.Settings, found); warning != "" {
+			x.warn(warning)
 		}
 	}
 	if o.format == asJSON {
-		return x.finish(err, t.found.WriteJSON(a.Stdout), written)
+		return x.finish(err, found.WriteJSON(a.Stdout), written)
 	}
-	return x.finish(err, t.found.WriteText(a.Stdout, config.Block(t.found.Serving)), written)
-}
-
-// warnOverruled tells of a variable that goes before what was written.
-func (t *tuning) warnOverruled() {
-	variable := config.Variable(config.Section)
-	if asked, named := t.flags.request.Settings.Find(config.Section); named && asked.From == variable {
-		t.warn(variable + " goes before " + config.File + ": unset it, or what was found is not used")
-	}
+	return x.finish(err, found.WriteText(a.Stdout, config.Block(found.Serving)), written)
 }
 
 // anyPorts are free ones, whichever the container engine has: several servers stand at a time.
@@ -119,127 +114,56 @@ func anyPorts(p target.Ports) target.Ports {
 	return target.Ports{HTTP: free(p.HTTP), GRPC: free(p.GRPC), Metrics: free(p.Metrics)}
 }
 
-// tuning is a search at work.
-type tuning struct {
-	*session
-	asks  tuneFlags
-	load  tune.Load
-	cpus  int
-	found *tune.Result // nil before the search
-}
-
-// search is called while the server of the start stands, which was verified.
-func (t *tuning) search(ctx context.Context, proof pipeline.Values) error {
-	info, err := t.probes.Runtime.Info(ctx)
+// search looks for better settings while the server of the start, which was verified, stands in the container start.
+func (x *session) search(ctx context.Context, f tuneFlags, start string) (*tune.Result, error) {
+	info, err := x.probes.Runtime.Info(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	t.cpus = info.CPUs
-	began := time.Now()
-	stays := func(context.Context) error { return nil } // the run stops it
-	start, err := t.connect(ctx, proof, stays)
-	if err != nil {
-		return err
+	tuning := trial.Tuning{
+		Target: x.target, Asked: x.flags.request.Serving, CPUs: info.CPUs, Budget: f.budget,
+		Load: tune.NewLoad(f.objective, steps.EnsembleModel, x.target.Lane, f.budget),
+		Stand: func(ctx context.Context, t target.Target, then func(context.Context, string) error) error {
+			runner := x.runner(func(ctx context.Context, proof pipeline.Values) error {
+				return then(ctx, steps.Proven(proof))
+			})
+			runner.Sink = ui.WarningsOnly(x.sink) // its steps are those of the run that it is part of
+			return runner.Run(ctx, steps.For(t, x.tools(), steps.IDVerify))
+		},
+		Open: x.runtime.Open, Tell: x.tell,
 	}
-	if t.load, err = t.load.Half(ctx, start); err != nil {
-		return errors.Join(err, start.Stop(ctx))
+	ready := time.Duration(x.collector.Report().TimeToReadySeconds * float64(time.Second))
+	found, err := tuning.Search(ctx, start, ready)
+	if found != nil {
+		found.Program = version.This().Version
 	}
-	start.Use(t.load)
-	s := tune.Search{
-		Knobs: tune.Knobs(t.target, t.cpus), Objective: t.load.Objective, Budget: t.asks.budget, Now: time.Now,
-		Open: t.open, Told: t.tell,
-		Opening: time.Since(began) + time.Duration(t.collector.Report().TimeToReadySeconds*float64(time.Second)),
-	}
-	outcome, err := s.Run(ctx, start)
-	t.found = &tune.Result{
-		Version: tune.Version, Program: version.This().Version, Lane: string(t.target.Lane), Load: t.load, Outcome: outcome,
-	}
-	asked, askedErr := t.asked(outcome.Best)
-	t.found.Serving = flagvalue.ServingMap(asked)
-	return errors.Join(err, askedErr, start.Stop(ctx), context.Cause(ctx))
-}
-
-// asked is what a user would ask for to have a setting.
-func (t *tuning) asked(s tune.Setting) (target.Serving, error) {
-	asked := t.flags.request.Serving
-	if len(s) == 0 {
-		return asked, nil
-	}
-	return asked, flagvalue.Serving(&asked).Set(s.Assignments())
+	return found, err
 }
 
 // tell shows what ended as a line that stays, and what is under way as progress.
-func (t *tuning) tell(text string, ended bool) {
+func (x *session) tell(text string, ended bool) {
 	var payload pipeline.Payload = pipeline.Progress{Text: text}
 	if ended {
 		payload = pipeline.Line{Text: text}
 	}
-	t.sink.Emit(pipeline.Event{Run: t.runID, Time: time.Now().UTC(), Step: idTune, Payload: payload})
+	x.sink.Emit(pipeline.Event{Run: x.runID, Time: time.Now().UTC(), Step: idTune, Payload: payload})
 }
 
-// open starts a server with a setting, and verifies it.
-func (t *tuning) open(ctx context.Context, s tune.Setting) (tune.Server, error) {
-	asked, err := t.asked(s)
-	if err != nil {
-		return nil, err
+// writeFound writes what was found, if that is anything, into the file that settings come from. The warning, if there
+// is one, is of a variable that goes before it.
+func writeFound(
+	ctx context.Context, flags []string, settings target.Settings, found *tune.Result,
+) (warning string, err error) {
+	if len(found.Best) == 0 {
+		return "", nil
 	}
-	candidate := t.target
-	candidate.Serving = target.DecideServing(asked, candidate, t.cpus)
-	proof, stop, err := t.stand(ctx, steps.For(candidate, t.tools(), steps.IDVerify))
-	if err != nil {
-		return nil, err
+	if err := config.Write(ctx, config.File, flags, flagvalue.ServingKeys(), found.Serving); err != nil {
+		return "", err
 	}
-	server, err := t.connect(ctx, proof, stop)
-	if err != nil {
-		return nil, err
+	found.Written = config.File
+	variable := config.Variable(config.Section)
+	if asked, named := settings.Find(config.Section); named && asked.From == variable {
+		warning = variable + " goes before " + config.File + ": unset it, or what was found is not used"
 	}
-	return server, nil
-}
-
-// stand runs steps and returns what the last one made while all that they started stands, until stop is called.
-func (t *tuning) stand(
-	ctx context.Context, list []pipeline.Step,
-) (values pipeline.Values, stop func(context.Context) error, err error) {
-	standing, over, ended := make(chan pipeline.Values, 1), make(chan struct{}), make(chan error, 1)
-	runner := t.runner(func(ctx context.Context, values pipeline.Values) error {
-		standing <- values
-		select {
-		case <-over:
-		case <-ctx.Done():
-		}
-		return nil
-	})
-	runner.Sink = warnings{t.sink}
-	go func() { ended <- runner.Run(ctx, list) }()
-	stop = func(context.Context) error { // its end has a time of its own
-		close(over)
-		return <-ended
-	}
-	select {
-	case values = <-standing:
-		return values, stop, nil
-	case err := <-ended:
-		return nil, nil, err
-	}
-}
-
-// warnings are all that is shown of a candidate's run: its steps are those of the run that it is part of.
-type warnings struct{ to pipeline.Sink }
-
-// Emit passes a warning on.
-func (w warnings) Emit(e pipeline.Event) {
-	if _, ok := e.Payload.(pipeline.Warning); ok {
-		w.to.Emit(e)
-	}
-}
-
-// connect returns the server that was verified, warmed up.
-func (t *tuning) connect(
-	ctx context.Context, proof pipeline.Values, stop func(context.Context) error,
-) (*tune.Loaded, error) {
-	server, err := t.runtime.Open(ctx, steps.Proven(proof))
-	if err != nil {
-		return nil, errors.Join(err, stop(ctx))
-	}
-	return tune.Connect(ctx, server, t.load, t.target.Picture.Data, stop)
+	return warning, nil
 }

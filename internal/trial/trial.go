@@ -1,5 +1,6 @@
-// Package trial is one use of internal/bench: which server is loaded, with which pictures, how often, and what is told
-// of figures that became worse than those of a baseline.
+// Package trial is the use of internal/bench and of internal/tune. Of a bench it says which server is loaded, with
+// which pictures, how often, and what is told of figures that became worse than those of a baseline; of a tune, how the
+// servers are started that are compared.
 package trial
 
 import (

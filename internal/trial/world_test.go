@@ -121,6 +121,8 @@ type opened struct {
 	world *world
 }
 
+func (c opened) Name() string { return "server" }
+
 func (c opened) Dial(ctx context.Context, port uint16) (net.Conn, error) {
 	return c.world.server.Dial(ctx, port)
 }

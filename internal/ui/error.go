@@ -11,8 +11,9 @@ import (
 )
 
 // Error prints err once: what failed after how long, the last output, how to repeat it by hand, what to do next, and
-// the step's log if logPath, which may be nil, names one. Of joined errors each is printed once, also one that another
-// has as its cause. A cancellation is left out beside an error: it is a consequence. Under GitHub Actions the first line and the hint are an annotation.
+// the step's log if logPath, which may be nil, names one. Of joined errors each is printed once, and one that another
+// has as its cause with that alone. A cancellation is left out beside an error: it is a consequence. Under GitHub
+// Actions the first line and the hint are an annotation.
 func Error(w io.Writer, err error, t Terminal, logPath func(pipeline.ID) string) {
 	if err == nil {
 		return

@@ -128,3 +128,14 @@ func (t tee) Emit(e pipeline.Event) {
 		s.Emit(e)
 	}
 }
+
+// WarningsOnly returns a sink that hands on warnings alone, as of a run that is part of another one.
+func WarningsOnly(to pipeline.Sink) pipeline.Sink { return warningsOnly{to} }
+
+type warningsOnly struct{ to pipeline.Sink }
+
+func (w warningsOnly) Emit(e pipeline.Event) {
+	if _, ok := e.Payload.(pipeline.Warning); ok {
+		w.to.Emit(e)
+	}
+}

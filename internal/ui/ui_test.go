@@ -440,3 +440,21 @@ func TestFacts(t *testing.T) {
 		}
 	}
 }
+
+// Of a run that is part of another one, warnings alone are handed on.
+func TestWarningsOnly(t *testing.T) {
+	t.Parallel()
+	var got []pipeline.Event
+	s := WarningsOnly(sinkFunc(func(e pipeline.Event) { got = append(got, e) }))
+	warning := pipeline.Event{Run: "r1", Payload: pipeline.Warning{Text: "hot"}}
+	for _, e := range []pipeline.Event{{Run: "r1", Payload: pipeline.Line{Text: "a line"}}, warning, {Run: "r1", Payload: pipeline.RunEnded{}}} {
+		s.Emit(e)
+	}
+	if len(got) != 1 || got[0] != warning {
+		t.Errorf("%+v", got)
+	}
+}
+
+type sinkFunc func(pipeline.Event)
+
+func (f sinkFunc) Emit(e pipeline.Event) { f(e) }
