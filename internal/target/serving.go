@@ -13,8 +13,8 @@ import (
 )
 
 // Serving is what a server is given of its hardware, for a batch and for its queues. In a [Request] a zero field is the
-// usual one, which [DecideServing] says, with reason and source; docs/performance.md has all of them in a table, with
-// their ranges, which package flagvalue holds. The name of a field in JSON is its key, which users write with hyphens.
+// usual one, which [DecideServing] says, with reason and source; docs/performance.md has all of them in a table. Their
+// ranges are said by package flagvalue alone. The name of a field in JSON is its key, which users write with hyphens.
 type Serving struct {
 	// DALIInstances and ClassifierInstances are on each GPU, or on the CPU.
 	DALIInstances       int `json:"dali_instances,omitempty"`
