@@ -636,14 +636,17 @@ func showRecords(ts *testscript.TestScript, neg bool, args []string) {
 
 // changeServerFile sets fields of the workspace's server file.
 func changeServerFile(ts *testscript.TestScript, neg bool, args []string) {
-	arguments(ts, neg, args, 1, anyNumber, "serverfile NAME=VALUE...")
+	arguments(ts, neg, args, 1, anyNumber, "serverfile NAME[=VALUE]...")
 	workspace := ts.MkAbs(".dalirun")
 	text := ts.ReadFile(owner.ServerPath(workspace))
 	var fields map[string]any
 	ts.Check(json.Unmarshal([]byte(text), &fields))
 	for _, a := range args {
-		name, value, _ := strings.Cut(a, "=")
+		name, value, named := strings.Cut(a, "=")
 		fields[name] = value
+		if !named {
+			delete(fields, name)
+		}
 		if value == "true" || value == "false" {
 			fields[name] = value == "true"
 		}
