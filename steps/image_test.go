@@ -401,3 +401,19 @@ func TestNamedImages(t *testing.T) {
 		t.Errorf("remembered %s, %v, %v; made %v", id, got, ok, made)
 	}
 }
+
+// What identifies the server's image is what its step found, the same that its results and the server are of. Before, it is not known.
+func TestServerImage(t *testing.T) {
+	t.Parallel()
+	for name, newWorld := range map[string]func(*testing.T) *world{"ngc": gpuNGC, "local": cpuLocal} {
+		w := newWorld(t)
+		if got := steps.ServerImage(w.target, w.tools); got != "" {
+			t.Errorf("%s: it is %q before it was looked for", name, got)
+		}
+		w.make(t, steps.IDServe)
+		want := w.values[pipeline.Output{Step: steps.IDServerImage, Name: "image"}].Digest
+		if got := steps.ServerImage(w.target, w.tools); got != want || want == "" {
+			t.Errorf("%s: it is %q, and the step found %q", name, got, want)
+		}
+	}
+}

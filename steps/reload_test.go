@@ -444,6 +444,16 @@ func TestReloadLooksForRoom(t *testing.T) {
 	}
 }
 
+// Where nobody noted which image a server runs, as an older dalirun did not, its models are proven like any others.
+func TestReloadOfAnImageNotKnown(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t, cpuLocal, faults{})
+	if err := r.reload(t, false, ""); err != nil || r.replaced == "" {
+		t.Errorf("%q is served: %v", r.replaced, err)
+	}
+	r.undoReload(t)
+}
+
 // What is in the way of a reload ends it, and what was served goes on: nothing of it was touched.
 func TestReloadInTheWay(t *testing.T) {
 	t.Parallel()
@@ -465,6 +475,14 @@ func TestReloadInTheWay(t *testing.T) {
 			}
 		}
 	}
+	silent := func(_ *testing.T, r *reloading) {
+		r.triton().Intercept(func(_ context.Context, rpc, _ string) error {
+			if rpc == "RepositoryIndex" {
+				return errors.New("the index is lost")
+			}
+			return nil
+		})
+	}
 	for name, c := range map[string]struct {
 		spoil   func(*testing.T, *reloading)
 		inPlace bool
@@ -472,6 +490,7 @@ func TestReloadInTheWay(t *testing.T) {
 	}{
 		"no server":               {gone, false, "not found"},
 		"no server, in place":     {gone, true, "not found"},
+		"no index":                {silent, false, "the index is lost"},
 		"no configuration stored": {lacks("dali/config.pbtxt"), false, "config.pbtxt"},
 		"no model stored":         {lacks("resnet50_onnx"), false, "resnet50_onnx"},
 		"no model, in place":      {lacks("dali"), true, "dali"},

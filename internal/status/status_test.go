@@ -240,6 +240,7 @@ func TestBuilt(t *testing.T) {
 			withImage(last("/cache/a", "cpu", 0, 8)),
 			"server image other (served: is), at TIME: `dalirun restart --workspace W` serves it", "",
 		},
+		"an older record":     {owner.Built{Repository: "/cache/b"}, "of other settings, at TIME: `dalirun reload --workspace W` serves it", ""},
 		"what cannot be read": {owner.Built{}, "", "it names no run or no repository"},
 	} {
 		t.Run(name, func(t *testing.T) {
