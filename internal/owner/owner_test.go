@@ -303,7 +303,7 @@ func TestServerFile(t *testing.T) {
 		wantDamaged(t, w, err, owner.ServerPath(w)+" is damaged: ")
 	}
 	must(t, os.Remove(owner.ServerPath(w)))
-	must(t, os.Mkdir(owner.ServerPath(w), 0o700))
+	must(t, os.MkdirAll(filepath.Join(owner.ServerPath(w), "not", "empty"), 0o700))
 	_, err := owner.ReadServer(w)
 	wantDamaged(t, w, err, owner.ServerPath(w)+" is not a file")
 	must(t, owner.RemoveServer(w))

@@ -202,11 +202,16 @@ func damaged(workspace string, err error) error {
 	return pipeline.Faultf(pipeline.Environment, hint, "%w", err)
 }
 
-// RemoveServer deletes the server file of a workspace, if there is one.
+// RemoveServer deletes the server file of a workspace, if there is one, or whatever else is in its place: also a folder
+// with all that is in it, since the name is dalirun's.
 func RemoveServer(workspace string) error {
-	err := os.Remove(ServerPath(workspace))
+	path := ServerPath(workspace)
+	_, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err == nil {
+		err = os.RemoveAll(path) // it follows no link
 	}
 	if err != nil {
 		return fmt.Errorf("remove the server file: %w", err)
