@@ -202,6 +202,14 @@ func TestReplaceable(t *testing.T) {
 	}
 }
 
+// A reload whose server was stopped says that, whatever else it met with, and which command serves what was built.
+func TestStopFault(t *testing.T) {
+	t.Parallel()
+	r := Repository{Workspace: "/w"}
+	server := Container{Summary: container.Summary{Name: "server"}}
+	wantFault(t, r.StopFault(server), pipeline.NotReady, "the server server was stopped meanwhile", "`dalirun serve --workspace /w`")
+}
+
 // A server that was reloaded is recorded as one that serves what was built, also if that was made anew meanwhile.
 func TestReplaced(t *testing.T) {
 	t.Parallel()
