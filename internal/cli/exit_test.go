@@ -157,3 +157,19 @@ func TestDocumentedExitsAreRun(t *testing.T) {
 func matches(pattern, text string) bool {
 	return regexp.MustCompile(`(?m)` + pattern).MatchString(text)
 }
+
+// A signal is named as people do, and an error that was shown stays what it is.
+func TestNames(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[os.Signal]string{
+		os.Interrupt: "stopped by Ctrl-C (SIGINT)", syscall.SIGTERM: "stopped by SIGTERM", syscall.SIGHUP: "stopped by SIGHUP", syscall.SIGQUIT: "stopped by quit",
+	} {
+		if got := (&SignalError{Signal: s}).Error(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	cause := pipeline.Faultf(pipeline.NotReady, "", "no server runs")
+	if shown := error(&shownError{cause}); shown.Error() != cause.Error() || !errors.Is(shown, cause) {
+		t.Errorf("%v, want %v", shown, cause)
+	}
+}

@@ -151,9 +151,6 @@ func (r *runFlags) readPicture(ctx context.Context, files *userfile.Reader) (err
 // settingsOf are the flags of a command that were named, wherever.
 func settingsOf(flags *pflag.FlagSet) target.Settings {
 	var settings target.Settings
-	if flags == nil {
-		return nil
-	}
 	flags.Visit(func(f *pflag.Flag) {
 		if f.Annotations[aliasOf] != nil {
 			return

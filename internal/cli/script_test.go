@@ -683,6 +683,7 @@ func terminalCommand(ts *testscript.TestScript, args []string) *exec.Cmd {
 	cmd.Dir = ts.MkAbs(".")
 	for _, name := range []string{
 		"PATH", "HOME", "XDG_CACHE_HOME", "DOCKER_HOST", "HTTPS_PROXY", "TERM", "NO_COLOR", "CI", "GITHUB_ACTIONS", "GORACE",
+		"GOCOVERDIR", // which is set where coverage is measured
 	} {
 		if value := ts.Getenv(name); value != "" {
 			cmd.Env = append(cmd.Env, name+"="+value)
