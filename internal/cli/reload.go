@@ -112,13 +112,7 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 	list, err := steps.ForReload(x.target, x.tools(), replacement, inPlace)
 	if err == nil {
 		runner := x.runner(nil)
-		explain, stopped := runner.Explain, repository.StopFault(server)
-		runner.Explain = func(err error) error {
-			if owner.StopNoted(workspace, server.Run()) {
-				return stopped
-			}
-			return explain(err)
-		}
+		runner.Explain = repository.ExplainStop(server, runner.Explain)
 		err = runner.Run(ctx, list)
 	}
 	return x.finish(err, x.print(err, o, func(out io.Writer) error {

@@ -94,6 +94,7 @@ func TestScripts(t *testing.T) {
 			"hidelogs":   hideLogs,
 			"records":    showRecords,
 			"serverfile": changeServerFile,
+			"notestop":   noteStop,
 			"isjson":     isJSON,
 			"entries":    showEntries,
 			"logpath":    logPath,
@@ -632,6 +633,15 @@ func showRecords(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		fmt.Fprintf(ts.Stdout(), "%s %s\n", filepath.Base(r.Image), r.Classes[0].Label)
 	}
+}
+
+// noteStop leaves what a stop does that does not end the workspace's server.
+func noteStop(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "notestop")
+	workspace := ts.MkAbs(".dalirun")
+	server, err := owner.ReadServer(workspace)
+	ts.Check(err)
+	ts.Check(owner.NoteStop(workspace, server.Run))
 }
 
 // changeServerFile sets fields of the workspace's server file.

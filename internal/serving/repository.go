@@ -111,11 +111,19 @@ func (r Repository) Replacing(file owner.ServerFile, on bool) error {
 	return owner.UpdateServer(r.Workspace, file)
 }
 
-// StopFault is the fault of a reload whose server somebody stops on purpose: whatever else it meets with then is a
-// consequence, and says nothing of the models.
-func (r Repository) StopFault(server Container) error {
-	return pipeline.Faultf(pipeline.NotReady, "`"+CommandIn(r.Workspace, "serve")+"` serves what was built",
+// ExplainStop returns what explains the errors of a reload that begins now. Once somebody stops its server on purpose,
+// each is one fault of [pipeline.NotReady]: what a reload meets with then is a consequence, and says nothing of the
+// models. A stop that was noted before did not end the server, which is healthy, and explains nothing.
+func (r Repository) ExplainStop(server Container, explain func(error) error) func(error) error {
+	before := owner.StopNoted(r.Workspace, server.Run())
+	stopped := pipeline.Faultf(pipeline.NotReady, "`"+CommandIn(r.Workspace, "serve")+"` serves what was built",
 		"the server %s was stopped meanwhile", server.Name)
+	return func(err error) error {
+		if !before && owner.StopNoted(r.Workspace, server.Run()) {
+			return stopped
+		}
+		return explain(err)
+	}
 }
 
 // Replaced records that the server of a file serves what was built, from a model repository in the cache: it may have

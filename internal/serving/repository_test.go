@@ -202,12 +202,37 @@ func TestReplaceable(t *testing.T) {
 	}
 }
 
-// A reload whose server was stopped says that, whatever else it met with, and which command serves what was built.
-func TestStopFault(t *testing.T) {
+// A stop while a reload is at work explains all that the reload meets with; one of before, which the server outlived,
+// explains nothing.
+func TestExplainStop(t *testing.T) {
 	t.Parallel()
-	r := Repository{Workspace: "/w"}
-	server := Container{Summary: container.Summary{Name: "server"}}
-	wantFault(t, r.StopFault(server), pipeline.NotReady, "the server server was stopped meanwhile", "`dalirun serve --workspace /w`")
+	r, _, _ := beside(t, answering(t))
+	server, err := r.Servers.Running(t.Context(), r.Workspace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	met, explained := errors.New("connection lost"), errors.New("explained")
+	own := func(err error) error {
+		if !errors.Is(err, met) {
+			t.Errorf("it is to explain %v", err)
+		}
+		return explained
+	}
+	explain := r.ExplainStop(server, own)
+	if err := explain(met); !errors.Is(err, explained) {
+		t.Errorf("without a stop: %v", err)
+	}
+	if err := owner.NoteStop(r.Workspace, server.Run()); err != nil {
+		t.Fatal(err)
+	}
+	stopped := explain(met)
+	wantFault(t, stopped, pipeline.NotReady, "the server server was stopped meanwhile", "`dalirun serve --workspace "+r.Workspace+"` serves what was built")
+	if again := explain(met); !errors.Is(again, stopped) {
+		t.Errorf("it is another error: %v", again)
+	}
+	if err := r.ExplainStop(server, own)(met); !errors.Is(err, explained) {
+		t.Errorf("after a stop of before: %v", err)
+	}
 }
 
 // A server that was reloaded is recorded as one that serves what was built, also if that was made anew meanwhile.
