@@ -151,6 +151,11 @@ func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
 }
 
 func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Image, error) {
+	if s.builder == nil { // of a reload, whose target was decided where images were built
+		return container.Image{}, pipeline.Faultf(pipeline.Environment,
+			"--images ngc runs NVIDIA's, which are pulled",
+			"what runs containers here builds no images, and the local ones have to be built")
+	}
 	const limit = 45 * time.Minute // seen: two minutes; a slow mirror takes longer
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment,
 		buildHint,

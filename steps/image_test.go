@@ -14,6 +14,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/steps"
 )
@@ -168,6 +169,17 @@ func TestPackagesCannotBeRead(t *testing.T) {
 			}
 			w.wantNoContainer(t)
 		})
+	}
+}
+
+// What runs containers and builds no images has no local ones, and says what it has.
+func TestNoBuilder(t *testing.T) {
+	t.Parallel()
+	w := cpuLocal(t)
+	w.tools.Builder = nil
+	f := fault(t, w.run(t, t.Context(), steps.IDExporterImage), pipeline.Environment)
+	if !strings.Contains(f.Error(), "builds no images") || !strings.Contains(f.Hint, "--images ngc") {
+		t.Errorf("%v, hint %q", f, f.Hint)
 	}
 }
 
@@ -410,10 +422,15 @@ func TestServerImage(t *testing.T) {
 		if got := steps.ServerImage(w.target, w.tools); got != "" {
 			t.Errorf("%s: it is %q before it was looked for", name, got)
 		}
-		w.make(t, steps.IDServe)
+		if err := w.run(t, t.Context(), steps.IDServe); err != nil {
+			t.Fatal(err)
+		}
 		want := w.values[pipeline.Output{Step: steps.IDServerImage, Name: "image"}].Digest
 		if got := steps.ServerImage(w.target, w.tools); got != want || want == "" {
 			t.Errorf("%s: it is %q, and the step found %q", name, got, want)
+		}
+		if server, _ := resultOf(t, w, result.Serving); server.Image != want {
+			t.Errorf("%s: the server's is %q, and the step found %q", name, server.Image, want)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 type Tools struct {
 	Runner      container.Runner
 	Images      container.Images
-	Builder     container.Builder // nil where the runtime builds none, and no target has local images
+	Builder     container.Builder // of the local images; nil where the runtime builds none
 	KV          KV
 	Fetcher     Fetcher
 	TimingCache TimingCache

@@ -133,12 +133,12 @@ func (x *resolution) decideSource(context.Context) {
 	}
 	written := x.request.Settings.Written("images", x.request.Images)
 	switch {
+	case x.info.NoBuilder: // on either lane
+		x.refuse(CheckImages, pipeline.Faultf(pipeline.Environment, "--images ngc runs NVIDIA's, which are pulled",
+			"%s: the container engine, %s, builds no images, and the local ones have to be built", written, x.info.Name))
 	case t.Lane == GPU:
 		x.refuse(CheckImages, pipeline.Usagef("use --images ngc, or --accel cpu",
 			"%s is not offered on the gpu lane, which this host has", written))
-	case x.info.NoBuilder:
-		x.refuse(CheckImages, pipeline.Faultf(pipeline.Environment, "--images ngc runs NVIDIA's, which are pulled",
-			"%s: the container engine, %s, builds no images, and the local ones have to be built", written, x.info.Name))
 	}
 }
 

@@ -431,22 +431,27 @@ func TestImagesOfAReleaseAreNVIDIAs(t *testing.T) {
 // A container engine that builds nothing runs NVIDIA's images, and says so to who names the others.
 func TestEngineThatBuildsNothing(t *testing.T) {
 	t.Parallel()
-	m := noGPU()
-	m.info.Name, m.info.NoBuilder = "Kubernetes", true
+	unbuilding := func(m *machine) *machine {
+		m.info.Name, m.info.NoBuilder = "Kubernetes", true
+		return m
+	}
+	m := unbuilding(noGPU())
 	decided, obstacles := resolve(t, request("e2e"), m)
 	if decided.Source != target.NGC || len(obstacles) > 0 {
 		t.Errorf("images %s, %v", decided.Source, obstacles)
 	}
 	local := withChange(request("e2e", target.Setting{Flag: "images", Value: "local"}), func(r *target.Request) { r.Images = "local" })
-	_, obstacles = resolve(t, local, m)
-	const want = "--images local: the container engine, Kubernetes, builds no images, and the local ones have to be built"
-	if len(obstacles) != 1 || obstacles[0].Check != target.CheckImages || obstacles[0].Err.Error() != want ||
-		obstacles[0].Remedy != "--images ngc runs NVIDIA's, which are pulled" {
-		t.Fatalf("%+v", obstacles)
-	}
-	fault, ok := errors.AsType[*pipeline.Fault](target.Refusal(obstacles))
-	if !ok || fault.Kind != pipeline.Environment {
-		t.Errorf("%+v", fault)
+	for name, m := range map[string]*machine{"no GPU": m, "a GPU": unbuilding(withGPUs(h100()))} {
+		_, obstacles = resolve(t, local, m)
+		const want = "--images local: the container engine, Kubernetes, builds no images, and the local ones have to be built"
+		if len(obstacles) != 1 || obstacles[0].Check != target.CheckImages || obstacles[0].Err.Error() != want ||
+			obstacles[0].Remedy != "--images ngc runs NVIDIA's, which are pulled" {
+			t.Fatalf("%s: %+v", name, obstacles)
+		}
+		fault, ok := errors.AsType[*pipeline.Fault](target.Refusal(obstacles))
+		if !ok || fault.Kind != pipeline.Environment {
+			t.Errorf("%s: %+v", name, fault)
+		}
 	}
 }
 
