@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/dalirun/dalirun/internal/printable"
@@ -11,8 +12,8 @@ import (
 )
 
 // Error prints err once: what failed after how long, the last output, how to repeat it by hand, what to do next, and
-// the step's log if logPath, which may be nil, names one. Of joined errors each is printed once, and one that another
-// has as its cause with that alone. A cancellation is left out beside an error: it is a consequence. Under GitHub
+// the step's log if logPath, which may be nil, names one. Of joined errors each is printed once, and a fault with which
+// a step ended as that step's alone. A cancellation is left out beside an error: it is a consequence. Under GitHub
 // Actions the first line and the hint are an annotation.
 func Error(w io.Writer, err error, t Terminal, logPath func(pipeline.ID) string) {
 	if err == nil {
@@ -59,25 +60,28 @@ func flatten(err error) []error {
 	return out
 }
 
-// withoutConsequences leaves out what only says that it was cancelled, and what another error has as its cause.
+// withoutConsequences leaves out what only says that it was cancelled, if there is more, and what is no step's and has
+// the fault with which a step ended.
 func withoutConsequences(errs []error) []error {
-	var causes []error
-	for i, e := range errs {
-		isTold := func(j int, other error) bool {
-			return j != i && errors.Is(other, e) && (j < i || !errors.Is(e, other)) // of equal ones the first is told
-		}
-		told := errors.Is(e, context.Canceled)
-		for j, other := range errs {
-			told = told || isTold(j, other)
-		}
-		if !told {
-			causes = append(causes, e)
+	isCancelled := func(e error) bool { return errors.Is(e, context.Canceled) }
+	if causes := slices.DeleteFunc(slices.Clone(errs), isCancelled); len(causes) > 0 {
+		errs = causes
+	}
+	faults := map[*pipeline.Fault]bool{} // with which steps ended
+	faultOf := func(e error) (fault *pipeline.Fault, isStep bool) {
+		_, isStep = errors.AsType[*pipeline.StepError](e)
+		fault, _ = errors.AsType[*pipeline.Fault](e)
+		return fault, isStep
+	}
+	for _, e := range errs {
+		if fault, isStep := faultOf(e); isStep && fault != nil {
+			faults[fault] = true
 		}
 	}
-	if len(causes) == 0 {
-		return errs
-	}
-	return causes
+	return slices.DeleteFunc(slices.Clone(errs), func(e error) bool {
+		fault, isStep := faultOf(e)
+		return !isStep && faults[fault]
+	})
 }
 
 func block(err error, t Terminal, logPath func(pipeline.ID) string) string {

@@ -26,7 +26,8 @@ func TestError(t *testing.T) {
 	t.Parallel()
 	logs := func(id pipeline.ID) string { return "/logs/" + string(id) + ".log" }
 	undo := errors.New("remove container dalirun-r1-serve: gone")
-	gone := errors.New("gone")
+	gone := pipeline.Faultf(pipeline.NotReady, "serve again", "gone")
+	late := fmt.Errorf("late: %w: %w", context.Canceled, gone)
 	whole := `✗ build-engine failed after 41s: trtexec exited with status 1
   last output:
     parsing network
@@ -47,10 +48,13 @@ func TestError(t *testing.T) {
 		"joined":       {errors.Join(failure(), undo), Terminal{}, logs, whole + "✗ remove container dalirun-r1-serve: gone\n"},
 		"twice":        {errors.Join(failure(), errors.Join(failure(), undo), undo), Terminal{}, logs, whole + "✗ remove container dalirun-r1-serve: gone\n"},
 		"consequences": {errors.Join(context.Canceled, failure(), context.Canceled), Terminal{}, logs, whole},
-		"a cause told": {errors.Join(&pipeline.StepError{Step: "verify", Err: gone}, gone, undo, gone), Terminal{}, nil, "✗ verify failed after 0.0s: gone\n✗ remove container dalirun-r1-serve: gone\n"},
-		"equal causes": {errors.Join(gone, gone, undo), Terminal{}, nil, "✗ gone\n✗ remove container dalirun-r1-serve: gone\n"},
-		"wrapped":      {fmt.Errorf("set up: %w", &pipeline.StepError{Step: "serve", Err: errors.New("x")}), Terminal{}, nil, "✗ set up: serve failed after 0.0s: x\n"},
-		"no step":      {pipeline.Faultf(pipeline.Environment, "start it", "no container engine answers at %s", "unix:///x"), Terminal{}, logs, "✗ no container engine answers at unix:///x\n  hint: start it\n"},
+		"a cause told": {errors.Join(&pipeline.StepError{Step: "verify", Err: gone}, gone, undo, gone), Terminal{}, nil, "✗ verify failed after 0.0s: gone\n  hint: serve again\n✗ remove container dalirun-r1-serve: gone\n"},
+		"equal causes": {errors.Join(gone, gone, undo), Terminal{}, nil, "✗ gone\n  hint: serve again\n✗ remove container dalirun-r1-serve: gone\n"},
+		"the cause of what is cancelled": {
+			errors.Join(&pipeline.StepError{Step: "serve", Err: late}, gone, undo), Terminal{}, nil, "✗ gone\n  hint: serve again\n✗ remove container dalirun-r1-serve: gone\n",
+		},
+		"wrapped": {fmt.Errorf("set up: %w", &pipeline.StepError{Step: "serve", Err: errors.New("x")}), Terminal{}, nil, "✗ set up: serve failed after 0.0s: x\n"},
+		"no step": {pipeline.Faultf(pipeline.Environment, "start it", "no container engine answers at %s", "unix:///x"), Terminal{}, logs, "✗ no container engine answers at unix:///x\n  hint: start it\n"},
 		"step of two": {
 			&pipeline.StepError{Step: "serve", Elapsed: time.Second, Err: errors.Join(errors.New("a"), errors.New("b"))},
 			Terminal{},
