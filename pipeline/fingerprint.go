@@ -29,11 +29,11 @@ func (c Change) String() string {
 	case c.Was == "" && c.Is == "":
 		return c.Fact
 	case c.Was == "":
-		return fmt.Sprintf("%s is new: %s", c.Fact, short(c.Is))
+		return fmt.Sprintf("%s is new: %s", c.Fact, Short(c.Is))
 	case c.Is == "":
 		return c.Fact + " is gone"
 	default:
-		was, is := short(c.Was), short(c.Is)
+		was, is := Short(c.Was), Short(c.Is)
 		if was == is { // the difference is in what was cut
 			was, is = fromDifference(c.Was, c.Is)
 		}
@@ -50,11 +50,11 @@ func fromDifference(a, b string) (shortA, shortB string) {
 		same++
 	}
 	from := max(0, same-lead)
-	return short("…" + string(x[from:])), short("…" + string(y[from:]))
+	return Short("…" + string(x[from:])), Short("…" + string(y[from:]))
 }
 
-// short cuts a value to what a person can compare at a glance: a digest to the 12 digits that container engines show.
-func short(s string) string {
+// Short cuts a value to what a person can compare at a glance: a digest to the 12 digits that container engines show.
+func Short(s string) string {
 	const most, digits = 40, 12
 	if hex, ok := strings.CutPrefix(s, "sha256:"); ok && len(hex) > digits {
 		return hex[:digits]

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/fsync"
@@ -183,7 +182,7 @@ func (b Built) ServerDifferences(s ServerFile) []Difference {
 		{"lane", s.Lane, b.Lane},
 		{"images", s.Source, b.Source},
 		{"release", s.Release, b.Release},
-		{"server image", shortImage(s.Image), shortImage(b.Image)},
+		{"server image", pipeline.Short(s.Image), pipeline.Short(b.Image)},
 		{"server arguments", argumentsText(s.Arguments), argumentsText(b.Arguments)},
 	})
 }
@@ -204,12 +203,6 @@ func KnownDifferences(all []Difference) []Difference {
 	return slices.DeleteFunc(all, func(d Difference) bool {
 		return d.Served == d.Built || d.Served == "" || d.Built == ""
 	})
-}
-
-// shortImage is the first twelve digits of what identifies an image, as plans have them.
-func shortImage(id string) string {
-	digits := strings.TrimPrefix(id, "sha256:")
-	return digits[:min(len(digits), 12)]
 }
 
 // argumentsText is never empty: that a server has no arguments is known.

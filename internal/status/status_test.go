@@ -116,7 +116,7 @@ func record(t *testing.T, p status.Place, change func(*owner.ServerFile)) {
 	file := owner.ServerFile{
 		Container: "c1", Name: "server", Run: "r1", Host: "here", Served: owner.Served{
 			Lane: "cpu", Source: "local", Precision: "fp32", Weights: "random:0", LabelsMeanNothing: new(true),
-		}, Repository: "/cache/a", Command: []string{"serve", "--detach"}, Image: "sha256:is",
+		}, Repository: "/cache/a", Command: []string{"serve", "--detach"}, Image: "sha256:0123456789abcdef",
 		Started: time.Now().Add(-time.Minute).UTC(),
 	}
 	change(&file)
@@ -238,7 +238,7 @@ func TestBuilt(t *testing.T) {
 		"another lane":          {last("/cache/b", "gpu", 0, 8), "lane gpu (served: cpu), at TIME: `dalirun restart --workspace W` serves it", ""},
 		"another image alone": {
 			withImage(last("/cache/a", "cpu", 0, 8)),
-			"server image other (served: is), at TIME: `dalirun restart --workspace W` serves it", "",
+			"server image fedcba987654 (served: 0123456789ab), at TIME: `dalirun restart --workspace W` serves it", "",
 		},
 		"an older record":     {owner.Built{Repository: "/cache/b"}, "of other settings, at TIME: `dalirun reload --workspace W` serves it", ""},
 		"what cannot be read": {owner.Built{}, "", "it names no run or no repository"},
@@ -520,6 +520,6 @@ func golden(t *testing.T, name string, got []byte) {
 
 // withImage is what was built with another image than the server's.
 func withImage(b owner.Built) owner.Built {
-	b.Image = "sha256:other"
+	b.Image = "sha256:fedcba9876543210"
 	return b
 }
