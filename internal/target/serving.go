@@ -169,12 +169,16 @@ func (x *resolution) decideServing(context.Context) {
 		server = "release " + cmp.Or(t.Release.Tag, "(not known)")
 	}
 	for _, key := range notTaken(asked, t.Serving) {
-		why := "it is of GPUs, and the cpu lane has none"
-		switch key {
-		case "queue-limit":
+		var why string
+		switch {
+		case key == "queue-limit":
 			why = server + " hangs where a step of an ensemble has one; 26.02 and later do not"
-		case "inflight-limit":
+		case key == "inflight-limit":
 			why = server + " does not keep to one; 26.04 and later do"
+		case t.Lane == CPU:
+			why = "it is of GPUs, and the cpu lane has none"
+		default:
+			why = "the server is given another value"
 		}
 		x.doubt(CheckFlags, fmt.Sprintf("%s: %s is not used: %s", x.request.Settings.Origin("serving"), key, why),
 			"drop what is not used")

@@ -2,6 +2,7 @@ package target_test
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -120,11 +121,22 @@ func TestResolveServingWithoutGPU(t *testing.T) {
 	}
 }
 
-// Whatever is asked for is given to the server, or told of under its own key: none is dropped without a word.
+// Whatever is asked for is given to the server, or told of under its own key: none is dropped without a word. On a GPU of
+// a release that keeps to the limits all is given. The keys are those of the fields, in their order.
 func TestResolveServingKeys(t *testing.T) {
 	t.Parallel()
-	all := reflect.TypeFor[target.Serving]()
-	for i, key := range flagvalue.ServingKeys() {
+	withoutUse := []string{ // on the cpu lane, and of the local images' server
+		"queue-limit", "inflight-limit", "hw-decoder-load", "picture-size", "cuda-pool", "pinned-pool",
+	}
+	all, keys := reflect.TypeFor[target.Serving](), flagvalue.ServingKeys()
+	if len(keys) != all.NumField() {
+		t.Fatalf("%d keys, and %d fields", len(keys), all.NumField())
+	}
+	for i, key := range keys {
+		name, _, _ := strings.Cut(all.Field(i).Tag.Get("json"), ",")
+		if strings.ReplaceAll(name, "_", "-") != key {
+			t.Errorf("key %d is %s, and the field's is %s", i, key, name)
+		}
 		r := request("e2e", target.Setting{Flag: "serving"})
 		field := reflect.ValueOf(&r.Serving).Elem().Field(i)
 		switch field.Kind() {
@@ -135,15 +147,14 @@ func TestResolveServingKeys(t *testing.T) {
 		default:
 			field.SetInt(3)
 		}
-		decided, obstacles := resolve(t, r, noGPU())
-		given := reflect.ValueOf(decided.Serving).Field(i).Equal(field)
-		told := len(obstacles) == 1 && strings.HasPrefix(obstacles[0].Err.Error(), "--serving: "+key+" is not used: ")
-		if given == told || given && len(obstacles) > 0 {
-			t.Errorf("%s (%s): %+v, %v", key, all.Field(i).Name, decided.Serving, obstacles)
+		for machine, m := range map[string]*machine{"no GPU": noGPU(), "a GPU": withGPUs(h100())} {
+			decided, obstacles := resolve(t, r, m)
+			given := reflect.ValueOf(decided.Serving).Field(i).Equal(field)
+			told := len(obstacles) == 1 && strings.HasPrefix(obstacles[0].Err.Error(), "--serving: "+key+" is not used: ")
+			if given == told || given && len(obstacles) > 0 || told != (machine == "no GPU" && slices.Contains(withoutUse, key)) {
+				t.Errorf("%s, %s: %+v, %v", machine, key, decided.Serving, obstacles)
+			}
 		}
-	}
-	if n := len(flagvalue.ServingKeys()); n != all.NumField() {
-		t.Errorf("%d keys, and %d fields", n, all.NumField())
 	}
 }
 
