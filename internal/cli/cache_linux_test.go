@@ -16,11 +16,13 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/config"
+	"github.com/dalirun/dalirun/internal/needtest"
 )
 
 // everybodys is a folder like /tmp, and a user of it.
 type everybodys struct {
 	tmp, home string
+	coverage  string // where the user's programs say what they covered, which would be a warning on stderr otherwise
 	uid       int
 }
 
@@ -28,12 +30,12 @@ type everybodys struct {
 func newEverybodys(t *testing.T) everybodys {
 	t.Helper()
 	dir := t.TempDir()
-	e := everybodys{tmp: filepath.Join(dir, "tmp"), home: filepath.Join(dir, "home"), uid: os.Getuid()}
+	e := everybodys{tmp: filepath.Join(dir, "tmp"), home: filepath.Join(dir, "home"), coverage: filepath.Join(dir, "coverage"), uid: os.Getuid()}
 	if e.uid == 0 {
 		e.uid = 65534
 	}
-	errs := []error{os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755), os.Mkdir(e.tmp, 0o700), os.Chmod(e.tmp, 0o777|fs.ModeSticky), os.Mkdir(e.home, 0o700)}
-	if err := errors.Join(append(errs, os.Chown(e.home, e.uid, e.uid))...); err != nil {
+	errs := []error{os.Chmod(dir, 0o755), os.Chmod(filepath.Dir(dir), 0o755), os.Mkdir(e.tmp, 0o700), os.Chmod(e.tmp, 0o777|fs.ModeSticky), os.Mkdir(e.home, 0o700), os.Mkdir(e.coverage, 0o700)}
+	if err := errors.Join(append(errs, os.Chown(e.home, e.uid, e.uid), os.Chown(e.coverage, e.uid, e.uid))...); err != nil {
 		t.Fatal(err)
 	}
 	return e
@@ -56,7 +58,7 @@ func (e everybodys) command(t *testing.T, env []string, args ...string) *exec.Cm
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", args...)
 	cmd.Args[0], cmd.Dir = "dalirun", e.home
-	cmd.Env = append([]string{"DOCKER_HOST=unix://" + e.home + "/no.sock", "TMPDIR=" + e.tmp, "GORACE=atexit_sleep_ms=0"}, env...)
+	cmd.Env = append([]string{"DOCKER_HOST=unix://" + e.home + "/no.sock", "TMPDIR=" + e.tmp, "GORACE=atexit_sleep_ms=0", "GOCOVERDIR=" + e.coverage}, env...)
 	if os.Getuid() == 0 {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(e.uid), Gid: uint32(e.uid)}}
 	}
@@ -111,7 +113,7 @@ func TestCacheAmongEverybodys(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if tt.root && os.Getuid() != 0 {
-				t.Skip("only root can make what is another user's")
+				needtest.Missing(t, "only root can make what is another user's")
 			}
 			e := newEverybodys(t)
 			guessed := fmt.Sprintf("dalirun-%d", e.uid)
@@ -143,7 +145,7 @@ func TestCacheAmongEverybodys(t *testing.T) {
 func TestCacheBelowEverybodys(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can make what is another user's")
+		needtest.Missing(t, "only root can make what is another user's")
 	}
 	e := newEverybodys(t)
 	theirs := filepath.Join(e.tmp, ".cache")
@@ -258,7 +260,7 @@ func TestOpenFurtherBelow(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			if os.Getuid() != 0 {
-				t.Skip("only root can make what is another user's")
+				needtest.Missing(t, "only root can make what is another user's")
 			}
 			e := newEverybodys(t)
 			e.home = filepath.Join(e.tmp, "a", "b")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/mounttest"
+	"github.com/dalirun/dalirun/internal/needtest"
 	"github.com/dalirun/dalirun/internal/store"
 )
 
@@ -152,7 +153,7 @@ func fill(disk string) error {
 func TestFoldersOfOthers(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can be two users; the test of this name in internal/doctor makes them up")
+		needtest.Missing(t, "only root can be two users; the test of this name in internal/doctor makes them up")
 	}
 	dir := t.TempDir()
 	for _, d := range []string{filepath.Dir(dir), dir} {

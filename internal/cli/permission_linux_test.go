@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/needtest"
 	"github.com/dalirun/dalirun/internal/owner"
 )
 
@@ -79,7 +80,7 @@ func TestPermissionDenied(t *testing.T) {
 func TestStopOfAnotherUser(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can start a process of another user")
+		needtest.Missing(t, "only root can start a process of another user")
 	}
 	const nobody = 65534
 	me, err := owner.CurrentIdentity(time.Now())
@@ -158,7 +159,7 @@ func TestStopOfAnotherUser(t *testing.T) {
 func TestFilesThatMayNotBeRead(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can start a process that may read less")
+		needtest.Missing(t, "only root can start a process that may read less")
 	}
 	dir := t.TempDir()
 	for _, d := range []string{dir, filepath.Dir(dir)} {

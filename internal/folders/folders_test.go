@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/folders"
+	"github.com/dalirun/dalirun/internal/needtest"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -103,7 +104,7 @@ func TestFindRefuses(t *testing.T) {
 func TestFindRefusesOthers(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can make what is another user's")
+		needtest.Missing(t, "only root can make what is another user's")
 	}
 	good, seen := filepath.Join(t.TempDir(), "good"), folder(t, 0o755, everybodys(t), "seen")
 	grouped, theirs := folder(t, 0o720, seen, "grouped"), folder(t, 0o755, seen, "their s")

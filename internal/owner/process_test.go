@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/needtest"
 	"github.com/dalirun/dalirun/internal/owner"
 )
 
@@ -102,7 +103,7 @@ func TestKilledRun(t *testing.T) {
 func TestAnotherUser(t *testing.T) {
 	t.Parallel()
 	if os.Getuid() != 0 {
-		t.Skip("only root can start a process of another user")
+		needtest.Missing(t, "only root can start a process of another user")
 	}
 	// The test binary and the workspaces lie in folders that are root's alone: the binary goes to one that is everybody's.
 	open, err := os.MkdirTemp("/tmp", "dalirun owner ") //nolint:usetesting // t.TempDir is the caller's alone
