@@ -17,6 +17,11 @@ func TestTune(t *testing.T) {
 	t.Parallel()
 	c := cpuLane(t).withOwnCache(t, nil) // other settings are no part of what others look at
 	o := opts{Dir: t.TempDir(), Timeout: 5 * time.Minute}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(run(t, c.engine, o, "logs", "--tail", "40").Stdout) // of the server that stood last
+		}
+	})
 	file := filepath.Join(o.Dir, "dalirun.yaml")
 	const asked = "# mine\nserving:\n  queue-delay: 100us\n"
 	if err := os.WriteFile(file, []byte(asked), 0o600); err != nil {
@@ -42,6 +47,9 @@ func TestTune(t *testing.T) {
 	})
 	p.signal(t, syscall.SIGINT)
 	r = p.wait(t)
+	if n := strings.Count(r.Stderr, "INFO verify: started"); n != 1 {
+		t.Errorf("the steps of %d runs are shown, and the candidate's are its own\n%s", n, r.Stderr)
+	}
 	if r.Code != 130 || !strings.Contains(r.Stdout, "# interrupted: nothing better than the start was found\n") {
 		t.Errorf("interrupted: %d, %s\n%s", r.Code, r.Stdout, r.Stderr)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -29,17 +30,16 @@ type host struct {
 }
 
 func (h *host) Stand(ctx context.Context, of target.Target, then func(context.Context, string) error) error {
+	id := h.start(of.Serving)
+	h.standing++
+	defer func() { h.standing-- }()
+	h.most = max(h.most, h.standing)
 	if h.fails != nil {
 		if err := h.fails(of.Serving); err != nil {
 			return err
 		}
 	}
-	id := h.start(of.Serving)
-	h.standing++
-	h.most = max(h.most, h.standing)
-	err := then(ctx, id)
-	h.standing--
-	return errors.Join(err, context.Cause(ctx))
+	return errors.Join(then(ctx, id), context.Cause(ctx))
 }
 
 func (h *host) start(s target.Serving) string {
@@ -136,8 +136,11 @@ func TestTuningRefusesCandidates(t *testing.T) {
 		for _, of := range r.Trials {
 			told = told || of.Candidate["classifier-instances"] == "2" && of.Why == "the answers are not PyTorch's"
 		}
-		if !told || len(r.Trials) < 2 {
-			t.Errorf("%+v", r.Trials)
+		if !told || len(r.Trials) < 2 || h.standing != 0 {
+			t.Errorf("%+v; %d servers are left", r.Trials, h.standing)
+		}
+		if line := "classifier-instances=2: failed: the answers are not PyTorch's"; !slices.Contains(h.told, line) {
+			t.Errorf("told was %q, without %q", h.told, line)
 		}
 	})
 }
