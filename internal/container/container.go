@@ -151,7 +151,7 @@ type Info struct {
 	Endpoint   string // such as unix:///var/run/docker.sock
 	Name       string // product, such as "Docker Engine" or "Podman Engine"
 	Version    string
-	APIVersion string
+	APIVersion string // in use; empty for a runtime that has none
 	Arch       string // Go's name: amd64, arm64
 	CPUs       int
 	Memory     int64  // bytes

@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"fmt"
 	"runtime"
 	"strconv"
 	"strings"
@@ -19,12 +18,15 @@ func (x *Examination) engine() Finding {
 		advice := remedy.EngineAtAll(err, x.EngineSettings.Variables, x.EngineSettings.NamedBy)
 		return Finding{Status: Fail, Saw: err.Error(), Remedy: advice}
 	}
-	version := ""
-	if x.EngineSettings.Version != "" {
-		version = ", by " + x.EngineSettings.Version
+	saw := info.Name + " " + info.Version
+	if info.APIVersion != "" {
+		api := "API " + info.APIVersion
+		if x.EngineSettings.Version != "" {
+			api += ", by " + x.EngineSettings.Version
+		}
+		saw += " (" + api + ")"
 	}
-	return Finding{Status: OK, Saw: fmt.Sprintf("%s %s (API %s%s) at %s", info.Name, info.Version, info.APIVersion,
-		version, info.Endpoint)}
+	return Finding{Status: OK, Saw: saw + " at " + info.Endpoint}
 }
 
 // platform names the system. It warns of WSL 1.

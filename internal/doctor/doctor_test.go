@@ -174,6 +174,30 @@ func TestNoEngine(t *testing.T) {
 	}
 }
 
+// What a runtime does not say of itself leaves no empty brackets.
+func TestEngineNamed(t *testing.T) {
+	t.Parallel()
+	for want, c := range map[string]struct {
+		info     container.Info
+		settings container.Settings
+	}{
+		"Docker Engine 29.1 (API 1.52) at unix:///d": {
+			container.Info{Name: "Docker Engine", Version: "29.1", APIVersion: "1.52", Endpoint: "unix:///d"}, container.Settings{},
+		},
+		"Docker Engine 29.1 (API 1.40, by DOCKER_API_VERSION) at unix:///d": {
+			container.Info{Name: "Docker Engine", Version: "29.1", APIVersion: "1.40", Endpoint: "unix:///d"},
+			container.Settings{Version: "DOCKER_API_VERSION"},
+		},
+		"Kubernetes 1.34 at https://k": {container.Info{Name: "Kubernetes", Version: "1.34", Endpoint: "https://k"}, container.Settings{}},
+	} {
+		p := patient(t, &machine{info: c.info})
+		p.EngineSettings = c.settings
+		if f := findingOf(examine(t, p), target.CheckEngine); f.Saw != want {
+			t.Errorf("%q, want %q", f.Saw, want)
+		}
+	}
+}
+
 // What is wrong with the container engine decides what to do.
 func TestEngineRemedies(t *testing.T) {
 	t.Parallel()
