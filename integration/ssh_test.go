@@ -45,8 +45,8 @@ func TestEngineOverSSH(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := startSSHD(t, mainEngine(t), options)
-			c := cpuLane(t)
-			near := c.engine // the same one, as the test asks it
+			c := cpuLane(t).withOwnCache(t, nil) // other weights are no part of what others look at
+			near := c.engine                     // the same one, as the test asks it
 			c.engine = engine{Host: throughSSH}
 			o := opts{Dir: t.TempDir(), Path: []string{s.bin}}
 			t.Cleanup(func() {
@@ -61,7 +61,7 @@ func TestEngineOverSSH(t *testing.T) {
 				t.Errorf("a setup of what is in the cache ran containers: %v", made)
 			}
 			s.checkNoClient(t, "setup")
-			s.serve(t, c, near, o)
+			s.serve(t, c, near, o, options == "")
 			s.killed(t, c, near, o)
 
 			if stays := strings.Contains(options, "ControlPersist"); s.endMaster(t) != stays {
@@ -72,8 +72,8 @@ func TestEngineOverSSH(t *testing.T) {
 	}
 }
 
-// serve is a detached server's life.
-func (s sshServer) serve(t *testing.T, c cpu, near engine, o opts) {
+// serve is a detached server's life, with a reload or without.
+func (s sshServer) serve(t *testing.T, c cpu, near engine, o opts, reload bool) {
 	t.Helper()
 	r := mustRun(t, 0, c.engine, o, c.args("serve", "--detach")...)
 	if !strings.Contains(r.Stdout, "ready: on the container engine's host, "+throughSSH+": grpc 127.0.0.1:") {
@@ -97,11 +97,37 @@ func (s sshServer) serve(t *testing.T, c cpu, near engine, o opts) {
 		t.Errorf("ps says\n%s", r.Stdout)
 	}
 	s.checkNoClient(t, "ps")
+	if reload {
+		s.reload(t, c, o, server)
+	}
 	if r = mustRun(t, 0, c.engine, o, "stop"); !strings.Contains(r.Stdout, server) || strings.Contains(r.Stderr, "nothing to drain") {
 		t.Errorf("stop says\n%s%s", r.Stdout, r.Stderr)
 	}
 	s.checkNoClient(t, "stop")
 	near.checkNothingOf(t, workspace(o.Dir))
+}
+
+// reload has a server that got a copy of the model repository serve what was built since.
+func (s sshServer) reload(t *testing.T, c cpu, o opts, server string) {
+	t.Helper()
+	classes := func() string {
+		t.Helper()
+		return mustRun(t, 0, c.engine, o, "classify", "--format", "csv", filepath.Join(o.Dir, "coffee.jpg")).Stdout
+	}
+	before := classes()
+	mustRun(t, 0, c.engine, o, append(c.args("setup"), "--weights", "random:1")...)
+	r := mustRun(t, 0, c.engine, o, "reload", "--cache-dir", c.cache)
+	if r.Stdout != "reloaded "+server+"\n" || strings.Count(r.Stderr, copied+throughSSH) != 1 {
+		t.Errorf("reload says\n%s%s", r.Stdout, r.Stderr)
+	}
+	if after := classes(); after == before {
+		t.Errorf("after the reload, the answers are the old ones:\n%s", after)
+	}
+	r = mustRun(t, 0, c.engine, o, "status")
+	if strings.Contains(r.Stdout, "built since") || strings.Contains(r.Stdout, "_candidate") {
+		t.Errorf("after the reload, status says\n%s", r.Stdout)
+	}
+	s.checkNoClient(t, "reload")
 }
 
 // killed kills a server in the foreground, and looks whether the next command clears away what is left of it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/prototext"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/pipeline"
@@ -105,12 +107,28 @@ func (c *candidates) configuration(model string) string {
 	return filepath.Join(c.folder, model, configFile)
 }
 
-// load loads one model, which may take the limit.
-func (c *candidates) load(ctx context.Context, client *triton.Client, model string) error {
+// liveServer is a server that goes on answering while its models are replaced.
+type liveServer struct {
+	container container.Container
+	client    *triton.Client
+}
+
+// refresh has the server see what the folder of a model is now.
+func (c *candidates) refresh(ctx context.Context, server liveServer, model string) error {
+	return server.container.Refresh(ctx, container.Mount{
+		Source: filepath.Join(c.folder, model), Target: path.Join(repositoryTarget, model),
+	})
+}
+
+// load loads one model as it is in its folder, which may take the limit.
+func (c *candidates) load(ctx context.Context, server liveServer, model string) error {
+	if err := c.refresh(ctx, server, model); err != nil {
+		return err
+	}
 	late := pipeline.Faultf(pipeline.NotReady, lateHint, "model %s is still loading after %s", model, c.limit)
 	ctx, cancel := context.WithTimeoutCause(ctx, c.limit, late)
 	defer cancel()
-	if err := client.Load(ctx, model); err != nil {
+	if err := server.client.Load(ctx, model); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -122,9 +140,8 @@ func (c *candidates) load(ctx context.Context, client *triton.Client, model stri
 // replace puts the candidates, which are loaded and proven, in the place of what is served. No answer is of both: the
 // ensemble first answers from the candidates, then its own models are loaded anew, which nothing uses meanwhile but who
 // asks for them by name, and then it answers from these. A load that fails leaves what answered before.
-func (c *candidates) replace(ctx context.Context, client *triton.Client, repository string) error {
-	path := c.configuration(c.ensemble())
-	before, err := os.ReadFile(path)
+func (c *candidates) replace(ctx context.Context, server liveServer, repository string) error {
+	before, err := os.ReadFile(c.configuration(c.ensemble()))
 	if err != nil {
 		return err
 	}
@@ -132,31 +149,31 @@ func (c *candidates) replace(ctx context.Context, client *triton.Client, reposit
 		return err
 	}
 	c.changing = true
-	if err := c.load(ctx, client, c.ensemble()); err != nil {
-		return errors.Join(err, c.restore(ctx, client, before))
+	if err := c.load(ctx, server, c.ensemble()); err != nil {
+		return errors.Join(err, c.restore(ctx, server, before))
 	}
-	return c.loadAnew(ctx, client, repository)
+	return c.loadAnew(ctx, server, repository)
 }
 
 // restore gives the ensemble its configuration of before, after a load that failed or was late. Triton 2.51 unloads an
 // ensemble one of whose parts is gone, so the old one is loaded again.
-func (c *candidates) restore(ctx context.Context, client *triton.Client, before []byte) error {
+func (c *candidates) restore(ctx context.Context, server liveServer, before []byte) error {
 	err := fsync.WriteFile(c.configuration(c.ensemble()), before, configMode)
 	if err == nil {
-		err = c.load(ctx, client, c.ensemble())
+		err = c.load(ctx, server, c.ensemble())
 	}
 	c.changing = err != nil
 	return err
 }
 
 // loadAnew loads the models under their own names from a model repository in the cache, one after another.
-func (c *candidates) loadAnew(ctx context.Context, client *triton.Client, repository string) error {
+func (c *candidates) loadAnew(ctx context.Context, server liveServer, repository string) error {
 	c.changing = true
 	for _, m := range c.models {
 		if err := owner.Mirror(ctx, filepath.Join(repository, m), filepath.Join(c.folder, m)); err != nil {
 			return err
 		}
-		if err := c.load(ctx, client, m); err != nil {
+		if err := c.load(ctx, server, m); err != nil {
 			return err
 		}
 	}
@@ -166,7 +183,7 @@ func (c *candidates) loadAnew(ctx context.Context, client *triton.Client, reposi
 
 // remove takes candidates out of service, of this reload and of those that were killed, but for those from which the
 // ensemble answers. It makes no request if there are none.
-func (c *candidates) remove(ctx context.Context, client *triton.Client) error {
+func (c *candidates) remove(ctx context.Context, server liveServer) error {
 	if c.changing {
 		return nil
 	}
@@ -189,21 +206,22 @@ func (c *candidates) remove(ctx context.Context, client *triton.Client) error {
 			if !found || strings.Trim(number, "0123456789") != "" || used[entry.Name()] {
 				continue
 			}
-			if err := client.Unload(ctx, entry.Name()); err != nil {
+			if err := server.client.Unload(ctx, entry.Name()); err != nil {
 				errs = append(errs, err)
 				continue
 			}
-			errs = append(errs, os.RemoveAll(filepath.Join(c.folder, entry.Name())))
+			err := os.RemoveAll(filepath.Join(c.folder, entry.Name()))
+			errs = append(errs, errors.Join(err, c.refresh(ctx, server, entry.Name())))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // readConfiguration reads a config.pbtxt.
-func readConfiguration(path string) (*pb.ModelConfig, error) {
-	text, err := os.ReadFile(path)
+func readConfiguration(file string) (*pb.ModelConfig, error) {
+	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	return parseConfiguration(path, text)
+	return parseConfiguration(file, text)
 }

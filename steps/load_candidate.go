@@ -3,7 +3,6 @@ package steps
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/container"
@@ -26,14 +25,12 @@ type Replacement struct {
 	Replaced func(repository string) error
 }
 
-// open returns the server and a client for it.
-func (r Replacement) open(ctx context.Context, runner container.Runner) (container.Container, *triton.Client, error) {
-	server, err := runner.Open(ctx, r.Container)
-	if err != nil {
-		return nil, nil, err
+// open returns the server, whose client the caller closes.
+func (r Replacement) open(ctx context.Context, runner container.Runner) (server liveServer, err error) {
+	if server.container, err = runner.Open(ctx, r.Container); err == nil {
+		server.client, err = triton.DialIn(server.container)
 	}
-	client, err := triton.DialIn(server)
-	return server, client, err
+	return server, err
 }
 
 // checkImage refuses a model repository that was built for another image than the server's. What the records say of
@@ -48,12 +45,12 @@ func (r Replacement) checkImage(built pipeline.Value) error {
 
 // removeCandidates takes candidates out of service, through a connection of its own.
 func (r Replacement) removeCandidates(ctx context.Context, runner container.Runner, c *candidates) error {
-	_, client, err := r.open(ctx, runner)
+	server, err := r.open(ctx, runner)
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // nothing is in flight
-	return c.remove(ctx, client)
+	defer server.client.Close() //nolint:errcheck // nothing is in flight
+	return c.remove(ctx, server)
 }
 
 // RemoveCandidates takes out of service what a reload that was killed has left on a server that serves what was built.
@@ -104,12 +101,12 @@ func (s *LoadCandidate) Run(ctx context.Context, w *pipeline.Work) error {
 	if err := s.replacement.checkImage(w.Input(s.image)); err != nil {
 		return err
 	}
-	server, client, err := s.replacement.open(ctx, s.runner)
+	server, err := s.replacement.open(ctx, s.runner)
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // nothing is in flight
-	if err := s.checkRoom(ctx, w, server); err != nil {
+	defer server.client.Close() //nolint:errcheck // nothing is in flight
+	if err := s.checkRoom(ctx, w, server.container); err != nil {
 		return err
 	}
 	w.Defer("remove the candidates", func(ctx context.Context) error {
@@ -118,13 +115,9 @@ func (s *LoadCandidate) Run(ctx context.Context, w *pipeline.Work) error {
 	if err := s.candidates.take(ctx, w.Input(s.repository).Path); err != nil {
 		return err
 	}
-	names := s.candidates.names()
-	if err := s.checkSeen(ctx, client, names); err != nil {
-		return err
-	}
-	for _, name := range names {
+	for _, name := range s.candidates.names() {
 		w.Emit(pipeline.Progress{Text: "loading " + name})
-		if err := s.candidates.load(ctx, client, name); err != nil {
+		if err := s.candidates.load(ctx, server, name); err != nil {
 			return err
 		}
 	}
@@ -156,21 +149,4 @@ func (s *LoadCandidate) checkRoom(ctx context.Context, w *pipeline.Work, server 
 		}
 	}
 	return nil
-}
-
-// checkSeen refuses a server that does not see the folder that the candidates are in: it was copied for a container
-// engine that does not have this host's folders.
-func (s *LoadCandidate) checkSeen(ctx context.Context, client *triton.Client, names []string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, indexWithin, pipeline.Faultf(pipeline.NotReady, "",
-		"the server did not list its models within %s", indexWithin))
-	defer cancel()
-	index, err := client.RepositoryIndex(ctx)
-	if err != nil {
-		return inTime(ctx, err)
-	}
-	if slices.ContainsFunc(index, func(e triton.IndexEntry) bool { return e.Name == names[0] }) {
-		return nil
-	}
-	return pipeline.Faultf(pipeline.Environment, s.replacement.RestartHint,
-		"the container engine does not have the folder %s, of which the server got a copy", s.replacement.Folder)
 }

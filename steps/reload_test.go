@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -61,12 +62,19 @@ func newReloading(t *testing.T, newWorld func(*testing.T) *world, faulty faults)
 	if err := r.run(t, t.Context(), steps.IDServe); err != nil {
 		t.Fatal(err)
 	}
+	if r.fake.Copies != "" { // the copy has other models than the folder, which a reload brings
+		for path := range filesIn(t, r.models(t)) {
+			if err := os.WriteFile(filepath.Join(r.models(t), path), []byte("of before"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	r.began = len(r.triton().Calls())
 	r.triton().Intercept(func(_ context.Context, rpc, model string) error {
 		if rpc != "RepositoryModelLoad" {
 			return nil
 		}
-		text, err := os.ReadFile(filepath.Join(r.folder, model, "config.pbtxt"))
+		text, err := os.ReadFile(filepath.Join(r.models(t), model, "config.pbtxt"))
 		if name := regexp.MustCompile(`(?m)^name: ?"(.+?)"`).FindSubmatch(text); err != nil || len(name) == 0 || string(name[1]) != model {
 			t.Errorf("the configuration of %s is %s, %v", model, text, err)
 		}
@@ -86,6 +94,16 @@ func newReloading(t *testing.T, newWorld func(*testing.T) *world, faulty faults)
 		return nil
 	})
 	return r
+}
+
+// models is where the server has its models: the folder, or a copy of it.
+func (r *reloading) models(t *testing.T) string {
+	t.Helper()
+	path, err := r.fake.Inside(r.fake.Leaked()[0].ID, "/models")
+	if err != nil {
+		t.Error(err)
+	}
+	return path
 }
 
 // reload runs the steps of a reload that have not run, until one fails.
@@ -140,18 +158,68 @@ func (r *reloading) image() string {
 	return r.values[pipeline.Output{Step: steps.IDServerImage, Name: "image"}].Digest
 }
 
-// folders are those of the served repository.
+// folders are those of the served repository. A server with a copy of it has the same ones.
 func (r *reloading) folders(t *testing.T) []string {
 	t.Helper()
-	entries, err := os.ReadDir(r.folder)
+	names := foldersIn(t, r.folder)
+	if diff := cmp.Diff(names, foldersIn(t, r.models(t))); diff != "" {
+		t.Errorf("folders (-host +server):\n%s", diff)
+	}
+	return names
+}
+
+func foldersIn(t *testing.T, path string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var names []string
 	for _, e := range entries {
-		names = append(names, e.Name())
+		if e.IsDir() {
+			names = append(names, e.Name())
+		}
 	}
 	return names
+}
+
+// checkCopied fails the test if the server does not have what is in the served repository.
+func (r *reloading) checkCopied(t *testing.T) {
+	t.Helper()
+	inside := filesIn(t, r.models(t))
+	for path, content := range filesIn(t, r.folder) {
+		if inside[path] != content {
+			t.Errorf("the server has another %s", path)
+		}
+	}
+}
+
+// filesIn returns the contents of the files in a folder.
+func filesIn(t *testing.T, folder string) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := fs.WalkDir(os.DirFS(folder), ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(filepath.Join(folder, path))
+		files[path] = string(content)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// copying is a world whose container engine has no folder of this host.
+func copying(newWorld func(*testing.T) *world) func(*testing.T) *world {
+	return func(t *testing.T) *world {
+		t.Helper()
+		w := newWorld(t)
+		w.fake.Copies = t.TempDir()
+		return w
+	}
 }
 
 // loads are the calls that load and unload models.
@@ -168,7 +236,11 @@ func (r *reloading) loads() []string {
 // Candidates are proven beside what is served, and every answer of the ensemble is wholly of the old models or of the new ones.
 func TestReload(t *testing.T) {
 	t.Parallel()
+	worlds := cases()
 	for name, newWorld := range cases() {
+		worlds[name+", copied"] = copying(newWorld)
+	}
+	for name, newWorld := range worlds {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newReloading(t, newWorld, faults{})
@@ -189,6 +261,7 @@ func TestReload(t *testing.T) {
 			if diff := cmp.Diff(want, r.loads()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
+			r.checkCopied(t)
 			if diff := cmp.Diff([]string{"candidates", "served"}, r.switches); diff != "" {
 				t.Errorf("the ensemble answers from (-want +got):\n%s", diff)
 			}
@@ -240,7 +313,7 @@ func TestReloadFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newReloading(t, cpuLocal, c.faulty)
+			r := newReloading(t, copying(cpuLocal), c.faulty)
 			before := r.folders(t)
 			image := c.image
 			if image == "" {
@@ -320,10 +393,11 @@ func TestReloadRestores(t *testing.T) {
 // In place there is no second set of models.
 func TestReloadInPlace(t *testing.T) {
 	t.Parallel()
-	r := newReloading(t, cpuLocal, faults{})
+	r := newReloading(t, copying(cpuLocal), faults{})
 	if err := r.reload(t, true, r.image()); err != nil {
 		t.Fatal(err)
 	}
+	r.checkCopied(t)
 	if diff := cmp.Diff([]string{"Load dali", "Load resnet50_onnx", "Load ensemble_dali_resnet50"}, r.loads()); diff != "" || r.replaced == "" {
 		t.Errorf("served is %q (-want +got):\n%s", r.replaced, diff)
 	}
@@ -475,22 +549,21 @@ func TestReloadInTheWay(t *testing.T) {
 			}
 		}
 	}
-	silent := func(_ *testing.T, r *reloading) {
-		r.triton().Intercept(func(_ context.Context, rpc, _ string) error {
-			if rpc == "RepositoryIndex" {
-				return errors.New("the index is lost")
-			}
-			return nil
-		})
-	}
 	for name, c := range map[string]struct {
 		spoil   func(*testing.T, *reloading)
 		inPlace bool
 		want    string
 	}{
-		"no server":               {gone, false, "not found"},
-		"no server, in place":     {gone, true, "not found"},
-		"no index":                {silent, false, "the index is lost"},
+		"no server":           {gone, false, "not found"},
+		"no server, in place": {gone, true, "not found"},
+		"no folder for the copy": {
+			func(t *testing.T, r *reloading) {
+				t.Helper()
+				if err := os.RemoveAll(r.fake.Copies); err != nil {
+					t.Fatal(err)
+				}
+			}, false, "no such file or directory",
+		},
 		"no configuration stored": {lacks("dali/config.pbtxt"), false, "config.pbtxt"},
 		"no model stored":         {lacks("resnet50_onnx"), false, "resnet50_onnx"},
 		"no model, in place":      {lacks("dali"), true, "dali"},
@@ -499,7 +572,7 @@ func TestReloadInTheWay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newReloading(t, cpuLocal, faults{})
+			r := newReloading(t, copying(cpuLocal), faults{})
 			id, image := r.fake.Leaked()[0].ID, r.image()
 			c.spoil(t, r)
 			err := r.reloadOf(t, t.Context(), id, c.inPlace, image)

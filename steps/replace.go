@@ -51,11 +51,11 @@ func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
 	if err := s.replacement.checkImage(w.Input(s.image)); err != nil {
 		return err
 	}
-	_, client, err := s.replacement.open(ctx, s.runner)
+	server, err := s.replacement.open(ctx, s.runner)
 	if err != nil {
 		return err
 	}
-	defer client.Close() //nolint:errcheck // nothing is in flight
+	defer server.client.Close() //nolint:errcheck // nothing is in flight
 	if err := s.replacement.Replacing(true); err != nil {
 		return err
 	}
@@ -64,9 +64,9 @@ func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
 		w.Defer("remove the candidates", func(ctx context.Context) error { // of a reload that was killed
 			return s.replacement.removeCandidates(ctx, s.runner, s.candidates)
 		})
-		err = s.candidates.loadAnew(ctx, client, repository)
+		err = s.candidates.loadAnew(ctx, server, repository)
 	} else {
-		err = s.candidates.replace(ctx, client, repository)
+		err = s.candidates.replace(ctx, server, repository)
 	}
 	if err != nil && !s.candidates.changing {
 		return errors.Join(err, s.replacement.Replacing(false))

@@ -103,6 +103,10 @@ type Container interface {
 	// If no program listens on the port, it returns an error or a connection that breaks at once. The connection
 	// outlives ctx, and breaks at the latest when the container ends.
 	Dial(ctx context.Context, port uint16) (net.Conn, error)
+	// Refresh makes a file or folder below an input as it is at its Source now. It copies it where the container got a
+	// copy of the input, and does nothing where the container sees the input itself. Of a folder, files that are gone may
+	// remain in a copy; of a Source that is gone, an empty file does. Meanwhile the container may see a part of it.
+	Refresh(ctx context.Context, m Mount) error
 	// Exec runs argv inside and returns its exit code.
 	Exec(ctx context.Context, argv []string, out Streams) (int, error)
 	// Stop sends the stop signal, and kills after grace. A paused container goes on for the signal. A zero grace kills at

@@ -59,6 +59,7 @@ func TestRunner(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparalle
 		"user":                            testUser,
 		"missing mount source":            testMissingMountSource,
 		"inputs":                          testInputs,
+		"refresh":                         testRefresh,
 		"nested mounts":                   testNestedMounts,
 		"outputs":                         testOutputs,
 		"read-only root":                  testReadOnlyRoot,

@@ -171,6 +171,93 @@ func testInputs(t *testing.T, s *suite) {
 	}
 }
 
+// testRefresh holds that a container sees what became of an input after its start, at the latest after Refresh: also
+// through a handle that another process opened.
+func testRefresh(t *testing.T, s *suite) {
+	t.Helper()
+	dir := s.folder(t, "models")
+	s.file(t, filepath.Join(dir, "changes", "1", "weights"), "old")
+	s.file(t, filepath.Join(dir, "goes", "1", "weights"), "old")
+	s.file(t, filepath.Join(dir, "other"), "untouched")
+	spec := s.spec("ignore")
+	spec.Inputs = []container.Mount{{Source: dir, Target: "/in"}}
+	started, _ := s.ready(t, spec)
+	c, err := s.Runner.Open(t.Context(), started.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	refresh := func(name string) {
+		t.Helper()
+		err := c.Refresh(t.Context(), container.Mount{Source: filepath.Join(dir, name), Target: "/in/" + name})
+		if err != nil {
+			t.Errorf("refresh %s: %v", name, err)
+		}
+	}
+	read := func(path string) (text string, found bool) {
+		t.Helper()
+		var out bytes.Buffer
+		code, err := c.Exec(t.Context(), []string{ProbePath, "read", path}, container.Streams{Stdout: &out})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out.String(), code == 0
+	}
+	want := func(path, content string) {
+		t.Helper()
+		if got, found := read(path); !found || got != content {
+			t.Errorf("%s: %q, found: %t, want %q", path, got, found, content)
+		}
+	}
+
+	s.replace(t, filepath.Join(dir, "changes", "1", "weights"), "new")
+	s.file(t, filepath.Join(dir, "comes", "1", "weights"), "new")
+	if err := os.RemoveAll(filepath.Join(dir, "goes")); err != nil {
+		t.Fatal(err)
+	}
+	refresh("changes")
+	refresh("comes")
+	refresh("goes")
+	want("/in/changes/1/weights", "new")
+	want("/in/comes/1/weights", "new")
+	want("/in/other", "untouched")
+	if got, found := read("/in/goes/1/weights"); found {
+		t.Errorf("what is gone is %q", got)
+	}
+
+	s.file(t, filepath.Join(dir, "goes", "1", "weights"), "again")
+	refresh("goes")
+	want("/in/goes/1/weights", "again")
+	s.replace(t, filepath.Join(dir, "other"), "changed")
+	refresh("other")
+	want("/in/other", "changed")
+
+	for _, path := range []string{"/in/comes/1/weights", "/in/comes/more", "/in/more"} {
+		code, err := c.Exec(t.Context(), []string{ProbePath, "write", path, "changed"}, container.Streams{})
+		if err != nil || code == 0 {
+			t.Errorf("%s could be written: %v", path, err)
+		}
+	}
+	if err := c.Stop(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Runner.Remove(t.Context(), c.ID()); err != nil {
+		t.Fatal(err)
+	}
+	err = c.Refresh(t.Context(), container.Mount{Source: filepath.Join(dir, "other"), Target: "/in/other"})
+	if !errors.Is(err, container.ErrNotFound) {
+		t.Errorf("a container that is gone: %v", err)
+	}
+}
+
+// replace makes another file in the place of one, as a rename does.
+func (s *suite) replace(t *testing.T, path, content string) {
+	t.Helper()
+	s.file(t, path+".new", content)
+	if err := os.Rename(path+".new", path); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // testNestedMounts holds that an output below an input works: a step's script beside its results.
 func testNestedMounts(t *testing.T, s *suite) {
 	t.Helper()

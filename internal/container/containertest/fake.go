@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -39,6 +41,9 @@ type Fake struct {
 	InfoErr error
 	// Labels are put on every container, as those of an owner.
 	Labels container.Labels
+	// Copies is a folder in which each container gets copies of its inputs, as of an engine that has other folders. Where
+	// it is empty, containers see the inputs themselves.
+	Copies string
 	// OnCreate and OnStart may fail a Run before the container exists, and after.
 	OnCreate, OnStart func(context.Context, container.Spec) error
 	// OnLogin returns the credentials of a registry. Without it there are none.
@@ -232,6 +237,9 @@ func (f *Fake) create(ctx context.Context, spec container.Spec, out container.St
 			return nil, err
 		}
 	}
+	if spec.Inputs, err = f.inputs(spec); err != nil {
+		return nil, err
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.seq++
@@ -241,6 +249,37 @@ func (f *Fake) create(ctx context.Context, spec container.Spec, out container.St
 	c.labels = put(c.labels, container.LabelRole, string(spec.Role))
 	f.containers = put(f.containers, c.id, c)
 	return c, nil
+}
+
+// inputs are what a container gets of a Spec's.
+func (f *Fake) inputs(spec container.Spec) ([]container.Mount, error) {
+	if f.Copies == "" {
+		return spec.Inputs, nil
+	}
+	folder, err := os.MkdirTemp(f.Copies, "inputs-")
+	if err != nil {
+		return nil, err
+	}
+	copied := slices.Clone(spec.Inputs)
+	for i, m := range copied {
+		copied[i].Source = filepath.Join(folder, strconv.Itoa(i))
+		if err := copyInput(m.Source, copied[i].Source); err != nil {
+			return nil, err
+		}
+	}
+	return copied, nil
+}
+
+// Inside returns where a path inside a container lies on the host.
+func (f *Fake) Inside(id, inside string) (string, error) {
+	f.mu.Lock()
+	c, found := f.containers[id]
+	f.mu.Unlock()
+	if !found {
+		return "", fmt.Errorf("container %s: %w", id, container.ErrNotFound)
+	}
+	path, _, err := HostPath(c.spec, inside)
+	return path, err
 }
 
 func (f *Fake) start(ctx context.Context, c *fakeContainer) error {

@@ -36,6 +36,16 @@ func TestFakeWithoutBuilder(t *testing.T) {
 	containertest.TestImages(t, newEnv)
 }
 
+func TestFakeWithCopies(t *testing.T) {
+	t.Parallel()
+	containertest.TestRunner(t, func(t *testing.T) containertest.Env {
+		t.Helper()
+		env, f := newFakeEnv(t)
+		f.Copies = t.TempDir()
+		return env
+	})
+}
+
 func TestFakeDial(t *testing.T) {
 	t.Parallel()
 	containertest.TestDial(t, newFake)

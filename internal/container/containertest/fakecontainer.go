@@ -7,8 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -185,6 +187,40 @@ func (c *fakeContainer) ports() map[uint16]netip.AddrPort {
 		}
 	}
 	return ports
+}
+
+// Refresh copies anew where the Fake copies inputs.
+func (c *fakeContainer) Refresh(ctx context.Context, m container.Mount) error {
+	if _, err := c.fake.Open(ctx, c.id); err != nil {
+		return err
+	}
+	inside, _, err := HostPath(c.spec, m.Target)
+	if err != nil || inside == m.Source {
+		return err
+	}
+	if err := os.RemoveAll(inside); err != nil {
+		return err
+	}
+	if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
+		return os.WriteFile(inside, nil, 0o600)
+	}
+	return copyInput(m.Source, inside)
+}
+
+// copyInput copies a file or folder.
+func copyInput(from, to string) error {
+	info, err := os.Stat(from)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return os.CopyFS(to, os.DirFS(from))
+	}
+	data, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, data, 0o600) //nolint:gosec // below the folder of copies
 }
 
 func (c *fakeContainer) Exec(ctx context.Context, argv []string, out container.Streams) (int, error) {

@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dalirun/dalirun/internal/container"
 )
 
 // nobody is the user and group of files that a container may only read: the kernel's overflow IDs.
@@ -25,7 +27,7 @@ const nobody = 65534
 func pack(w io.Writer, volumes []volume, user string) error {
 	archive := tar.NewWriter(w)
 	for i, v := range volumes {
-		p := packer{tar: archive, uid: nobody, gid: nobody, set: 0o444, clear: 0o222}
+		p := newInputPacker(archive)
 		if v.output {
 			if err := p.belong(user); err != nil {
 				return err
@@ -42,6 +44,29 @@ func pack(w io.Writer, volumes []volume, user string) error {
 		}
 	}
 	return archive.Close()
+}
+
+// packInput writes the file or folder of a mount as a tar archive, under the last name of its target. A source that is
+// gone is an empty file: an engine unpacks archives, and removes nothing otherwise.
+func packInput(w io.Writer, m container.Mount) error {
+	archive := tar.NewWriter(w)
+	p, name := newInputPacker(archive), path.Base(m.Target)
+	_, err := os.Lstat(m.Source)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = p.header(tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o444})
+	case err == nil:
+		err = p.add(m.Source, name, "")
+	}
+	if err != nil {
+		return err
+	}
+	return archive.Close()
+}
+
+// newInputPacker returns what packs files that a container may only read.
+func newInputPacker(archive *tar.Writer) packer {
+	return packer{tar: archive, uid: nobody, gid: nobody, set: 0o444, clear: 0o222}
 }
 
 type packer struct {

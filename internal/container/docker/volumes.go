@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	dcontainer "github.com/docker/docker/api/types/container"
@@ -116,23 +117,53 @@ func (r *Runtime) fill(ctx context.Context, id, name string, q request) (err err
 	if _, err := r.create(ctx, helper, filler); err != nil {
 		return err
 	}
-	return r.send(ctx, helper, q)
+	return r.send(ctx, helper, fillFolder, func(w io.Writer) error { return pack(w, q.volumes, q.config.User) })
+}
+
+// Refresh copies what is at the source of a mount into the volume that has a copy of the input above it.
+func (h *handle) Refresh(ctx context.Context, m container.Mount) error {
+	limited, cancel := h.runtime.limit(ctx)
+	defer cancel()
+	found, err := h.runtime.api.ContainerInspect(limited, h.id)
+	if err != nil {
+		return h.runtime.explain(limited, "inspect "+h.name, err)
+	}
+	if !inVolume(found.Mounts, m.Target) {
+		return nil
+	}
+	h.runtime.noticeCopies()
+	return h.runtime.send(ctx, h.id, path.Dir(m.Target), func(w io.Writer) error { return packInput(w, m) })
+}
+
+// inVolume reports whether the mount that has a path of a container is a volume.
+func inVolume(mounts []dcontainer.MountPoint, inside string) bool {
+	var nearest dcontainer.MountPoint
+	for _, m := range mounts {
+		above := strings.HasPrefix(path.Clean(inside)+"/", strings.TrimSuffix(path.Clean(m.Destination), "/")+"/")
+		if above && len(m.Destination) > len(nearest.Destination) {
+			nearest = m
+		}
+	}
+	return nearest.Type == mount.TypeVolume
 }
 
 // fillFolder is the folder of the volumes, by number, in the second container.
 const fillFolder = "/volumes"
 
-func (r *Runtime) send(ctx context.Context, helper string, q request) error {
+// send unpacks an archive in a folder of a container. A file may take the place of a folder there, and a folder that
+// of a file.
+func (r *Runtime) send(ctx context.Context, id, folder string, write func(io.Writer) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, copyLimit, fmt.Errorf("%w within %s", errNoReply, copyLimit))
 	defer cancel()
 	reader, writer := io.Pipe()
 	packed := make(chan error, 1)
 	go func() {
-		err := pack(writer, q.volumes, q.config.User)
+		err := write(writer)
 		packed <- err
 		writer.CloseWithError(err) // a nil error is the end of the archive
 	}()
-	err := r.api.CopyToContainer(ctx, helper, fillFolder, reader, dcontainer.CopyToContainerOptions{})
+	overwrite := dcontainer.CopyToContainerOptions{AllowOverwriteDirWithFile: true}
+	err := r.api.CopyToContainer(ctx, id, folder, reader, overwrite)
 	_ = reader.Close() // ends pack if the engine did not read to the end
 	if packErr := <-packed; packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
 		return fmt.Errorf("copy into the container: %w", packErr)
