@@ -155,7 +155,7 @@ func (b *bench) referenceTensors(t *testing.T) (tensors map[string][]float32, pr
 	t.Helper()
 	out := t.TempDir()
 	spec := container.Spec{
-		Step: "reference-tensors", Role: container.RoleBatch, Image: b.values(t, steps.IDExporterImage)["image"].Ref, Init: true, User: container.UserCaller,
+		Step: "reference-tensors", Role: container.RoleBatch, Image: b.values(t, steps.IDExporterImage)["image"].Ref, Init: true,
 		Command: []string{"python3", "-B", "/tests/reference_tensors.py"}, Network: container.NetworkNone,
 		Env:     map[string]string{"PYTHONPATH": "/dalirun/python", "HOME": "/tmp", "USER": "dalirun"},
 		Outputs: []container.Mount{{Source: out, Target: "/out"}},

@@ -176,7 +176,7 @@ func (b *bench) python(t *testing.T, image pipeline.ID, dir, text string, args .
 	var out output
 	c, err := b.runtime.Run(t.Context(), container.Spec{
 		Step: "alter", Image: b.values(t, image)["image"].Ref, Command: append([]string{"python3", "/programs/main.py"}, args...),
-		Env: map[string]string{"HOME": "/tmp", "USER": "dalirun"}, User: container.UserCaller, Network: container.NetworkNone,
+		Env: map[string]string{"HOME": "/tmp", "USER": "dalirun"}, Network: container.NetworkNone,
 		Inputs: []container.Mount{{Source: programs, Target: "/programs"}}, Outputs: []container.Mount{{Source: dir, Target: "/out"}},
 		Init: true, Role: container.RoleBatch,
 	}, container.Streams{Stdout: &out, Stderr: &out})

@@ -62,7 +62,6 @@ func (c containers) spec(step pipeline.ID, image string, command ...string) cont
 		Image:    image,
 		Command:  command,
 		Env:      map[string]string{"HOME": "/tmp", "USER": "dalirun", "TORCH_HOME": "/tmp/torch"},
-		User:     container.UserCaller,
 		Network:  container.NetworkNone,
 		ReadOnly: true,
 		Tmpfs:    map[string]int64{"/tmp": 2 * gib},

@@ -145,7 +145,6 @@ func confinement(w *world, spec container.Spec) []string {
 		}
 	}
 	serves := spec.Step == string(steps.IDServe)
-	check(spec.User == container.UserCaller, "is not the caller")
 	check(spec.ReadOnly && spec.Init && spec.Pids > 0 && spec.Shm >= 1<<30, "lacks a default")
 	check(slices.Equal(slices.Collect(maps.Keys(spec.Tmpfs)), []string{"/tmp"}), "has another tmpfs than /tmp")
 	for _, name := range []string{"HOME", "USER", "TORCH_HOME"} {

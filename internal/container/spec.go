@@ -8,12 +8,14 @@ import (
 // Spec describes a container independently of the runtime: user IDs, labels, free ports and the choice between bind
 // mounts and volumes are the implementation's. So the Spec of a step is the same on every machine, and a golden file
 // can hold it.
+//
+// The program runs as the user who runs dalirun, whatever the image says, so that files in outputs are theirs. In a
+// rootless runtime that is root, which is the same user outside.
 type Spec struct {
 	Step    string            `json:"step"` // the step that runs it: part of its name, and a label
 	Image   string            `json:"image"`
 	Command []string          `json:"command"`       // arguments to the image's own entrypoint
 	Env     map[string]string `json:"env,omitempty"` // added to the image's
-	User    User              `json:"user"`
 	Network Network           `json:"network"`
 	Publish []Port            `json:"publish,omitzero"` // only with NetworkPublish
 
@@ -32,17 +34,6 @@ type Spec struct {
 	Grace time.Duration `json:"grace,omitempty"`
 	Role  Role          `json:"role"`
 }
-
-// User names the user of a container's process.
-type User string
-
-const (
-	// UserCaller is the user who runs dalirun, so that files in outputs are theirs. In a rootless runtime that is root,
-	// which is the same user outside. The empty User means it too.
-	UserCaller User = "caller"
-	// UserImage is the image's own user.
-	UserImage User = "image"
-)
 
 // Network says what a container can reach.
 type Network string

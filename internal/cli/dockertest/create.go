@@ -36,11 +36,8 @@ func (b createBody) spec() (container.Spec, error) {
 	s := container.Spec{
 		Step: b.Labels[container.LabelStep], Role: container.Role(b.Labels[container.LabelRole]),
 		Image: b.Image, Command: b.Cmd, Env: map[string]string{},
-		User: container.UserImage, Network: container.NetworkPublish, Init: b.HostConfig.Init,
+		Network: container.NetworkPublish, Init: b.HostConfig.Init,
 		ReadOnly: b.HostConfig.ReadonlyRootfs, Memory: b.HostConfig.Memory,
-	}
-	if b.User != "" {
-		s.User = container.UserCaller
 	}
 	if b.HostConfig.NetworkMode == "none" {
 		s.Network = container.NetworkNone

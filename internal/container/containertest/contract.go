@@ -18,12 +18,12 @@ type Env struct {
 	Runner  container.Runner
 	Images  container.Images  // for TestImages and TestBuilder
 	Builder container.Builder // for TestBuilder
-	// Image is an image with the probe at [ProbePath] as its entrypoint and PROBE=image in its environment; Broken is
-	// one whose entrypoint does not exist.
+	// Image is an image with the probe at [ProbePath] as its entrypoint, PROBE=image in its environment, and a folder
+	// /open that everybody may write; Broken is one whose entrypoint does not exist.
 	Image, Broken string
 	// Labels are what Runner puts on its containers; they are this Env's alone.
 	Labels container.Labels
-	// UID and GID are those that UserCaller means. The suite gives folders to them, which takes root where they are
+	// UID and GID are those that containers run as. The suite gives folders to them, which takes root where they are
 	// not the process's own.
 	UID, GID int
 	// Pause freezes the processes of a container; nil where the runtime has nothing like it.
@@ -133,7 +133,7 @@ type suite struct{ Env }
 func (s *suite) spec(command ...string) container.Spec {
 	return container.Spec{
 		Step: "probe", Image: s.Image, Command: command,
-		User: container.UserCaller, Network: container.NetworkNone, Role: container.RoleBatch,
+		Network: container.NetworkNone, Role: container.RoleBatch,
 		ReadOnly: true, Tmpfs: map[string]int64{"/tmp": 1 << 20}, Init: true, Pids: 64, Grace: 10 * time.Second,
 	}
 }

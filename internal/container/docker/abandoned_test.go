@@ -44,7 +44,7 @@ func TestAbandoned(t *testing.T) {
 		var all sync.WaitGroup
 		all.Go(func() {
 			_, _ = client.Run(t.Context(), container.Spec{
-				Step: "probe", Image: e.image, Command: []string{"ignore"}, User: container.UserCaller, Network: container.NetworkNone,
+				Step: "probe", Image: e.image, Command: []string{"ignore"}, Network: container.NetworkNone,
 				Outputs: []container.Mount{{Source: source, Target: "/out"}}, Init: true, Pids: 64,
 			}, container.Streams{}) // its line is cut, sooner or later
 		})

@@ -77,10 +77,6 @@ type packer struct {
 
 // belong sets the owner of packed files to the user, or makes them accessible for everybody.
 func (p *packer) belong(user string) error {
-	if user == "" {
-		p.set, p.clear = 0o666, 0
-		return nil
-	}
 	uid, gid, _ := strings.Cut(user, ":")
 	var uidErr, gidErr error
 	p.uid, uidErr = strconv.Atoi(uid)

@@ -25,9 +25,7 @@ func (r *Runtime) Repeat(spec container.Spec) string {
 	if spec.Init {
 		args = append(args, "--init")
 	}
-	if user := r.user(spec.User, f); user != "" {
-		flag("user", user)
-	}
+	flag("user", r.user(f))
 	flag("cap-drop", "ALL")
 	for _, option := range securityOptions(f) {
 		flag("security-opt", option)

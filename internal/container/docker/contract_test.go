@@ -152,7 +152,8 @@ func newEngine(t *testing.T) engine {
 	probe := buildProbe(t)
 	for tag, dockerfile := range map[string]string{
 		// The label keeps these layers apart from another run's, whose end would take them away.
-		e.image:  "FROM scratch\nLABEL contract=" + name + "\nENV PROBE=image\nCOPY probe /probe\nCOPY probe /usr/bin/python3\nENTRYPOINT [\"/probe\"]\n",
+		e.image: "FROM scratch\nLABEL contract=" + name + "\nENV PROBE=image\nCOPY probe /probe\nCOPY probe /usr/bin/python3\n" +
+			"RUN [\"/probe\", \"open\", \"/open\"]\nENTRYPOINT [\"/probe\"]\n",
 		e.broken: "FROM scratch\nLABEL contract=" + name + "\nCOPY probe /probe\nENTRYPOINT [\"/no/such/command\"]\n",
 	} {
 		_, err := r.Build(t.Context(), container.BuildSpec{

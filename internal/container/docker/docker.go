@@ -54,7 +54,7 @@ type Options struct {
 	Home string
 	// Labels are set on every container. LabelRun is also a part of the containers' names.
 	Labels container.Labels
-	// UID and GID are the caller's, for UserCaller.
+	// UID and GID are the caller's: containers run as this user.
 	UID, GID int
 	// Transfer says how inputs and outputs come into a container and out of it.
 	Transfer Transfer

@@ -45,7 +45,7 @@ func TestEngine(t *testing.T) {
 
 func probeSpec(e engine, command ...string) container.Spec {
 	return container.Spec{
-		Step: "probe", Image: e.image, Command: command, User: container.UserCaller, Network: container.NetworkNone,
+		Step: "probe", Image: e.image, Command: command, Network: container.NetworkNone,
 		ReadOnly: true, Init: true, Role: container.RoleBatch,
 	}
 }
@@ -71,26 +71,23 @@ func finish(t *testing.T, r container.Runner, spec container.Spec, stdout io.Wri
 func testCopyForAnotherUser(t *testing.T, e engine) {
 	t.Helper()
 	r := e.env(t, docker.Options{UID: otherUser, GID: otherUser, Transfer: docker.TransferCopy}).Runner
-	for _, user := range []container.User{container.UserCaller, container.UserImage} {
-		in, out := t.TempDir(), t.TempDir()
-		if err := os.WriteFile(filepath.Join(in, "private"), []byte("content"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		spec := probeSpec(e, "write", "/in/deep/out/new", "made")
-		spec.User = user
-		// The folder of the inner mount is not there before: a bind mount would have it made by the engine, or not.
-		spec.Inputs = []container.Mount{{Source: in, Target: "/in"}}
-		spec.Outputs = []container.Mount{{Source: out, Target: "/in/deep/out"}}
-		finish(t, r, spec, nil)
-		if data, err := os.ReadFile(filepath.Join(out, "new")); err != nil || string(data) != "made" {
-			t.Errorf("%s: got %q, %v", user, data, err)
-		}
-		var stdout bytes.Buffer
-		spec.Command = []string{"read", "/in/private"}
-		finish(t, r, spec, &stdout)
-		if stdout.String() != "content" {
-			t.Errorf("%s: read %q", user, stdout.String())
-		}
+	in, out := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(in, "private"), []byte("content"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	spec := probeSpec(e, "write", "/in/deep/out/new", "made")
+	// The folder of the inner mount is not there before: a bind mount would have it made by the engine, or not.
+	spec.Inputs = []container.Mount{{Source: in, Target: "/in"}}
+	spec.Outputs = []container.Mount{{Source: out, Target: "/in/deep/out"}}
+	finish(t, r, spec, nil)
+	if data, err := os.ReadFile(filepath.Join(out, "new")); err != nil || string(data) != "made" {
+		t.Errorf("got %q, %v", data, err)
+	}
+	var stdout bytes.Buffer
+	spec.Command = []string{"read", "/in/private"}
+	finish(t, r, spec, &stdout)
+	if stdout.String() != "content" {
+		t.Errorf("read %q", stdout.String())
 	}
 }
 

@@ -36,7 +36,7 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 	}
 	var q request
 	q.config = dcontainer.Config{
-		Image: spec.Image, Cmd: spec.Command, Env: environment(spec.Env), User: r.user(spec.User, f),
+		Image: spec.Image, Cmd: spec.Command, Env: environment(spec.Env), User: r.user(f),
 		Labels: r.labels(spec),
 	}
 	if seconds := wholeSeconds(spec.Grace); seconds > 0 {
@@ -113,16 +113,12 @@ func tmpfsOptions(size int64) string {
 
 func tcp(port uint16) nat.Port { return nat.Port(strconv.Itoa(int(port)) + "/tcp") }
 
-// user returns UID and GID as the engine takes them; empty is the image's own user.
-func (r *Runtime) user(user container.User, f facts) string {
-	switch {
-	case user == container.UserImage:
-		return ""
-	case f.info.Rootless:
-		return "0:0" // outside the container that is the caller
-	default:
-		return strconv.Itoa(r.options.UID) + ":" + strconv.Itoa(r.options.GID)
+// user returns UID and GID as the engine takes them. In a rootless engine root is the caller outside.
+func (r *Runtime) user(f facts) string {
+	if f.info.Rootless {
+		return "0:0"
 	}
+	return strconv.Itoa(r.options.UID) + ":" + strconv.Itoa(r.options.GID)
 }
 
 func (r *Runtime) labels(spec container.Spec) map[string]string {

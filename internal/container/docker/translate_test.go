@@ -41,8 +41,8 @@ func golden(t *testing.T, name string, got []byte) {
 func specs() map[string]container.Spec {
 	batch := container.Spec{
 		Step: "export-onnx", Image: "dalirun/exporter:1", Command: []string{"python3", "/in/export.py", "--out=/out/model.onnx", "it's"},
-		Env:  map[string]string{"TORCH_HOME": "/tmp/torch", "HOME": "/tmp", "EMPTY": ""},
-		User: container.UserCaller, Network: container.NetworkNone, Role: container.RoleBatch,
+		Env:     map[string]string{"TORCH_HOME": "/tmp/torch", "HOME": "/tmp", "EMPTY": ""},
+		Network: container.NetworkNone, Role: container.RoleBatch,
 		Inputs:   []container.Mount{{Source: "/home/me/my files, all", Target: "/in"}},
 		Outputs:  []container.Mount{{Source: "/cache/tmp", Target: "/out"}},
 		ReadOnly: true, Tmpfs: map[string]int64{"/tmp": 1 << 30}, Init: true, Memory: 4 << 30, Pids: 512, Shm: 1 << 30,
@@ -56,7 +56,7 @@ func specs() map[string]container.Spec {
 		{Container: 8000, Host: 8000}, {Container: 8001}, {Container: 8002, Host: 8002, Address: netip.MustParseAddr("::1")},
 	}
 	server.GPUs, server.Grace = container.GPUs{Count: container.AllGPUs}, 35*time.Second
-	plain := container.Spec{Step: "versions", Image: "debian:bookworm", User: container.UserImage, Network: container.NetworkNone}
+	plain := container.Spec{Step: "versions", Image: "debian:bookworm", Network: container.NetworkNone}
 	return map[string]container.Spec{"batch": batch, "server": server, "plain": plain}
 }
 
