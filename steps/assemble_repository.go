@@ -33,6 +33,9 @@ const (
 	versionDir = "1"
 )
 
+// Assembled returns the model repository that a run made, by the values of its last step, which is assemble-repository.
+func Assembled(values pipeline.Values) string { return values[repositoryDir].Path }
+
 // ID returns assemble-repository.
 func (s *AssembleRepository) ID() pipeline.ID { return IDAssembleRepository }
 

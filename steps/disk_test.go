@@ -11,6 +11,20 @@ import (
 	"github.com/dalirun/dalirun/steps"
 )
 
+// What is stored takes room, whichever step makes it.
+func TestBytesOfStoredResults(t *testing.T) {
+	t.Parallel()
+	for name, newWorld := range cases() {
+		w := newWorld(t)
+		for _, s := range w.list(steps.IDVerify) {
+			_, stored := s.(pipeline.Builder)
+			if _, elsewhere := s.(pipeline.Observer); stored && !elsewhere && steps.Bytes(w.target, s.ID()) == 0 {
+				t.Errorf("%s: the result of %s is stored, and takes nothing: say how much in disk.go", name, s.ID())
+			}
+		}
+	}
+}
+
 // A disk is full before a run ends if what its steps make is reckoned too small: the figures are those that were seen,
 // and a user's own weights are as large as their file.
 func TestBytes(t *testing.T) {

@@ -100,6 +100,23 @@ func (s *sink) Emit(e pipeline.Event) {
 	}
 }
 
+// A step that leads to no proof never runs: it has to be read by a step that does.
+func TestEachStepIsRead(t *testing.T) {
+	t.Parallel()
+	for name, newWorld := range cases() {
+		w := newWorld(t)
+		read := map[pipeline.Output]bool{}
+		for i, s := range slices.Backward(w.list(steps.IDVerify)) {
+			if i < len(w.list(steps.IDVerify))-1 && !slices.ContainsFunc(s.Outputs(), func(o pipeline.Output) bool { return read[o] }) {
+				t.Errorf("%s: no step reads what %s makes, and so it never runs: give its handle to one that needs it", name, s.ID())
+			}
+			for _, in := range s.Inputs() {
+				read[in] = true
+			}
+		}
+	}
+}
+
 // batchOf are the steps of a case that run a container, but for the server.
 func batchOf(w *world) []string {
 	ids := []string{"export-onnx", "reference", "serialize-dali"}

@@ -37,7 +37,7 @@ func (a *App) probes(runtime container.Runtime, open func() (*store.Store, error
 
 // system is this host.
 func (a *App) system() host.System {
-	system := host.Here()
+	system := host.Here() //nolint:forbidigo // this is the one place
 	if a.root != nil {
 		system.Root = a.root
 	}

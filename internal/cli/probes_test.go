@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -73,5 +75,20 @@ func TestBundleStopped(t *testing.T) {
 	}
 	if _, err := os.Lstat(name); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file is there: %v", err)
+	}
+}
+
+// Every function of what doctor asks is a real one in dalirun: a nil one is a crash in front of a user.
+func TestPatientIsComplete(t *testing.T) {
+	t.Parallel()
+	p := appIn(nil, io.Discard, io.Discard).patient(t.Context(), &runFlags{}, silence{})
+	for _, asked := range []any{p, p.Machine, p.Probes} {
+		v := reflect.ValueOf(asked)
+		for i := range v.NumField() {
+			if kind := v.Field(i).Kind(); (kind == reflect.Func || kind == reflect.Interface) && v.Field(i).IsNil() &&
+				!strings.HasPrefix(v.Type().Field(i).Name, "Silent") { // which are errors
+				t.Errorf("%s.%s is nil: say what it is in App.patient", v.Type(), v.Type().Field(i).Name)
+			}
+		}
 	}
 }

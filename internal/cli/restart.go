@@ -68,10 +68,23 @@ func (a *App) restart(ctx context.Context, f workspaceFlag) error {
 	if !slices.Contains(start, "--detach") {
 		start = append(start, "--detach")
 	}
+	if err := a.checkStart(start); err != nil { //nolint:contextcheck // commands get their context from cobra
+		return pipeline.Faultf(pipeline.Environment, "stop it with `"+owner.StopCommand(workspace)+"`, and serve again",
+			"%s was started in a way that this dalirun does not know, by `%s`: %w", server.Name, serving.Start(start), err)
+	}
 	if err := a.stop(ctx, f); err != nil {
 		return err
 	}
 	root := a.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(start)
 	return root.ExecuteContext(ctx)
+}
+
+// checkStart refuses arguments that dalirun would refuse: another version of it may have recorded them.
+func (a *App) checkStart(start []string) error {
+	cmd, flags, err := a.Command().Find(start)
+	if err != nil {
+		return err
+	}
+	return cmd.ParseFlags(flags)
 }

@@ -660,6 +660,9 @@ func changeServerFile(ts *testscript.TestScript, neg bool, args []string) {
 		if value == "true" || value == "false" {
 			fields[name] = value == "true"
 		}
+		if strings.HasPrefix(value, "[") {
+			fields[name] = json.RawMessage(value)
+		}
 	}
 	changed, err := json.Marshal(fields)
 	ts.Check(err)

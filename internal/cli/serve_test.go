@@ -16,6 +16,7 @@ import (
 	"github.com/gofrs/flock"
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/config"
@@ -267,6 +268,34 @@ func TestWatchIsDocumented(t *testing.T) {
 			if !strings.Contains(text, words) {
 				t.Errorf("%s does not say %q", filepath.Base(file), words)
 			}
+		}
+	}
+}
+
+// What setup and serve record is a command line of serve: a flag of setup alone would be one that serve refuses.
+func TestRecordedFlagsAreServes(t *testing.T) {
+	t.Parallel()
+	serve := asked(t, "serve", nil, nil, "")
+	asked(t, "setup", nil, nil, "").VisitAll(func(f *pflag.Flag) {
+		r := target.Request{Command: "setup", Settings: target.Settings{{Flag: f.Name, Value: "v"}}}
+		recorded := r.ServeArguments(target.Target{Lane: target.GPU, Source: target.NGC}, "/picture")
+		if f.Name != "help" && len(recorded) > 0 && serve.Lookup(f.Name) == nil {
+			t.Errorf("--%s of setup: serve has no such flag; if it is of the one run, say so in ServeArguments", f.Name)
+		}
+	})
+}
+
+// What setup never has a use for is the server's own, and another server in its place keeps it, whatever was built since:
+// all but the picture, which proves one run.
+func TestRestartKeepsWhatIsTheServers(t *testing.T) {
+	t.Parallel()
+	built := owner.Built{Repository: "/new", Command: []string{"serve", "--weights=random:1"}}
+	for _, flag := range append(target.NeverUsed("setup"), "detach") {
+		server := owner.ServerFile{
+			HTTP: "127.0.0.1:7", GRPC: "127.0.0.1:7", Metrics: "127.0.0.1:7", Repository: "/old", Command: []string{"serve", "--" + flag + "=7"},
+		}
+		if kept := slices.Contains(serving.StartAgain(server, built), "--"+flag+"=7"); kept != (flag != "image") {
+			t.Errorf("--%s: it is kept: %t; StartAgain of internal/serving says what is the server's own", flag, kept)
 		}
 	}
 }

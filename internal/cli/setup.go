@@ -45,14 +45,12 @@ the workspace, or in the cache if the workspace's server serves another one, whi
 			}
 			var folder string
 			err = x.runner(func(ctx context.Context, made pipeline.Values) error {
-				for _, repository := range made { // the last step makes it alone
-					built, err := x.built(repository.Path)
-					if err != nil {
-						return err
-					}
-					if folder, err = x.repository().Keep(ctx, built); err != nil {
-						return err
-					}
+				built, err := x.built(steps.Assembled(made))
+				if err != nil {
+					return err
+				}
+				if folder, err = x.repository().Keep(ctx, built); err != nil {
+					return err
 				}
 				x.sink.Emit(pipeline.Event{
 					Run: x.runID, Time: time.Now().UTC(), Step: steps.IDAssembleRepository,

@@ -14,6 +14,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/host"
@@ -142,10 +144,12 @@ func TestSound(t *testing.T) {
 		target.CheckEngine, "platform", target.CheckGPU, target.CheckRelease, target.CheckContainerGPU, "gpu memory", target.CheckImages,
 		target.CheckImageDisk, "cache disk", "workspace disk", target.CheckPorts, target.CheckWeights,
 	}
-	for _, check := range want {
-		if findingOf(findings, check).Check == "" {
-			t.Errorf("%s says nothing", check)
-		}
+	var said []target.CheckID
+	for _, f := range findings {
+		said = append(said, f.Check)
+	}
+	if diff := cmp.Diff(want, said); diff != "" {
+		t.Errorf("checks that say something (-want +got):\n%s", diff)
 	}
 	if got := doctor.Summary(findings); got != fmt.Sprintf("ready: %d ok", len(want)) {
 		t.Errorf("%q", got)

@@ -32,7 +32,8 @@ type Patient struct {
 	SilentCache, SilentWorkspace error
 }
 
-// Machine answers questions about folders of this host. Its functions may hang. Free space is asked of Probes.Host.
+// Machine answers what doctor alone asks of this host; Probes.Host answers what a resolution asks too. Its functions may
+// hang. All are required.
 type Machine struct {
 	Writable func(path string) error
 	Owner    func(path string) (uid int, ok bool)
