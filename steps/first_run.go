@@ -71,7 +71,7 @@ func FirstRun(t target.Target, plan []pipeline.Planned) string {
 	return "it " + printable.List(does) + "; the next one reuses what still holds"
 }
 
-// ImageMissing says whether the image of a planned step is not there, which is not the only reason to look at it again.
+// ImageMissing says whether a planned step makes an image because it is not there. It may do so for other reasons.
 func ImageMissing(image pipeline.Planned) bool {
 	return slices.ContainsFunc(image.Verdict.Because, func(c pipeline.Change) bool {
 		return strings.HasPrefix(c.Fact, noLocalImage)

@@ -197,7 +197,7 @@ func TestCacheBelowEverybodys(t *testing.T) {
 // TestOpenFolder checks that a folder that others may write is told of with the command that mends it, and only where there is something to alter.
 func TestOpenFolder(t *testing.T) {
 	t.Parallel()
-	const rule = "a `dalirun.yaml`, a cache that was named or a workspace is refused (3), with\nwhat mends it, if others could alter it: "
+	const rule = "`dalirun` refuses (3) a `dalirun.yaml`, a named cache or a workspace that other users could change, and says what mends it."
 	if readme, err := os.ReadFile(filepath.Join(docsDir, "..", "README.md")); err != nil || !strings.Contains(string(readme), rule) {
 		t.Errorf("the README lacks the rule that this test is of: %v", err)
 	}

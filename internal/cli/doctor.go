@@ -106,7 +106,7 @@ func (a *App) patient(ctx context.Context, r *runFlags, silent silence) doctor.P
 	}
 	request := r.request
 	request.Exhaustive = true
-	p := doctor.Patient{
+	return doctor.Patient{
 		Request: request, Probes: a.probes(runtime, cache),
 		Machine: doctor.Machine{Writable: host.Writable, Owner: host.Owner},
 		Cache:   r.folders.Cache, Workspace: r.folders.Workspace,
@@ -128,10 +128,6 @@ func (a *App) patient(ctx context.Context, r *runFlags, silent silence) doctor.P
 			return warnings
 		},
 	}
-	if configured, ok := runtime.(container.Configured); ok {
-		p.EngineSettings = configured.Settings()
-	}
-	return p
 }
 
 // plannedSteps is what e2e would make, as the command plan says it.

@@ -50,8 +50,8 @@ func fillFlags(cmd *cobra.Command, lookup func(string) (string, bool), file stri
 // mayBeEmpty is the annotation of a flag for which an empty value means something.
 const mayBeEmpty = "may be empty"
 
-// isEmpty says whether a value, or one of several, is the empty text. What is a number or one of a few words refuses
-// that itself.
+// isEmpty says whether a value, or one of several, is the empty text. The types of numbers and of a choice refuse the
+// empty text themselves.
 func isEmpty(value pflag.Value) bool {
 	if several, ok := value.(pflag.SliceValue); ok {
 		list := several.GetSlice()

@@ -50,8 +50,8 @@ func onDisk[T any](ctx context.Context, limit time.Duration, folder string, look
 	return found, err
 }
 
-// noCacheFlag lets a command that opens no cache be given the one of the others, as a script gives it to all. It is
-// told that it is not used.
+// noCacheFlag adds --cache-dir to a command that opens no cache: a script may pass the same flags to all commands. The
+// command warns that it is not used.
 func noCacheFlag(cmd *cobra.Command) {
 	cmd.Flags().String("cache-dir", "", "not used")
 }

@@ -71,7 +71,7 @@ func TestPermissionDenied(t *testing.T) {
 	if doctor.ProcessState == nil {
 		t.Fatal(err)
 	}
-	if !matches(`^fail  container engine  permission denied .*usermod -aG docker`, string(said)) || matches(`systemctl|install docker|this one is named by`, string(said)) {
+	if !matches(`^fail  container engine  permission denied [^\n]*\n {24}[^\n]*usermod -aG docker`, string(said)) || matches(`systemctl|install docker|this one is named by`, string(said)) {
 		t.Errorf("doctor says:\n%s", said)
 	}
 }

@@ -24,8 +24,7 @@ const (
 	// leastMemory leaves room for an interpreter, PyTorch and a few copies of the model's 98 MiB. What needs more is
 	// killed, and told so.
 	leastMemory = units.GiB
-	// leastShm is what containers get where nobody says anything, and what older Tritons take for one instance of a
-	// Python model.
+	// leastShm is the container engine's default, and what older Tritons take for one instance of a Python model.
 	leastShm = 64 * units.MiB
 )
 
@@ -107,7 +106,7 @@ func (r *runFlags) check(ctx context.Context) (err error) {
 	return r.checkRequest()
 }
 
-// checkRequest refuses what no machine could make right, and completes the request by what the flags name.
+// checkRequest refuses a request that is wrong on every machine, and completes it by what the flags name.
 func (r *runFlags) checkRequest() (err error) {
 	r.request.Settings = settingsOf(r.set)
 	if err := r.request.Check(); err != nil {

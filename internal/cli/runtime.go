@@ -7,11 +7,10 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/docker"
-	"github.com/dalirun/dalirun/pipeline"
 )
 
-// runtimeOptions are what a command wants of the container engine, whichever it is. The zero value is a runtime to look
-// with.
+// runtimeOptions are what a command wants of the container engine, whichever it is. The zero value is for commands that
+// only look at containers.
 type runtimeOptions struct {
 	labels       container.Labels  // of every container that is started; [container.LabelRun] is a part of their names
 	notice       func(text string) // called at most once, with a text for the user; may be nil
@@ -37,15 +36,10 @@ func (a *App) runtime(o runtimeOptions) (container.Runtime, error) {
 
 // docker returns the container engine that Docker's own CLI would use.
 func (a *App) docker(o runtimeOptions) (container.Runtime, error) {
-	r, err := docker.New(docker.Options{
+	return docker.New(docker.Options{
 		Env: a.env, Home: a.env("HOME"), UID: os.Getuid(), GID: os.Getgid(),
 		Labels: o.labels, Notice: o.notice, AnswerWithin: o.answerWithin,
 	})
-	if err != nil {
-		return nil, pipeline.Faultf(pipeline.Environment,
-			"correct "+docker.Variables(a.env)+", or "+docker.OtherEngine, "%w", err)
-	}
-	return r, nil
 }
 
 // engineVariables are the settings of the container engine as a shell sets them for a command.

@@ -298,7 +298,7 @@ func (x *session) tools() steps.Tools {
 	return t
 }
 
-// gpuMemory is that of the GPUs of the run as it is now: others take and free it while images arrive.
+// gpuMemory returns the memory of the run's GPUs as it is now. Other programs take and free it while images arrive.
 func (x *session) gpuMemory(ctx context.Context) (trtexec.GPUMemory, error) {
 	chosen, err := target.ChosenGPUs(ctx, x.probes, x.target.GPUs)
 	if err != nil {
@@ -308,10 +308,10 @@ func (x *session) gpuMemory(ctx context.Context) (trtexec.GPUMemory, error) {
 	return trtexec.GPUMemory{Free: free, Total: total}, nil
 }
 
-// facts are those that are stamped on every result.
+// facts returns the facts of the run that are stamped on every result.
 func (x *session) facts() map[string]string { return report.Facts(x.target, x.first) }
 
-// steps are those that lead to the last one of a command.
+// steps returns the steps of the run up to the last one of its command.
 func (x *session) steps(last pipeline.ID) []pipeline.Step {
 	return steps.For(x.target, x.tools(), last)
 }
@@ -343,7 +343,7 @@ func (x *session) runner(then func(context.Context, pipeline.Values) error) *pip
 	}
 }
 
-// finish closes everything, shows all errors and returns them for the exit code. The runner explained run, its own;
+// finish closes everything, shows all errors and returns them for the exit code. The runner has explained its own, run;
 // what came after it is explained here.
 func (x *session) finish(run error, after ...error) error {
 	err := errors.Join(run, x.app.explainer().Explain(errors.Join(append(after, x.close())...)))

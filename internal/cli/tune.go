@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/config"
-	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/target"
@@ -86,7 +85,6 @@ func (a *App) tune(cmd *cobra.Command, r *runFlags, o outputFlags, f tuneFlags) 
 	if err != nil {
 		return a.refused(err, o, report.Files{})
 	}
-	x.target.Ports = anyPorts(x.target.Ports)
 	var found *tune.Result // nil before the search
 	err = x.runner(func(ctx context.Context, proof pipeline.Values) (err error) {
 		found, err = x.search(ctx, f, steps.Proven(proof))
@@ -106,12 +104,6 @@ func (a *App) tune(cmd *cobra.Command, r *runFlags, o outputFlags, f tuneFlags) 
 		return x.finish(err, found.WriteJSON(a.Stdout), written)
 	}
 	return x.finish(err, found.WriteText(a.Stdout, config.Block(found.Serving)), written)
-}
-
-// anyPorts are free ones, whichever the container engine has: several servers stand at a time.
-func anyPorts(p target.Ports) target.Ports {
-	free := func(p container.Port) container.Port { return container.Port{Container: p.Container} }
-	return target.Ports{HTTP: free(p.HTTP), GRPC: free(p.GRPC), Metrics: free(p.Metrics)}
 }
 
 // search looks for better settings while the server of the start, which was verified, stands in the container start.

@@ -114,8 +114,8 @@ func readFile(ctx context.Context, file string) ([]byte, error) {
 	return data, nil
 }
 
-// checkEntry refuses a key that is not known, one that stood in the line first already (0: in none), and what is not
-// one value, unless it is the map of Section.
+// checkEntry refuses an unknown key, a key that the line first has already (0 if no line has), and a value that is not
+// a single one, unless it is the map of Section.
 func (r *reader) checkEntry(prefix string, key, value *yaml.Node, known []string, first int, inner bool) error {
 	name := prefix + key.Value
 	keys := "keys are the flags that `dalirun COMMAND --help` lists, without the dashes"

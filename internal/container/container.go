@@ -15,6 +15,18 @@ import (
 	"time"
 )
 
+// Advice returns what a runtime itself says is to be done about an error of its own; empty where it says nothing. Its
+// text is for people, and can follow "hint: ".
+func Advice(err error) string {
+	if advised, ok := errors.AsType[interface {
+		error
+		Advice() string
+	}](err); ok {
+		return advised.Advice()
+	}
+	return ""
+}
+
 // The errors to which an implementation maps its own, so that no other code matches text. Test with [errors.Is]; the
 // wrapping error names what was tried and on what.
 var (
@@ -156,6 +168,7 @@ type Info struct {
 	Name       string // product, such as "Docker Engine" or "Podman Engine"
 	Version    string
 	APIVersion string // in use; empty for a runtime that has none
+	APISetting string // the user's setting that says the version, such as DOCKER_API_VERSION; empty if none does
 	Arch       string // Go's name: amd64, arm64
 	CPUs       int
 	Memory     int64  // bytes

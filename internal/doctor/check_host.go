@@ -7,7 +7,6 @@ import (
 
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/printable"
-	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/target"
 )
 
@@ -15,14 +14,13 @@ import (
 func (x *Examination) engine() Finding {
 	info, err := x.info()
 	if err != nil {
-		advice := remedy.EngineAtAll(err, x.EngineSettings.Variables, x.EngineSettings.NamedBy)
-		return Finding{Status: Fail, Saw: err.Error(), Remedy: advice}
+		return Finding{} // the obstacle says why, and what to do
 	}
 	saw := info.Name + " " + info.Version
 	if info.APIVersion != "" {
 		api := "API " + info.APIVersion
-		if x.EngineSettings.Version != "" {
-			api += ", by " + x.EngineSettings.Version
+		if info.APISetting != "" {
+			api += ", by " + info.APISetting
 		}
 		saw += " (" + api + ")"
 	}

@@ -45,7 +45,7 @@ const (
 // Check examines one thing that a run needs.
 type Check struct {
 	Name  target.CheckID
-	Needs []Need // without any of these the check does not apply
+	Needs []Need // all must be met, or the check is skipped
 	Run   func(*Examination) Finding
 }
 

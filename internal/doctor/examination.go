@@ -27,13 +27,12 @@ type Patient struct {
 	CacheFlags       []string                     // flags that name the cache; empty if dalirun finds it without
 	UnusedSteps      func(target.Target) []string // warnings about steps of --force that the run does not have
 	CacheDoubt       string                       // why the cache is not where a user would expect it; may be empty
-	EngineSettings   container.Settings           // by which the container engine was found; zero if it says none
 	// SilentCache and SilentWorkspace say that the folders' disks gave no answer already; nil where they did.
 	SilentCache, SilentWorkspace error
 }
 
-// Machine answers what doctor alone asks of this host; Probes.Host answers what a resolution asks too. Its functions may
-// hang. All are required.
+// Machine answers what doctor alone asks of this host; Probes.Host answers what a resolution asks too. Its functions
+// may hang. All are required.
 type Machine struct {
 	Writable func(path string) error
 	Owner    func(path string) (uid int, ok bool)

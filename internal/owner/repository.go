@@ -165,8 +165,8 @@ type Built struct {
 	Served
 }
 
-// ServesAnother reports whether a server may serve another model repository than what was built last, or is another
-// server than that needs. Of a server of which nothing is known it is false.
+// ServesAnother reports whether a server may serve another model repository than the one that was built last, or
+// whether that needs another server. It is false if nothing is known of the server.
 func (b Built) ServesAnother(s ServerFile) bool {
 	return b.Repository != "" && s.Repository != "" &&
 		(s.Reloading || b.Repository != s.Repository || b.NeedsRestart(s))
@@ -197,8 +197,8 @@ type Difference struct {
 // String is "lane gpu (served: cpu)".
 func (d Difference) String() string { return d.Fact + " " + d.Built + " (served: " + d.Served + ")" }
 
-// KnownDifferences are those of all that differ indeed. What is empty on either side is not known, as where an older
-// dalirun did not note it, and is no difference.
+// KnownDifferences returns those of all whose sides differ. An empty side is not known, as where an older dalirun did
+// not note it, and is no difference.
 func KnownDifferences(all []Difference) []Difference {
 	return slices.DeleteFunc(all, func(d Difference) bool {
 		return d.Served == d.Built || d.Served == "" || d.Built == ""
@@ -247,9 +247,9 @@ func ReadBuilt(workspace string) (Built, error) {
 	return b, nil
 }
 
-// NeedsRepository reports whether a workspace still needs a model repository in the cache, of which holds says whether
-// a path leads into it: the one that was built last, which the next server is to serve. What is served already is the
-// workspace's own. Where the record cannot be read, nobody knows.
+// NeedsRepository reports whether a workspace still needs a model repository in the cache: holds says whether a path
+// leads into it. A workspace needs the one that was built last, which the next server is to serve; what is served
+// already is the workspace's own. If the record cannot be read, it may need any.
 func NeedsRepository(workspace string, holds func(path string) bool) bool {
 	built, err := ReadBuilt(workspace)
 	if err != nil {

@@ -6,9 +6,6 @@ package remedy
 const (
 	// The container engine.
 
-	// StartEngine is for one that does not answer.
-	StartEngine = "start it: `sudo systemctl start docker`, or `sudo dockerd` where there is no systemd; " +
-		"on Debian and Ubuntu `sudo apt-get install docker.io` installs one"
 	// EngineDied is for one that answered, and does not any more.
 	EngineDied = "start the container engine and run again"
 	// EngineHangs is for one that answers and does nothing.

@@ -6,19 +6,20 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// Engine returns what to do about an error of the container engine; ok is false if err is none. The hint is empty where
-// the adapter's text says it: that knows the endpoint, its socket and the setting that names it.
+// Engine returns what to do about an error of the container engine; ok is false if err is none. Where the engine cannot
+// be talked to, its adapter says it, which knows the endpoint and the settings that lead there.
 func Engine(err error) (hint string, ok bool) {
+	advised := container.Advice(err)
 	return find(err, []advice{
 		{container.ErrNoGPU, InstallToolkit + "; or " + UseCPU},
 		{container.ErrNoInit, InstallInit},
 		{container.ErrPortTaken, FreePort},
 		{container.ErrNoAddress, OtherHost},
 		{container.ErrNoSpace, FreeEngineDisk},
-		{container.ErrUnreachable, ""},
-		{container.ErrFailing, ""},
-		{container.ErrPermission, ""},
-		{container.ErrSettings, ""},
+		{container.ErrUnreachable, advised},
+		{container.ErrFailing, advised},
+		{container.ErrPermission, advised},
+		{container.ErrSettings, advised},
 	})
 }
 
@@ -28,22 +29,6 @@ func EngineInRun(err error) (hint string, ok bool) {
 		return EngineDied, true
 	}
 	return Engine(err)
-}
-
-// EngineAtAll returns what to do about an engine that does not say what it is, for who asks for no more than that.
-// variables are those to correct if they are wrong, namedBy is the setting that names the engine, if one does. It is
-// empty where the adapter's text says it.
-func EngineAtAll(err error, variables, namedBy string) string {
-	switch {
-	case errors.Is(err, container.ErrSettings):
-		return "correct or unset " + variables
-	case errors.Is(err, container.ErrPermission), errors.Is(err, container.ErrFailing):
-		return ""
-	case namedBy != "":
-		return "start the one there, or name another one: this one is named by " + namedBy
-	default:
-		return StartEngine
-	}
 }
 
 // Registry returns what to do about an error of a registry; ok is false if err is none. The hint is empty where that

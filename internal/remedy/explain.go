@@ -68,10 +68,10 @@ type Explainer struct {
 }
 
 // Explain makes of each error whose cause is known a [pipeline.Fault], which alone decides the exit code: an error of a
-// disk or of a file of this host ([Disk], [File]), and one of the container engine. A fault stays what it is, but one
-// that a disk caused: whatever was said of a flag that it was met with, the hint is about the disk. What a user named
-// wrongly was refused where it was named. Other errors stay as they are. Explain writes the commands in all hints as
-// [Program.Commands] does. What was explained already stays as it is.
+// disk or of a file of this host ([Disk], [File]), and one of the container engine ([EngineFault]). A fault stays what
+// it is, unless a disk caused it: then the disk is what has to be mended, whichever flag named the file. Other errors,
+// and what was explained already, stay as they are. Explain writes the commands in all hints as [Program.Commands]
+// does.
 func (x Explainer) Explain(err error) error {
 	err = x.explain(err)
 	x.Program.Name(err)
@@ -104,8 +104,8 @@ func (x Explainer) explain(err error) error {
 	if isFault {
 		return err
 	}
-	if fault, ok := engineFault(err); ok {
-		return fault
+	if explained := EngineFault(err); explained != err { //nolint:errorlint // the very one
+		return explained
 	}
 	if hint, ok := File(err); ok || errors.Is(err, fs.ErrPermission) {
 		return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: err}
@@ -113,22 +113,22 @@ func (x Explainer) explain(err error) error {
 	return err
 }
 
-// engineFault is the fault for an error of the container engine or of a registry. Its hint is empty where the error
-// says itself what to do.
-func engineFault(err error) (fault *pipeline.Fault, ok bool) {
+// EngineFault makes a [pipeline.Fault] of an error of the container engine or of a registry. A fault, and any other
+// error, stays what it is.
+func EngineFault(err error) error {
 	hint, ok := Engine(err)
 	if !ok {
 		hint, ok = Registry(err)
 	}
-	if !ok {
-		return nil, false
+	if _, isFault := errors.AsType[*pipeline.Fault](err); isFault || !ok {
+		return err
 	}
-	fault = &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint}
+	fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint}
 	if r, _, known := Find(err.Error()); known && errors.Is(err, container.ErrNoGPU) {
 		// The remedy's text comes first, since the container engine's message is long.
 		fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint
 	}
-	return fault, true
+	return fault
 }
 
 // failedPath is the path of the call that failed; empty if it is not known.

@@ -119,22 +119,28 @@ func TestExplainTwice(t *testing.T) {
 	}
 }
 
-// The advice about a container engine depends on what was asked of it.
+// advised is an error with the advice of an adapter.
+type advised struct{ error }
+
+func (a advised) Advice() string { return "start " + a.Error() }
+
+func (a advised) Unwrap() error { return a.error }
+
+// The advice about a container engine depends on what was asked of it; where it cannot be talked to, its adapter has it.
 func TestEngine(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		err                error
-		hint, inRun, atAll string
-		engine, registry   bool
+		err              error
+		hint, inRun      string
+		engine, registry bool
 	}{
-		"unreachable": {container.ErrUnreachable, "", remedy.EngineDied, "start the one there, or name another one: this one is named by B", true, false},
-		"failing":     {container.ErrFailing, "", "", "", true, false},
-		"permission":  {container.ErrPermission, "", "", "", true, false},
-		"settings":    {container.ErrSettings, "", "", "correct or unset A", true, false},
-		"no space":    {container.ErrNoSpace, remedy.FreeEngineDisk, remedy.FreeEngineDisk, "start the one there, or name another one: this one is named by B", true, false},
-		"denied":      {container.ErrDenied, "", "", "start the one there, or name another one: this one is named by B", false, true},
-		"registry":    {container.ErrRegistry, "", "", "start the one there, or name another one: this one is named by B", false, true},
-		"not found":   {container.ErrNotFound, "", "", "start the one there, or name another one: this one is named by B", false, false},
+		"unreachable": {advised{container.ErrUnreachable}, "start container engine does not answer", remedy.EngineDied, true, false},
+		"silent":      {container.ErrUnreachable, "", remedy.EngineDied, true, false},
+		"failing":     {advised{container.ErrFailing}, "start container engine answers with an error", "start container engine answers with an error", true, false},
+		"no space":    {container.ErrNoSpace, remedy.FreeEngineDisk, remedy.FreeEngineDisk, true, false},
+		"denied":      {container.ErrDenied, "", "", false, true},
+		"registry":    {container.ErrRegistry, "", "", false, true},
+		"not found":   {container.ErrNotFound, "", "", false, false},
 	} {
 		err := fmt.Errorf("x: %w", c.err)
 		hint, engine := remedy.Engine(err)
@@ -143,11 +149,17 @@ func TestEngine(t *testing.T) {
 		if hint != c.hint || inRun != c.inRun || engine != c.engine || engineInRun != c.engine || registry != c.registry {
 			t.Errorf("%s: %q, %q, %t, %t, %t", name, hint, inRun, engine, engineInRun, registry)
 		}
-		if atAll := remedy.EngineAtAll(err, "A", "B"); atAll != c.atAll {
-			t.Errorf("%s: %q", name, atAll)
+		explained := remedy.EngineFault(err)
+		fault, isFault := errors.AsType[*pipeline.Fault](explained)
+		if isFault != (engine || registry) || !errors.Is(explained, c.err) || isFault && fault.Kind != pipeline.Environment {
+			t.Errorf("%s: %v, %t", name, explained, isFault)
 		}
 	}
-	if got := remedy.EngineAtAll(container.ErrUnreachable, "A", ""); got != remedy.StartEngine {
-		t.Errorf("%q", got)
+	if remedy.EngineFault(nil) != nil {
+		t.Error("no error is a fault")
+	}
+	own := pipeline.Usagef("correct it", "x")
+	if remedy.EngineFault(own) != own { //nolint:errorlint // the very one
+		t.Error("a fault is another one")
 	}
 }

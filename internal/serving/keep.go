@@ -30,11 +30,11 @@ func (s Servers) remove(ctx context.Context, c Container) error {
 	return s.Runtime.Remove(ctx, c.ID)
 }
 
-// keep writes what a server said, and when it ended, into the folder of its run, for [Servers.Logs]. The run wrote
-// there what it saw. The container engine's log has that too, with other times, and its end takes the place of all of
-// it: so each line is there once, also after a run that was killed, of whose own log, which may be longer, nothing
-// stays. A run that lives follows its server to the end and writes all of it. Nothing is written into the folder of
-// another user, by root neither. It returns what could not be done of it.
+// keep writes the last lines of a server's log, and when the server ended, into the folder of its run, for
+// [Servers.Logs]. They replace what the run itself wrote there: the container engine's log has the same lines with
+// other times, and each line is to be there once. A run that was killed may have written more, which is lost then. A
+// run that lives follows its server to the end and writes all of it. Nothing is written into the folder of another
+// user, also by root. It returns what failed.
 func (s Servers) keep(ctx context.Context, c Container) []error {
 	dir := owner.EndedRunDir(c.Workspace(), c.Run())
 	if dir == "" || !s.RunsTriton(c) || c.Labels[container.LabelHost] != s.Me.Host || !owner.IsOwn(dir) {

@@ -16,9 +16,10 @@ import (
 // exitWithin bounds the question how a server ended, which only completes what is told.
 const exitWithin = 5 * time.Second
 
-// Logs hands each the lines that a workspace's server has written: the one that runs, else the one that ran last, of
-// which tell is told that and when it ended. What it says otherwise stands in [container.Container.Logs]. Of a server
-// whose container is removed there is what its run saw or [Servers.Stop] and its like kept: nothing to follow.
+// Logs calls each with the lines that a workspace's server has written: the one that runs, else the one that ran last.
+// Of that it first calls tell with a text that says when it ended. Everything else is as in [container.Container.Logs].
+// Of a server whose container is removed there are the lines that its run saw, or that were kept when it was removed,
+// and nothing to follow.
 //
 // A workspace in which no server has run is a fault of [pipeline.NotReady], one whose server runs on another host a
 // fault of [pipeline.Environment].

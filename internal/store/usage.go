@@ -77,7 +77,7 @@ func (u Usage) include(other Usage) {
 	}
 }
 
-// exclude counts the files of other, which are among those of u, no longer. It returns by how many bytes u is less.
+// exclude takes the files of other, which are among those of u, out of u. It returns by how many bytes u became less.
 func (u Usage) exclude(other Usage) (less int64) {
 	for id, c := range other.contents {
 		left := u.contents[id]

@@ -119,6 +119,7 @@ type failure struct {
 	NoGPU     *host.NoGPUError `json:"no_gpu,omitempty"`    // without its cause
 	Registry  *registry.Error  `json:"registry,omitempty"`  // without its cause
 	Fault     *faultFields     `json:"fault,omitempty"`
+	Advised   string           `json:"advice,omitempty"` // as [container.Advice] says
 }
 
 // faultFields is what a [pipeline.Fault] has beside its error.
@@ -146,7 +147,7 @@ func failureOf(err error) *failure {
 	if err == nil {
 		return nil
 	}
-	f := failure{Text: err.Error()}
+	f := failure{Text: err.Error(), Advised: container.Advice(err)}
 	for name, sentinel := range sentinels() {
 		if errors.Is(err, sentinel) {
 			f.Sentinels = append(f.Sentinels, name)
@@ -163,6 +164,9 @@ func failureOf(err error) *failure {
 
 // Error returns the text of the recorded error.
 func (f *failure) Error() string { return f.Text }
+
+// Advice returns the recorded advice of a container engine.
+func (f *failure) Advice() string { return f.Advised }
 
 // Is reports whether the recorded error was the sentinel target.
 func (f *failure) Is(target error) bool {

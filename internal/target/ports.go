@@ -17,6 +17,9 @@ import (
 // port that this process may not try is left to the container engine, which has other rights. Ports of an engine whose
 // loopback address is not this process's cannot be tried from here.
 func (x *resolution) decidePorts(ctx context.Context) {
+	if !x.request.namesPorts() {
+		return
+	}
 	ports := &x.target.Ports
 	if x.remote || x.info.OtherLoopback {
 		x.doubtNamedPorts()

@@ -3,6 +3,7 @@ package target
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -165,8 +166,18 @@ func (r Request) distinctPorts() error {
 	return nil
 }
 
-// ports returns the requested ports, else the usual ones.
+// namesPorts says whether the command publishes a server on the ports of the request. Setup publishes none, and the
+// servers of tune stand at free ports, several at a time.
+func (r Request) namesPorts() bool { return !slices.Contains(NeverUsed(r.Command), "http-port") }
+
+// ports returns the requested ports, else the usual ones, or free ones for a command that publishes on none of them.
 func (r Request) ports() Ports {
+	if !r.namesPorts() {
+		return Ports{
+			HTTP: container.Port{Container: triton.PortHTTP}, GRPC: container.Port{Container: triton.PortGRPC},
+			Metrics: container.Port{Container: triton.PortMetrics},
+		}
+	}
 	port := func(number int, usual uint16) container.Port {
 		if number != 0 {
 			//nolint:gosec // 1 to 65535

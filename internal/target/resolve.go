@@ -8,6 +8,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -87,9 +88,11 @@ func (x *resolution) startProbes(ctx context.Context) {
 	}
 }
 
-// refuse adds an obstacle with an error that refuses the run; it adds none for a nil error.
+// refuse adds an obstacle with an error that refuses the run, with what to do if it is the container engine's; it adds
+// none for a nil error.
 func (x *resolution) refuse(check CheckID, err error) {
 	if err != nil {
+		err = remedy.EngineFault(err)
 		x.obstacles = append(x.obstacles, Obstacle{Check: check, Err: err, Remedy: pipeline.HintOf(err)})
 	}
 }

@@ -96,6 +96,10 @@ func requests() []named[target.Request] {
 		})},
 		{"e2e --images local", withChange(request("e2e", set("images", "local")), func(r *target.Request) { r.Images = "local" })},
 		{"setup --release 21.07", withChange(request("setup", set("release", "21.07")), func(r *target.Request) { r.Release = "21.07" })},
+		{"setup, grpc-port: 9001", withChange(request("setup", target.Setting{Flag: "grpc-port", Value: "9001", From: "DALIRUN_GRPC_PORT"}),
+			func(r *target.Request) { r.GRPCPort = 9001 })},
+		{"tune, grpc-port: 9001", withChange(request("tune", target.Setting{Flag: "grpc-port", Value: "9001", From: "DALIRUN_GRPC_PORT"}),
+			func(r *target.Request) { r.GRPCPort = 9001 })},
 		{"serve --gpus device=1 --grpc-port 9001", withChange(
 			request("serve", set("gpus", "device=1"), set("grpc-port", "9001")), func(r *target.Request) {
 				r.GPUs, r.GRPCPort = container.GPUs{Devices: []string{"1"}}, 9001

@@ -60,14 +60,14 @@ type Target struct {
 
 	// GPUs are the GPUs of build and serving, by the container engine's names.
 	GPUs container.GPUs `json:"gpus,omitzero"`
-	// of GPUs or MIG instances that a container must see; nil if not known
+	// GPUUUIDs are those of the GPUs or MIG instances that a container must see; nil if they are not known.
 	GPUUUIDs []string `json:"gpu_uuids,omitempty"`
-	// for people: how the container engine gives them to containers
+	// GPUAccess says, for people, how the container engine gives GPUs to containers.
 	GPUAccess string       `json:"gpu_access,omitempty"`
 	Device    Device       `json:"device,omitzero"`  // that the engine is for
 	Chosen    []host.GPU   `json:"chosen,omitempty"` // the GPUs themselves, as far as they are known
 	Fits      release.Host `json:"fits,omitzero"`    // the properties of this host that a release must fit
-	// the driver's NVML is incomplete, as on WSL 2: DALI must not use it
+	// NoNVML says that the driver's NVML is incomplete, as on WSL 2: DALI must not use it.
 	NoNVML bool `json:"no_nvml,omitempty"`
 
 	Ports        Ports         `json:"ports"`

@@ -28,7 +28,7 @@ type UnusedFlag struct {
 	// false for values that request nothing in particular; nil is always true
 	significant     func(value string) bool
 	when            func(Situation) bool
-	commandLineOnly bool // the environment and the file may set it, since they are for all commands on a machine
+	commandLineOnly bool // only a use on the command line is told of: the environment and the file are for all commands
 	alwaysError     bool // it is an error whatever makes it useless
 }
 

@@ -88,7 +88,7 @@ func (t Trial) readBaseline(ctx context.Context) (bench.Baseline, error) {
 	return b, nil
 }
 
-// file is one that is written beside the one whose place it takes at the end.
+// file is a file that is being written under another name beside the one that it replaces at the end.
 type file struct {
 	name string   // as the user named it
 	path string   // what that is, links followed

@@ -70,8 +70,8 @@ func (s server) dial(r Request) (*triton.Client, error) {
 	return client, nil
 }
 
-// fault is whose turn it is after an error of the server, and what to do, with what is wrong with the server if it is
-// the workspace's.
+// fault returns the fault for an error of the server. If the server is the workspace's, the fault says what is wrong
+// with it.
 func (s server) fault(ctx context.Context, r Request, err error) error {
 	fault := &pipeline.Fault{Kind: pipeline.NotReady, Err: err}
 	switch {
@@ -159,7 +159,7 @@ func (t Trial) connect(ctx context.Context, s server) (*connection, error) {
 	return c, nil
 }
 
-// prepare prepares all that will be sent, with that of the warm-up.
+// prepare encodes all requests before the first is sent, those of the warm-up too.
 func (t Trial) prepare(ctx context.Context, c *connection, pictures [][]byte) error {
 	r := t.Request
 	asking, cancel := context.WithTimeout(ctx, r.Timeout)

@@ -90,6 +90,17 @@ func New(options Options) (*Runtime, error) {
 	if options.Env == nil {
 		options.Env = func(string) string { return "" }
 	}
+	r, err := newRuntime(options)
+	if err != nil {
+		return nil, &runtimeError{
+			kind: container.ErrSettings, cause: err, text: err.Error(),
+			advice: "correct " + variables(options.Env) + ", or choose another one with `docker context use`",
+		}
+	}
+	return r, nil
+}
+
+func newRuntime(options Options) (*Runtime, error) {
 	if t := options.Transfer; t != TransferAuto && t != TransferCopy {
 		return nil, fmt.Errorf("container engine: unknown transfer %q", t)
 	}

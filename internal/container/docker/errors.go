@@ -17,15 +17,20 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// runtimeError is an error of the container engine or a registry: its text, the sentinel that it is, and the cause.
+// runtimeError is an error of the container engine or a registry: its text, the sentinel that it is, the cause, and
+// what to do.
 type runtimeError struct {
-	kind  error // nil where none fits
-	text  string
-	cause error
+	kind   error // nil where none fits
+	text   string
+	cause  error
+	advice string // may be empty
 }
 
 // Error returns what was tried and the engine's message.
 func (e *runtimeError) Error() string { return e.text }
+
+// Advice returns what to do, see [container.Advice].
+func (e *runtimeError) Advice() string { return e.advice }
 
 // Unwrap returns the sentinel and the cause.
 func (e *runtimeError) Unwrap() []error {
@@ -61,7 +66,10 @@ func (r *Runtime) explainRegistry(ctx context.Context, action string, err error)
 	return &runtimeError{kind: kind, text: action + ": " + message(err), cause: err}
 }
 
-// unavailable returns the error for an engine that does not say what it is: it names the endpoint and says what to do.
+// otherEngine says how another container engine is chosen.
+const otherEngine = "name another one by DOCKER_HOST or docker context use"
+
+// unavailable returns the error for an engine that does not say what it is. It names the endpoint, and has advice.
 func (r *Runtime) unavailable(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	if cause != nil && !errors.Is(cause, errNoReply) {
@@ -70,41 +78,47 @@ func (r *Runtime) unavailable(ctx context.Context, err error) error {
 	if errors.Is(err, fs.ErrPermission) {
 		return &runtimeError{
 			kind: container.ErrPermission, cause: err,
-			text: fmt.Sprintf("%s to talk to the container engine at %s: add yourself to the group of its socket "+
-				"(sudo usermod -aG docker $USER, then log in again) or use a rootless container engine",
-				container.ErrPermission, r.endpoint),
+			text: fmt.Sprintf("%s to talk to the container engine at %s", container.ErrPermission, r.endpoint),
+			advice: "add yourself to the group of its socket (sudo usermod -aG docker $USER, then log in again) or use a " +
+				"rootless container engine",
 		}
 	}
-	if wrong := r.settings(err); wrong != "" {
-		return &runtimeError{
-			kind: container.ErrSettings, cause: err, text: fmt.Sprintf("the container engine at %s %s", r.endpoint,
-				wrong),
-		}
+	if wrong, advice := r.settings(err); wrong != "" {
+		text := fmt.Sprintf("the container engine at %s %s", r.endpoint, wrong)
+		return &runtimeError{kind: container.ErrSettings, cause: err, text: text, advice: advice}
 	}
-	kind, reason := container.ErrUnreachable, "start it, or name another one by DOCKER_HOST or docker context use"
+	kind, reason, advice := container.ErrUnreachable, "", r.howToStart()
 	socket, isSocket := strings.CutPrefix(r.endpoint, "unix://")
 	switch {
 	case cause != nil:
-		reason = cause.Error() + ": it hangs or starts; look at its log"
+		reason, advice = ": "+cause.Error(), "it hangs or starts: look at its log"
 	case isSocket && !exists(socket):
-		reason = "there is no such socket: install a container engine or " + reason
+		reason = ": there is no such socket"
 	case !isUnreachable(err): // it is the engine's answer
-		kind, reason = container.ErrFailing, message(err)+": look at its log, or name another one by DOCKER_HOST or "+
-			"docker context use"
+		kind, reason, advice = container.ErrFailing, ": "+message(err), "look at its log"
 	case !isSocket:
-		reason = message(err) + ": " + reason
+		reason = ": " + message(err)
 	}
+	advice += ", or " + otherEngine
 	if r.namedBy != "" {
-		reason += " (this one is named by " + r.namedBy + ")"
+		advice += " (this one is named by " + r.namedBy + ")"
 	}
-	return &runtimeError{
-		kind: kind, cause: err, text: fmt.Sprintf("%s at %s: %s", kind, r.endpoint, reason),
+	text := fmt.Sprintf("%s at %s%s", kind, r.endpoint, reason)
+	return &runtimeError{kind: kind, cause: err, text: text, advice: advice}
+}
+
+// howToStart says how the engine is started: the usual one of this host, or whichever was named.
+func (r *Runtime) howToStart() string {
+	if r.remote || r.namedBy != "" {
+		return "start the one there"
 	}
+	return "start it: `sudo systemctl start docker`, or `sudo dockerd` where there is no systemd; on Debian and Ubuntu " +
+		"`sudo apt-get install docker.io` installs one"
 }
 
 // settings says which of the user's settings does not fit the engine that answers, and what to do. It is empty if err
 // is not known to come from a setting.
-func (r *Runtime) settings(err error) string {
+func (r *Runtime) settings(err error) (wrong, advice string) {
 	version := r.options.Env(client.EnvOverrideAPIVersion)
 	text := message(err)
 	verifies := "DOCKER_TLS_VERIFY"
@@ -113,23 +127,24 @@ func (r *Runtime) settings(err error) string {
 	}
 	certificates := "the folder of certificates that DOCKER_CERT_PATH names"
 	if r.options.Env("DOCKER_CERT_PATH") == "" {
-		certificates = "the folder of certificates, which DOCKER_CERT_PATH can name,"
+		certificates = "the folder of certificates, which DOCKER_CERT_PATH can name"
 	}
 	switch {
 	case version != "" && (cerrdefs.IsInvalidArgument(err) || cerrdefs.IsNotFound(err)):
-		return fmt.Sprintf("does not take DOCKER_API_VERSION=%s (%s): unset it, and the version is negotiated", version,
-			text)
+		return fmt.Sprintf("does not take DOCKER_API_VERSION=%s (%s)", version, text),
+			"unset DOCKER_API_VERSION, and the version is negotiated"
 	case containsAny(text, "server gave HTTP response to HTTPS client"):
-		return "speaks no TLS: unset " + verifies + ", or name its TLS port by DOCKER_HOST"
+		return "speaks no TLS", "unset " + verifies + ", or name its TLS port by DOCKER_HOST"
 	case containsAny(text, "sent an HTTP request to an HTTPS server"):
-		return "wants TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem"
+		return "wants TLS",
+			"set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH to the folder of ca.pem, cert.pem and key.pem"
 	case containsAny(text, "certificate required", "bad certificate", "unknown certificate authority"):
-		return "wants another client certificate (" + text + "): put its cert.pem and key.pem into " + certificates
+		return "wants another client certificate (" + text + ")", "put its cert.pem and key.pem into " + certificates
 	case containsAny(text, "x509: ", "failed to verify certificate"):
-		return "has a certificate that is not trusted (" + text + "): put the ca.pem that signed it into " +
-			certificates
+		return "has a certificate that is not trusted (" + text + ")",
+			"put the ca.pem that signed it into " + certificates
 	default:
-		return ""
+		return "", ""
 	}
 }
 

@@ -183,9 +183,9 @@ func TestSettings(t *testing.T) {
 		env  map[string]string
 		says []string
 	}{
-		"TLS where none is spoken":      {map[string]string{"DOCKER_HOST": tcp(plain), "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": folder}, []string{"speaks no TLS: unset DOCKER_TLS_VERIFY"}},
-		"the same, unverified":          {map[string]string{"DOCKER_HOST": tcp(plain), "DOCKER_TLS": "1"}, []string{"speaks no TLS: unset DOCKER_TLS,"}},
-		"no TLS where it is spoken":     {map[string]string{"DOCKER_HOST": tcp(encrypted)}, []string{"wants TLS: set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH"}},
+		"TLS where none is spoken":      {map[string]string{"DOCKER_HOST": tcp(plain), "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": folder}, []string{"speaks no TLS", "unset DOCKER_TLS_VERIFY"}},
+		"the same, unverified":          {map[string]string{"DOCKER_HOST": tcp(plain), "DOCKER_TLS": "1"}, []string{"speaks no TLS", "unset DOCKER_TLS,"}},
+		"no TLS where it is spoken":     {map[string]string{"DOCKER_HOST": tcp(encrypted)}, []string{"wants TLS", "set DOCKER_TLS_VERIFY=1, and DOCKER_CERT_PATH"}},
 		"the same, with a folder":       {map[string]string{"DOCKER_HOST": tcp(encrypted), "DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": folder}, []string{"not trusted", "that DOCKER_CERT_PATH names"}},
 		"without a client certificate":  {map[string]string{"DOCKER_HOST": tcp(mutualTLS), "DOCKER_TLS": "1"}, []string{"wants another client certificate", "cert.pem and key.pem"}},
 		"an API version that is no API": {map[string]string{"DOCKER_HOST": tcp(httptestNotFound(t)), "DOCKER_API_VERSION": "x"}, []string{"does not take DOCKER_API_VERSION=x"}},
@@ -201,11 +201,31 @@ func TestSettings(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 			for _, part := range append(c.says, r.endpoint) {
-				if err != nil && !strings.Contains(err.Error(), part) {
-					t.Errorf("got %v, want %q", err, part)
+				if err != nil && !strings.Contains(said(err), part) {
+					t.Errorf("got %q, want %q", said(err), part)
 				}
 			}
 		})
+	}
+}
+
+// said is an error and the advice of the engine.
+func said(err error) string { return err.Error() + "\n" + container.Advice(err) }
+
+// A setting that leads nowhere is named before anything is asked.
+func TestNewNamesWhatToCorrect(t *testing.T) {
+	t.Parallel()
+	for variable, value := range map[string]string{"DOCKER_HOST": "pigeon://home", "DOCKER_CONTEXT": "nowhere"} {
+		_, err := New(Options{Env: func(name string) string {
+			if name == variable {
+				return value
+			}
+			return ""
+		}, Home: t.TempDir()})
+		want := "correct " + variable + ", or choose another one with `docker context use`"
+		if !errors.Is(err, container.ErrSettings) || container.Advice(err) != want {
+			t.Errorf("%s=%s: %v, advice %q", variable, value, err, container.Advice(err))
+		}
 	}
 }
 
@@ -236,8 +256,8 @@ func TestUnavailable(t *testing.T) {
 	r := newUnreachable(t)
 	_, err := r.Info(t.Context())
 	for _, part := range []string{r.endpoint, "no such socket", "DOCKER_HOST"} {
-		if !errors.Is(err, container.ErrUnreachable) || !strings.Contains(err.Error(), part) {
-			t.Errorf("got %v, want ErrUnreachable with %q", err, part)
+		if !errors.Is(err, container.ErrUnreachable) || !strings.Contains(said(err), part) {
+			t.Errorf("got %q, want ErrUnreachable with %q", said(err), part)
 		}
 	}
 	for question, answer := range map[string]http.HandlerFunc{
@@ -246,13 +266,14 @@ func TestUnavailable(t *testing.T) {
 	} {
 		failing := (&api{answers: map[string]http.HandlerFunc{question: answer}}).serve(t, Options{})
 		_, err := failing.Info(t.Context())
-		want := "container engine answers with an error at " + failing.endpoint + ": the store is broken: look at its log"
-		if !errors.Is(err, container.ErrFailing) || errors.Is(err, container.ErrUnreachable) || !strings.HasPrefix(err.Error(), want) {
+		want := "container engine answers with an error at " + failing.endpoint + ": the store is broken"
+		if !errors.Is(err, container.ErrFailing) || errors.Is(err, container.ErrUnreachable) || err.Error() != want ||
+			!strings.HasPrefix(container.Advice(err), "look at its log") {
 			t.Errorf("%s: got %v", question, err)
 		}
 	}
 	denied := r.unavailable(t.Context(), fmt.Errorf("dial: %w", os.NewSyscallError("connect", syscall.EACCES)))
-	if !errors.Is(denied, container.ErrPermission) || !strings.Contains(denied.Error(), "docker $USER") {
+	if !errors.Is(denied, container.ErrPermission) || !strings.Contains(container.Advice(denied), "docker $USER") {
 		t.Errorf("got %v", denied)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())

@@ -10,6 +10,7 @@ import (
 
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/system"
+	"github.com/docker/docker/client"
 
 	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
@@ -62,6 +63,9 @@ func (r *Runtime) requestFacts(ctx context.Context) (facts, error) {
 	f := understand(version, info)
 	f.info.Endpoint, f.info.Remote = r.endpoint, r.remote
 	f.info.APIVersion = r.api.ClientVersion()
+	if r.options.Env(client.EnvOverrideAPIVersion) != "" {
+		f.info.APISetting = client.EnvOverrideAPIVersion
+	}
 	f.info.OtherLoopback, f.networks = r.standpoint(limited, f.info.Rootless)
 	r.mu.Lock()
 	r.lastFacts = &f

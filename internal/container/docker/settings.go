@@ -7,25 +7,12 @@ import (
 	"github.com/docker/cli/cli/config"
 	"github.com/docker/docker/client"
 
-	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/shell"
 )
 
-// OtherEngine says how another container engine is chosen.
-const OtherEngine = "choose another one with `docker context use`"
-
-// Settings are the variables that say how the container engine is talked to, and those that were decisive.
-func (r *Runtime) Settings() container.Settings {
-	s := container.Settings{Variables: Variables(r.options.Env), NamedBy: r.namedBy}
-	if r.options.Env(client.EnvOverrideAPIVersion) != "" {
-		s.Version = client.EnvOverrideAPIVersion
-	}
-	return s
-}
-
-// Variables names the variables that say how the container engine is talked to: those that are set, else those that can
-// be. They are known where New fails, too.
-func Variables(env func(name string) string) string {
+// variables names the variables that say how the container engine is talked to: those that are set, else those that can
+// be.
+func variables(env func(name string) string) string {
 	names := set(env)
 	if len(names) == 0 {
 		names = []string{client.EnvOverrideHost, envContext}

@@ -83,9 +83,11 @@ func TestSSHFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = "ended with exit status 255: me@far.example: Permission denied (publickey).: start it, or name another one"
-	if _, err := r.Info(t.Context()); !errors.Is(err, container.ErrUnreachable) || !strings.Contains(err.Error(), want) {
-		t.Errorf("%v", err)
+	const want = "ended with exit status 255: me@far.example: Permission denied (publickey)."
+	_, err = r.Info(t.Context())
+	if !errors.Is(err, container.ErrUnreachable) || !strings.HasSuffix(err.Error(), want) ||
+		!strings.HasPrefix(container.Advice(err), "start the one there, ") {
+		t.Errorf("%v, advice %q", err, container.Advice(err))
 	}
 	const wantArgs = "-l me -p 2222 -o ConnectTimeout=30 -T -- far.example docker '--host=unix:///run/far.sock' system dial-stdio\n"
 	if args, err := os.ReadFile(filepath.Join(bin, "args")); err != nil || string(args) != wantArgs {
