@@ -64,10 +64,11 @@ func TestFields(t *testing.T) {
 	for name, newWorld := range fieldWorlds() {
 		w := newWorld(t)
 		w.make(t, steps.IDServe) // the images are there, and known
-		for _, s := range w.list(steps.IDVerify) {
+		for _, newStep := range w.all(t) {
+			s := newStep(w.tools)
 			for _, f := range fields(reflect.TypeOf(s).Elem(), false) {
 				id := fmt.Sprintf("%T.%s", s, f.name)
-				changed := w.changed(t, s.ID(), f)
+				changed := w.changed(t, newStep, f)
 				if f.work && changed != "" {
 					t.Errorf("%s: %s is tagged as no fact, and another value of it makes other facts:\n%s", name, id, changed)
 				}
@@ -80,6 +81,31 @@ func TestFields(t *testing.T) {
 			t.Errorf("no fact and no input changes with %s: make it one, or tag it `fact:\"-\"`", id)
 		}
 	}
+}
+
+// all returns what makes each step of a run, and each that a reload alone has.
+func (w *world) all(t *testing.T) []func(steps.Tools) pipeline.Step {
+	t.Helper()
+	folder := t.TempDir()
+	run := func(tools steps.Tools) []pipeline.Step { return steps.For(w.target, tools, steps.IDVerify) }
+	reload := func(tools steps.Tools) []pipeline.Step {
+		list, err := steps.ForReload(w.target, tools, steps.Replacement{
+			Folder: folder, Replacing: func(bool) error { return nil }, Replaced: func(string) error { return nil },
+		}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(list, func(s pipeline.Step) bool {
+			return s.ID() != steps.IDLoadCandidate && s.ID() != steps.IDReplace
+		})
+	}
+	var all []func(steps.Tools) pipeline.Step
+	for _, list := range []func(steps.Tools) []pipeline.Step{run, reload} {
+		for i := range list(w.tools) {
+			all = append(all, func(tools steps.Tools) pipeline.Step { return list(tools)[i] })
+		}
+	}
+	return all
 }
 
 // field is one of a step's, or of a struct that it holds.
@@ -107,14 +133,13 @@ func fields(typ reflect.Type, work bool) []field {
 }
 
 // changed returns the difference that another value of one field makes to the identity of a step; empty if it makes none.
-func (w *world) changed(t *testing.T, id pipeline.ID, f field) string {
+func (w *world) changed(t *testing.T, newStep func(steps.Tools) pipeline.Step, f field) string {
 	t.Helper()
-	before, after := w.step(id), w.step(id)
+	before, after := newStep(w.tools), newStep(w.tools)
 	value := settable(reflect.ValueOf(after).Elem().FieldByIndex(f.index))
 	switch value.Kind() {
 	case reflect.Interface, reflect.Func, reflect.Pointer:
-		list := steps.For(w.target, w.otherTools(), id)
-		tool := settable(reflect.ValueOf(list[len(list)-1]).Elem().FieldByIndex(f.index))
+		tool := settable(reflect.ValueOf(newStep(w.otherTools())).Elem().FieldByIndex(f.index))
 		if tool.IsNil() {
 			t.Fatalf("%T.%s: there is none among the other tools", after, f.name)
 		}

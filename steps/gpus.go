@@ -25,12 +25,6 @@ const otherGPUsHint = "name them by UUID, as in --gpus device=UUID (`nvidia-smi 
 	"still sees others, look for NVIDIA_VISIBLE_DEVICES in the image, and for default-runtime in the container " +
 	"engine's configuration"
 
-// The exit codes by which a container runtime reports that it cannot run a command, or does not find it.
-const (
-	exitCannotRun = 126
-	exitNotFound  = 127
-)
-
 // proveGPUs runs nvidia-smi in the server's container and compares the GPUs that it lists with the requested ones.
 //
 // NVIDIA's images do not hold nvidia-smi: whatever gives a container its GPUs (the NVIDIA Container Toolkit's hook or a
@@ -61,14 +55,17 @@ func (p *process) proveGPUs(ctx context.Context, w *pipeline.Work, request gpuRe
 		return checkGPUs(request, visible, listing)
 	}
 	listing = append(listing, nonBlank(stderr.String())...)
-	if code == exitCannotRun || code == exitNotFound {
+	if container.MissingCommand(code) {
 		listing = append(listing, "nvidia-smi is not in the container")
+	}
+	list := container.Spec{
+		Image: image, Command: []string{"nvidia-smi", "-L"}, Network: container.NetworkNone, GPUs: request.GPUs,
 	}
 	fault := &pipeline.Fault{
 		Kind: pipeline.Environment, Err: errors.New("the container does not see the GPU that was asked for"),
 		Tail: lastOf(listing, tailLines),
 		Hint: remedy.InstallToolkit + "; or " + remedy.RenewCDI +
-			"; then try docker run --rm --gpus=all " + image + " nvidia-smi",
+			"; then try `" + p.containers.runner.Repeat(list) + "`",
 	}
 	if r, line, ok := remedy.Find(strings.Join(listing, "\n")); ok {
 		addRemedy(fault, r, line)

@@ -85,7 +85,7 @@ func TestGPUsAreNotSeen(t *testing.T) {
 			w.smi = tt.smi
 			f := fault(t, w.run(t, t.Context(), steps.IDServe), pipeline.Environment)
 			if f.Error() != "the container does not see the GPU that was asked for" ||
-				!strings.Contains(f.Hint, "docker run --rm --gpus=all "+w.target.Release.ServerRef("")+" nvidia-smi") {
+				!strings.Contains(f.Hint, "then try `fake run "+w.target.Release.ServerRef("")+" nvidia-smi -L`") {
 				t.Errorf("got %q with the hint %q", f, f.Hint)
 			}
 			if diff := cmp.Diff(tt.tail, f.Tail); diff != "" {

@@ -14,20 +14,25 @@ import (
 
 // Replacement says in whose place a reload puts what a target builds. All fields are required.
 type Replacement struct {
-	Container string // ID of the server's container
-	Image     string // what identifies the image that it runs, as by [ServerImage]; empty if that is not known
-	Folder    string // the served repository
-	// RestartHint is the advice where only another server can serve what was built.
-	RestartHint string
+	Server ReloadedServer
+	Folder string // the served repository
 	// Replacing is called with true before the first model is replaced, and with false if all is as it was after all.
 	Replacing func(bool) error
 	// Replaced is called once the server answers from the new model repository, with its path in the cache.
 	Replaced func(repository string) error
 }
 
+// ReloadedServer is a server that goes on while its models are replaced.
+type ReloadedServer struct {
+	Container string // ID
+	Image     string // what identifies the image that it runs, as by [ServerImage]; empty if that is not known
+	// RestartHint is the advice where only another server can serve what was built.
+	RestartHint string
+}
+
 // open returns the server, whose client the caller closes.
-func (r Replacement) open(ctx context.Context, runner container.Runner) (server liveServer, err error) {
-	if server.container, err = runner.Open(ctx, r.Container); err == nil {
+func (s ReloadedServer) open(ctx context.Context, runner container.Runner) (server liveServer, err error) {
+	if server.container, err = runner.Open(ctx, s.Container); err == nil {
 		server.client, err = triton.DialIn(server.container)
 	}
 	return server, err
@@ -35,17 +40,17 @@ func (r Replacement) open(ctx context.Context, runner container.Runner) (server 
 
 // checkImage refuses a model repository that was built for another image than the server's. What the records say of
 // that was looked at before the reload; the image may have been made anew since, as one that was removed.
-func (r Replacement) checkImage(built pipeline.Value) error {
-	if r.Image == "" || built.Digest == r.Image {
+func (s ReloadedServer) checkImage(built pipeline.Value) error {
+	if s.Image == "" || built.Digest == s.Image {
 		return nil
 	}
-	return pipeline.Faultf(pipeline.Environment, r.RestartHint,
-		"what was built is for the image %s, which is %s, and the server runs %s", built.Ref, built.Digest, r.Image)
+	return pipeline.Faultf(pipeline.Environment, s.RestartHint,
+		"what was built is for the image %s, which is %s, and the server runs %s", built.Ref, built.Digest, s.Image)
 }
 
 // removeCandidates takes candidates out of service, through a connection of its own.
-func (r Replacement) removeCandidates(ctx context.Context, runner container.Runner, c *candidates) error {
-	server, err := r.open(ctx, runner)
+func (s ReloadedServer) removeCandidates(ctx context.Context, runner container.Runner, c *candidates) error {
+	server, err := s.open(ctx, runner)
 	if err != nil {
 		return err
 	}
@@ -59,7 +64,7 @@ func RemoveCandidates(ctx context.Context, t target.Target, tools Tools, r Repla
 	if err != nil {
 		return err
 	}
-	return r.removeCandidates(ctx, tools.Runner, c)
+	return r.Server.removeCandidates(ctx, tools.Runner, c)
 }
 
 // LoadCandidate loads a model repository beside what a server serves, under names of its own. Verify lets them answer.
@@ -69,16 +74,16 @@ type LoadCandidate struct {
 	image      pipeline.Output
 	repository pipeline.Output
 
-	replacement Replacement      `fact:"-"`
-	candidates  *candidates      `fact:"-"`
-	runner      container.Runner `fact:"-"`
+	server     ReloadedServer   `fact:"-"`
+	candidates *candidates      `fact:"-"`
+	runner     container.Runner `fact:"-"`
 	// of the run's GPU that has the least free; nil where no GPU is used
 	gpuMemory func(context.Context) (trtexec.GPUMemory, error) `fact:"-"`
 }
 
 func newLoadCandidate(tools Tools, r Replacement, c *candidates, image, repository pipeline.Output) *LoadCandidate {
 	return &LoadCandidate{
-		image: image, repository: repository, replacement: r, candidates: c,
+		image: image, repository: repository, server: r.Server, candidates: c,
 		runner: tools.Runner, gpuMemory: tools.GPUMemory,
 	}
 }
@@ -98,10 +103,10 @@ func (s *LoadCandidate) Outputs() []pipeline.Output {
 
 // Run loads the candidates. They are removed at the end of the run.
 func (s *LoadCandidate) Run(ctx context.Context, w *pipeline.Work) error {
-	if err := s.replacement.checkImage(w.Input(s.image)); err != nil {
+	if err := s.server.checkImage(w.Input(s.image)); err != nil {
 		return err
 	}
-	server, err := s.replacement.open(ctx, s.runner)
+	server, err := s.server.open(ctx, s.runner)
 	if err != nil {
 		return err
 	}
@@ -110,7 +115,7 @@ func (s *LoadCandidate) Run(ctx context.Context, w *pipeline.Work) error {
 		return err
 	}
 	w.Defer("remove the candidates", func(ctx context.Context) error {
-		return s.replacement.removeCandidates(ctx, s.runner, s.candidates)
+		return s.server.removeCandidates(ctx, s.runner, s.candidates)
 	})
 	if err := s.candidates.take(ctx, w.Input(s.repository).Path); err != nil {
 		return err
@@ -121,7 +126,7 @@ func (s *LoadCandidate) Run(ctx context.Context, w *pipeline.Work) error {
 			return err
 		}
 	}
-	w.Set(candidateOutput, pipeline.Value{Digest: s.replacement.Container})
+	w.Set(candidateOutput, pipeline.Value{Digest: s.server.Container})
 	return nil
 }
 
@@ -143,7 +148,7 @@ func (s *LoadCandidate) checkRoom(ctx context.Context, w *pipeline.Work, server 
 			r.of, bytesize.Format(r.used), bytesize.Format(r.free))})
 		if r.used > r.free {
 			return pipeline.Faultf(pipeline.Environment,
-				"--in-place loads the models one by one in the place of what is served, unproven; or "+s.replacement.RestartHint,
+				"--in-place loads the models one by one in the place of what is served, unproven; or "+s.server.RestartHint,
 				"load the candidates beside what is served: they may need %s of memory of %s, and %s are free",
 				bytesize.Format(r.used), r.of, bytesize.Format(r.free))
 		}

@@ -121,7 +121,7 @@ func (r *reloading) reloadIn(t *testing.T, ctx context.Context, inPlace bool, im
 func (r *reloading) reloadOf(t *testing.T, ctx context.Context, id string, inPlace bool, image string) error { //nolint:revive // t comes first
 	t.Helper()
 	list, err := steps.ForReload(r.target, r.tools, steps.Replacement{
-		Container: id, Image: image, Folder: r.folder,
+		Server: steps.ReloadedServer{Container: id, Image: image}, Folder: r.folder,
 		Replacing: func(on bool) error { r.replacing = append(r.replacing, on); return r.refuseNote },
 		Replaced:  func(repository string) error { r.replaced = repository; return r.refuseRecord },
 	}, inPlace)
@@ -452,7 +452,7 @@ func TestRemoveCandidates(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(r.folder, "dali_candidate1"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	replacement := steps.Replacement{Container: r.fake.Leaked()[0].ID, Folder: r.folder}
+	replacement := steps.Replacement{Server: steps.ReloadedServer{Container: r.fake.Leaked()[0].ID}, Folder: r.folder}
 	for _, want := range [][]string{{"Unload dali_candidate1"}, {"Unload dali_candidate1"}} { // the second has nothing to do
 		if err := steps.RemoveCandidates(t.Context(), r.target, r.tools, replacement); err != nil {
 			t.Fatal(err)
@@ -591,7 +591,7 @@ func TestReloadInTheWay(t *testing.T) {
 func TestReloadOfADamagedFolder(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t, cpuLocal, faults{})
-	replacement := steps.Replacement{Container: r.fake.Leaked()[0].ID, Folder: r.folder}
+	replacement := steps.Replacement{Server: steps.ReloadedServer{Container: r.fake.Leaked()[0].ID}, Folder: r.folder}
 	if err := os.Remove(filepath.Join(r.folder, steps.EnsembleModel, "config.pbtxt")); err != nil {
 		t.Fatal(err)
 	}

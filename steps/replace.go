@@ -16,14 +16,17 @@ type Replace struct {
 	repository pipeline.Output
 	proof      pipeline.Output // of the candidates; none for models that are replaced in place
 
-	replacement Replacement      `fact:"-"`
-	candidates  *candidates      `fact:"-"`
-	runner      container.Runner `fact:"-"`
+	server     ReloadedServer     `fact:"-"`
+	replacing  func(bool) error   `fact:"-"` // see [Replacement]
+	replaced   func(string) error `fact:"-"` // see [Replacement]
+	candidates *candidates        `fact:"-"`
+	runner     container.Runner   `fact:"-"`
 }
 
 func newReplace(tools Tools, r Replacement, c *candidates, image, repository, proof pipeline.Output) *Replace {
 	return &Replace{
-		image: image, repository: repository, proof: proof, replacement: r, candidates: c, runner: tools.Runner,
+		image: image, repository: repository, proof: proof, server: r.Server, replacing: r.Replacing, replaced: r.Replaced,
+		candidates: c, runner: tools.Runner,
 	}
 }
 
@@ -48,35 +51,35 @@ func (s *Replace) Outputs() []pipeline.Output {
 // Run replaces the models. Once it has begun it ends, whatever becomes of the run: half of it helps nobody.
 func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
 	ctx = context.WithoutCancel(ctx) // each load has a limit
-	if err := s.replacement.checkImage(w.Input(s.image)); err != nil {
+	if err := s.server.checkImage(w.Input(s.image)); err != nil {
 		return err
 	}
-	server, err := s.replacement.open(ctx, s.runner)
+	server, err := s.server.open(ctx, s.runner)
 	if err != nil {
 		return err
 	}
 	defer server.client.Close() //nolint:errcheck // nothing is in flight
-	if err := s.replacement.Replacing(true); err != nil {
+	if err := s.replacing(true); err != nil {
 		return err
 	}
 	repository := w.Input(s.repository).Path
 	if s.inPlace() {
 		w.Defer("remove the candidates", func(ctx context.Context) error { // of a reload that was killed
-			return s.replacement.removeCandidates(ctx, s.runner, s.candidates)
+			return s.server.removeCandidates(ctx, s.runner, s.candidates)
 		})
 		err = s.candidates.loadAnew(ctx, server, repository)
 	} else {
 		err = s.candidates.replace(ctx, server, repository)
 	}
 	if err != nil && !s.candidates.changing {
-		return errors.Join(err, s.replacement.Replacing(false))
+		return errors.Join(err, s.replacing(false))
 	}
 	if err != nil {
 		return err
 	}
-	if err := s.replacement.Replaced(repository); err != nil {
+	if err := s.replaced(repository); err != nil {
 		return err
 	}
-	w.Set(serverOutput, pipeline.Value{Digest: s.replacement.Container})
+	w.Set(serverOutput, pipeline.Value{Digest: s.server.Container})
 	return nil
 }

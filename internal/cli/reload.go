@@ -92,10 +92,10 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 		return refuse(err, x.close(), lock.Release())
 	}
 	replacement := steps.Replacement{
-		Container: server.ID, Image: file.Image, Folder: owner.RepositoryPath(workspace),
-		RestartHint: serving.RestartHint(workspace),
-		Replacing:   func(on bool) error { return repository.Replacing(file, on) },
-		Replaced:    func(stored string) error { return repository.Replaced(ctx, file, built, stored) },
+		Server:    steps.ReloadedServer{Container: server.ID, Image: file.Image, RestartHint: serving.RestartHint(workspace)},
+		Folder:    owner.RepositoryPath(workspace),
+		Replacing: func(on bool) error { return repository.Replacing(file, on) },
+		Replaced:  func(stored string) error { return repository.Replaced(ctx, file, built, stored) },
 	}
 	if !built.ServesAnother(file) {
 		err := x.app.explainer().Explain(steps.RemoveCandidates(ctx, x.target, x.tools(), replacement))

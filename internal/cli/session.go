@@ -177,25 +177,11 @@ func (x *session) resolve(ctx context.Context) (err error) {
 	if x.flags.folders.Doubt != "" {
 		x.doubts = append(x.doubts, x.flags.folders.Doubt)
 	}
-	if text := exposed(x.flags.request); text != "" {
-		x.doubts = append(x.doubts, text)
-	}
 	if x.target.Weights.Kind == target.Random {
 		x.weightsDoubts = append(x.weightsDoubts,
 			"seeded random weights are used: the comparison with PyTorch holds, but "+serving.LabelsMeanNothing)
 	}
 	return err
-}
-
-// exposed is the warning of a server that is to be reached by others than this host. It is empty for any other, and for
-// a command that starts none.
-func exposed(r target.Request) string {
-	starts := r.Command == "serve" || r.Command == "e2e"
-	if !starts || !r.Host.IsValid() || r.Host.Unmap().IsLoopback() {
-		return ""
-	}
-	return "the server is published on " + r.Host.String() + ", and Triton has no authentication: whoever reaches its " +
-		"ports may use, load and unload models"
 }
 
 // servesWorkspace says whether the server is the workspace's, of which there is one.

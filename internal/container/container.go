@@ -15,6 +15,16 @@ import (
 	"time"
 )
 
+// The exit codes that runtimes report for a command that they cannot start: one or the other, by version. Exec returns
+// them as if the command had ended so.
+const (
+	ExitCannotRun = 126
+	ExitNotFound  = 127
+)
+
+// MissingCommand says whether the exit code of [Container.Exec] is of a command that the container does not have.
+func MissingCommand(code int) bool { return code == ExitCannotRun || code == ExitNotFound }
+
 // Advice returns what a runtime itself says is to be done about an error of its own; empty where it says nothing. Its
 // text is for people, and can follow "hint: ".
 func Advice(err error) string {

@@ -23,14 +23,6 @@ func (x *Examination) gpu() Finding {
 	if t.Device.Compute != "" {
 		f.Saw += ", compute capability " + t.Device.Compute
 	}
-	exclusive := func(g host.GPU) bool { return g.ComputeMode == "Exclusive_Process" }
-	if i := slices.IndexFunc(t.Chosen, exclusive); i >= 0 {
-		index := t.Chosen[i].Index
-		f.Status = Warn
-		f.Saw += fmt.Sprintf("; GPU %d is in compute mode Exclusive_Process: whatever else uses it keeps a run out",
-			index)
-		f.Remedy = fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", index)
-	}
 	return f
 }
 

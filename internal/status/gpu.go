@@ -71,12 +71,6 @@ func (p Place) addGPU(ctx context.Context, c serving.Container, s *Status) {
 	}
 }
 
-// The exit codes by which a container runtime reports that it cannot run a command, or does not find it.
-const (
-	exitCannotRun = 126
-	exitNotFound  = 127
-)
-
 // inside runs commands in a container.
 func inside(c container.Container) host.Runner {
 	return func(ctx context.Context, argv ...string) ([]byte, error) {
@@ -86,7 +80,7 @@ func inside(c container.Container) host.Runner {
 		switch {
 		case err != nil:
 			return out, err
-		case code == exitCannotRun || code == exitNotFound:
+		case container.MissingCommand(code):
 			return out, fmt.Errorf("run %s: %w", argv[0], fs.ErrNotExist)
 		case code != 0:
 			return out, fmt.Errorf("%s exited with status %d", argv[0], code)

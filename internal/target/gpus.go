@@ -21,14 +21,7 @@ func (x *resolution) decideGPUAccess(context.Context) {
 	if t.Lane != GPU {
 		return
 	}
-	for _, g := range t.Chosen {
-		if g.ComputeMode == "Prohibited" {
-			x.refuse(CheckGPU, pipeline.Faultf(pipeline.Environment,
-				fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", g.Index),
-				"GPU %d is in compute mode Prohibited: no program may use it", g.Index))
-			break
-		}
-	}
+	x.decideComputeMode()
 	if x.engineErr != nil {
 		return // the container engine's runtimes and devices are not known
 	}
@@ -63,6 +56,23 @@ func (x *resolution) decideGPUAccess(context.Context) {
 		x.refuse(CheckContainerGPU, pipeline.Faultf(pipeline.Environment, remedy.InstallToolkit+"; or "+remedy.UseCPU,
 			"the container engine offers no GPU: it has no nvidia runtime, lists no CDI device of kind %s, and there is no %s",
 			cdi.Kind, host.ToolkitHook))
+	}
+}
+
+// decideComputeMode refuses GPUs that no program may use, and doubts those that one program alone may use.
+func (x *resolution) decideComputeMode() {
+	for _, g := range x.target.Chosen {
+		mend := fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", g.Index)
+		switch g.ComputeMode {
+		case "Prohibited":
+			x.refuse(CheckGPU, pipeline.Faultf(pipeline.Environment, mend,
+				"GPU %d is in compute mode Prohibited: no program may use it", g.Index))
+			return
+		case "Exclusive_Process":
+			x.doubt(CheckGPU, fmt.Sprintf("GPU %d is in compute mode Exclusive_Process: whatever else uses it keeps a run out",
+				g.Index), mend)
+			return
+		}
 	}
 }
 

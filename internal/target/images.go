@@ -94,7 +94,8 @@ func (x *resolution) decideImages(ctx context.Context) {
 	}
 	if t.Lane == GPU {
 		for _, reason := range x.pair.conflicts(t.Release, t.Fits, x.info.Arch) {
-			x.doubt(CheckImages, x.pair.name(t.Release)+": "+reason.Text, "")
+			x.doubt(CheckImages, x.pair.name(t.Release)+": "+reason.Text,
+				"take another --release YY.MM, or other images, if the run fails")
 		}
 	}
 	for _, d := range doubts {

@@ -226,16 +226,18 @@ func port(container, host uint16) map[uint16]netip.AddrPort {
 	return map[uint16]netip.AddrPort{container: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), host)}
 }
 
-// resolve decides a request on a machine.
+// resolve decides a request on a machine, and once more by what was recorded of it.
 func resolve(t *testing.T, r target.Request, m *machine) (target.Target, []target.Obstacle) {
 	t.Helper()
 	if err := r.Check(); err != nil {
 		t.Fatal(err)
 	}
-	decided, obstacles, err := target.Resolve(t.Context(), r, m.probes())
+	var answers target.Answers
+	decided, obstacles, err := target.Resolve(t.Context(), r, target.Record(m.probes(), &answers))
 	if err != nil {
 		t.Fatal(err)
 	}
+	replay(t, r.Command, r, &answers, decided, obstacles)
 	return decided, obstacles
 }
 

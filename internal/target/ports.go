@@ -20,6 +20,10 @@ func (x *resolution) decidePorts(ctx context.Context) {
 	if !x.request.namesPorts() {
 		return
 	}
+	if a := x.request.Host; a.IsValid() && !a.Unmap().IsLoopback() {
+		x.doubt(CheckPorts, "the server is published on "+a.String()+", and Triton has no authentication: whoever reaches its "+
+			"ports may use, load and unload models", "let a firewall decide who reaches them, or leave out --host")
+	}
 	ports := &x.target.Ports
 	if x.remote || x.info.OtherLoopback {
 		x.doubtNamedPorts()
@@ -57,7 +61,8 @@ func (x *resolution) decidePorts(ctx context.Context) {
 func (x *resolution) doubtNamedPorts() {
 	for _, flag := range []string{"http-port", "grpc-port", "metrics-port"} {
 		if s, named := x.request.Settings.Find(flag); named && s.Value != "0" {
-			x.doubt(CheckPorts, s.String()+": whether it is free on the container engine's host cannot be seen from here", "")
+			x.doubt(CheckPorts, s.String()+": whether it is free on the container engine's host cannot be seen from here",
+				"name none, and a free one is taken there")
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -63,7 +64,7 @@ func (x *resolution) decideImageRoom(ctx context.Context) {
 		return
 	}
 	if err != nil {
-		x.doubt(CheckImageDisk, err.Error(), "")
+		x.doubt(CheckImageDisk, err.Error(), "`df -h "+shell.Quote(dir)+"` may say how much is free")
 		return
 	}
 	summary := fmt.Sprintf("%s, %s, has %s free", dir, role, bytesize.Format(free))

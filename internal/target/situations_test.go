@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,13 +30,20 @@ type named[T any] struct {
 	value T
 }
 
+// silent is the error of a container engine that does not answer, with the advice of its adapter.
+type silent struct{ error }
+
+func (silent) Advice() string { return "start it" }
+
+func (s silent) Unwrap() error { return s.error }
+
 func machines() []named[*machine] {
 	change := func(m *machine, change func(*machine)) *machine {
 		change(m)
 		return m
 	}
-	prohibited, unknown, old := h100(), h100(), h100()
-	prohibited.ComputeMode = "Prohibited"
+	prohibited, exclusive, unknown, old := h100(), h100(), h100(), h100()
+	prohibited.ComputeMode, exclusive.ComputeMode = "Prohibited", "Exclusive_Process"
 	unknown.Compute = ""
 	old.Name, old.Compute = "Tesla V100-SXM2-16GB", "7.0"
 	return []named[*machine]{
@@ -51,6 +59,7 @@ func machines() []named[*machine] {
 		{"V100", withGPUs(old)},
 		{"H100 of unknown compute capability", withGPUs(unknown)},
 		{"H100, Prohibited", withGPUs(prohibited)},
+		{"H100, Exclusive_Process", withGPUs(exclusive)},
 		{"H100, no toolkit", change(withGPUs(h100()), func(m *machine) { m.info.CDIDevices = nil })},
 		{"H100 on WSL", change(withGPUs(h100()), func(m *machine) { m.kernel = "Linux version 5.15.90.1-microsoft-standard-WSL2" })},
 		{"H100, Podman", change(withGPUs(h100()), func(m *machine) { m.info.Name, m.info.CDIDevices = container.PodmanEngine, nil })},
@@ -59,13 +68,13 @@ func machines() []named[*machine] {
 			m.remote, m.info.Remote, m.info.Endpoint = true, true, "tcp://gpus:2376"
 		})},
 		{"engine elsewhere, no answer", change(withGPUs(h100()), func(m *machine) {
-			m.remote, m.info, m.infoErr = true, container.Info{}, container.ErrUnreachable
+			m.remote, m.info, m.infoErr = true, container.Info{}, silent{container.ErrUnreachable}
 		})},
 		{"no engine by the environment", change(withGPUs(h100()), func(m *machine) {
 			m.info = container.Info{}
 			m.infoErr = pipeline.Faultf(pipeline.Environment, "correct DOCKER_HOST", "DOCKER_HOST: no such scheme")
 		})},
-		{"no engine", change(withGPUs(h100()), func(m *machine) { m.info, m.infoErr = container.Info{}, container.ErrUnreachable })},
+		{"no engine", change(withGPUs(h100()), func(m *machine) { m.info, m.infoErr = container.Info{}, silent{container.ErrUnreachable} })},
 		{"small disk", change(withGPUs(h100()), func(m *machine) { m.info.ImageDir, m.free = "/var/lib/docker", 1<<30 })},
 		{"tight disk", change(withGPUs(h100()), func(m *machine) { m.info.ImageDir, m.free = "/var/lib/docker", 8<<30 })},
 		{"no network", change(noGPU(), func(m *machine) {
@@ -96,6 +105,9 @@ func requests() []named[target.Request] {
 		})},
 		{"e2e --images local", withChange(request("e2e", set("images", "local")), func(r *target.Request) { r.Images = "local" })},
 		{"setup --release 21.07", withChange(request("setup", set("release", "21.07")), func(r *target.Request) { r.Release = "21.07" })},
+		{"e2e --host 0.0.0.0", withChange(request("e2e", set("host", "0.0.0.0")), func(r *target.Request) {
+			r.Host = netip.IPv4Unspecified()
+		})},
 		{"setup, grpc-port: 9001", withChange(request("setup", target.Setting{Flag: "grpc-port", Value: "9001", From: "DALIRUN_GRPC_PORT"}),
 			func(r *target.Request) { r.GRPCPort = 9001 })},
 		{"tune, grpc-port: 9001", withChange(request("tune", target.Setting{Flag: "grpc-port", Value: "9001", From: "DALIRUN_GRPC_PORT"}),
@@ -129,25 +141,7 @@ func TestSituations(t *testing.T) {
 			}
 			fmt.Fprintf(&table, "  %-35s %s\n", m.name, inALine(decided, obstacles))
 
-			encoded := encode(t, &answers)
-			var back target.Answers
-			var requestAgain target.Request
-			decode(t, encoded, &back)
-			decode(t, encode(t, r.value), &requestAgain)
-			replayed, obstaclesAgain, err := target.Resolve(t.Context(), requestAgain, target.Replay(&back))
-			if err != nil || len(back.Missing()) > 0 {
-				t.Errorf("%s on %s, replayed: %v, and %q was not asked before", r.name, m.name, err, back.Missing())
-			}
-			if diff := cmp.Diff(string(encode(t, decided)), string(encode(t, replayed))); diff != "" {
-				t.Errorf("%s on %s: the replayed target (-first +replayed):\n%s", r.name, m.name, diff)
-			}
-			if diff := cmp.Diff(string(encode(t, obstacles)), string(encode(t, obstaclesAgain))); diff != "" {
-				t.Errorf("%s on %s: the replayed obstacles (-first +replayed):\n%s", r.name, m.name, diff)
-			}
-			var read target.Target
-			if decode(t, encode(t, decided), &read); !bytes.Equal(encode(t, read), encode(t, decided)) {
-				t.Errorf("%s on %s: the target is not what is read of it", r.name, m.name)
-			}
+			replay(t, r.name+" on "+m.name, r.value, &answers, decided, obstacles)
 		}
 	}
 	golden := filepath.Join("testdata", "situations.txt")
@@ -167,6 +161,36 @@ func TestSituations(t *testing.T) {
 		if !strings.Contains(table.String(), strings.ReplaceAll(string(check), " ", "-")) {
 			t.Errorf("no situation has an obstacle of the check %q", check)
 		}
+	}
+}
+
+// replay holds that recorded answers, written down and read again, come to the same target and obstacles, byte for byte.
+func replay(
+	t *testing.T, name string, r target.Request, answers *target.Answers, decided target.Target, obstacles []target.Obstacle,
+) {
+	t.Helper()
+	var back target.Answers
+	var again target.Request
+	decode(t, encode(t, answers), &back)
+	decode(t, encode(t, r), &again)
+	replayed, obstaclesAgain, err := target.Resolve(t.Context(), again, target.Replay(&back))
+	if err != nil || len(back.Missing()) > 0 {
+		t.Errorf("%s, replayed: %v, and %q was not asked before", name, err, back.Missing())
+	}
+	if diff := cmp.Diff(string(encode(t, decided)), string(encode(t, replayed))); diff != "" {
+		t.Errorf("%s: the replayed target (-first +replayed):\n%s", name, diff)
+	}
+	if diff := cmp.Diff(string(encode(t, obstacles)), string(encode(t, obstaclesAgain))); diff != "" {
+		t.Errorf("%s: the replayed obstacles (-first +replayed):\n%s", name, diff)
+	}
+	for _, o := range obstacles {
+		if o.Remedy == "" {
+			t.Errorf("%s: an obstacle of the check %q says nothing of what to do: %v", name, o.Check, o.Err)
+		}
+	}
+	var read target.Target
+	if decode(t, encode(t, decided), &read); !bytes.Equal(encode(t, read), encode(t, decided)) {
+		t.Errorf("%s: the target is not what is read of it", name)
 	}
 }
 

@@ -13,6 +13,9 @@ import (
 // without the network does not wait in each run.
 const reachAgain = 10 * time.Minute
 
+// fetchWeights is for a host of weights that does not answer.
+const fetchWeights = "check the network or proxy"
+
 // pretrainedAnswer says whether the pretrained weights can be downloaded: err is why not, and noteErr why the cache
 // does not remember that.
 type pretrainedAnswer struct{ err, noteErr error }
@@ -49,7 +52,7 @@ func (x *resolution) decideWeights(context.Context) {
 		if answer.err != nil {
 			x.refuse(CheckWeights, &pipeline.Fault{
 				Kind: pipeline.Environment, Err: answer.err,
-				Hint: "check the network or proxy; --weights auto falls back to seeded weights",
+				Hint: fetchWeights + "; --weights auto falls back to seeded weights",
 			})
 		}
 	case answer.err == nil:
@@ -57,6 +60,6 @@ func (x *resolution) decideWeights(context.Context) {
 	default:
 		x.target.Weights = WeightsSource{Kind: Random}
 		x.doubt(CheckWeights, fmt.Sprintf("the pretrained weights cannot be had: %v",
-			errors.Join(answer.err, answer.noteErr)), "")
+			errors.Join(answer.err, answer.noteErr)), fetchWeights+"; or have a file of them, with --weights FILE.pth")
 	}
 }

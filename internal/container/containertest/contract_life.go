@@ -161,8 +161,8 @@ func testMissingCommand(t *testing.T, s *suite) {
 	t.Helper()
 	spec := s.spec()
 	spec.Image = s.Broken
-	if exit, _, _ := s.finish(t, spec); exit.Code != codeNoCommand {
-		t.Errorf("under an init that started: got %+v, want %d", exit, codeNoCommand)
+	if exit, _, _ := s.finish(t, spec); exit.Code != container.ExitNotFound {
+		t.Errorf("under an init that started: got %+v, want %d", exit, container.ExitNotFound)
 	}
 	spec.Init = false
 	c, err := s.Runner.Run(t.Context(), spec, container.Streams{})

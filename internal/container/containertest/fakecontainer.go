@@ -21,11 +21,10 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// What a shell and a container runtime report for a process that SIGKILL or SIGTERM ended, and for a missing command.
+// What a shell and a container runtime report for a process that SIGKILL or SIGTERM ended.
 const (
 	codeKilled     = 128 + int(syscall.SIGKILL)
 	codeTerminated = 128 + int(syscall.SIGTERM)
-	codeNoCommand  = 127
 )
 
 type fakeContainer struct {
@@ -114,7 +113,7 @@ func (c *fakeContainer) start(ctx context.Context) {
 	}
 	c.mu.Unlock()
 	go func() {
-		code := codeNoCommand
+		code := container.ExitNotFound
 		if c.image.Main != nil {
 			code = c.image.Main(ctx, c.spec, c.out)
 		}
@@ -232,7 +231,7 @@ func (c *fakeContainer) Exec(ctx context.Context, argv []string, out container.S
 	}
 	run, ok := c.image.Commands[argv[0]]
 	if !ok {
-		return codeNoCommand, nil
+		return container.ExitNotFound, nil
 	}
 	spec := c.spec
 	spec.Command = argv[1:]

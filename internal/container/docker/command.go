@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dalirun/dalirun/internal/cdi"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/shell"
 )
@@ -37,7 +38,13 @@ func (r *Runtime) Repeat(spec container.Spec) string {
 		flag("tmpfs", target+":"+tmpfsOptions(spec.Tmpfs[target]))
 	}
 	limits(spec, flag)
-	if !spec.GPUs.IsZero() {
+	switch devices, _ := cdi.Request(spec.GPUs, f.info); {
+	case spec.GPUs.IsZero():
+	case len(devices) > 0: // as Run asks; Podman ignores --gpus without a word
+		for _, device := range devices {
+			flag("device", device)
+		}
+	default:
 		flag("gpus", spec.GPUs.CSV())
 	}
 	network(spec, flag)

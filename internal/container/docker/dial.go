@@ -16,6 +16,8 @@ import (
 	"github.com/docker/docker/api/types"
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
+
+	"github.com/dalirun/dalirun/internal/container"
 )
 
 const (
@@ -194,18 +196,12 @@ func (h *handle) dialForwarder(ctx context.Context, port uint16) (net.Conn, erro
 	switch {
 	case err != nil:
 		return nil, h.runtime.explain(ctx, "inspect python3", err)
-	case code == codeNotExecutable || code == codeNotFound:
+	case container.MissingCommand(code):
 		return nil, errors.New("the image has no python3")
 	default:
 		return nil, fmt.Errorf("python3 ended with %d: %s", code, text)
 	}
 }
-
-// The exit codes that an engine reports for a command that cannot be started: one or the other, by version.
-const (
-	codeNotExecutable = 126
-	codeNotFound      = 127
-)
 
 // forward makes a connection of the streams of a program in the container. stderr gets the program's error output when
 // it ends.

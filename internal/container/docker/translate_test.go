@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +102,27 @@ func TestCommandLine(t *testing.T) {
 		got = append(got, testRuntime(t).Repeat(all[name])+"\n"...)
 	}
 	golden(t, "commands.txt", got)
+}
+
+// The line that repeats a container asks for GPUs as Run does.
+func TestRepeatByDevice(t *testing.T) {
+	t.Parallel()
+	r := testRuntime(t)
+	for want, info := range map[string]container.Info{
+		" --gpus=all ":                  {Name: "Docker Engine", Runtimes: []string{container.NVIDIARuntime}},
+		" --device=nvidia.com/gpu=all ": {Name: container.PodmanEngine},
+	} {
+		r.lastFacts = &facts{info: info}
+		q, err := r.translate(specs()["server"], *r.lastFacts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		byDevice := strings.Contains(want, "device")
+		if got := r.Repeat(specs()["server"]); !strings.Contains(got, want) || strings.Contains(got, "--gpus") == byDevice ||
+			(q.host.DeviceRequests[0].Driver == "cdi") != byDevice {
+			t.Errorf("%s: %s, and Run asks with %+v", info.Name, got, q.host.DeviceRequests)
+		}
+	}
 }
 
 func TestTranslateByEngine(t *testing.T) {
