@@ -30,9 +30,10 @@ type health struct{ State, Model, Reason, Mend string }
 func healthOf(t *testing.T, e engine, o opts) health {
 	t.Helper()
 	var rows []struct {
-		Workspace, Lane, Source, Weights string
-		LabelsMeanNothing                bool `json:"labels_mean_nothing"`
-		Health                           health
+		Workspace, Lane, Weights string
+		Source                   string `json:"image_source"`
+		LabelsMeanNothing        bool   `json:"labels_mean_nothing"`
+		Health                   health
 	}
 	r := mustRun(t, 0, e, o, "ps", "--format", "json")
 	if err := json.Unmarshal([]byte(r.Stdout), &rows); err != nil {

@@ -99,9 +99,10 @@ func write(t *testing.T, dir, name string, data []byte) string {
 
 // answer is what classify --format json prints for a picture.
 type answer struct {
-	Lane, Source, Weights, Error string
-	LabelsMeanNothing            bool `json:"labels_mean_nothing"`
-	Classes                      []struct {
+	Lane, Weights, Error string
+	Source               string `json:"image_source"`
+	LabelsMeanNothing    bool   `json:"labels_mean_nothing"`
+	Classes              []struct {
 		Index       int
 		Label       string
 		Probability float64

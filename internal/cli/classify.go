@@ -82,7 +82,7 @@ With --format json stdout has one list with a record for each picture, in the or
   error               why there are no classes; error_class is one of usage, environment, not ready, interrupted,
                       unclassified, as the exit codes are; hint says what to do
   server              the address that was asked, if the picture was sent
-  lane, source, release, precision, weights, labels_mean_nothing
+  lane, image_source, release, precision, weights, labels_mean_nothing
                       of the workspace's own server
   warnings            what that means for the answers
 

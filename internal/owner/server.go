@@ -47,10 +47,10 @@ type ServerFile struct {
 
 // Served says what answers the requests that a server gets. What is empty was not noted, as by an older dalirun.
 type Served struct {
-	Lane      string `json:"lane,omitempty"`      // gpu or cpu
-	Source    string `json:"image_source,omitempty"`    // image source: ngc or local
-	Release   string `json:"release,omitempty"`   // NGC release of the images, if they have one
-	Precision string `json:"precision,omitempty"` // fp16 or fp32
+	Lane      string `json:"lane,omitempty"`         // gpu or cpu
+	Source    string `json:"image_source,omitempty"` // image source: ngc or local
+	Release   string `json:"release,omitempty"`      // NGC release of the images, if they have one
+	Precision string `json:"precision,omitempty"`    // fp16 or fp32
 	// Weights are as on the reports: "random:7", "pretrained IMAGENET1K_V2", or a path.
 	Weights string `json:"weights,omitempty"`
 	// LabelsMeanNothing says that the classes in an answer have nothing to do with the picture, since the weights are

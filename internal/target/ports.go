@@ -21,8 +21,8 @@ func (x *resolution) decidePorts(ctx context.Context) {
 		return
 	}
 	if a := x.request.Host; a.IsValid() && !a.Unmap().IsLoopback() {
-		x.doubt(CheckPorts, "the server is published on "+a.String()+", and Triton has no authentication: whoever reaches its "+
-			"ports may use, load and unload models", "let a firewall decide who reaches them, or leave out --host")
+		x.doubt(CheckPorts, fmt.Sprintf("the server is published on %s, and Triton has no authentication: whoever reaches "+
+			"its ports may use, load and unload models", a), "let a firewall decide who reaches them, or leave out --host")
 	}
 	ports := &x.target.Ports
 	if x.remote || x.info.OtherLoopback {
