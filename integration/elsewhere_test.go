@@ -190,6 +190,27 @@ func TestJobContainer(t *testing.T) { //nolint:tparallel // its subtests count w
 			w.clean(t)
 		})
 	}
+	t.Run("killed", func(t *testing.T) {
+		// A CI system ends a job by its container. The next job has another name, and another file system.
+		created := watch(t, w.engine, "/builds/.dalirun")
+		id := j.start(t, "bridge", nil, w.args("e2e", "--force", string(steps.IDExportONNX))...)
+		for end := time.Now().Add(time.Minute); !created.hasStep(string(steps.IDExportONNX)); {
+			if <-time.After(time.Millisecond); time.Now().After(end) {
+				t.Fatal("the job did not export within a minute")
+			}
+		}
+		if err := w.engine.client(t).ContainerRemove(t.Context(), id, dcontainer.RemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
+			t.Fatal(err)
+		}
+		if left := w.engine.containers(t, ""); len(left) == 0 {
+			t.Error("the job left nothing: the test does not see what it is about")
+		}
+		code, stderr := j.run(t, "bridge", nil, w.args("setup")...)
+		if code != 0 || !strings.Contains(stderr, ": the job that made it, in the container "+id[:12]+", has ended") {
+			t.Errorf("exit code %d:\n%s", code, stderr)
+		}
+		w.clean(t)
+	})
 }
 
 // TestJobContainerOnCPULane lets a job in no network reach the real server, by the Python of its image. It shares the cache with
@@ -237,6 +258,37 @@ func newJobs(t *testing.T, e engine) jobs {
 // run runs dalirun in a new job, which shares folders with the engine, and returns its exit code and what it writes to stderr.
 func (j jobs) run(t *testing.T, network string, shared []string, args ...string) (code int, stderr string) {
 	t.Helper()
+	id := j.start(t, network, shared, args...)
+	c := j.engine.client(t)
+	defer func() {
+		if err := c.ContainerRemove(t.Context(), id, dcontainer.RemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
+			t.Error(err)
+		}
+	}()
+	ends, failures := c.ContainerWait(t.Context(), id, dcontainer.WaitConditionNotRunning)
+	select {
+	case end := <-ends:
+		code = int(end.StatusCode)
+	case err := <-failures:
+		t.Fatal(err)
+	case <-time.After(5 * time.Minute):
+		t.Fatal("the job did not end within 5 minutes")
+	}
+	log, err := c.ContainerLogs(t.Context(), id, dcontainer.LogsOptions{ShowStderr: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close() //nolint:errcheck // it was read to its end
+	var text bytes.Buffer
+	if _, err := stdcopy.StdCopy(&text, &text, log); err != nil {
+		t.Fatal(err)
+	}
+	return code, text.String()
+}
+
+// start starts dalirun in a new job, which shares folders with the engine, and returns its container.
+func (j jobs) start(t *testing.T, network string, shared []string, args ...string) (id string) {
+	t.Helper()
 	c := j.engine.client(t)
 	binds := []string{strings.TrimPrefix(j.engine.Host, "unix://") + ":/run/docker.sock"}
 	for _, dir := range shared {
@@ -251,33 +303,11 @@ func (j jobs) run(t *testing.T, network string, shared []string, args ...string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
-		if err := c.ContainerRemove(t.Context(), made.ID, dcontainer.RemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
-			t.Error(err)
-		}
-	}()
 	if err := c.ContainerStart(t.Context(), made.ID, dcontainer.StartOptions{}); err != nil {
+		t.Error(c.ContainerRemove(t.Context(), made.ID, dcontainer.RemoveOptions{Force: true, RemoveVolumes: true}))
 		t.Fatal(err)
 	}
-	ends, failures := c.ContainerWait(t.Context(), made.ID, dcontainer.WaitConditionNotRunning)
-	select {
-	case end := <-ends:
-		code = int(end.StatusCode)
-	case err := <-failures:
-		t.Fatal(err)
-	case <-time.After(5 * time.Minute):
-		t.Fatal("the job did not end within 5 minutes")
-	}
-	log, err := c.ContainerLogs(t.Context(), made.ID, dcontainer.LogsOptions{ShowStderr: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer log.Close() //nolint:errcheck // it was read to its end
-	var text bytes.Buffer
-	if _, err := stdcopy.StdCopy(&text, &text, log); err != nil {
-		t.Fatal(err)
-	}
-	return code, text.String()
+	return made.ID
 }
 
 // execs counts the programs that the engine was asked to start inside of containers since a time.

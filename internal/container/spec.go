@@ -83,6 +83,7 @@ const (
 	LabelStep      = "io.dalirun.step"      // the step that runs it
 	LabelRole      = "io.dalirun.role"      // batch or server
 	LabelHost      = "io.dalirun.host"      // the host whose process holds the run's lock
+	LabelJob       = "io.dalirun.job"       // the container of the same runtime in which that process is, if it is in one
 	LabelBoot      = "io.dalirun.boot"      // that host's boot ID: after a reboot no process of an older one lives
 	LabelWorkspace = "io.dalirun.workspace" // absolute path of the workspace
 	LabelExpires   = "io.dalirun.expires"   // RFC 3339: when a batch container may be removed by other hosts

@@ -142,7 +142,38 @@ func (s Servers) list(ctx context.Context, labels container.Labels) ([]Container
 		state, why := owner.Verdict(c.Labels, s.Me)
 		found[i] = Container{c, state, why}
 	}
-	return found, nil
+	return found, s.judgeJobs(ctx, found)
+}
+
+// judgeJobs gives to nobody what a job made that was a container itself, and that has ended: no process of it lives. A
+// server may have been left on purpose, for whoever came after the job.
+func (s Servers) judgeJobs(ctx context.Context, found []Container) error {
+	ofJob := func(c Container) bool {
+		return c.Owner == owner.Foreign && c.Labels[container.LabelJob] != "" && !c.ServesOthers()
+	}
+	if !slices.ContainsFunc(found, ofJob) {
+		return nil
+	}
+	all, err := s.Runtime.List(ctx, container.Labels{})
+	if err != nil {
+		return err
+	}
+	living := map[string]bool{}
+	for _, c := range all {
+		living[c.ID] = c.Running
+	}
+	for i, c := range found {
+		if job := c.Labels[container.LabelJob]; ofJob(c) && !living[job] {
+			found[i].Owner, found[i].Why = owner.Orphaned, "the job that made it, in the container "+shortID(job)+", has ended"
+		}
+	}
+	return nil
+}
+
+// shortID is an ID as container engines show it.
+func shortID(id string) string {
+	const short = 12
+	return id[:min(short, len(id))]
 }
 
 // Running returns the server of a workspace whose container runs and has a published port, or a fault of

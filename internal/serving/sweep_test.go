@@ -259,3 +259,72 @@ func TestSweepFails(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What a job made that was a container itself is nobody's once that container has ended, but for a server, which may have
+// been left on purpose.
+func TestSweepOfEndedJobs(t *testing.T) {
+	t.Parallel()
+	var f containertest.Fake
+	stop := make(chan struct{})
+	f.AddLocal("job", containertest.Image{Main: func(ctx context.Context, _ container.Spec, _ container.Streams) int {
+		select {
+		case <-stop:
+		case <-ctx.Done():
+		}
+		return 0
+	}})
+	start := func(role container.Role, labels container.Labels) container.Container {
+		t.Helper()
+		f.Labels = labels
+		c, err := f.Run(t.Context(), container.Spec{Step: "s", Image: "job", Role: role, Init: true}, container.Streams{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	living, ended := start(container.RoleBatch, nil), start(container.RoleBatch, nil)
+	if err := ended.Stop(t.Context(), 0); err != nil {
+		t.Fatal(err)
+	}
+	me, err := owner.CurrentIdentity(time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := Servers{Runtime: &f, Me: me}
+	of := func(job string) container.Labels {
+		labels := owner.RunLabels(owner.Identity{Host: "a job", Boot: me.Boot, Now: me.Now}, "20261127T000000Z-000001", "/builds/.dalirun", "1")
+		if job != "" {
+			labels[container.LabelJob] = job
+		}
+		return labels
+	}
+	want := map[string]bool{}
+	for _, c := range []struct {
+		role container.Role
+		job  string
+		goes bool
+	}{
+		{container.RoleBatch, living.ID(), false},
+		{container.RoleBatch, ended.ID(), true},
+		{container.RoleBatch, "0123456789abcdef", true}, // its container was removed
+		{container.RoleBatch, "", false},
+		{container.RoleServer, ended.ID(), false},
+	} {
+		if name := start(c.role, of(c.job)).Name(); c.goes {
+			want[name] = true
+		}
+	}
+	removed, err := s.Sweep(t.Context(), t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range removed {
+		if !want[l.Name] || !strings.Contains(l.Reason, "the job that made it, in the container ") {
+			t.Errorf("%s goes: %s", l.Name, l.Reason)
+		}
+		delete(want, l.Name)
+	}
+	if len(want) > 0 {
+		t.Errorf("these stay: %v", want)
+	}
+}

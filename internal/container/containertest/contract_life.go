@@ -406,6 +406,15 @@ func testLabels(t *testing.T, s *suite) {
 			t.Errorf("%s: got %q, want %q", name, ids, tt.ids)
 		}
 	}
+	all, err := s.Runner.List(t.Context(), container.Labels{}) // others' too
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{server.ID(), batch.ID()} {
+		if !slices.ContainsFunc(all, func(row container.Summary) bool { return row.ID == id }) {
+			t.Errorf("%s is not among all containers", id)
+		}
+	}
 }
 
 // checkRow checks a row about the running server or the ended batch container of testLabels.

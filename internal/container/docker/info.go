@@ -18,9 +18,10 @@ import (
 
 // facts are the properties of the engine that the translation of a Spec depends on.
 type facts struct {
-	info     container.Info
-	selinux  bool
-	networks []string // IDs of the engine's networks that this process is in, if it is a container of the engine
+	standpoint
+
+	info    container.Info
+	selinux bool
 }
 
 // errNoReply is the cause of a request that took too long.
@@ -66,7 +67,8 @@ func (r *Runtime) requestFacts(ctx context.Context) (facts, error) {
 	if r.options.Env(client.EnvOverrideAPIVersion) != "" {
 		f.info.APISetting = client.EnvOverrideAPIVersion
 	}
-	f.info.OtherLoopback, f.networks = r.standpoint(limited, f.info.Rootless)
+	f.standpoint = r.findStandpoint(limited, f.info.Rootless)
+	f.info.OtherLoopback = f.otherLoopback
 	r.mu.Lock()
 	r.lastFacts = &f
 	r.mu.Unlock()

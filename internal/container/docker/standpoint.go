@@ -10,42 +10,53 @@ import (
 	dcontainer "github.com/docker/docker/api/types/container"
 )
 
-// standpoint finds out how this process is placed relative to the engine: whether the engine publishes ports on a
-// loopback address that is not this process's, and the IDs of the engine's networks that this process is in.
+// standpoint is how this process is placed relative to the engine.
+type standpoint struct {
+	otherLoopback bool     // the engine publishes ports on a loopback address that is not this process's
+	job           string   // ID of the engine's container that this process is in; empty if it is in none
+	networks      []string // IDs of the engine's networks that this process is in, with job
+}
+
+// findStandpoint asks the engine and this host where this process is.
 //
 // If this process is in a container, the engine either knows that container or not. A container that it does not know
 // is of another engine, or of the same host by another program, such as Kubernetes. Then the process that listens on
 // the engine's socket decides.
-func (r *Runtime) standpoint(ctx context.Context, rootless bool) (otherLoopback bool, networks []string) {
+func (r *Runtime) findStandpoint(ctx context.Context, rootless bool) standpoint {
 	mounts, _ := os.ReadFile(mountinfo)
 	self := containedIn(string(mounts))
 	if self.id != "" {
 		if found, err := r.api.ContainerInspect(ctx, self.id); err == nil {
-			return !found.HostConfig.NetworkMode.IsHost(), networksOf(found)
+			return standpoint{!found.HostConfig.NetworkMode.IsHost(), found.ID, networksOf(found)}
 		}
 	}
+	return standpoint{otherLoopback: r.hasOtherLoopback(ctx, rootless, self.contained)}
+}
+
+// hasOtherLoopback decides for a process that is in no container of the engine.
+func (r *Runtime) hasOtherLoopback(ctx context.Context, rootless, contained bool) bool {
 	if r.remote {
-		return true, nil
+		return true
 	}
 	socket, ok := strings.CutPrefix(r.endpoint, "unix://")
 	if !ok {
-		return false, nil // a TCP port of this loopback address
+		return false // a TCP port of this loopback address
 	}
 	pid, err := listener(ctx, socket)
 	switch {
 	case err != nil:
-		return false, nil
+		return false
 	case pid == 0: // the engine is in a process namespace that this process does not see
-		return self.contained, nil
+		return contained
 	case rootless: // it publishes in its user's network namespace, and runs in another one
-		return false, nil
+		return false
 	}
 	theirs, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/net") // only root may read root's
 	if err != nil {
-		return false, nil
+		return false
 	}
 	ours, err := os.Readlink("/proc/self/ns/net")
-	return err == nil && ours != theirs, nil
+	return err == nil && ours != theirs
 }
 
 func networksOf(c dcontainer.InspectResponse) []string {

@@ -37,7 +37,7 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 	var q request
 	q.config = dcontainer.Config{
 		Image: spec.Image, Cmd: spec.Command, Env: environment(spec.Env), User: r.user(f),
-		Labels: r.labels(spec),
+		Labels: r.labels(spec, f),
 	}
 	if seconds := wholeSeconds(spec.Grace); seconds > 0 {
 		q.config.StopTimeout = &seconds
@@ -121,8 +121,11 @@ func (r *Runtime) user(f facts) string {
 	return strconv.Itoa(r.options.UID) + ":" + strconv.Itoa(r.options.GID)
 }
 
-func (r *Runtime) labels(spec container.Spec) map[string]string {
+func (r *Runtime) labels(spec container.Spec, f facts) map[string]string {
 	labels := map[string]string{container.LabelStep: spec.Step, container.LabelRole: string(spec.Role)}
+	if f.job != "" {
+		labels[container.LabelJob] = f.job
+	}
 	maps.Copy(labels, r.options.Labels)
 	return labels
 }
