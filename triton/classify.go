@@ -189,7 +189,7 @@ func readClasses(resp InferResponse, output string) ([]Class, error) {
 // pictureTensors picks the input for the picture and the output with the
 // scores.
 func pictureTensors(meta ModelMetadata) (input, output TensorMetadata, err error) {
-	input, err = only(meta.Inputs, Uint8, "input")
+	input, err = singleTensor(meta.Inputs, Uint8, "input")
 	if err != nil {
 		return TensorMetadata{}, TensorMetadata{}, err
 	}
@@ -201,7 +201,7 @@ func pictureTensors(meta ModelMetadata) (input, output TensorMetadata, err error
 		return TensorMetadata{}, TensorMetadata{}, fmt.Errorf("input %s has shape %v, not one row of bytes for each picture",
 			input.Name, input.Shape)
 	}
-	output, err = only(meta.Outputs, FP32, "output")
+	output, err = singleTensor(meta.Outputs, FP32, "output")
 	if err == nil && !isVector(output.Shape) {
 		err = fmt.Errorf("output %s has shape %v, not one vector of classes for each picture", output.Name, output.Shape)
 	}
@@ -221,7 +221,7 @@ func isVector(shape []int64) bool {
 	return len(shape) > 0 && long <= 1
 }
 
-func only(tensors []TensorMetadata, datatype Datatype, kind string) (TensorMetadata, error) {
+func singleTensor(tensors []TensorMetadata, datatype Datatype, kind string) (TensorMetadata, error) {
 	var found []TensorMetadata
 	for _, t := range tensors {
 		if t.Datatype == datatype {

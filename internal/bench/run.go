@@ -41,9 +41,9 @@ const (
 	failurePause = 10 * time.Millisecond
 )
 
-// RunInTurn runs each load once, one after the other, and tells of each that is measured; told may be nil. It ends with
-// the first that is interrupted, which is among those returned, or fails, which is not.
-func (b Bench) RunInTurn(ctx context.Context, loads []Load, told func(Measurement)) ([]Measurement, error) {
+// RunInTurn runs each load once, one after the other, and calls each with its measurement; each may be nil. It ends
+// with the first that is interrupted, which is among those returned, or fails, which is not.
+func (b Bench) RunInTurn(ctx context.Context, loads []Load, each func(Measurement)) ([]Measurement, error) {
 	var measured []Measurement
 	for _, load := range loads {
 		m, err := b.Run(ctx, load)
@@ -51,8 +51,8 @@ func (b Bench) RunInTurn(ctx context.Context, loads []Load, told func(Measuremen
 			return measured, err
 		}
 		measured = append(measured, m)
-		if told != nil {
-			told(m)
+		if each != nil {
+			each(m)
 		}
 		if m.Interrupted {
 			break

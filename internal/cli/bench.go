@@ -107,7 +107,7 @@ func (a *App) bench(ctx context.Context, f benchFlags) error {
 	}
 	result, err := trial.Trial{
 		Request: f.request, Files: a.files(), Finder: workspaceServers{a, &f.workspaceFlag},
-		Tell: func(line string) { fmt.Fprintln(a.Stderr, printable.Line(a.asCalled(line))) },
+		Notice: func(line string) { fmt.Fprintln(a.Stderr, printable.Line(a.asCalled(line))) },
 	}.Run(ctx)
 	err = a.explainer().Explain(err)
 	after := f.files.WriteBench(result, err)

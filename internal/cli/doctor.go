@@ -108,8 +108,8 @@ func (a *App) patient(ctx context.Context, r *runFlags, silent silence) doctor.P
 	request.Exhaustive = true
 	return doctor.Patient{
 		Request: request, Probes: a.probes(runtime, cache),
-		Machine: doctor.Machine{Writable: host.Writable, Owner: host.Owner},
-		Cache:   r.folders.Cache, Workspace: r.folders.Workspace,
+		Host:  doctor.HostProbe{Writable: host.Writable, Owner: host.Owner},
+		Cache: r.folders.Cache, Workspace: r.folders.Workspace,
 		SilentCache: silent.cache, SilentWorkspace: silent.workspace,
 		CacheFlags: folders.CacheFlags(r.folders.Cache), CacheDoubt: r.folders.Doubt,
 		OpenCache: func() error {

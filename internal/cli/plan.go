@@ -37,7 +37,7 @@ but notes in the cache.`,
 			for _, doubt := range x.weightsDoubts {
 				x.warn(doubt)
 			}
-			x.lookFirst(cmd.Context())
+			x.planFirstRun(cmd.Context())
 			plan, err := x.runner(nil).Plan(cmd.Context(), x.steps(steps.IDVerify))
 			if err == nil {
 				planned := report.NewPlan(x.target, x.doubts, x.facts(), plan)

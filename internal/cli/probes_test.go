@@ -82,7 +82,7 @@ func TestBundleStopped(t *testing.T) {
 func TestPatientIsComplete(t *testing.T) {
 	t.Parallel()
 	p := appIn(nil, io.Discard, io.Discard).patient(t.Context(), &runFlags{}, silence{})
-	for _, asked := range []any{p, p.Machine, p.Probes} {
+	for _, asked := range []any{p, p.Host, p.Probes} {
 		v := reflect.ValueOf(asked)
 		for i := range v.NumField() {
 			if kind := v.Field(i).Kind(); (kind == reflect.Func || kind == reflect.Interface) && v.Field(i).IsNil() &&

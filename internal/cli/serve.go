@@ -90,7 +90,7 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		return err
 	}
 	var server owner.ServerFile
-	tell := func() error {
+	writeAddresses := func() error {
 		return format.write(x.app.Stdout, server, func(w io.Writer) error { return serving.WriteAddresses(w, server) })
 	}
 	ready := func(_ context.Context, s result.Server) error {
@@ -102,7 +102,7 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 			}
 			return nil
 		}
-		return serving.HandOver(workspace, server, tell)
+		return serving.HandOver(workspace, server, writeAddresses)
 	}
 	repository := func(ctx context.Context, stored string) (string, error) {
 		built, err := x.built(stored)
@@ -123,7 +123,7 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		if detach {
 			return nil
 		}
-		if err := tell(); err != nil {
+		if err := writeAddresses(); err != nil {
 			return err
 		}
 		return x.servers.Attend(ctx, workspace, server, x.app.watch, manager.supervision(ctx, server), x.warn)

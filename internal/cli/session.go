@@ -74,7 +74,7 @@ type session struct {
 	app           *App
 	flags         *runFlags
 	target        target.Target
-	doubts        []string // what may go otherwise than wished
+	doubts        []string // what may go otherwise than wanted
 	weightsDoubts []string // what of it is about the weights
 	probes        target.Probes
 	me            owner.Identity
@@ -196,7 +196,7 @@ func (a *App) open(ctx context.Context, r *runFlags, o outputFlags) (*session, e
 	if err := x.start(ctx); err != nil {
 		return nil, errors.Join(err, x.close())
 	}
-	x.lookFirst(ctx)
+	x.planFirstRun(ctx)
 	return x, nil
 }
 
@@ -257,7 +257,7 @@ func (x *session) freePorts(ctx context.Context) {
 	}
 }
 
-// warn tells of what may go otherwise than wished. What there is to tell before the run can show anything, as when a
+// warn tells of what may go otherwise than wanted. What there is to tell before the run can show anything, as when a
 // server is swept whose last output cannot be kept, is told once it can.
 func (x *session) warn(text string) {
 	if x.sink == nil {
@@ -302,9 +302,9 @@ func (x *session) steps(last pipeline.ID) []pipeline.Step {
 	return steps.For(x.target, x.tools(), last)
 }
 
-// lookFirst finds out whether anything has run in the workspace, and if not, what a run would get and make. Where that
-// cannot be told, the run itself says why.
-func (x *session) lookFirst(ctx context.Context) {
+// planFirstRun finds out whether anything has run in the workspace, and if not, what a run would get and make. Where
+// that cannot be told, the run itself says why.
+func (x *session) planFirstRun(ctx context.Context) {
 	list := x.steps(steps.IDVerify)
 	for _, s := range list {
 		if _, builds := s.(pipeline.Builder); !builds {

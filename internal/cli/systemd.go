@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// toldWithin bounds a message to the service manager, whose socket may be full.
-	toldWithin = time.Second
+	// notifyWithin bounds a message to the service manager, whose socket may be full.
+	notifyWithin = time.Second
 	// stopsWithin is longer than a foreground serve takes to stop: before the end of the run the server is judged.
 	stopsWithin = cleanup + 5*time.Second
 )
@@ -47,7 +47,7 @@ func (m *serviceManager) supervision(ctx context.Context, server owner.ServerFil
 	}
 	return serving.Supervision{
 		Enter: func(p serving.Phase) { m.enter(ctx, p, server) },
-		Alive: func() { m.tell(ctx, daemon.SdNotifyWatchdog, false) },
+		Alive: func() { m.notify(ctx, daemon.SdNotifyWatchdog, false) },
 		Beat:  within / 2,
 	}
 }
@@ -56,9 +56,9 @@ func (m *serviceManager) supervision(ctx context.Context, server owner.ServerFil
 func (m *serviceManager) enter(ctx context.Context, p serving.Phase, server owner.ServerFile) {
 	switch p {
 	case serving.PhaseServing:
-		m.tell(ctx, daemon.SdNotifyReady+"\nSTATUS=serving, grpc "+server.GRPC, false)
+		m.notify(ctx, daemon.SdNotifyReady+"\nSTATUS=serving, grpc "+server.GRPC, false)
 	case serving.PhaseReloading:
-		m.tell(ctx, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec()+"STATUS=replacing the models", false)
+		m.notify(ctx, daemon.SdNotifyReloading+"\n"+daemon.SdNotifyMonotonicUsec()+"STATUS=replacing the models", false)
 	case serving.PhaseStopping:
 		m.stopping(ctx)
 	}
@@ -67,20 +67,20 @@ func (m *serviceManager) enter(ctx context.Context, p serving.Phase, server owne
 // stopping tells that dalirun stops, and how long that may take. Nothing is told after it: systemd would set its
 // watchdog going again, which then ended a server that lets its requests in flight end.
 func (m *serviceManager) stopping(ctx context.Context) {
-	m.tell(ctx, fmt.Sprintf("%s\nSTATUS=letting requests in flight end\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping,
+	m.notify(ctx, fmt.Sprintf("%s\nSTATUS=letting requests in flight end\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping,
 		stopsWithin.Microseconds()), true)
 }
 
-// tell sends a message. Who is not told is warned of once, since each message would say the same.
-func (m *serviceManager) tell(ctx context.Context, message string, last bool) {
+// notify sends a message. Who is not told is warned of once, since each message would say the same.
+func (m *serviceManager) notify(ctx context.Context, message string, last bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.socket == "" || m.ended {
 		return
 	}
 	m.ended = last
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), toldWithin,
-		fmt.Errorf("it takes no message within %s", toldWithin))
+	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), notifyWithin,
+		fmt.Errorf("it takes no message within %s", notifyWithin))
 	defer cancel()
 	_, err := bounded.Call(ctx, func() (bool, error) { return daemon.SdNotify(false, message) })
 	if err == nil || m.warned {

@@ -122,7 +122,7 @@ func (x *session) search(ctx context.Context, f tuneFlags, start string) (*tune.
 			runner.Sink = ui.WarningsOnly(x.sink) // its steps are those of the run that it is part of
 			return runner.Run(ctx, steps.For(t, x.tools(), steps.IDVerify))
 		},
-		Open: x.runtime.Open, Tell: x.tell,
+		Open: x.runtime.Open, Progress: x.showTuning,
 	}
 	ready := time.Duration(x.collector.Report().TimeToReadySeconds * float64(time.Second))
 	found, err := tuning.Search(ctx, start, ready)
@@ -132,8 +132,8 @@ func (x *session) search(ctx context.Context, f tuneFlags, start string) (*tune.
 	return found, err
 }
 
-// tell shows what ended as a line that stays, and what is under way as progress.
-func (x *session) tell(text string, ended bool) {
+// showTuning shows what ended as a line that stays, and what is under way as progress.
+func (x *session) showTuning(text string, ended bool) {
 	var payload pipeline.Payload = pipeline.Progress{Text: text}
 	if ended {
 		payload = pipeline.Line{Text: text}

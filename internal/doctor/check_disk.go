@@ -244,12 +244,12 @@ func (x *Examination) mayWrite(root, flag string) Finding {
 		}
 	}
 	for _, folder := range folders {
-		if err := x.Machine.Writable(folder); err != nil {
+		if err := x.Host.Writable(folder); err != nil {
 			return x.forbidden(err, folder, flag)
 		}
 	}
 	for _, folder := range folders {
-		if uid, ok := x.Machine.Owner(folder); ok && uid != os.Geteuid() {
+		if uid, ok := x.Host.Owner(folder); ok && uid != os.Geteuid() {
 			return Finding{
 				Status: Warn,
 				Saw: fmt.Sprintf("%s belongs to %s, who may not be able to write what %s leaves there",
@@ -274,7 +274,7 @@ func (x *Examination) forbidden(err error, folder, flag string) Finding {
 	if failed, ok := errors.AsType[*fs.PathError](err); ok {
 		denied = failed.Path
 	}
-	uid, known := x.Machine.Owner(denied)
+	uid, known := x.Host.Owner(denied)
 	if !errors.Is(err, fs.ErrPermission) || !known || uid == os.Geteuid() {
 		return f
 	}

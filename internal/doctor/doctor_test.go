@@ -25,7 +25,8 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// machine is one that is examined: what its probes answer. Its registry has no image, and its cache the pretrained weights.
+// machine is one that is examined: what its probes answer. Its registry has no image, and its cache the pretrained
+// weights.
 type machine struct {
 	gpus    func(context.Context) (host.GPUs, error)
 	kernel  string
@@ -77,7 +78,7 @@ func patient(t *testing.T, m *machine) doctor.Patient {
 			Registry: release.DefaultRegistry, Weights: target.WeightsSource{Kind: target.Random}, Precision: release.FP16, MaxBatch: 256,
 		},
 		Probes: target.Probes{Host: m, Runtime: m, Registry: m, Cache: m, Weights: m, Clock: time.Now},
-		Machine: doctor.Machine{
+		Host: doctor.HostProbe{
 			Writable: func(string) error { return nil },
 			Owner:    func(string) (int, bool) { return os.Geteuid(), true },
 		},
@@ -346,10 +347,10 @@ func TestSilentDisk(t *testing.T) {
 	t.Parallel()
 	for name, ask := range map[string]func(p *doctor.Patient, never chan struct{}){
 		"may be written": func(p *doctor.Patient, never chan struct{}) {
-			p.Machine.Writable = func(string) error { <-never; return nil }
+			p.Host.Writable = func(string) error { <-never; return nil }
 		},
 		"an owner": func(p *doctor.Patient, never chan struct{}) {
-			p.Machine.Owner = func(string) (int, bool) { <-never; return 0, true }
+			p.Host.Owner = func(string) (int, bool) { <-never; return 0, true }
 		},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -423,8 +424,8 @@ func TestSlowSMI(t *testing.T) {
 
 const mib = 1 << 20
 
-// What the results of a run take decides, and only of those that are not there yet. A disk on which they only just fit is
-// a warning.
+// What the results of a run take decides, and only of those that are not there yet. A disk on which they only just fit
+// is a warning.
 func TestCacheDisk(t *testing.T) {
 	t.Parallel()
 	plan := func(all ...doctor.Planned) func(context.Context, target.Target) ([]doctor.Planned, error) {
@@ -512,13 +513,13 @@ func TestFoldersOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The folder itself may be ours, as after a run by sudo.
-		p.Machine.Owner = func(path string) (int, bool) {
+		p.Host.Owner = func(path string) (int, bool) {
 			if path == below {
 				return c.owner, true
 			}
 			return os.Geteuid(), true
 		}
-		p.Machine.Writable = func(path string) error {
+		p.Host.Writable = func(path string) error {
 			if path == below && c.writable != nil {
 				return c.writable(path)
 			}

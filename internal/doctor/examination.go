@@ -18,7 +18,7 @@ import (
 type Patient struct {
 	Request target.Request // with Exhaustive set
 	Probes  target.Probes
-	Machine Machine
+	Host    HostProbe
 	// Plan returns what a run of a target would do in each step.
 	Plan func(context.Context, target.Target) ([]Planned, error)
 	// Cache and Workspace are folders. OpenCache opens the cache as a run does.
@@ -31,9 +31,9 @@ type Patient struct {
 	SilentCache, SilentWorkspace error
 }
 
-// Machine answers what doctor alone asks of this host; Probes.Host answers what a resolution asks too. Its functions
+// HostProbe answers what doctor alone asks of this host; Probes.Host answers what a resolution asks too. Its functions
 // may hang. All are required.
-type Machine struct {
+type HostProbe struct {
 	Writable func(path string) error
 	Owner    func(path string) (uid int, ok bool)
 }

@@ -17,42 +17,42 @@ import (
 const exitWithin = 5 * time.Second
 
 // Logs calls each with the lines that a workspace's server has written: the one that runs, else the one that ran last.
-// Of that it first calls tell with a text that says when it ended. Everything else is as in [container.Container.Logs].
-// Of a server whose container is removed there are the lines that its run saw, or that were kept when it was removed,
-// and nothing to follow.
+// Of that it first calls notice with a text that says when it ended. Everything else is as in
+// [container.Container.Logs]. Of a server whose container is removed there are the lines that its run saw, or that were
+// kept when it was removed, and nothing to follow.
 //
 // A workspace in which no server has run is a fault of [pipeline.NotReady], one whose server runs on another host a
 // fault of [pipeline.Environment].
 func (s Servers) Logs(
-	ctx context.Context, workspace string, o container.LogOptions, each func(container.LogLine) error, tell func(string),
+	ctx context.Context, workspace string, o container.LogOptions, each func(container.LogLine) error, notice func(string),
 ) error {
 	servers, err := s.Find(ctx, workspace)
 	if err != nil {
 		return err
 	}
 	if len(servers) > 0 {
-		err := s.engineLogs(ctx, latest(servers), o, each, tell)
+		err := s.engineLogs(ctx, latest(servers), o, each, notice)
 		if !errors.Is(err, container.ErrNotFound) {
 			return err
 		}
 	}
-	return s.keptLogs(workspace, o, each, tell)
+	return s.keptLogs(workspace, o, each, notice)
 }
 
 // engineLogs hands on what the container engine has of a server.
 func (s Servers) engineLogs(
-	ctx context.Context, server Container, o container.LogOptions, each func(container.LogLine) error, tell func(string),
+	ctx context.Context, server Container, o container.LogOptions, each func(container.LogLine) error, notice func(string),
 ) error {
 	c, err := s.Runtime.Open(ctx, server.ID)
 	if err != nil {
 		return err
 	}
 	if !server.Running {
-		tell(server.Name + howEnded(ctx, c))
+		notice(server.Name + howEnded(ctx, c))
 	}
 	err = c.Logs(ctx, o, each)
 	if err == nil && o.Follow && server.Running {
-		tell(server.Name + howEnded(ctx, c))
+		notice(server.Name + howEnded(ctx, c))
 	}
 	return err
 }
@@ -79,7 +79,7 @@ func when(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 // keptLogs hands on what is kept of the server that ran last.
 func (s Servers) keptLogs(
-	workspace string, o container.LogOptions, each func(container.LogLine) error, tell func(string),
+	workspace string, o container.LogOptions, each func(container.LogLine) error, notice func(string),
 ) error {
 	named, err := owner.ReadServer(workspace)
 	if err != nil && !errors.Is(err, owner.ErrNoServer) {
@@ -101,13 +101,13 @@ func (s Servers) keptLogs(
 	about := fmt.Sprintf("no server runs in %s; the last one, ", workspace)
 	switch {
 	case err != nil: // it was not ready, or of e2e
-		tell(about + fmt.Sprintf("of the run %s, wrote its last line at %s or before", run, when(written)))
+		notice(about + fmt.Sprintf("of the run %s, wrote its last line at %s or before", run, when(written)))
 	case last.Ended.IsZero() && named.Run == run:
-		tell(about + last.Name + ", was removed, and not by dalirun: what it wrote once it was ready is lost")
+		notice(about + last.Name + ", was removed, and not by dalirun: what it wrote once it was ready is lost")
 	case last.Ended.IsZero():
-		tell(about + fmt.Sprintf("%s, wrote its last line at %s or before", last.Name, when(written)))
+		notice(about + fmt.Sprintf("%s, wrote its last line at %s or before", last.Name, when(written)))
 	default:
-		tell(about + fmt.Sprintf("%s, ended at %s", last.Name, when(last.Ended)))
+		notice(about + fmt.Sprintf("%s, ended at %s", last.Name, when(last.Ended)))
 	}
 	return replay(runlog.Path(dir, s.Step), o, each)
 }

@@ -142,13 +142,13 @@ func (r Repository) Replaced(ctx context.Context, file owner.ServerFile, built o
 	})
 }
 
-// HandOver makes a detached server the workspace's, and calls tell, which says where it is. One that cannot be told of
-// is none: who started it would not know that it runs, and its run stops it.
-func HandOver(workspace string, server owner.ServerFile, tell func() error) error {
+// HandOver makes a detached server the workspace's, and calls announce, which says where it is. One that cannot be told
+// of is none: who started it would not know that it runs, and its run stops it.
+func HandOver(workspace string, server owner.ServerFile, announce func() error) error {
 	if err := owner.WriteServer(workspace, server); err != nil {
 		return err
 	}
-	err := tell()
+	err := announce()
 	if err != nil {
 		err = errors.Join(err, owner.RemoveServer(workspace))
 	}

@@ -282,7 +282,7 @@ func TestSweepOfLeftovers(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	committed(t, s, "keep")
-	for _, left := range []string{"tmp/f.123/made/deep/half", "tmp/f.124/entry/files/x", "tmp/trash-x/y/z", "tmp/memo-1", "locks/f", "locks/g", "entries/empty/"} {
+	for _, left := range []string{"tmp/f.123/made/deep/half", "tmp/f.124/entry/files/x", "tmp/trash-x/y/z", "tmp/kv-1", "locks/f", "locks/g", "entries/empty/"} {
 		tree{left: "x"}.write(t, s.Dir())
 	}
 	must(t, os.Chmod(filepath.Join(s.Dir(), "tmp/f.123/made/deep"), 0o500))

@@ -92,7 +92,7 @@ func (s *Store) write(path string, data []byte) error {
 }
 
 func (s *Store) writeOnce(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(s.path("tmp"), memoPrefix)
+	f, err := os.CreateTemp(s.path("tmp"), kvPrefix)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ import (
 
 const (
 	trashPrefix = "trash-"
-	memoPrefix  = "memo-"
+	kvPrefix    = "kv-"
 )
 
 // Sweep deletes what dead processes left: folders of builders, lock files, half deleted entries, and retired entries
@@ -42,7 +42,7 @@ func (s *Store) sweepTmp(ctx context.Context) error {
 		switch fp, _, isBuild := strings.Cut(d.Name(), "."); {
 		case strings.HasPrefix(d.Name(), trashPrefix):
 			errs = append(errs, removeTree(path))
-		case strings.HasPrefix(d.Name(), memoPrefix):
+		case strings.HasPrefix(d.Name(), kvPrefix):
 			errs = append(errs, sweepMemo(path))
 		case isBuild && checkName("fingerprint", fp) == nil:
 			errs = append(errs, s.sweepBuild(pipeline.Fingerprint(fp), path))

@@ -121,8 +121,8 @@ func TestResolveServingWithoutGPU(t *testing.T) {
 	}
 }
 
-// Whatever is asked for is given to the server, or told of under its own key: none is dropped without a word. On a GPU of
-// a release that keeps to the limits all is given. The keys are those of the fields, in their order.
+// Whatever is asked for is given to the server, or told of under its own key: none is dropped without a word. On a GPU
+// of a release that keeps to the limits all is given. The keys are those of the fields, in their order.
 func TestResolveServingKeys(t *testing.T) {
 	t.Parallel()
 	withoutUse := []string{ // on the cpu lane, and of the local images' server
@@ -189,7 +189,7 @@ func TestResolveServingLimits(t *testing.T) {
 	}
 }
 
-// A request's wishes and the container engine's cores reach the target.
+// What a request names and the container engine's cores reach the target.
 func TestResolveServing(t *testing.T) {
 	t.Parallel()
 	m := withGPUs(h100(), h100())

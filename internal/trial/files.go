@@ -157,6 +157,6 @@ func (t Trial) save(f *file, result bench.Result) error {
 	if err := fsync.Replace(f.path, next, text.Bytes()); err != nil {
 		return pipeline.Faultf(pipeline.Environment, "", "save the baseline: %w", err)
 	}
-	t.Tell("saved the baseline " + userfile.Shown(f.name))
+	t.Notice("saved the baseline " + userfile.Shown(f.name))
 	return nil
 }

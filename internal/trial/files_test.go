@@ -64,7 +64,7 @@ func TestSaveByLink(t *testing.T) {
 			t.Fatal(err)
 		}
 		var told []string
-		x := Trial{Tell: func(text string) { told = append(told, text) }}
+		x := Trial{Notice: func(text string) { told = append(told, text) }}
 		if err := x.save(f, bench.Result{Runs: [][]bench.Measurement{{{Answered: 1, PicturesPerSecond: 1}}}}); err != nil {
 			t.Fatal(err)
 		}

@@ -53,7 +53,7 @@ func (t Trial) find(ctx context.Context) (server, error) {
 		s.environment = bench.Environment{GPU: file.GPUs, Driver: file.Driver, Image: file.Image, Lane: file.Lane}
 		return s, nil
 	case err != nil && !errors.Is(err, owner.ErrNoServer):
-		t.Tell("warning: what the server runs on is not known: " + err.Error())
+		t.Notice("warning: what the server runs on is not known: " + err.Error())
 	}
 	s.environment.Server = s.address
 	return s, nil

@@ -46,8 +46,8 @@ type Trial struct {
 	Request Request
 	Files   *userfile.Reader
 	Finder  classify.Finder
-	// Tell is called with what happens meanwhile, a line each.
-	Tell func(line string)
+	// Notice is called with what happens meanwhile, a line each.
+	Notice func(line string)
 }
 
 // Run returns what was measured, and an error for what went wrong. With an error there may be measurements too: those
@@ -98,7 +98,7 @@ func (t Trial) Run(ctx context.Context) (result bench.Result, err error) {
 		Environment: s.environment,
 	}
 	err = t.measure(ctx, c, loads, old, &result)
-	result.Findings = s.findings(ctx, result.Started, t.Tell)
+	result.Findings = s.findings(ctx, result.Started, t.Notice)
 	if err == nil {
 		err = t.judge(old, result)
 	}
@@ -177,9 +177,9 @@ func (t Trial) measure(
 		}
 		run, err := c.bench.RunInTurn(ctx, loads, func(m bench.Measurement) {
 			if m.WarmupFailed != "" {
-				t.Tell("warning: the warm-up failed, and the server may not have been warm: " + m.WarmupFailed)
+				t.Notice("warning: the warm-up failed, and the server may not have been warm: " + m.WarmupFailed)
 			}
-			t.Tell(t.which(len(result.Runs)+1, last) + m.String())
+			t.Notice(t.which(len(result.Runs)+1, last) + m.String())
 		})
 		if len(run) > 0 {
 			result.Runs = append(result.Runs, run)

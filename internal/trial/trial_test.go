@@ -337,7 +337,7 @@ func TestRegression(t *testing.T) {
 				x.Request.Baseline = file
 				runs := 0
 				w.takes.Store(int64(test.takes[0]))
-				x.Tell = func(string) { // a load was measured
+				x.Notice = func(string) { // a load was measured
 					if runs++; runs < len(test.takes) {
 						w.takes.Store(int64(test.takes[runs]))
 					}
@@ -592,7 +592,7 @@ func TestNotSaved(t *testing.T) {
 			t.Fatal(err)
 		}
 		runs := 0
-		x.Tell = func(string) {
+		x.Notice = func(string) {
 			if runs++; runs == bench.RunsToConfirm { // all is measured
 				if err := os.RemoveAll(filepath.Dir(x.Request.Save)); err != nil {
 					t.Error(err)

@@ -25,8 +25,8 @@ type Tuning struct {
 	Stand func(ctx context.Context, t target.Target, then func(ctx context.Context, server string) error) error
 	// Open finds a server's container.
 	Open func(ctx context.Context, id string) (container.Container, error)
-	// Tell is called with what ended, as a line that stays, and with what is under way.
-	Tell func(text string, ended bool)
+	// Progress is called with what ended, as a line that stays, and with what is under way.
+	Progress func(text string, ended bool)
 }
 
 // Search searches while the server of the start, which was verified, stands in the container start. ready is how long
@@ -44,7 +44,7 @@ func (t Tuning) Search(ctx context.Context, start string, ready time.Duration) (
 	first.Use(t.Load)
 	search := tune.Search{
 		Knobs: tune.Knobs(t.Target, t.CPUs), Objective: t.Load.Objective, Budget: t.Budget, Now: time.Now,
-		Open: t.open, Told: t.Tell, Opening: time.Since(began) + ready,
+		Open: t.open, Progress: t.Progress, Opening: time.Since(began) + ready,
 	}
 	outcome, err := search.Run(ctx, first)
 	asked, askedErr := t.asked(outcome.Best)

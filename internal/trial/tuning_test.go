@@ -68,7 +68,7 @@ func (h *host) search(ctx context.Context, objective tune.Objective, budget time
 	of.Serving = target.DecideServing(asked, of, 2)
 	return trial.Tuning{
 		Target: of, Asked: asked, CPUs: 2, Load: tune.NewLoad(objective, model, target.CPU, budget), Budget: budget,
-		Stand: h.Stand, Open: h.Open, Tell: func(text string, _ bool) { h.told = append(h.told, text) },
+		Stand: h.Stand, Open: h.Open, Progress: func(text string, _ bool) { h.told = append(h.told, text) },
 	}.Search(ctx, h.start(of.Serving), time.Second)
 }
 

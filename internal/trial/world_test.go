@@ -69,7 +69,7 @@ func (w *world) trial() trial.Trial {
 		},
 		Files:  &userfile.Reader{},
 		Finder: w,
-		Tell:   func(line string) { w.told = append(w.told, line) },
+		Notice: func(line string) { w.told = append(w.told, line) },
 	}
 }
 

@@ -89,7 +89,7 @@ func (x *search) compare(
 	t := Trial{Candidate: setting, Against: against, Pairs: []Pair{}}
 	var ratios []float64
 	for t.Verdict == "" {
-		x.Told(fmt.Sprintf("%s: pair %d", setting, len(ratios)+1), false)
+		x.Progress(fmt.Sprintf("%s: pair %d", setting, len(ratios)+1), false)
 		at := x.Now()
 		pair, failed, err := measurePair(ctx, candidate, other, len(ratios))
 		x.pairing = max(x.pairing, x.Now().Sub(at))

@@ -96,7 +96,7 @@ type Outcome struct {
 // rounds is how often each knob has its turn: one can be worth turning once another one was turned.
 const rounds = 2
 
-// A Search looks for the best setting of some knobs. All fields but Told are required.
+// A Search looks for the best setting of some knobs. All fields but Progress are required.
 type Search struct {
 	Knobs     []Knob
 	Objective Objective
@@ -108,8 +108,8 @@ type Search struct {
 	// Open starts a server.
 	Open func(context.Context, Setting) (Server, error)
 	Now  func() time.Time
-	// Told gets a line on each trial, when it begins and when it ended.
-	Told func(text string, ended bool)
+	// Progress gets a line on each trial, when it begins and when it ended.
+	Progress func(text string, ended bool)
 }
 
 // search is one at work.
@@ -128,8 +128,8 @@ type search struct {
 // Run searches, beginning with a server of the start, which stays the caller's. When ctx ends, it returns what was
 // proven until then, marked as interrupted, and no error.
 func (s Search) Run(ctx context.Context, start Server) (Outcome, error) {
-	if s.Told == nil {
-		s.Told = func(string, bool) {}
+	if s.Progress == nil {
+		s.Progress = func(string, bool) {}
 	}
 	x := &search{
 		Search: s, began: s.Now(), proving: pairs, start: start, best: start,
@@ -216,7 +216,7 @@ func (x *search) turn(ctx context.Context, knob, by int) (bool, error) {
 		return false, nil
 	}
 	x.tried[candidate.Assignments()] = true
-	x.Told("starting a server with "+candidate.String(), false)
+	x.Progress("starting a server with "+candidate.String(), false)
 	began := x.Now()
 	server, err := x.Open(ctx, candidate)
 	x.Opening = max(x.Opening, x.Now().Sub(began))
@@ -248,7 +248,7 @@ func (x *search) turn(ctx context.Context, knob, by int) (bool, error) {
 
 func (x *search) end(t Trial) {
 	x.outcome.Trials = append(x.outcome.Trials, t)
-	x.Told(t.String(), true)
+	x.Progress(t.String(), true)
 }
 
 // setting returns what differs from the start.
@@ -270,7 +270,7 @@ func (x *search) prove(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	x.Told("the proof: "+t.String(), true)
+	x.Progress("the proof: "+t.String(), true)
 	switch t.Verdict {
 	case Better:
 		x.outcome.Best, x.outcome.Proof = best, &t
