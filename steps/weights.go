@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/bounded"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
@@ -212,7 +213,7 @@ func copyFile(ctx context.Context, from, to string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
-	_, err = io.Copy(out, &contextReader{ctx, in})
+	_, err = io.Copy(out, bounded.Reader(ctx, in))
 	return err
 }
 
@@ -224,21 +225,8 @@ func fileSum(ctx context.Context, name string) (size int64, sum string, err erro
 	}
 	defer f.Close() //nolint:errcheck // it was only read
 	h := sha256.New()
-	size, err = io.Copy(h, &contextReader{ctx, f})
+	size, err = io.Copy(h, bounded.Reader(ctx, f))
 	return size, hex.EncodeToString(h.Sum(nil)), err
-}
-
-// contextReader ends a long copy when its context does.
-type contextReader struct {
-	ctx context.Context //nolint:containedctx // a reader has no other way to be cancelled
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
 }
 
 func seedScript() script { return script{"seed_weights.py", "program.py", "resnet50.py"} }

@@ -3,6 +3,7 @@ package bounded_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/bounded"
@@ -28,5 +29,21 @@ func TestCallEndsWithContext(t *testing.T) {
 	}
 	if n, err := bounded.Call(t.Context(), func() (int, error) { return 1, nil }); n != 1 || err != nil {
 		t.Errorf("got %d, %v", n, err)
+	}
+}
+
+// A copy ends with the context, and not only with its input.
+func TestReader(t *testing.T) {
+	t.Parallel()
+	stopped := errors.New("stopped")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	r := bounded.Reader(ctx, strings.NewReader("abcd"))
+	two := make([]byte, 2)
+	if n, err := r.Read(two); n != 2 || err != nil || string(two) != "ab" {
+		t.Errorf("read %q, %v", two[:n], err)
+	}
+	cancel(stopped)
+	if n, err := r.Read(two); n != 0 || !errors.Is(err, stopped) {
+		t.Errorf("after the end: %d, %v", n, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/bounded"
 	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/pipeline"
@@ -130,25 +131,11 @@ func copyAs(ctx context.Context, from, to string, modified time.Time) (err error
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, contextReader{ctx, in})
+	_, err = io.Copy(out, bounded.Reader(ctx, in))
 	if err == nil {
 		err = out.Sync()
 	}
 	return errors.Join(err, out.Close(), os.Chtimes(to, time.Time{}, modified))
-}
-
-// contextReader is a reader that ends with a context.
-type contextReader struct {
-	ctx context.Context //nolint:containedctx // io.Copy has no parameter for it
-	in  io.Reader
-}
-
-// Read implements [io.Reader].
-func (r contextReader) Read(p []byte) (int, error) {
-	if r.ctx.Err() != nil {
-		return 0, context.Cause(r.ctx)
-	}
-	return r.in.Read(p)
 }
 
 // Built is what `dalirun setup` last made in a workspace, or `dalirun serve`, which does what setup does.
