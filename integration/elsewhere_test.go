@@ -196,7 +196,8 @@ func TestJobContainer(t *testing.T) { //nolint:tparallel // its subtests count w
 		id := j.start(t, "bridge", nil, w.args("e2e", "--force", string(steps.IDExportONNX))...)
 		for end := time.Now().Add(time.Minute); !created.hasStep(string(steps.IDExportONNX)); {
 			if <-time.After(time.Millisecond); time.Now().After(end) {
-				t.Fatal("the job did not export within a minute")
+				t.Error("the job did not export within a minute")
+				break
 			}
 		}
 		if err := w.engine.client(t).ContainerRemove(t.Context(), id, dcontainer.RemoveOptions{Force: true, RemoveVolumes: true}); err != nil {
@@ -304,8 +305,7 @@ func (j jobs) start(t *testing.T, network string, shared []string, args ...strin
 		t.Fatal(err)
 	}
 	if err := c.ContainerStart(t.Context(), made.ID, dcontainer.StartOptions{}); err != nil {
-		t.Error(c.ContainerRemove(t.Context(), made.ID, dcontainer.RemoveOptions{Force: true, RemoveVolumes: true}))
-		t.Fatal(err)
+		t.Fatal(errors.Join(err, c.ContainerRemove(t.Context(), made.ID, dcontainer.RemoveOptions{Force: true, RemoveVolumes: true})))
 	}
 	return made.ID
 }

@@ -210,11 +210,26 @@ func (c *candidates) remove(ctx context.Context, server liveServer) error {
 				errs = append(errs, err)
 				continue
 			}
-			err := os.RemoveAll(filepath.Join(c.folder, entry.Name()))
-			errs = append(errs, errors.Join(err, c.refresh(ctx, server, entry.Name())))
+			errs = append(errs, c.removeFolder(ctx, server, entry.Name()))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// removeFolder removes the folder of a model that is not loaded. A server with a copy of it keeps an empty file in its
+// place, which Triton does not take for a model. Until it has that, so has this host: the next call finds it.
+func (c *candidates) removeFolder(ctx context.Context, server liveServer, model string) error {
+	folder := filepath.Join(c.folder, model)
+	if err := os.RemoveAll(folder); err != nil {
+		return err
+	}
+	if err := os.WriteFile(folder, nil, configMode); err != nil {
+		return err
+	}
+	if err := c.refresh(ctx, server, model); err != nil {
+		return err
+	}
+	return os.Remove(folder)
 }
 
 // readConfiguration reads a config.pbtxt.

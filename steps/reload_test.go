@@ -445,6 +445,37 @@ func TestReloadAfterAKilledOne(t *testing.T) {
 	}
 }
 
+// A candidate that the server's copy still has is found again by the next reload: it would be listed for good.
+func TestRemoveCandidatesOfACopy(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t, copying(cpuLocal), faults{})
+	for _, folder := range []string{r.folder, r.models(t)} {
+		if err := os.Mkdir(filepath.Join(folder, "dali_candidate1"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	replacement := steps.Replacement{Server: steps.ReloadedServer{Container: r.fake.Leaked()[0].ID}, Folder: r.folder}
+	away := r.models(t) + ".away" // the engine takes no copy
+	if err := os.Rename(r.models(t), away); err != nil {
+		t.Fatal(err)
+	}
+	if err := steps.RemoveCandidates(t.Context(), r.target, r.tools, replacement); err == nil {
+		t.Error("nothing is said of a candidate that stays")
+	}
+	if err := os.Rename(away, r.models(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := steps.RemoveCandidates(t.Context(), r.target, r.tools, replacement); err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff([]string{"dali", "ensemble_dali_resnet50", "resnet50_onnx"}, r.folders(t)); diff != "" {
+		t.Errorf("folders (-want +got):\n%s", diff)
+	}
+	if _, err := os.Lstat(filepath.Join(r.folder, "dali_candidate1")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("in its place there is something: %v", err)
+	}
+}
+
 // Where there is nothing to replace, what a killed reload left goes all the same.
 func TestRemoveCandidates(t *testing.T) {
 	t.Parallel()

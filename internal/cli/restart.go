@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -86,11 +88,11 @@ func (a *App) restart(ctx context.Context, f workspaceFlag) error {
 	return root.ExecuteContext(ctx)
 }
 
-// checkFlags refuses arguments that no command has: another version of dalirun may have recorded them.
+// checkFlags refuses arguments that dalirun does not have: another version of dalirun may have recorded them.
 func (a *App) checkFlags(start []string) error {
 	cmd, flags, err := a.Command().Find(start)
-	if err != nil {
-		return err
+	if err != nil || cmd.Name() != start[0] {
+		return cmp.Or(err, fmt.Errorf("there is no command %q", start[0]))
 	}
 	return cmd.ParseFlags(flags)
 }

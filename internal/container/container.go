@@ -25,14 +25,23 @@ const (
 // MissingCommand says whether the exit code of [Container.Exec] is of a command that the container does not have.
 func MissingCommand(code int) bool { return code == ExitCannotRun || code == ExitNotFound }
 
-// Advice returns what a runtime itself says is to be done about an error of its own; empty where it says nothing. Its
-// text is for people, and can follow "hint: ".
+// Advice returns what a runtime itself says is to be done about an error: the first advice among it and what it wraps
+// that says something; empty if none does. Its text is for people, and can follow "hint: ".
 func Advice(err error) string {
-	if advised, ok := errors.AsType[interface {
-		error
-		Advice() string
-	}](err); ok {
+	if advised, ok := err.(interface{ Advice() string }); ok && advised.Advice() != "" { // what it wraps comes below
 		return advised.Advice()
+	}
+	var wrapped []error
+	switch err := err.(type) { //nolint:errorlint // this walks the tree itself
+	case interface{ Unwrap() error }:
+		wrapped = []error{err.Unwrap()}
+	case interface{ Unwrap() []error }:
+		wrapped = err.Unwrap()
+	}
+	for _, w := range wrapped {
+		if advice := Advice(w); advice != "" {
+			return advice
+		}
 	}
 	return ""
 }
@@ -125,9 +134,10 @@ type Container interface {
 	// If no program listens on the port, it returns an error or a connection that breaks at once. The connection
 	// outlives ctx, and breaks at the latest when the container ends.
 	Dial(ctx context.Context, port uint16) (net.Conn, error)
-	// Refresh makes a file or folder below an input as it is at its Source now. It copies it where the container got a
-	// copy of the input, and does nothing where the container sees the input itself. Of a folder, files that are gone may
-	// remain in a copy; of a Source that is gone, an empty file does. Meanwhile the container may see a part of it.
+	// Refresh makes a file or folder below an input as it is at its Source now, with its times. It copies it where the
+	// container got a copy of the input, and does nothing where the container sees the input itself. A file may take the
+	// place of a folder, and a folder that of a file. Of a folder, files that are gone may remain in a copy. Meanwhile the
+	// container may see a part of it.
 	Refresh(ctx context.Context, m Mount) error
 	// Exec runs argv inside and returns its exit code.
 	Exec(ctx context.Context, argv []string, out Streams) (int, error)

@@ -297,5 +297,9 @@ func userName(uid int) string {
 
 // failed returns the finding for an error, with its own hint or else the remedy otherwise.
 func failed(err error, otherwise string) Finding {
-	return Finding{Status: Fail, Saw: err.Error(), Remedy: cmp.Or(pipeline.HintOf(remedy.EngineFault(err)), otherwise)}
+	hint := pipeline.HintOf(err)
+	if fault, ok := remedy.EngineFault(err); ok {
+		hint = fault.Hint
+	}
+	return Finding{Status: Fail, Saw: err.Error(), Remedy: cmp.Or(hint, otherwise)}
 }

@@ -167,8 +167,11 @@ func (f Finding) withDoubt(doubt target.Obstacle) Finding {
 	if f.Status != Fail {
 		f.Status = Warn
 	}
-	if f.Remedy == "" {
+	switch {
+	case f.Remedy == "":
 		f.Remedy = doubt.Remedy
+	case doubt.Remedy != "" && !strings.Contains(f.Remedy, doubt.Remedy):
+		f.Remedy += "; " + doubt.Remedy
 	}
 	return f
 }

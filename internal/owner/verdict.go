@@ -19,7 +19,7 @@ type State string
 const (
 	Kept     State = "kept"     // its run lives, or its workspace's server file names it
 	Orphaned State = "orphaned" // nobody's any more
-	Foreign  State = "foreign"  // another host's, which alone knows whether its run lives
+	Foreign  State = "foreign"  // another host's, which alone knows whether its run lives, unless it was a job's container
 	Expired  State = "expired"  // another host's batch container, after the time in its label
 	Unknown  State = "unknown"  // it cannot be decided: the container is left alone
 )
@@ -35,7 +35,7 @@ func States() []struct {
 	}{
 		{Kept, "its run is at work, or it is the server of its workspace, whether it runs or not"},
 		{Orphaned, "its run is over: the next run, or gc, removes it"},
-		{Foreign, "another host made it, which alone knows: gc --foreign removes it unless it is a server"},
+		{Foreign, "another host made it, and may be using it: gc --foreign removes it unless it is a server"},
 		{Expired, "another host made it, and the time that it was given is over: the next run, or gc, removes it"},
 		{Unknown, "it cannot be told whose it is: it is left alone"},
 	}

@@ -104,8 +104,8 @@ func (x Explainer) explain(err error) error {
 	if isFault {
 		return err
 	}
-	if explained := EngineFault(err); explained != err { //nolint:errorlint // the very one
-		return explained
+	if fault, ok := EngineFault(err); ok {
+		return fault
 	}
 	if hint, ok := File(err); ok || errors.Is(err, fs.ErrPermission) {
 		return &pipeline.Fault{Kind: pipeline.Environment, Hint: hint, Err: err}
@@ -113,22 +113,22 @@ func (x Explainer) explain(err error) error {
 	return err
 }
 
-// EngineFault makes a [pipeline.Fault] of an error of the container engine or of a registry. A fault, and any other
-// error, stays what it is.
-func EngineFault(err error) error {
+// EngineFault returns the fault for an error of the container engine or of a registry. ok is false for any other error,
+// and for one that has a fault.
+func EngineFault(err error) (fault *pipeline.Fault, ok bool) {
 	hint, ok := Engine(err)
 	if !ok {
 		hint, ok = Registry(err)
 	}
 	if _, isFault := errors.AsType[*pipeline.Fault](err); isFault || !ok {
-		return err
+		return nil, false
 	}
-	fault := &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint}
+	fault = &pipeline.Fault{Kind: pipeline.Environment, Err: err, Hint: hint}
 	if r, _, known := Find(err.Error()); known && errors.Is(err, container.ErrNoGPU) {
 		// The remedy's text comes first, since the container engine's message is long.
 		fault.Err, fault.Hint = fmt.Errorf("%s: %w", r.Text, err), r.Hint
 	}
-	return fault
+	return fault, true
 }
 
 // failedPath is the path of the call that failed; empty if it is not known.

@@ -6,7 +6,7 @@
 //	entries/<fingerprint>/<generation>/  manifest.json and files/: one committed result
 //	tmp/<fingerprint>.<random>/          a result in the making
 //	tmp/trash-<name>/                    what is being deleted
-//	tmp/memo-<random>                    a small file on its way to its place
+//	tmp/kv-<random>                    a small file on its way to its place
 //	locks/<fingerprint>                  locked while that fingerprint is built; names the process
 //	locks/pins                           locked while pins change
 //	pins/<fingerprint>.<generation>/<hash of name>: the name, such as a workspace's path, that needs that entry

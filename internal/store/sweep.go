@@ -43,7 +43,7 @@ func (s *Store) sweepTmp(ctx context.Context) error {
 		case strings.HasPrefix(d.Name(), trashPrefix):
 			errs = append(errs, removeTree(path))
 		case strings.HasPrefix(d.Name(), kvPrefix):
-			errs = append(errs, sweepMemo(path))
+			errs = append(errs, sweepKV(path))
 		case isBuild && checkName("fingerprint", fp) == nil:
 			errs = append(errs, s.sweepBuild(pipeline.Fingerprint(fp), path))
 		}
@@ -65,8 +65,8 @@ func (s *Store) sweepBuild(fp pipeline.Fingerprint, path string) error {
 	return removeTree(bin)
 }
 
-// sweepMemo deletes a small file whose writer is gone.
-func sweepMemo(path string) error {
+// sweepKV deletes a small file whose writer is gone.
+func sweepKV(path string) error {
 	lock := flock.New(path, flock.SetFlag(os.O_RDONLY))
 	ok, err := lock.TryLock()
 	if errors.Is(err, fs.ErrNotExist) {

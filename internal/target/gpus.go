@@ -61,18 +61,20 @@ func (x *resolution) decideGPUAccess(context.Context) {
 
 // decideComputeMode refuses GPUs that no program may use, and doubts those that one program alone may use.
 func (x *resolution) decideComputeMode() {
-	for _, g := range x.target.Chosen {
-		mend := fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", g.Index)
-		switch g.ComputeMode {
-		case "Prohibited":
-			x.refuse(CheckGPU, pipeline.Faultf(pipeline.Environment, mend,
-				"GPU %d is in compute mode Prohibited: no program may use it", g.Index))
-			return
-		case "Exclusive_Process":
-			x.doubt(CheckGPU, fmt.Sprintf("GPU %d is in compute mode Exclusive_Process: whatever else uses it keeps a run out",
-				g.Index), mend)
-			return
+	in := func(mode string) (index int, mend string, found bool) {
+		i := slices.IndexFunc(x.target.Chosen, func(g host.GPU) bool { return g.ComputeMode == mode })
+		if i < 0 {
+			return 0, "", false
 		}
+		index = x.target.Chosen[i].Index
+		return index, fmt.Sprintf("`sudo nvidia-smi -i %d -c DEFAULT`", index), true
+	}
+	if index, mend, found := in("Prohibited"); found {
+		x.refuse(CheckGPU, pipeline.Faultf(pipeline.Environment, mend,
+			"GPU %d is in compute mode Prohibited: no program may use it", index))
+	} else if index, mend, found := in("Exclusive_Process"); found {
+		x.doubt(CheckGPU, fmt.Sprintf("GPU %d is in compute mode Exclusive_Process: whatever else uses it keeps a run out",
+			index), mend)
 	}
 }
 

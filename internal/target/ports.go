@@ -22,7 +22,8 @@ func (x *resolution) decidePorts(ctx context.Context) {
 	}
 	if a := x.request.Host; a.IsValid() && !a.Unmap().IsLoopback() {
 		x.doubt(CheckPorts, fmt.Sprintf("the server is published on %s, and Triton has no authentication: whoever reaches "+
-			"its ports may use, load and unload models", a), "let a firewall decide who reaches them, or leave out --host")
+			"its ports may use, load and unload models", a), "let a firewall decide who reaches them, or leave out "+
+			x.request.Settings.Written("host", a.String()))
 	}
 	ports := &x.target.Ports
 	if x.remote || x.info.OtherLoopback {

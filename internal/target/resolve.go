@@ -92,7 +92,9 @@ func (x *resolution) startProbes(ctx context.Context) {
 // none for a nil error.
 func (x *resolution) refuse(check CheckID, err error) {
 	if err != nil {
-		err = remedy.EngineFault(err)
+		if fault, ok := remedy.EngineFault(err); ok {
+			err = fault
+		}
 		x.obstacles = append(x.obstacles, Obstacle{Check: check, Err: err, Remedy: pipeline.HintOf(err)})
 	}
 }

@@ -60,6 +60,7 @@ func machines() []named[*machine] {
 		{"H100 of unknown compute capability", withGPUs(unknown)},
 		{"H100, Prohibited", withGPUs(prohibited)},
 		{"H100, Exclusive_Process", withGPUs(exclusive)},
+		{"H100, Exclusive_Process and Prohibited", withGPUs(exclusive, prohibited)},
 		{"H100, no toolkit", change(withGPUs(h100()), func(m *machine) { m.info.CDIDevices = nil })},
 		{"H100 on WSL", change(withGPUs(h100()), func(m *machine) { m.kernel = "Linux version 5.15.90.1-microsoft-standard-WSL2" })},
 		{"H100, Podman", change(withGPUs(h100()), func(m *machine) { m.info.Name, m.info.CDIDevices = container.PodmanEngine, nil })},

@@ -43,7 +43,7 @@ const Auto = "auto"
 type Target struct {
 	Lane       Lane   `json:"lane"`
 	LaneReason string `json:"lane_reason"` // for people: the GPUs, or why there are none
-	Source     Source `json:"source"`
+	Source     Source `json:"image_source"`
 
 	Release      release.Release `json:"release,omitzero"`        // with NGC
 	Images       ImagePair       `json:"images,omitzero"`         // with NGC

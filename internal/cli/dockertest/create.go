@@ -13,7 +13,6 @@ import (
 
 // createBody is what of a create request a fake can mean something by.
 type createBody struct {
-	User       string
 	Image      string
 	Cmd        []string
 	Env        []string

@@ -162,8 +162,8 @@ func testInputs(t *testing.T, s *suite) {
 	}
 }
 
-// testRefresh holds that a container sees what became of an input after its start, at the latest after Refresh: also
-// through a handle that another process opened.
+// testRefresh holds that a container sees what became of an input after its start, with its times, at the latest after
+// Refresh: also through a handle that another process opened.
 func testRefresh(t *testing.T, s *suite) {
 	t.Helper()
 	dir := s.folder(t, "models")
@@ -173,70 +173,97 @@ func testRefresh(t *testing.T, s *suite) {
 	spec := s.spec("ignore")
 	spec.Inputs = []container.Mount{{Source: dir, Target: "/in"}}
 	started, _ := s.ready(t, spec)
-	c, err := s.Runner.Open(t.Context(), started.ID())
+	opened, err := s.Runner.Open(t.Context(), started.ID())
 	if err != nil {
 		t.Fatal(err)
 	}
-	refresh := func(name string) {
-		t.Helper()
-		err := c.Refresh(t.Context(), container.Mount{Source: filepath.Join(dir, name), Target: "/in/" + name})
-		if err != nil {
-			t.Errorf("refresh %s: %v", name, err)
-		}
-	}
-	read := func(path string) (text string, found bool) {
-		t.Helper()
-		var out bytes.Buffer
-		code, err := c.Exec(t.Context(), []string{ProbePath, "read", path}, container.Streams{Stdout: &out})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return out.String(), code == 0
-	}
-	want := func(path, content string) {
-		t.Helper()
-		if got, found := read(path); !found || got != content {
-			t.Errorf("%s: %q, found: %t, want %q", path, got, found, content)
-		}
-	}
+	in := input{opened, dir}
 
 	s.replace(t, filepath.Join(dir, "changes", "1", "weights"), "new")
 	s.file(t, filepath.Join(dir, "comes", "1", "weights"), "new")
-	if err := os.RemoveAll(filepath.Join(dir, "goes")); err != nil {
-		t.Fatal(err)
-	}
-	refresh("changes")
-	refresh("comes")
-	refresh("goes")
-	want("/in/changes/1/weights", "new")
-	want("/in/comes/1/weights", "new")
-	want("/in/other", "untouched")
-	if got, found := read("/in/goes/1/weights"); found {
-		t.Errorf("what is gone is %q", got)
-	}
+	remove(t, filepath.Join(dir, "goes"))
+	s.file(t, filepath.Join(dir, "goes"), "") // a file in the place of a folder
+	in.refresh(t, "changes", "comes", "goes")
+	in.want(t, "changes/1/weights", "new")
+	in.want(t, "comes/1/weights", "new")
+	in.want(t, "goes", "")
+	in.want(t, "other", "untouched")
+	in.wantTime(t, "changes/1/weights")
+	in.wantTime(t, "changes/1")
 
-	s.file(t, filepath.Join(dir, "goes", "1", "weights"), "again")
-	refresh("goes")
-	want("/in/goes/1/weights", "again")
+	remove(t, filepath.Join(dir, "goes"))
+	s.file(t, filepath.Join(dir, "goes", "1", "weights"), "again") // and a folder in the place of that
 	s.replace(t, filepath.Join(dir, "other"), "changed")
-	refresh("other")
-	want("/in/other", "changed")
+	in.refresh(t, "goes", "other")
+	in.want(t, "goes/1/weights", "again")
+	in.want(t, "other", "changed")
 
-	for _, path := range []string{"/in/comes/1/weights", "/in/comes/more", "/in/more"} {
-		code, err := c.Exec(t.Context(), []string{ProbePath, "write", path, "changed"}, container.Streams{})
-		if err != nil || code == 0 {
-			t.Errorf("%s could be written: %v", path, err)
+	for _, path := range []string{"comes/1/weights", "comes/more", "more"} {
+		if _, code := in.probe(t, "write", path, "changed"); code == 0 {
+			t.Errorf("%s could be written", path)
 		}
 	}
-	if err := c.Stop(t.Context(), 0); err != nil {
+	if err := errors.Join(opened.Stop(t.Context(), 0), s.Runner.Remove(t.Context(), opened.ID())); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Runner.Remove(t.Context(), c.ID()); err != nil {
-		t.Fatal(err)
-	}
-	err = c.Refresh(t.Context(), container.Mount{Source: filepath.Join(dir, "other"), Target: "/in/other"})
+	err = opened.Refresh(t.Context(), container.Mount{Source: filepath.Join(dir, "other"), Target: "/in/other"})
 	if !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("a container that is gone: %v", err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// input is an input at /in of a container that ignores all, and its folder.
+type input struct {
+	container container.Container
+	folder    string
+}
+
+func (i input) refresh(t *testing.T, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		m := container.Mount{Source: filepath.Join(i.folder, name), Target: "/in/" + name}
+		if err := i.container.Refresh(t.Context(), m); err != nil {
+			t.Errorf("refresh %s: %v", name, err)
+		}
+	}
+}
+
+// probe has the container do something with a path of the input.
+func (i input) probe(t *testing.T, command, path string, args ...string) (stdout string, code int) {
+	t.Helper()
+	var out bytes.Buffer
+	argv := append([]string{ProbePath, command, "/in/" + path}, args...)
+	code, err := i.container.Exec(t.Context(), argv, container.Streams{Stdout: &out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out.String(), code
+}
+
+func (i input) want(t *testing.T, path, content string) {
+	t.Helper()
+	if got, code := i.probe(t, "read", path); code != 0 || got != content {
+		t.Errorf("%s: %q (%d), want %q", path, got, code, content)
+	}
+}
+
+// wantTime holds that a file was modified when the host's was, to the nanosecond.
+func (i input) wantTime(t *testing.T, path string) {
+	t.Helper()
+	about, err := os.Stat(filepath.Join(i.folder, path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strconv.FormatInt(about.ModTime().UnixNano(), 10)
+	if got, code := i.probe(t, "modified", path); code != 0 || got != want {
+		t.Errorf("%s was modified at %s (%d), want %s", path, got, code, want)
 	}
 }
 

@@ -200,26 +200,37 @@ func (c *fakeContainer) Refresh(ctx context.Context, m container.Mount) error {
 	if err := os.RemoveAll(inside); err != nil {
 		return err
 	}
-	if _, err := os.Stat(m.Source); errors.Is(err, fs.ErrNotExist) {
-		return os.WriteFile(inside, nil, 0o600)
-	}
 	return copyInput(m.Source, inside)
 }
 
-// copyInput copies a file or folder.
+// copyInput copies a file or folder, with its times.
 func copyInput(from, to string) error {
 	info, err := os.Stat(from)
 	if err != nil {
 		return err
 	}
 	if info.IsDir() {
-		return os.CopyFS(to, os.DirFS(from))
+		err = os.CopyFS(to, os.DirFS(from))
+	} else {
+		var data []byte
+		if data, err = os.ReadFile(from); err == nil {
+			err = os.WriteFile(to, data, 0o600) //nolint:gosec // below the folder of copies
+		}
 	}
-	data, err := os.ReadFile(from)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(to, data, 0o600) //nolint:gosec // below the folder of copies
+	return filepath.WalkDir(from, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(from, path)
+		return errors.Join(err, os.Chtimes(filepath.Join(to, rel), time.Time{}, info.ModTime()))
+	})
 }
 
 func (c *fakeContainer) Exec(ctx context.Context, argv []string, out container.Streams) (int, error) {

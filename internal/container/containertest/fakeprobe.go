@@ -8,6 +8,7 @@ import (
 	"path"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest/probe"
@@ -67,6 +68,14 @@ func (s *fakeSystem) WriteFile(name string, data []byte) error {
 	defer s.container.mu.Unlock()
 	s.container.files = put(s.container.files, path.Clean(name), data)
 	return nil
+}
+
+func (s *fakeSystem) Modified(name string) (time.Time, error) {
+	host, _, err := HostPath(s.spec, name)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return probe.OS{}.Modified(host)
 }
 
 func (s *fakeSystem) onTmpfs(name string) bool {

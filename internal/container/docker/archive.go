@@ -23,7 +23,7 @@ import (
 const nobody = 65534
 
 // pack writes the contents of volumes as a tar archive, each below its number. user is that of the container,
-// "uid:gid", or empty for the image's.
+// "uid:gid".
 func pack(w io.Writer, volumes []volume, user string) error {
 	archive := tar.NewWriter(w)
 	for i, v := range volumes {
@@ -46,19 +46,11 @@ func pack(w io.Writer, volumes []volume, user string) error {
 	return archive.Close()
 }
 
-// packInput writes the file or folder of a mount as a tar archive, under the last name of its target. A source that is
-// gone is an empty file: an engine unpacks archives, and removes nothing otherwise.
+// packInput writes the file or folder of a mount as a tar archive, under the last name of its target.
 func packInput(w io.Writer, m container.Mount) error {
 	archive := tar.NewWriter(w)
-	p, name := newInputPacker(archive), path.Base(m.Target)
-	_, err := os.Lstat(m.Source)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		err = p.header(tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o444})
-	case err == nil:
-		err = p.add(m.Source, name, "")
-	}
-	if err != nil {
+	p := newInputPacker(archive)
+	if err := p.add(m.Source, path.Base(m.Target), ""); err != nil {
 		return err
 	}
 	return archive.Close()
@@ -75,7 +67,7 @@ type packer struct {
 	set, clear int64 // mode bits to set and to clear
 }
 
-// belong sets the owner of packed files to the user, or makes them accessible for everybody.
+// belong sets the owner of packed files to the user.
 func (p *packer) belong(user string) error {
 	uid, gid, _ := strings.Cut(user, ":")
 	var uidErr, gidErr error
@@ -91,6 +83,7 @@ func (p *packer) header(h tar.Header) error {
 		h.Mode |= 0o111 // everybody who may read may also search or execute
 	}
 	h.Mode = (h.Mode | p.set) &^ p.clear
+	h.Format = tar.FormatPAX // others round times to seconds, and by times tritonserver sees what changed
 	return p.tar.WriteHeader(&h)
 }
 

@@ -257,7 +257,7 @@ func (r *Runtime) List(ctx context.Context, labels container.Labels) ([]containe
 func summarize(row dcontainer.Summary) container.Summary {
 	s := container.Summary{
 		ID: row.ID, Image: row.Image, Labels: row.Labels,
-		Running: slices.Contains([]string{"running", "paused", "restarting"}, row.State),
+		Running: slices.Contains([]string{"running", "paused", "restarting", "stopping"}, row.State),
 		Paused:  row.State == "paused",
 		Created: time.Unix(row.Created, 0),
 	}

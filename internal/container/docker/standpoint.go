@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,10 +28,25 @@ func (r *Runtime) findStandpoint(ctx context.Context, rootless bool) standpoint 
 	self := containedIn(string(mounts))
 	if self.id != "" {
 		if found, err := r.api.ContainerInspect(ctx, self.id); err == nil {
-			return standpoint{!found.HostConfig.NetworkMode.IsHost(), found.ID, networksOf(found)}
+			return standpoint{!found.HostConfig.NetworkMode.IsHost(), r.ownContainer(ctx, found.ID), networksOf(found)}
 		}
 	}
 	return standpoint{otherLoopback: r.hasOtherLoopback(ctx, rootless, self.contained)}
+}
+
+// ownContainer returns the ID of the container that this process is in, if it can only be the one that its mounts name:
+// a container in the network of another one has the files of that, and may outlive it.
+func (r *Runtime) ownContainer(ctx context.Context, id string) string {
+	all, err := r.api.ContainerList(ctx, dcontainer.ListOptions{All: true})
+	if err != nil || sharesNetwork(all, id) {
+		return ""
+	}
+	return id
+}
+
+// sharesNetwork reports whether another container is in the network of the container with an ID.
+func sharesNetwork(all []dcontainer.Summary, id string) bool {
+	return slices.ContainsFunc(all, func(c dcontainer.Summary) bool { return c.HostConfig.NetworkMode == "container:"+id })
 }
 
 // hasOtherLoopback decides for a process that is in no container of the engine.

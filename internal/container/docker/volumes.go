@@ -117,7 +117,9 @@ func (r *Runtime) fill(ctx context.Context, id, name string, q request) (err err
 	if _, err := r.create(ctx, helper, filler); err != nil {
 		return err
 	}
-	return r.send(ctx, helper, fillFolder, func(w io.Writer) error { return pack(w, q.volumes, q.config.User) })
+	return r.send(ctx, helper, fillFolder, dcontainer.CopyToContainerOptions{}, func(w io.Writer) error {
+		return pack(w, q.volumes, q.config.User)
+	})
 }
 
 // Refresh copies what is at the source of a mount into the volume that has a copy of the input above it.
@@ -132,7 +134,8 @@ func (h *handle) Refresh(ctx context.Context, m container.Mount) error {
 		return nil
 	}
 	h.runtime.noticeCopies()
-	return h.runtime.send(ctx, h.id, path.Dir(m.Target), func(w io.Writer) error { return packInput(w, m) })
+	overwrite := dcontainer.CopyToContainerOptions{AllowOverwriteDirWithFile: true} // and a file with a folder
+	return h.runtime.send(ctx, h.id, path.Dir(m.Target), overwrite, func(w io.Writer) error { return packInput(w, m) })
 }
 
 // inVolume reports whether the mount that has a path of a container is a volume.
@@ -150,9 +153,10 @@ func inVolume(mounts []dcontainer.MountPoint, inside string) bool {
 // fillFolder is the folder of the volumes, by number, in the second container.
 const fillFolder = "/volumes"
 
-// send unpacks an archive in a folder of a container. A file may take the place of a folder there, and a folder that
-// of a file.
-func (r *Runtime) send(ctx context.Context, id, folder string, write func(io.Writer) error) error {
+// send unpacks an archive in a folder of a container.
+func (r *Runtime) send(
+	ctx context.Context, id, folder string, options dcontainer.CopyToContainerOptions, write func(io.Writer) error,
+) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, copyLimit, fmt.Errorf("%w within %s", errNoReply, copyLimit))
 	defer cancel()
 	reader, writer := io.Pipe()
@@ -162,8 +166,7 @@ func (r *Runtime) send(ctx context.Context, id, folder string, write func(io.Wri
 		packed <- err
 		writer.CloseWithError(err) // a nil error is the end of the archive
 	}()
-	overwrite := dcontainer.CopyToContainerOptions{AllowOverwriteDirWithFile: true}
-	err := r.api.CopyToContainer(ctx, id, folder, reader, overwrite)
+	err := r.api.CopyToContainer(ctx, id, folder, reader, options)
 	_ = reader.Close() // ends pack if the engine did not read to the end
 	if packErr := <-packed; packErr != nil && !errors.Is(packErr, io.ErrClosedPipe) {
 		return fmt.Errorf("copy into the container: %w", packErr)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // OS is the System of a real container. Environ is its environment, as NAME=value.
@@ -30,6 +31,15 @@ func (OS) ReadFile(path string) ([]byte, error) { return os.ReadFile(path) }
 // WriteFile writes a file that everyone may read.
 func (OS) WriteFile(path string, data []byte) error {
 	return os.WriteFile(path, data, 0o644) //nolint:gosec // the test reads it as another user
+}
+
+// Modified returns when a file was last modified.
+func (OS) Modified(path string) (time.Time, error) {
+	about, err := os.Stat(path)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return about.ModTime(), nil
 }
 
 // IDs returns the process's user and group.

@@ -28,6 +28,8 @@ type System interface {
 	Getenv(name string) string
 	ReadFile(path string) ([]byte, error)
 	WriteFile(path string, data []byte) error
+	// Modified returns when a file was last modified.
+	Modified(path string) (time.Time, error)
 	// IDs returns the process's user and group.
 	IDs() (uid, gid int)
 	// Interfaces returns the names of the network interfaces other than loopback.
@@ -57,6 +59,7 @@ type process struct {
 //	env NAME              prints a variable
 //	read PATH             prints a file
 //	write PATH TEXT       writes a file
+//	modified PATH         prints when a file was last modified, in nanoseconds
 //	ids                   prints UID:GID
 //	interfaces            prints one network interface a line, without loopback
 //	serve PORT TEXT       says "ready", answers each connection with TEXT
@@ -106,6 +109,11 @@ func commands() map[string]command {
 		}},
 		"write": {2, func(_ context.Context, p process, a []string) (int, error) {
 			return 0, p.sys.WriteFile(a[0], []byte(a[1]))
+		}},
+		"modified": {1, func(_ context.Context, p process, a []string) (int, error) {
+			at, err := p.sys.Modified(a[0])
+			fmt.Fprint(p.stdout, at.UnixNano())
+			return 0, err
 		}},
 		"ids": {0, func(_ context.Context, p process, _ []string) (int, error) {
 			uid, gid := p.sys.IDs()
