@@ -29,6 +29,7 @@ func (a *App) servers(ctx context.Context) (serving.Servers, error) {
 
 // serversOn are those of a container engine, as me sees them.
 func (a *App) serversOn(runtime serving.Runtime, info container.Info, me owner.Identity) serving.Servers {
+	me.Job = info.Job
 	s := serving.Servers{
 		Runtime: runtime, Me: me, Step: string(steps.IDServe), Model: steps.EnsembleModel, Grace: steps.DrainGrace,
 		CacheFlags: folders.CacheFlags(a.usualCache()),

@@ -251,7 +251,7 @@ func (x *session) sweep(ctx context.Context) {
 // freePorts removes the server that a killed serve of the workspace left: it has the ports that were named, and that
 // the same command names again. That it cannot be removed is told by [session.sweep].
 func (x *session) freePorts(ctx context.Context) {
-	removed, _ := x.servers.Sweep(ctx, x.flags.folders.Workspace, false)
+	removed, _ := x.servers.Sweep(ctx, x.flags.folders.Workspace)
 	for _, c := range removed {
 		x.warn("removed container " + c.Name + ": " + c.Reason)
 	}

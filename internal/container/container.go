@@ -200,9 +200,12 @@ type Info struct {
 	// OtherLoopback says that the loopback address on which ports are published is not this process's: the runtime is
 	// on another host, or this process is a container itself.
 	OtherLoopback bool
-	NoBuilder     bool // it builds no images, and so runs no local ones
-	Runtimes      []string
-	CDIDevices    []string // of NVIDIA's GPUs, such as nvidia.com/gpu=all
+	// Job is the ID of the container of this runtime that this process is in, as a CI job is; empty if it is in none, or
+	// that is not known.
+	Job        string
+	NoBuilder  bool // it builds no images, and so runs no local ones
+	Runtimes   []string
+	CDIDevices []string // of NVIDIA's GPUs, such as nvidia.com/gpu=all
 }
 
 // Image describes a local image.

@@ -29,7 +29,7 @@ type Place struct {
 // Sweep removes what dead runs left, as each run does when it starts, and returns the containers among that. After an
 // error some may be left.
 func (p Place) Sweep(ctx context.Context) ([]serving.Leftover, error) {
-	removed, err := p.Servers.Sweep(ctx, p.Workspace, false)
+	removed, err := p.Servers.Sweep(ctx, p.Workspace)
 	if err == nil {
 		err = p.sweepCache(ctx) // after the containers, which may still write
 	}
@@ -63,11 +63,19 @@ type Options struct {
 	CacheSize int64 // in bytes: least recently used results go until the cache is not larger
 }
 
+// states are those whose containers go too, but for servers that may run.
+func (o Options) states() []owner.State {
+	if o.Foreign {
+		return []owner.State{owner.Lost, owner.Foreign}
+	}
+	return []owner.State{owner.Lost}
+}
+
 // Collect removes what dead runs left, and results until the cache is small enough. What it returns went, even with an
 // error.
 func (p Place) Collect(ctx context.Context, o Options) (Collected, error) {
 	got := Collected{Containers: []serving.Leftover{}, Entries: []store.Evicted{}}
-	containers, err := p.Servers.Sweep(ctx, p.Workspace, o.Foreign)
+	containers, err := p.Servers.Sweep(ctx, p.Workspace, o.states()...)
 	got.Containers = append(got.Containers, containers...)
 	if err != nil {
 		return got, err // what a container may still write to stays
@@ -88,7 +96,7 @@ func (p Place) Collect(ctx context.Context, o Options) (Collected, error) {
 // Preview returns what [Place.Collect] would remove, but for half-made results. It removes nothing.
 func (p Place) Preview(ctx context.Context, o Options) (Collected, error) {
 	got := Collected{Containers: []serving.Leftover{}, Entries: []store.Evicted{}, DryRun: true}
-	containers, err := p.Servers.Leftovers(ctx, o.Foreign)
+	containers, err := p.Servers.Leftovers(ctx, o.states()...)
 	got.Containers = append(got.Containers, containers...)
 	if err != nil {
 		return got, err

@@ -16,6 +16,7 @@ const NoBoot = "unknown"
 // Identity is the host and the time for which [Verdict] decides whose a container is.
 type Identity struct {
 	Host string    // of [Host]
+	Job  string    // the engine's container that this process is in, see [container.Info]; empty if it is in none
 	Boot string    // of [Boot]
 	Now  time.Time // with which expiries are compared
 }

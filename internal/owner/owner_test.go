@@ -98,6 +98,13 @@ func TestVerdictByLabels(t *testing.T) {
 		{"expiry is no time", container.RoleBatch, []string{container.LabelHost, "box-2", container.LabelExpires, "yesterday"}, owner.Foreign, "box-2"},
 		{"no expiry", container.RoleBatch, []string{container.LabelHost, "box-2", container.LabelExpires, ""}, owner.Foreign, "box-2"},
 		{"own host's old one is judged by its lock", container.RoleBatch, []string{container.LabelExpires, "2020-01-01T00:00:00Z"}, owner.Orphaned, "r1 is gone"},
+		{"of a job", container.RoleBatch, []string{container.LabelJob, "j"}, owner.Foreign, "a job in another container"},
+		{"of a job, old", container.RoleBatch, []string{container.LabelJob, "j", container.LabelExpires, "2020-01-01T00:00:00Z"}, owner.Expired, "expired"},
+		{"a job's server", container.RoleServer, []string{container.LabelJob, "j", container.LabelExpires, "2020-01-01T00:00:00Z"}, owner.Foreign, "a job"},
+		{"workspace not there", container.RoleBatch, []string{container.LabelWorkspace, "/not/there", container.LabelExpires, "2026-08-23T14:00:00Z"}, owner.Lost, "/not/there is not there"},
+		{"for long", container.RoleBatch, []string{container.LabelWorkspace, "/not/there", container.LabelExpires, "2026-08-23T11:00:00Z"}, owner.Expired, "/not/there is not there, and expired"},
+		{"for whatever time, after a restart", container.RoleBatch, []string{container.LabelWorkspace, "/not/there", container.LabelBoot, "boot-1"}, owner.Orphaned, "restarted"},
+		{"its server", container.RoleServer, []string{container.LabelWorkspace, "/not/there", container.LabelBoot, "boot-1"}, owner.Lost, "/not/there is not there"},
 		{"no host", container.RoleBatch, []string{container.LabelHost, ""}, owner.Unknown, "no host"},
 		{"no run", container.RoleBatch, []string{container.LabelRun, ""}, owner.Unknown, "run label"},
 		{"run leads elsewhere", container.RoleBatch, []string{container.LabelRun, "../../x"}, owner.Unknown, "run label"},
@@ -110,6 +117,17 @@ func TestVerdictByLabels(t *testing.T) {
 			wantVerdict(t, labels(gone, c.role, c.changes...), thisHost(), c.want, c.words)
 		})
 	}
+}
+
+// A job has its own file system, whatever it has of its host's name and machine ID.
+func TestVerdictInAJob(t *testing.T) {
+	t.Parallel()
+	w := workspace(t)
+	me := thisHost()
+	me.Job = "mine"
+	wantVerdict(t, labels(w, container.RoleBatch, container.LabelJob, "mine"), me, owner.Orphaned, "r1 is gone")
+	wantVerdict(t, labels(w, container.RoleBatch, container.LabelExpires, "2026-08-23T14:00:00Z"), me, owner.Foreign, "the host of this one")
+	wantVerdict(t, labels(w, container.RoleServer), me, owner.Foreign, "the host of this one")
 }
 
 func TestVerdictByLock(t *testing.T) {

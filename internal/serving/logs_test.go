@@ -98,7 +98,7 @@ func TestLastWords(t *testing.T) {
 	t.Parallel()
 	sweep := func(t *testing.T, x talk) {
 		t.Helper()
-		if removed, err := x.Sweep(t.Context(), x.workspace, false); err != nil || len(removed) != 1 {
+		if removed, err := x.Sweep(t.Context(), x.workspace); err != nil || len(removed) != 1 {
 			t.Errorf("swept are %v, %v", removed, err)
 		}
 	}
@@ -264,7 +264,7 @@ func TestKeepFails(t *testing.T) {
 	}
 	var warned string
 	x.Warn = func(text string) { warned += text }
-	if removed, err := x.Sweep(t.Context(), x.workspace, false); err != nil || len(removed) != 1 {
+	if removed, err := x.Sweep(t.Context(), x.workspace); err != nil || len(removed) != 1 {
 		t.Errorf("swept are %v, %v", removed, err)
 	}
 	if want := "the last output of " + x.container.Name() + " is not kept: "; !strings.HasPrefix(warned, want) {

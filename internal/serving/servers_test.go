@@ -286,7 +286,7 @@ func TestAt(t *testing.T) {
 	}})
 	for addr, want := range map[string]bool{"localhost:1": true, "127.0.0.1:2": false, "127.0.0.1:3": false, "x": false, "server:8001": false} {
 		c, found, err := s.At(t.Context(), addr)
-		if err != nil || found != want || found && (c.Workspace() != "/w" || c.Owner != owner.Orphaned || c.Why != "its run r1 is gone") {
+		if err != nil || found != want || found && (c.Workspace() != "/w" || c.Owner != owner.Lost || c.Why != "its workspace /w is not there") {
 			t.Errorf("%s: %t, %+v, %v", addr, found, c, err)
 		}
 	}
@@ -535,8 +535,8 @@ func TestEngineThatFails(t *testing.T) {
 		"Lock":                func(ctx context.Context) error { _, err := s.Lock(ctx, w); return err },
 		"Lock beside a serve": func(ctx context.Context) error { _, err := s.Lock(ctx, beside); return err },
 		"Stop":                func(ctx context.Context) error { _, err := s.Stop(ctx, w, StopObserver{}); return err },
-		"Leftovers":           func(ctx context.Context) error { _, err := s.Leftovers(ctx, false); return err },
-		"Sweep":               func(ctx context.Context) error { _, err := s.Sweep(ctx, w, false); return err },
+		"Leftovers":           func(ctx context.Context) error { _, err := s.Leftovers(ctx); return err },
+		"Sweep":               func(ctx context.Context) error { _, err := s.Sweep(ctx, w); return err },
 	} {
 		if err := call(t.Context()); !errors.Is(err, e.fail) {
 			t.Errorf("%s: %v", name, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -26,12 +27,12 @@ const (
 	listWithin = 30 * time.Second
 )
 
-// Sweep removes the containers of all workspaces that belong to nobody any more, and returns them. With foreign it also
-// removes the batch containers of other hosts. With an error it returns what it had removed.
+// Sweep removes the containers of all workspaces that belong to nobody any more, and returns them, and those in the states
+// also that serve nobody: batch containers, and servers that have ended. With an error it returns what it had removed.
 //
 // After a run of the workspace was killed, however long ago, the first sweep lists containers for 2 s: a container that
 // the container engine still creates for that run is in no list yet.
-func (s Servers) Sweep(ctx context.Context, workspace string, foreign bool) ([]Leftover, error) {
+func (s Servers) Sweep(ctx context.Context, workspace string, also ...owner.State) ([]Leftover, error) {
 	end := time.Now()
 	killed := owner.Killed(workspace)
 	if len(killed) > 0 {
@@ -42,7 +43,7 @@ func (s Servers) Sweep(ctx context.Context, workspace string, foreign bool) ([]L
 	var removed []Leftover
 	for {
 		last := !time.Now().Before(end)
-		now, err := s.sweepOnce(ctx, foreign)
+		now, err := s.sweepOnce(ctx, also)
 		removed = append(removed, now...)
 		if err != nil {
 			return removed, err
@@ -60,8 +61,8 @@ func (s Servers) Sweep(ctx context.Context, workspace string, foreign bool) ([]L
 }
 
 // sweepOnce removes the leftovers that the container engine lists now.
-func (s Servers) sweepOnce(ctx context.Context, foreign bool) ([]Leftover, error) {
-	found, err := s.Leftovers(ctx, foreign)
+func (s Servers) sweepOnce(ctx context.Context, also []owner.State) ([]Leftover, error) {
+	found, err := s.Leftovers(ctx, also...)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,7 @@ func (s Servers) sweepOnce(ctx context.Context, foreign bool) ([]Leftover, error
 }
 
 // Leftovers returns the containers that [Servers.Sweep] would remove now. It waits up to 30 s for their list.
-func (s Servers) Leftovers(ctx context.Context, foreign bool) ([]Leftover, error) {
+func (s Servers) Leftovers(ctx context.Context, also ...owner.State) ([]Leftover, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, listWithin,
 		fmt.Errorf("list containers: no answer within %s", listWithin))
 	defer cancel()
@@ -88,8 +89,9 @@ func (s Servers) Leftovers(ctx context.Context, foreign bool) ([]Leftover, error
 	}
 	var found []Leftover
 	for _, c := range all {
-		batch := c.Labels[container.LabelRole] == string(container.RoleBatch)
-		if c.Owner == owner.Orphaned || c.Owner == owner.Expired || foreign && c.Owner == owner.Foreign && batch {
+		// A server of another host may be on its way to be restarted there.
+		idle := c.Labels[container.LabelRole] == string(container.RoleBatch) || c.Owner == owner.Lost && !c.Running
+		if c.Owner == owner.Orphaned || c.Owner == owner.Expired || idle && slices.Contains(also, c.Owner) {
 			found = append(found, Leftover{c.Name, c.Why, c})
 		}
 	}

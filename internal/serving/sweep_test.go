@@ -136,7 +136,7 @@ func TestSweepAfterAKill(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				sweep := func(waits bool) {
 					start := time.Now()
-					_, err := Servers{Runtime: r, Me: me}.Sweep(t.Context(), workspace, false)
+					_, err := Servers{Runtime: r, Me: me}.Sweep(t.Context(), workspace)
 					if took := time.Since(start); err != nil || (took >= inFlight) != waits || took > inFlight+time.Second {
 						t.Errorf("after %s: %v", took, err)
 					}
@@ -172,7 +172,7 @@ func TestSweepCutOff(t *testing.T) {
 		defer cancel()
 		r := &slowRuntime{}
 		r.gone.Store(true)
-		_, err := Servers{Runtime: r, Me: owner.Identity{Host: "here"}}.Sweep(ctx, workspace, false)
+		_, err := Servers{Runtime: r, Me: owner.Identity{Host: "here"}}.Sweep(ctx, workspace)
 		if !errors.Is(err, context.DeadlineExceeded) || len(owner.Killed(workspace)) != 1 {
 			t.Errorf("%v, and killed were %v", err, owner.Killed(workspace))
 		}
@@ -193,16 +193,31 @@ func TestLeftovers(t *testing.T) {
 		"foreign server": serverIn(dead, "", container.LabelHost, "there", container.LabelExpires, past),
 		"expired":        serverIn(dead, "", role, batch, container.LabelHost, "there", container.LabelExpires, past),
 		"unknown":        serverIn("relative", "", role, batch),
+		"lost":           serverIn(filepath.Join(dead, "unmounted"), "", role, batch, container.LabelExpires, future),
+		"lost for long":  serverIn(filepath.Join(dead, "unmounted"), "", role, batch, container.LabelExpires, past),
+		"lost server":    serverIn(filepath.Join(dead, "unmounted"), ""),
+		"another job's":  serverIn(dead, "", role, batch, container.LabelJob, "j", container.LabelExpires, future),
+		"job":            {Running: true},
 	} {
 		c.ID, c.Name = name, name
+		if name == "job" {
+			c.ID = "j"
+		}
 		e.all = append(e.all, c)
 	}
 	s := serversOn(e)
-	for foreign, want := range map[bool][]string{
-		false: {"dead", "dead server", "expired"},
-		true:  {"dead", "dead server", "expired", "foreign"},
+	ended := serverIn(filepath.Join(dead, "unmounted"), "")
+	ended.ID, ended.Name, ended.Running = "lost server that ended", "lost server that ended", false
+	e.all = append(e.all, ended)
+	for _, c := range []struct {
+		also []owner.State
+		want []string
+	}{
+		{nil, []string{"dead", "dead server", "expired", "lost for long"}},
+		{[]owner.State{owner.Lost}, []string{"dead", "dead server", "expired", "lost", "lost for long", "lost server that ended"}},
+		{[]owner.State{owner.Foreign}, []string{"another job's", "dead", "dead server", "expired", "foreign", "lost for long"}},
 	} {
-		found, err := s.Leftovers(t.Context(), foreign)
+		found, err := s.Leftovers(t.Context(), c.also...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -213,15 +228,15 @@ func TestLeftovers(t *testing.T) {
 			}
 		}
 		slices.Sort(names)
-		if diff := cmp.Diff(want, names); diff != "" {
-			t.Errorf("foreign %t (-want +got):\n%s", foreign, diff)
+		if diff := cmp.Diff(c.want, names); diff != "" {
+			t.Errorf("also %q (-want +got):\n%s", c.also, diff)
 		}
 	}
 	if done := e.noted(); len(done) > 0 {
 		t.Errorf("a look changes something: %q", done)
 	}
-	removed, err := s.Sweep(t.Context(), alive, false)
-	if done := e.noted(); err != nil || len(removed) != 3 || len(done) != 3 {
+	removed, err := s.Sweep(t.Context(), alive)
+	if done := e.noted(); err != nil || len(removed) != 4 || len(done) != 4 {
 		t.Errorf("removed are %+v, %v, %q", removed, err, done)
 	}
 }
@@ -251,7 +266,7 @@ func TestSweepFails(t *testing.T) {
 	why := errors.New("removal is in progress")
 	s := serversOn(e)
 	s.Runtime = stubborn{e, "1", why}
-	removed, err := s.Sweep(t.Context(), w, false)
+	removed, err := s.Sweep(t.Context(), w)
 	if len(removed) != 1 || removed[0].Name != "second" {
 		t.Errorf("removed are %+v", removed)
 	}
@@ -314,7 +329,7 @@ func TestSweepOfEndedJobs(t *testing.T) {
 			want[name] = true
 		}
 	}
-	removed, err := s.Sweep(t.Context(), t.TempDir(), false)
+	removed, err := s.Sweep(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func (r *Runtime) requestFacts(ctx context.Context) (facts, error) {
 		f.info.APISetting = client.EnvOverrideAPIVersion
 	}
 	f.standpoint = r.findStandpoint(limited, f.info.Rootless)
-	f.info.OtherLoopback = f.otherLoopback
+	f.info.OtherLoopback, f.info.Job = f.otherLoopback, f.job
 	r.mu.Lock()
 	r.lastFacts = &f
 	r.mu.Unlock()
