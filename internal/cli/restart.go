@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +14,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
 )
 
 func (a *App) restartCommand() *cobra.Command {
@@ -23,8 +28,8 @@ func (a *App) restartCommand() *cobra.Command {
 		Short: "Stop the workspace's detached server, and serve what setup last built",
 		Long: `restart lets the requests of the server in flight end, removes it, and starts another one in the background, at
 the same ports and address: of what setup last built, as with the flags of setup, or else of what it served. Requests
-that come in between are refused: reload is for those who cannot have that. What a new server would be refused for, as
-weights that are gone, is looked at before the old one is stopped.
+that come in between are refused: reload is for those who cannot have that. Before the old one is stopped, what the new
+one would be refused for is looked at, as weights that are gone, and what it lacks is made.
 
 A server that a ` + "`dalirun serve`" + ` in the foreground attends is left alone: 3. Who started that, a person or
 systemd, restarts it.`,
@@ -77,15 +82,28 @@ func (a *App) restart(ctx context.Context, f workspaceFlag) error {
 		return pipeline.Faultf(pipeline.Environment, "stop it with `"+owner.StopCommand(workspace)+"`, and serve again",
 			"%s was started in a way that this dalirun does not know, by `%s`: %w", server.Name, serving.Start(start), err)
 	}
-	if err := a.checkStart(ctx, start); err != nil {
+	if err := a.makeBeforehand(ctx, start); err != nil {
 		return err
 	}
 	if err := a.stop(ctx, f); err != nil {
 		return err
 	}
-	root := a.Command() //nolint:contextcheck // commands get their context from cobra
-	root.SetArgs(start)
-	return root.ExecuteContext(ctx)
+	if err := a.execute(ctx, a.Stdout, start); err != nil { //nolint:contextcheck // as above
+		fmt.Fprintf(a.Stderr, "%s is stopped, and `%s` starts another one\n", server.Name, a.asCalled(serving.Start(start)))
+		return err
+	}
+	return nil
+}
+
+// execute does what the arguments of another command say, with its own standard output.
+func (a *App) execute(ctx context.Context, out io.Writer, args []string) error {
+	other := *a
+	other.Stdout = out
+	root := other.Command()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	a.engines = other.engines // which are closed when the command ends
+	return err
 }
 
 // checkFlags refuses arguments that dalirun does not have: another version of dalirun may have recorded them.
@@ -97,23 +115,38 @@ func (a *App) checkFlags(start []string) error {
 	return cmd.ParseFlags(flags)
 }
 
-// checkStart refuses what serve would refuse before it starts anything, while the server is still there: its plan is
-// asked. The ports are those of the server, and so are not looked at.
-func (a *App) checkStart(ctx context.Context, start []string) error {
-	planned := []string{"plan"}
-	for _, arg := range start[1:] {
-		if flag, _, _ := strings.Cut(arg, "="); !slices.Contains([]string{"--detach", "--host"}, flag) {
-			planned = append(planned, arg)
-		}
+// makeBeforehand refuses what serve would refuse before it starts anything, and makes what it would make, while the
+// server is still there. The ports are those of the server, and so are not looked at.
+func (a *App) makeBeforehand(ctx context.Context, start []string) error {
+	without := func(flags ...string) []string {
+		return slices.DeleteFunc(slices.Clone(start[1:]), func(arg string) bool {
+			flag, _, _ := strings.Cut(strings.TrimPrefix(arg, "--"), "=")
+			return slices.Contains(flags, flag)
+		})
 	}
+	var said bytes.Buffer
 	planner := *a
-	planner.Stdout, planner.Stderr = io.Discard, io.Discard
-	root := planner.Command() //nolint:contextcheck // commands get their context from cobra
-	root.SetArgs(append(planned, "--http-port=0", "--grpc-port=0", "--metrics-port=0"))
-	err := root.ExecuteContext(ctx)
-	a.engines = planner.engines // which are closed when the command ends
+	planner.Stderr = io.Discard // serve says it again
+	plan := slices.Concat([]string{"plan", "--format=json"}, without("detach", "host"),
+		[]string{"--http-port=0", "--grpc-port=0", "--metrics-port=0"})
+	err := planner.execute(ctx, &said, plan)
+	a.engines = planner.engines
 	if shown, ok := errors.AsType[*shownError](err); ok {
 		return shown.err // it was shown to nobody
 	}
-	return err
+	var planned report.Plan
+	if err == nil {
+		err = json.Unmarshal(said.Bytes(), &planned)
+	}
+	if err != nil || !slices.ContainsFunc(planned.Steps, makes) {
+		return err
+	}
+	setup := without(append(target.NeverUsed("setup"), "detach")...)
+	return a.execute(ctx, io.Discard, append([]string{"setup"}, setup...))
+}
+
+// makes says whether a planned step has something to make that a server needs.
+func makes(s pipeline.Planned) bool {
+	needed := !slices.Contains([]pipeline.ID{steps.IDServe, steps.IDReference, steps.IDVerify}, s.Step)
+	return needed && (s.Verdict.Kind == pipeline.WillRun || s.Verdict.Kind == pipeline.Depends)
 }

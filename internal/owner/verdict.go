@@ -90,7 +90,7 @@ func Verdict(labels map[string]string, me Identity) (State, string) {
 	restarted := labels[container.LabelBoot] != "" && labels[container.LabelBoot] != NoBoot && me.Boot != NoBoot &&
 		labels[container.LabelBoot] != me.Boot
 	batch := labels[container.LabelRole] == string(container.RoleBatch)
-	if _, err := os.Stat(workspace); errors.Is(err, fs.ErrNotExist) && !(restarted && batch) {
+	if _, err := os.Stat(workspace); errors.Is(err, fs.ErrNotExist) && (!restarted || !batch) {
 		// A folder that was deleted, that is on a disk that is not mounted, or in another mount namespace.
 		return ofOthers(labels, me.Now, Lost, "its workspace "+workspace+" is not there")
 	}
