@@ -28,6 +28,8 @@ type ReloadedServer struct {
 	Image     string // what identifies the image that it runs, as by [ServerImage]; empty if that is not known
 	// RestartHint is the advice where only another server can serve what was built.
 	RestartHint string
+	// FinishHint is the advice where a reload has begun to replace models, and did not end.
+	FinishHint string
 }
 
 // open returns the server, whose client the caller closes.
@@ -48,8 +50,19 @@ func (s ReloadedServer) checkImage(built pipeline.Value) error {
 		"what was built is for the image %s, which is %s, and the server runs %s", built.Ref, built.Digest, s.Image)
 }
 
-// removeCandidates takes candidates out of service, through a connection of its own.
-func (s ReloadedServer) removeCandidates(ctx context.Context, runner container.Runner, c *candidates) error {
+// removeCandidates takes candidates out of service at the end of a reload. Candidates that stay are no fault of it:
+// what is served is decided by then, and the next reload removes them.
+func (s ReloadedServer) removeCandidates(
+	ctx context.Context, runner container.Runner, w *pipeline.Work, c *candidates,
+) error {
+	if err := s.remove(ctx, runner, c); err != nil {
+		w.Emit(pipeline.Warning{Text: "the next reload removes the candidates, which stay meanwhile: " + err.Error()})
+	}
+	return nil
+}
+
+// remove takes candidates out of service, through a connection of its own.
+func (s ReloadedServer) remove(ctx context.Context, runner container.Runner, c *candidates) error {
 	server, err := s.open(ctx, runner)
 	if err != nil {
 		return err
@@ -64,7 +77,7 @@ func RemoveCandidates(ctx context.Context, t target.Target, tools Tools, r Repla
 	if err != nil {
 		return err
 	}
-	return r.Server.removeCandidates(ctx, tools.Runner, c)
+	return r.Server.remove(ctx, tools.Runner, c)
 }
 
 // LoadCandidate loads a model repository beside what a server serves, under names of its own. Verify lets them answer.
@@ -115,7 +128,7 @@ func (s *LoadCandidate) Run(ctx context.Context, w *pipeline.Work) error {
 		return err
 	}
 	w.Defer("remove the candidates", func(ctx context.Context) error {
-		return s.server.removeCandidates(ctx, s.runner, s.candidates)
+		return s.server.removeCandidates(ctx, s.runner, w, s.candidates)
 	})
 	if err := s.candidates.take(ctx, w.Input(s.repository).Path); err != nil {
 		return err

@@ -121,7 +121,7 @@ func (r *reloading) reloadIn(t *testing.T, ctx context.Context, inPlace bool, im
 func (r *reloading) reloadOf(t *testing.T, ctx context.Context, id string, inPlace bool, image string) error { //nolint:revive // t comes first
 	t.Helper()
 	list, err := steps.ForReload(r.target, r.tools, steps.Replacement{
-		Server: steps.ReloadedServer{Container: id, Image: image}, Folder: r.folder,
+		Server: steps.ReloadedServer{Container: id, Image: image, FinishHint: "finish it"}, Folder: r.folder,
 		Replacing: func(on bool) error { r.replacing = append(r.replacing, on); return r.refuseNote },
 		Replaced:  func(repository string) error { r.replaced = repository; return r.refuseRecord },
 	}, inPlace)
@@ -233,7 +233,8 @@ func (r *reloading) loads() []string {
 	return calls
 }
 
-// Candidates are proven beside what is served, and every answer of the ensemble is wholly of the old models or of the new ones.
+// Candidates are proven beside what is served, and every answer of the ensemble is wholly of the old models or of the
+// new ones.
 func TestReload(t *testing.T) {
 	t.Parallel()
 	worlds := cases()
@@ -403,7 +404,8 @@ func TestReloadInPlace(t *testing.T) {
 	}
 }
 
-// What a killed reload left is removed by the next one; what the ensemble answers from stays until that has replaced it.
+// What a killed reload left is removed by the next one; what the ensemble answers from stays until that has replaced
+// it.
 func TestReloadAfterAKilledOne(t *testing.T) {
 	t.Parallel()
 	errLoad := errors.New("no memory")
@@ -473,6 +475,29 @@ func TestRemoveCandidatesOfACopy(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(r.folder, "dali_candidate1")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("in its place there is something: %v", err)
+	}
+}
+
+// Candidates that cannot be removed are no fault of a reload: what is served is the new models.
+func TestCandidatesThatStay(t *testing.T) {
+	t.Parallel()
+	r := newReloading(t, copying(cpuLocal), faults{})
+	if err := r.reload(t, false, r.image()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(r.models(t), r.models(t)+".away"); err != nil { // the engine takes no copy any more
+		t.Fatal(err)
+	}
+	before := len(r.payloads)
+	r.undoReload(t)
+	var warned []string
+	for _, p := range r.payloads[before:] {
+		if warning, ok := p.(pipeline.Warning); ok {
+			warned = append(warned, warning.Text)
+		}
+	}
+	if len(warned) != 1 || !strings.HasPrefix(warned[0], "the next reload removes the candidates, which stay meanwhile: ") {
+		t.Errorf("warned of %q", warned)
 	}
 }
 
@@ -609,6 +634,9 @@ func TestReloadInTheWay(t *testing.T) {
 			err := r.reloadOf(t, t.Context(), id, c.inPlace, image)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
+			}
+			if begun := slices.Contains(r.replacing, true) && r.refuseNote == nil; strings.Contains(pipeline.HintOf(err), "finish it") != begun {
+				t.Errorf("replacing had begun: %t, and the hint is %q", begun, pipeline.HintOf(err))
 			}
 			if len(r.switches) > 0 && c.want != "the disk is full" {
 				t.Errorf("the ensemble was loaded from %q", r.switches)

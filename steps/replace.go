@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -65,7 +66,7 @@ func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
 	repository := w.Input(s.repository).Path
 	if s.inPlace() {
 		w.Defer("remove the candidates", func(ctx context.Context) error { // of a reload that was killed
-			return s.server.removeCandidates(ctx, s.runner, s.candidates)
+			return s.server.removeCandidates(ctx, s.runner, w, s.candidates)
 		})
 		err = s.candidates.loadAnew(ctx, server, repository)
 	} else {
@@ -74,12 +75,28 @@ func (s *Replace) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil && !s.candidates.changing {
 		return errors.Join(err, s.replacing(false))
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = s.replaced(repository)
 	}
-	if err := s.replaced(repository); err != nil {
-		return err
+	if err != nil {
+		return s.unfinished(err)
 	}
 	w.Set(serverOutput, pipeline.Value{Digest: s.server.Container})
 	return nil
+}
+
+// unfinished is the fault of a replacement that has begun and not ended: nobody knows from which models the ensemble
+// answers.
+func (s *Replace) unfinished(err error) error {
+	fault := pipeline.Fault{Kind: pipeline.Environment, Err: err}
+	if of, ok := errors.AsType[*pipeline.Fault](err); ok {
+		fault.Kind, fault.Hint = of.Kind, of.Hint
+	} else if of, ok := remedy.EngineFault(err); ok {
+		fault = *of
+	}
+	if fault.Hint != "" {
+		fault.Hint += "; "
+	}
+	fault.Hint += s.server.FinishHint
+	return &fault
 }

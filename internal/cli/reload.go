@@ -92,7 +92,11 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 		return refuse(err, x.close(), lock.Release())
 	}
 	replacement := steps.Replacement{
-		Server:    steps.ReloadedServer{Container: server.ID, Image: file.Image, RestartHint: serving.RestartHint(workspace)},
+		Server: steps.ReloadedServer{
+			Container: server.ID, Image: file.Image, RestartHint: serving.RestartHint(workspace),
+			FinishHint: "answers may be of the new models by now: `" + serving.CommandIn(workspace, "reload") +
+				"` ends what was begun",
+		},
 		Folder:    owner.RepositoryPath(workspace),
 		Replacing: func(on bool) error { return repository.Replacing(file, on) },
 		Replaced:  func(stored string) error { return repository.Replaced(ctx, file, built, stored) },

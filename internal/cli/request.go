@@ -108,7 +108,7 @@ func (r *runFlags) check(ctx context.Context) (err error) {
 
 // checkRequest refuses a request that is wrong on every machine, and completes it by what the flags name.
 func (r *runFlags) checkRequest() (err error) {
-	r.request.Settings = settingsOf(r.set)
+	r.request.Settings, r.request.Workspace = settingsOf(r.set), r.folders.Workspace
 	if err := r.request.Check(); err != nil {
 		return err
 	}

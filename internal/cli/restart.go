@@ -88,7 +88,7 @@ func (a *App) restart(ctx context.Context, f workspaceFlag) error {
 	if err := a.stop(ctx, f); err != nil {
 		return err
 	}
-	if err := a.execute(ctx, a.Stdout, start); err != nil { //nolint:contextcheck // as above
+	if err := a.execute(ctx, a.Stdout, start); err != nil {
 		fmt.Fprintf(a.Stderr, "%s is stopped, and `%s` starts another one\n", server.Name, a.asCalled(serving.Start(start)))
 		return err
 	}
@@ -99,7 +99,7 @@ func (a *App) restart(ctx context.Context, f workspaceFlag) error {
 func (a *App) execute(ctx context.Context, out io.Writer, args []string) error {
 	other := *a
 	other.Stdout = out
-	root := other.Command()
+	root := other.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	a.engines = other.engines // which are closed when the command ends

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/owner"
@@ -49,6 +50,10 @@ func (s Servers) Judge(ctx context.Context, c Container) (Health, error) {
 	}
 	if !c.ServesOthers() { // the run that verified with it is gone
 		h.Mend = Start([]string{"gc"})
+		return h, nil
+	}
+	if !filepath.IsAbs(c.Workspace()) {
+		h.Reason += "; its labels name no workspace in which another one could be started"
 		return h, nil
 	}
 	start := file.Command

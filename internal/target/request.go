@@ -23,6 +23,8 @@ type Request struct {
 	// Exhaustive has Resolve go on after the first obstacle, and find out beforehand what a run finds out as it goes.
 	// Doctor sets it.
 	Exhaustive bool `json:"exhaustive,omitempty"`
+	// Workspace is the absolute path of the workspace, whose own server is in nobody's way.
+	Workspace string `json:"workspace,omitempty"`
 
 	Accel      string         `json:"accel"` // auto, gpu or cpu
 	RequireGPU bool           `json:"require_gpu,omitempty"`
@@ -169,6 +171,9 @@ func (r Request) distinctPorts() error {
 // namesPorts says whether the command publishes a server on the ports of the request. Setup publishes none, and the
 // servers of tune stand at free ports, several at a time.
 func (r Request) namesPorts() bool { return !slices.Contains(NeverUsed(r.Command), "http-port") }
+
+// startsServer says whether the command starts a server, and does not only say what one would be.
+func (r Request) startsServer() bool { return r.Command == "serve" || r.Command == "e2e" }
 
 // ports returns the requested ports, else the usual ones, or free ones for a command that publishes on none of them.
 func (r Request) ports() Ports {

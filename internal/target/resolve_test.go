@@ -269,6 +269,31 @@ func TestPorts(t *testing.T) {
 	}
 }
 
+// The workspace's own server is in the way of another one alone: setup, reload and restart leave it its ports.
+func TestOwnPorts(t *testing.T) {
+	t.Parallel()
+	for command, refused := range map[string]bool{"plan": false, "doctor": false, "serve": true, "e2e": true} {
+		for workspace, own := range map[string]bool{"/w": true, "/other": false} {
+			m := noGPU()
+			m.ports = map[uint16]string{8000: "", 8001: ""}
+			m.containers = []container.Summary{{
+				Name: "dalirun-serve", Ports: map[uint16]netip.AddrPort{8000: port(8000, 8000)[8000], 8001: port(8001, 8001)[8001]},
+				Labels: container.Labels{container.LabelRun: "x", container.LabelRole: string(container.RoleServer), container.LabelWorkspace: "/w"},
+			}}
+			_, obstacles := resolve(t, withChange(request(command), func(r *target.Request) {
+				r.HTTPPort, r.GRPCPort, r.Workspace, r.Exhaustive = 8000, 8001, workspace, command == "doctor"
+			}), m)
+			text := textsOf(target.CheckPorts, obstacles)
+			if got := target.Refusal(obstacles) != nil; got != (refused || !own) {
+				t.Errorf("%s in %s is refused: %t (%s)", command, workspace, got, text)
+			}
+			if told := strings.Contains(text, "the server of this workspace has what is named: 8000, 8001"); told != (own && !refused) {
+				t.Errorf("%s in %s: %s", command, workspace, text)
+			}
+		}
+	}
+}
+
 // Who has a port of another address does not have the one that is asked for.
 func TestPortsOfAnAddress(t *testing.T) {
 	t.Parallel()
