@@ -98,7 +98,7 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 				"` ends what was begun",
 		},
 		Folder:    owner.RepositoryPath(workspace),
-		Replacing: func(on bool) error { return repository.Replacing(file, on) },
+		Replacing: func(on bool) error { return repository.Replacing(file, built, on) },
 		Replaced:  func(stored string) error { return repository.Replaced(ctx, file, built, stored) },
 	}
 	if !built.ServesAnother(file) {

@@ -499,9 +499,9 @@ func TestUpdateServer(t *testing.T) {
 	w := workspace(t)
 	detached := server()
 	must(t, owner.WriteServer(w, detached))
-	detached.Reloading = true
+	detached.Reloading = []string{"random:1"}
 	must(t, owner.UpdateServer(w, detached))
-	attended := owner.ServerFile{Container: "2", Run: "r2", Reloading: true}
+	attended := owner.ServerFile{Container: "2", Run: "r2", Reloading: []string{"random:1"}}
 	must(t, owner.UpdateServer(w, attended))
 	for _, want := range []owner.ServerFile{detached, attended} {
 		got, err := owner.ServerOf(w, want.Run)
@@ -561,7 +561,7 @@ func TestServesAnother(t *testing.T) {
 		"another repository": {built, owner.ServerFile{Repository: "/c/b", Arguments: []string{"--x=1"}}, true},
 		"another argument":   {built, owner.ServerFile{Repository: "/c/a", Arguments: []string{"--x=2"}}, true},
 		"no argument":        {built, owner.ServerFile{Repository: "/c/a"}, true},
-		"half reloaded":      {built, owner.ServerFile{Repository: "/c/a", Arguments: []string{"--x=1"}, Reloading: true}, true},
+		"half reloaded":      {built, owner.ServerFile{Repository: "/c/a", Arguments: []string{"--x=1"}, Reloading: []string{"random:1"}}, true},
 		"another image": {
 			owner.Built{Repository: "/c/a", Image: "sha256:b"}, owner.ServerFile{Repository: "/c/a", Image: "sha256:a"}, true,
 		},

@@ -156,7 +156,7 @@ type Built struct {
 // whether that needs another server. It is false if nothing is known of the server.
 func (b Built) ServesAnother(s ServerFile) bool {
 	return b.Repository != "" && s.Repository != "" &&
-		(s.Reloading || b.Repository != s.Repository || b.NeedsRestart(s))
+		(len(s.Reloading) > 0 || b.Repository != s.Repository || b.NeedsRestart(s))
 }
 
 // NeedsRestart reports whether what was built last needs another server; [Built.ServerDifferences] says why.

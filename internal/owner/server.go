@@ -38,9 +38,9 @@ type ServerFile struct {
 	Models     []string  `json:"models"`
 	Started    time.Time `json:"started"`
 	Ended      time.Time `json:"ended,omitzero"` // zero while it runs, and if nobody knows
-	// Reloading says that a reload has begun to replace what the server serves, and has not ended: it was killed, or is at
-	// work. The server may answer from what was built since.
-	Reloading bool `json:"reloading,omitempty"`
+	// Reloading are the weights by which reloads have begun to replace what the server serves, without an end: they were
+	// killed, or are at work. The server may answer from any of them.
+	Reloading []string `json:"reloading,omitempty"`
 	// arguments of dalirun that start it again, from another folder
 	Command []string `json:"command,omitempty"`
 }

@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,8 +19,14 @@ const LabelsMeanNothing = "labels mean nothing"
 // ServedBy is what a server file says of the server's answers.
 func ServedBy(file owner.ServerFile) owner.Served {
 	served := file.Served
-	if file.Reloading {
-		served.Weights += ", or what was built since: a reload has not ended"
+	if len(file.Reloading) > 0 {
+		var weights []string
+		for _, w := range append([]string{served.Weights}, file.Reloading...) {
+			if w != "" && !slices.Contains(weights, w) {
+				weights = append(weights, w)
+			}
+		}
+		served.Weights = strings.Join(weights, ", or ") + ": a reload has not ended"
 	}
 	return served
 }

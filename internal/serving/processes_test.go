@@ -163,8 +163,14 @@ func TestServedByAfterAReload(t *testing.T) {
 	if got := ServedBy(file); got.Weights != "random:7" || got.Lane != "cpu" {
 		t.Errorf("%+v", got)
 	}
-	file.Reloading = true
-	if got := ServedBy(file); got.Weights != "random:7, or what was built since: a reload has not ended" {
-		t.Errorf("%+v", got)
+	for want, reloading := range map[string][]string{
+		"random:7, or random:1: a reload has not ended":              {"random:1"},
+		"random:7, or random:1, or random:2: a reload has not ended": {"random:1", "random:7", "random:2"},
+		"random:7: a reload has not ended":                           {"random:7"}, // with something else that differs
+	} {
+		file.Reloading = reloading
+		if got := ServedBy(file); got.Weights != want {
+			t.Errorf("%+v, want %q", got, want)
+		}
 	}
 }

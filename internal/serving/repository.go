@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -105,9 +106,12 @@ func (r Repository) Replaceable(
 	return server, file, nil
 }
 
-// Replacing notes whether a reload is replacing what a server serves.
-func (r Repository) Replacing(file owner.ServerFile, on bool) error {
-	file.Reloading = on
+// Replacing notes that a reload is replacing what the server of a file serves by what was built or, off again, that the
+// file is as it was.
+func (r Repository) Replacing(file owner.ServerFile, built owner.Built, on bool) error {
+	if on {
+		file.Reloading = append(slices.Clone(file.Reloading), built.Weights)
+	}
 	return owner.UpdateServer(r.Workspace, file)
 }
 
@@ -130,7 +134,7 @@ func (r Repository) ExplainStop(server Container, explain func(error) error) fun
 // been made anew, with other contents.
 func (r Repository) Replaced(ctx context.Context, file owner.ServerFile, built owner.Built, repository string) error {
 	now := file
-	now.Reloading, now.Served = false, built.Served
+	now.Reloading, now.Served = nil, built.Served
 	now.Command, now.Repository = StartAgain(file, built), repository
 	return r.change(context.WithoutCancel(ctx), func() error {
 		last, err := owner.ReadBuilt(r.Workspace)

@@ -251,14 +251,22 @@ func TestReplaced(t *testing.T) {
 		return file
 	}
 	before := read()
-	if err := r.Replacing(before, true); err != nil || !read().Reloading {
-		t.Errorf("it is not noted that the models are being replaced: %v", err)
+	noted := func(on bool, want ...string) {
+		t.Helper()
+		if err := r.Replacing(before, built, on); err != nil || !slices.Equal(read().Reloading, want) {
+			t.Errorf("noted is %q, %v, want %q", read().Reloading, err, want)
+		}
 	}
+	noted(true, built.Weights)
+	noted(false)
+	before.Reloading = []string{"random:9"} // by one that was killed
+	noted(true, "random:9", built.Weights)
+	noted(false, "random:9")
 	if err := r.Replaced(t.Context(), before, built, "/cache/again"); err != nil {
 		t.Fatal(err)
 	}
 	after := read()
-	if after.Reloading || after.Repository != "/cache/again" || after.Served != built.Served || after.Command[1] != "--weights=random:2" {
+	if len(after.Reloading) > 0 || after.Repository != "/cache/again" || after.Served != built.Served || after.Command[1] != "--weights=random:2" {
 		t.Errorf("it is recorded as %+v", after)
 	}
 	last, err := owner.ReadBuilt(r.Workspace)
