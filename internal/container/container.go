@@ -55,7 +55,7 @@ var (
 	ErrFailing = errors.New("container engine answers with an error")
 	// ErrSettings: the runtime exists, but the user's environment has wrong settings for its connection.
 	ErrSettings = errors.New("the container engine cannot be talked to as the environment says")
-	// ErrPermission: the runtime exists, but this user may not connect to it.
+	// ErrPermission: the runtime exists, but this user may not connect to it, or may not do there what was tried.
 	ErrPermission = errors.New("permission denied")
 	// ErrNotFound: there is no such image or container; for Ensure, no such image in the registry.
 	ErrNotFound = errors.New("not found")

@@ -337,6 +337,17 @@ func TestEngineDiesWhileItIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A proxy before an engine may forbid a request that the engine itself would do.
+func TestForbidden(t *testing.T) {
+	t.Parallel()
+	a := &api{answers: map[string]http.HandlerFunc{"POST /containers/create": fail(http.StatusForbidden, "not by this policy")}}
+	_, err := a.serve(t, Options{}).Run(t.Context(), container.Spec{Step: "s", Image: "x"}, container.Streams{})
+	if !errors.Is(err, container.ErrPermission) || !strings.Contains(err.Error(), "not by this policy") ||
+		!strings.Contains(container.Advice(err), "or a proxy before it, forbids this request") {
+		t.Errorf("%v, advice %q", err, container.Advice(err))
+	}
+}
+
 func TestBuildErrors(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

@@ -50,7 +50,12 @@ func (r *Runtime) explain(ctx context.Context, action string, err error) error {
 	if ctx.Err() != nil || errors.Is(kind, container.ErrUnreachable) || errors.Is(kind, container.ErrPermission) {
 		return fmt.Errorf("%s: %w", action, r.unavailable(ctx, err))
 	}
-	return &runtimeError{kind: kind, text: action + ": " + message(err), cause: err}
+	advice := ""
+	if kind == nil && cerrdefs.IsPermissionDenied(err) {
+		kind = container.ErrPermission
+		advice = "the container engine, or a proxy before it, forbids this request: allow it there"
+	}
+	return &runtimeError{kind: kind, text: action + ": " + message(err), cause: err, advice: advice}
 }
 
 // explainRegistry is explain for an action that may fail because of a registry.
