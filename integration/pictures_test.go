@@ -140,6 +140,7 @@ func (c cpu) servePictures(t *testing.T) *pictureServer {
 	t.Helper()
 	o := opts{Dir: t.TempDir(), Timeout: 40 * time.Minute}
 	p := start(t, c.engine, o, c.args("serve")...)
+	t.Cleanup(func() { run(t, c.engine, o, "stop") }) // no run sweeps the server of a workspace that is gone
 	grpc := p.ready(t)
 	_, rest, _ := strings.Cut(p.stdout.String(), "http ")
 	address, _, _ := strings.Cut(rest, " ")

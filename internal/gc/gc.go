@@ -63,7 +63,7 @@ type Options struct {
 	CacheSize int64 // in bytes: least recently used results go until the cache is not larger
 }
 
-// states are those whose containers go too, but for servers that may run.
+// states are those whose containers go too.
 func (o Options) states() []owner.State {
 	if o.Foreign {
 		return []owner.State{owner.Lost, owner.Foreign}

@@ -22,8 +22,8 @@ const (
 	Kept     State = "kept"     // its run lives, or its workspace's server file names it
 	Orphaned State = "orphaned" // nobody's any more
 	Foreign  State = "foreign"  // another host's or job's, which alone knows whether its run lives
-	Lost     State = "lost"     // its workspace is not there, or not seen from here
-	Expired  State = "expired"  // another host's or a lost batch container, after the time in its label
+	Lost     State = "lost"     // a server whose workspace is not there, or not seen from here
+	Expired  State = "expired"  // another host's batch container, after the time in its label
 	Unknown  State = "unknown"  // it cannot be decided: the container is left alone
 )
 
@@ -39,8 +39,8 @@ func States() []struct {
 		{Kept, "its run is at work, or it is the server of its workspace, whether it runs or not"},
 		{Orphaned, "its run is over: the next run, or gc, removes it"},
 		{Foreign, "another host made it, and may be using it: gc --foreign removes it unless it is a server"},
-		{Lost, "its workspace is not there, or only not seen from here: gc removes it unless it is a server that runs"},
-		{Expired, "as foreign or lost, and the time that it was given is over: the next run, or gc, removes it"},
+		{Lost, "a server whose workspace is not there, or only not seen from here: gc removes it, and no run does"},
+		{Expired, "another host made it, and the time that it was given is over: the next run, or gc, removes it"},
 		{Unknown, "it cannot be told whose it is: it is left alone"},
 	}
 }
@@ -76,9 +76,9 @@ func Verdict(labels map[string]string, me Identity) (State, string) {
 	case host == "":
 		return Unknown, "it has no host label"
 	case host != me.Host:
-		return ofOthers(labels, me.Now, Foreign, "it belongs to the host "+host)
+		return foreign(labels, me.Now, "it belongs to the host "+host)
 	case labels[container.LabelJob] != me.Job: // with the host's name and machine ID, and another file system
-		return ofOthers(labels, me.Now, Foreign, "it belongs to a job in another container, or to the host of this one")
+		return foreign(labels, me.Now, "it belongs to a job in another container, or to the host of this one")
 	}
 	run, workspace := labels[container.LabelRun], labels[container.LabelWorkspace]
 	if !isRunID(run) {
@@ -87,36 +87,34 @@ func Verdict(labels map[string]string, me Identity) (State, string) {
 	if !filepath.IsAbs(workspace) {
 		return Unknown, fmt.Sprintf("its workspace label %q is not a path", workspace)
 	}
-	restarted := labels[container.LabelBoot] != "" && labels[container.LabelBoot] != NoBoot && me.Boot != NoBoot &&
-		labels[container.LabelBoot] != me.Boot
 	batch := labels[container.LabelRole] == string(container.RoleBatch)
-	if _, err := os.Stat(workspace); errors.Is(err, fs.ErrNotExist) && (!restarted || !batch) {
-		// A folder that was deleted, that is on a disk that is not mounted, or in another mount namespace.
-		return ofOthers(labels, me.Now, Lost, "its workspace "+workspace+" is not there")
+	if _, err := os.Stat(workspace); errors.Is(err, fs.ErrNotExist) && !batch {
+		// A folder that was deleted, that is on a disk that is not mounted, or in another mount namespace. A server may
+		// have been left there on purpose; what else a run made is nobody's without its lock.
+		return Lost, "its workspace " + workspace + " is not there"
 	}
-	state, why := ofRun(workspace, run, restarted)
+	state, why := ofRun(workspace, run, labels[container.LabelBoot], me.Boot)
 	if state != Orphaned || batch {
 		return state, why
 	}
 	return ofServer(workspace, run, why)
 }
 
-// ofOthers decides for a container of which this process cannot tell whether its run lives: it is in a state until a
-// batch container's time is over.
-func ofOthers(labels map[string]string, now time.Time, state State, why string) (State, string) {
+// foreign decides for a container of another host or job, of which this process cannot tell whether its run lives.
+func foreign(labels map[string]string, now time.Time, why string) (State, string) {
 	if labels[container.LabelRole] != string(container.RoleBatch) {
-		return state, why
+		return Foreign, why
 	}
 	expires, err := time.Parse(time.RFC3339, labels[container.LabelExpires])
 	if err != nil || now.Before(expires) {
-		return state, why
+		return Foreign, why
 	}
 	return Expired, fmt.Sprintf("%s, and expired at %s", why, labels[container.LabelExpires])
 }
 
-// ofRun decides by the run of a container: Kept if the run lives, which it cannot if its host was restarted since.
-func ofRun(workspace, run string, restarted bool) (State, string) {
-	if restarted {
+// ofRun decides by the run of a container: Kept if the run lives. now is the present boot ID.
+func ofRun(workspace, run, boot, now string) (State, string) {
+	if boot != "" && boot != NoBoot && now != NoBoot && boot != now {
 		return Orphaned, "this host was restarted since its run " + run
 	}
 	state, err := lockStateOf(workspace, run)

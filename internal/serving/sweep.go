@@ -90,9 +90,8 @@ func (s Servers) Leftovers(ctx context.Context, also ...owner.State) ([]Leftover
 	}
 	var found []Leftover
 	for _, c := range all {
-		// A server of another host may be on its way to be restarted there.
-		idle := c.Labels[container.LabelRole] == string(container.RoleBatch) || c.Owner == owner.Lost && !c.Running
-		if c.Owner == owner.Orphaned || c.Owner == owner.Expired || idle && slices.Contains(also, c.Owner) {
+		others := c.Owner == owner.Foreign && c.Labels[container.LabelRole] != string(container.RoleBatch)
+		if c.Owner == owner.Orphaned || c.Owner == owner.Expired || slices.Contains(also, c.Owner) && !others {
 			found = append(found, Leftover{c.Name, c.Why, c})
 		}
 	}

@@ -193,9 +193,8 @@ func TestLeftovers(t *testing.T) {
 		"foreign server": serverIn(dead, "", container.LabelHost, "there", container.LabelExpires, past),
 		"expired":        serverIn(dead, "", role, batch, container.LabelHost, "there", container.LabelExpires, past),
 		"unknown":        serverIn("relative", "", role, batch),
-		"lost":           serverIn(filepath.Join(dead, "unmounted"), "", role, batch, container.LabelExpires, future),
-		"lost for long":  serverIn(filepath.Join(dead, "unmounted"), "", role, batch, container.LabelExpires, past),
-		"lost server":    serverIn(filepath.Join(dead, "unmounted"), ""),
+		"deleted":        serverIn(filepath.Join(dead, "deleted"), "", role, batch),
+		"lost":           serverIn(filepath.Join(dead, "unmounted"), ""),
 		"another job's":  serverIn(dead, "", role, batch, container.LabelJob, "j", container.LabelExpires, future),
 		"job":            {Running: true},
 	} {
@@ -206,16 +205,13 @@ func TestLeftovers(t *testing.T) {
 		e.all = append(e.all, c)
 	}
 	s := serversOn(e)
-	ended := serverIn(filepath.Join(dead, "unmounted"), "")
-	ended.ID, ended.Name, ended.Running = "lost server that ended", "lost server that ended", false
-	e.all = append(e.all, ended)
 	for _, c := range []struct {
 		also []owner.State
 		want []string
 	}{
-		{nil, []string{"dead", "dead server", "expired", "lost for long"}},
-		{[]owner.State{owner.Lost}, []string{"dead", "dead server", "expired", "lost", "lost for long", "lost server that ended"}},
-		{[]owner.State{owner.Foreign}, []string{"another job's", "dead", "dead server", "expired", "foreign", "lost for long"}},
+		{nil, []string{"dead", "dead server", "deleted", "expired"}},
+		{[]owner.State{owner.Lost}, []string{"dead", "dead server", "deleted", "expired", "lost"}},
+		{[]owner.State{owner.Foreign}, []string{"another job's", "dead", "dead server", "deleted", "expired", "foreign"}},
 	} {
 		found, err := s.Leftovers(t.Context(), c.also...)
 		if err != nil {
