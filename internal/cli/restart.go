@@ -88,17 +88,17 @@ func (a *App) restart(ctx context.Context, f workspaceFlag) error {
 	if err := a.stop(ctx, f); err != nil {
 		return err
 	}
-	if err := a.execute(ctx, a.Stdout, start); err != nil {
+	if err := a.execute(ctx, a.Stdout, a.Stderr, start); err != nil {
 		fmt.Fprintf(a.Stderr, "%s is stopped, and `%s` starts another one\n", server.Name, a.asCalled(serving.Start(start)))
 		return err
 	}
 	return nil
 }
 
-// execute does what the arguments of another command say, with its own standard output.
-func (a *App) execute(ctx context.Context, out io.Writer, args []string) error {
+// execute does what the arguments of another command say, and has it write to out and errOut.
+func (a *App) execute(ctx context.Context, out, errOut io.Writer, args []string) error {
 	other := *a
-	other.Stdout = out
+	other.Stdout, other.Stderr = out, errOut
 	root := other.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
@@ -125,12 +125,9 @@ func (a *App) makeBeforehand(ctx context.Context, start []string) error {
 		})
 	}
 	var said bytes.Buffer
-	planner := *a
-	planner.Stderr = io.Discard // serve says it again
 	plan := slices.Concat([]string{"plan", "--format=json"}, without("detach", "host"),
 		[]string{"--http-port=0", "--grpc-port=0", "--metrics-port=0"})
-	err := planner.execute(ctx, &said, plan)
-	a.engines = planner.engines
+	err := a.execute(ctx, &said, io.Discard, plan) // serve warns again
 	if shown, ok := errors.AsType[*shownError](err); ok {
 		return shown.err // it was shown to nobody
 	}
@@ -138,15 +135,17 @@ func (a *App) makeBeforehand(ctx context.Context, start []string) error {
 	if err == nil {
 		err = json.Unmarshal(said.Bytes(), &planned)
 	}
-	if err != nil || !slices.ContainsFunc(planned.Steps, makes) {
+	if err != nil || !lacksRepository(planned.Steps) {
 		return err
 	}
 	setup := without(append(target.NeverUsed("setup"), "detach")...)
-	return a.execute(ctx, io.Discard, append([]string{"setup"}, setup...))
+	return a.execute(ctx, io.Discard, a.Stderr, append([]string{"setup"}, setup...))
 }
 
-// makes says whether a planned step has something to make that a server needs.
-func makes(s pipeline.Planned) bool {
-	needed := !slices.Contains([]pipeline.ID{steps.IDServe, steps.IDReference, steps.IDVerify}, s.Step)
-	return needed && (s.Verdict.Kind == pipeline.WillRun || s.Verdict.Kind == pipeline.Depends)
+// lacksRepository says whether something has to be made of what a server serves.
+func lacksRepository(planned []pipeline.Planned) bool {
+	last := slices.IndexFunc(planned, func(s pipeline.Planned) bool { return s.Step == steps.IDAssembleRepository })
+	return slices.ContainsFunc(planned[:last+1], func(s pipeline.Planned) bool {
+		return s.Verdict.Kind == pipeline.WillRun || s.Verdict.Kind == pipeline.Depends
+	})
 }
