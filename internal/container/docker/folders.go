@@ -119,10 +119,14 @@ func mountPoint(path string) string {
 func longestPoint(mounts, path string) string {
 	longest := string(filepath.Separator)
 	for m := range mountsIn(mounts) {
-		below := path == m.point || strings.HasPrefix(path, strings.TrimSuffix(m.point, "/")+"/")
-		if below && len(m.point) > len(longest) {
+		if isBelow(path, m.point) && len(m.point) > len(longest) {
 			longest = m.point
 		}
 	}
 	return longest
+}
+
+// isBelow reports whether a clean path is a folder or in it.
+func isBelow(path, folder string) bool {
+	return path == folder || strings.HasPrefix(path, strings.TrimSuffix(folder, "/")+"/")
 }

@@ -18,10 +18,9 @@ import (
 
 // facts are the properties of the engine that the translation of a Spec depends on.
 type facts struct {
-	standpoint
-
-	info    container.Info
-	selinux bool
+	info     container.Info
+	selinux  bool
+	networks []string // IDs of the engine's networks that this process is in, if it is a container of the engine
 }
 
 // errNoReply is the cause of a request that took too long.
@@ -67,8 +66,8 @@ func (r *Runtime) requestFacts(ctx context.Context) (facts, error) {
 	if r.options.Env(client.EnvOverrideAPIVersion) != "" {
 		f.info.APISetting = client.EnvOverrideAPIVersion
 	}
-	f.standpoint = r.findStandpoint(limited, f.info.Rootless)
-	f.info.OtherLoopback, f.info.Job = f.otherLoopback, f.job
+	at := r.findStandpoint(limited, f.info.Rootless)
+	f.info.OtherLoopback, f.info.Job, f.networks = at.otherLoopback, at.job, at.networks
 	r.mu.Lock()
 	r.lastFacts = &f
 	r.mu.Unlock()

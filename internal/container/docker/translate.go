@@ -123,8 +123,8 @@ func (r *Runtime) user(f facts) string {
 
 func (r *Runtime) labels(spec container.Spec, f facts) map[string]string {
 	labels := map[string]string{container.LabelStep: spec.Step, container.LabelRole: string(spec.Role)}
-	if f.job != "" {
-		labels[container.LabelJob] = f.job
+	if f.info.Job != "" {
+		labels[container.LabelJob] = f.info.Job
 	}
 	maps.Copy(labels, r.options.Labels)
 	return labels

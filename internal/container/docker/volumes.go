@@ -9,7 +9,6 @@ import (
 	"path"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	dcontainer "github.com/docker/docker/api/types/container"
@@ -142,8 +141,7 @@ func (h *handle) Refresh(ctx context.Context, m container.Mount) error {
 func inVolume(mounts []dcontainer.MountPoint, inside string) bool {
 	var nearest dcontainer.MountPoint
 	for _, m := range mounts {
-		above := strings.HasPrefix(path.Clean(inside)+"/", strings.TrimSuffix(path.Clean(m.Destination), "/")+"/")
-		if above && len(m.Destination) > len(nearest.Destination) {
+		if isBelow(path.Clean(inside), path.Clean(m.Destination)) && len(m.Destination) > len(nearest.Destination) {
 			nearest = m
 		}
 	}
