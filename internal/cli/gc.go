@@ -28,10 +28,12 @@ func (a *App) gcCommand() *cobra.Command {
 		Use:   "gc",
 		Short: "Remove what dead runs left, and what the cache holds beyond its size",
 		Long: `gc removes the containers of runs that are gone and half-made results, as each run does when it starts, and
-then the least recently used results until the cache is small enough. It never touches a living run, a ready server, or
-the model repository that a workspace built last. What that was made of may go: the next run then makes weights, ONNX
-model, engine and DALI pipeline anew, although the model repository made of them is there. What a server serves are
-files of its workspace.
+then the least recently used results until the cache is small enough. It never touches a living run, a ready server
+whose workspace is there, or the model repository that a workspace built last. What that repository was made of may go:
+the next run then makes weights, ONNX model, engine and DALI pipeline anew, although the model repository made of them
+is there. What a server serves are files of its workspace.
+
+It also removes servers whose workspace was deleted, or is on a disk that is not mounted; no run does that.
 
 Each line says what went and how large it is, and the last one how much that frees: results share files by hard links,
 and workspaces have links to what they serve. What is freed, and how large the cache is, counts each file once. What

@@ -94,8 +94,7 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 	replacement := steps.Replacement{
 		Server: steps.ReloadedServer{
 			Container: server.ID, Image: file.Image, RestartHint: serving.RestartHint(workspace),
-			FinishHint: "answers may be of the new models by now: `" + serving.CommandIn(workspace, "reload") +
-				"` ends what was begun",
+			FinishHint: serving.FinishHint(workspace),
 		},
 		Folder:    owner.RepositoryPath(workspace),
 		Replacing: func(on bool) error { return repository.Replacing(file, built, on) },

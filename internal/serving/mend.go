@@ -40,6 +40,11 @@ func RestartHint(workspace string) string {
 	return "`" + CommandIn(workspace, "restart") + "` starts a server for it"
 }
 
+// FinishHint is the advice where a reload has begun to replace models, and did not end.
+func FinishHint(workspace string) string {
+	return "answers may be of the new models by now: `" + CommandIn(workspace, "reload") + "` ends what was begun"
+}
+
 // StartAgain returns the arguments of dalirun that start a server in the place of one that is stopped, at its address
 // and ports, and in the background if that was: of what was built last, if that is not what it serves. They are empty
 // if it is not known how it was started.

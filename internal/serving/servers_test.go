@@ -356,6 +356,18 @@ func TestServersJudge(t *testing.T) {
 				}
 			},
 		},
+		"no workspace is named": {
+			none, func(*testing.T, string) container.Summary {
+				c := serverIn("", "")
+				c.Running = false
+				return c
+			},
+			func(string) Health {
+				return Health{
+					State: Ended, Reason: "its container has ended; its labels name no workspace in which another one could be started",
+				}
+			},
+		},
 		"its ports are kept": {
 			none, func(_ *testing.T, w string) container.Summary {
 				c := serverIn(w, "")

@@ -27,9 +27,8 @@ const (
 	listWithin = 30 * time.Second
 )
 
-// Sweep removes the containers of all workspaces that belong to nobody any more, and returns them, and those in the
-// states also that serve nobody: batch containers, and servers that have ended. With an error it returns what it had
-// removed.
+// Sweep removes the containers of all workspaces that belong to nobody any more, and those in the states also, but for
+// servers of other hosts, and returns them. With an error it returns what it had removed.
 //
 // After a run of the workspace was killed, however long ago, the first sweep lists containers for 2 s: a container that
 // the container engine still creates for that run is in no list yet.
