@@ -66,7 +66,7 @@ func TestRottenEntry(t *testing.T) {
 	if diff := cmp.Diff([]string{damagedModel}, warnings(r.sink, "export-onnx")); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)
 	}
-	r.wantStory("export-onnx", "Decided will run, because "+damagedNow, "Warning", "Started", "Ended done")
+	r.wantStory("export-onnx", "Fingerprinted", "Decided will run, because "+damagedNow, "Warning", "Started", "Ended done")
 }
 
 // wantStory wants the events of a step in the last run to be those.
@@ -99,7 +99,7 @@ func TestRottenGoal(t *testing.T) {
 	const verdict = "will run, because cache entry is damaged: repository was changed"
 	r.wantPlan(map[pipeline.ID]string{"exporter-image": "present", "export-onnx": "cached", "assemble-repository": verdict}, w.steps()...)
 	r.mustRun(ends{"exporter-image": pipeline.Cached, "export-onnx": pipeline.Cached, "assemble-repository": pipeline.Done}, w.steps()...)
-	r.wantStory("assemble-repository", "Decided "+verdict, "Warning", "Started", "Ended done")
+	r.wantStory("assemble-repository", "Fingerprinted", "Decided "+verdict, "Warning", "Started", "Ended done")
 }
 
 // What is planned of a step whose reader runs is known only when its content was hashed, and so on up the list.
@@ -142,7 +142,7 @@ func TestCachedIsToldInTime(t *testing.T) {
 	if err := r.run(t.Context(), append(w.steps(), serve, idle, goal)...); err != nil {
 		t.Fatal(err)
 	}
-	r.wantStory("export-onnx", "Decided cached", "Ended cached")
+	r.wantStory("export-onnx", "Fingerprinted", "Decided cached", "Ended cached")
 }
 
 // A run that fails before a stored result is hashed does not call it good.

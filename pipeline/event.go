@@ -34,6 +34,12 @@ type (
 	Decided struct {
 		Verdict
 	}
+	// Fingerprinted says under which fingerprint a Builder's result is stored, and the facts that it is of. A step whose
+	// inputs turned out otherwise than they were identified tells of it again.
+	Fingerprinted struct {
+		Fingerprint Fingerprint `json:"fingerprint"`
+		Facts       Facts       `json:"facts"`
+	}
 	// Started opens a step that does work.
 	Started struct{}
 	// Line is one line of a step's output.
@@ -84,15 +90,16 @@ const (
 	Cancelled EndState = "cancelled"
 )
 
-func (RunStarted) kind() string { return "run.started" }
-func (Decided) kind() string    { return "step.decided" }
-func (Started) kind() string    { return "step.started" }
-func (Line) kind() string       { return "step.line" }
-func (Progress) kind() string   { return "step.progress" }
-func (Warning) kind() string    { return "warning" }
-func (Result) kind() string     { return "step.result" }
-func (Ended) kind() string      { return "step.ended" }
-func (RunEnded) kind() string   { return "run.ended" }
+func (RunStarted) kind() string    { return "run.started" }
+func (Decided) kind() string       { return "step.decided" }
+func (Fingerprinted) kind() string { return "step.fingerprinted" }
+func (Started) kind() string       { return "step.started" }
+func (Line) kind() string          { return "step.line" }
+func (Progress) kind() string      { return "step.progress" }
+func (Warning) kind() string       { return "warning" }
+func (Result) kind() string        { return "step.result" }
+func (Ended) kind() string         { return "step.ended" }
+func (RunEnded) kind() string      { return "run.ended" }
 
 // MarshalJSON adds the seconds and the error's text.
 func (e Ended) MarshalJSON() ([]byte, error) {

@@ -32,6 +32,7 @@ type node struct {
 
 	// Guarded by execution.mu until all goroutines are done.
 	started time.Time
+	fp      Fingerprint // that was told of
 	ended   bool
 	stored  *finding // a stored result, unless it turned out damaged
 	stands  bool     // the step will not run
@@ -62,6 +63,7 @@ func (x *execution) find(ctx context.Context, n *node) (finding, error) {
 	if err != nil {
 		return finding{}, x.fail(ctx, n, err)
 	}
+	x.identified(n, f)
 	if f.entry != nil { // the verdict is emitted once it is verified, or once it is known that nothing reads it
 		x.keep(f.entry)
 		x.store(n, &f)
@@ -149,6 +151,17 @@ func (x *execution) gather(n *node, get func(*node) (Values, error)) (Inputs, er
 		in[o] = values[o.Step][o.Name]
 	}
 	return in, nil
+}
+
+// identified tells of the facts of a builder, once for each fingerprint.
+func (x *execution) identified(n *node, f finding) {
+	x.mu.Lock()
+	told := n.fp == f.fp
+	n.fp = f.fp
+	x.mu.Unlock()
+	if !told {
+		x.emit(n.step.ID(), Fingerprinted{Fingerprint: f.fp, Facts: f.facts})
+	}
 }
 
 func (x *execution) store(n *node, f *finding) {
@@ -258,6 +271,7 @@ func (x *execution) build(
 	if err != nil {
 		return nil, "", err
 	}
+	x.identified(n, f)
 	tx, err := x.Store.Begin(ctx, f.fp, func(holder string) {
 		x.emit(b.ID(), Warning{Text: "waiting for " + holder + ", which builds the same"})
 	})

@@ -33,6 +33,7 @@ func examples() []timedEvent {
 		{0, "export-onnx", pipeline.Decided{Verdict: pipeline.Verdict{Kind: pipeline.WillRun, Because: []pipeline.Change{
 			{Fact: "argv", Was: "--opset 13", Is: "--opset 17"},
 		}}}},
+		{0, "export-onnx", pipeline.Fingerprinted{Fingerprint: "6f0c", Facts: pipeline.Facts{"argv": "--opset 17", "input weights/weights.pth": "sha256:11ad"}}},
 		{0, "export-onnx", pipeline.Started{}},
 		{time.Second, "export-onnx", pipeline.Line{Text: "exported 25557032 parameters"}},
 		{time.Second, "server-image", pipeline.Progress{Text: "pulling", Current: 120_000_000, Total: 1_200_000_000, Unit: "B"}},
