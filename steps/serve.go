@@ -34,6 +34,7 @@ type Serve struct {
 	handover            *Handover         `fact:"-"` // see [Tools]
 	shm                 int64             `fact:"-"` // bytes of its /dev/shm
 	containers          containers        `fact:"-"`
+	evidence            Evidence          `fact:"-"`
 }
 
 func newServe(t target.Target, tools Tools, image, repository pipeline.Output) *Serve {
@@ -41,7 +42,7 @@ func newServe(t target.Target, tools Tools, image, repository pipeline.Output) *
 		image: image, repository: repository,
 		env: nvmlEnv(t), gpus: newGPURequest(t), http: t.Ports.HTTP, grpc: t.Ports.GRPC, metrics: t.Ports.Metrics,
 		models: modelNames(t.Lane), readyTimeout: t.ReadyTimeout, picture: t.Picture, handover: tools.Handover,
-		shm: cmp.Or(tools.Shm, DefaultShm), containers: newContainers(tools),
+		shm: cmp.Or(tools.Shm, DefaultShm), containers: newContainers(tools), evidence: tools.evidence(),
 	}
 	s.arguments = ServerArguments(t)
 	return s
@@ -137,6 +138,7 @@ func (s *Serve) Run(ctx context.Context, w *pipeline.Work) error {
 			return err
 		}
 	}
+	keepConfigurations(s.evidence, folder)
 	spec := s.spec(w.Input(s.image).Ref, folder)
 	if err := p.start(ctx, w, spec); err != nil {
 		return err

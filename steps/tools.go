@@ -26,6 +26,8 @@ type Tools struct {
 	// GPUMemory returns the memory of the run's GPU that has the least free. It is nil where the host cannot measure
 	// it.
 	GPUMemory func(context.Context) (trtexec.GPUMemory, error)
+	// Evidence is nil if nobody keeps what steps find.
+	Evidence Evidence
 	// Handover is nil if only the run itself uses its server.
 	Handover *Handover
 }

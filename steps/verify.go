@@ -2,10 +2,7 @@ package steps
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
-	"math"
-	"os"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -30,6 +27,7 @@ type Verify struct {
 	names     verified          `fact:"-"`
 	precision release.Precision `fact:"-"`
 	picture   []byte            `fact:"-"`
+	evidence  Evidence          `fact:"-"`
 }
 
 // verified are the names of the models that are compared.
@@ -40,7 +38,7 @@ func newVerify(t target.Target, tools Tools, suffix string, server, tensor, logi
 	return &Verify{
 		server: server, tensor: tensor, logits: logits, runner: tools.Runner,
 		names:     verified{DALIModel + suffix, servedModel(t.Lane) + suffix, EnsembleModel + suffix},
-		precision: t.Precision, picture: t.Picture.Data,
+		precision: t.Precision, picture: t.Picture.Data, evidence: tools.evidence(),
 	}
 }
 
@@ -94,13 +92,16 @@ func (s *Verify) Run(ctx context.Context, w *pipeline.Work) error {
 			Hint: "read the server's log: a model can fail after it was ready",
 		}
 	}
+	keepStatistics(ctx, s.evidence, client)
 	report, err := compare(served, tensor, logits, s.precision)
 	if err != nil { // such as an answer of another size
+		keepTensors(s.evidence, served, tensor, logits)
 		return &pipeline.Fault{Kind: pipeline.NotVerified, Err: err}
 	}
 	w.Emit(result.Parity.New(report))
 	w.Emit(result.Top.New(served.top))
 	if err := report.Err(); err != nil {
+		keepTensors(s.evidence, served, tensor, logits)
 		return &pipeline.Fault{
 			Kind: pipeline.NotVerified, Err: err,
 			Hint: "preprocessing off: compare the DALI pipeline with the model's training; model off: rebuild with " +
@@ -176,38 +177,8 @@ func inTime(ctx context.Context, err error) error {
 
 // compare compares the served answers with PyTorch's.
 func compare(served answers, tensor, logits []float32, precision release.Precision) (parity.Report, error) {
-	pre, model, ensemble := parity.Bounds(precision)
-	var report parity.Report
-	for _, c := range []struct {
-		name      parity.Name
-		got, want []float32
-		bound     parity.Bound
-	}{
-		{parity.Preprocessing, served.tensor, tensor, pre},
-		{parity.Model, served.logits, logits, model},
-		{parity.Ensemble, served.ensemble, logits, ensemble},
-	} {
-		comparison, err := parity.Check(c.name, c.got, c.want, c.bound)
-		if err != nil {
-			return report, err
-		}
-		report.Comparisons = append(report.Comparisons, comparison)
-	}
-	return report, nil
-}
-
-// readFloats reads little-endian FP32.
-func readFloats(name string) ([]float32, error) {
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return nil, err
-	}
-	if len(data)%4 != 0 {
-		return nil, fmt.Errorf("%s holds %d bytes, which are no FP32 values", name, len(data))
-	}
-	values := make([]float32, len(data)/4)
-	for i := range values {
-		values[i] = math.Float32frombits(binary.LittleEndian.Uint32(data[4*i:]))
-	}
-	return values, nil
+	return parity.CheckAll(parity.Answers{
+		Tensor: served.tensor, Logits: served.logits, Ensemble: served.ensemble,
+		WantTensor: tensor, WantLogits: logits,
+	}, precision)
 }

@@ -37,11 +37,12 @@ type App struct {
 	LookupEnv      func(string) (string, bool)
 	Environ        func() []string // all variables, as NAME=value
 
-	args    []string        // of the command line
-	root    fs.FS           // of this host's file system, as far as GPUs and the kernel go; nil is the real one
-	unread  []string        // warnings, as of settings that are not read, until they are shown
-	folders []remedy.Folder // that the command keeps things in, once they are settled
-	engines []io.Closer     // connections to the container engine, closed when the command ends
+	args      []string        // of the command line
+	root      fs.FS           // of this host's file system, as far as GPUs and the kernel go; nil is the real one
+	unread    []string        // warnings, as of settings that are not read, until they are shown
+	folders   []remedy.Folder // that the command keeps things in, once they are settled
+	recording *recording      // of the command's run; nil if there is none
+	engines   []io.Closer     // connections to the container engine, closed when the command ends
 	// adapter makes what runs containers; nil is the usual one
 	adapter func(runtimeOptions) (container.Runtime, error)
 	watch   serving.Watch // how a foreground serve watches its server; zero is [serving.UsualWatch]
@@ -64,6 +65,7 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	for _, engine := range program.engines {
 		_ = engine.Close() // the command has its answers
 	}
+	err = errors.Join(err, program.show(program.explainer().Explain(program.endRecord(ctx, err)), nil))
 	for _, text := range program.takeUnread() { // of a run that did not begin
 		warn(a.Stderr, text)
 	}
@@ -132,7 +134,8 @@ alone, with --format json as valid JSON or nothing. Progress, warnings and error
 	root.AddCommand(
 		a.setupCommand(), a.serveCommand(), a.reloadCommand(), a.restartCommand(), a.stopCommand(), a.psCommand(),
 		a.statusCommand(), a.logsCommand(), a.e2eCommand(), a.tuneCommand(), a.classifyCommand(), a.benchCommand(),
-		a.planCommand(), a.doctorCommand(), a.gcCommand(), a.versionCommand(),
+		a.planCommand(), a.doctorCommand(), a.runsCommand(), a.showCommand(), a.diffCommand(), a.reproduceCommand(),
+		a.gcCommand(), a.versionCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()
@@ -216,11 +219,12 @@ func usageArgs(c *cobra.Command) {
 		return
 	}
 	c.Args = func(cmd *cobra.Command, args []string) error {
-		if err := check(cmd, args); err != nil {
+		err := check(cmd, args)
+		if _, says := errors.AsType[*pipeline.Fault](err); err != nil && !says {
 			return pipeline.Usagef("drop it; `"+cmd.CommandPath()+" --help` has examples",
 				"`%s` takes no arguments, and %q is one", cmd.CommandPath(), args[0])
 		}
-		return nil
+		return err
 	}
 }
 

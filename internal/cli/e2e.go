@@ -42,6 +42,7 @@ PyTorch's answer.`,
 		},
 	}
 	r.flags(a, cmd)
+	r.record.flags(cmd.Flags())
 	o.flags(cmd)
 	cmd.Flags().StringVar(&files.JUnit, "junit", "", "write a JUnit report to this file")
 	cmd.Flags().StringVar(&files.HTML, "html", "", "write an HTML report to this file")

@@ -110,7 +110,7 @@ func setServing(cmd *cobra.Command, f *pflag.Flag, values map[string]config.Valu
 // invalid says where a value that a flag does not take was written, and what is allowed, which pflag's own types do not
 // say.
 func invalid(f *pflag.Flag, value string, err error) error {
-	err = cause(err)
+	err = innermost(err)
 	switch f.Value.Type() {
 	case "bool":
 		err = fmt.Errorf("%q is neither true nor false", value)
@@ -120,7 +120,7 @@ func invalid(f *pflag.Flag, value string, err error) error {
 	return pipeline.Usagef("", "%s: %w", settingOf(f).Origin(), err)
 }
 
-func cause(err error) error {
+func innermost(err error) error {
 	for {
 		inner := errors.Unwrap(err)
 		if inner == nil {

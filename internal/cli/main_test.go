@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"flag"
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -18,7 +19,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files and the generated documents anew")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"dalirun": runDalirun})
+	testscript.Main(m, map[string]func(){"dalirun": runDalirun, "mounted": runMounted})
 }
 
 // runDalirun is cmd/dalirun, which cannot be imported.
@@ -33,9 +34,13 @@ func runDalirun() {
 		signal.Reset(watched...)
 		cancel(&SignalError{Signal: first})
 	}()
+	var root fs.FS = fstest.MapFS{} // without what this machine has of a GPU
+	if dir := os.Getenv("TEST_ROOT"); dir != "" {
+		root = os.DirFS(dir)
+	}
 	app := App{
 		Program: os.Args[0], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, Environ: os.Environ,
-		root: fstest.MapFS{}, // without what this machine has of a GPU
+		root: root,
 		watch: serving.Watch{
 			Probe: serving.Probe{Reply: 5 * time.Second, Within: 5 * time.Second}, Every: 50 * time.Millisecond, Retry: 10 * time.Millisecond, InARow: 3,
 		},

@@ -43,6 +43,7 @@ What was built for another image or lane needs another server: ` + "`dalirun res
 		},
 	}
 	r.folderFlags.flags(a, cmd)
+	r.record.flags(cmd.Flags())
 	o.flags(cmd)
 	cmd.Flags().BoolVar(&inPlace, "in-place", false, "replace the models before they are proven, in the memory of one set")
 	return cmd
@@ -51,6 +52,9 @@ What was built for another image or lane needs another server: ` + "`dalirun res
 func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bool) (err error) {
 	refuse := func(errs ...error) error { return a.refused(errors.Join(errs...), o, report.Files{}) }
 	r.request.Command, r.request.Settings = "reload", settingsOf(r.set)
+	if err := a.beginRecord(r.record, r.request.Command); err != nil {
+		return refuse(err)
+	}
 	if r.folders, err = r.find(ctx); err != nil {
 		return refuse(err)
 	}
@@ -77,6 +81,11 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 				"` writes it anew, with the flags that you use", "the record of what was last built is damaged: %w", err)
 		}
 		x.target.Picture, err = steps.Sample()
+		if a.recording != nil {
+			r.request.Picture = x.target.Picture
+			a.recording.request(r.request)
+			a.recording.decided(x.target, nil, nil)
+		}
 		return err
 	})
 	if err != nil {

@@ -33,6 +33,7 @@ type runFlags struct {
 	folderFlags
 	request target.Request
 	folders folders.Folders // once they are checked
+	record  recordFlags     // of a command that can keep its run
 
 	weights string       // as it is written
 	image   string       // as it is written

@@ -102,7 +102,7 @@ func (a *App) execute(ctx context.Context, out, errOut io.Writer, args []string)
 	root := other.Command() //nolint:contextcheck // commands get their context from cobra
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
-	a.engines = other.engines // which are closed when the command ends
+	a.engines, a.recording = other.engines, other.recording // which end with the command
 	return err
 }
 

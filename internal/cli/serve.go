@@ -62,6 +62,7 @@ says so, and classify finds its way nevertheless.`,
 		},
 	}
 	r.flags(a, cmd)
+	r.record.flags(cmd.Flags())
 	o.flags(cmd)
 	cmd.Flags().BoolVarP(&detach, "detach", "d", false, "leave the server running")
 	return cmd

@@ -18,6 +18,7 @@ import (
 	"github.com/dalirun/dalirun/internal/gc"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/stdout"
@@ -95,6 +96,12 @@ type session struct {
 
 // prepare decides what a run would be, and changes nothing but the cache's folder.
 func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *session, err error) {
+	if err := a.beginRecord(r.record, r.request.Command); err != nil {
+		return nil, err
+	}
+	if a.recording != nil {
+		defer func() { a.recording.request(r.request) }() // also of one that was refused
+	}
 	if err := r.check(ctx); err != nil {
 		return nil, err
 	}
@@ -109,7 +116,7 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 func (a *App) begin(
 	ctx context.Context, r *runFlags, o outputFlags, decide func(*session, context.Context) error,
 ) (x *session, err error) {
-	x = &session{app: a, flags: r, runID: owner.NewRunID(time.Now()), json: o.progress == ui.JSON}
+	x = &session{app: a, flags: r, runID: a.newRunID(), json: o.progress == ui.JSON}
 	if x.me, err = owner.CurrentIdentity(time.Now()); err != nil {
 		return nil, err
 	}
@@ -151,14 +158,30 @@ func (a *App) begin(
 	if err != nil {
 		return nil, err
 	}
-	x.sink = x.renderer
+	x.sink = x.tee(x.renderer)
 	return x, nil
+}
+
+// tee is where the events of the run go: into its record too.
+func (x *session) tee(sinks ...pipeline.Sink) pipeline.Sink {
+	if x.app.recording != nil {
+		sinks = append(sinks, x.app.recording)
+	}
+	return ui.Tee(sinks...)
 }
 
 // resolve decides what the run is, or why it is none.
 func (x *session) resolve(ctx context.Context) (err error) {
 	var obstacles []target.Obstacle
-	x.target, obstacles, err = target.Resolve(ctx, x.flags.request, x.probes)
+	probes, recording := x.probes, x.app.recording
+	var answers target.Answers
+	if recording != nil {
+		probes = target.Record(probes, &answers)
+	}
+	x.target, obstacles, err = target.Resolve(ctx, x.flags.request, probes)
+	if recording != nil {
+		recording.decided(x.target, &answers, obstacles)
+	}
 	if err == nil {
 		err = target.Refusal(obstacles)
 	}
@@ -222,7 +245,10 @@ func (x *session) start(ctx context.Context) error {
 	}
 	x.logs = ui.NewLogSink(x.lock.Dir())
 	x.collector = newCollector()
-	x.sink = ui.Tee(x.renderer, x.logs, x.collector)
+	x.sink = x.tee(x.renderer, x.logs, x.collector)
+	if r := x.app.recording; r != nil && x.target.Lane == target.GPU {
+		r.describeGPUs(ctx, x.app.system().Command)
+	}
 	x.sweep(ctx)
 	for _, text := range x.app.takeUnread() {
 		x.warn(text)
@@ -275,8 +301,9 @@ func warning(to pipeline.Sink, run, text string) {
 func (x *session) tools() steps.Tools {
 	t := steps.Tools{
 		Runner: x.runtime, Images: x.runtime, Builder: builder(x.runtime), KV: x.store, Fetcher: fetch.Fetcher{},
-		TimingCache: x.store, Memory: x.flags.memory, Shm: x.flags.shm, BuildArgs: x.app.buildArgs(),
-		CABundle: x.app.caBundle(),
+		TimingCache: x.store, Evidence: x.app.recorded(), Memory: x.flags.memory, Shm: x.flags.shm,
+		BuildArgs: x.app.buildArgs(),
+		CABundle:  x.app.caBundle(),
 	}
 	if x.target.Lane == target.GPU {
 		t.GPUMemory = x.gpuMemory
@@ -333,6 +360,9 @@ func (x *session) runner(then func(context.Context, pipeline.Values) error) *pip
 // what came after it is explained here.
 func (x *session) finish(run error, after ...error) error {
 	err := errors.Join(run, x.app.explainer().Explain(errors.Join(append(after, x.close())...)))
+	if r := x.app.recording; r != nil && x.collector != nil {
+		r.AddJSON(record.ReportFile, x.collector.Report())
+	}
 	if err == nil {
 		return nil
 	}

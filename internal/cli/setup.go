@@ -12,6 +12,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/internal/serving"
@@ -45,6 +46,7 @@ the workspace, or in the cache if the workspace's server serves another one, whi
 			}
 			var folder string
 			err = x.runner(func(ctx context.Context, made pipeline.Values) error {
+				steps.KeepConfigurations(x.tools(), steps.Assembled(made))
 				built, err := x.built(steps.Assembled(made))
 				if err != nil {
 					return err
@@ -65,6 +67,7 @@ the workspace, or in the cache if the workspace's server serves another one, whi
 		},
 	}
 	r.flags(a, cmd)
+	r.record.flags(cmd.Flags())
 	o.flags(cmd)
 	return cmd
 }
@@ -91,6 +94,9 @@ func (x *session) built(repository string) (owner.Built, error) {
 func (a *App) refused(err error, o outputFlags, files report.Files) error {
 	err = a.explainer().Explain(err)
 	refusal := newCollector().NotBegun(err, time.Now())
+	if a.recording != nil {
+		a.recording.AddJSON(record.ReportFile, refusal)
+	}
 	after := files.Write(refusal)
 	if o.format == asJSON {
 		after = errors.Join(refusal.WriteJSON(a.Stdout), after)

@@ -71,6 +71,7 @@ gain, and another server's memory is not there.`,
 		},
 	}
 	r.flags(a, cmd)
+	r.record.flags(cmd.Flags())
 	o.flags(cmd)
 	cmd.Flags().Var(flagvalue.Choice(&f.objective, tune.Objectives()...), "objective", "what is to become better")
 	cmd.Flags().Var(flagvalue.Duration(&f.budget, leastBudget, mostBudget), "budget", "how long to search")

@@ -45,6 +45,8 @@ type world struct {
 	runtimes, devices []string
 	// wrong lets the served model give other answers than PyTorch.
 	wrong bool
+	// tensor is the one that DALI makes of a picture; nil is PyTorch's own.
+	tensor func() []float32
 	// dies ends a model's process once the server is ready.
 	dies bool
 	// overflows lets the server say, once it is ready, that its pool of GPU memory is full.
@@ -207,12 +209,16 @@ func (w world) models() []tritontest.Model {
 	if w.wrong {
 		answer[0], answer[espresso] = answer[espresso], answer[0]
 	}
+	preprocessed := tensor()
+	if w.tensor != nil {
+		preprocessed = w.tensor()
+	}
 	classify := func([]byte) ([]float32, error) { return answer, nil }
 	ensemble := tritontest.Classifier(steps.EnsembleModel, labels(), classify)
 	ensemble.Requires = []string{"dali", "resnet50_onnx"}
 	return []tritontest.Model{
 		model("dali", triton.TensorMetadata{Name: "DALI_INPUT_0", Datatype: triton.Uint8, Shape: []int64{-1, -1}},
-			triton.TensorMetadata{Name: "DALI_OUTPUT_0", Datatype: triton.FP32, Shape: []int64{-1, 3, 224, 224}}, tensor()),
+			triton.TensorMetadata{Name: "DALI_OUTPUT_0", Datatype: triton.FP32, Shape: []int64{-1, 3, 224, 224}}, preprocessed),
 		model("resnet50_onnx", triton.TensorMetadata{Name: "input", Datatype: triton.FP32, Shape: []int64{-1, 3, 224, 224}},
 			triton.TensorMetadata{Name: "output", Datatype: triton.FP32, Shape: []int64{-1, classes}}, answer),
 		ensemble,

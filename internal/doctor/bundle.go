@@ -51,7 +51,7 @@ func (x *Examination) WriteBundle(
 		addJSON(a, "version.json", r.Version, nil),
 		addJSON(a, "container-engine.json", info, infoErr),
 		a.Add("flags.txt", strings.Join(r.Flags, "\n")+"\n", ""),
-		a.Add("environment.txt", environment(r.Environ), ""),
+		a.Add("environment.txt", Environment(r.Environ), ""),
 		addFile(a, r.Config, r.Config),
 		addSMI(ctx, a),
 		addPlan(ctx, a, r.Plan),
@@ -173,9 +173,9 @@ func (x *Examination) addRuns(a *bundle.Archive) error {
 	return errors.Join(errs...)
 }
 
-// environment lists the variables that dalirun, the container engine's client and downloads read. None of
+// Environment lists the variables that dalirun, the container engine's client and downloads read. None of
 // these has a name that says that it holds a secret.
-func environment(environ []string) string {
+func Environment(environ []string) string {
 	known := []string{
 		"DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS_VERIFY", "DOCKER_TLS", "DOCKER_CERT_PATH",
 		"DOCKER_API_VERSION", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",

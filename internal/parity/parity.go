@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"math"
 	"strings"
+
+	"github.com/dalirun/dalirun/internal/release"
 )
 
 // Name says what is compared with its reference.
@@ -66,9 +68,9 @@ func Compare(got, want []float32) (Figures, error) {
 		diff := math.Abs(g - w)
 		sum += diff
 		f.MaxAbs = max(f.MaxAbs, diff)
-		dot += g * w
-		gotSquares += g * g
-		wantSquares += w * w
+		dot += float64(g * w) // arm64 would round once for both operations, and have other last digits
+		gotSquares += float64(g * g)
+		wantSquares += float64(w * w)
 	}
 	if scale == 0 {
 		return Figures{}, fmt.Errorf("the reference has %d values and none but zeros: it cannot be compared with", len(want))
@@ -175,4 +177,35 @@ func (r Report) Err() error {
 		return nil
 	}
 	return fmt.Errorf("%w: %s", ErrOff, strings.Join(parts, "; "))
+}
+
+// Answers are what one verification compares.
+type Answers struct {
+	Tensor   []float32 // DALI's, 3×height×width, normalized
+	Logits   []float32 // the served model's, for WantTensor
+	Ensemble []float32 // the server's, for the encoded picture
+
+	WantTensor, WantLogits []float32 // PyTorch's
+}
+
+// CheckAll makes the three comparisons with the bounds of a precision. Its error says that one could not be made.
+func CheckAll(a Answers, precision release.Precision) (Report, error) {
+	pre, model, ensemble := Bounds(precision)
+	var report Report
+	for _, c := range []struct {
+		name      Name
+		got, want []float32
+		bound     Bound
+	}{
+		{Preprocessing, a.Tensor, a.WantTensor, pre},
+		{Model, a.Logits, a.WantLogits, model},
+		{Ensemble, a.Ensemble, a.WantLogits, ensemble},
+	} {
+		comparison, err := Check(c.name, c.got, c.want, c.bound)
+		if err != nil {
+			return report, err
+		}
+		report.Comparisons = append(report.Comparisons, comparison)
+	}
+	return report, nil
 }

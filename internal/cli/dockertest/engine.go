@@ -36,6 +36,7 @@ type Engine struct {
 	fake   *containertest.Fake
 	socket string
 	life   context.Context //nolint:containedctx // containers outlive the request that starts them
+	server *http.Server
 
 	mu         sync.Mutex
 	seq        int
@@ -61,12 +62,12 @@ func New(tb testing.TB, fake *containertest.Fake) *Engine {
 		tb.Fatal(err)
 	}
 	const headers = 10 * time.Second
-	server := &http.Server{Handler: e.handler(), ReadHeaderTimeout: headers}
+	e.server = &http.Server{Handler: e.handler(), ReadHeaderTimeout: headers}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- e.server.Serve(listener) }()
 	tb.Cleanup(func() {
 		e.removeAll()
-		err := errors.Join(server.Close(), os.RemoveAll(dir))
+		err := errors.Join(e.server.Close(), os.RemoveAll(dir))
 		if serveErr := <-served; !errors.Is(serveErr, http.ErrServerClosed) {
 			err = errors.Join(err, serveErr)
 		}
@@ -79,6 +80,9 @@ func New(tb testing.TB, fake *containertest.Fake) *Engine {
 
 // Host returns the engine's address as DOCKER_HOST has it.
 func (e *Engine) Host() string { return "unix://" + e.socket }
+
+// Die ends the engine as a restart does: its connections break, and nobody listens any more.
+func (e *Engine) Die() { _ = e.server.Close() } // it is closed once more when the test ends
 
 // HideLogs makes unreadable what the containers wrote that are there, as that of a log driver for syslog is.
 func (e *Engine) HideLogs() {

@@ -1,0 +1,145 @@
+// Package cause says why a run failed and whose turn it is, by plain data that a record keeps: the error, the last
+// output, the comparisons, the kernel's log. The same data give the same cause on any machine.
+package cause
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/registry"
+	"github.com/dalirun/dalirun/internal/remedy"
+	"github.com/dalirun/dalirun/pipeline"
+)
+
+// Turn says whose turn it is.
+type Turn string
+
+// The turns.
+const (
+	// Product is what is built and how: model, weights, picture, flags, dalirun itself. Whoever changed it last acts.
+	Product Turn = "product"
+	// Environment is the machine and what it may do: driver, container engine, disk, ports, credentials, certificates.
+	// Whoever runs it acts.
+	Environment Turn = "environment"
+	// Infrastructure is what comes and goes: networks, registries and mirrors, a GPU that others have or that fell off
+	// its bus, a runner that was killed. Nobody who reads this has to act, if it does not come again.
+	Infrastructure Turn = "infrastructure"
+	// Unknown is the turn where nothing that is known matches.
+	Unknown Turn = "unknown"
+)
+
+// Cause is why a run failed.
+type Cause struct {
+	ID        string      `json:"id"` // short and stable: gpu-out-of-memory
+	Turn      Turn        `json:"turn"`
+	Retryable bool        `json:"retryable"`      // the same run may pass without a change
+	Text      string      `json:"text"`           // one sentence without a full stop
+	Seen      string      `json:"seen,omitempty"` // the line that shows it
+	Hint      string      `json:"hint,omitempty"` // what to do
+	Step      pipeline.ID `json:"step,omitempty"` // that failed; empty if the run did not get so far
+}
+
+// Evidence is what is known of a run that failed.
+type Evidence struct {
+	// Failure is the error; nil if the run was killed before it had one.
+	Failure *Failure
+	// Step is the one that worked when the run was killed.
+	Step pipeline.ID
+	// Check is the check of doctor that refused the run; empty if it began.
+	Check string
+	// Log is the output of the step that failed.
+	Log string
+	// Kernel are lines of the kernel's log from the time of the run.
+	Kernel []string
+	// OthersOnGPU are, for people, other programs that used the GPU.
+	OthersOnGPU []string
+	// Parity are the comparisons, and Preprocessing what [parity.PreprocessingCause] says of the tensors.
+	Parity        *parity.Report
+	Preprocessing string
+}
+
+// Find returns the cause of a failure. Its Turn is [Unknown] if nothing that is known matches.
+func Find(e Evidence) Cause {
+	f := e.Failure
+	if f == nil {
+		f = &Failure{Step: e.Step}
+	}
+	lines := append([]string{f.Text}, f.Tail...)
+	for _, r := range rules() {
+		seen, ok := r.matches(e, f, lines)
+		if !ok {
+			continue
+		}
+		found := r.cause
+		found.Seen, found.Step, found.Hint = seen, f.Step, f.Hint
+		if r.tell != nil {
+			found.Text = r.tell(e, found.Text)
+		}
+		return found
+	}
+	return unknown(f)
+}
+
+func unknown(f *Failure) Cause {
+	return Cause{
+		ID: "unknown", Turn: Unknown, Text: "nothing that is known matches", Seen: f.Text, Hint: f.Hint, Step: f.Step,
+	}
+}
+
+// rule is one row of the table: all of its conditions that are set must hold.
+type rule struct {
+	cause Cause
+
+	killed   bool                  // there is no error: the run was killed
+	is       []string              // the error is one of these sentinels
+	registry []registry.Kind       // or of a registry, of one of these kinds
+	kinds    []pipeline.Kind       // of the fault
+	checks   []string              // of doctor, that refused the run
+	inStep   bool                  // the run had begun
+	says     *regexp.Regexp        // the error or the last output
+	kernel   *regexp.Regexp        // the kernel's log
+	remedy   func(id string) bool  // a known message of a tool in the error, the last output or the log
+	when     func(e Evidence) bool // what else
+	tell     func(e Evidence, text string) string
+}
+
+func (r rule) matches(e Evidence, f *Failure, lines []string) (seen string, ok bool) {
+	if r.killed != (e.Failure == nil) && r.kernel == nil {
+		return "", false
+	}
+	named := func(s string) bool { return slices.Contains(f.Sentinels, s) }
+	switch {
+	case r.is != nil && !slices.ContainsFunc(r.is, named),
+		r.registry != nil && !slices.Contains(r.registry, f.Registry),
+		r.kinds != nil && !slices.Contains(r.kinds, f.Kind),
+		r.checks != nil && !slices.Contains(r.checks, e.Check),
+		r.inStep && f.Step == "",
+		r.when != nil && !r.when(e):
+		return "", false
+	}
+	seen = f.Text
+	if r.says != nil {
+		i := slices.IndexFunc(lines, r.says.MatchString)
+		if i < 0 {
+			return "", false
+		}
+		seen = lines[i]
+	}
+	if r.kernel != nil {
+		i := slices.IndexFunc(e.Kernel, r.kernel.MatchString)
+		if i < 0 {
+			return "", false
+		}
+		seen = e.Kernel[i]
+	}
+	if r.remedy != nil {
+		known, line, found := remedy.Find(strings.Join(append(slices.Clone(lines), e.Log), "\n"))
+		if !found || !r.remedy(known.ID) {
+			return "", false
+		}
+		seen = line
+	}
+	return seen, true
+}

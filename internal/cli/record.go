@@ -1,0 +1,215 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"github.com/dalirun/dalirun/internal/cause"
+	"github.com/dalirun/dalirun/internal/doctor"
+	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/record"
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/internal/userfile"
+	"github.com/dalirun/dalirun/internal/version"
+	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
+)
+
+const (
+	// keptRecords is how many records a folder of runs keeps: of 5 MB at most each, unless they have models.
+	keptRecords = 100
+	// describeWithin bounds what is asked of the host after a run, which ends later by that.
+	describeWithin = 5 * time.Second
+)
+
+// recordFlags say where the record of a run is kept.
+type recordFlags struct {
+	file, dir string
+	model     bool
+}
+
+func (f *recordFlags) flags(set *pflag.FlagSet) {
+	set.StringVar(&f.file, "record", "",
+		"keep the run in this file, as in run"+record.Suffix+", for show, diff and reproduce")
+	set.BoolVar(&f.model, "record-model", false, "keep the ONNX model in the record too, 100 MB")
+	set.StringVar(&f.dir, "runs-dir", "",
+		fmt.Sprintf("keep the records of runs in this folder, each in a file of its own, the newest %d", keptRecords))
+}
+
+// recording is the record of a command's run, as it is written.
+type recording struct {
+	*record.Writer
+
+	flags   recordFlags
+	runID   string
+	program host.Runner // of this host; nil until the run is known to use its GPU
+	before  sync.WaitGroup
+	model   func() (string, error) // the path of the ONNX model
+}
+
+// beginRecord begins the record of a run, where one is asked for. A command within another one goes on with its record.
+func (a *App) beginRecord(f recordFlags, command string) error {
+	if f.model && f.file == "" && f.dir == "" {
+		return pipeline.Usagef("add --record FILE", "--record-model: there is no record that the model could be in")
+	}
+	if a.recording != nil || f.file == "" && f.dir == "" {
+		return nil
+	}
+	r := &recording{flags: f, runID: owner.NewRunID(time.Now())}
+	path := f.file
+	if f.dir != "" {
+		const private = 0o700
+		if err := os.MkdirAll(f.dir, private); err != nil {
+			return userfile.MakeFault("make the folder of runs", err)
+		}
+	}
+	if path == "" {
+		path = filepath.Join(f.dir, r.runID+record.Suffix)
+	}
+	var err error
+	r.Writer, err = record.Create(path, record.Options{
+		Program: version.This().Version, Command: command, Started: time.Now(), Redactor: newRedactor(a),
+	})
+	if errors.Is(err, record.ErrOther) {
+		return pipeline.Usagef("name another file with --record", "--record: %w", err)
+	}
+	if err != nil {
+		return userfile.MakeFault("make the record", err)
+	}
+	r.SetRun(r.runID)
+	r.AddText(record.EnvironmentFile, []byte(doctor.Environment(a.Environ())))
+	a.recording = r
+	return nil
+}
+
+// recorded is where a run keeps what it finds; nil if there is no record.
+func (a *App) recorded() steps.Evidence {
+	if a.recording == nil {
+		return nil
+	}
+	return a.recording
+}
+
+// newRunID is the ID of a run that begins.
+func (a *App) newRunID() string {
+	if a.recording != nil {
+		return a.recording.runID
+	}
+	return owner.NewRunID(time.Now())
+}
+
+// request keeps what was asked for. The picture is a member of its own.
+func (r *recording) request(request target.Request) {
+	if data := request.Picture.Data; len(data) > 0 {
+		r.AddBytes(record.PictureFile, data)
+	}
+	request.Picture.Data = nil
+	r.AddJSON(record.RequestFile, request)
+}
+
+// decided keeps what was decided, and the answers that it rests on; answers are nil where nothing was asked.
+func (r *recording) decided(t target.Target, answers *target.Answers, obstacles []target.Obstacle) {
+	t.Picture.Data = nil
+	if answers != nil {
+		r.AddJSON(record.AnswersFile, answers)
+		r.AddJSON(record.ObstaclesFile, slices.Concat([]target.Obstacle{}, obstacles))
+	}
+	r.AddJSON(record.TargetFile, t)
+}
+
+// describeGPUs keeps the state of the GPUs before the steps, beside them, and has [App.endRecord] keep that after them.
+func (r *recording) describeGPUs(ctx context.Context, program host.Runner) {
+	r.program = program
+	r.before.Go(func() { r.describe(ctx, record.GPUBeforeFile) })
+}
+
+func (r *recording) describe(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(ctx, describeWithin)
+	defer cancel()
+	text, err := host.Describe(ctx, r.program)
+	if err != nil {
+		text = err.Error() + "\n"
+	}
+	r.AddText(name, []byte(text))
+}
+
+// endRecord ends the record of the command's run, which ended with err.
+func (a *App) endRecord(ctx context.Context, err error) error {
+	r := a.recording
+	if r == nil {
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	r.before.Wait()
+	if r.program != nil {
+		r.describe(ctx, record.GPUAfterFile)
+	}
+	if err != nil {
+		if lines := a.system().KernelLog(ctx); len(lines) > 0 {
+			r.AddText(record.KernelFile, []byte(strings.Join(lines, "\n")+"\n"))
+		}
+		r.AddJSON(record.FailureFile, cause.FailureOf(err, int(exitCode(err))))
+		if c, ok := r.Snapshot().Cause(); ok {
+			r.AddJSON(record.CauseFile, c)
+		}
+	}
+	if r.flags.model && r.model != nil {
+		if path, modelErr := r.model(); modelErr == nil {
+			r.AddFile(record.ModelFile, path)
+		}
+	}
+	if err := r.Close(); err != nil {
+		return pipeline.Faultf(pipeline.Environment,
+			"look at its disk (`df -h`), or name another file with --record", "%w", err)
+	}
+	if r.flags.dir == "" {
+		return nil
+	}
+	return r.keep()
+}
+
+// keep has the record in the folder of runs too, and drops the oldest ones there.
+func (r *recording) keep() error {
+	dir := r.flags.dir
+	if r.flags.file != "" {
+		if err := copyRecord(r.flags.file, filepath.Join(dir, r.runID+record.Suffix)); err != nil {
+			return userfile.MakeFault("keep the record", err)
+		}
+	}
+	all, err := filepath.Glob(filepath.Join(dir, "*"+record.Suffix)) // sorted, and an ID begins with its time
+	if err != nil {
+		return err
+	}
+	for _, old := range all[:max(0, len(all)-keptRecords)] {
+		if err := os.Remove(old); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return userfile.MakeFault("drop an old record", err)
+		}
+	}
+	return nil
+}
+
+func copyRecord(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close() //nolint:errcheck // only read
+	const private = 0o600
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, private)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
