@@ -23,6 +23,9 @@ func newExportONNX(t target.Target, tools Tools, exporter, weights pipeline.Outp
 
 const onnxFile = "model.onnx"
 
+// ExportedModel returns the path of the ONNX model, by the values of its step, which is export-onnx.
+func ExportedModel(values pipeline.Values) string { return values[onnxFile].Path }
+
 // ID returns export-onnx.
 func (s *ExportONNX) ID() pipeline.ID { return IDExportONNX }
 

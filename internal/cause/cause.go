@@ -51,6 +51,8 @@ type Evidence struct {
 	Check string
 	// Log is the output of the step that failed.
 	Log string
+	// GPUs are the bus addresses of the GPUs of the run, 00000000:06:00.0; nil if it had none, or they are not known.
+	GPUs []string
 	// Kernel are lines of the kernel's log from the time of the run.
 	Kernel []string
 	// OthersOnGPU are, for people, other programs that used the GPU.
@@ -86,6 +88,20 @@ func unknown(f *Failure) Cause {
 	return Cause{
 		ID: "unknown", Turn: Unknown, Text: "nothing that is known matches", Seen: f.Text, Hint: f.Hint, Step: f.Step,
 	}
+}
+
+// concerns says whether a line of the kernel is of a GPU of the run, or of no GPU. The kernel writes an address as
+// PCI:0000:06:00, and nvidia-smi as 00000000:06:00.0.
+func (e Evidence) concerns(line string) bool {
+	_, rest, ofGPU := strings.Cut(line, "(PCI:")
+	if !ofGPU {
+		return true
+	}
+	address, _, _ := strings.Cut(rest, ")")
+	return slices.ContainsFunc(e.GPUs, func(gpu string) bool {
+		whole, _, _ := strings.Cut(strings.TrimPrefix(strings.ToLower(gpu), "0000"), ".")
+		return whole == strings.ToLower(address)
+	})
 }
 
 // rule is one row of the table: all of its conditions that are set must hold.
@@ -128,7 +144,7 @@ func (r rule) matches(e Evidence, f *Failure, lines []string) (seen string, ok b
 		seen = lines[i]
 	}
 	if r.kernel != nil {
-		i := slices.IndexFunc(e.Kernel, r.kernel.MatchString)
+		i := slices.IndexFunc(e.Kernel, func(line string) bool { return r.kernel.MatchString(line) && e.concerns(line) })
 		if i < 0 {
 			return "", false
 		}

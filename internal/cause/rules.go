@@ -20,6 +20,8 @@ func rules() []rule {
 // endRules are of a run that others ended.
 func endRules() []rule {
 	re := regexp.MustCompile
+	// of a program, and not of what was found out before one began; one that was killed has none
+	worked := []pipeline.Kind{pipeline.Unclassified, pipeline.ContainerFailed, pipeline.NotReady}
 	return []rule{
 		{
 			cause: Cause{
@@ -28,21 +30,21 @@ func endRules() []rule {
 			},
 			// https://docs.nvidia.com/deploy/xid-errors: 79 is "GPU has fallen off the bus"; 48, 63, 64, 94 and 95 are of
 			// memory, 119 and 120 of the GPU's own processor.
-			kernel: re(`NVRM: Xid .*\b(79|119|120)\b`),
+			kernel: re(`NVRM: Xid .*: (79|119|120),`), kinds: worked,
 		},
 		{
 			cause: Cause{
 				ID: "gpu-faulty", Turn: Infrastructure, Retryable: true,
 				Text: "the GPU's memory is faulty: the machine is to be taken out of service, and another one can run this",
 			},
-			kernel: re(`NVRM: Xid .*\b(48|63|64|94|95)\b`),
+			kernel: re(`NVRM: Xid .*: (48|63|64|94|95),`), kinds: worked,
 		},
 		{
 			cause: Cause{
 				ID: "host-out-of-memory", Turn: Environment,
 				Text: "the machine ran out of memory, and the kernel killed a process",
 			},
-			kernel: re(`Out of memory: Killed process`),
+			kernel: re(`Out of memory: Killed process`), kinds: worked,
 		},
 		{
 			cause: Cause{
@@ -96,10 +98,14 @@ func networkRules() []rule {
 		},
 		{
 			cause: untrusted,
-			says: re(`x509: certificate signed by unknown authority|certificate is not trusted|self[- ]signed certificate` +
+			says: re(`x509: |certificate is not trusted|self[- ]signed certificate` +
 				`|CERTIFICATE_VERIFY_FAILED|certificate verify failed|SSLCertVerificationError`),
 		},
 		{cause: untrusted, registry: []registry.Kind{registry.Untrusted}},
+		{
+			cause: Cause{ID: "proxy-denied", Turn: Environment, Text: "a proxy wants to know who asks, or forbids it"},
+			says:  re(`(?i)407 Proxy Authentication Required|proxyconnect .*(forbidden|denied)`),
+		},
 		{cause: busy, registry: []registry.Kind{registry.RateLimited}},
 		{
 			cause: busy,
@@ -130,6 +136,13 @@ func networkRules() []rule {
 		},
 		{
 			cause: Cause{
+				ID: "weights-refused", Turn: Environment,
+				Text: "the host of the pretrained weights, or what stands before it, does not give them to this machine",
+			},
+			says: re(`download the pretrained weights: .*: 4(0[0-79]|1\d) `),
+		},
+		{
+			cause: Cause{
 				ID: "weights-unreachable", Turn: Infrastructure, Retryable: true,
 				Text: "the host of the pretrained weights gave no answer, or failed",
 			},
@@ -140,15 +153,18 @@ func networkRules() []rule {
 				ID: "packages-unreachable", Turn: Infrastructure, Retryable: true,
 				Text: "a package index or mirror gave no answer while a local image was built",
 			},
-			says: re(`Temporary failure resolving|Could not resolve|Failed to fetch http|Unable to connect to ` +
-				`|ReadTimeoutError|NewConnectionError|Connection timed out|Hash Sum mismatch|50[234] +(Bad|Service|Gateway)`),
-			kinds: []pipeline.Kind{pipeline.Environment},
+			says: re(`Temporary failure resolving|Could not resolve|Could not connect to |Failed to fetch http` +
+				`|Unable to connect to |Unable to fetch some archives|ReadTimeoutError|NewConnectionError|ProtocolError` +
+				`|Connection (timed out|failed|reset)|Network is unreachable|Hash Sum mismatch` +
+				`|50[234] +(Bad|Service|Gateway)|does not have a Release file`),
+			kinds: []pipeline.Kind{pipeline.Environment}, inStep: true,
 		},
 	}
 }
 
 // diskRules are of disks and files of this host, and of the container engine's disk.
 func diskRules() []rule {
+	re := regexp.MustCompile
 	return []rule{
 		{
 			cause: Cause{
@@ -175,6 +191,10 @@ func diskRules() []rule {
 		{
 			cause: Cause{ID: "disk-broken", Turn: Environment, Text: "a disk of this machine does not read or write"},
 			is:    []string{isBroken},
+		},
+		{
+			cause: Cause{ID: "disk-broken", Turn: Environment, Text: "a disk of this machine does not read or write"},
+			says:  re(`Input/output error`),
 		},
 		{
 			cause: Cause{ID: "disk-silent", Turn: Environment, Text: "a disk of the network gives no answer"},
@@ -365,6 +385,14 @@ func toolRules() []rule {
 		},
 		{
 			cause: Cause{
+				ID: "container-killed", Turn: Infrastructure, Retryable: true,
+				Text: "a container was killed from outside: by a person, by a container engine that was restarted, or by the " +
+					"kernel for lack of memory",
+			},
+			says: re(`exited with status 1(30|37|43)\b`),
+		},
+		{
+			cause: Cause{
 				ID: "shared-memory-full", Turn: Environment, Text: "the container's shared memory is too small",
 			},
 			remedy: is("shared-memory-full"),
@@ -398,7 +426,14 @@ func toolRules() []rule {
 				ID: "artifact-broken", Turn: Product, Text: "a file that a step made cannot be used by the next one",
 			},
 			remedy: is("engine-cut-short", "input-name", "dali-file-missing", "version-folder-missing", "dims-mismatch",
-				"onnx-unreadable", "engine-unreadable", "engine-not-saved", "timing-cache-refused"),
+				"onnx-unreadable", "engine-unreadable", "timing-cache-refused"),
+		},
+		{
+			cause: Cause{
+				ID: "engine-not-saved", Turn: Environment,
+				Text: "trtexec could not write its engine: the disk of the cache is full, or may not be written to",
+			},
+			remedy: is("engine-not-saved"),
 		},
 	}
 }

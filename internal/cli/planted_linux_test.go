@@ -109,8 +109,10 @@ func onGPU(text, processes, kernel string) func(*testing.T, *place) world {
 		w := gpuWorld(t, p, processes)
 		if kernel != "" {
 			p.env["TEST_ROOT"] = filepath.Join(p.dir, "root")
-			dev := filepath.Join(p.env["TEST_ROOT"], "dev")
-			if err := errors.Join(os.MkdirAll(dev, 0o755), os.WriteFile(filepath.Join(dev, "kmsg"), []byte("3,1,2,-;"+kernel+"\n"), 0o600)); err != nil {
+			dev, proc := filepath.Join(p.env["TEST_ROOT"], "dev"), filepath.Join(p.env["TEST_ROOT"], "proc")
+			if err := errors.Join(os.MkdirAll(dev, 0o755), os.MkdirAll(proc, 0o755),
+				os.WriteFile(filepath.Join(dev, "kmsg"), []byte("3,1,99000000,-;"+kernel+"\n"), 0o600),
+				os.WriteFile(filepath.Join(proc, "uptime"), []byte("99.0 0\n"), 0o600)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -226,7 +228,7 @@ func faultsPlanted() []planted {
 			return world{}
 		}, cpuRun, 3, "engine-missing", cause.Environment, false, "", ""},
 		{"container engine that fails", func(*testing.T, *place) world { return world{failure: errors.New("the store is broken")} }, cpuRun, 3, "engine-failing", cause.Environment, false, "", ""},
-		{"container engine restarted", during("export_onnx.py", func(_ *testing.T, p *place, _ *exec.Cmd) { p.engine.Die() }), cpuRun, 3, "engine-died", cause.Infrastructure, true, "", "export-onnx"},
+		{"container engine restarted", during("export_onnx.py", func(_ *testing.T, p *place, _ *exec.Cmd) { p.engine.Die() }), cpuRun, 3, "engine-died", cause.Infrastructure, true, "", ""},
 		{"killed job", during("export_onnx.py", signaled(syscall.SIGKILL)), cpuRun, -1, "killed", cause.Infrastructure, true, "", "export-onnx"},
 		{"cancelled job", during("export_onnx.py", signaled(syscall.SIGTERM)), cpuRun, 143, "cancelled", cause.Infrastructure, true, "", ""},
 
@@ -288,7 +290,7 @@ func faultsPlanted() []planted {
 		}, gpuRun, 3, "engine-without-gpu", cause.Environment, false, "", ""},
 		{"GPU busy", onGPU(recording("trtexec-10.6-oom-build.log"), other, ""), gpuRun, 4, "gpu-busy", cause.Infrastructure, true, "pid 4711, 70000 MiB", "build-engine"},
 		{"GPU too small", onGPU(recording("trtexec-10.6-oom-build.log"), "", ""), gpuRun, 4, "gpu-out-of-memory", cause.Environment, false, "", "build-engine"},
-		{"GPU lost", onGPU("[E] Error[1]: CUDA error", "", "NVRM: Xid (PCI:0000:06:00): 79, pid=1234, GPU has fallen off the bus."), gpuRun, 4, "gpu-lost", cause.Infrastructure, true, "", "build-engine"},
+		{"GPU lost", onGPU("[E] Error[1]: CUDA error", "", "NVRM: Xid (PCI:0000:00:06): 79, pid=1234, GPU has fallen off the bus."), gpuRun, 4, "gpu-lost", cause.Infrastructure, true, "", "build-engine"},
 		{"GPU faulty", onGPU("CUDA error: uncorrectable ECC error encountered", "", ""), gpuRun, 3, "gpu-faulty", cause.Infrastructure, true, "", "build-engine"},
 		{"engine for another TensorRT", onGPU("[E] Unknown option: --skipInference", "", ""), gpuRun, 4, "images-unfit", cause.Product, false, "", "build-engine"},
 		{"model that trtexec cannot read", onGPU(recording("trtexec-10.6-wrong-input-name.log"), "", ""), gpuRun, 4, "artifact-broken", cause.Product, false, "", "build-engine"},

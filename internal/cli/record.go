@@ -19,6 +19,7 @@ import (
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/record"
+	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/internal/version"
@@ -53,9 +54,10 @@ type recording struct {
 
 	flags   recordFlags
 	runID   string
+	began   time.Time
 	program host.Runner // of this host; nil until the run is known to use its GPU
 	before  sync.WaitGroup
-	model   func() (string, error) // the path of the ONNX model
+	model   io.Closer // keeps the recorded model in the cache; nil if there is none
 }
 
 // beginRecord begins the record of a run, where one is asked for. A command within another one goes on with its record.
@@ -66,7 +68,8 @@ func (a *App) beginRecord(f recordFlags, command string) error {
 	if a.recording != nil || f.file == "" && f.dir == "" {
 		return nil
 	}
-	r := &recording{flags: f, runID: owner.NewRunID(time.Now())}
+	r := &recording{flags: f, began: time.Now()}
+	r.runID = owner.NewRunID(r.began)
 	path := f.file
 	if f.dir != "" {
 		const private = 0o700
@@ -79,7 +82,7 @@ func (a *App) beginRecord(f recordFlags, command string) error {
 	}
 	var err error
 	r.Writer, err = record.Create(path, record.Options{
-		Program: version.This().Version, Command: command, Started: time.Now(), Redactor: newRedactor(a),
+		Program: version.This().Version, Command: command, Started: r.began, Redactor: newRedactor(a),
 	})
 	if errors.Is(err, record.ErrOther) {
 		return pipeline.Usagef("name another file with --record", "--record: %w", err)
@@ -144,6 +147,22 @@ func (r *recording) describe(ctx context.Context, name string) {
 	r.AddText(name, []byte(text))
 }
 
+// keepModel has the record keep the ONNX model that the run used, if it got so far.
+func (r *recording) keepModel(from *store.Store) {
+	if !r.flags.model || from == nil {
+		return
+	}
+	for _, s := range r.Snapshot().Run().Steps {
+		if s.ID != steps.IDExportONNX || s.Fingerprint == "" {
+			continue
+		}
+		if entry, err := from.Get(s.Fingerprint); err == nil { // else it was not exported
+			r.AddFile(record.ModelFile, steps.ExportedModel(entry.Values()))
+			r.model = entry
+		}
+	}
+}
+
 // endRecord ends the record of the command's run, which ended with err.
 func (a *App) endRecord(ctx context.Context, err error) error {
 	r := a.recording
@@ -156,7 +175,7 @@ func (a *App) endRecord(ctx context.Context, err error) error {
 		r.describe(ctx, record.GPUAfterFile)
 	}
 	if err != nil {
-		if lines := a.system().KernelLog(ctx); len(lines) > 0 {
+		if lines := a.system().KernelLog(ctx, r.began); len(lines) > 0 {
 			r.AddText(record.KernelFile, []byte(strings.Join(lines, "\n")+"\n"))
 		}
 		r.AddJSON(record.FailureFile, cause.FailureOf(err, int(exitCode(err))))
@@ -164,12 +183,11 @@ func (a *App) endRecord(ctx context.Context, err error) error {
 			r.AddJSON(record.CauseFile, c)
 		}
 	}
-	if r.flags.model && r.model != nil {
-		if path, modelErr := r.model(); modelErr == nil {
-			r.AddFile(record.ModelFile, path)
-		}
+	closed := r.Close()
+	if r.model != nil {
+		closed = errors.Join(closed, r.model.Close())
 	}
-	if err := r.Close(); err != nil {
+	if err := closed; err != nil {
 		return pipeline.Faultf(pipeline.Environment,
 			"look at its disk (`df -h`), or name another file with --record", "%w", err)
 	}

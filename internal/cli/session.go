@@ -362,6 +362,7 @@ func (x *session) finish(run error, after ...error) error {
 	err := errors.Join(run, x.app.explainer().Explain(errors.Join(append(after, x.close())...)))
 	if r := x.app.recording; r != nil && x.collector != nil {
 		r.AddJSON(record.ReportFile, x.collector.Report())
+		r.keepModel(x.store)
 	}
 	if err == nil {
 		return nil

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -81,21 +83,30 @@ func (h *history) open(ctx context.Context, name string) (*record.Record, error)
 	if len(all) == 0 && name == "" {
 		return nil, pipeline.Usagef("name a record that a run left with --record FILE", "there is no run to show")
 	}
-	ids := slices.Sorted(func(yield func(string) bool) {
-		for id := range all {
-			if !yield(id) {
-				return
-			}
-		}
-	})
+	ids := byTime(all)
 	if name == "" {
-		return readRecord(all[ids[len(ids)-1]])
+		return readRecord(all[ids[0]])
 	}
 	if path, ok := all[name]; ok {
 		return readRecord(path)
 	}
 	return nil, pipeline.Usagef("`dalirun runs` lists the runs; a record is a file that a run left with --record FILE",
 		"%s is no file, no folder and no run of this workspace", printable.Name(name))
+}
+
+// byTime returns the IDs of runs, the newest first. An ID begins with the second in which its run began; of several in
+// one second the file that was written last is of the newest.
+func byTime(paths map[string]string) []string {
+	const second = len("20260102T030405Z")
+	written := map[string]time.Time{}
+	for id, path := range paths {
+		if about, err := os.Stat(path); err == nil {
+			written[id] = about.ModTime()
+		}
+	}
+	return slices.SortedFunc(maps.Keys(paths), func(a, b string) int {
+		return cmp.Or(cmp.Compare(b[:min(second, len(b))], a[:min(second, len(a))]), written[b].Compare(written[a]))
+	})
 }
 
 func readRecord(path string) (*record.Record, error) {
@@ -220,16 +231,15 @@ records are in a folder. A record takes the place of the run's folder, of which 
 				return err
 			}
 			all := []listed{}
-			for id, path := range paths {
-				l := listed{Run: id, Path: path, Outcome: record.Unknown}
-				if r, err := record.Open(path); err != nil {
+			for _, id := range byTime(paths) {
+				l := listed{Run: id, Path: paths[id], Outcome: record.Unknown}
+				if r, err := record.Open(paths[id]); err != nil {
 					l.Error = err.Error()
 				} else {
 					l.take(record.Summarize(r))
 				}
 				all = append(all, l)
 			}
-			slices.SortFunc(all, func(a, b listed) int { return cmp.Compare(b.Run, a.Run) })
 			return form.write(a.Stdout, all, func(out io.Writer) error { return writeRuns(out, all) })
 		},
 	}

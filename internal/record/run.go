@@ -171,8 +171,14 @@ func (r *Record) Cause() (c cause.Cause, ok bool) {
 		}
 		failure = &cause.Failure{Text: run.Error, Step: run.failed()} // of a folder, which has the text alone
 	}
+	var t target.Target
+	_ = r.Decode(TargetFile, &t) // a run that was refused has none
+	var gpus []string
+	for _, gpu := range t.Chosen {
+		gpus = append(gpus, gpu.BusID)
+	}
 	e := cause.Evidence{
-		Failure: failure, Step: run.failed(), Check: r.refusedBy(), Kernel: r.lines(KernelFile),
+		Failure: failure, GPUs: gpus, Step: run.failed(), Check: r.refusedBy(), Kernel: r.lines(KernelFile),
 		OthersOnGPU: r.othersOnGPU(), Parity: run.Parity,
 	}
 	if failure != nil && failure.Step == "" {
