@@ -35,6 +35,7 @@ func TestGPULane(t *testing.T) {
 	t.Run("step-fails", l.testStepFails)
 	t.Run("not-ready", l.testNotReady)
 	t.Run("wrong-answer", l.testWrongAnswer)
+	t.Run("record of a wrong mean", l.testRecord)
 }
 
 // every is each step of the GPU lane in one state, with a TensorRT that casts.

@@ -178,7 +178,13 @@ func (r *models) dali(m *tritontest.Model, dir string) {
 		var all []float32
 		batch, size := in[0].Shape[0], in[0].Shape[1]
 		for i := range batch {
-			all = append(all, off(preprocess(in[0].Data[i*size:(i+1)*size]), difference)...)
+			tensor := off(preprocess(in[0].Data[i*size:(i+1)*size]), difference)
+			if r.process.fails("wrong-mean") {
+				for i := range tensor {
+					tensor[i] -= 0.4
+				}
+			}
+			all = append(all, tensor...)
 		}
 		out, err := triton.NewFloat32(m.Outputs[0].Name, all, append([]int64{batch}, m.Outputs[0].Shape[1:]...)...)
 		return []triton.Tensor{out}, err

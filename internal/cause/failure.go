@@ -59,7 +59,8 @@ func sentinels() map[string]error {
 		isDeniedUser: container.ErrPermission, isNotFound: container.ErrNotFound, isDenied: container.ErrDenied,
 		isRegistry: container.ErrRegistry, isNoGPU: container.ErrNoGPU, isNoInit: container.ErrNoInit,
 		isPortTaken: container.ErrPortTaken, isNoAddress: container.ErrNoAddress, isEngineFull: container.ErrNoSpace,
-		isFull: syscall.ENOSPC, isQuota: syscall.EDQUOT, isReadOnly: syscall.EROFS, isBroken: syscall.EIO, isSilent: host.ErrSilentDisk,
+		isFull: syscall.ENOSPC, isQuota: syscall.EDQUOT, isReadOnly: syscall.EROFS, isBroken: syscall.EIO,
+		isSilent:     host.ErrSilentDisk,
 		isPermission: fs.ErrPermission, isCancelled: context.Canceled, isDeadline: context.DeadlineExceeded,
 		isOff: parity.ErrOff, isHostNoGPU: host.ErrNoGPU,
 	}
