@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra/doc"
 )
 
-//go:generate go test . -count=1 -run ^TestDocs|^TestExitCodesOfREADME$|^TestScripts$/^help$ -update
+//go:generate go test . -count=1 -run ^TestDocs|^TestExitCodesOfREADME$|^TestPlantedFaultsPage$|^TestScripts$/^help$ -update
 
 const docsDir = "../../docs"
 

@@ -23,6 +23,7 @@ import (
 	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/internal/registry/registrytest"
 	"github.com/dalirun/dalirun/internal/tooltest"
+	"github.com/google/go-cmp/cmp"
 )
 
 // planted is a fault as CI sees them.
@@ -462,4 +463,40 @@ func runMounted() {
 		}
 	}
 	runDalirun()
+}
+
+// The page that tells users of causes has each fault that is planted, and what is said of it.
+func TestPlantedFaultsPage(t *testing.T) {
+	t.Parallel()
+	const name = docsDir + "/reproduce.md"
+	page, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const marker = "<!-- Written by `go test ./internal/cli -run TestPlantedFaultsPage -update`. -->\n"
+	before, kept, ok := strings.Cut(string(page), marker)
+	if !ok {
+		t.Fatalf("%s has no %s", name, marker)
+	}
+	var table strings.Builder
+	table.WriteString("\n| fault | exit code | cause | turn | run it again? |\n|---|---|---|---|---|\n")
+	for _, f := range faultsPlanted() {
+		code, again := fmt.Sprint(int(f.code)), "no"
+		if f.code < 0 {
+			code = "none"
+		}
+		if f.retryable {
+			again = "yes"
+		}
+		fmt.Fprintf(&table, "| %s | %s | `%s` | %s | %s |\n", f.name, code, f.id, f.turn, again)
+	}
+	if *update {
+		if err := os.WriteFile(name, []byte(before+marker+table.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(kept, table.String()); diff != "" {
+		t.Errorf("%s is not what -update writes (-kept +made):\n%s", name, diff)
+	}
 }

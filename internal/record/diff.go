@@ -40,9 +40,24 @@ type Difference struct {
 	Is   string `json:"is,omitempty"`
 }
 
-// String is "driver 575.51 → 580.159".
+// String is "driver: 575.51 → 580.159". Values are whole, but for digests, which are cut as container engines show them.
 func (d Difference) String() string {
-	return pipeline.Change{Fact: d.Fact, Was: d.Was, Is: d.Is}.String()
+	short := func(value string) string {
+		if strings.HasPrefix(value, "sha256:") {
+			return pipeline.Short(value)
+		}
+		return value
+	}
+	switch {
+	case d.Was == "" && d.Is == "":
+		return d.Fact
+	case d.Was == "":
+		return d.Fact + " is new: " + short(d.Is)
+	case d.Is == "":
+		return d.Fact + " is gone: " + short(d.Was)
+	default:
+		return d.Fact + ": " + short(d.Was) + " → " + short(d.Is)
+	}
 }
 
 // Comparison is what differs between two records, and what does not.
@@ -67,7 +82,7 @@ func Diff(
 	was, is *Record, reasons func(step pipeline.ID, was, is pipeline.Facts) []pipeline.Change,
 ) Comparison {
 	runs := [2]Run{was.Run(), is.Run()}
-	c := Comparison{Version: 1, Was: cmp.Or(runs[0].ID, was.Path), Is: cmp.Or(runs[1].ID, is.Path)}
+	c := Comparison{Version: 1, Differs: []Difference{}, Same: []string{}, Was: cmp.Or(runs[0].ID, was.Path), Is: cmp.Or(runs[1].ID, is.Path)}
 	before, now := was.facts(runs[0]), is.facts(runs[1])
 	c.compare(before, now, Asked, Program, Machine, Images)
 	c.steps(runs, reasons)
@@ -101,11 +116,21 @@ func (c *Comparison) compare(was, is []fact, areas ...Area) {
 			case had && has && w == i:
 				c.Same = append(c.Same, f.name)
 			case had && has, area == Asked:
-				c.Differs = append(c.Differs, Difference{Area: area, Fact: f.name, Was: w, Is: i})
+				c.add(Difference{Area: area, Fact: f.name, Was: w, Is: i})
 			default:
 				c.Lacking = append(c.Lacking, f.name)
 			}
 		}
+	}
+}
+
+// add adds a difference, unless one before it says the same of its cause: the driver of the machine is that of the
+// engine too.
+func (c *Comparison) add(d Difference) {
+	if d.Was == "" || d.Is == "" || !slices.ContainsFunc(c.Differs, func(o Difference) bool {
+		return o.Was == d.Was && o.Is == d.Is
+	}) {
+		c.Differs = append(c.Differs, d)
 	}
 }
 
@@ -123,7 +148,7 @@ func (c *Comparison) steps(runs [2]Run, reasons func(pipeline.ID, pipeline.Facts
 		}
 		for _, change := range reasons(s.ID, own(runs[0].Steps[i].Facts), own(s.Facts)) {
 			name := string(s.ID) + ": " + change.Fact
-			c.Differs = append(c.Differs, Difference{Area: Inputs, Fact: name, Was: change.Was, Is: change.Is})
+			c.add(Difference{Area: Inputs, Fact: name, Was: change.Was, Is: change.Is})
 		}
 	}
 }
@@ -139,6 +164,9 @@ func (r *Record) facts(run Run) []fact {
 	s := Summarize(r)
 	add(Asked, "command", r.Command)
 	for _, f := range s.Flags {
+		if slices.Contains(shownBy(), f.Flag) {
+			continue
+		}
 		add(Asked, "--"+f.Flag, cmp.Or(f.Value, `""`))
 	}
 	for _, line := range s.Environment {
@@ -178,6 +206,11 @@ func (r *Record) facts(run Run) []fact {
 		}
 	}
 	return all
+}
+
+// shownBy are the flags that say how a run is shown and kept, of which nothing else depends.
+func shownBy() []string {
+	return []string{"format", "html", "junit", "progress", "record", "record-model", "runs-dir", "verbose"}
 }
 
 func prefixed(prefix, value string) string {

@@ -52,6 +52,7 @@ type Reproduction struct {
 func (r *Record) Decide(ctx context.Context) (Reproduction, error) {
 	out := Reproduction{
 		Level:  Decision,
+		Lines:  []string{},
 		Proves: "what this dalirun decides from the recorded answers; it asks this machine nothing",
 	}
 	var request target.Request
@@ -157,7 +158,7 @@ func flatten(text []byte) (map[string]string, error) {
 
 // Diagnose explains the recorded error again.
 func (r *Record) Diagnose() (Reproduction, error) {
-	out := Reproduction{Level: Diagnosis, Proves: "what this dalirun knows of the recorded error, output and logs"}
+	out := Reproduction{Level: Diagnosis, Lines: []string{}, Proves: "what this dalirun knows of the recorded error, output and logs"}
 	now, failed := r.Cause()
 	if !failed {
 		out.Missing = "the run did not fail"
@@ -185,6 +186,7 @@ func (r *Record) Diagnose() (Reproduction, error) {
 func (r *Record) Compare() (Reproduction, error) {
 	out := Reproduction{
 		Level:  Arithmetic,
+		Lines:  []string{},
 		Proves: "that the verdict follows from the recorded tensors; who made them wrong it cannot say",
 	}
 	a, precision, err := r.Answers()

@@ -205,7 +205,6 @@ func TestDiff(t *testing.T) {
 	}
 	want := `driver: 575.51 → 580.159
 server image: 0123456789ab → fedcba987654
-build-engine: driver of the engine: 575.51 → 580.159
 build-engine/model.plan: sha256:green → sha256:red
 outcome: passed → failed
 same: command, --precision, picture, weights, precision, dalirun, system, CUDA of the driver, GPUs of the machine, lane

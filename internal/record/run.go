@@ -56,7 +56,7 @@ type event struct {
 
 // Run returns what the events tell. Events that it does not know, and one that was cut, are left out.
 func (r *Record) Run() Run {
-	run := Run{ID: r.Header.Run}
+	run := Run{ID: r.Header.Run, Facts: map[string]string{}, Steps: []Step{}}
 	for line := range bytes.Lines(r.files[EventsFile]) {
 		var e event
 		if json.Unmarshal(line, &e) == nil && e.Kind != "" {
