@@ -90,7 +90,7 @@ func TestAllReadsFewAhead(t *testing.T) {
 	for i := range pictures { // of a pipe it shows that it is read
 		if i >= jobs+jobs {
 			fifo := filepath.Join(dir, strconv.Itoa(i))
-			if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+			if err := makePipe(fifo); err != nil {
 				t.Fatal(err)
 			}
 			pictures[i].Name = fifo

@@ -19,7 +19,7 @@ import (
 var update = flag.Bool("update", false, "write the golden files and the generated documents anew")
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"dalirun": runDalirun, "mounted": runMounted})
+	testscript.Main(m, programs())
 }
 
 // runDalirun is cmd/dalirun, which cannot be imported.

@@ -449,6 +449,11 @@ func takenPortOf(t *testing.T) string {
 	return port
 }
 
+// programs are those that a test can run as processes of their own.
+func programs() map[string]func() {
+	return map[string]func(){"dalirun": runDalirun, "mounted": runMounted}
+}
+
 // runMounted runs dalirun where a folder is a disk of its own, which is read-only if the options say so.
 func runMounted() {
 	dir := os.Getenv("TEST_MOUNT")

@@ -43,7 +43,7 @@ type recordFlags struct {
 func (f *recordFlags) flags(set *pflag.FlagSet) {
 	set.StringVar(&f.file, "record", "",
 		"keep the run in this file, as in run"+record.Suffix+", for show, diff and reproduce")
-	set.BoolVar(&f.model, "record-model", false, "keep the ONNX model in the record too, 100 MB")
+	set.BoolVar(&f.model, "record-model", false, "keep the ONNX model in the record too, 98 MiB")
 	set.StringVar(&f.dir, "runs-dir", "",
 		fmt.Sprintf("keep the records of runs in this folder, each in a file of its own, the newest %d", keptRecords))
 }

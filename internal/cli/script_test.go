@@ -494,7 +494,7 @@ func stdoutTo(ts *testscript.TestScript, neg bool, args []string) {
 // makeFIFO makes a named pipe.
 func makeFIFO(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 1, 1, "fifo NAME")
-	ts.Check(syscall.Mkfifo(ts.MkAbs(args[0]), 0o600))
+	ts.Check(makePipe(ts.MkAbs(args[0])))
 }
 
 // makeNUL makes of a list of lines one whose names end with NUL, with the extension .nul.
@@ -556,11 +556,9 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	ts.Check(cmd.Start())
 	deadline := time.Now().Add(30 * time.Second)
-	fd := -1
-	for tick := time.NewTicker(5 * time.Millisecond); fd < 0; <-tick.C {
-		// ENXIO until somebody reads. Without O_CLOEXEC another script's program may inherit it, and the next reader ends
-		// when that program does.
-		fd, err = syscall.Open(ts.MkAbs(args[1]), syscall.O_WRONLY|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
+	var pipe *os.File
+	for tick := time.NewTicker(5 * time.Millisecond); pipe == nil; <-tick.C {
+		pipe, err = os.OpenFile(ts.MkAbs(args[1]), os.O_WRONLY|syscall.O_NONBLOCK, 0) // ENXIO until somebody reads
 		if time.Now().After(deadline) {
 			_ = cmd.Process.Signal(syscall.SIGQUIT) // it prints where it is
 			_ = cmd.Wait()
@@ -570,7 +568,7 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	asked := time.Now()
 	ts.Check(cmd.Process.Signal(syscall.SIGTERM))
 	runErr := cmd.Wait()
-	ts.Check(syscall.Close(fd))
+	ts.Check(pipe.Close())
 	_, _ = ts.Stdout().Write(stdout.Bytes())
 	_, _ = ts.Stderr().Write(stderr.Bytes())
 	if took := time.Since(asked); took > 5*time.Second {

@@ -1,12 +1,10 @@
 package config_test
 
 import (
-	"context"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -85,16 +83,6 @@ func TestReadNoFile(t *testing.T) {
 	}
 	if _, err := config.Read(t.Context(), dir, flags(), nil); err == nil || err.Error() != "read the configuration "+dir+": it is a directory" {
 		t.Errorf("a folder: %v", err)
-	}
-	stopped := errors.New("stopped")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	cancel(stopped)
-	fifo := filepath.Join(dir, "fifo")
-	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := config.Read(ctx, fifo, flags(), nil); !errors.Is(err, stopped) {
-		t.Errorf("a pipe that nobody fills: %v", err)
 	}
 }
 

@@ -236,8 +236,8 @@ func testOutputs(t *testing.T, s *suite) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok && int(stat.Uid) != s.UID {
-		t.Errorf("owned by %d, want %d", stat.Uid, s.UID)
+	if uid, ok := ownerOf(info); ok && uid != s.UID {
+		t.Errorf("owned by %d, want %d", uid, s.UID)
 	}
 	if data, err := os.ReadFile(filepath.Join(dir, "old.txt")); err != nil || string(data) != "old" {
 		t.Errorf("what was there before is now %q, %v", data, err)
