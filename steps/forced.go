@@ -85,6 +85,8 @@ func (f Forced) IDs() map[pipeline.ID]bool {
 // lastStep is that of a command's run.
 func lastStep(command string) pipeline.ID {
 	switch command {
+	case "pull":
+		return IDWeights
 	case "setup":
 		return IDAssembleRepository
 	case "serve":

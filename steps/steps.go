@@ -33,6 +33,9 @@ const (
 	IDReplace       pipeline.ID = "replace"
 )
 
+// IDInventory is the ID of the step that a pull alone has.
+const IDInventory pipeline.ID = "inventory"
+
 // For returns the steps of a target up to the step until. It returns none if the target has no such step.
 func For(t target.Target, tools Tools, until pipeline.ID) []pipeline.Step {
 	// The image with PyTorch, and the image with tritonserver.
@@ -98,6 +101,16 @@ func ForReload(t target.Target, tools Tools, r Replacement, inPlace bool) ([]pip
 	// The new models in the place of those that are served.
 	replace := newReplace(tools, r, candidates, image, repository, output(verify))
 	return append(list, load, verify, replace), nil
+}
+
+// ForPull returns the steps that get what every run of a target needs first, by the same steps as the run, and say what
+// there is then.
+func ForPull(t target.Target, tools Tools) []pipeline.Step {
+	list := For(t, tools, IDWeights)
+	// Both images and the weights, which are here now.
+	inventory := newInventory(t, tools, output(find(list, IDExporterImage)), output(find(list, IDServerImage)),
+		output(find(list, IDWeights)))
+	return append(list, inventory)
 }
 
 // find returns the step of a list.

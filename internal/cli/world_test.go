@@ -35,6 +35,8 @@ type world struct {
 	silent string
 	// registry is what a pull fails with.
 	registry error
+	// remote are the images that can be pulled.
+	remote []string
 	// breaks is the program that fails; hangs is the one that does not end by itself. Both are file names.
 	breaks, hangs string
 	// begun, if set, is closed when the program that hangs has begun.
@@ -65,6 +67,7 @@ func worlds(tb testing.TB, name string) (world, bool) {
 		"mute":        {silent: "dalirun/", packages: true, registry: errNoRegistry},
 		"failing":     {failure: errors.New("the store is broken")},
 		"cold":        {registry: errNoRegistry},
+		"pulling":     {remote: []string{"nvcr.io/nvidia/pytorch:25.03-py3", "nvcr.io/nvidia/tritonserver:25.03-py3"}},
 		"stored":      {registry: errNoRegistry, store: os.TempDir(), runtimes: []string{"nvidia"}},
 		"runtime":     {registry: errNoRegistry, runtimes: []string{"nvidia"}},
 		"cdi":         {registry: errNoRegistry, devices: []string{"nvidia.com/gpu=0", "nvidia.com/gpu=all"}},
@@ -100,6 +103,9 @@ func (w world) fake() *containertest.Fake {
 			<-ctx.Done()
 			return context.Cause(ctx)
 		}
+	}
+	for _, ref := range w.remote {
+		f.AddRemote(ref, containertest.Image{Image: container.Image{Digest: "sha256:" + strings.Repeat("1", 64), Size: 1 << 30}, Main: w.run})
 	}
 	if w.packages {
 		f.AddLocal(target.UsualBaseImage, containertest.Image{})

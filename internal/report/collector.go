@@ -100,6 +100,8 @@ func (c *Collector) result(step pipeline.ID, x pipeline.Result) {
 		c.report.Engine, err = pointer(take(result.Engine, x))
 	case string(result.Repository):
 		c.report.Repository, err = take(result.Repository, x)
+	case string(result.Pull):
+		c.report.Pulled, err = take(result.Pull, x)
 	}
 	if err != nil {
 		c.warn(step, fmt.Sprintf("its result %q is not in this report: %v", x.Name, err))

@@ -48,6 +48,7 @@ type Report struct {
 	GPUs               []string          `json:"gpus,omitempty"`       // that the server's container saw
 	Repository         string            `json:"repository,omitempty"` // path of the model repository
 	Engine             *trtexec.Engine   `json:"engine,omitempty"`     // what was proven of the engine that the run used
+	Pulled             []result.Pulled   `json:"pulled,omitempty"`     // both images and the weights, of a pull
 	Steps              []Step            `json:"steps"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/result"
@@ -156,4 +157,14 @@ func seconds(s float64) string {
 		whole := int(s + 0.5)
 		return fmt.Sprintf("%d min %d s", whole/60, whole%60)
 	}
+}
+
+// WritePulled writes for people a line for each thing that a pull got or found.
+func (r Report) WritePulled(w io.Writer) error {
+	var b strings.Builder
+	table(&b, r.Pulled, func(p result.Pulled) []string {
+		return []string{string(p.Step), p.Name, p.Digest, bytesize.Format(p.Bytes)}
+	})
+	_, err := io.WriteString(w, b.String())
+	return err
 }

@@ -23,6 +23,7 @@ const (
 	TimeToReady Name[float64]        = "time_to_ready" // seconds from the container's start to the ensemble's first answer
 	Parity      Name[parity.Report]  = "parity"        // the comparisons with PyTorch's answers
 	Top         Name[[]Class]        = "top"           // the best classes of the ensemble's answer, the best first
+	Pull        Name[[]Pulled]       = "pulled"        // what a pull got, or found: both images and the weights
 )
 
 // A Name is the name of a result whose value is a T.
@@ -80,4 +81,15 @@ type Server struct {
 	Models     []string       `json:"models"`
 	Image      string         `json:"image,omitempty"` // digest of its image; of a local one a hash of its build
 	Repository string         `json:"repository"`      // path of the model repository on this host
+}
+
+// Pulled is an image or a file that runs need first, and that is here.
+type Pulled struct {
+	Step pipeline.ID `json:"step"` // that gets it
+	Name string      `json:"name"` // reference of the image; of weights as on the reports
+	// Digest identifies it as in fingerprints: the registry's; of a local image a hash of its build and of its packages'
+	// versions; of a file that of its content.
+	Digest string `json:"digest"`
+	Image  string `json:"image,omitempty"` // ID in the container engine
+	Bytes  int64  `json:"bytes"`           // on the disk; images may share some of them
 }

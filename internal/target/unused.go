@@ -58,6 +58,8 @@ func unusedFlags() []UnusedFlag {
 		noServer  = "setup starts no server"
 		forServe  = "serve and e2e do"
 
+		noServerYet = "pull starts no server"
+
 		ownServers = "tune publishes several servers, at free ports of this host alone"
 	)
 	return []UnusedFlag{
@@ -103,16 +105,26 @@ func unusedFlags() []UnusedFlag {
 			Flag: "image", when: inCommand("setup"), commandLineOnly: true, Why: "setup asks for no answer",
 			Instead: forServe,
 		},
+		{
+			Flag: "image", when: inCommand("pull"), commandLineOnly: true, Why: "pull asks for no answer",
+			Instead: forServe,
+		},
 		{Flag: "host", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "http-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "grpc-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "metrics-port", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "shm-size", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
+		{Flag: "host", when: inCommand("pull"), commandLineOnly: true, Why: noServerYet, Instead: forServe},
+		{Flag: "http-port", when: inCommand("pull"), commandLineOnly: true, Why: noServerYet, Instead: forServe},
+		{Flag: "grpc-port", when: inCommand("pull"), commandLineOnly: true, Why: noServerYet, Instead: forServe},
+		{Flag: "metrics-port", when: inCommand("pull"), commandLineOnly: true, Why: noServerYet, Instead: forServe},
+		{Flag: "shm-size", when: inCommand("pull"), commandLineOnly: true, Why: noServerYet, Instead: forServe},
 		{Flag: "host", when: inCommand("tune"), commandLineOnly: true, Why: ownServers, Instead: forServe},
 		{Flag: "http-port", when: inCommand("tune"), commandLineOnly: true, Why: ownServers, Instead: forServe},
 		{Flag: "grpc-port", when: inCommand("tune"), commandLineOnly: true, Why: ownServers, Instead: forServe},
 		{Flag: "metrics-port", when: inCommand("tune"), commandLineOnly: true, Why: ownServers, Instead: forServe},
 		{Flag: "ready-timeout", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
+		{Flag: "ready-timeout", when: inCommand("pull"), commandLineOnly: true, Why: noServerYet, Instead: forServe},
 		{
 			Flag: "verbose", significant: equals("true"), ExcludedBy: "progress", when: func(s Situation) bool {
 				progress, _ := s.Settings.Find("progress")
