@@ -170,7 +170,7 @@ func TestFactsOfAbsentImage(t *testing.T) {
 	w.fake.AddRemote(w.target.Release.ServerRef(""), w.image("server", "10.9.0.99"))
 	before := w.facts(t, steps.IDBuildEngine)
 	_, was := w.observe(t, steps.IDServerImage)
-	w.fake.RemoveImage(w.target.Release.ServerRef(""))
+	w.fake.Prune(w.target.Release.ServerRef(""))
 
 	state, is := w.observe(t, steps.IDServerImage)
 	if state.Present || !strings.Contains(state.Reason, "no local image nvcr.io/nvidia/tritonserver:25.03-py3") {

@@ -118,7 +118,7 @@ func TestBuild(t *testing.T) {
 	}
 	present(true, "")
 
-	w.fake.RemoveImage(tag)
+	w.fake.Prune(tag)
 	present(false, "there is no local image "+tag)
 
 	if again := localImage(t, w); again != first {
@@ -129,7 +129,7 @@ func TestBuild(t *testing.T) {
 		t.Errorf("%d builds, want 2", n)
 	}
 
-	w.fake.RemoveImage(tag)
+	w.fake.Prune(tag)
 	w.packages = "python3 3.12\n"
 	if other := localImage(t, w); other == first {
 		t.Errorf("built again with other packages it is still %s", other)
@@ -231,12 +231,12 @@ func TestBuildFails(t *testing.T) {
 		tail       []string
 	}{
 		"no base image": {
-			func(f *containertest.Fake) { f.RemoveImage("debian:bookworm-slim") },
+			func(f *containertest.Fake) { f.Prune("debian:bookworm-slim") },
 			"pull debian:bookworm-slim: not found", "docker import --change 'CMD [\"bash\"]' - dalirun/debian-base:bookworm`", nil,
 		},
 		"no registry for the base image": {
 			func(f *containertest.Fake) {
-				f.RemoveImage("debian:bookworm-slim")
+				f.Prune("debian:bookworm-slim")
 				f.OnPull = func(_ context.Context, ref string, _ func(container.Progress)) error {
 					return fmt.Errorf("pull %s: %w", ref, container.ErrRegistry)
 				}
@@ -245,7 +245,7 @@ func TestBuildFails(t *testing.T) {
 		},
 		"no space for the base image": {
 			func(f *containertest.Fake) {
-				f.RemoveImage("debian:bookworm-slim")
+				f.Prune("debian:bookworm-slim")
 				f.OnPull = func(context.Context, string, func(container.Progress)) error { return container.ErrNoSpace }
 			},
 			"no space left", "docker system df", nil,
@@ -317,7 +317,7 @@ func TestImageTimeLimits(t *testing.T) {
 			}
 		}, "it did not end within 45m0s", 45 * time.Minute},
 		"base image": {cpuLocal, func(w *world) {
-			w.fake.RemoveImage("debian:bookworm-slim")
+			w.fake.Prune("debian:bookworm-slim")
 			w.fake.OnPull = func(ctx context.Context, _ string, _ func(container.Progress)) error { return hang(ctx) }
 		}, "it did not end within 45m0s", 45 * time.Minute},
 		"packages": {cpuLocal, func(w *world) {
@@ -351,7 +351,7 @@ func TestImageTimeLimits(t *testing.T) {
 func TestBuildTells(t *testing.T) {
 	t.Parallel()
 	w := cpuLocal(t)
-	w.fake.RemoveImage("debian:bookworm-slim")
+	w.fake.Prune("debian:bookworm-slim")
 	w.fake.AddRemote("debian:bookworm-slim", containertest.Image{})
 	localImage(t, w)
 	for _, want := range []pipeline.Payload{pipeline.Line{Text: "Step 1/1 : FROM base"}, pipeline.Line{Text: "Step 2/1 : of a program\r"}, pipeline.Progress{Text: "1/1 FROM"}} {
@@ -407,7 +407,7 @@ func TestNamedImages(t *testing.T) {
 	if diff := cmp.Diff([]string{server, exporter}, w.fake.Pulls()); diff != "" {
 		t.Errorf("pulled (-want +got):\n%s", diff)
 	}
-	w.fake.RemoveImage(server)
+	w.fake.Prune(server)
 	id, got, ok := steps.RecallImage(w.kv, server)
 	if made := w.values[w.step(steps.IDServerImage).Outputs()[0]]; !ok || id != made.Digest || cmp.Diff(env, got) != "" {
 		t.Errorf("remembered %s, %v, %v; made %v", id, got, ok, made)

@@ -192,7 +192,7 @@ func (w *world) removeImage(t *testing.T, id pipeline.ID) {
 	if values["image"].Ref == "" {
 		t.Fatalf("%s made no image", id)
 	}
-	w.fake.RemoveImage(values["image"].Ref)
+	w.fake.Prune(values["image"].Ref)
 }
 
 // TestRerun checks how far a change goes: what does not depend on it is not made again.

@@ -71,6 +71,8 @@ var (
 	ErrPortTaken = errors.New("port is in use")
 	// ErrNoAddress: the runtime's host lacks the address that a port is to be published on.
 	ErrNoAddress = errors.New("the host has no such address")
+	// ErrInUse: a container, or another image, is made of the image.
+	ErrInUse = errors.New("the image is used")
 	// ErrNoSpace: the disk that holds images and containers is full.
 	ErrNoSpace = errors.New("no space left on device")
 )
@@ -107,6 +109,12 @@ type Images interface {
 	Login(ctx context.Context, registry string) (Login, error)
 	// Ensure fetches ref from its registry. Errors: ErrNotFound, ErrDenied, ErrRegistry, ErrNoSpace.
 	Ensure(ctx context.Context, ref string, onProgress func(Progress)) (Image, error)
+	// ListImages returns the local images, each with all its Tags. What else an image has than ID, Tags, Labels, Size and
+	// Created may be missing.
+	ListImages(ctx context.Context) ([]Image, error)
+	// RemoveImage removes a local image, by ID, with all its tags, and what of it no other image has. It is no error if
+	// there is none. ErrInUse: a container, running or not, or another image is made of it, and it stays as it is.
+	RemoveImage(ctx context.Context, id string) error
 }
 
 // A Builder builds images that a Runner can run. Not every runtime is one: Info.NoBuilder says so beforehand.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/container/containertest"
 )
 
 func (e *Engine) handler() http.Handler {
@@ -23,7 +24,10 @@ func (e *Engine) handler() http.Handler {
 		"GET /_ping":                  e.ping,
 		"GET /version":                e.version,
 		"GET /info":                   e.info,
+		"GET /images/json":            e.images,
 		"GET /images/{ref...}":        e.image,
+		"DELETE /images/{ref...}":     e.removeImage,
+		"POST /images/{ref...}":       e.tagImage,
 		"POST /images/create":         e.pull,
 		"POST /build":                 e.build,
 		"GET /containers/json":        e.list,
@@ -130,6 +134,50 @@ func (e *Engine) image(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+func (e *Engine) images(w http.ResponseWriter, r *http.Request) {
+	all, err := e.fake.ListImages(r.Context())
+	if err != nil {
+		fail(w, http.StatusInternalServerError, err)
+		return
+	}
+	rows := []map[string]any{}
+	for _, img := range all {
+		rows = append(rows, map[string]any{
+			"Id": img.ID, "RepoTags": img.Tags, "Labels": img.Labels, "Size": img.Size, "Created": img.Created.Unix(),
+		})
+	}
+	answer(w, http.StatusOK, rows)
+}
+
+// removeImage removes an image by ID, or else takes one name of it away.
+func (e *Engine) removeImage(w http.ResponseWriter, r *http.Request) {
+	ref := r.PathValue("ref")
+	img, err := e.fake.Resolve(r.Context(), ref)
+	if err != nil {
+		fail(w, http.StatusNotFound, fmt.Errorf("No such image: %s", ref)) //nolint:staticcheck // the engine's words
+		return
+	}
+	if ref != img.ID {
+		e.fake.Prune(ref)
+	} else if err := e.fake.RemoveImage(r.Context(), img.ID); err != nil {
+		fail(w, http.StatusConflict, fmt.Errorf("conflict: unable to delete %s: %w", ref, err))
+		return
+	}
+	answer(w, http.StatusOK, []map[string]string{{"Untagged": ref}})
+}
+
+// tagImage gives an image one more name.
+func (e *Engine) tagImage(w http.ResponseWriter, r *http.Request) {
+	ref, ok := strings.CutSuffix(r.PathValue("ref"), "/tag")
+	img, err := e.fake.Resolve(r.Context(), ref)
+	if !ok || err != nil {
+		fail(w, http.StatusNotFound, fmt.Errorf("No such image: %s", ref)) //nolint:staticcheck // the engine's words
+		return
+	}
+	e.fake.AddLocal(r.FormValue("repo")+":"+r.FormValue("tag"), containertest.Image{Image: img})
+	w.WriteHeader(http.StatusCreated)
+}
+
 func (e *Engine) pull(w http.ResponseWriter, r *http.Request) {
 	ref := r.FormValue("fromImage")
 	if tag := r.FormValue("tag"); tag != "" {
@@ -199,8 +247,13 @@ func (e *Engine) list(w http.ResponseWriter, r *http.Request) {
 				"IP": addr.Addr().String(), "PrivatePort": inside, "PublicPort": addr.Port(), "Type": "tcp",
 			})
 		}
+		img, err := e.fake.Resolve(r.Context(), s.Image)
+		if err != nil {
+			img.ID = "" // of a container that was left, or whose image is gone
+		}
 		rows = append(rows, map[string]any{
-			"Id": s.ID, "Names": []string{"/" + s.Name}, "Image": s.Image, "Labels": s.Labels, "State": state(s),
+			"ImageID": img.ID,
+			"Id":      s.ID, "Names": []string{"/" + s.Name}, "Image": s.Image, "Labels": s.Labels, "State": state(s),
 			"Created": s.Created.Unix(), "Ports": ports,
 		})
 	}

@@ -100,6 +100,7 @@ func TestImages(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparalle
 	contract{
 		"image":        testImage,
 		"absent image": testAbsentImage,
+		"list images":  testListImages,
 	}.run(t, newEnv)
 }
 
@@ -108,6 +109,8 @@ func TestBuilder(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparall
 	t.Helper()
 	contract{
 		"build":         testBuild,
+		"remove image":  testRemoveImage,
+		"used image":    testUsedImage,
 		"failing build": testFailingBuild,
 	}.run(t, newEnv)
 }

@@ -79,8 +79,8 @@ func (f *Fake) AddRemote(ref string, img Image) {
 	f.remote = put(f.remote, ref, complete(ref, img))
 }
 
-// RemoveImage makes a local image absent, as a prune by somebody else does.
-func (f *Fake) RemoveImage(ref string) {
+// Prune makes a local image absent, as a prune by somebody else does.
+func (f *Fake) Prune(ref string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	delete(f.local, ref)
@@ -139,6 +139,43 @@ func (f *Fake) Resolve(ctx context.Context, ref string) (container.Image, error)
 	}
 	img, err := f.image(ref)
 	return img.Image, err
+}
+
+// ListImages returns the local images, each once, by their references.
+func (f *Fake) ListImages(ctx context.Context) ([]container.Image, error) {
+	if err := context.Cause(ctx); err != nil {
+		return nil, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var all []container.Image
+	for _, ref := range slices.Sorted(maps.Keys(f.local)) {
+		img := f.local[ref].Image
+		same := func(other container.Image) bool { return other.ID == img.ID }
+		if i := slices.IndexFunc(all, same); i >= 0 {
+			all[i].Tags = append(all[i].Tags, ref)
+			continue
+		}
+		img.Tags = []string{ref}
+		all = append(all, img)
+	}
+	return all, nil
+}
+
+// RemoveImage makes a local image absent, unless a container was made of it.
+func (f *Fake) RemoveImage(ctx context.Context, id string) error {
+	if err := context.Cause(ctx); err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, c := range f.containers {
+		if c.image.ID == id {
+			return fmt.Errorf("remove image %s: %w by %s", id, container.ErrInUse, c.Name())
+		}
+	}
+	maps.DeleteFunc(f.local, func(_ string, img Image) bool { return img.ID == id })
+	return nil
 }
 
 // Login returns what OnLogin does.

@@ -131,7 +131,7 @@ func TestFakePull(t *testing.T) {
 	if diff := cmp.Diff([]string{"registry/there:1", "registry/missing:1"}, f.Pulls()); diff != "" {
 		t.Error(diff)
 	}
-	f.RemoveImage("registry/there:1")
+	f.Prune("registry/there:1")
 	if _, err := f.Resolve(t.Context(), "registry/there:1"); !errors.Is(err, container.ErrNotFound) {
 		t.Errorf("after the prune: %v", err)
 	}
