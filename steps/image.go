@@ -74,6 +74,9 @@ func (s *PullImage) Observe(ctx context.Context, _ pipeline.Inputs) (pipeline.St
 // Run pulls the image.
 func (s *PullImage) Run(ctx context.Context, w *pipeline.Work) error {
 	image, err := pull(ctx, s.images, w, s.ref, "check the name and the network; --registry names a mirror")
+	if err == nil {
+		err = s.notes.setPulled(s.ref, image)
+	}
 	if err != nil {
 		return err
 	}
@@ -162,7 +165,11 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 		"build %s: it did not end within %s", s.image.tag(), limit))
 	defer cancel()
 	if _, err := s.images.Resolve(ctx, s.image.base); errors.Is(err, container.ErrNotFound) {
-		if _, err := pull(ctx, s.images, w, s.image.base, baseHint); err != nil {
+		base, err := pull(ctx, s.images, w, s.image.base, baseHint)
+		if err == nil {
+			err = s.notes.setPulled(s.image.base, base)
+		}
+		if err != nil {
 			return container.Image{}, err
 		}
 	} else if err != nil {
@@ -263,6 +270,7 @@ func RecallImage(kv KV, ref string) (id string, env map[string]string, ok bool) 
 
 func identityKey(ref string) string            { return "identity of " + ref }
 func envKey(id string) string                  { return "environment of " + id }
+func pulledKey(id string) string               { return "pulled image " + id }
 func packagesKey(image container.Image) string { return "packages of " + image.ID }
 
 // packages returns the digest of a local image's list of package versions.
@@ -272,6 +280,28 @@ func (n imageNotes) packages(image container.Image) (string, bool) {
 
 func (n imageNotes) setPackages(image container.Image, list string) error {
 	return n.kv.Remember(packagesKey(image), list)
+}
+
+// setPulled notes that dalirun brought an image, whose reference was not here before. An image that has other names too
+// was here under them, and is somebody else's.
+func (n imageNotes) setPulled(ref string, image container.Image) error {
+	if len(image.Tags) > 1 {
+		return nil
+	}
+	return n.kv.Remember(pulledKey(image.ID), ref)
+}
+
+// Brought returns the reference by which dalirun pulled the image of an ID; ok is false if it did not bring it.
+func Brought(kv KV, id string) (ref string, ok bool) { return kv.Recall(pulledKey(id)) }
+
+// ImageRefs are the references of all images that runs of a target have to do with.
+func ImageRefs(t target.Target, tools Tools) []string {
+	if t.Source == target.NGC {
+		return []string{t.Images.Exporter.Ref, t.Images.Server.Ref}
+	}
+	return []string{
+		newImageBuild(t, tools, "exporter").tag(), newImageBuild(t, tools, "server").tag(), t.BaseImage,
+	}
 }
 
 // environment returns the environment of an image by its digest, also if the image is gone.

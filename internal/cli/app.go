@@ -18,6 +18,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/gc"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/serving"
@@ -46,6 +47,8 @@ type App struct {
 	// adapter makes what runs containers; nil is the usual one
 	adapter func(runtimeOptions) (container.Runtime, error)
 	watch   serving.Watch // how a foreground serve watches its server; zero is [serving.UsualWatch]
+	// measured says what gc finds free on disks; nil is this host
+	measured gc.Disks
 
 	screen           io.Writer // stdout as it is: what is drawn there moves a terminal's cursor
 	stdoutIsTerminal bool

@@ -1,23 +1,32 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
+	"os"
+	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/gc"
+	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/internal/stdout"
 	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
 )
 
 type gcFlags struct {
 	folderFlags
 	options gc.Options
 	size    string // as it is written
+	free    string // as it is written
 	dryRun  bool
 	format  format
 }
@@ -35,6 +44,11 @@ is there. What a server serves are files of its workspace.
 
 It also removes servers whose workspace was deleted, or is on a disk that is not mounted; no run does that.
 
+--keep-free also removes images, results and the folders of this workspace's runs, the least recently used first, until
+the disks of the container engine, of the cache and of the workspace have that much free. Of images it takes those that
+dalirun built or pulled itself, and leaves what somebody gave another name, what a container or a living run uses, and
+what the last build of any workspace of this cache used. Of what the disks lack after that it tells, and ends with 0.
+
 Each line says what went and how large it is, and the last one how much that frees: results share files by hard links,
 and workspaces have links to what they serve. What is freed, and how large the cache is, counts each file once. What
 stays, as a result that is kept or a workspace has it too, is told apart. --dry-run does not count half-made results.`,
@@ -44,6 +58,9 @@ stays, as a result that is kept or a workspace has it too, is told apart. --dry-
   # everything that is not in use
   dalirun gc --cache-size 0
 
+  # each night, on a runner: images, results and runs, the least recently used first
+  dalirun gc --keep-free 80GiB
+
   # batch containers that other hosts left on a shared container engine
   dalirun gc --foreign`,
 		Args: cobra.NoArgs,
@@ -52,7 +69,7 @@ stays, as a result that is kept or a workspace has it too, is told apart. --dry-
 			if f.format == asJSON {
 				return errors.Join(err, stdout.WriteJSON(a.Stdout, got))
 			}
-			if err != nil && len(got.Containers)+len(got.Entries) == 0 {
+			if err != nil && len(got.Containers)+len(got.Entries)+len(got.Disks) == 0 {
 				return err // nobody knows that there was nothing
 			}
 			return errors.Join(err, got.WriteText(a.Stdout))
@@ -63,6 +80,8 @@ stays, as a result that is kept or a workspace has it too, is told apart. --dry-
 	cmd.Flags().BoolVar(&f.options.Foreign, "foreign", false, "also batch containers that other hosts made")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "only say what would go")
 	cmd.Flags().StringVar(&f.size, "cache-size", "20GiB", "how large the cache may stay")
+	cmd.Flags().StringVar(&f.free, "keep-free", "0",
+		"how much the disks of the container engine, the cache and the workspace are to have free, as in 80GiB")
 	return cmd
 }
 
@@ -71,6 +90,11 @@ func (a *App) collect(ctx context.Context, f gcFlags) (got gc.Collected, err err
 	if f.options.CacheSize, err = units.RAMInBytes(f.size); err != nil {
 		return none, pipeline.Usagef("as in 20GiB", "%s: %q is no size", settingsOf(f.set).Origin("cache-size"), f.size)
 	}
+	free, err := units.RAMInBytes(f.free)
+	if err != nil || free < 0 {
+		return none, pipeline.Usagef("as in 80GiB", "%s: %q is no size", settingsOf(f.set).Origin("keep-free"), f.free)
+	}
+	f.options.KeepFree = uint64(free)
 	found, err := f.find(ctx)
 	if err != nil {
 		return none, err
@@ -83,13 +107,54 @@ func (a *App) collect(ctx context.Context, f gcFlags) (got gc.Collected, err err
 	if err != nil {
 		return none, err
 	}
-	servers, err := a.servers(ctx)
+	runtime, err := a.runtime(runtimeOptions{})
 	if err != nil {
 		return none, err
 	}
-	place := gc.Place{Servers: servers, Cache: cache, Workspace: found.Workspace}
+	info, err := runtime.Info(ctx)
+	if err != nil {
+		return none, err
+	}
+	me, err := owner.CurrentIdentity(time.Now())
+	if err != nil {
+		return none, err
+	}
+	servers := a.serversOn(runtime, info, me)
+	servers.Warn = func(text string) { warn(a.Stderr, a.asCalled(text)) }
+	place := gc.Place{
+		Servers: servers, Cache: cache, Workspace: found.Workspace, Disks: a.disks(),
+		Images: gc.Images{
+			Engine: runtime, Disk: imageDisk(info),
+			Brought: func(id string) (string, bool) { return steps.Brought(cache, id) }, Of: imagesOf,
+		},
+	}
 	if f.dryRun {
 		return place.Preview(ctx, f.options)
 	}
 	return place.Collect(ctx, f.options)
+}
+
+// imageDisk is a folder on the disk where the container engine stores images; empty if this host does not see it, as of
+// an engine on another host or in a virtual machine.
+func imageDisk(info container.Info) string {
+	dir := cmp.Or(info.ImageDir, info.RootDir)
+	if _, err := os.Stat(dir); err != nil || info.Remote {
+		return ""
+	}
+	return dir
+}
+
+// imagesOf are the images of a build.
+func imagesOf(built owner.Built) ([]string, error) {
+	var t target.Target
+	err := json.Unmarshal(built.Target, &t)
+	return steps.ImageRefs(t, steps.Tools{}), err
+}
+
+// disks say what is free on those of this host.
+func (a *App) disks() gc.Disks {
+	if a.measured != nil {
+		return a.measured
+	}
+	return a.system()
 }

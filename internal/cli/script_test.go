@@ -78,6 +78,7 @@ func TestScripts(t *testing.T) {
 			"pretrained": storePretrained,
 			"moveserver": moveServer,
 			"containers": showContainers,
+			"images":     showImages,
 			"hang":       hang,
 			"deadsocket": deadSocket,
 			"occupy":     occupy,
@@ -271,6 +272,15 @@ func showContainers(ts *testscript.TestScript, neg bool, args []string) {
 	_ = ts.Stdout()
 	for _, c := range of(ts).engine.Containers() {
 		fmt.Fprintln(ts.Stdout(), c.Name)
+	}
+}
+
+// showImages prints the names of the engine's images, a line each.
+func showImages(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "images")
+	_ = ts.Stdout()
+	for _, img := range of(ts).engine.Images() {
+		fmt.Fprintln(ts.Stdout(), strings.Join(img.Tags, " "))
 	}
 }
 

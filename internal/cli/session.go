@@ -84,6 +84,7 @@ type session struct {
 	servers       serving.Servers
 	lock          *owner.Lock
 	serveLock     *serving.Lock // nil where the run does not serve the workspace
+	releaseImages func() error  // lets gc remove the images of the run; nil before it holds them
 	runID         string
 	first         string // what the first run of a workspace gets and makes; empty for any other
 
@@ -243,6 +244,9 @@ func (x *session) start(ctx context.Context) error {
 	if x.lock, err = owner.Acquire(r.folders.Workspace, x.runID); err != nil {
 		return err
 	}
+	if x.releaseImages, err = x.store.HoldImages(ctx, steps.ImageRefs(x.target, x.tools())...); err != nil {
+		return err
+	}
 	x.logs = ui.NewLogSink(x.lock.Dir())
 	x.collector = newCollector()
 	x.sink = x.tee(x.renderer, x.logs, x.collector)
@@ -384,6 +388,9 @@ func (x *session) close() error {
 	}
 	if x.logs != nil {
 		err = errors.Join(err, x.logs.Close())
+	}
+	if x.releaseImages != nil {
+		err = errors.Join(err, x.releaseImages())
 	}
 	if x.lock != nil {
 		err = errors.Join(err, x.lock.Release())

@@ -63,9 +63,12 @@ var errNoRegistry = errors.New(`Get "https://registry-1.docker.io/v2/": dial tcp
 func worlds(tb testing.TB, name string) (world, bool) {
 	tb.Helper()
 	w, ok := map[string]world{
-		"silent":      {silent: "nvcr.io/nvidia/pytorch"},
-		"mute":        {silent: "dalirun/", packages: true, registry: errNoRegistry},
-		"failing":     {failure: errors.New("the store is broken")},
+		"silent":  {silent: "nvcr.io/nvidia/pytorch"},
+		"mute":    {silent: "dalirun/", packages: true, registry: errNoRegistry},
+		"failing": {failure: errors.New("the store is broken")},
+		"runner": {
+			packages: true, store: os.TempDir(), remote: []string{"nvcr.io/nvidia/pytorch:25.03-py3", "nvcr.io/nvidia/tritonserver:25.03-py3"},
+		},
 		"cold":        {registry: errNoRegistry},
 		"pulling":     {remote: []string{"nvcr.io/nvidia/pytorch:25.03-py3", "nvcr.io/nvidia/tritonserver:25.03-py3"}},
 		"stored":      {registry: errNoRegistry, store: os.TempDir(), runtimes: []string{"nvidia"}},

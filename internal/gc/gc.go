@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
@@ -24,6 +25,14 @@ type Place struct {
 	Servers   serving.Servers
 	Cache     *store.Store
 	Workspace string
+	Images    Images // for [Options.KeepFree] alone
+	Disks     Disks  // for [Options.KeepFree] alone
+}
+
+// Disks say what is free on them.
+type Disks interface {
+	// DiskFree is how many bytes are free on the disk of a folder.
+	DiskFree(ctx context.Context, folder string) (uint64, error)
 }
 
 // Sweep removes what dead runs left, as each run does when it starts, and returns the containers among that. After an
@@ -51,6 +60,10 @@ func needed(pin store.Pin) bool { return owner.NeedsRepository(pin.Name, pin.Hol
 type Collected struct {
 	Containers []serving.Leftover `json:"containers"`
 	Entries    []store.Evicted    `json:"entries"`
+	Images     []Image            `json:"images,omitempty"`
+	Runs       []Run              `json:"runs,omitempty"`
+	Kept       []Kept             `json:"kept,omitempty"`  // although its disk has less free than wanted
+	Disks      []Disk             `json:"disks,omitempty"` // that were to be kept free
 	store.Loss                    // of the cache; unless DryRun with what runs left half made
 	DryRun     bool               `json:"dry_run"`
 
@@ -61,6 +74,9 @@ type Collected struct {
 type Options struct {
 	Foreign   bool  // batch containers that other hosts made
 	CacheSize int64 // in bytes: least recently used results go until the cache is not larger
+	// KeepFree is in bytes: images, results and runs go, the least recently used first, until the disks of the container
+	// engine, of the cache and of the workspace have as much free. 0 is not asked for.
+	KeepFree uint64
 }
 
 // states are those whose containers go too.
@@ -84,8 +100,11 @@ func (p Place) Collect(ctx context.Context, o Options) (Collected, error) {
 	err = p.sweepCache(ctx)
 	swept, sweptErr := p.Cache.Usage(ctx)
 	entries, evictErr := p.Cache.Evict(ctx, o.CacheSize)
-	after, afterErr := p.Cache.Usage(ctx)
 	got.Entries = append(got.Entries, entries...)
+	if o.KeepFree > 0 {
+		err = errors.Join(err, p.keepFree(ctx, o.KeepFree, &got))
+	}
+	after, afterErr := p.Cache.Usage(ctx)
 	usageErr := errors.Join(beforeErr, sweptErr, afterErr)
 	if usageErr == nil { // files that were not counted would seem to have gone
 		got.leftovers, got.Loss = before.LossTo(swept) != store.Loss{}, before.LossTo(after)
@@ -104,7 +123,10 @@ func (p Place) Preview(ctx context.Context, o Options) (Collected, error) {
 	usage, usageErr := p.Cache.Usage(ctx)
 	entries, err := p.Cache.Evictable(ctx, o.CacheSize, needed)
 	got.Entries = append(got.Entries, entries...)
-	got.Loss = usage.LossTo(usage.Without(entries))
+	if o.KeepFree > 0 {
+		err = errors.Join(err, p.keepFree(ctx, o.KeepFree, &got))
+	}
+	got.Loss = usage.LossTo(usage.Without(got.Entries))
 	return got, errors.Join(usageErr, err)
 }
 
@@ -124,7 +146,37 @@ func (c Collected) WriteText(w io.Writer) error {
 		}
 		fmt.Fprintf(w, "%s %s of %s\n", verb, bytesize.Format(e.Bytes), what)
 	}
+	for _, i := range c.Images {
+		name := strings.Join(i.Names, ", ")
+		if name == "" {
+			name = i.ID
+		}
+		fmt.Fprintf(w, "%s image %s: %s, last used %s\n", verb, printable.Line(name), bytesize.Format(i.Bytes),
+			i.Used.Format(time.DateTime))
+	}
+	for _, r := range c.Runs {
+		fmt.Fprintf(w, "%s %s of the run %s\n", verb, bytesize.Format(r.Bytes), printable.Line(r.Run))
+	}
+	for _, k := range c.Kept {
+		fmt.Fprintf(w, "kept %s: %s\n", printable.Line(k.What), printable.Line(k.Why))
+	}
 	_, err := fmt.Fprintln(w, c.summary())
+	for _, d := range c.Disks {
+		text := bytesize.Format(int64(d.Free)) + " free" //nolint:gosec // no disk has 8 EiB
+		if c.DryRun {
+			text = "would have " + text
+		} else {
+			text = "has " + text
+		}
+		wanted := bytesize.Format(int64(d.Wanted)) //nolint:gosec // it was read as an int64
+		switch {
+		case d.Free >= d.Wanted:
+			text += ", and " + wanted + " were wanted"
+		default:
+			text += " of " + wanted + " that were wanted: what else is there is used, or not dalirun's"
+		}
+		_, err = fmt.Fprintf(w, "the disk of %s %s\n", printable.Line(d.Folder), text)
+	}
 	return err
 }
 
@@ -137,6 +189,12 @@ func (c Collected) summary() string {
 	if n := len(c.Entries); n > 0 {
 		parts = append(parts, printable.Count(n, "result"))
 	}
+	if n := len(c.Images); n > 0 {
+		parts = append(parts, printable.Count(n, "image"))
+	}
+	if n := len(c.Runs); n > 0 {
+		parts = append(parts, printable.Count(n, "run"))
+	}
 	if c.leftovers {
 		parts = append(parts, "leftovers of runs")
 	}
@@ -146,10 +204,23 @@ func (c Collected) summary() string {
 	case len(parts) == 0:
 		return "nothing is to be removed"
 	case c.DryRun:
-		return fmt.Sprintf("would remove %s: %s would be freed%s", printable.List(parts), bytesize.Format(c.Freed), c.kept())
+		return fmt.Sprintf("would remove %s: %s would be freed%s", printable.List(parts), bytesize.Format(c.freed()),
+			c.kept())
 	default:
-		return fmt.Sprintf("removed %s: %s freed%s", printable.List(parts), bytesize.Format(c.Freed), c.kept())
+		return fmt.Sprintf("removed %s: %s freed%s", printable.List(parts), bytesize.Format(c.freed()), c.kept())
 	}
+}
+
+// freed is how many bytes of all are freed. Of images it is what the container engine says that each takes.
+func (c Collected) freed() int64 {
+	sum := c.Freed
+	for _, i := range c.Images {
+		sum += i.Bytes
+	}
+	for _, r := range c.Runs {
+		sum += r.Bytes
+	}
+	return sum
 }
 
 // kept says of what was removed, or would be, how much is not freed, as other files have it by hard links.

@@ -62,6 +62,16 @@ func Owner(path string) (uid int, ok bool) {
 // OwnerOf is [Owner] of what is known of a file already, such as of a symbolic link itself.
 func OwnerOf(about os.FileInfo) (uid int, ok bool) { return ownerOf(about) }
 
+// Device returns the number of the file system that a path is on. It is false where nothing is there, or the system
+// does not tell.
+func Device(path string) (number uint64, ok bool) {
+	about, err := os.Stat(path)
+	if err != nil {
+		return 0, false
+	}
+	return deviceOf(about)
+}
+
 func existing(path string) (string, error) {
 	dir, err := filepath.Abs(path)
 	if err != nil {

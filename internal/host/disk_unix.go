@@ -32,3 +32,11 @@ func ownerOf(about os.FileInfo) (uid int, ok bool) {
 	}
 	return int(st.Uid), true
 }
+
+func deviceOf(about os.FileInfo) (number uint64, ok bool) {
+	st, ok := about.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return uint64(st.Dev), true //nolint:unconvert // its type differs by system
+}

@@ -212,27 +212,79 @@ func DropRuns(workspace string, keep int, spare ...string) error {
 		if slices.Contains(spare, run.Name()) {
 			continue
 		}
-		lock, err := Acquire(workspace, run.Name())
-		if errors.Is(err, ErrRunHeld) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		// Under another name first: in the folder of that name another process may make a lock meanwhile.
-		dropped := lock.Dir() + droppedSuffix
-		if err := os.Rename(lock.Dir(), dropped); err != nil {
-			return errors.Join(err, lock.Release())
-		}
-		err = os.RemoveAll(dropped)
-		if errors.Is(err, os.ErrExist) {
-			err = nil // another process was just making a lock in the folder: a later run drops the rest
-		}
-		if err = errors.Join(lock.Release(), err); err != nil {
+		if _, err := DropRun(workspace, run.Name()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// DropRun removes the folder of a run, with the logs, and reports whether it did: not that of a run that lives.
+func DropRun(workspace, run string) (bool, error) {
+	lock, err := Acquire(workspace, run)
+	if errors.Is(err, ErrRunHeld) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	// Under another name first: in the folder of that name another process may make a lock meanwhile.
+	dropped := lock.Dir() + droppedSuffix
+	if err := os.Rename(lock.Dir(), dropped); err != nil {
+		return false, errors.Join(err, lock.Release())
+	}
+	err = os.RemoveAll(dropped)
+	if errors.Is(err, os.ErrExist) {
+		err = nil // another process was just making a lock in the folder: a later run drops the rest
+	}
+	err = errors.Join(lock.Release(), err)
+	return err == nil, err
+}
+
+// RunFolder is the folder of a run in a workspace.
+type RunFolder struct {
+	Run     string    // ID
+	Bytes   int64     // of its files
+	Changed time.Time // when it was last written to
+	Lives   bool      // or nobody can tell whether it does
+}
+
+// RunFolders returns the folders of a workspace's runs, the oldest first.
+func RunFolders(workspace string) ([]RunFolder, error) {
+	entries, err := os.ReadDir(RunsDir(workspace)) // sorted, and an ID begins with its time
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []RunFolder
+	for _, entry := range entries {
+		f := RunFolder{Run: entry.Name()}
+		state, err := lockStateOf(workspace, f.Run)
+		f.Lives = err != nil || state == lockHeld
+		err = filepath.WalkDir(RunDir(workspace, f.Run), func(_ string, d os.DirEntry, err error) error {
+			if err != nil {
+				return err
+			}
+			info, err := d.Info()
+			if err == nil && info.ModTime().After(f.Changed) {
+				f.Changed = info.ModTime()
+			}
+			if err == nil && d.Type().IsRegular() {
+				f.Bytes += info.Size()
+			}
+			return err
+		})
+		if errors.Is(err, os.ErrNotExist) {
+			continue // another process drops it
+		}
+		if err != nil {
+			return all, err
+		}
+		all = append(all, f)
+	}
+	return all, nil
 }
 
 // droppedSuffix ends the name of a run's folder that is being removed. What a killed process leaves of it is dropped as

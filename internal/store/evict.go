@@ -21,12 +21,31 @@ type Evicted struct {
 	Used        time.Time            `json:"used"`           // when it was last committed or read
 
 	usage Usage
+	gen   string // the generation of an entry
 }
 
-// candidate is a generation that may be evicted.
-type candidate struct {
-	Evicted
-	gen string
+// Results returns all entries, the least recently used first, for [Store.EvictOne]. Timing caches are not among them:
+// few are kept, and each is small.
+func (s *Store) Results(ctx context.Context) ([]Evicted, error) {
+	all, err := s.candidates(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look for what the cache could do without: %w", err)
+	}
+	return all, nil
+}
+
+// EvictOne deletes an entry, and reports whether it did: not one that a process reads or that is pinned.
+func (s *Store) EvictOne(e Evicted) (bool, error) {
+	gone, err := s.discard(e.Fingerprint, e.gen)
+	if err != nil {
+		err = fmt.Errorf("evict from the cache: %w", err)
+	}
+	return gone, err
+}
+
+// EvictableOne reports what [Store.EvictOne] would after a [Store.Unpin] with the same needed.
+func (s *Store) EvictableOne(e Evicted, needed func(Pin) bool) (bool, error) {
+	return s.discardable(e.Fingerprint, e.gen, needed)
 }
 
 // Evict deletes entries, the least recently used first, and then timing caches, until at most maxBytes bytes are left.
@@ -55,7 +74,6 @@ func (s *Store) evict(
 		left.include(c.usage)
 	}
 	total := left.Bytes()
-	slices.SortStableFunc(all, func(a, b candidate) int { return a.Used.Compare(b.Used) })
 	var gone []Evicted
 	var errs []error
 	for _, c := range all {
@@ -68,7 +86,7 @@ func (s *Store) evict(
 		}
 		ok, err := discard(c.Fingerprint, c.gen)
 		if ok {
-			gone = append(gone, c.Evicted)
+			gone = append(gone, c)
 			total -= left.exclude(c.usage)
 		}
 		errs = append(errs, err)
@@ -83,8 +101,9 @@ func (s *Store) evict(
 	return gone, nil
 }
 
-func (s *Store) candidates(ctx context.Context) ([]candidate, error) {
-	var all []candidate
+// candidates are all generations, the least recently used first.
+func (s *Store) candidates(ctx context.Context) ([]Evicted, error) {
+	var all []Evicted
 	err := s.visitEntries(ctx, func(fp pipeline.Fingerprint, gens []string) error {
 		for _, gen := range gens {
 			c, err := s.candidate(ctx, fp, gen)
@@ -95,12 +114,13 @@ func (s *Store) candidates(ctx context.Context) ([]candidate, error) {
 		}
 		return nil
 	})
+	slices.SortStableFunc(all, func(a, b Evicted) int { return a.Used.Compare(b.Used) })
 	return all, err
 }
 
 // candidate measures a generation. A retired one, or one without a manifest, has the zero time and is evicted first.
-func (s *Store) candidate(ctx context.Context, fp pipeline.Fingerprint, gen string) (candidate, error) {
-	c := candidate{Evicted: Evicted{Fingerprint: fp}, gen: gen}
+func (s *Store) candidate(ctx context.Context, fp pipeline.Fingerprint, gen string) (Evicted, error) {
+	c := Evicted{Fingerprint: fp, gen: gen}
 	dir := s.path("entries", string(fp), gen)
 	path := filepath.Join(dir, manifestName)
 	if info, err := os.Lstat(path); err == nil {

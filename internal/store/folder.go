@@ -10,7 +10,7 @@ import (
 
 // folders returns the names of the folders in a cache.
 func folders() []string {
-	return []string{"entries", "tmp", "locks", "pins", "last", "refs", timingCachesDir}
+	return []string{"entries", "tmp", "locks", "pins", "last", "refs", timingCachesDir, imagesDir}
 }
 
 // ErrNotCache says that a folder holds files that are not dalirun's.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,6 +95,20 @@ func (s *Store) Unpin(ctx context.Context, needed func(Pin) bool) error {
 		return fmt.Errorf("unpin cache entries: %w", err)
 	}
 	return nil
+}
+
+// PinNames returns the names for which entries are pinned, each once.
+func (s *Store) PinNames(ctx context.Context) ([]string, error) {
+	pins, err := s.pins(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read for whom the cache keeps entries: %w", err)
+	}
+	var names []string
+	for _, p := range pins {
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 func (s *Store) changePins(ctx context.Context, change func() error) (err error) {

@@ -13,6 +13,7 @@
 //	last/<hash of workspace>/<step>.json the facts of a step's last result
 //	refs/<hash of key>.json              remembered values
 //	timings/<hash of name>               TensorRT's timing caches
+//	images/<hash of reference>           locked while a run uses that image
 //
 // An entry is committed by one rename, and its paths are never used again for another entry: a reader's paths stay
 // valid whatever other processes do. A process that reads a generation holds a shared lock on its manifest, and one

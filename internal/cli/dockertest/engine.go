@@ -129,6 +129,15 @@ func (e *Engine) Containers() []container.Summary {
 	return all
 }
 
+// Images returns those that are there, by their names.
+func (e *Engine) Images() []container.Image {
+	all, err := e.fake.ListImages(context.WithoutCancel(e.life))
+	if err != nil {
+		panic(err) // impossible: a fake fails only with its context
+	}
+	return all
+}
+
 func (e *Engine) inOrder() []*entry {
 	all := slices.Collect(maps.Values(e.containers))
 	slices.SortFunc(all, func(a, b *entry) int { return a.about.Created.Compare(b.about.Created) })

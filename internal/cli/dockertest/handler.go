@@ -434,6 +434,15 @@ func (e *Engine) remove(w http.ResponseWriter, r *http.Request, x *entry) {
 			return
 		}
 	}
+	x.mu.Lock()
+	handle := x.handle
+	x.mu.Unlock()
+	if handle != nil {
+		if err := e.fake.Remove(r.Context(), handle.ID()); err != nil {
+			fail(w, http.StatusInternalServerError, err)
+			return
+		}
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.containers, x.about.ID)

@@ -52,7 +52,8 @@ type Fake struct {
 	OnResolve func(ctx context.Context, ref string) error
 	// OnPull may fail a Pull, or take its time.
 	OnPull func(ctx context.Context, ref string, onProgress func(container.Progress)) error
-	// OnBuild makes the image of a Build. Without it, the image has a name and labels and no Main.
+	// OnBuild makes the image of a Build, which has the labels of the spec unless it has others. Without it, the image has
+	// no Main.
 	OnBuild func(context.Context, container.BuildSpec, func(container.Progress)) (Image, error)
 
 	mu         sync.Mutex
@@ -231,6 +232,9 @@ func (f *Fake) Build(
 		if img, err = f.OnBuild(ctx, spec, onProgress); err != nil {
 			return container.Image{}, err
 		}
+	}
+	if img.Labels == nil {
+		img.Labels = spec.Labels
 	}
 	f.AddLocal(spec.Tag, img)
 	return f.Resolve(ctx, spec.Tag)

@@ -12,7 +12,8 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 )
 
-// removeImageWithin bounds the removal of an image. A busy disk deletes the files of NVIDIA's, 20 GB of them, in minutes.
+// removeImageWithin bounds the removal of an image. A busy disk deletes the files of NVIDIA's, 20 GB of them, in
+// minutes.
 const removeImageWithin = 10 * time.Minute
 
 // ListImages returns the local images.
@@ -47,7 +48,8 @@ func tagsOf(tags []string) []string {
 // one that has tags in several repositories: all tags but one go first, and come back if the image has to stay.
 func (r *Runtime) RemoveImage(ctx context.Context, id string) error {
 	what := "remove image " + id
-	ctx, cancel := context.WithTimeoutCause(ctx, removeImageWithin, fmt.Errorf("%w within %s", errNoReply, removeImageWithin))
+	ctx, cancel := context.WithTimeoutCause(ctx, removeImageWithin,
+		fmt.Errorf("%w within %s", errNoReply, removeImageWithin))
 	defer cancel()
 	found, err := r.api.ImageInspect(ctx, id)
 	if cerrdefs.IsNotFound(err) {
