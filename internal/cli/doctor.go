@@ -13,7 +13,6 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/doctor"
-	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
@@ -111,7 +110,7 @@ func (a *App) patient(ctx context.Context, r *runFlags, silent silence) doctor.P
 		Host:  doctor.HostProbe{Writable: host.Writable, Owner: host.Owner},
 		Cache: r.folders.Cache, Workspace: r.folders.Workspace,
 		SilentCache: silent.cache, SilentWorkspace: silent.workspace,
-		CacheFlags: folders.CacheFlags(r.folders.Cache), CacheDoubt: r.folders.Doubt,
+		CacheFlags: r.folders.CacheFlags(), CacheDoubt: r.folders.Doubt,
 		OpenCache: func() error {
 			_, err := cache()
 			return a.explainer().Explain(err)

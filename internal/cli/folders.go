@@ -61,12 +61,15 @@ type folderFlags struct {
 	workspaceFlag
 	cacheName string // as it is written
 	usual     string // the cache, where nobody names one
+	readOnly  bool   // the cache is another trust level's
 }
 
 func (f *folderFlags) flags(a *App, cmd *cobra.Command) {
 	f.workspaceFlag.flags(cmd)
 	f.usual = a.usualCache()
 	cmd.Flags().StringVar(&f.cacheName, "cache-dir", f.usual, "folder of what steps made, shared by all workspaces")
+	cmd.Flags().BoolVar(&f.readOnly, "cache-readonly", false,
+		"only read the cache, which others trust; what is missing is made and kept in the workspace")
 }
 
 // find returns both folders, whose disks may take foldersWithin each to answer.
@@ -82,7 +85,11 @@ func (f *folderFlags) withCache(
 	ctx context.Context, limit time.Duration, workspace string,
 ) (folders.Folders, error) {
 	return onDisk(ctx, limit, f.cacheName, func() (folders.Folders, error) {
-		return folders.WithCache(workspace, f.cacheName, f.usual, settingsOf(f.set))
+		found, err := folders.WithCache(workspace, f.cacheName, f.usual, settingsOf(f.set))
+		if err != nil || !f.readOnly {
+			return found, err
+		}
+		return found.ReadOnly(settingsOf(f.set))
 	})
 }
 

@@ -100,6 +100,11 @@ func (a *App) collect(ctx context.Context, f gcFlags) (got gc.Collected, err err
 		return none, err
 	}
 	a.folders = found.Named()
+	if found.Below != "" && f.options.KeepFree > 0 {
+		return none, pipeline.Usagef("run it as whoever may write that cache, without --cache-readonly",
+			"%s cannot be with a cache that is only read: which images runs need is noted there",
+			settingsOf(f.set).Origin("keep-free"))
+	}
 	if found.Doubt != "" {
 		warn(a.Stderr, found.Doubt)
 	}

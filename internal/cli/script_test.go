@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -103,6 +104,7 @@ func TestScripts(t *testing.T) {
 			"unpack":     unpackBundle,
 			"allfiles":   allFiles,
 			"rot":        rot,
+			"tree":       showTree,
 			"scale":      scaleBaseline,
 			"paths":      showPaths,
 		},
@@ -137,7 +139,12 @@ const anyNumber = 1 << 10
 // rot turns the first byte of a file over. Nothing but its content shows it.
 func rot(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 1, 1, "rot FILE")
-	path := ts.MkAbs(args[0])
+	found, err := filepath.Glob(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(found) != 1 {
+		ts.Fatalf("%s is %d files", args[0], len(found))
+	}
+	path := found[0]
 	info, err := os.Stat(path)
 	ts.Check(err)
 	data, err := os.ReadFile(path)
@@ -147,6 +154,36 @@ func rot(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(path, data, 0o600))
 	ts.Check(os.Chmod(path, info.Mode()))
 	ts.Check(os.Chtimes(path, info.ModTime(), info.ModTime()))
+}
+
+// showTree prints all that can be seen of what is below a folder: modes, links, times and contents.
+func showTree(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 1, "tree FOLDER")
+	root := ts.MkAbs(args[0])
+	ts.Check(filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		var sum [sha256.Size]byte
+		if d.Type().IsRegular() {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			sum = sha256.Sum256(data)
+		}
+		links := uint64(0)
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			links = uint64(stat.Nlink)
+		}
+		_, err = fmt.Fprintf(ts.Stdout(), "%s %s %d links, %d, %x\n", strings.TrimPrefix(path, root), info.Mode(), links,
+			info.ModTime().UnixNano(), sum[:4])
+		return err
+	}))
 }
 
 // scaleBaseline makes a baseline of a server that was so many times as fast.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/result"
@@ -71,7 +70,7 @@ says so, and classify finds its way nevertheless.`,
 // startAgain are the arguments that start the same server from another folder.
 func (x *session) startAgain() []string {
 	f := x.flags
-	args := append([]string{"serve", "--workspace=" + f.folders.Workspace}, folders.CacheFlags(f.folders.Cache)...)
+	args := append([]string{"serve", "--workspace=" + f.folders.Workspace}, f.folders.CacheFlags()...)
 	picture, err := filepath.Abs(f.image)
 	if about, statErr := os.Stat(picture); err != nil || statErr != nil || !about.Mode().IsRegular() {
 		picture = "" // it came through a pipe

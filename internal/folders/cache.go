@@ -33,6 +33,14 @@ func CacheFlags(cache string) []string {
 	return []string{"--cache-dir=" + cache}
 }
 
+// CacheFlags name the caches of f on a command line, as the function does one.
+func (f Folders) CacheFlags() []string {
+	if f.Below == "" {
+		return CacheFlags(f.Cache)
+	}
+	return []string{"--cache-dir=" + f.Below, "--cache-readonly"}
+}
+
 // temporaryCache is a folder of the user among everybody's. Its name can be guessed, so that somebody else may have
 // made it first.
 func temporaryCache() string {

@@ -29,7 +29,10 @@ const (
 type Folders struct {
 	Workspace string // absolute
 	Cache     string // absolute
-	Doubt     string // why the cache is another one than the usual; empty if it is not
+	// Below is the cache of another trust level, which is read and never written; Cache is then the workspace's own.
+	// Absolute; empty if there is none.
+	Below string
+	Doubt string // why the cache is another one than the usual; empty if it is not
 }
 
 // WithCache returns the workspace that [Workspace] found, and the cache that --cache-dir names. Where the cache is the
@@ -48,6 +51,23 @@ func WithCache(workspace, cache, usualCache string, settings target.Settings) (F
 		return f, err
 	}
 	return f, wrongFolder("cache-dir", f.Cache, "dalirun", store.CheckFolder(f.Cache), settings)
+}
+
+// ownCache is the folder of a workspace's own cache, which is over one that is read only.
+const ownCache = "cache"
+
+// ReadOnly returns the folders of a command that may only read the cache of f: what it makes is kept in the workspace.
+func (f Folders) ReadOnly(settings target.Settings) (Folders, error) {
+	if f.Doubt != "" { // the one that was meant is not safe
+		return f, pipeline.Faultf(pipeline.Environment, "name one with --cache-dir", "%s: %s",
+			settings.Origin("cache-readonly"), f.Doubt)
+	}
+	if _, err := store.OpenReadOnly(f.Cache); err != nil {
+		return f, pipeline.Faultf(pipeline.Environment, "name one that is there with --cache-dir, or drop --cache-readonly",
+			"%s: %w", settings.Origin("cache-readonly"), err)
+	}
+	f.Cache, f.Below = filepath.Join(f.Workspace, ownCache), f.Cache
+	return f, nil
 }
 
 // Workspace returns the absolute path of the workspace that --workspace names, which settings are about.
@@ -73,6 +93,12 @@ func CheckWorkspace(dir string, settings target.Settings) error {
 
 // Named are both, for who explains what failed in one.
 func (f Folders) Named() []remedy.Folder {
+	if f.Below != "" {
+		return []remedy.Folder{
+			{Path: f.Workspace, What: "the workspace", Flag: "--workspace"},
+			{Path: f.Below, What: "the cache that is only read", Flag: "--cache-dir"},
+		}
+	}
 	return []remedy.Folder{
 		{Path: f.Workspace, What: "the workspace", Flag: "--workspace"},
 		{Path: f.Cache, What: "the cache", Flag: "--cache-dir"},
@@ -81,7 +107,7 @@ func (f Folders) Named() []remedy.Folder {
 
 // OpenCache opens the cache. It looks once more whose it is: somebody may have made the folder just before.
 func (f Folders) OpenCache() (*store.Store, error) {
-	s, err := store.Open(f.Cache)
+	s, err := f.open()
 	if err != nil {
 		return nil, pipeline.Faultf(pipeline.Environment, "name another with --cache-dir", "%w", err)
 	}
@@ -89,6 +115,16 @@ func (f Folders) OpenCache() (*store.Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+func (f Folders) open() (*store.Store, error) {
+	if f.Below == "" {
+		return store.Open(f.Cache)
+	}
+	if err := owner.MakeWorkspace(f.Workspace); err != nil {
+		return nil, err
+	}
+	return store.OpenOver(f.Cache, f.Below)
 }
 
 // CheckOwn refuses a file of the user, as "the configuration dalirun.yaml", that others of this host could alter.

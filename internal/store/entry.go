@@ -21,6 +21,9 @@ var errMoved = errors.New("the entry was taken away")
 // Get implements [pipeline.Store]. It sets the time of the last use, by which Evict orders entries.
 func (s *Store) Get(fp pipeline.Fingerprint) (pipeline.Entry, error) {
 	e, err := s.open(fp)
+	if errors.Is(err, pipeline.ErrMiss) && s.below != nil {
+		e, err = s.adopt(fp)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -38,6 +38,12 @@ func (s *Store) HoldImages(ctx context.Context, refs ...string) (release func() 
 			return nil, errors.Join(fmt.Errorf("note that the image %s is used: %w", ref, err), release())
 		}
 		held = append(held, l)
+		if s.below != nil { // whoever may write there must not remove it either; a lock that is shared writes nothing
+			l := flock.New(s.below.imagePath(ref), flock.SetFlag(os.O_RDONLY))
+			if ok, err := l.TryRLock(); ok && err == nil {
+				held = append(held, l)
+			}
+		}
 	}
 	return release, nil
 }

@@ -68,7 +68,7 @@ func (s *Store) notePath(workspace string, id pipeline.ID) string {
 
 // Remember keeps value under key until another value is remembered there.
 func (s *Store) Remember(key, value string) error {
-	if last, ok := s.Recall(key); ok && last == value {
+	if last, ok := s.recall(key); ok && last == value {
 		return nil
 	}
 	if err := s.writeJSON(s.refPath(key), ref{key, value}); err != nil {
@@ -77,8 +77,17 @@ func (s *Store) Remember(key, value string) error {
 	return nil
 }
 
-// Recall returns the value that was last remembered under key. A file that cannot be read counts as absent.
+// Recall returns the value that was last remembered under key, here or else in the store below. A file that cannot be
+// read counts as absent.
 func (s *Store) Recall(key string) (string, bool) {
+	value, ok := s.recall(key)
+	if !ok && s.below != nil {
+		return s.below.recall(key)
+	}
+	return value, ok
+}
+
+func (s *Store) recall(key string) (string, bool) {
 	data, err := os.ReadFile(s.refPath(key))
 	if err != nil {
 		return "", false

@@ -48,7 +48,10 @@ const (
 )
 
 // Store is a cache folder. Its methods may be called from several goroutines.
-type Store struct{ dir string }
+type Store struct {
+	dir   string
+	below *Store // that is read and never written; nil if there is none
+}
 
 var _ pipeline.Store = (*Store)(nil)
 

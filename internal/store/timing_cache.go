@@ -36,6 +36,9 @@ func (s *Store) Load(ctx context.Context, name, path string) (bool, error) {
 		return false, context.Cause(ctx)
 	}
 	data, err := s.timingCache(name)
+	if err == nil && data == nil && s.below != nil && !exists(s.timingCachePath(name)) {
+		data, err = s.below.timingCache(name)
+	}
 	if err != nil || data == nil {
 		return false, err
 	}
@@ -91,10 +94,14 @@ func (s *Store) keepTimingCache(name, path string) error {
 	return err
 }
 
-// Forget drops the timing cache of a name, if there is one.
+// Forget drops the timing cache of a name, if there is one. One of the store below stays there, and an empty one in its
+// place here keeps it from being loaded again.
 func (s *Store) Forget(ctx context.Context, name string) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if s.below != nil {
+		return s.write(s.timingCachePath(name), nil)
 	}
 	return removeFile(s.timingCachePath(name))
 }

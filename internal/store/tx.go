@@ -114,7 +114,7 @@ func (t *tx) Commit(id pipeline.ID, facts pipeline.Facts, outputs []string) (pip
 	if err != nil {
 		return nil, fmt.Errorf("store the outputs: %w", err)
 	}
-	dir, err := t.publish(staging)
+	dir, err := t.store.publish(t.fp, staging, strings.TrimPrefix(filepath.Base(t.root), string(t.fp)+"."))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("store the outputs: %w", err), lock.Unlock())
 	}
@@ -177,23 +177,23 @@ func (t *tx) checkOutputs(names []string) error {
 	return nil
 }
 
-// publish moves the staged entry to its final folder, and returns that.
-func (t *tx) publish(staging string) (string, error) {
-	home := t.store.path("entries", string(t.fp))
+// publish moves a staged entry to its final folder, and returns that. The random part of its name, which no other has,
+// makes the path new, so that no reader of an earlier entry has it.
+func (s *Store) publish(fp pipeline.Fingerprint, staging, random string) (string, error) {
+	home := s.path("entries", string(fp))
 	var err error
 	for range 10 { // Sweep and Evict may remove the empty folder just after it was made here
 		if err = os.MkdirAll(home, 0o700); err != nil {
 			return "", err
 		}
 		var gens []string
-		if gens, err = t.store.generations(t.fp); err != nil {
+		if gens, err = s.generations(fp); err != nil {
 			return "", err
 		}
-		// The random part of the name makes the path new, so that no reader of an earlier entry has it.
-		dir := filepath.Join(home, nextGeneration(gens)+strings.TrimPrefix(filepath.Base(t.root), string(t.fp)+"."))
+		dir := filepath.Join(home, nextGeneration(gens)+random)
 		if err = os.Rename(staging, dir); err == nil {
 			if err = errors.Join(fsync.Dir(home), fsync.Dir(filepath.Dir(home))); err != nil {
-				err = errors.Join(err, t.store.retire(t.fp, filepath.Base(dir)))
+				err = errors.Join(err, s.retire(fp, filepath.Base(dir)))
 			}
 			return dir, err
 		}
