@@ -133,7 +133,11 @@ func innermost(err error) error {
 // flagNames are the flags of all commands.
 func flagNames(root *cobra.Command) []string {
 	var names []string
+	var commands []*cobra.Command
 	for _, c := range root.Commands() {
+		commands = append(append(commands, c), c.Commands()...)
+	}
+	for _, c := range commands {
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			if !f.Hidden && f.Name != "help" && !slices.Contains(names, f.Name) {
 				names = append(names, f.Name)

@@ -15,9 +15,9 @@ import (
 )
 
 // OpenOver returns the store in dir, as [Open] does, with another one below it that is read and never written: an entry
-// that dir lacks is copied from there, byte by byte against its manifest, and so is a timing cache; remembered values are
-// read there. Only shared locks are taken below, which write nothing. What is missing in both is made in dir. The error
-// is [ErrNoCache] where below is none.
+// that dir lacks is copied from there, byte by byte against its manifest, and so is a timing cache; remembered values
+// are read there. Only shared locks are taken below, which write nothing. What is missing in both is made in dir. The
+// error is [ErrNoCache] where below is none.
 func OpenOver(dir, below string) (*Store, error) {
 	b, err := OpenReadOnly(below)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -110,7 +111,7 @@ func TestBelowIsOnlyRead(t *testing.T) {
 		t.Errorf("recalled %q", value)
 	}
 	for i, want := range []bool{true, false} {
-		found, err := s.Load(t.Context(), "gpu", filepath.Join(t.TempDir(), fmt.Sprint(i)))
+		found, err := s.Load(t.Context(), "gpu", filepath.Join(t.TempDir(), strconv.Itoa(i)))
 		if found != want || err != nil {
 			t.Errorf("timing cache %t, %v", found, err)
 		}
