@@ -137,6 +137,36 @@ func TestBuild(t *testing.T) {
 	w.wantNoContainer(t)
 }
 
+// TestBrought: what a pull brings is noted by its ID; an image that was here under another name is somebody else's.
+func TestBrought(t *testing.T) {
+	t.Parallel()
+	for name, here := range map[string]string{"a new image": "", "one of another name": "mine:1"} {
+		w := cpuLocal(t)
+		w.fake.Prune("debian:bookworm-slim")
+		base := containertest.Image{Image: container.Image{ID: "sha256:base"}}
+		if here != "" {
+			base.Tags = []string{here}
+			w.fake.AddLocal(here, base)
+		}
+		w.fake.AddRemote("debian:bookworm-slim", base)
+		localImage(t, w)
+		ref, brought := steps.Brought(w.kv, "sha256:base")
+		if brought != (here == "") || brought && ref != "debian:bookworm-slim" {
+			t.Errorf("%s: brought %t by %q", name, brought, ref)
+		}
+		built, err := w.fake.Resolve(t.Context(), w.fake.Builds()[0].Tag)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, brought := steps.Brought(w.kv, built.ID); brought {
+			t.Errorf("%s: what was built was brought", name)
+		}
+		if refs := steps.ImageRefs(w.target, steps.Tools{}); !slices.Contains(refs, built.Tags[0]) || !slices.Contains(refs, "debian:bookworm-slim") {
+			t.Errorf("%s: a run has to do with %q", name, refs)
+		}
+	}
+}
+
 // TestPackagesAreNotRead checks that an image whose packages nobody has read, since a run was killed or the memory is of
 // another machine, is read and not built.
 func TestPackagesAreNotRead(t *testing.T) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -85,16 +86,17 @@ func TestHundredJobsLeaveTheDiskFlat(t *testing.T) {
 	folders := []string{"--workspace=" + workspace, "--cache-dir=" + cache}
 	run := func(args ...string) {
 		t.Helper()
-		app := appIn(map[string]string{"DOCKER_HOST": engine.Host(), "HOME": home}, io.Discard, os.Stderr)
+		var stderr bytes.Buffer
+		app := appIn(map[string]string{"DOCKER_HOST": engine.Host(), "HOME": home}, io.Discard, &stderr)
 		app.measured = disks
 		if code := app.Run(t.Context(), append(args, folders...)); code != ExitOK {
-			t.Fatalf("%q ended with %d", args, code)
+			t.Fatalf("%q ended with %d: %s", args, code, stderr.String())
 		}
 	}
 	var images, runs []int
 	var bytes []int64
 	for job := range jobs {
-		exporter, server := fmt.Sprintf("registry.test/pytorch:%d", job), fmt.Sprintf("registry.test/tritonserver:%d", job)
+		exporter, server := fmt.Sprintf("127.0.0.1:9/pytorch:%d", job), fmt.Sprintf("127.0.0.1:9/tritonserver:%d", job)
 		for _, ref := range []string{exporter, server} {
 			fake.AddRemote(ref, containertest.Image{Image: container.Image{Digest: fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(ref))), Size: imageSize}, Main: w.run})
 		}
@@ -137,7 +139,7 @@ func TestHundredJobsLeaveTheDiskFlat(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, ref := range []string{fmt.Sprintf("registry.test/pytorch:%d", jobs-1), fmt.Sprintf("registry.test/tritonserver:%d", jobs-1)} {
+	for _, ref := range []string{fmt.Sprintf("127.0.0.1:9/pytorch:%d", jobs-1), fmt.Sprintf("127.0.0.1:9/tritonserver:%d", jobs-1)} {
 		if _, err := fake.Resolve(t.Context(), ref); err != nil {
 			t.Errorf("of the last build: %v", err)
 		}

@@ -68,20 +68,22 @@ type Kept struct {
 // thing is what may go to keep a disk free.
 type thing struct {
 	name   string
-	bytes  int64
 	used   time.Time
 	folder string // on its disk
 	// remove removes it, or with dryRun only finds out whether it would go. why says why it stays.
 	remove func(ctx context.Context, dryRun bool) (gone bool, why string, err error)
 	// note adds it to what was removed.
 	note func(*Collected)
+	// freed is how many bytes that would free, as far as it is known beforehand. It is called once.
+	freed func(*measured) int64
 }
 
 // keepFree removes what is dalirun's, the least recently used first, until the disks of images, cache and runs have as
 // much free as wanted. After an error it goes on with the rest.
 func (p Place) keepFree(ctx context.Context, wanted uint64, got *Collected) error {
 	things, errs := p.things(ctx)
-	measured := p.measure(got.DryRun)
+	measured, err := p.measure(ctx, got)
+	errs = append(errs, err)
 	for _, x := range things {
 		if ctx.Err() != nil {
 			errs = append(errs, context.Cause(ctx))
@@ -100,7 +102,9 @@ func (p Place) keepFree(ctx context.Context, wanted uint64, got *Collected) erro
 		switch {
 		case gone:
 			x.note(got)
-			measured.add(x.folder, x.bytes)
+			if got.DryRun {
+				measured.add(x.folder, x.freed(measured))
+			}
 		case err == nil:
 			got.Kept = append(got.Kept, Kept{What: x.name, Why: why})
 		}
@@ -152,7 +156,7 @@ func (p Place) result(e store.Evicted) thing {
 		name = "a result of " + string(e.Step)
 	}
 	return thing{
-		name: name, bytes: e.Bytes, used: e.Used, folder: p.Cache.Dir(),
+		name: name, used: e.Used, folder: p.Cache.Dir(),
 		remove: func(_ context.Context, dryRun bool) (gone bool, why string, err error) {
 			if dryRun {
 				gone, err = p.Cache.EvictableOne(e, needed)
@@ -162,12 +166,18 @@ func (p Place) result(e store.Evicted) thing {
 			return gone, "a run reads it, or a workspace needs it", err
 		},
 		note: func(c *Collected) { c.Entries = append(c.Entries, e) },
+		freed: func(m *measured) int64 { // other results may have its files, and so may workspaces
+			before := m.cache
+			m.cache = before.Without([]store.Evicted{e})
+			return before.LossTo(m.cache).Freed
+		},
 	}
 }
 
 func (p Place) run(r owner.RunFolder) thing {
 	return thing{
-		name: "the folder of the run " + r.Run, bytes: r.Bytes, used: r.Changed, folder: p.Workspace,
+		name: "the folder of the run " + r.Run, used: r.Changed, folder: p.Workspace,
+		freed: func(*measured) int64 { return r.Bytes },
 		remove: func(_ context.Context, dryRun bool) (gone bool, why string, err error) {
 			if dryRun {
 				return true, "", nil
@@ -232,7 +242,8 @@ func (p Place) image(image container.Image, refs []string, last map[string]strin
 		used = image.Created
 	}
 	return thing{
-		name: name, bytes: image.Size, used: used, folder: p.Images.Disk,
+		name: name, used: used, folder: p.Images.Disk,
+		freed: func(*measured) int64 { return image.Size },
 		remove: func(ctx context.Context, dryRun bool) (gone bool, why string, err error) {
 			for _, ref := range refs {
 				if workspace, needed := last[ref]; needed {
@@ -287,13 +298,20 @@ func (p Place) lastBuilt(ctx context.Context) (map[string]string, error) {
 }
 
 // measure returns what is free on disks. A dry run adds what would be freed to what was free at its begin.
-func (p Place) measure(dryRun bool) *measured {
-	return &measured{disks: p.Disks, dryRun: dryRun, before: map[string]uint64{}, freed: map[string]uint64{}}
+func (p Place) measure(ctx context.Context, got *Collected) (m *measured, err error) {
+	m = &measured{disks: p.Disks, dryRun: got.DryRun, before: map[string]uint64{}, freed: map[string]uint64{}}
+	if m.dryRun {
+		m.cache, err = p.Cache.Usage(ctx)
+		m.cache = m.cache.Without(got.Entries)
+	}
+	return m, err
 }
 
+// measured is what is known of disks.
 type measured struct {
 	disks  Disks
 	dryRun bool
+	cache  store.Usage       // of a dry run: what would be left of the cache
 	before map[string]uint64 // by disk
 	freed  map[string]uint64 // by disk
 }

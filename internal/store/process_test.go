@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 }
 
 func helper(mode, dir string, fp pipeline.Fingerprint) error {
+	if mode == "below" {
+		return belowOnReadOnlyDisk(dir, string(fp))
+	}
 	if mode == "full" {
 		return fullDisk(dir)
 	}

@@ -15,7 +15,9 @@ func (r Request) ServeArguments(t Target, picture string) []string {
 			continue
 		}
 		switch s.Flag {
-		case "workspace", "cache-dir", "cache-readonly", "force", "format", "progress", "verbose": // of the one run, or of the caller
+		case "workspace", "cache-dir", "cache-readonly": // the caller has them
+			continue
+		case "force", "format", "progress", "verbose": // of the one run
 			continue
 		case "image":
 			if picture == "" {
