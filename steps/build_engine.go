@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/result"
@@ -30,6 +31,9 @@ type BuildEngine struct {
 	device    target.Device
 
 	gpus        gpuRequest                                       `fact:"-"`
+	chosen      []host.GPU                                       `fact:"-"` // as far as they are known
+	turn        *GPUTurn                                         `fact:"-"` // see [Tools]
+	neighbours  func(context.Context) ([]host.Process, error)    `fact:"-"` // see [Tools]
 	gpuMemory   func(context.Context) (trtexec.GPUMemory, error) `fact:"-"` // see [Tools]
 	timingCache TimingCache                                      `fact:"-"`
 	notes       imageNotes                                       `fact:"-"`
@@ -40,7 +44,8 @@ func newBuildEngine(t target.Target, tools Tools, image, onnx pipeline.Output, c
 	return &BuildEngine{
 		image: image, onnx: onnx, cast: cast, precision: t.Precision, optBatch: t.OptBatch, maxBatch: t.MaxBatch,
 		tensorRT: t.Release.TensorRT, device: t.Device,
-		gpus: newGPURequest(t), gpuMemory: tools.GPUMemory, timingCache: tools.TimingCache, notes: imageNotes{tools.KV},
+		gpus: newGPURequest(t), chosen: t.Chosen, turn: tools.GPUTurn, neighbours: tools.Neighbours,
+		gpuMemory: tools.GPUMemory, timingCache: tools.TimingCache, notes: imageNotes{tools.KV},
 		containers: newContainers(tools),
 	}
 }
@@ -152,18 +157,12 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	memory, err := s.readGPUMemory(ctx, w)
-	if err == nil {
-		err = trtexec.CheckMemory(build.Precision, build.MaxBatch, memory)
-	}
+	release, err := s.turn.Take(ctx, "builds an engine", w.Emit)
 	if err != nil {
 		return err
 	}
-	loaded := s.loadTimingCache(ctx, w)
-	engine, err := s.build(ctx, w, build, memory)
-	if loaded && suspectsTimingCache(err) {
-		s.forgetTimingCache(ctx, w)
-	}
+	defer release()
+	engine, err := s.buildInTurn(ctx, w, build)
 	if err != nil {
 		return err
 	}
@@ -172,6 +171,27 @@ func (s *BuildEngine) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	w.Emit(pipeline.Line{Text: "engine: " + engine.String()})
 	return engine.WriteFile(w.Path(engineFile))
+}
+
+// buildInTurn builds the engine while no other job of this host builds or measures on its GPUs.
+func (s *BuildEngine) buildInTurn(ctx context.Context, w *pipeline.Work, build engineBuild) (trtexec.Engine, error) {
+	memory, err := s.readGPUMemory(ctx, w)
+	if err == nil {
+		err = trtexec.CheckMemory(build.Precision, build.MaxBatch, memory)
+	}
+	if err != nil {
+		return trtexec.Engine{}, err
+	}
+	beside := s.lookAround(ctx, w)
+	loaded := s.loadTimingCache(ctx, w)
+	engine, timed, err := s.build(ctx, w, build, memory)
+	switch {
+	case err == nil && beside.none(ctx, w) && timed:
+		s.keepTimingCache(ctx, w)
+	case loaded && suspectsTimingCache(err):
+		s.forgetTimingCache(ctx, w)
+	}
+	return engine, err
 }
 
 // Remind reports what was proven of a stored engine, and warns of what was not.
@@ -208,10 +228,11 @@ func (s *BuildEngine) readGPUMemory(ctx context.Context, w *pipeline.Work) (trte
 	return memory, nil
 }
 
-// build runs trtexec and returns what was proven of the engine. memory is the GPU's before the build.
+// build runs trtexec and returns what was proven of the engine, and whether there is something in its timing cache.
+// memory is the GPU's before the build.
 func (s *BuildEngine) build(
 	ctx context.Context, w *pipeline.Work, build engineBuild, memory trtexec.GPUMemory,
-) (trtexec.Engine, error) {
+) (engine trtexec.Engine, timed bool, err error) {
 	spec := s.containers.spec(IDBuildEngine, w.Input(s.image).Ref, build.command...)
 	spec.GPUs = s.gpus.GPUs
 	spec.Inputs = []container.Mount{{Source: w.Input(s.onnx).Path, Target: onnxTarget}}
@@ -219,12 +240,12 @@ func (s *BuildEngine) build(
 	log := trtexec.NewLog(func(text string) { w.Emit(pipeline.Progress{Text: text}) })
 	last := &tail{read: log.Read}
 	const limit = time.Hour // seen: 78 s on an H100; small GPUs take many minutes
-	err := s.containers.run(ctx, w, spec, last, limit)
+	err = s.containers.run(ctx, w, spec, last, limit)
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok && last.remedyID == remedy.GPUOutOfMemory {
 		trtexec.ExplainOutOfMemory(fault, build.Precision, build.MaxBatch, memory)
 	}
 	if err != nil {
-		return trtexec.Engine{}, err
+		return engine, false, err
 	}
 	plan, err := os.Stat(w.Path(planFile))
 	// trtexec has been seen to end well after it could not save
@@ -235,20 +256,17 @@ func (s *BuildEngine) build(
 			Tail: last.lines(), Repeat: s.containers.runner.Repeat(spec),
 		}
 		last.explain(fault)
-		return trtexec.Engine{}, fault
+		return engine, false, fault
 	}
 	if err != nil {
-		return trtexec.Engine{}, err
+		return engine, false, err
 	}
 	facts := log.Facts()
-	engine, err := s.prove(ctx, w, build, facts)
+	engine, err = s.prove(ctx, w, build, facts)
 	if fault, ok := errors.AsType[*pipeline.Fault](err); ok {
 		fault.Tail, fault.Repeat = last.lines(), s.containers.runner.Repeat(spec)
 	}
-	if err == nil && !facts.EmptyTimingCache {
-		s.keepTimingCache(ctx, w)
-	}
-	return engine, err
+	return engine, !facts.EmptyTimingCache, err
 }
 
 // prove compares the engine that was built with the request.

@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
@@ -206,10 +207,13 @@ func otherValue(t *testing.T, v reflect.Value) reflect.Value {
 		}
 		other.SetMapIndex(otherValue(t, reflect.Zero(v.Type().Key())), otherValue(t, reflect.Zero(v.Type().Elem())))
 	case reflect.Struct:
-		if v.Type() != reflect.TypeFor[netip.Addr]() {
-			t.Fatalf("no other value of a %s is known", v.Type())
+		if v.Type() == reflect.TypeFor[netip.Addr]() {
+			other.Set(reflect.ValueOf(netip.AddrFrom4([4]byte{192, 0, 2, 1})))
+			break
 		}
-		other.Set(reflect.ValueOf(netip.AddrFrom4([4]byte{192, 0, 2, 1})))
+		for i := range v.NumField() {
+			other.Field(i).Set(otherValue(t, v.Field(i)))
+		}
 	default:
 		t.Fatalf("no other value of a %s is known", v.Type())
 	}
@@ -250,6 +254,8 @@ func (w *world) otherTools() steps.Tools {
 		TimingCache: struct{ steps.TimingCache }{},
 		Memory:      1,
 		GPUMemory:   func(context.Context) (trtexec.GPUMemory, error) { return trtexec.GPUMemory{}, nil },
+		GPUTurn:     &steps.GPUTurn{},
+		Neighbours:  func(context.Context) ([]host.Process, error) { return nil, nil },
 		Handover:    handover(true),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/trtexec"
 )
 
@@ -28,6 +29,12 @@ type Tools struct {
 	GPUMemory func(context.Context) (trtexec.GPUMemory, error)
 	// Evidence is nil if nobody keeps what steps find.
 	Evidence Evidence
+	// GPUTurn has one job at a time build on the run's GPUs. It is nil where the run has no GPUs of this host, or has
+	// its turn already.
+	GPUTurn *GPUTurn
+	// Neighbours returns the programs that compute on the run's GPUs and are not the workspace's own. It is nil where
+	// the host cannot tell.
+	Neighbours func(context.Context) ([]host.Process, error)
 	// Handover is nil if only the run itself uses its server.
 	Handover *Handover
 }

@@ -23,10 +23,21 @@ import (
 // Any user of the host can hold a lease, as any of them can use a GPU. So what a file says of its holder is shown, and
 // nothing else is done by it.
 type Leases struct {
-	// Folder is one where every user may make files, and only their owners may replace them; see [LeaseFolder].
+	// Folder is one where every user may make files, and only their owners may replace them; see [SharedLeases].
 	Folder string
 	// Poll is how long a lease that somebody else has is left alone before it is tried again; zero is 100 ms.
 	Poll time.Duration
+
+	missing error // why there is no such folder
+}
+
+// SharedLeases are the leases of this host, whose folder is the same for every user of it: the first of /run/lock,
+// which is for lock files and is emptied at each start of the host, and /tmp, in which every user may make files and
+// only their owners may replace them. Newer systems keep /run/lock to root. TMPDIR does not count: it may be a user's
+// own. Where neither serves no GPU has a lease.
+func SharedLeases() Leases {
+	folder, err := leaseFolder("/run/lock", "/tmp")
+	return Leases{Folder: folder, missing: err}
 }
 
 // usualPoll is well below the second in which a lease should be had that has become free.
@@ -108,8 +119,13 @@ type Lease struct {
 	Abandoned bool
 }
 
-// Title is the GPU or instance for people: GPU 0 (NVIDIA H100 80GB HBM3).
-func (g GPU) Title() string { return describe("GPU "+g.Address(), g.Name, "") }
+// Title is the GPU or instance for people: GPU 0 (NVIDIA H100 80GB HBM3), or its UUID where that alone is known.
+func (g GPU) Title() string {
+	if g.Index < 0 && g.Part == "" {
+		return g.UUID
+	}
+	return describe("GPU "+g.Address(), g.Name, "")
+}
 
 // Take takes the leases of GPUs for a process that calls itself me, in the order of their UUIDs, so that two processes
 // never wait for each other. It waits for all of them together. A GPU without a UUID has no lease.
@@ -124,8 +140,12 @@ func (l Leases) Take(
 	end := time.Now().Add(wait)
 	taken := &Lease{}
 	for _, gpu := range gpus {
+		unguarded := l.missing
 		if gpu.UUID == "" {
-			o.Unguarded(gpu, errors.New("its UUID is not known"))
+			unguarded = errors.New("its UUID is not known")
+		}
+		if unguarded != nil {
+			o.Unguarded(gpu, unguarded)
 			continue
 		}
 		file, err := l.wait(ctx, gpu, end, o.Busy)

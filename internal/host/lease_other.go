@@ -8,8 +8,8 @@ import (
 	"os"
 )
 
-// LeaseFolder is an error: this system has no locks that the kernel drops when their process ends.
-func LeaseFolder() (string, error) {
+// leaseFolder is an error: this system has no locks that the kernel drops when their process ends.
+func leaseFolder(...string) (string, error) {
 	return "", fmt.Errorf("leases of GPUs: %w", errors.ErrUnsupported)
 }
 

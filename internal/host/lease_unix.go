@@ -13,12 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LeaseFolder returns the folder of this host's leases, which is the same for every user of it: the first of /run/lock,
-// which is for lock files and is emptied at each start of the host, and /tmp, in which every user may make files and
-// only their owners may replace them. Newer systems keep /run/lock to root. TMPDIR does not count: it may be a user's
-// own. The error says why neither serves.
-func LeaseFolder() (string, error) { return leaseFolder("/run/lock", "/tmp") }
-
+// leaseFolder returns the first folder where every user may make files, and only their owners may replace them.
 func leaseFolder(candidates ...string) (string, error) {
 	for _, folder := range candidates {
 		if info, err := os.Stat(folder); err == nil && everybodys(info) {

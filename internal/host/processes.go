@@ -17,7 +17,8 @@ type Process struct {
 	PID       int    // in the PID namespace of the host
 	Name      string // as nvidia-smi has it: its file, with or without the path; empty where it is not known
 	MemoryMiB int    // zero if the driver does not tell it
-	// Hidden says that the process cannot be looked at, so that nobody can tell in which container it is.
+	// Hidden says that the process cannot be looked at, so that it may be in a container of the caller's own; see
+	// [System.Neighbours].
 	Hidden bool
 }
 
@@ -85,8 +86,8 @@ func parseProcess(line string) (Process, error) {
 }
 
 // Neighbours returns the programs that compute on some GPUs and are in none of the containers own, which are IDs. It
-// tells containers apart by the control groups of their processes, whose names have the container's ID; see
-// [Process.Hidden] for a process of which that cannot be known.
+// tells containers apart by the control groups of their processes, whose names have the container's ID. A process that
+// cannot be looked at, as from another PID namespace, is Hidden if there are such containers.
 //
 // Of a GPU that MIG splits nvidia-smi does not say which instance a program is in: there are none of an instance.
 func (s System) Neighbours(ctx context.Context, gpus []GPU, own []string) ([]Process, error) {
@@ -100,7 +101,7 @@ func (s System) Neighbours(ctx context.Context, gpus []GPU, own []string) ([]Pro
 			continue
 		}
 		groups, err := fs.ReadFile(s.Root, "proc/"+strconv.Itoa(p.PID)+"/cgroup")
-		p.Hidden = err != nil
+		p.Hidden = err != nil && len(own) > 0
 		if !slices.ContainsFunc(own, func(id string) bool { return id != "" && strings.Contains(string(groups), id) }) {
 			others = append(others, p)
 		}

@@ -75,6 +75,7 @@ func TestNeighbours(t *testing.T) {
 	}{
 		{[]host.GPU{{UUID: "GPU-a"}, {UUID: "GPU-b"}}, []string{containerID, ""}, []string{"another", "python3", "hidden, cannot be looked at"}},
 		{[]host.GPU{{UUID: "GPU-b"}}, nil, []string{"own", "python3"}},
+		{[]host.GPU{{UUID: "GPU-a"}}, nil, []string{"own", "own", "another", "hidden"}},
 		{[]host.GPU{{UUID: "MIG-a", Part: "0:1"}}, nil, nil},
 		{[]host.GPU{{}}, nil, nil},
 	} {
