@@ -38,12 +38,14 @@ type App struct {
 	LookupEnv      func(string) (string, bool)
 	Environ        func() []string // all variables, as NAME=value
 
-	args      []string        // of the command line
-	root      fs.FS           // of this host's file system, as far as GPUs and the kernel go; nil is the real one
-	unread    []string        // warnings, as of settings that are not read, until they are shown
-	folders   []remedy.Folder // that the command keeps things in, once they are settled
-	recording *recording      // of the command's run; nil if there is none
-	engines   []io.Closer     // connections to the container engine, closed when the command ends
+	args []string // of the command line
+	root fs.FS    // of this host's file system, as far as GPUs and the kernel go; nil is the real one
+	// leaseFolder has the leases of GPUs; empty is the host's own
+	leaseFolder string
+	unread      []string        // warnings, as of settings that are not read, until they are shown
+	folders     []remedy.Folder // that the command keeps things in, once they are settled
+	recording   *recording      // of the command's run; nil if there is none
+	engines     []io.Closer     // connections to the container engine, closed when the command ends
 	// adapter makes what runs containers; nil is the usual one
 	adapter func(runtimeOptions) (container.Runtime, error)
 	watch   serving.Watch // how a foreground serve watches its server; zero is [serving.UsualWatch]

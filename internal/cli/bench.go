@@ -21,6 +21,7 @@ type benchFlags struct {
 	workspaceFlag
 	request trial.Request
 	format  format
+	gpuWait time.Duration
 	files   report.Files
 }
 
@@ -75,6 +76,7 @@ printed, and it ends with 130.`,
 	f.flags(cmd)
 	noCacheFlag(cmd)
 	formatFlag(cmd, &f.format)
+	gpuWaitFlag(cmd, &f.gpuWait)
 	flags := cmd.Flags()
 	flags.StringVar(&q.URL, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
 	flags.StringVar(&q.Model, "model", steps.EnsembleModel, "model to ask")
@@ -107,6 +109,9 @@ func (a *App) bench(ctx context.Context, f benchFlags) error {
 	}
 	result, err := trial.Trial{
 		Request: f.request, Files: a.files(), Finder: workspaceServers{a, &f.workspaceFlag},
+		Turn: func(ctx context.Context, workspace string, gpus []string) (func(), error) {
+			return a.benchTurn(ctx, workspace, gpus, f.gpuWait)
+		},
 		Notice: func(line string) { fmt.Fprintln(a.Stderr, printable.Line(a.asCalled(line))) },
 	}.Run(ctx)
 	err = a.explainer().Explain(err)

@@ -40,7 +40,8 @@ func runDalirun() {
 	}
 	app := App{
 		Program: os.Args[0], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv, Environ: os.Environ,
-		root: root,
+		root:        root,
+		leaseFolder: os.Getenv("WORK"), // a script's own GPUs
 		watch: serving.Watch{
 			Probe: serving.Probe{Reply: 5 * time.Second, Within: 5 * time.Second}, Every: 50 * time.Millisecond, Retry: 10 * time.Millisecond, InARow: 3,
 		},

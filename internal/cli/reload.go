@@ -45,6 +45,7 @@ What was built for another image or lane needs another server: ` + "`dalirun res
 	r.folderFlags.flags(a, cmd)
 	r.record.flags(cmd.Flags())
 	o.flags(cmd)
+	gpuWaitFlag(cmd, &r.gpuWait)
 	cmd.Flags().BoolVar(&inPlace, "in-place", false, "replace the models before they are proven, in the memory of one set")
 	return cmd
 }

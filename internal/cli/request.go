@@ -40,6 +40,7 @@ type runFlags struct {
 	memory  int64        // limit of each container, in bytes
 	shm     int64        // size of the server's /dev/shm, in bytes
 	force   steps.Forced // as they are written
+	gpuWait time.Duration
 }
 
 func (r *runFlags) flags(a *App, cmd *cobra.Command) {
@@ -95,6 +96,7 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 		"host port for metrics; 0 is 8002 if it is free, else a free one")
 	f.DurationVar(&q.ReadyTimeout, "ready-timeout", 5*time.Minute,
 		"how long tritonserver may take to be live, and each model to load")
+	gpuWaitFlag(cmd, &r.gpuWait)
 	f.StringSliceVar((*[]string)(&r.force), "force", nil,
 		"steps to run again although their results are stored; \"all\" is every one")
 }

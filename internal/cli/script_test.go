@@ -29,6 +29,7 @@ import (
 	"github.com/dalirun/dalirun/internal/classify"
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
@@ -94,6 +95,7 @@ func TestScripts(t *testing.T) {
 			"interrupt":  interrupt,
 			"killserve":  killServe,
 			"hidelogs":   hideLogs,
+			"lease":      takeLease,
 			"records":    showRecords,
 			"serverfile": changeServerFile,
 			"notestop":   noteStop,
@@ -135,6 +137,15 @@ func arguments(ts *testscript.TestScript, neg bool, args []string, low, high int
 }
 
 const anyNumber = 1 << 10
+
+// takeLease has another job have the lease of a GPU until the script ends.
+func takeLease(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 1, 1, "lease UUID")
+	maria := host.Holder{PID: 123, User: "maria", Command: "dalirun e2e", Run: "r1", Workspace: "/home/maria/w", Doing: "builds an engine"}
+	lease, err := host.Leases{Folder: ts.Getenv("WORK")}.Take(context.Background(), []host.GPU{{UUID: args[0]}}, maria, 0, host.LeaseObserver{})
+	ts.Check(err)
+	ts.Defer(lease.Release)
+}
 
 // rot turns the first byte of a file over. Nothing but its content shows it.
 func rot(ts *testscript.TestScript, neg bool, args []string) {

@@ -151,12 +151,16 @@ func afterSignal(ctx context.Context, do func()) (stop func()) {
 }
 
 func (x *session) serverFile(s result.Server) owner.ServerFile {
-	return owner.ServerFile{
+	file := owner.ServerFile{
 		Container: s.Container, Name: s.Name, Run: x.runID, Host: x.me.Host,
 		GRPC: s.GRPC.String(), HTTP: s.HTTP.String(), Metrics: s.Metrics.String(), Repository: s.Repository,
 		Image: s.Image, GPUs: x.target.GPUNames(), Driver: x.target.Device.Driver, Engine: x.servers.Elsewhere,
 		Models: s.Models, Arguments: steps.ServerArguments(x.target), Started: time.Now().UTC(), Served: x.served(),
 	}
+	if !x.probes.Runtime.Remote() {
+		file.GPUUUIDs = x.target.GPUUUIDs
+	}
+	return file
 }
 
 // served is what this run's target says of what answers requests.

@@ -267,12 +267,27 @@ func newCollector() *report.Collector {
 	return &report.Collector{ExitCode: func(err error) int { return int(exitCode(err)) }, Program: version.This().Version}
 }
 
+// sweepContainers removes the containers that dead runs left, as on a GPU on which one built an engine when it was
+// killed.
+func (x *session) sweepContainers(ctx context.Context) {
+	removed, err := x.servers.Sweep(ctx, x.flags.folders.Workspace)
+	x.tellOfRemoved(removed)
+	if err != nil && ctx.Err() == nil {
+		x.warn(err.Error())
+	}
+}
+
+// tellOfRemoved is of other runs, perhaps of other workspaces: no part of what this run reports.
+func (x *session) tellOfRemoved(removed []serving.Leftover) {
+	for _, c := range removed {
+		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+c.Name+": "+c.Reason)
+	}
+}
+
 // sweep removes what dead runs left. What cannot be removed is told of, and stops nothing.
 func (x *session) sweep(ctx context.Context) {
 	removed, err := gc.Place{Servers: x.servers, Cache: x.store, Workspace: x.flags.folders.Workspace}.Sweep(ctx)
-	for _, c := range removed { // of other runs, perhaps of other workspaces: no part of what this run reports
-		warning(ui.Tee(x.renderer, x.logs), x.runID, "removed container "+c.Name+": "+c.Reason)
-	}
+	x.tellOfRemoved(removed)
 	if err != nil && ctx.Err() == nil {
 		x.warn(err.Error())
 	}
@@ -310,7 +325,10 @@ func (x *session) tools() steps.Tools {
 		CABundle:  x.app.caBundle(),
 	}
 	if x.target.Lane == target.GPU {
-		t.GPUMemory = x.gpuMemory
+		t.GPUMemory, t.GPUTurn = x.gpuMemory, x.gpuTurn()
+		if !x.probes.Runtime.Remote() {
+			t.Neighbours = x.neighbours
+		}
 	}
 	return t
 }

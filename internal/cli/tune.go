@@ -113,6 +113,15 @@ func (x *session) search(ctx context.Context, f tuneFlags, start string) (*tune.
 	if err != nil {
 		return nil, err
 	}
+	release, err := x.gpuTurn().Take(ctx, "measures servers", func(p pipeline.Payload) {
+		x.sink.Emit(pipeline.Event{Run: x.runID, Time: time.Now().UTC(), Step: idTune, Payload: p})
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	tools := x.tools()
+	tools.GPUTurn = nil // it has its turn: what is built now waits for nobody
 	tuning := trial.Tuning{
 		Target: x.target, Asked: x.flags.request.Serving, CPUs: info.CPUs, Budget: f.budget,
 		Load: tune.NewLoad(f.objective, steps.EnsembleModel, x.target.Lane, f.budget),
@@ -121,7 +130,7 @@ func (x *session) search(ctx context.Context, f tuneFlags, start string) (*tune.
 				return then(ctx, steps.Proven(proof))
 			})
 			runner.Sink = ui.WarningsOnly(x.sink) // its steps are those of the run that it is part of
-			return runner.Run(ctx, steps.For(t, x.tools(), steps.IDVerify))
+			return runner.Run(ctx, steps.For(t, tools, steps.IDVerify))
 		},
 		Open: x.runtime.Open, Progress: x.showTuning,
 	}

@@ -48,17 +48,22 @@ func TestUnusedFlags(t *testing.T) {
 		"gpus": {cpuLocal, cpuNGC}, "precision": {cpuLocal, cpuNGC}, "opt-batch": {cpuLocal, cpuNGC},
 		"release": {cpuLocal}, "registry": {cpuLocal}, "exporter-image": {cpuLocal}, "server-image": {cpuLocal},
 		"base-image": {cpuNGC, gpuNGC}, "build-network": {cpuNGC, gpuNGC}, "force": {cpuLocal, cpuNGC},
+		"gpu-wait": {cpuLocal, cpuNGC},
 	}
-	configured := []string{"registry", "base-image", "build-network"}                                                 // for all runs, in the environment and the file
+	configured := []string{"registry", "base-image", "build-network", "gpu-wait"}                                     // for all runs, in the environment and the file
 	unusedBySetup := []string{"image", "host", "http-port", "grpc-port", "metrics-port", "ready-timeout", "shm-size"} // on the command line
 	used := []string{                                                                                                 // by every run
 		"accel", "cache-dir", "images", "max-batch", "memory", "require-gpu", "weights", "workspace", "detach", "format", "progress", "verbose",
 		"junit", "html", "bundle", "serving", "record", "record-model", "runs-dir", "cache-readonly",
 	}
+	// Plan and doctor have no use for these.
+	of := func(command string) []string {
+		return map[string][]string{"plan": {"verbose", "gpu-wait"}, "doctor": {"gpu-wait"}}[command]
+	}
 	values := map[string]string{
 		"accel": "auto", "images": "auto", "precision": "fp16", "opt-batch": "8", "max-batch": "16", "http-port": "9000", "grpc-port": "9001",
 		"metrics-port": "9002", "ready-timeout": "1m", "shm-size": "2g", "require-gpu": "true", "record-model": "true", "cache-readonly": "true", "verbose": "true", "detach": "true", "progress": "plain", "format": "json", "host": "0.0.0.0",
-		"force": "build-engine", "memory": "8g", "gpus": "device=1", "serving": "dali-threads=2",
+		"force": "build-engine", "memory": "8g", "gpu-wait": "5m", "gpus": "device=1", "serving": "dali-threads=2",
 	}
 	noServer := []string{"setup", "pull"}
 	for _, command := range []string{"setup", "serve", "e2e", "plan", "doctor", "pull"} {
@@ -87,8 +92,8 @@ func TestUnusedFlags(t *testing.T) {
 					onLine := strings.HasPrefix(shown, "--")
 					want := command == "pull" && f.Name == "force" || // it ends before build-engine on each lane
 						slices.Contains(unused[f.Name], on) && (onLine || !slices.Contains(configured, f.Name)) ||
-						slices.Contains(noServer, command) && onLine && slices.Contains(unusedBySetup, f.Name) || command == "plan" && onLine && f.Name == "verbose"
-					if f.Hidden != (slices.Contains(noServer, command) && slices.Contains(unusedBySetup, f.Name) || command == "plan" && f.Name == "verbose") {
+						slices.Contains(noServer, command) && onLine && slices.Contains(unusedBySetup, f.Name) || onLine && slices.Contains(of(command), f.Name)
+					if f.Hidden != (slices.Contains(noServer, command) && slices.Contains(unusedBySetup, f.Name) || slices.Contains(of(command), f.Name)) {
 						t.Errorf("--%s of %s: its help has it is %t", f.Name, command, !f.Hidden)
 					}
 					if want && (len(told) != 1 || !strings.HasPrefix(told[0], shown) || !strings.Contains(told[0], " is not used: ")) || !want && len(told) > 0 {

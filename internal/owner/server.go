@@ -29,9 +29,11 @@ type ServerFile struct {
 	// endpoint of the container engine, if the addresses are valid on its host alone
 	Engine string `json:"engine,omitempty"`
 	// what identifies its image: the digest; of a local one a hash of its build and of its packages' versions
-	Image  string `json:"image,omitempty"`
-	GPUs   string `json:"gpus,omitempty"`   // model of its GPUs, with their number; gpu lane
-	Driver string `json:"driver,omitempty"` // version of NVIDIA's driver; gpu lane
+	Image string `json:"image,omitempty"`
+	GPUs  string `json:"gpus,omitempty"` // model of its GPUs, with their number; gpu lane
+	// of its GPUs or MIG instances, if they are those of the host, and known; gpu lane
+	GPUUUIDs []string `json:"gpu_uuids,omitempty"`
+	Driver   string   `json:"driver,omitempty"` // version of NVIDIA's driver; gpu lane
 	Served
 	Repository string    `json:"repository,omitempty"` // in the cache, whose files it serves
 	Arguments  []string  `json:"arguments,omitempty"`  // of its tritonserver, besides the usual ones

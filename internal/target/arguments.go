@@ -17,7 +17,7 @@ func (r Request) ServeArguments(t Target, picture string) []string {
 		switch s.Flag {
 		case "workspace", "cache-dir", "cache-readonly": // the caller has them
 			continue
-		case "force", "format", "progress", "verbose": // of the one run
+		case "force", "format", "gpu-wait", "progress", "record", "record-model", "runs-dir", "verbose": // of the one run
 			continue
 		case "image":
 			if picture == "" {

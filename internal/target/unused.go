@@ -42,6 +42,7 @@ func unusedFlags() []UnusedFlag {
 	inCommand := func(command string) func(Situation) bool {
 		return func(s Situation) bool { return s.Command == command }
 	}
+	plans := func(s Situation) bool { return s.Command == "plan" || s.Command == "doctor" }
 	equals := func(value string) func(string) bool { return func(v string) bool { return v == value } }
 	// A flag that is of no use without another one is in the help all the same: nothing is named there.
 	without := func(flag, other string) func(Situation) bool {
@@ -72,6 +73,19 @@ func unusedFlags() []UnusedFlag {
 			Flag: "opt-batch", significant: func(v string) bool { return v != "0" }, when: inLane(CPU),
 			ExcludedBy: "accel",
 			Why:        noEngine + " to tune", Instead: forGPU,
+		},
+		{
+			Flag: "gpu-wait", when: func(s Situation) bool { return s.Lane == CPU && !plans(s) }, commandLineOnly: true,
+			Why: "the cpu lane has no GPU", Instead: forGPU,
+		},
+		{
+			Flag: "gpu-wait", when: plans, commandLineOnly: true,
+			Why: "nothing is built or measured", Instead: "setup, serve and e2e wait",
+		},
+		{
+			Flag: "gpu-wait", when: func(s Situation) bool { return s.Command == "bench" && s.Settings.Named("url") },
+			commandLineOnly: true,
+			Why:             "which GPUs the server at --url has is not known", Instead: "the workspace's server is waited for",
 		},
 		{Flag: "release", when: withSource(Local), ExcludedBy: "images", Why: localOnes, Instead: takeNGC},
 		{

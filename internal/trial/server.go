@@ -26,6 +26,7 @@ type server struct {
 	host      triton.Host
 	workspace string
 	servers   serving.Servers
+	gpus      []string // UUIDs of its GPUs, if they are this host's and known
 }
 
 // find finds the server, and what is known of it. Of one that an address names nothing is: what runs there may change
@@ -50,6 +51,7 @@ func (t Trial) find(ctx context.Context) (server, error) {
 	file, err := c.File()
 	switch {
 	case err == nil && file.Lane != "":
+		s.gpus = file.GPUUUIDs
 		s.environment = bench.Environment{GPU: file.GPUs, Driver: file.Driver, Image: file.Image, Lane: file.Lane}
 		return s, nil
 	case err != nil && !errors.Is(err, owner.ErrNoServer):

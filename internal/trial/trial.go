@@ -46,6 +46,9 @@ type Trial struct {
 	Request Request
 	Files   *userfile.Reader
 	Finder  classify.Finder
+	// Turn waits until no other job builds or measures on the GPUs of a workspace's server, which are this host's and
+	// known by their UUIDs, and keeps others from that until release is called.
+	Turn func(ctx context.Context, workspace string, gpus []string) (release func(), err error)
 	// Notice is called with what happens meanwhile, a line each.
 	Notice func(line string)
 }
@@ -91,6 +94,13 @@ func (t Trial) Run(ctx context.Context) (result bench.Result, err error) {
 	}
 	if err := t.prepare(ctx, c, pictures); err != nil {
 		return result, err
+	}
+	if len(s.gpus) > 0 {
+		release, err := t.Turn(ctx, s.workspace, s.gpus)
+		if err != nil {
+			return result, err
+		}
+		defer release()
 	}
 
 	result = bench.Result{

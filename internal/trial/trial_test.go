@@ -53,6 +53,35 @@ func TestRun(t *testing.T) {
 	})
 }
 
+// Nothing is sent to a server before it is the turn of its GPUs, and they are given back after the last answer. Of GPUs that are not known
+// nobody is asked.
+func TestTurn(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		x := w.trial()
+		errBusy := errors.New("maria builds an engine")
+		x.Turn = func(context.Context, string, []string) (func(), error) { return nil, errBusy }
+		if _, err := x.Run(t.Context()); err != nil {
+			t.Errorf("without a GPU: %v", err)
+		}
+		w.serve(t, owner.ServerFile{Container: "id", Run: "r1", Served: owner.Served{Lane: "gpu"}, GPUUUIDs: []string{"GPU-a", "GPU-b"}})
+		sent := w.infers()
+		if r, err := x.Run(t.Context()); !errors.Is(err, errBusy) || !r.Started.IsZero() || w.infers() != sent {
+			t.Errorf("%v; %d requests were sent: %+v", err, w.infers()-sent, r)
+		}
+		var asked []string
+		released := 0
+		x.Turn = func(_ context.Context, workspace string, gpus []string) (func(), error) {
+			asked = append(slices.Clone(gpus), workspace)
+			return func() { released = w.infers() }, nil
+		}
+		if _, err := x.Run(t.Context()); err != nil || !slices.Equal(asked, []string{"GPU-a", "GPU-b", w.workspace}) || released != w.infers() || released == sent {
+			t.Errorf("%v; asked for %q, released after %d of %d requests", err, asked, released, w.infers())
+		}
+	})
+}
+
 // Without a load those are run that are usual on what the models run.
 func TestUsualLoads(t *testing.T) {
 	t.Parallel()

@@ -69,6 +69,7 @@ func (w *world) trial() trial.Trial {
 		},
 		Files:  &userfile.Reader{},
 		Finder: w,
+		Turn:   func(context.Context, string, []string) (func(), error) { return func() {}, nil },
 		Notice: func(line string) { w.told = append(w.told, line) },
 	}
 }
