@@ -44,16 +44,20 @@ func newLane(t *testing.T) lane {
 	return l
 }
 
+// smiProcesses is the file beside an nvidia-smi that has the programs that compute on the GPU: none.
+const smiProcesses = "nvidia-smi-processes.csv"
+
 // nvidiaSMI makes an nvidia-smi that says what it said on an H100, and returns its folder, which every user can read.
 func nvidiaSMI(t *testing.T) string {
 	t.Helper()
 	dir := user{UID: os.Getuid(), GID: os.Getgid()}.folder(t)
 	var errs []error
+	errs = append(errs, os.WriteFile(filepath.Join(dir, smiProcesses), nil, 0o644))
 	for _, name := range []string{"nvidia-smi-query.csv", "nvidia-smi.txt"} {
 		text, err := os.ReadFile(filepath.Join("..", "internal", "host", "testdata", name))
 		errs = append(errs, err, os.WriteFile(filepath.Join(dir, name), text, 0o644))
 	}
-	script := fmt.Sprintf("#!/bin/sh\ncase \"$1\" in\n--query-gpu=*) cat %[1]s/nvidia-smi-query.csv ;;\n*) cat %[1]s/nvidia-smi.txt ;;\nesac\n", dir)
+	script := fmt.Sprintf("#!/bin/sh\ncase \"$1\" in\n--query-gpu=*) cat %[1]s/nvidia-smi-query.csv ;;\n--query-compute-apps=*) cat %[1]s/"+smiProcesses+" ;;\n*) cat %[1]s/nvidia-smi.txt ;;\nesac\n", dir)
 	if err := errors.Join(append(errs, os.WriteFile(filepath.Join(dir, "nvidia-smi"), []byte(script), 0o755))...); err != nil {
 		t.Fatal(err)
 	}

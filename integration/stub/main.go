@@ -5,6 +5,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -41,7 +42,7 @@ func (p *process) run(ctx context.Context) int {
 	case "python3":
 		return p.python(ctx)
 	case "trtexec":
-		return p.trtexec()
+		return p.trtexec(ctx)
 	case "tritonserver":
 		return p.tritonserver(ctx)
 	case "nvidia-smi":
@@ -84,9 +85,15 @@ func (p *process) smi() int {
 		fmt.Fprintln(p.stdout, "No devices were found")
 		return 9
 	}
-	fmt.Fprintln(p.stdout, "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-b2b10123-43d8-7094-32ab-39106cb54c35)")
+	fmt.Fprintln(p.stdout, "GPU 0: NVIDIA H100 80GB HBM3 (UUID: "+p.gpu()+")")
 	return 0
 }
+
+// h100 is the GPU on which the real programs were recorded.
+const h100 = "GPU-b2b10123-43d8-7094-32ab-39106cb54c35"
+
+// gpu is the UUID of the GPU that the container would have: that of the recordings, unless the image names another.
+func (p *process) gpu() string { return cmp.Or(p.env("STUB_GPU"), h100) }
 
 // fails says whether the image is one that fails in this way.
 func (p *process) fails(how string) bool { return p.env("STUB_FAIL") == how }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/dalirun/dalirun/integration/stub/record"
 	"github.com/dalirun/dalirun/internal/tooltest"
@@ -83,7 +85,7 @@ func (p *process) tensorRT() (v version, banner string) {
 }
 
 // trtexec builds an engine from an ONNX model, or says which TensorRT built one.
-func (p *process) trtexec() int {
+func (p *process) trtexec(ctx context.Context) int {
 	v, _ := p.tensorRT()
 	given := map[string]string{}
 	for _, arg := range p.args[1:] {
@@ -103,7 +105,29 @@ func (p *process) trtexec() int {
 		fmt.Fprintln(p.stderr, "stub:", err)
 		return 70
 	}
+	if err := p.takeTime(ctx); err != nil {
+		fmt.Fprintln(p.stderr, "stub:", err)
+		return 70
+	}
 	return p.build(v, given)
+}
+
+// takeTime lasts as long as the image says that a build does.
+func (p *process) takeTime(ctx context.Context) error {
+	text := p.env("STUB_BUILD_TIME")
+	if text == "" {
+		return nil
+	}
+	lasts, err := time.ParseDuration(text)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-time.After(lasts):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 // planVersion succeeds on a plan that was cut, as the real one does.
@@ -257,7 +281,9 @@ func (p *process) print(log string, given map[string]string) {
 	case v.before(version{9, 0}): // no UUID
 		replace(`(?m)^.*\] (Available Devices:|  Device \d|Selected Device ID:|Selected Device UUID:).*\n`, "")
 	case p.fails("other-gpu"):
-		replace(`GPU-b2b10123-43d8-7094-32ab-39106cb54c35`, "GPU-c3c10123-43d8-7094-32ab-39106cb54c35")
+		replace(h100, "GPU-c3c10123-43d8-7094-32ab-39106cb54c35")
+	default:
+		replace(h100, p.gpu())
 	}
 	if p.fails("other-model") {
 		replace(`NVIDIA H100 80GB HBM3`, "NVIDIA L4")
