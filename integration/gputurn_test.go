@@ -40,8 +40,8 @@ func TestGPUTurn(t *testing.T) {
 	t.Parallel()
 	g := oneGPU{lane: newLane(t), uuid: fmt.Sprintf("GPU-%08x-0000-0000-0000-%012x", os.Getpid(), time.Now().UnixNano()&(1<<48-1))}
 	t.Cleanup(func() {
-		for _, folder := range []string{"/run/lock", "/tmp"} { // it is in one of them
-			_ = os.Remove(filepath.Join(folder, "dalirun-"+g.uuid+".lock"))
+		for _, file := range g.locks() {
+			_ = os.Remove(file) // there is one of them
 		}
 	})
 	g.smi = nvidiaSMI(t)
@@ -63,6 +63,12 @@ func TestGPUTurn(t *testing.T) {
 	t.Run("killed", g.testKilled)
 	t.Run("interrupted", g.testInterrupted)
 	t.Run("neighbours", g.testNeighbours)
+	t.Run("measuring", g.testMeasuring)
+}
+
+// locks are where the GPU's lease can be.
+func (g oneGPU) locks() []string {
+	return []string{"/run/lock/dalirun-" + g.uuid + ".lock", "/tmp/dalirun-" + g.uuid + ".lock"}
 }
 
 // builds are when trtexec's containers ran, by what the engine tells of them.
@@ -285,4 +291,26 @@ func (g oneGPU) testNeighbours(t *testing.T) {
 			t.Errorf("the report's warnings are %q, not %q", out.Warnings, want)
 		}
 	}
+}
+
+// testMeasuring has a tune search while another workspace's server is to be measured: only once the tune has ended it is.
+func (g oneGPU) testMeasuring(t *testing.T) {
+	own, other := g.opts(t), g.opts(t)
+	mustRun(t, 0, g.engine, own, append([]string{"serve", "--detach"}, flags(g.quick, "25.03")...)...)
+	t.Cleanup(func() { mustRun(t, 0, g.engine, own, "stop") })
+	tune := start(t, g.engine, other, append([]string{"tune", "--budget", "1h"}, flags(g.quick, "25.03")...)...)
+	tune.until(t, "the search", func() bool {
+		return slices.ContainsFunc(g.locks(), func(file string) bool {
+			text, err := os.ReadFile(file)
+			return err == nil && strings.Contains(string(text), `"measures servers"`)
+		})
+	})
+	bench := []string{"bench", "--concurrency", "1", "--duration", "100ms", "--gpu-wait", "0"}
+	mustRun(t, 3, g.engine, own, bench...).says(t, fmt.Sprintf("%s is not free: on it PID %d of root measures servers", g.uuid, tune.cmd.Process.Pid),
+		"(`dalirun tune`, run ", "in "+workspace(other.Dir)+")")
+	tune.signal(t, os.Interrupt)
+	if r := tune.wait(t); r.Code != 130 {
+		t.Errorf("the tune ended with %d\n%s", r.Code, r.Stderr)
+	}
+	mustRun(t, 0, g.engine, own, bench...)
 }
