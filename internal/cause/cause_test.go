@@ -118,6 +118,7 @@ func TestFind(t *testing.T) {
 		{in("build-engine", pipeline.Environment, "start a container", "nvidia-container-cli: initialization error: nvml error: driver not loaded"), cause.Evidence{}, "driver-broken", environment, false},
 		{&pipeline.StepError{Step: "serve", Err: &pipeline.Fault{Kind: pipeline.Environment, Err: container.ErrNoGPU}}, cause.Evidence{}, "engine-without-gpu", environment, false},
 		{in("serve", pipeline.NotReady, "tritonserver exited with status 1"), cause.Evidence{Log: "Cuda failure: all CUDA-capable devices are busy or unavailable"}, "gpu-busy", infrastructure, true},
+		{&pipeline.StepError{Step: "build-engine", Err: &pipeline.Fault{Kind: pipeline.Environment, Err: &host.BusyError{}}}, cause.Evidence{}, "gpu-held", infrastructure, true},
 		{in("serve", docker, "x"), cause.Evidence{Log: "Can't allocate 1048576 bytes on device"}, "gpu-out-of-memory", environment, false},
 		{in("serve", docker, "x"), cause.Evidence{Log: "Can't allocate 1048576 bytes on device", OthersOnGPU: []string{"pid 1, 9 MiB"}}, "gpu-busy", infrastructure, true},
 		{in("build-engine", docker, "x"), cause.Evidence{Log: "Failed to initialize NVML: Unknown Error"}, "gpu-lost", infrastructure, true},

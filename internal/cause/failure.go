@@ -51,6 +51,7 @@ const (
 	isDeadline    = "deadline"
 	isOff         = "parity"
 	isHostNoGPU   = "no gpu"
+	isHeld        = "gpu held" // by another job
 )
 
 func sentinels() map[string]error {
@@ -73,6 +74,9 @@ func FailureOf(err error, code int) Failure {
 		if errors.Is(err, sentinel) {
 			f.Sentinels = append(f.Sentinels, name)
 		}
+	}
+	if _, ok := errors.AsType[*host.BusyError](err); ok {
+		f.Sentinels = append(f.Sentinels, isHeld)
 	}
 	slices.Sort(f.Sentinels)
 	if step, ok := errors.AsType[*pipeline.StepError](err); ok {

@@ -282,6 +282,13 @@ func toolRules() []rule {
 	}
 	noMemory := is("gpu-out-of-memory", "dali-out-of-memory")
 	return []rule{
+		{
+			cause: Cause{
+				ID: "gpu-held", Turn: Infrastructure, Retryable: true,
+				Text: "another job built or measured on the GPU for as long as was waited",
+			},
+			is: []string{isHeld},
+		},
 		{cause: busy, remedy: noMemory, when: others, tell: naming},
 		{cause: busy, remedy: is("gpu-busy")},
 		{

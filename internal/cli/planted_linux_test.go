@@ -19,6 +19,7 @@ import (
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/mounttest"
 	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/internal/registry/registrytest"
@@ -290,6 +291,16 @@ func faultsPlanted() []planted {
 			return stockedWorld()
 		}, gpuRun, 3, "engine-without-gpu", cause.Environment, false, "", ""},
 		{"GPU busy", onGPU(recording("trtexec-10.6-oom-build.log"), other, ""), gpuRun, 4, "gpu-busy", cause.Infrastructure, true, "pid 4711, 70000 MiB", "build-engine"},
+		{"GPU held by another job", func(t *testing.T, p *place) world {
+			t.Helper()
+			gpu := host.GPU{UUID: "GPU-b2b10123-43d8-7094-32ab-39106cb54c35"}
+			lease, err := host.Leases{Folder: p.dir}.Take(t.Context(), []host.GPU{gpu}, host.Holder{User: "maria", Doing: "builds an engine"}, 0, host.LeaseObserver{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(lease.Release)
+			return gpuWorld(t, p, "")
+		}, gpuRun + " --gpu-wait 0s", 3, "gpu-held", cause.Infrastructure, true, "", "build-engine"},
 		{"GPU too small", onGPU(recording("trtexec-10.6-oom-build.log"), "", ""), gpuRun, 4, "gpu-out-of-memory", cause.Environment, false, "", "build-engine"},
 		{"GPU lost", onGPU("[E] Error[1]: CUDA error", "", "NVRM: Xid (PCI:0000:00:06): 79, pid=1234, GPU has fallen off the bus."), gpuRun, 4, "gpu-lost", cause.Infrastructure, true, "", "build-engine"},
 		{"GPU faulty", onGPU("CUDA error: uncorrectable ECC error encountered", "", ""), gpuRun, 3, "gpu-faulty", cause.Infrastructure, true, "", "build-engine"},
@@ -343,7 +354,7 @@ func (f planted) check(t *testing.T) {
 	p.env = map[string]string{
 		"PATH": first + ":/usr/bin:/bin", "HOME": filepath.Join(p.dir, "home"), "XDG_CACHE_HOME": filepath.Join(p.dir, "cache"),
 		"DALIRUN_WORKSPACE": filepath.Join(p.dir, ".dalirun"), "HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9",
-		"GORACE": "atexit_sleep_ms=0", "CI_JOB_TOKEN": plantedToken, "TEST_MOUNT": filepath.Join(p.dir, "disk"), "GOCOVERDIR": p.dir,
+		"GORACE": "atexit_sleep_ms=0", "CI_JOB_TOKEN": plantedToken, "TEST_MOUNT": filepath.Join(p.dir, "disk"), "WORK": p.dir, "GOCOVERDIR": p.dir,
 	}
 	if err := errors.Join(os.MkdirAll(p.env["HOME"], 0o700), os.MkdirAll(p.env["TEST_MOUNT"], 0o700)); err != nil {
 		t.Fatal(err)
