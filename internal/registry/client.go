@@ -69,21 +69,36 @@ func CheckReference(ref string) error {
 // Lookup reads the manifest and the configuration of ref for an architecture: some kilobytes. It is a [Lookup]; what it
 // could not find out is an [*Error]. If ctx is cancelled, its cause is returned.
 func (c *Client) Lookup(ctx context.Context, ref, arch string) (Image, error) {
+	var found Image
+	err := c.ask(ctx, ref, arch, func(q *query, options ...remote.Option) (err error) {
+		found, err = q.read(options...)
+		return err
+	})
+	if err != nil {
+		return Image{}, err
+	}
+	return found, nil
+}
+
+// ask has do ask the registry of ref, with credentials and without. Its errors are those of Lookup.
+func (c *Client) ask(
+	ctx context.Context, ref, arch string, do func(q *query, options ...remote.Option) error,
+) error {
 	parsed, err := name.ParseReference(ref)
 	if err != nil {
-		return Image{}, fmt.Errorf("image reference %q: %w", ref, err)
+		return fmt.Errorf("image reference %q: %w", ref, err)
 	}
 	limited, cancel := context.WithDeadline(ctx, c.deadline())
 	defer cancel()
-	q := query{ref: ref, parsed: parsed, arch: arch, options: c.options}
-	found, fault := c.find(limited, &q)
+	q := query{ref: ref, parsed: parsed, arch: arch, options: c.options, do: do}
+	fault := c.find(limited, &q)
 	switch {
 	case fault == nil:
-		return found, nil
+		return nil
 	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.DeadlineExceeded):
-		return Image{}, context.Cause(ctx)
+		return context.Cause(ctx)
 	default:
-		return Image{}, fault
+		return fault
 	}
 }
 
@@ -98,26 +113,26 @@ func (c *Client) deadline() time.Time {
 }
 
 // find asks with the credentials that are stored, if there are any, and then without.
-func (c *Client) find(ctx context.Context, q *query) (Image, *Error) {
+func (c *Client) find(ctx context.Context, q *query) *Error {
 	login, err := c.login(ctx, q.parsed.Context().RegistryStr())
 	var refused *Error
 	switch {
 	case errors.Is(err, errNoLogin):
-		return Image{}, q.fault(BadCredentials, err) // a pull would wait as well
+		return q.fault(BadCredentials, err) // a pull would wait as well
 	case err != nil:
 		refused = q.fault(BadCredentials, err)
 	case login != (container.Login{}):
-		found, fault := q.send(ctx, login)
+		fault := q.send(ctx, login)
 		if !fault.denied() {
-			return found, fault
+			return fault
 		}
 		refused = fault
 	}
-	found, fault := q.send(ctx, container.Login{})
+	fault := q.send(ctx, container.Login{})
 	if refused != nil && fault.denied() {
-		return Image{}, refused // what was wrong with the credentials is what a user can mend
+		return refused // what was wrong with the credentials is what a user can mend
 	}
-	return found, fault
+	return fault
 }
 
 // errNoLogin is a credential helper that gave no answer in time.
@@ -151,9 +166,10 @@ type query struct {
 	arch     string
 	options  Options
 	loggedIn bool // it asks with credentials
+	do       func(q *query, options ...remote.Option) error
 }
 
-func (q *query) send(ctx context.Context, login container.Login) (Image, *Error) {
+func (q *query) send(ctx context.Context, login container.Login) *Error {
 	auth := authn.Anonymous
 	if q.loggedIn = login != (container.Login{}); q.loggedIn {
 		auth = authn.FromConfig(authn.AuthConfig{
@@ -161,27 +177,32 @@ func (q *query) send(ctx context.Context, login container.Login) (Image, *Error)
 			RegistryToken: login.RegistryToken,
 		})
 	}
-	image, err := q.read(ctx, auth)
+	err := q.signedIn(ctx, auth)
 	switch {
 	case err == nil:
-		return image, nil
+		return nil
 	case ctx.Err() != nil:
-		return Image{}, q.fault(NoAnswer, fmt.Errorf("nothing came within %s", q.options.Within))
+		return q.fault(NoAnswer, fmt.Errorf("nothing came within %s", q.options.Within))
 	default:
-		return Image{}, q.explain(err)
+		return q.explain(err)
 	}
 }
 
-func (q *query) read(ctx context.Context, auth authn.Authenticator) (Image, error) {
+// signedIn asks what is to be asked, once the registry has let it in.
+func (q *query) signedIn(ctx context.Context, auth authn.Authenticator) error {
 	repository := q.parsed.Context()
 	// Signed in by hand: remote.Get would wrap any other transport in one that tries again after 1 s and 3 s.
 	signedIn, err := transport.NewWithContext(ctx, repository.Registry, auth,
 		transport.NewUserAgent(q.options.Transport, "dalirun"),
 		[]string{repository.Scope(transport.PullScope)})
 	if err != nil {
-		return Image{}, err
+		return err
 	}
-	manifest, err := remote.Get(q.parsed, remote.WithContext(ctx), remote.WithTransport(signedIn))
+	return q.do(q, remote.WithContext(ctx), remote.WithTransport(signedIn))
+}
+
+func (q *query) read(options ...remote.Option) (Image, error) {
+	manifest, err := remote.Get(q.parsed, options...)
 	if err != nil {
 		return Image{}, err
 	}
@@ -201,15 +222,12 @@ func (q *query) choose(manifest *remote.Descriptor) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := index.IndexManifest()
+	list, err := indexed(manifest)
 	if err != nil {
 		return nil, err
 	}
 	var archs []string
-	for _, m := range list.Manifests {
-		if m.Platform == nil || m.Platform.OS != "linux" || !m.MediaType.IsImage() {
-			continue // attestations say "unknown"
-		}
+	for _, m := range list {
 		if m.Platform.Architecture == q.arch {
 			return index.Image(m.Digest)
 		}

@@ -124,7 +124,10 @@ func (e *Engine) image(w http.ResponseWriter, r *http.Request) {
 		env = append(env, name+"="+img.Env[name])
 	}
 	if img.Digest != "" {
-		name, _, _ := strings.Cut(ref, ":")
+		name, _, _ := strings.Cut(ref, "@")
+		if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+			name = name[:i]
+		}
 		digests = []string{name + "@" + img.Digest}
 	}
 	answer(w, http.StatusOK, map[string]any{
@@ -180,7 +183,10 @@ func (e *Engine) tagImage(w http.ResponseWriter, r *http.Request) {
 
 func (e *Engine) pull(w http.ResponseWriter, r *http.Request) {
 	ref := r.FormValue("fromImage")
-	if tag := r.FormValue("tag"); tag != "" {
+	switch tag := r.FormValue("tag"); {
+	case strings.HasPrefix(tag, "sha256:"):
+		ref += "@" + tag
+	case tag != "":
 		ref += ":" + tag
 	}
 	out := &stream{w: w}

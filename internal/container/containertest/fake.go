@@ -202,7 +202,7 @@ func (f *Fake) Ensure(ctx context.Context, ref string, onProgress func(container
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	img, ok := f.remote[ref]
+	img, ok := find(f.remote, ref)
 	if !ok {
 		return container.Image{}, fmt.Errorf("pull %s: %w", ref, container.ErrNotFound)
 	}
@@ -422,7 +422,7 @@ func (f *Fake) Repeat(spec container.Spec) string {
 func (f *Fake) image(ref string) (Image, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if img, ok := f.local[ref]; ok {
+	if img, ok := find(f.local, ref); ok {
 		return img, nil
 	}
 	for _, img := range f.local {
@@ -431,6 +431,20 @@ func (f *Fake) image(ref string) (Image, error) {
 		}
 	}
 	return Image{}, fmt.Errorf("image %s: %w", ref, container.ErrNotFound)
+}
+
+// find returns an image by its name, or by that of its repository and its digest, as NAME@sha256:DIGITS.
+func find(images map[string]Image, ref string) (Image, bool) {
+	if img, ok := images[ref]; ok {
+		return img, true
+	}
+	repository, digest, byDigest := strings.Cut(ref, "@")
+	for name, img := range images {
+		if byDigest && img.Digest == digest && strings.HasPrefix(name, repository+":") {
+			return img, true
+		}
+	}
+	return Image{}, false
 }
 
 func (f *Fake) forget(id string) {

@@ -45,10 +45,14 @@ func describe(ref string, found dimage.InspectResponse) container.Image {
 	return img
 }
 
-// digestOf returns the registry digest of an image: that of ref's own repository, or any if ref is an ID.
+// digestOf returns the registry digest of an image: the one that ref names, that of ref's own repository, or any if ref
+// is an ID. An image that was pulled under two digests has both.
 func digestOf(ref string, repoDigests []string) string {
 	var fallback string
 	named, err := reference.ParseNormalizedNamed(ref)
+	if digested, ok := named.(reference.Digested); ok && err == nil {
+		return digested.Digest().String() // else the engine would not have found it
+	}
 	for _, candidate := range repoDigests {
 		parsed, parseErr := reference.ParseNormalizedNamed(candidate)
 		digested, ok := parsed.(reference.Digested)

@@ -1,9 +1,10 @@
 // Package registrytest is a container registry for tests: on 127.0.0.1, with images that are manifests and
-// configurations alone, so that they can claim any size.
+// configurations alone, so that they can claim any size, and with whole ones, which a container engine pulls.
 package registrytest
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -28,12 +29,15 @@ const (
 	typeLayer    = "application/vnd.oci.image.layer.v1.tar+gzip"
 )
 
-// Image is an image of which only manifest and configuration exist. Layers are compressed sizes in bytes; those of one
-// size are one layer, also across images.
+// Image is an image of which manifest and configuration exist. Layers are the compressed sizes in bytes of layers that
+// do not; those of one size are one layer, also across images.
 type Image struct {
-	Arch   string
-	Env    []string // NAME=value
-	Layers []int64
+	Arch       string
+	Env        []string // NAME=value
+	Entrypoint []string
+	Layers     []int64
+	// Whole are layers that exist, as tar archives. Without any of Layers, a container engine can pull the image.
+	Whole [][]byte
 }
 
 // Server is a registry that ends with its test.
@@ -98,16 +102,23 @@ func (s *Server) Push(tb testing.TB, name string, images ...Image) string {
 	repository, tag, _ := strings.Cut(name, ":")
 	var list []descriptor
 	for _, image := range images {
-		config := marshal(tb, map[string]any{
-			"architecture": image.Arch, "os": "linux", "config": map[string]any{"Env": image.Env},
-			"rootfs": map[string]any{"type": "layers", "diff_ids": digests(image.Layers)},
-		})
-		s.do(tb, http.MethodPost, fmt.Sprintf("/v2/%s/blobs/uploads/?digest=%s", repository, digest(config)),
-			"application/octet-stream", config)
+		unpacked := digests(image.Layers)
 		layers := []descriptor{}
-		for i, d := range digests(image.Layers) {
+		for i, d := range unpacked {
 			layers = append(layers, descriptor{MediaType: typeLayer, Digest: d, Size: image.Layers[i]})
 		}
+		for _, layer := range image.Whole {
+			packed := compress(tb, layer)
+			s.upload(tb, repository, packed)
+			unpacked = append(unpacked, digest(layer))
+			layers = append(layers, descriptor{MediaType: typeLayer, Digest: digest(packed), Size: int64(len(packed))})
+		}
+		config := marshal(tb, map[string]any{
+			"architecture": image.Arch, "os": "linux",
+			"config": map[string]any{"Env": image.Env, "Entrypoint": image.Entrypoint},
+			"rootfs": map[string]any{"type": "layers", "diff_ids": unpacked},
+		})
+		s.upload(tb, repository, config)
 		manifest := marshal(tb, map[string]any{
 			"schemaVersion": 2, "mediaType": typeManifest, "layers": layers,
 			"config": descriptor{MediaType: typeConfig, Digest: digest(config), Size: int64(len(config))},
@@ -116,7 +127,8 @@ func (s *Server) Push(tb testing.TB, name string, images ...Image) string {
 		if len(images) > 1 {
 			as = digest(manifest)
 		}
-		s.do(tb, http.MethodPut, fmt.Sprintf("/v2/%s/manifests/%s", repository, as), typeManifest, manifest)
+		to := fmt.Sprintf("/v2/%s/manifests/%s", repository, as)
+		s.do(tb, http.MethodPut, to, typeManifest, manifest, http.StatusCreated)
 		list = append(list, descriptor{
 			MediaType: typeManifest, Digest: digest(manifest), Size: int64(len(manifest)),
 			Platform: &platform{image.Arch, "linux"},
@@ -124,9 +136,55 @@ func (s *Server) Push(tb testing.TB, name string, images ...Image) string {
 	}
 	if len(images) > 1 {
 		index := marshal(tb, map[string]any{"schemaVersion": 2, "mediaType": typeIndex, "manifests": list})
-		s.do(tb, http.MethodPut, fmt.Sprintf("/v2/%s/manifests/%s", repository, tag), typeIndex, index)
+		s.do(tb, http.MethodPut, fmt.Sprintf("/v2/%s/manifests/%s", repository, tag), typeIndex, index, http.StatusCreated)
 	}
 	return s.host + "/" + name
+}
+
+// Digest is what a NAME:TAG stands for now.
+func (s *Server) Digest(tb testing.TB, name string) string {
+	tb.Helper()
+	repository, tag, _ := strings.Cut(name, ":")
+	w := s.do(tb, http.MethodHead, fmt.Sprintf("/v2/%s/manifests/%s", repository, tag), "", nil, http.StatusOK)
+	return w.Header().Get("Docker-Content-Digest")
+}
+
+// Parts are the digests of the manifest for an architecture of the index that a NAME:TAG stands for, and of what it
+// names: the configuration first, then the layers.
+func (s *Server) Parts(tb testing.TB, name, arch string) (manifest string, blobs []string) {
+	tb.Helper()
+	repository, tag, _ := strings.Cut(name, ":")
+	get := func(what string, into any) {
+		w := s.do(tb, http.MethodGet, fmt.Sprintf("/v2/%s/manifests/%s", repository, what), "", nil, http.StatusOK)
+		if err := json.Unmarshal(w.Body.Bytes(), into); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	var index struct {
+		Manifests []descriptor `json:"manifests"`
+	}
+	get(tag, &index)
+	i := slices.IndexFunc(index.Manifests, func(d descriptor) bool { return d.Platform.Architecture == arch })
+	if i < 0 {
+		tb.Fatalf("%s is no index with an image for %s", name, arch)
+	}
+	var parts struct {
+		Config descriptor   `json:"config"`
+		Layers []descriptor `json:"layers"`
+	}
+	manifest = index.Manifests[i].Digest
+	get(manifest, &parts)
+	blobs = []string{parts.Config.Digest}
+	for _, layer := range parts.Layers {
+		blobs = append(blobs, layer.Digest)
+	}
+	return manifest, blobs
+}
+
+// Delete removes a manifest or a blob of a repository, as its owner does who cleans up.
+func (s *Server) Delete(tb testing.TB, repository, kind, digest string) {
+	tb.Helper()
+	s.do(tb, http.MethodDelete, fmt.Sprintf("/v2/%s/%s/%s", repository, kind, digest), "", nil, http.StatusAccepted)
 }
 
 type descriptor struct {
@@ -141,16 +199,38 @@ type platform struct {
 	OS           string `json:"os"`
 }
 
-// do stores something in the registry, whatever it answers to others.
-func (s *Server) do(tb testing.TB, method, path, mediaType string, body []byte) {
+func (s *Server) upload(tb testing.TB, repository string, blob []byte) {
+	tb.Helper()
+	s.do(tb, http.MethodPost, fmt.Sprintf("/v2/%s/blobs/uploads/?digest=%s", repository, digest(blob)),
+		"application/octet-stream", blob, http.StatusCreated)
+}
+
+// do asks the registry, whatever it answers to others.
+func (s *Server) do(
+	tb testing.TB, method, path, mediaType string, body []byte, want int,
+) *httptest.ResponseRecorder {
 	tb.Helper()
 	r := httptest.NewRequestWithContext(context.WithoutCancel(tb.Context()), method, path, bytes.NewReader(body))
 	r.Header.Set("Content-Type", mediaType)
 	w := httptest.NewRecorder()
 	s.registry.ServeHTTP(w, r)
-	if w.Code != http.StatusCreated {
+	if w.Code != want {
 		tb.Fatalf("%s %s: %d %s", method, path, w.Code, w.Body)
 	}
+	return w
+}
+
+func compress(tb testing.TB, data []byte) []byte {
+	tb.Helper()
+	var b bytes.Buffer
+	w := gzip.NewWriter(&b)
+	if _, err := w.Write(data); err != nil {
+		tb.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return b.Bytes()
 }
 
 func digests(sizes []int64) []string {
