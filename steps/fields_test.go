@@ -257,5 +257,6 @@ func (w *world) otherTools() steps.Tools {
 		GPUTurn:     &steps.GPUTurn{},
 		Neighbours:  func(context.Context) ([]host.Process, error) { return nil, nil },
 		Handover:    handover(true),
+		Gone:        func(context.Context, string) ([]string, error) { return nil, nil },
 	}
 }

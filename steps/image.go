@@ -49,12 +49,16 @@ type PullImage struct {
 
 	ref string
 
+	locked lockedImage      `fact:"-"`
 	images container.Images `fact:"-"`
 	notes  imageNotes       `fact:"-"`
 }
 
-func newPullImage(id pipeline.ID, ref string, t Tools) *PullImage {
-	return &PullImage{imageStep: imageStep{id}, ref: ref, images: t.Images, notes: imageNotes{t.KV}}
+func newPullImage(id pipeline.ID, image target.ImageInfo, t Tools) *PullImage {
+	return &PullImage{
+		imageStep: imageStep{id}, ref: image.Ref, locked: lockedImage{image.Tagged, image.LockFile, t.Gone},
+		images: t.Images, notes: imageNotes{t.KV},
+	}
 }
 
 // Observe looks for the image in the container engine. If it is gone, its last digest still finds the results made with
@@ -78,7 +82,7 @@ func (s *PullImage) Run(ctx context.Context, w *pipeline.Work) error {
 		err = s.notes.setPulled(s.ref, image)
 	}
 	if err != nil {
-		return err
+		return s.locked.explain(ctx, s.ref, err)
 	}
 	value, err := s.value(image)
 	w.Set(imageOutput, value)
@@ -86,11 +90,13 @@ func (s *PullImage) Run(ctx context.Context, w *pipeline.Work) error {
 }
 
 func (s *PullImage) value(image container.Image) (pipeline.Value, error) {
-	id := image.Digest
-	if id == "" { // loaded from a file, or built here
-		id = image.ID
+	if image.Digest != "" {
+		return s.notes.present(s.ref, image.Digest, image)
 	}
-	return s.notes.present(s.ref, id, image)
+	if err := s.notes.setUnpublished(image.ID); err != nil { // loaded from a file, or built here
+		return pipeline.Value{}, err
+	}
+	return s.notes.present(s.ref, image.ID, image)
 }
 
 // BuildImage makes a small local image from an embedded Dockerfile.
@@ -99,15 +105,18 @@ type BuildImage struct {
 
 	image imageBuild
 
+	base       lockedImage       `fact:"-"`
+	locked     lockedPackages    `fact:"-"`
 	images     container.Images  `fact:"-"`
 	builder    container.Builder `fact:"-"`
 	notes      imageNotes        `fact:"-"`
 	containers containers        `fact:"-"`
 }
 
-func newBuildImage(id pipeline.ID, b imageBuild, t Tools) *BuildImage {
+func newBuildImage(id pipeline.ID, of target.Target, name string, t Tools) *BuildImage {
 	return &BuildImage{
-		imageStep: imageStep{id}, image: b,
+		imageStep: imageStep{id}, image: newImageBuild(of, t, name),
+		base: lockedImage{of.BaseName, of.LockedBuilds.File, t.Gone}, locked: newLockedPackages(of, name),
 		images: t.Images, builder: t.Builder, notes: imageNotes{t.KV}, containers: newContainers(t),
 	}
 }
@@ -141,11 +150,15 @@ func (s *BuildImage) Run(ctx context.Context, w *pipeline.Work) error {
 	if err != nil {
 		return err
 	}
-	packages, err := s.packages(ctx, w)
+	list, err := s.packages(ctx, w)
 	if err != nil {
 		return err
 	}
-	if err := s.notes.setPackages(image, packages); err != nil {
+	packages, err := s.notes.setPackages(image, list)
+	if err != nil {
+		return err
+	}
+	if err := s.locked.check(w, list); err != nil {
 		return err
 	}
 	value, err := s.value(image, packages)
@@ -170,7 +183,7 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 			err = s.notes.setPulled(s.image.base, base)
 		}
 		if err != nil {
-			return container.Image{}, err
+			return container.Image{}, s.base.explain(ctx, s.image.base, err)
 		}
 	} else if err != nil {
 		return container.Image{}, err
@@ -197,7 +210,7 @@ func (s *BuildImage) build(ctx context.Context, w *pipeline.Work) (container.Ima
 	return image, err
 }
 
-// packages returns the digest of the list of package versions that each build leaves in its image.
+// packages returns the list of package versions that each build leaves in its image.
 func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, error) {
 	const limit = time.Minute // it prints a file
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, pipeline.Faultf(pipeline.Environment, remedy.EngineHangs,
@@ -218,7 +231,7 @@ func (s *BuildImage) packages(ctx context.Context, w *pipeline.Work) (string, er
 		return "", pipeline.Faultf(pipeline.Environment, "remove the image and run again",
 			"%s does not say which packages it holds", s.image.tag())
 	}
-	return digest(list.Bytes()), nil
+	return list.String(), nil
 }
 
 func (s *BuildImage) value(image container.Image, packages string) (pipeline.Value, error) {
@@ -272,14 +285,27 @@ func identityKey(ref string) string            { return "identity of " + ref }
 func envKey(id string) string                  { return "environment of " + id }
 func pulledKey(id string) string               { return "pulled image " + id }
 func packagesKey(image container.Image) string { return "packages of " + image.ID }
+func listKey(digest string) string             { return "list of packages " + digest }
+func unpublishedKey(id string) string          { return "image of no registry " + id }
 
-// packages returns the digest of a local image's list of package versions.
-func (n imageNotes) packages(image container.Image) (string, bool) {
-	return n.kv.Recall(packagesKey(image))
+// packages returns the digest of a local image's list of package versions. A list that an older dalirun did not keep is
+// read again.
+func (n imageNotes) packages(image container.Image) (digest string, ok bool) {
+	digest, ok = n.kv.Recall(packagesKey(image))
+	if !ok {
+		return "", false
+	}
+	_, ok = n.kv.Recall(listKey(digest))
+	return digest, ok
 }
 
-func (n imageNotes) setPackages(image container.Image, list string) error {
-	return n.kv.Remember(packagesKey(image), list)
+// packageList returns a local image's list of package versions.
+func (n imageNotes) packageList(image container.Image) (list string, ok bool) {
+	digest, ok := n.kv.Recall(packagesKey(image))
+	if !ok {
+		return "", false
+	}
+	return n.kv.Recall(listKey(digest))
 }
 
 // setPulled notes that dalirun brought an image, whose reference was not here before. An image that has other names too
@@ -303,6 +329,23 @@ func ImageRefs(t target.Target, tools Tools) []string {
 		newImageBuild(t, tools, "exporter").tag(), newImageBuild(t, tools, "server").tag(), t.BaseImage,
 	}
 }
+
+// setPackages remembers the list of an image, and returns its digest.
+func (n imageNotes) setPackages(image container.Image, list string) (string, error) {
+	sum := digest([]byte(list))
+	if err := n.kv.Remember(listKey(sum), list); err != nil {
+		return "", err
+	}
+	return sum, n.kv.Remember(packagesKey(image), sum)
+}
+
+// unpublished says whether what identifies an image is the container engine's ID: no registry gave a digest.
+func (n imageNotes) unpublished(id string) bool {
+	_, is := n.kv.Recall(unpublishedKey(id))
+	return is
+}
+
+func (n imageNotes) setUnpublished(id string) error { return n.kv.Remember(unpublishedKey(id), "true") }
 
 // environment returns the environment of an image by its digest, also if the image is gone.
 func (n imageNotes) environment(image pipeline.Value) (map[string]string, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -78,6 +79,36 @@ func (p WeightsProbe) Stored(ctx context.Context) bool {
 	step := NewPretrainedWeights(p.Fetcher, target.TorchvisionWeights().Remote)
 	plan, err := (&pipeline.Runner{Store: cache}).Plan(ctx, []pipeline.Step{step})
 	return err == nil && plan[0].Verdict.Kind == pipeline.WillReuse
+}
+
+// FileSum hashes a file, unless the cache knows its hash.
+func (p WeightsProbe) FileSum(ctx context.Context, path string) (string, error) {
+	cache, err := p.Cache.Open()
+	if err != nil {
+		return "", err
+	}
+	sum, err := weightsSum(ctx, path, cache)
+	return "sha256:" + sum, err
+}
+
+// ProgramProbe is a [target.ProgramProbe] of this program.
+type ProgramProbe struct {
+	Images ImageFinder
+	Cache  CacheProbe
+}
+
+// Carried hashes what is embedded, and looks for the local images.
+func (p ProgramProbe) Carried(ctx context.Context, base, arch string) (lock.Lock, error) {
+	carried, err := carriedFacts()
+	if err != nil || base == "" {
+		return carried, err
+	}
+	cache, err := p.Cache.Open()
+	if err != nil {
+		return carried, err
+	}
+	carried.Builds, err = localBuilds(ctx, p.Images, cache, base, arch)
+	return carried, err
 }
 
 // Reachable asks their host.

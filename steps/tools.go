@@ -35,6 +35,9 @@ type Tools struct {
 	// Neighbours returns the programs that compute on the run's GPUs and are not the workspace's own. It is nil where
 	// the host cannot tell.
 	Neighbours func(context.Context) ([]host.Process, error)
+	// Gone returns the digests of what a pull of an image by its digest needs and its registry has not. It is nil where
+	// nobody can be asked.
+	Gone func(ctx context.Context, ref string) ([]string, error)
 	// Handover is nil if only the run itself uses its server.
 	Handover *Handover
 }

@@ -135,22 +135,31 @@ func (s *FileWeights) Outputs() []pipeline.Output { return weightsOutputs() }
 
 // Facts are the file's content. It is hashed again only if its size or time changed.
 func (s *FileWeights) Facts(ctx context.Context, _ pipeline.Inputs) (pipeline.Facts, error) {
-	info, err := os.Stat(s.path)
+	sum, err := weightsSum(ctx, s.path, s.kv)
+	if err != nil {
+		return nil, err
+	}
+	return pipeline.Facts{"sha256": sum}, nil
+}
+
+// weightsSum returns the SHA-256 of a user's file, in hexadecimal.
+func weightsSum(ctx context.Context, path string, kv KV) (string, error) {
+	info, err := os.Stat(path)
 	if err == nil && !info.Mode().IsRegular() { // to open a pipe could wait for ever
-		err = fmt.Errorf("%s is not a file", s.path)
+		err = fmt.Errorf("%s is not a file", path)
 	}
 	if err != nil {
-		return nil, weightsFault("read", err)
+		return "", weightsFault("read", err)
 	}
-	key := fmt.Sprintf("content of %q %d %d", s.path, info.Size(), info.ModTime().UnixNano())
-	if sum, ok := s.kv.Recall(key); ok {
-		return pipeline.Facts{"sha256": sum}, nil
+	key := fmt.Sprintf("content of %q %d %d", path, info.Size(), info.ModTime().UnixNano())
+	if sum, ok := kv.Recall(key); ok {
+		return sum, nil
 	}
-	_, sum, err := fileSum(ctx, s.path)
+	_, sum, err := fileSum(ctx, path)
 	if err != nil {
-		return nil, weightsFault("read", err)
+		return "", weightsFault("read", err)
 	}
-	return pipeline.Facts{"sha256": sum}, s.kv.Remember(key, sum)
+	return sum, kv.Remember(key, sum)
 }
 
 // Run copies the file, so that it cannot change between the export and the reference.

@@ -63,7 +63,11 @@ func (a *App) doctor(cmd *cobra.Command, r *runFlags, form format, bundle string
 	if err := r.checkRequest(); err != nil {
 		return err
 	}
-	if err := r.readPicture(ctx, a.files()); err != nil {
+	files := a.files()
+	if err := r.readPicture(ctx, files); err != nil {
+		return err
+	}
+	if err := r.readLock(ctx, files); err != nil {
 		return err
 	}
 	var file *os.File

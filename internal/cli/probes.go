@@ -18,6 +18,13 @@ import (
 // slow line, and both images are asked for at once.
 const registryWithin = 3 * time.Second
 
+const (
+	// pinWithin bounds what a lock asks of registries: no run waits for it.
+	pinWithin = 15 * time.Second
+	// goneWithin bounds the questions after a failed pull, one for each layer.
+	goneWithin = 15 * time.Second
+)
+
 // probes are whom a resolution asks: this host, a container engine, the registries as a pull would, and the cache, if
 // it can be opened.
 func (a *App) probes(runtime container.Runtime, open func() (*store.Store, error)) target.Probes {
@@ -25,14 +32,20 @@ func (a *App) probes(runtime container.Runtime, open func() (*store.Store, error
 	cache := steps.CacheProbe{Open: func() (steps.Cache, error) { return open() }}
 	return target.Probes{
 		Host: a.system(), Runtime: engine, Clock: time.Now,
-		Cache: cache, Weights: steps.WeightsProbe{Cache: cache, Fetcher: fetch.Fetcher{}},
+		Program: steps.ProgramProbe{Images: engine, Cache: cache},
+		Cache:   cache, Weights: steps.WeightsProbe{Cache: cache, Fetcher: fetch.Fetcher{}},
 		Registry: registryProbe{sync.OnceValue(func() *registry.Client {
-			info := engine.info // which answered: else nothing is looked up
-			return registry.New(registry.Options{
-				Login: runtime.Login, Within: registryWithin, Elsewhere: info.Remote || info.Podman(),
-			})
+			// It answered: else nothing is looked up.
+			return registries(runtime, engine.info, registryWithin)
 		})},
 	}
+}
+
+// registries asks registries as a pull of the container engine that info describes would, for a while.
+func registries(runtime container.Runtime, info container.Info, within time.Duration) *registry.Client {
+	return registry.New(registry.Options{
+		Login: runtime.Login, Within: within, Elsewhere: info.Remote || info.Podman(),
+	})
 }
 
 // system is this host.

@@ -16,6 +16,7 @@ func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, 1, usage)
 	s := registrytest.New(of(ts).tb)
 	s.PushNGC(of(ts).tb)
+	of(ts).images = s
 	ts.Setenv("REGISTRY", s.Host())
 	if len(args) == 0 {
 		return
@@ -43,4 +44,20 @@ func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	default:
 		ts.Fatalf("usage: %s", usage)
 	}
+}
+
+// server2503 is the server image of the registry's release.
+const server2503 = "nvidia/tritonserver:25.03-py3"
+
+// moveTag lets the tag of the server image stand for another image, for amd64 alone.
+func moveTag(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "movetag")
+	of(ts).images.Push(of(ts).tb, server2503, registrytest.Tritonserver("amd64", "25.03", "2.56.1", "10.9.0.99", "12.8.1.012", "1.44.0"))
+}
+
+// deleteImage deletes what the tag of the server image stands for: its owner cleans up.
+func deleteImage(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 0, 0, "delete")
+	s := of(ts)
+	s.images.Delete(s.tb, "nvidia/tritonserver", "manifests", s.images.Digest(s.tb, server2503))
 }

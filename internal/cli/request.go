@@ -1,7 +1,12 @@
 package cli
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -9,10 +14,12 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/folders"
+	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/userfile"
@@ -37,6 +44,7 @@ type runFlags struct {
 
 	weights string       // as it is written
 	image   string       // as it is written
+	lock    string       // as it is written
 	memory  int64        // limit of each container, in bytes
 	shm     int64        // size of the server's /dev/shm, in bytes
 	force   steps.Forced // as they are written
@@ -69,6 +77,9 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 	f.StringVar(&q.BuildNetwork, "build-network", "host",
 		"network of local image builds; empty is the container engine's default")
 	f.Lookup("build-network").Annotations = map[string][]string{mayBeEmpty: {"true"}}
+	f.StringVar(&r.lock, "lock", "", "lock to keep to, or "+target.NoLock+
+		" (default "+lock.File+" in the current folder, if it is there)")
+	f.BoolVar(&q.Lock.Frozen, "frozen", false, "refuse a run that differs from its lock, or that has none")
 	f.StringVar(&r.weights, "weights", string(target.Pretrained),
 		"pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
 	f.StringVar(&r.image, "image", "",
@@ -128,7 +139,10 @@ func (r *runFlags) checkRequest() (err error) {
 
 // reads are the files that a run with these flags reads, by what names them. One that is not there is among them.
 func (r *runFlags) reads() map[string]string {
-	files := map[string]string{config.File: config.File, "--weights": r.weights}
+	files := map[string]string{config.File: config.File, lock.File: lock.File, "--weights": r.weights}
+	if r.lock != "" {
+		files["--lock"] = r.lock
+	}
 	if r.image != "" {
 		files["--image"] = r.image
 	}
@@ -148,6 +162,70 @@ func (r *runFlags) readPicture(ctx context.Context, files *userfile.Reader) (err
 			"%s cannot be verified with: %s", r.request.Picture.Name, info.Unverifiable)
 	}
 	return err
+}
+
+// readLock reads the lock to keep to, if there is one.
+func (r *runFlags) readLock(ctx context.Context, files *userfile.Reader) (err error) {
+	s := r.request.Settings
+	if r.lock == target.NoLock {
+		if r.request.Lock.Frozen {
+			return pipeline.Usagef("drop one of them", "%s and %s exclude each other", s.Written("lock", r.lock),
+				s.Written("frozen", "true"))
+		}
+		return nil
+	}
+	locked, err := r.findLock(ctx, files)
+	if err != nil || locked == nil {
+		return err
+	}
+	r.request.Lock.Lock = locked
+	r.request.Lock.File, err = folders.Absolute(r.lockFile())
+	return err
+}
+
+// lockFile is the name of the lock's file, whether it is there or not.
+func (r *runFlags) lockFile() string { return cmp.Or(r.lock, lock.File) }
+
+// isThere says whether there is a file of a name, or anything else.
+func isThere(name string) (bool, error) {
+	_, err := os.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// findLock reads the lock of the flags; nil if none is named and there is none.
+func (r *runFlags) findLock(ctx context.Context, files *userfile.Reader) (*lock.Lock, error) {
+	name := r.lockFile()
+	if r.lock == "" {
+		if there, err := isThere(name); err != nil || !there {
+			return nil, err
+		}
+		path, err := folders.Absolute(name)
+		if err != nil {
+			return nil, err
+		}
+		// It says which images are run.
+		if err := folders.CheckOwn(path, "the lock "+path, "run dalirun in a folder of your own"); err != nil {
+			return nil, err
+		}
+	}
+	data, err := files.Read(ctx, name, lock.MaxBytes)
+	switch {
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	case errors.Is(err, userfile.ErrTooLong):
+		return nil, pipeline.Usagef("name a file that `dalirun lock` wrote", "%s is larger than %s, too large for a lock",
+			userfile.Shown(name), bytesize.Format(lock.MaxBytes))
+	case err != nil:
+		return nil, fmt.Errorf("read the lock %s: %w", userfile.Shown(name), err)
+	}
+	locked, err := lock.Parse(userfile.Shown(name), data)
+	if err != nil {
+		return nil, err
+	}
+	return &locked, nil
 }
 
 // settingsOf are the flags of a command that were named, wherever.

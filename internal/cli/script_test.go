@@ -31,6 +31,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/registry/registrytest"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/ui"
@@ -75,6 +76,9 @@ func TestScripts(t *testing.T) {
 			"faraway":    farAway,
 			"agree":      agree,
 			"registry":   startRegistry,
+			"movetag":    moveTag,
+			"delete":     deleteImage,
+			"replace":    replaceText,
 			"requests":   showRequests,
 			"leave":      leave,
 			"pretrained": storePretrained,
@@ -119,6 +123,7 @@ type scriptKey struct{}
 type script struct {
 	tb     testing.TB
 	engine *dockertest.Engine
+	images *registrytest.Server
 	lock   *owner.Lock
 }
 
@@ -577,6 +582,16 @@ func makeCheckpoint(ts *testscript.TestScript, neg bool, args []string) {
 
 // checkpoint is how a checkpoint of PyTorch begins.
 const checkpoint = "PK\x03\x04"
+
+// replaceText replaces a text in a file, where it must be.
+func replaceText(ts *testscript.TestScript, neg bool, args []string) {
+	arguments(ts, neg, args, 3, 3, "replace OLD NEW FILE")
+	text := ts.ReadFile(args[2])
+	if !strings.Contains(text, args[0]) {
+		ts.Fatalf("%s has no %q:\n%s", args[2], args[0], text)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(strings.ReplaceAll(text, args[0], args[1])), 0o600))
+}
 
 // fromPipe runs a command to which a shell gives a file through a pipe, as in `command <(cat FILE)`.
 func fromPipe(ts *testscript.TestScript, neg bool, args []string) {

@@ -107,7 +107,11 @@ func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *sessi
 		return nil, err
 	}
 	a.folders = r.folders.Named()
-	if err := r.readPicture(ctx, a.files()); err != nil {
+	files := a.files()
+	if err := r.readPicture(ctx, files); err != nil {
+		return nil, err
+	}
+	if err := r.readLock(ctx, files); err != nil {
 		return nil, err
 	}
 	return a.begin(ctx, r, o, (*session).resolve)
@@ -322,7 +326,7 @@ func (x *session) tools() steps.Tools {
 		Runner: x.runtime, Images: x.runtime, Builder: builder(x.runtime), KV: x.store, Fetcher: fetch.Fetcher{},
 		TimingCache: x.store, Evidence: x.app.recorded(), Memory: x.flags.memory, Shm: x.flags.shm,
 		BuildArgs: x.app.buildArgs(),
-		CABundle:  x.app.caBundle(),
+		CABundle:  x.app.caBundle(), Gone: x.gone,
 	}
 	if x.target.Lane == target.GPU {
 		t.GPUMemory, t.GPUTurn = x.gpuMemory, x.gpuTurn()
@@ -331,6 +335,15 @@ func (x *session) tools() steps.Tools {
 		}
 	}
 	return t
+}
+
+// gone asks a registry what it lacks of an image that could not be pulled. Each time it has a limit of its own.
+func (x *session) gone(ctx context.Context, ref string) ([]string, error) {
+	info, err := x.probes.Runtime.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return registries(x.runtime, info, goneWithin).Gone(ctx, ref, info.Arch)
 }
 
 // gpuMemory returns the memory of the run's GPUs as it is now. Other programs take and free it while images arrive.

@@ -54,7 +54,7 @@ func TestUnusedFlags(t *testing.T) {
 	unusedBySetup := []string{"image", "host", "http-port", "grpc-port", "metrics-port", "ready-timeout", "shm-size"} // on the command line
 	used := []string{                                                                                                 // by every run
 		"accel", "cache-dir", "images", "max-batch", "memory", "require-gpu", "weights", "workspace", "detach", "format", "progress", "verbose",
-		"junit", "html", "bundle", "serving", "record", "record-model", "runs-dir", "cache-readonly",
+		"junit", "html", "bundle", "serving", "record", "record-model", "runs-dir", "cache-readonly", "lock", "frozen",
 	}
 	// Plan and doctor have no use for these.
 	of := func(command string) []string {
@@ -62,7 +62,7 @@ func TestUnusedFlags(t *testing.T) {
 	}
 	values := map[string]string{
 		"accel": "auto", "images": "auto", "precision": "fp16", "opt-batch": "8", "max-batch": "16", "http-port": "9000", "grpc-port": "9001",
-		"metrics-port": "9002", "ready-timeout": "1m", "shm-size": "2g", "require-gpu": "true", "record-model": "true", "cache-readonly": "true", "verbose": "true", "detach": "true", "progress": "plain", "format": "json", "host": "0.0.0.0",
+		"metrics-port": "9002", "ready-timeout": "1m", "shm-size": "2g", "require-gpu": "true", "record-model": "true", "cache-readonly": "true", "verbose": "true", "frozen": "true", "detach": "true", "progress": "plain", "format": "json", "host": "0.0.0.0",
 		"force": "build-engine", "memory": "8g", "gpu-wait": "5m", "gpus": "device=1", "serving": "dali-threads=2",
 	}
 	noServer := []string{"setup", "pull"}

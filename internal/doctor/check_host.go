@@ -95,6 +95,15 @@ func (x *Examination) weights() Finding {
 	return Finding{Status: OK, Saw: weights.String()}
 }
 
+// lock names the lock that the run keeps to.
+func (x *Examination) lock() Finding {
+	if x.Request.Lock.Lock == nil || x.Target().Source == "" || x.refused(target.CheckImages) ||
+		len(x.obstacles(target.CheckLock)) > 0 {
+		return Finding{}
+	}
+	return Finding{Status: OK, Saw: "the run is that of " + x.Request.Lock.File}
+}
+
 // flags warns of steps of --force that the run does not have.
 func (x *Examination) flags() Finding {
 	t := x.Target()

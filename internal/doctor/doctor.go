@@ -89,6 +89,8 @@ func Checks() []Check {
 		{target.CheckPorts, nil, (*Examination).ports},
 		// The weights can be had.
 		{target.CheckWeights, nil, (*Examination).weights},
+		// The run is that of its lock, where there is one.
+		{target.CheckLock, nil, (*Examination).lock},
 		// A run has a use for each flag that was named.
 		{target.CheckFlags, nil, (*Examination).flags},
 	}
@@ -194,10 +196,13 @@ func Summary(findings []Finding) string {
 	return ready + ": " + strings.Join(append(parts, fmt.Sprintf("%d ok", n[OK])), ", ")
 }
 
+// indented puts further lines of what a check saw below the first one.
+func indented(saw string) string { return strings.ReplaceAll(saw, "\n", "\n"+strings.Repeat(" ", 24)) }
+
 // WriteText writes the findings for people, and after them the [Summary].
 func WriteText(w io.Writer, findings []Finding) error {
 	for _, f := range findings {
-		if _, err := fmt.Fprintf(w, "%-4s  %-16s  %s\n", f.Status, f.Check, f.Saw); err != nil {
+		if _, err := fmt.Fprintf(w, "%-4s  %-16s  %s\n", f.Status, f.Check, indented(f.Saw)); err != nil {
 			return err
 		}
 		if f.Remedy != "" {

@@ -19,6 +19,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
@@ -65,6 +66,10 @@ func (*machine) Unreached() time.Time                                     { retu
 func (*machine) NoteUnreached(time.Time) error                            { return nil }
 func (*machine) Stored(context.Context) bool                              { return true }
 func (*machine) Reachable(context.Context) error                          { return nil }
+func (*machine) FileSum(context.Context, string) (string, error)          { return "", nil }
+func (*machine) Carried(context.Context, string, string) (lock.Lock, error) {
+	return lock.Lock{}, nil
+}
 
 // patient is a run on a machine with much of everything.
 func patient(t *testing.T, m *machine) doctor.Patient {
@@ -77,7 +82,7 @@ func patient(t *testing.T, m *machine) doctor.Patient {
 			Command: "doctor", Exhaustive: true, Accel: target.Auto, Images: target.Auto, GPUs: container.GPUs{Count: container.AllGPUs},
 			Registry: release.DefaultRegistry, Weights: target.WeightsSource{Kind: target.Random}, Precision: release.FP16, MaxBatch: 256,
 		},
-		Probes: target.Probes{Host: m, Runtime: m, Registry: m, Cache: m, Weights: m, Clock: time.Now},
+		Probes: target.Probes{Host: m, Runtime: m, Registry: m, Cache: m, Weights: m, Program: m, Clock: time.Now},
 		Host: doctor.HostProbe{
 			Writable: func(string) error { return nil },
 			Owner:    func(string) (int, bool) { return os.Geteuid(), true },

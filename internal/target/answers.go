@@ -14,6 +14,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -62,7 +63,7 @@ func Replay(a *Answers) Probes { return probesOf(&interview{answers: a}) }
 func probesOf(i *interview) Probes {
 	return Probes{
 		Host: hostInterview{i}, Runtime: runtimeInterview{i}, Registry: registryInterview{i}, Cache: cacheInterview{i},
-		Weights: weightsInterview{i},
+		Weights: weightsInterview{i}, Program: programInterview{i},
 		Clock: func() time.Time {
 			now, _ := answerTo(i, "clock", func(p Probes) (time.Time, error) { return p.Clock(), nil })
 			return now
@@ -200,6 +201,7 @@ type (
 	registryInterview struct{ *interview }
 	cacheInterview    struct{ *interview }
 	weightsInterview  struct{ *interview }
+	programInterview  struct{ *interview }
 )
 
 // GPUs implements [HostProbe].
@@ -317,6 +319,18 @@ func (i weightsInterview) Reachable(ctx context.Context) error {
 		return struct{}{}, p.Weights.Reachable(ctx)
 	})
 	return err
+}
+
+// FileSum implements [WeightsProbe].
+func (i weightsInterview) FileSum(ctx context.Context, path string) (string, error) {
+	return answerTo(i.interview, "weights: SHA-256 of "+path,
+		func(p Probes) (string, error) { return p.Weights.FileSum(ctx, path) })
+}
+
+// Carried implements [ProgramProbe].
+func (i programInterview) Carried(ctx context.Context, base, arch string) (lock.Lock, error) {
+	return answerTo(i.interview, "program: carried, on "+base+" for "+arch,
+		func(p Probes) (lock.Lock, error) { return p.Program.Carried(ctx, base, arch) })
 }
 
 func text(i *interview, question string, probe func(Probes) string) string {

@@ -15,6 +15,8 @@ func (r Request) ServeArguments(t Target, picture string) []string {
 			continue
 		}
 		switch s.Flag {
+		case "lock": // it is named below
+			continue
 		case "workspace", "cache-dir", "cache-readonly": // the caller has them
 			continue
 		case "force", "format", "gpu-wait", "progress", "record", "record-model", "runs-dir", "verbose": // of the one run
@@ -34,6 +36,12 @@ func (r Request) ServeArguments(t Target, picture string) []string {
 			continue
 		}
 		args = append(args, "--"+s.Flag+"="+s.Value)
+	}
+	switch {
+	case r.Lock.File != "": // it need not be in the other folder
+		args = append(args, "--lock="+r.Lock.File)
+	case r.Settings.Named("lock"):
+		args = append(args, "--lock="+NoLock)
 	}
 	return args
 }

@@ -24,6 +24,11 @@ func TestServeArguments(t *testing.T) {
 	file := target.Request{Command: "serve", Settings: settings, Weights: target.WeightsSource{Kind: target.File, Path: "/p/my.pth"}}
 	named := file
 	named.Weights = target.WeightsSource{Kind: target.Random}
+	locked, unlocked := named, named
+	locked.Settings, unlocked.Settings = nil, target.Settings{{Flag: "frozen", Value: "true", Switch: true}, {Flag: "lock", Value: "none"}}
+	locked.Lock.File = "/p/dalirun.lock"
+	elsewhere := locked
+	elsewhere.Settings = target.Settings{{Flag: "lock", Value: "dalirun.lock"}}
 	cpu := target.Target{Lane: target.CPU, Source: target.Local}
 	for name, c := range map[string]struct {
 		request target.Request
@@ -31,10 +36,13 @@ func TestServeArguments(t *testing.T) {
 		picture string
 		want    []string
 	}{
-		"files":        {file, cpu, "/p/cat.jpg", []string{"--accel=cpu", "--detach", "--image=/p/cat.jpg", "--weights=/p/my.pth"}},
-		"no picture":   {file, cpu, "", []string{"--accel=cpu", "--detach", "--weights=/p/my.pth"}},
-		"on a GPU":     {named, target.Target{Lane: target.GPU, Source: target.NGC}, "", []string{"--accel=cpu", "--detach", "--gpus=all", "--weights=my.pth"}},
-		"nobody asked": {target.Request{Command: "serve"}, cpu, "", nil},
+		"files":                {file, cpu, "/p/cat.jpg", []string{"--accel=cpu", "--detach", "--image=/p/cat.jpg", "--weights=/p/my.pth"}},
+		"no picture":           {file, cpu, "", []string{"--accel=cpu", "--detach", "--weights=/p/my.pth"}},
+		"on a GPU":             {named, target.Target{Lane: target.GPU, Source: target.NGC}, "", []string{"--accel=cpu", "--detach", "--gpus=all", "--weights=my.pth"}},
+		"a lock that is here":  {locked, cpu, "", []string{"--lock=/p/dalirun.lock"}},
+		"a lock that is named": {elsewhere, cpu, "", []string{"--lock=/p/dalirun.lock"}},
+		"without the lock":     {unlocked, cpu, "", []string{"--frozen", "--lock=none"}},
+		"nobody asked":         {target.Request{Command: "serve"}, cpu, "", nil},
 	} {
 		if diff := cmp.Diff(c.want, c.request.ServeArguments(c.target, c.picture)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)

@@ -1,12 +1,14 @@
 package target
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"sync"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/remedy"
@@ -24,13 +26,13 @@ type inspected struct {
 type inspectedPair struct{ exporter, server inspected }
 
 // decideRelease takes the requested release, if this host can run it, or the newest that it can. The release of a
-// server image that the user named is in its environment.
+// server image that the user named is in its environment, and one that nobody named may be in the lock.
 func (x *resolution) decideRelease(context.Context) {
 	t := &x.target
 	if t.Source != NGC || x.request.ServerImage != "" {
 		return
 	}
-	picked, err := pickRelease(x.request.Release, t.Lane, t.Fits)
+	picked, err := pickRelease(cmp.Or(x.request.Release, x.lockedRelease()), t.Lane, t.Fits)
 	x.refuse(CheckRelease, err)
 	t.Release = picked
 }
@@ -125,7 +127,7 @@ func (x *resolution) inspectPair(ctx context.Context) error {
 		return nil
 	}
 	const advice = "name the image with PyTorch with --exporter-image, or a release with --release"
-	x.pair.server = x.inspect(ctx, x.request.ServerImage, true)
+	x.pair.server = x.inspect(ctx, lock.Server, x.request.ServerImage, true)
 	if err := x.pair.server.err; err != nil { // only the server image says which image exports
 		if answer, ok := errors.AsType[*registry.Error](err); ok && !answer.Final() {
 			x.pair.server.err = answer.Advised("or " + advice + ", which only the server image says")
@@ -137,7 +139,7 @@ func (x *resolution) inspectPair(ctx context.Context) error {
 		return pipeline.Usagef(advice, "%s: %s does not say of which release it is (NVIDIA_TRITON_SERVER_VERSION)",
 			s.Origin("server-image"), x.request.ServerImage)
 	}
-	x.pair.exporter = x.inspect(ctx, t.Release.ExporterRef(x.request.Registry), false)
+	x.pair.exporter = x.inspect(ctx, lock.Exporter, t.Release.ExporterRef(x.request.Registry), false)
 	return nil
 }
 
@@ -152,20 +154,25 @@ func (x *resolution) inspectBoth(ctx context.Context) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		image, named := ref(x.request.ExporterImage, x.target.Release.ExporterRef)
-		x.pair.exporter = x.inspect(ctx, image, named)
+		x.pair.exporter = x.inspect(ctx, lock.Exporter, image, named)
 	})
 	both.Go(func() {
 		image, named := ref(x.request.ServerImage, x.target.Release.ServerRef)
-		x.pair.server = x.inspect(ctx, image, named)
+		x.pair.server = x.inspect(ctx, lock.Server, image, named)
 	})
 	both.Wait()
 }
 
 // inspect finds an image: in the container engine, in what the cache remembers of it, or in its registry. So an image
 // that is here, or was here and left its results, costs no request to a registry. named says that the user named the
-// image. One that is not named is a release's, which another release or registry may replace.
-func (x *resolution) inspect(ctx context.Context, ref string, named bool) inspected {
+// image. One that is not named is a release's, which another release or registry may replace. What the lock has of the
+// role is found by its digest: whatever the tag is now, the run does not see it.
+func (x *resolution) inspect(ctx context.Context, role, ref string, named bool) inspected {
 	i := inspected{ImageInfo: ImageInfo{Ref: ref, Named: named}}
+	if byDigest, ok := x.pinned(role, ref, named); ok {
+		i.Ref, i.Tagged, i.LockFile = byDigest, ref, x.request.Lock.File
+		ref = byDigest
+	}
 	local, err := x.probes.Runtime.Resolve(ctx, ref)
 	switch {
 	case err == nil:
@@ -184,8 +191,13 @@ func (x *resolution) inspect(ctx context.Context, ref string, named bool) inspec
 		i.Found = InRegistry
 		return i
 	}
-	if answer, ok := errors.AsType[*registry.Error](err); ok && !named {
-		err = answer.Advised(otherPlace(answer.Kind))
+	if answer, ok := errors.AsType[*registry.Error](err); ok {
+		switch {
+		case i.Tagged != "" && answer.Kind == registry.NotFound:
+			err = GoneFault(i.Ref, i.Tagged, i.LockFile, nil)
+		case !named:
+			err = answer.Advised(otherPlace(answer.Kind))
+		}
 	}
 	i.err, i.Unknown = err, err.Error()
 	return i
@@ -318,16 +330,16 @@ const (
 	MadeBaseImage = "dalirun/debian-base:bookworm"
 )
 
-// decideBaseImage takes the requested base image, else the usual one, unless only the one made from packages is here.
-// Only an exhaustive request looks whether it can be pulled: the local images may be here already, and their build
-// finds it out.
+// decideBaseImage takes the requested base image, else that of the lock, else the usual one, unless only the one made
+// from packages is here. Only an exhaustive request looks whether it can be pulled: the local images may be here
+// already, and their build finds it out.
 func (x *resolution) decideBaseImage(ctx context.Context) {
 	t := &x.target
 	if t.Source != Local || x.engineErr != nil || x.refused(CheckImages) {
 		return
 	}
 	t.BuildNetwork = x.request.BuildNetwork
-	t.BaseImage = x.request.BaseImage
+	t.BaseImage = cmp.Or(x.request.BaseImage, x.locked().Images[lock.Base].Ref)
 	if t.BaseImage == "" {
 		t.BaseImage = UsualBaseImage
 		for _, ref := range []string{UsualBaseImage, MadeBaseImage} {
@@ -342,10 +354,14 @@ func (x *resolution) decideBaseImage(ctx context.Context) {
 			}
 		}
 	}
+	name := t.BaseImage
+	if byDigest, ok := x.pinned(lock.Base, name, true); ok {
+		t.BaseImage, t.BaseName = byDigest, name
+	}
 	if !x.request.Exhaustive {
 		return
 	}
-	base := x.inspect(ctx, t.BaseImage, true)
+	base := x.inspect(ctx, lock.Base, name, true)
 	t.BaseFound = base.Found
 	if base.err != nil {
 		x.doubt(CheckImages, base.Unknown+": the local images are built on it, unless they are here",

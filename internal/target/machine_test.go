@@ -6,11 +6,13 @@ import (
 	"io/fs"
 	"maps"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
@@ -39,6 +41,9 @@ type machine struct {
 	unreached   time.Time
 	noted       *time.Time // that it was unreached
 	stored      bool
+	sum         string                // SHA-256 of a file of weights
+	builds      map[string]lock.Build // of the local images
+	carriedErr  error
 	reachErr    error
 	onQuestion  func(question string) // called with questions that may take long
 	onPortUser  func(addr netip.AddrPort)
@@ -49,7 +54,7 @@ func now() time.Time { return time.Date(2026, 11, 27, 14, 0, 0, 0, time.FixedZon
 
 func (m *machine) probes() target.Probes {
 	return target.Probes{
-		Host: hostOf{m}, Runtime: engineOf{m}, Registry: registryOf{m}, Cache: cacheOf{m}, Weights: weightsOf{m}, Clock: now,
+		Host: hostOf{m}, Runtime: engineOf{m}, Registry: registryOf{m}, Cache: cacheOf{m}, Weights: weightsOf{m}, Program: programOf{m}, Clock: now,
 	}
 }
 
@@ -65,6 +70,7 @@ type (
 	registryOf struct{ *machine }
 	cacheOf    struct{ *machine }
 	weightsOf  struct{ *machine }
+	programOf  struct{ *machine }
 )
 
 func (m hostOf) GPUs(context.Context) (host.GPUs, error) {
@@ -142,6 +148,19 @@ func (m weightsOf) Reachable(context.Context) error {
 	return m.reachErr
 }
 
+func (m weightsOf) FileSum(context.Context, string) (string, error) { return m.sum, nil }
+
+func (m programOf) Carried(_ context.Context, base, _ string) (lock.Lock, error) {
+	l := lock.Lock{Scripts: map[string]lock.Digest{"program.py": digest("5")}, Labels: digest("6")}
+	if base != "" {
+		l.Builds = m.builds
+	}
+	return l, m.carriedErr
+}
+
+// digest is a digest of one digit.
+func digest(c string) lock.Digest { return lock.Digest("sha256:" + strings.Repeat(c, 64)) }
+
 const (
 	h100UUID = "GPU-b2b10123-43d8-7094-32ab-39106cb54c35"
 	driver   = "580.159.04"
@@ -182,6 +201,13 @@ func withGPUs(gpus ...host.GPU) *machine {
 // ngc returns both images of releases as in NVIDIA's registry: each has a layer of 4 GiB, which both share, and one of 1 GiB.
 func ngc(tags ...string) map[string]registry.Image {
 	images := map[string]registry.Image{}
+	locked := lockOf2503().Lock.Images
+	defer func() { // by their digests too
+		for _, image := range locked {
+			repository, _, _ := strings.Cut(image.Ref, ":")
+			images[repository+"@"+string(image.Digest)] = images[image.Ref]
+		}
+	}()
 	for _, tag := range tags {
 		r, err := release.Find(tag)
 		if err != nil {

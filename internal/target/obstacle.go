@@ -20,6 +20,7 @@ const (
 	CheckImageDisk    CheckID = "image disk"
 	CheckPorts        CheckID = "ports"
 	CheckWeights      CheckID = "weights"
+	CheckLock         CheckID = "lock"
 	CheckFlags        CheckID = "flags"
 )
 
@@ -27,7 +28,7 @@ const (
 func Checks() []CheckID {
 	return []CheckID{
 		CheckEngine, CheckGPU, CheckRelease, CheckContainerGPU, CheckImages, CheckImageDisk,
-		CheckPorts, CheckWeights, CheckFlags,
+		CheckPorts, CheckWeights, CheckLock, CheckFlags,
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/registry"
 )
 
@@ -18,6 +19,7 @@ type Probes struct {
 	Registry RegistryProbe
 	Cache    CacheProbe
 	Weights  WeightsProbe
+	Program  ProgramProbe
 	Clock    func() time.Time
 }
 
@@ -72,6 +74,16 @@ type WeightsProbe interface {
 	Stored(ctx context.Context) bool
 	// Reachable returns nil if the weights can be downloaded.
 	Reachable(ctx context.Context) error
+	// FileSum returns the SHA-256 of a file of weights: sha256:…
+	FileSum(ctx context.Context, path string) (string, error)
+}
+
+// ProgramProbe answers questions about this dalirun. It is asked only where there is a lock.
+type ProgramProbe interface {
+	// Carried returns the hashes of the programs and labels that dalirun carries. With a base image, it also returns the
+	// builds of the local images on it, with the packages of those that are here and were looked at; arch is the
+	// container engine's architecture. Other fields are zero.
+	Carried(ctx context.Context, base, arch string) (lock.Lock, error)
 }
 
 // ErrSlow is the error for an answer that the caller, unlike a run, did not wait for.

@@ -38,6 +38,9 @@ type Request struct {
 	BaseImage     string `json:"base_image,omitempty"` // empty is the usual one
 	BuildNetwork  string `json:"build_network,omitempty"`
 
+	// Lock is what an earlier run resolved, by which images are pulled.
+	Lock Locked `json:"lock,omitzero"`
+
 	Weights   WeightsSource     `json:"weights"`
 	Picture   Picture           `json:"picture"`
 	Precision release.Precision `json:"precision"`

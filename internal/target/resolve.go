@@ -37,6 +37,7 @@ func Resolve(ctx context.Context, r Request, p Probes) (Target, []Obstacle, erro
 	x.startProbes(ctx)
 	for _, decide := range []func(context.Context){
 		x.decideEngine,     // the container engine answers
+		x.decideFrozen,     // a run that must keep to a lock has one
 		x.decideLane,       // the requested lane, else gpu if there is a GPU
 		x.decideSource,     // NVIDIA's images or local ones
 		x.decideFlags,      // no named flag is excluded by another
@@ -49,6 +50,7 @@ func Resolve(ctx context.Context, r Request, p Probes) (Target, []Obstacle, erro
 		x.decideArithmetic, // precision and batch size
 		x.decideServing,    // instances, queues and memory of the server
 		x.decideWeights,    // pretrained, seeded or a file
+		x.decideLock,       // the run is that of its lock
 		x.doubtUnusedFlags, // flags that the run has no use for
 	} {
 		decide(ctx)
@@ -117,6 +119,7 @@ func (x *resolution) refused(check CheckID) bool {
 // decideEngine refuses a run without a container engine. It comes first, since no flag helps against its lack.
 func (x *resolution) decideEngine(context.Context) {
 	x.info, x.engineErr = x.engine()
+	x.target.Arch = x.info.Arch
 	x.refuse(CheckEngine, x.engineErr)
 }
 

@@ -121,6 +121,11 @@ func requests() []named[target.Request] {
 		{"plan --opt-batch 8 --precision fp32 --weights auto", withChange(request("plan", set("opt-batch", "8")), func(r *target.Request) {
 			r.OptBatch, r.Precision, r.Weights = 8, release.FP32, target.WeightsSource{Kind: target.AutoWeights}
 		})},
+		{"e2e --frozen", withChange(request("e2e", target.Setting{Flag: "frozen", Value: "true", Switch: true}),
+			func(r *target.Request) { r.Lock.Frozen = true })},
+		{"e2e, with a lock", withChange(request("e2e"), func(r *target.Request) { r.Lock = lockOf2503() })},
+		{"e2e --frozen, with a lock", withChange(request("e2e", target.Setting{Flag: "frozen", Value: "true", Switch: true}),
+			func(r *target.Request) { r.Lock = lockOf2503(); r.Lock.Frozen = true })},
 		{"doctor --weights pretrained", withChange(request("doctor"), func(r *target.Request) {
 			r.Exhaustive, r.Weights = true, target.TorchvisionWeights()
 		})},

@@ -44,12 +44,15 @@ type Target struct {
 	Lane       Lane   `json:"lane"`
 	LaneReason string `json:"lane_reason"` // for people: the GPUs, or why there are none
 	Source     Source `json:"image_source"`
+	Arch       string `json:"arch,omitempty"` // of the container engine, by Go's name
 
 	Release      release.Release `json:"release,omitzero"`        // with NGC
 	Images       ImagePair       `json:"images,omitzero"`         // with NGC
 	BaseImage    string          `json:"base_image,omitempty"`    // with Local: a Debian 12 image
+	BaseName     string          `json:"base_name,omitempty"`     // in the lock, where BaseImage is its digest
 	BaseFound    Found           `json:"base_found,omitempty"`    // where the base image is, if that was asked
 	BuildNetwork string          `json:"build_network,omitempty"` // with Local: "host", or "" for the engine's default
+	LockedBuilds LockedBuilds    `json:"locked_builds,omitzero"`  // with Local and a lock
 
 	Weights   WeightsSource     `json:"weights"`
 	Picture   Picture           `json:"picture"`
@@ -121,15 +124,21 @@ type ImagePair struct {
 
 // ImageInfo is what is known of one image.
 type ImageInfo struct {
-	Ref   string `json:"ref"`
-	Named bool   `json:"named,omitempty"` // by the user; else the image is the release's
-	Found Found  `json:"found,omitempty"` // empty if the image could not be inspected
+	Ref string `json:"ref"`
+	// Tagged is the name that the lock has a digest of, which Ref then is; LockFile has it. Both are empty without.
+	Tagged   string `json:"tagged,omitempty"`
+	LockFile string `json:"lock_file,omitempty"`
+	Named    bool   `json:"named,omitempty"` // by the user; else the image is the release's
+	Found    Found  `json:"found,omitempty"` // empty if the image could not be inspected
 	// Image is zero if it could not be inspected, and has layers only if it was found in the registry.
 	Image registry.Image `json:"image,omitzero"`
 	// digests of the unpacked layers that the container engine has
 	LocalLayers []string `json:"local_layers,omitempty"`
 	Unknown     string   `json:"unknown,omitempty"` // why the image could not be inspected
 }
+
+// Name is the image's name as it was asked for.
+func (i ImageInfo) Name() string { return cmp.Or(i.Tagged, i.Ref) }
 
 // Found says where an image was found.
 type Found string

@@ -48,6 +48,7 @@ func unusedFlags() []UnusedFlag {
 	without := func(flag, other string) func(Situation) bool {
 		return func(s Situation) bool { return s.Settings.Named(flag) && !s.Settings.Named(other) }
 	}
+	unproven := func(s Situation) bool { return s.Command == "lock" && !s.Settings.Named("prove") }
 	const (
 		noEngine  = "the cpu lane has no TensorRT engine"
 		forGPU    = "--accel gpu makes a missing GPU an error"
@@ -60,6 +61,9 @@ func unusedFlags() []UnusedFlag {
 		forServe  = "serve and e2e do"
 
 		noServerYet = "pull starts no server"
+		lockServers = "lock publishes no server, and --prove does at free ports of this host alone"
+		lockRuns    = "lock builds no model and starts no server"
+		prove       = "--prove does"
 
 		ownServers = "tune publishes several servers, at free ports of this host alone"
 	)
@@ -139,6 +143,19 @@ func unusedFlags() []UnusedFlag {
 		{Flag: "metrics-port", when: inCommand("tune"), commandLineOnly: true, Why: ownServers, Instead: forServe},
 		{Flag: "ready-timeout", when: inCommand("setup"), commandLineOnly: true, Why: noServer, Instead: forServe},
 		{Flag: "ready-timeout", when: inCommand("pull"), commandLineOnly: true, Why: noServerYet, Instead: forServe},
+		{Flag: "host", when: inCommand("lock"), commandLineOnly: true, Why: lockServers, Instead: forServe},
+		{Flag: "http-port", when: inCommand("lock"), commandLineOnly: true, Why: lockServers, Instead: forServe},
+		{Flag: "grpc-port", when: inCommand("lock"), commandLineOnly: true, Why: lockServers, Instead: forServe},
+		{Flag: "metrics-port", when: inCommand("lock"), commandLineOnly: true, Why: lockServers, Instead: forServe},
+		{
+			Flag: "frozen", significant: equals("true"), when: inCommand("lock"), commandLineOnly: true,
+			Why: "lock writes what a frozen run keeps to", Instead: "setup, serve and e2e keep to it",
+		},
+		{Flag: "max-batch", when: unproven, commandLineOnly: true, Why: lockRuns, Instead: prove},
+		{Flag: "serving", when: unproven, commandLineOnly: true, Why: lockRuns, Instead: prove},
+		{Flag: "shm-size", when: unproven, commandLineOnly: true, Why: lockRuns, Instead: prove},
+		{Flag: "ready-timeout", when: unproven, commandLineOnly: true, Why: lockRuns, Instead: prove},
+		{Flag: "force", when: unproven, commandLineOnly: true, Why: lockRuns, Instead: prove},
 		{
 			Flag: "verbose", significant: equals("true"), ExcludedBy: "progress", when: func(s Situation) bool {
 				progress, _ := s.Settings.Find("progress")
