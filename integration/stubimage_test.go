@@ -68,6 +68,24 @@ func (s stubs) served(t *testing.T, ref string, env ...string) {
 // image makes an image FROM scratch that holds the stub under the names that both images have, and under further ones.
 func (s stubs) image(t *testing.T, ref string, names, env []string) {
 	t.Helper()
+	layer := s.layer(t, names)
+	changes := []string{`ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh"]`}
+	for _, pair := range env {
+		changes = append(changes, "ENV "+pair)
+	}
+	answer, err := s.engine.client(t).ImageImport(t.Context(), dimage.ImportSource{Source: bytes.NewReader(layer), SourceName: "-"}, ref, dimage.ImportOptions{Changes: changes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Close() //nolint:errcheck // it was read to its end
+	if out, err := io.ReadAll(answer); err != nil || bytes.Contains(out, []byte(`"error"`)) {
+		t.Fatalf("import %s: %v\n%s", ref, err, out)
+	}
+}
+
+// layer is the only layer of such an image.
+func (s stubs) layer(t *testing.T, names []string) []byte {
+	t.Helper()
 	names = append([]string{"opt/nvidia/nvidia_entrypoint.sh", "bin/sh", "usr/bin/nvidia-smi", "usr/bin/python3", "usr/src/tensorrt/bin/trtexec"}, names...)
 	var layer bytes.Buffer
 	w := tar.NewWriter(&layer)
@@ -89,18 +107,7 @@ func (s stubs) image(t *testing.T, ref string, names, env []string) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	changes := []string{`ENTRYPOINT ["/opt/nvidia/nvidia_entrypoint.sh"]`}
-	for _, pair := range env {
-		changes = append(changes, "ENV "+pair)
-	}
-	answer, err := s.engine.client(t).ImageImport(t.Context(), dimage.ImportSource{Source: &layer, SourceName: "-"}, ref, dimage.ImportOptions{Changes: changes})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Close() //nolint:errcheck // it was read to its end
-	if out, err := io.ReadAll(answer); err != nil || bytes.Contains(out, []byte(`"error"`)) {
-		t.Fatalf("import %s: %v\n%s", ref, err, out)
-	}
+	return layer.Bytes()
 }
 
 // parents are the folders of files, the outer ones first.

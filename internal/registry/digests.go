@@ -3,10 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
-	"net/http"
-	"path"
 	"slices"
-	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
@@ -83,28 +80,23 @@ func (c *Client) Gone(ctx context.Context, ref, arch string) ([]string, error) {
 }
 
 func (q *query) gone(options ...remote.Option) ([]string, error) {
-	missing := func(err error) ([]string, error) {
-		answer, ok := errors.AsType[*transport.Error](err)
-		if !ok || answer.StatusCode != http.StatusNotFound || answer.Request == nil {
-			return nil, err
+	orMissing := func(err error) ([]string, error) {
+		if answer, ok := errors.AsType[*transport.Error](err); ok && missing(answer) != "" {
+			return []string{missing(answer)}, nil
 		}
-		digest := path.Base(answer.Request.URL.Path)
-		if !strings.Contains(digest, ":") {
-			return nil, err // a tag, or another page
-		}
-		return []string{digest}, nil
+		return nil, err
 	}
 	manifest, err := remote.Get(q.parsed, options...)
 	if err != nil {
-		return missing(err)
+		return orMissing(err)
 	}
 	image, err := q.choose(manifest)
 	if err != nil {
-		return missing(err)
+		return orMissing(err)
 	}
 	parts, err := image.Manifest()
 	if err != nil {
-		return missing(err)
+		return orMissing(err)
 	}
 	blobs := []v1.Hash{parts.Config.Digest}
 	for _, layer := range parts.Layers {

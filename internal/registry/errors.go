@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 
 	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
@@ -34,7 +35,9 @@ type Error struct {
 	Kind     Kind
 	Ref      string // the image
 	Registry string // its registry: HOST or HOST:PORT
-	Err      error  `json:"-"` // what was seen
+	// Missing is the digest of the manifest that is not there, of NotFound; empty where it was asked for by a tag.
+	Missing string `json:",omitempty"`
+	Err     error  `json:"-"` // what was seen
 	// Advice is what else to do, which who asks may know; it ends the hint.
 	Advice string
 
@@ -153,7 +156,9 @@ func (q *query) explain(err error) *Error {
 		return q.fault(Untrusted, inner(err))
 	}
 	if answer, ok := errors.AsType[*transport.Error](err); ok {
-		return q.fault(kindOf(answer), errors.New(words(answer)))
+		fault := q.fault(kindOf(answer), errors.New(words(answer)))
+		fault.Missing = missing(answer)
+		return fault
 	}
 	if errors.Is(err, http.ErrSchemeMismatch) {
 		return q.fault(Insecure, inner(err))
@@ -162,6 +167,18 @@ func (q *query) explain(err error) *Error {
 		return q.fault(NoAnswer, inner(err))
 	}
 	return q.fault(Unreadable, err)
+}
+
+// missing is the digest that a registry was asked for and has not; empty if it was asked for something else.
+func missing(answer *transport.Error) string {
+	if answer.StatusCode != http.StatusNotFound || answer.Request == nil {
+		return ""
+	}
+	digest := path.Base(answer.Request.URL.Path)
+	if !strings.Contains(digest, ":") {
+		return "" // a tag, or another page
+	}
+	return digest
 }
 
 func kindOf(answer *transport.Error) Kind {

@@ -193,8 +193,8 @@ func (x *resolution) inspect(ctx context.Context, role, ref string, named bool) 
 	}
 	if answer, ok := errors.AsType[*registry.Error](err); ok {
 		switch {
-		case i.Tagged != "" && answer.Kind == registry.NotFound:
-			err = GoneFault(i.Ref, i.Tagged, i.LockFile, nil)
+		case i.Tagged != "" && answer.Missing != "":
+			err = GoneFault(i.Ref, i.Tagged, i.LockFile, []string{answer.Missing})
 		case !named:
 			err = answer.Advised(otherPlace(answer.Kind))
 		}

@@ -279,12 +279,12 @@ func (t Target) LockFacts() lock.Lock {
 }
 
 // GoneFault is the fault of a locked image that its registry has no more, or not whole. ref is by its digest, and
-// tagged the name of which the lock has it. parts are the digests that are gone; none are known where it is the image's
-// own.
+// tagged the name of which the lock has it. parts are the digests that are gone: its own, or those of what it consists
+// of.
 func GoneFault(ref, tagged, file string, parts []string) error {
 	_, digest, _ := strings.Cut(ref, "@")
 	what := tagged + ": its digest in " + file + ", " + digest + ", is not in its registry any more"
-	if len(parts) > 0 && parts[0] != digest {
+	if parts[0] != digest {
 		what = fmt.Sprintf("%s: of its digest in %s, %s, the registry has lost %s", tagged, file, digest,
 			strings.Join(parts, " and "))
 	}

@@ -211,11 +211,11 @@ func TestLockedLocal(t *testing.T) {
 func TestLockedImageIsGone(t *testing.T) {
 	t.Parallel()
 	m := pushed("nvcr.io")
-	delete(m.registry, "nvcr.io/nvidia/tritonserver@"+string(digest("2")))
+	m.registryErr = &registry.Error{Kind: registry.NotFound, Text: "look up it: there is none", Missing: string(digest("1"))}
 	_, obstacles := resolve(t, locked(lockOf2503(), func(*target.Request) {}), m)
-	const says = "nvcr.io/nvidia/tritonserver:25.03-py3: its digest in /work/dalirun.lock, sha256:"
+	const says = "nvcr.io/nvidia/pytorch:25.03-py3: its digest in /work/dalirun.lock, sha256:"
 	if len(obstacles) != 1 || obstacles[0].Doubt || obstacles[0].Check != target.CheckImages || !strings.HasPrefix(obstacles[0].Err.Error(), says) ||
-		!strings.Contains(obstacles[0].Err.Error(), string(digest("2"))) || !strings.Contains(obstacles[0].Remedy, "dalirun lock --update") {
+		!strings.Contains(obstacles[0].Err.Error(), string(digest("1"))) || !strings.Contains(obstacles[0].Remedy, "dalirun lock --update") {
 		t.Errorf("%+v", obstacles)
 	}
 }
