@@ -226,6 +226,24 @@ func (l locked) testUpdate(t *testing.T) {
 	if got := out.Digests["server-image/image"]; got != l.registry.Digest(t, triton2503Name) {
 		t.Errorf("it ran %s", got)
 	}
+
+	// The next one is proven: what both are is built, served and compared, and nothing of it stays.
+	l.push(t, triton2503Name, "opt/tritonserver/bin/tritonserver", append(slices.Clone(triton2503), "STUB_OTHER=again"))
+	text := l.run(t, 0, "lock", "--update", "--prove").Stdout
+	for _, want := range []string{
+		"# Renew dalirun.lock\n", "| image server digest | sha256:", "| verdict | passed | passed |", "| ensemble | ok: ",
+		"| build | ", "| time to ready | ", "| model repository | ",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the text of the pull request lacks %q:\n%s", want, text)
+		}
+	}
+	if left := l.engine.containers(t, filepath.Join(l.opts.Dir, ".dalirun")); len(left) > 0 {
+		t.Errorf("containers are left: %v", left)
+	}
+	if got := l.lock(t).Images[lock.Server].Digest; string(got) != l.registry.Digest(t, triton2503Name) {
+		t.Errorf("the lock has %s", got)
+	}
 }
 
 // testBuild builds an image on a base image by its digest, as the local ones are with a lock.

@@ -23,6 +23,13 @@ func forcible() []pipeline.ID {
 	}
 }
 
+// Building are the steps that build what is served, whatever is stored of it.
+func Building() map[pipeline.ID]bool {
+	return map[pipeline.ID]bool{
+		IDExportONNX: true, IDCastONNX: true, IDBuildEngine: true, IDSerializeDALI: true, IDAssembleRepository: true,
+	}
+}
+
 // Check refuses steps that there are not, and those that what was asked for excludes.
 func (f Forced) Check(request target.Request) error {
 	var known []string

@@ -29,7 +29,7 @@ func TestDocumentedCommandsExist(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range append(files, filepath.Join(docsDir, "gpu.md"), filepath.Join(docsDir, "serving.md"), filepath.Join(top, "README.md")) {
+	for _, file := range append(files, filepath.Join(docsDir, "gpu.md"), filepath.Join(docsDir, "serving.md"), filepath.Join(docsDir, "lock.md"), filepath.Join(top, "README.md")) {
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
 			data, err := os.ReadFile(file)

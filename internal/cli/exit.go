@@ -54,6 +54,7 @@ func ExitCodes() []ExitMeaning {
 			ExitEnvironment, "the environment lacks something, or something is in the way",
 			"no container engine; no GPU; an image or the pretrained weights cannot be had; " +
 				"a file that was named may not be read; a named port is taken; " +
+				"`--frozen`: the run is not that of its lock, or has none; " +
 				"`serve`: the workspace has a server already, healthy or not; " +
 				"`stop`: the server is another user's or host's; `doctor`: a run would fail; " +
 				"the cache or the workspace cannot be used; the disk is full; stdout cannot be written to",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,7 +22,7 @@ import (
 func (a *App) lockCommand() *cobra.Command {
 	var r runFlags
 	var o outputFlags
-	var update bool
+	var f lockFlags
 	cmd := &cobra.Command{
 		Use:   "lock",
 		Short: "Write down what a run resolves to, so that later runs are the same",
@@ -37,7 +38,12 @@ lock otherwise, as by another picture, says so and goes on; with --frozen it is 
 another lock, and --lock none ignores the one that is here.
 
 A lock that is there is not overwritten: --update shows what changed since, and writes it anew. The release and the base
-image stay those of the lock unless others are named; all else is as the flags say.`,
+image stay those of the lock unless others are named; all else is as the flags say.
+
+With --prove, both the old and the new lock are built anew, served at free ports of this host, and compared with
+PyTorch. Stdout has the text of a pull request then: what changes, and of both the comparisons, the time to build and to
+be ready, and the sizes. A new lock that does not pass is not written, and the exit code says what failed; an old one
+that cannot be run any more is told of.`,
 		Example: `  # in the repository of the project
   dalirun lock
   git add ` + lock.File + `
@@ -46,28 +52,37 @@ image stay those of the lock unless others are named; all else is as the flags s
   dalirun e2e --require-gpu --frozen
 
   # another release
-  dalirun lock --update --release 25.04`,
+  dalirun lock --update --release 25.04 --prove >pull-request.md`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.lock(cmd.Context(), &r, o, update)
+			return a.lock(cmd.Context(), &r, o, f)
 		},
 	}
 	r.flags(a, cmd)
 	o.flags(cmd)
 	cmd.Flags().Lookup("lock").Usage = "file to write (default " + lock.File + " in the current folder)"
-	cmd.Flags().BoolVar(&update, "update", false, "show what changed since the lock was written, and write it anew")
+	cmd.Flags().BoolVar(&f.update, "update", false, "show what changed since the lock was written, and write it anew")
+	cmd.Flags().BoolVar(&f.prove, "prove", false,
+		"build and serve what both locks have, and write the text of a pull request; with --update")
 	return cmd
 }
+
+// lockFlags say what becomes of a lock that is there.
+type lockFlags struct{ update, prove bool }
 
 // lockResult is what became of a lock, as JSON has it.
 type lockResult struct {
 	File    string        `json:"file"`
 	Written bool          `json:"written"` // false if nothing changed
 	Changes []lock.Change `json:"changes"` // against the lock that was there; all facts if there was none
-	update  bool
+	// PullRequest is the text of one, of --prove.
+	PullRequest string `json:"pull_request,omitempty"`
+
+	update bool
 }
 
-func (a *App) lock(ctx context.Context, r *runFlags, o outputFlags, update bool) error {
+func (a *App) lock(ctx context.Context, r *runFlags, o outputFlags, f lockFlags) error {
+	o.follow = steps.IDLock
 	if err := r.check(ctx); err != nil {
 		return err
 	}
@@ -76,7 +91,7 @@ func (a *App) lock(ctx context.Context, r *runFlags, o outputFlags, update bool)
 	if err := r.readPicture(ctx, files); err != nil {
 		return err
 	}
-	present, err := r.presentLock(ctx, files, update)
+	present, err := r.presentLock(ctx, files, f)
 	if err != nil {
 		return err
 	}
@@ -91,9 +106,20 @@ func (a *App) lock(ctx context.Context, r *runFlags, o outputFlags, update bool)
 		return x.finish(err)
 	}
 	made = made.Merged(present)
-	found := lockResult{File: r.lockFile(), Changes: lock.Diff(present, made), update: update}
+	found := lockResult{File: r.lockFile(), Changes: lock.Diff(present, made), update: f.update}
 	if _, err := lock.Parse(found.File, made.Text()); err != nil { // nobody could keep to it
 		return x.finish(err)
+	}
+	if f.prove && len(found.Changes) > 0 {
+		proof, err := x.prove(ctx, found.File, present, made)
+		if err != nil {
+			return x.finish(err) // and the lock stays as it was
+		}
+		var text strings.Builder
+		if err := proof.WritePullRequest(&text); err != nil {
+			return x.finish(err)
+		}
+		found.PullRequest = text.String()
 	}
 	if len(found.Changes) > 0 {
 		if err := fsync.WriteFile(found.File, made.Text(), 0o644); err != nil {
@@ -105,17 +131,21 @@ func (a *App) lock(ctx context.Context, r *runFlags, o outputFlags, update bool)
 }
 
 // presentLock reads the lock that is to be written anew; it is empty if there is none, or none that can be read.
-func (r *runFlags) presentLock(ctx context.Context, files *userfile.Reader, update bool) (lock.Lock, error) {
+func (r *runFlags) presentLock(ctx context.Context, files *userfile.Reader, f lockFlags) (lock.Lock, error) {
 	name := r.lockFile()
 	if name == target.NoLock {
 		return lock.Lock{}, pipeline.Usagef("name a file, as in --lock ./"+target.NoLock,
 			"%s: no lock could be written there", r.request.Settings.Written("lock", name))
 	}
 	there, err := isThere(name)
+	if f.prove && !there {
+		return lock.Lock{}, pipeline.Usagef("write the first one without --prove",
+			"--prove: there is no %s to compare with", userfile.Shown(name))
+	}
 	if err != nil || !there {
 		return lock.Lock{}, err
 	}
-	if !update {
+	if !f.update {
 		return lock.Lock{}, pipeline.Usagef("`dalirun lock --update` shows what changed since, and writes it anew",
 			"%s is there already", userfile.Shown(name))
 	}
@@ -180,6 +210,9 @@ func (r lockResult) writeText(w io.Writer) error {
 	switch {
 	case !r.Written:
 		say("%s: nothing changed", r.File)
+	case r.PullRequest != "":
+		_, err := io.WriteString(w, r.PullRequest)
+		return err
 	case !r.update:
 		say("%s: %s", r.File, printable.Count(len(r.Changes), "fact"))
 	default:

@@ -49,6 +49,24 @@ func (x *resolution) locked() lock.Lock {
 	return lock.Lock{}
 }
 
+// OfLock returns the request of a run that keeps to a lock, with its image source, its release and its images.
+func (r Request) OfLock(file string, l lock.Lock) Request {
+	r.Lock, r.Images = Locked{File: file, Lock: &l}, l.Source
+	r.Release, r.BaseImage = l.Release, l.Images[lock.Base].Ref
+	r.ExporterImage, r.ServerImage = "", ""
+	if l.Source != lock.NGC {
+		return r
+	}
+	of, err := release.Find(l.Release)
+	if ref := l.Images[lock.Exporter].Ref; err != nil || !sameRelease(ref, of.ExporterRef("")) {
+		r.ExporterImage = ref
+	}
+	if ref := l.Images[lock.Server].Ref; err != nil || !sameRelease(ref, of.ServerRef("")) {
+		r.ServerImage = ref
+	}
+	return r
+}
+
 // decideFrozen refuses a run that must keep to a lock and has none.
 func (x *resolution) decideFrozen(context.Context) {
 	if asked := x.request.Lock; asked.Frozen && asked.Lock == nil {
