@@ -1,6 +1,7 @@
 package target_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -240,5 +241,91 @@ func TestLockCannotBeCompared(t *testing.T) {
 	_, obstacles := resolve(t, locked(lockOf2503(), func(*target.Request) {}), m)
 	if len(obstacles) != 1 || obstacles[0].Doubt || obstacles[0].Check != target.CheckLock || obstacles[0].Err.Error() != "the disk is gone" {
 		t.Errorf("%+v", obstacles)
+	}
+}
+
+// pins answers by reference what a registry says.
+type pins map[string]any
+
+func (p pins) Pin(_ context.Context, ref string) (registry.Pinned, error) {
+	switch answer := p[ref].(type) {
+	case registry.Pinned:
+		return answer, nil
+	case error:
+		return registry.Pinned{}, answer
+	default:
+		return registry.Pinned{}, errors.New("nobody asked for " + ref + " before")
+	}
+}
+
+// A lock has what registries say; of an image that none of them has, or that cannot be asked for now, what is here.
+func TestPin(t *testing.T) {
+	t.Parallel()
+	exporter, server := "nvcr.io/nvidia/pytorch:25.03-py3", "nvcr.io/nvidia/tritonserver:25.03-py3"
+	of := target.Target{Source: target.NGC, Images: target.ImagePair{Exporter: target.ImageInfo{Ref: exporter}, Server: target.ImageInfo{Ref: server}}}
+	index := registry.Pinned{Digest: string(digest("1")), Manifests: map[string]string{"amd64": string(digest("2"))}}
+	here := container.Image{ID: string(digest("8")), Digest: string(digest("9"))}
+	answer := func(kind registry.Kind) error {
+		return &registry.Error{Kind: kind, Registry: "nvcr.io", Text: "look up an image: " + string(kind)}
+	}
+	pinned := lock.Image{Digest: digest("1"), Platforms: map[string]lock.Digest{"linux/amd64": digest("2")}}
+	for name, tt := range map[string]struct {
+		now   any
+		image *container.Image // in the container engine
+		want  lock.Image
+		doubt string
+		err   string
+	}{
+		"there":                       {now: index, want: pinned},
+		"there, and another one here": {now: index, image: &here, want: pinned},
+		"made here":                   {now: index, image: &container.Image{ID: string(digest("8"))}, want: lock.Image{ID: digest("8")}, doubt: server + " has no digest of a registry"},
+		"no answer, and here":         {now: answer(registry.NoAnswer), image: &here, want: lock.Image{Digest: digest("9")}, doubt: "no-answer: what the container engine has of it is locked"},
+		"no answer":                   {now: answer(registry.NoAnswer), err: "look up an image: no-answer"},
+		"no such tag":                 {now: answer(registry.NotFound), image: &here, err: "look up an image: not-found"},
+		"a bad name":                  {now: errors.New("no reference"), err: "no reference"},
+	} {
+		m := &machine{images: map[string]container.Image{}}
+		if tt.image != nil {
+			m.images[server] = *tt.image
+		}
+		images, doubts, err := target.Pin(t.Context(), of, pins{exporter: index, server: tt.now}, engineOf{m})
+		if tt.err != "" {
+			if err == nil || err.Error() != tt.err {
+				t.Errorf("%s: %v, want %q", name, err, tt.err)
+			}
+			continue
+		}
+		tt.want.Ref = server
+		if diff := cmp.Diff(tt.want, images[lock.Server]); err != nil || diff != "" || images[lock.Exporter].Digest != digest("1") {
+			t.Errorf("%s: %v, -want +got:\n%s", name, err, diff)
+		}
+		if told := strings.Join(doubts, "\n"); !strings.Contains(told, tt.doubt) || (told == "") != (tt.doubt == "") {
+			t.Errorf("%s: it doubts %q, want %q", name, told, tt.doubt)
+		}
+	}
+	m := &machine{imageErr: errors.New("the engine is broken")}
+	if _, _, err := target.Pin(t.Context(), of, pins{}, engineOf{m}); err == nil || err.Error() != "the engine is broken" {
+		t.Errorf("%v", err)
+	}
+}
+
+// The request of a lock asks for its source, its release and its images, and for nothing that another lock had.
+func TestOfLock(t *testing.T) {
+	t.Parallel()
+	asked := withChange(request("lock"), func(r *target.Request) {
+		r.Release, r.ServerImage, r.BaseImage, r.Registry = "26.09", "team/serving:7", "team/debian:12", "mirror.example"
+	})
+	ngc := asked.OfLock("x.lock", *lockOf2503().Lock)
+	if ngc.Images != "ngc" || ngc.Release != "25.03" || ngc.ServerImage != "" || ngc.ExporterImage != "" || ngc.BaseImage != "" || ngc.Lock.File != "x.lock" || ngc.Registry != "mirror.example" {
+		t.Errorf("%+v", ngc)
+	}
+	named := lockOf2503().Lock
+	named.Images[lock.Exporter] = lock.Image{Ref: "team/train:7", Digest: digest("1")}
+	if r := asked.OfLock("x.lock", *named); r.ExporterImage != "team/train:7" || r.ServerImage != "" || r.Release != "25.03" {
+		t.Errorf("%+v", r)
+	}
+	local := asked.OfLock("x.lock", *lockOfLocal().Lock)
+	if local.Images != "local" || local.BaseImage != "debian:bookworm-slim" || local.ServerImage != "" || local.Release != "" {
+		t.Errorf("%+v", local)
 	}
 }
