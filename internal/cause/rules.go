@@ -116,6 +116,26 @@ func networkRules() []rule {
 			registry: []registry.Kind{registry.Unauthorized, registry.Forbidden, registry.BadCredentials},
 		},
 		{cause: denied, is: []string{isDenied}},
+		{
+			cause: Cause{
+				ID: "image-gone", Turn: Environment, Text: "the registry has lost an image, or a part of it, that the lock names",
+			},
+			says: re(`is not in its registry any more|the registry has lost `),
+		},
+		{
+			cause: Cause{
+				ID: "lock-differs", Turn: Environment,
+				Text: "what the run would use is not what its lock says, or there is no lock, and it was to keep to one",
+			},
+			checks: []string{"lock"},
+		},
+		{
+			cause: Cause{
+				ID: "lock-differs", Turn: Environment,
+				Text: "what the run would use is not what its lock says, or there is no lock, and it was to keep to one",
+			},
+			says: re(`^(\S+: )?--frozen: `),
+		},
 		{cause: missing, registry: []registry.Kind{registry.NotFound, registry.OtherArch}},
 		{cause: missing, is: []string{isNotFound}, says: re(`\bpull `)},
 		{

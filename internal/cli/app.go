@@ -67,10 +67,10 @@ func (a *App) Run(ctx context.Context, args []string) ExitCode {
 	if err == nil {
 		err = root.ExecuteContext(ctx)
 	}
+	err = errors.Join(err, program.show(program.explainer().Explain(program.endRecord(ctx, err)), nil))
 	for _, engine := range program.engines {
 		_ = engine.Close() // the command has its answers
 	}
-	err = errors.Join(err, program.show(program.explainer().Explain(program.endRecord(ctx, err)), nil))
 	for _, text := range program.takeUnread() { // of a run that did not begin
 		warn(a.Stderr, text)
 	}

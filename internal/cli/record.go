@@ -17,6 +17,7 @@ import (
 	"github.com/dalirun/dalirun/internal/cause"
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/internal/store"
@@ -58,6 +59,8 @@ type recording struct {
 	program host.Runner // of this host; nil until the run is known to use its GPU
 	before  sync.WaitGroup
 	model   io.Closer // keeps the recorded model in the cache; nil if there is none
+	// lock returns the lock of what the run used; nil until that is known
+	lock func(context.Context) (lock.Lock, error)
 }
 
 // beginRecord begins the record of a run, where one is asked for. A command within another one goes on with its record.
@@ -173,6 +176,13 @@ func (a *App) endRecord(ctx context.Context, err error) error {
 	r.before.Wait()
 	if r.program != nil {
 		r.describe(ctx, record.GPUAfterFile)
+	}
+	if r.lock != nil {
+		within, cancel := context.WithTimeout(ctx, describeWithin)
+		if used, lockErr := r.lock(within); lockErr == nil { // a run that ended early does not know all of it
+			r.AddText(record.LockFile, used.Text())
+		}
+		cancel()
 	}
 	if err != nil {
 		if lines := a.system().KernelLog(ctx, r.began); len(lines) > 0 {

@@ -17,6 +17,7 @@ import (
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/gc"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/internal/report"
@@ -396,8 +397,12 @@ func (x *session) runner(then func(context.Context, pipeline.Values) error) *pip
 func (x *session) finish(run error, after ...error) error {
 	err := errors.Join(run, x.app.explainer().Explain(errors.Join(append(after, x.close())...)))
 	if r := x.app.recording; r != nil && x.collector != nil {
-		r.AddJSON(record.ReportFile, x.collector.Report())
+		report := x.collector.Report()
+		r.AddJSON(record.ReportFile, report)
 		r.keepModel(x.store)
+		r.lock = func(ctx context.Context) (lock.Lock, error) {
+			return steps.LockOf(ctx, x.target, report.Digests, x.tools())
+		}
 	}
 	if err == nil {
 		return nil

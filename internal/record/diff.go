@@ -114,7 +114,13 @@ func (c *Comparison) compare(was, is []fact, areas ...Area) {
 			i, has := find(is, f)
 			switch {
 			case had && has && w == i:
-				c.Same = append(c.Same, f.name)
+				same := f.name
+				if strings.HasPrefix(same, packageFact) { // there are hundreds
+					same = "other packages"
+				}
+				if !slices.Contains(c.Same, same) {
+					c.Same = append(c.Same, same)
+				}
 			case had && has, area == Asked:
 				c.add(Difference{Area: area, Fact: f.name, Was: w, Is: i})
 			default:
@@ -188,6 +194,11 @@ func (r *Record) facts(run Run) []fact {
 	for _, id := range slices.Sorted(maps.Keys(s.Images)) {
 		add(Images, strings.ReplaceAll(id, "-", " "), s.Images[id])
 	}
+	for _, line := range r.lines(LockFile) {
+		if at := strings.LastIndexByte(line, ' '); strings.HasPrefix(line, packageFact) && at > 0 {
+			add(Images, line[:at], line[at+1:])
+		}
+	}
 	for _, step := range run.Steps {
 		if s.Images[string(step.ID)] != "" || step.ID == "serve" || step.ID == "verify" { // containers, each another one
 			continue
@@ -207,6 +218,9 @@ func (r *Record) facts(run Run) []fact {
 	}
 	return all
 }
+
+// packageFact begins the facts of a lock that are of packages in local images.
+const packageFact = "package "
 
 // shownBy are the flags that say how a run is shown and kept, of which nothing else depends.
 func shownBy() []string {

@@ -29,6 +29,7 @@ const (
 	ObstaclesFile   = "obstacles.json"   // the [target.Obstacle]s that came of them
 	TargetFile      = "target.json"      // the [target.Target] that came of them, without the picture's bytes
 	EnvironmentFile = "environment.txt"  // the variables that dalirun and a container engine's client read
+	LockFile        = "dalirun.lock"     // what the run used, as a [lock.Lock]
 	PictureFile     = "picture"          // the picture that was verified with, byte for byte
 	StatisticsFile  = "statistics.json"  // Triton's, of each model
 	GPUBeforeFile   = "gpu/before.xml"   // what nvidia-smi -q -x said before the steps

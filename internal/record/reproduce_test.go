@@ -183,6 +183,7 @@ func TestDiff(t *testing.T) {
 			w.AddJSON(record.TargetFile, target.Target{Lane: target.GPU, Precision: release.Precision(precision)})
 			w.AddJSON(record.RequestFile, target.Request{Settings: target.Settings{{Flag: "precision", Value: precision}}})
 			w.AddBytes(record.PictureFile, []byte("picture"))
+			w.AddText(record.LockFile, []byte("# a lock\nversion 1\npackage server linux/amd64 numpy "+driver[2:3]+".26\npackage server linux/amd64 onnx 1\n"))
 			emit(w, "", pipeline.RunStarted{Steps: []pipeline.ID{"server-image", "build-engine"}})
 			emit(w, "server-image", pipeline.Ended{State: pipeline.Cached, Digests: map[string]string{"image": image}})
 			emit(w, "build-engine", pipeline.Fingerprinted{Facts: pipeline.Facts{"driver": driver, "input server-image/image": image}})
@@ -205,9 +206,10 @@ func TestDiff(t *testing.T) {
 	}
 	want := `driver: 575.51 → 580.159
 server image: 0123456789ab → fedcba987654
+package server linux/amd64 numpy: 5.26 → 0.26
 build-engine/model.plan: sha256:green → sha256:red
 outcome: passed → failed
-same: command, --precision, picture, weights, precision, dalirun, system, CUDA of the driver, GPUs of the machine, lane
+same: command, --precision, picture, weights, precision, dalirun, system, CUDA of the driver, GPUs of the machine, lane, other packages
 in one record alone: cause
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
