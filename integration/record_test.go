@@ -9,8 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dalirun/dalirun/internal/bundle"
 	"github.com/dalirun/dalirun/internal/cause"
 	"github.com/dalirun/dalirun/internal/record"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // testRecord runs with a DALI whose mean is another one. From the record alone, elsewhere, without a container engine and a network, the same
@@ -76,4 +78,62 @@ func (l lane) testRecord(t *testing.T) {
 		}
 	}
 	mustRun(t, 6, l.engine, elsewhere, "reproduce", moved)
+}
+
+// TestRerun serves a recorded model on the real server again, with the server image alone, against PyTorch's recorded tensors. The run that is
+// recorded passed, and its record is made one of a run that failed: so the rerun does not come to the same, and says in what.
+func TestRerun(t *testing.T) {
+	t.Parallel()
+	c := cpuLane(t)
+	o := opts{Dir: t.TempDir()}
+	green := filepath.Join(o.Dir, "green"+record.Suffix)
+	mustRun(t, 0, c.engine, o, c.args("e2e", "--record", green, "--record-model")...)
+	kept, err := record.Open(green)
+	if err != nil {
+		t.Fatal(err)
+	}
+	model := filepath.Join(o.Dir, "model.onnx")
+	if err := record.ExtractModel(green, model); err != nil {
+		t.Fatal(err)
+	}
+	red := filepath.Join(o.Dir, "red"+record.Suffix)
+	w, err := record.Create(red, record.Options{Program: kept.Program, Command: kept.Command, Started: kept.Started, Redactor: bundle.New("/", "", nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range kept.Files() {
+		content, err := kept.File(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.AddBytes(name, content)
+	}
+	for member, file := range map[string]string{record.ReferenceTensor: "tensor.f32", record.ReferenceLogits: "logits.f32"} {
+		found, err := filepath.Glob(filepath.Join(c.cache, "entries", "*", "*", "files", file))
+		if err != nil || len(found) == 0 {
+			t.Fatalf("the cache has no %s: %v", file, err)
+		}
+		content, err := os.ReadFile(found[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.AddBytes(member, content)
+	}
+	w.AddFile(record.ModelFile, model)
+	w.AddJSON(record.FailureFile, cause.Failure{Text: "verify: it was off", Kind: pipeline.NotVerified, Step: "verify", ExitCode: 6})
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r := mustRun(t, 7, c.engine, o, "reproduce", red, "--level", "rerun", "--cache-dir", t.TempDir(), "--progress", "plain")
+	for _, want := range []string{"rerun: not reproduced\n", "  recorded: failed, answers-differ: ", "  here: passed\n"} {
+		if !strings.Contains(r.Stdout, want) {
+			t.Errorf("it does not say %q:\n%s", want, r.Stdout)
+		}
+	}
+	for _, step := range []string{"exporter-image", "weights", "export-onnx", "reference"} {
+		if strings.Contains(r.Stderr, " "+step+": ") {
+			t.Errorf("it runs %s:\n%s", step, r.Stderr)
+		}
+	}
+	mustRun(t, 0, c.engine, o, "reproduce", green, "--level", "rerun", "--cache-dir", c.cache)
 }

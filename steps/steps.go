@@ -36,6 +36,9 @@ const (
 // IDInventory is the ID of the step that a pull alone has.
 const IDInventory pipeline.ID = "inventory"
 
+// IDRecorded is the step that a rerun from a record alone has.
+const IDRecorded pipeline.ID = "recorded"
+
 // For returns the steps of a target up to the step until. It returns none if the target has no such step.
 func For(t target.Target, tools Tools, until pipeline.ID) []pipeline.Step {
 	// The image with PyTorch, and the image with tritonserver.
@@ -111,6 +114,21 @@ func ForPull(t target.Target, tools Tools) []pipeline.Step {
 	inventory := newInventory(t, tools, output(find(list, IDExporterImage)), output(find(list, IDServerImage)),
 		output(find(list, IDWeights)))
 	return append(list, inventory)
+}
+
+// ForRerun returns the steps that serve a recorded model and verify it, without what made it: the server image alone.
+func ForRerun(t target.Target, tools Tools, recorded *Recorded) []pipeline.Step {
+	list := For(t, tools, IDServerImage)
+	server := output(find(list, IDServerImage))
+	// The preprocessing as a serialized DALI pipeline.
+	dali := newSerializeDALI(t, tools, server)
+	// The recorded model, the DALI pipeline and the ensemble, laid out for Triton.
+	repository := newAssembleRepository(t, recorded.output(onnxFile), output(dali), pipeline.Output{})
+	// tritonserver on this repository: live, loaded, warmed up, ready.
+	serve := newServe(t, tools, server, output(repository))
+	// The server's answers compared with what PyTorch's were.
+	verify := newVerify(t, tools, "", output(serve), recorded.output(tensorFile), recorded.output(logitsFile))
+	return []pipeline.Step{find(list, IDServerImage), recorded, dali, repository, serve, verify}
 }
 
 // find returns the step of a list.

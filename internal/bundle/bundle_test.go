@@ -123,6 +123,15 @@ func TestTextNumbersGPUs(t *testing.T) {
 	}
 }
 
+// Whoever runs machines tells GPUs apart by their UUIDs; a serial number goes all the same.
+func TestTextKeepsGPUs(t *testing.T) {
+	t.Parallel()
+	in := "GPU 0: H100 (UUID: GPU-b2b10123-43d8-7094-32ab-39106cb54c35)\n    Serial Number                         : 1752124000851"
+	if got := redactor().KeepGPUs().Text(in); !strings.Contains(got, "GPU-b2b10123-43d8-7094-32ab-39106cb54c35") || strings.Contains(got, "1752124000851") {
+		t.Errorf("got %q", got)
+	}
+}
+
 // Names that everybody has hide nobody.
 func TestTextOfCommonUser(t *testing.T) {
 	t.Parallel()

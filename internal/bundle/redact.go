@@ -14,6 +14,13 @@ type Redactor struct {
 	rules    []rule
 	uuid     *regexp.Regexp    // of a GPU or an instance
 	gpus     map[string]string // what stands for one
+	keepGPUs bool
+}
+
+// KeepGPUs has the redactor leave the UUIDs of GPUs, by which those who run machines tell them apart.
+func (r *Redactor) KeepGPUs() *Redactor {
+	r.keepGPUs = true
+	return r
 }
 
 const (
@@ -176,7 +183,7 @@ func (r *Redactor) line(s string) string {
 			s = rule.pattern.ReplaceAllString(s, rule.by)
 		}
 	}
-	if strings.Contains(s, "GPU-") || strings.Contains(s, "MIG-") {
+	if !r.keepGPUs && (strings.Contains(s, "GPU-") || strings.Contains(s, "MIG-")) {
 		s = r.uuid.ReplaceAllStringFunc(s, r.gpu)
 	}
 	return strings.ReplaceAll(s, placeholder, digest)

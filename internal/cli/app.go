@@ -139,8 +139,8 @@ alone, with --format json as valid JSON or nothing. Progress, warnings and error
 	root.AddCommand(
 		a.setupCommand(), a.serveCommand(), a.reloadCommand(), a.restartCommand(), a.stopCommand(), a.psCommand(),
 		a.statusCommand(), a.logsCommand(), a.e2eCommand(), a.tuneCommand(), a.classifyCommand(), a.benchCommand(),
-		a.planCommand(), a.lockCommand(), a.doctorCommand(), a.runsCommand(), a.showCommand(), a.diffCommand(), a.reproduceCommand(),
-		a.pullCommand(), a.gcCommand(), a.cacheCommand(), a.versionCommand(),
+		a.planCommand(), a.lockCommand(), a.doctorCommand(), a.runsCommand(), a.showCommand(), a.diffCommand(),
+		a.reproduceCommand(), a.pullCommand(), a.gcCommand(), a.cacheCommand(), a.versionCommand(),
 	)
 	root.InitDefaultCompletionCmd()
 	root.InitDefaultHelpCmd()

@@ -10,10 +10,13 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/dalirun/dalirun/internal/cause"
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
@@ -24,7 +27,6 @@ import (
 	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/internal/registry/registrytest"
 	"github.com/dalirun/dalirun/internal/tooltest"
-	"github.com/google/go-cmp/cmp"
 )
 
 // planted is a fault as CI sees them.
@@ -348,7 +350,8 @@ func TestPlantedFaults(t *testing.T) {
 	}
 }
 
-func (f planted) check(t *testing.T) {
+// begin makes the place of a fault.
+func (f planted) begin(t *testing.T) (*place, world) {
 	t.Helper()
 	p := &place{dir: t.TempDir()}
 	first, _, _ := strings.Cut(os.Getenv("PATH"), ":")
@@ -370,6 +373,12 @@ func (f planted) check(t *testing.T) {
 		p.engine = dockertest.New(t, fake)
 		p.env["DOCKER_HOST"] = p.engine.Host()
 	}
+	return p, w
+}
+
+func (f planted) check(t *testing.T) {
+	t.Helper()
+	p, w := f.begin(t)
 	file := filepath.Join(p.dir, "r"+record.Suffix)
 	code, said := f.run(t, p, w, append(strings.Fields(f.args), "--record", file))
 	if f.code >= 0 && code != f.code {
@@ -400,6 +409,24 @@ func (f planted) check(t *testing.T) {
 		t.Error("the planted token is in what show says")
 	}
 	noToken(t, moved)
+}
+
+// What failed on a GPU cannot be run again without one, and it is said why; what was compared there can.
+func TestRerunWithoutGPU(t *testing.T) {
+	t.Parallel()
+	all := faultsPlanted()
+	f := all[slices.IndexFunc(all, func(f planted) bool { return f.name == "GPU too small" })]
+	p, w := f.begin(t)
+	file := filepath.Join(p.dir, "r"+record.Suffix)
+	if code, said := f.run(t, p, w, append(strings.Fields(f.args), "--record", file, "--record-model")); code != f.code {
+		t.Fatalf("exit code %d\n%s", code, said)
+	}
+	first, _, _ := strings.Cut(os.Getenv("PATH"), ":")
+	p.env["PATH"] = first + ":/usr/bin:/bin"
+	code, said := f.run(t, p, w, []string{"reproduce", file, "--level", "rerun"})
+	if code != ExitEnvironment || !strings.Contains(said, "rerun: cannot be: needs a GPU: the run failed in build-engine, and this machine has none") {
+		t.Errorf("exit code %d\n%s", code, said)
+	}
 }
 
 // noToken fails if a member of a record has the planted token.
@@ -498,7 +525,7 @@ func TestPlantedFaultsPage(t *testing.T) {
 	var table strings.Builder
 	table.WriteString("\n| fault | exit code | cause | turn | run it again? |\n|---|---|---|---|---|\n")
 	for _, f := range faultsPlanted() {
-		code, again := fmt.Sprint(int(f.code)), "no"
+		code, again := strconv.Itoa(int(f.code)), "no"
 		if f.code < 0 {
 			code = "none"
 		}

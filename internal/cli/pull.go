@@ -21,9 +21,13 @@ NVIDIA's images of the release, or builds the local ones, and gets the weights. 
 waits for no download. It gets both images, also where a run would go on with stored results and read only one.
 
 What is here already stays as it is: an image whose tag was moved in the registry is not pulled again. It prints a line
-for each image and for the weights, with the digest by which results are found, and what it takes on the disk.`,
+for each image and for the weights, with the digest by which results are found, and what it takes on the disk. With a
+lock it pulls by the lock's digests; --locked, which is --frozen by another name, refuses to pull anything else.`,
 		Example: `  # each night, before the jobs
   dalirun pull
+
+  # what the lock of this repository names, and nothing else
+  dalirun pull --locked
 
   # the next release, before anybody asks for it
   dalirun pull --release 25.03 --format json`,
@@ -41,6 +45,8 @@ for each image and for the weights, with the digest by which results are found, 
 		},
 	}
 	r.flags(a, cmd)
+	r.record.flags(cmd.Flags())
 	o.flags(cmd)
+	addAlias(cmd.Flags(), "locked", "frozen") // what a pull does is to get what is locked
 	return cmd
 }

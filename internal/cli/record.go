@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -85,7 +86,7 @@ func (a *App) beginRecord(f recordFlags, command string) error {
 	}
 	var err error
 	r.Writer, err = record.Create(path, record.Options{
-		Program: version.This().Version, Command: command, Started: r.began, Redactor: newRedactor(a),
+		Program: version.This().Version, Command: command, Started: r.began, Redactor: newRedactor(a).KeepGPUs(),
 	})
 	if errors.Is(err, record.ErrOther) {
 		return pipeline.Usagef("name another file with --record", "--record: %w", err)
@@ -148,6 +149,14 @@ func (r *recording) describe(ctx context.Context, name string) {
 		text = err.Error() + "\n"
 	}
 	r.AddText(name, []byte(text))
+}
+
+// noteFailure keeps the error of a run in its folder, which show reads too. What cannot be kept there is in the logs.
+func noteFailure(dir string, err error) {
+	const private = 0o600
+	if text, jsonErr := json.Marshal(cause.FailureOf(err, int(exitCode(err)))); jsonErr == nil {
+		_ = os.WriteFile(filepath.Join(dir, record.FailureFile), text, private)
+	}
 }
 
 // keepModel has the record keep the ONNX model that the run used, if it got so far.

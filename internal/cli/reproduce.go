@@ -11,6 +11,7 @@ import (
 	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
 )
 
 // everyLevel is the value of --level for all that needs no container engine.
@@ -18,7 +19,8 @@ const everyLevel record.Level = "all"
 
 func (a *App) reproduceCommand() *cobra.Command {
 	var h history
-	var form format
+	var o outputFlags
+	r := runFlags{memory: steps.DefaultMemory, shm: steps.DefaultShm}
 	level := everyLevel
 	cmd := &cobra.Command{
 		Use:   "reproduce [RECORD]",
@@ -34,24 +36,43 @@ func (a *App) reproduceCommand() *cobra.Command {
 Without --level it does these three, as far as the record has what they need. None needs a container engine or a
 network.
 
+  rerun       runs the same request here, with the images of the recorded lock, and compares what both came to. Without
+              a GPU, a run of the gpu lane whose answers were not PyTorch's is run on the CPU lane, from the recorded
+              model (--record-model) and PyTorch's recorded tensors: it needs the server image alone.
+
 It ends with 0 if what was done came to the same, with 7 if it did not, and with 3 if it cannot be done. Where the
-recorded answers are not PyTorch's, and the same figures come of them, it ends with 6 as that run did.`,
+recorded answers are not PyTorch's, and the same figures come of them, it ends with 6 as that run did; a rerun that
+comes to the same ends with 0.`,
 		Example: `  dalirun reproduce run.tar.zst
-  dalirun reproduce run.tar.zst --level arithmetic`,
+  dalirun reproduce run.tar.zst --level arithmetic
+
+  # everything again, on this machine
+  dalirun reproduce run.tar.zst --level rerun`,
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a.warnUnused(cmd)
-			r, err := h.open(cmd.Context(), strings.Join(args, ""))
+			h.workspaceFlag = r.workspaceFlag
+			red, err := h.open(cmd.Context(), strings.Join(args, ""))
 			if err != nil {
 				return err
 			}
-			return a.reproduce(cmd.Context(), r, level, form)
+			if level != record.Rerun {
+				return a.reproduce(cmd.Context(), red, level, o.format)
+			}
+			if r.folders, err = r.find(cmd.Context()); err != nil {
+				return err
+			}
+			done, err := a.rerun(cmd.Context(), red, &r, o)
+			if err != nil {
+				return err
+			}
+			return a.tellReproduced(o.format, []record.Reproduction{done})
 		},
 	}
-	h.flags(cmd)
-	formatFlag(cmd, &form)
-	cmd.Flags().Var(flagvalue.Choice(&level, everyLevel, record.Decision, record.Diagnosis, record.Arithmetic), "level",
-		"how much of the run is done again")
+	r.folderFlags.flags(a, cmd)
+	cmd.Flags().StringVar(&h.dir, "runs-dir", "", "folder of records, as runs keep them with the same flag")
+	o.flags(cmd)
+	levels := append([]record.Level{everyLevel}, record.Levels()...)
+	cmd.Flags().Var(flagvalue.Choice(&level, levels...), "level", "how much of the run is done again")
 	return cmd
 }
 
@@ -74,6 +95,11 @@ func (a *App) reproduce(ctx context.Context, r *record.Record, level record.Leve
 		}
 		all = append(all, done)
 	}
+	return a.tellReproduced(form, all)
+}
+
+// tellReproduced writes what was done again, and ends as it came out.
+func (a *App) tellReproduced(form format, all []record.Reproduction) error {
 	err := form.write(a.Stdout, all, func(out io.Writer) error {
 		for _, r := range all {
 			if _, err := io.WriteString(out, a.asCalled(r.Text())); err != nil {
@@ -95,7 +121,7 @@ func reproduced(all []record.Reproduction) error {
 			missing = append(missing, string(r.Level)+": "+r.Missing)
 		case !r.Reproduced:
 			other = append(other, string(r.Level))
-		case r.Parity != nil:
+		case r.Parity != nil && r.Level == record.Arithmetic:
 			off = r.Parity.Err()
 		}
 	}

@@ -407,6 +407,9 @@ func (x *session) finish(run error, after ...error) error {
 	if err == nil {
 		return nil
 	}
+	if x.lock != nil {
+		noteFailure(x.lock.Dir(), err)
+	}
 	if x.json && x.collector != nil && x.collector.Failed() {
 		return &shownError{err} // the last event has it
 	}

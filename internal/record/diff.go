@@ -40,7 +40,8 @@ type Difference struct {
 	Is   string `json:"is,omitempty"`
 }
 
-// String is "driver: 575.51 → 580.159". Values are whole, but for digests, which are cut as container engines show them.
+// String is "driver: 575.51 → 580.159". Values are whole, but for digests, which are cut as container engines show
+// them.
 func (d Difference) String() string {
 	short := func(value string) string {
 		if strings.HasPrefix(value, "sha256:") {
@@ -82,7 +83,10 @@ func Diff(
 	was, is *Record, reasons func(step pipeline.ID, was, is pipeline.Facts) []pipeline.Change,
 ) Comparison {
 	runs := [2]Run{was.Run(), is.Run()}
-	c := Comparison{Version: 1, Differs: []Difference{}, Same: []string{}, Was: cmp.Or(runs[0].ID, was.Path), Is: cmp.Or(runs[1].ID, is.Path)}
+	c := Comparison{
+		Version: 1, Was: cmp.Or(runs[0].ID, was.Path), Is: cmp.Or(runs[1].ID, is.Path),
+		Differs: []Difference{}, Same: []string{},
+	}
 	before, now := was.facts(runs[0]), is.facts(runs[1])
 	c.compare(before, now, Asked, Program, Machine, Images)
 	c.steps(runs, reasons)
@@ -92,41 +96,48 @@ func Diff(
 
 // compare adds the facts of areas, in the order in which the records have them.
 func (c *Comparison) compare(was, is []fact, areas ...Area) {
-	find := func(all []fact, f fact) (string, bool) {
-		i := slices.IndexFunc(all, func(o fact) bool { return o.area == f.area && o.name == f.name })
-		if i < 0 {
-			return "", false
-		}
-		return all[i].value, true
-	}
-	both := slices.Clone(is)
-	for _, f := range was {
-		if _, ok := find(is, f); !ok {
-			both = append(both, f)
-		}
-	}
+	before, now := byName(was), byName(is)
+	both := append(slices.Clone(is), slices.DeleteFunc(slices.Clone(was), func(f fact) bool {
+		_, has := now[f.key()]
+		return has
+	})...)
 	for _, area := range areas {
 		for _, f := range both {
 			if f.area != area {
 				continue
 			}
-			w, had := find(was, f)
-			i, has := find(is, f)
+			w, had := before[f.key()]
+			i, has := now[f.key()]
 			switch {
 			case had && has && w == i:
-				same := f.name
-				if strings.HasPrefix(same, packageFact) { // there are hundreds
-					same = "other packages"
-				}
-				if !slices.Contains(c.Same, same) {
-					c.Same = append(c.Same, same)
-				}
+				c.same(f.name)
 			case had && has, area == Asked:
 				c.add(Difference{Area: area, Fact: f.name, Was: w, Is: i})
 			default:
 				c.Lacking = append(c.Lacking, f.name)
 			}
 		}
+	}
+}
+
+func (f fact) key() fact { return fact{area: f.area, name: f.name} }
+
+// byName returns the values of facts by area and name.
+func byName(all []fact) map[fact]string {
+	values := map[fact]string{}
+	for _, f := range all {
+		values[f.key()] = f.value
+	}
+	return values
+}
+
+// same adds a fact that is the same. Of packages there are hundreds.
+func (c *Comparison) same(name string) {
+	if strings.HasPrefix(name, packageFact) {
+		name = "other packages"
+	}
+	if !slices.Contains(c.Same, name) {
+		c.Same = append(c.Same, name)
 	}
 }
 
@@ -168,18 +179,7 @@ func (r *Record) facts(run Run) []fact {
 		}
 	}
 	s := Summarize(r)
-	add(Asked, "command", r.Command)
-	for _, f := range s.Flags {
-		if slices.Contains(shownBy(), f.Flag) {
-			continue
-		}
-		add(Asked, "--"+f.Flag, cmp.Or(f.Value, `""`))
-	}
-	for _, line := range s.Environment {
-		name, value, _ := strings.Cut(line, "=")
-		add(Asked, name, cmp.Or(value, `""`))
-	}
-	add(Asked, "picture", prefixed("sha256:", s.Picture))
+	s.asked(add)
 	add(Program, "dalirun", r.Program)
 	r.machine(add)
 	var t target.Target
@@ -207,6 +207,27 @@ func (r *Record) facts(run Run) []fact {
 			add(Made, string(step.ID)+"/"+output, step.Digests[output])
 		}
 	}
+	s.came(add)
+	return all
+}
+
+// asked adds what was asked for.
+func (s Summary) asked(add func(Area, string, string)) {
+	add(Asked, "command", s.Command)
+	for _, f := range s.Flags {
+		if !slices.Contains(shownBy(), f.Flag) {
+			add(Asked, "--"+f.Flag, cmp.Or(f.Value, `""`))
+		}
+	}
+	for _, line := range s.Environment {
+		name, value, _ := strings.Cut(line, "=")
+		add(Asked, name, cmp.Or(value, `""`))
+	}
+	add(Asked, "picture", prefixed("sha256:", s.Picture))
+}
+
+// came adds what the run came to.
+func (s Summary) came(add func(Area, string, string)) {
 	add(Came, "outcome", string(s.Outcome))
 	if s.Cause != nil {
 		add(Came, "cause", s.Cause.ID)
@@ -216,7 +237,6 @@ func (r *Record) facts(run Run) []fact {
 			add(Came, string(comparison.Name), figuresText(comparison))
 		}
 	}
-	return all
 }
 
 // packageFact begins the facts of a lock that are of packages in local images.

@@ -151,7 +151,7 @@ func openFolder(name string) (*Record, error) {
 		}
 		member := ""
 		switch base := e.Name(); {
-		case base == EventsFile:
+		case base == EventsFile, base == FailureFile:
 			member = base
 		case filepath.Ext(base) == ".log":
 			member = path.Join(logsFolder, base)

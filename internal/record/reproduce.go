@@ -13,6 +13,7 @@ import (
 	"github.com/dalirun/dalirun/internal/parity"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/pipeline"
 )
 
 // Level is how much of a run is done again.
@@ -67,6 +68,7 @@ func (r *Record) Decide(ctx context.Context) (Reproduction, error) {
 			return out, err
 		}
 	}
+	request.Picture.Data, _ = r.File(PictureFile) // a run that was refused early has none
 	t, obstacles, err := target.Resolve(ctx, request, target.Replay(&answers))
 	if err != nil {
 		return out, err
@@ -158,7 +160,9 @@ func flatten(text []byte) (map[string]string, error) {
 
 // Diagnose explains the recorded error again.
 func (r *Record) Diagnose() (Reproduction, error) {
-	out := Reproduction{Level: Diagnosis, Lines: []string{}, Proves: "what this dalirun knows of the recorded error, output and logs"}
+	out := Reproduction{
+		Level: Diagnosis, Lines: []string{}, Proves: "what this dalirun knows of the recorded error, output and logs",
+	}
 	now, failed := r.Cause()
 	if !failed {
 		out.Missing = "the run did not fail"
@@ -241,4 +245,36 @@ func (r Reproduction) Text() string {
 	}
 	fmt.Fprintf(&b, "  it shows %s\n", r.Proves)
 	return b.String()
+}
+
+// Compared returns the reproduction with what became of the run again: the same outcome, and of one that failed the
+// same cause.
+func (r Reproduction) Compared(
+	red, again *Record, reasons func(step pipeline.ID, was, is pipeline.Facts) []pipeline.Change,
+) Reproduction {
+	was, is := Summarize(red), Summarize(again)
+	r.Reproduced = was.Outcome == is.Outcome && causeID(was) == causeID(is)
+	r.Lines = append(r.Lines, outcomeText("recorded", was), outcomeText("here", is))
+	r.Parity = is.Parity
+	for _, d := range Diff(red, again, reasons).Differs {
+		if d.Area != Asked && d.Area != Came {
+			r.Lines = append(r.Lines, d.String())
+		}
+	}
+	return r
+}
+
+func causeID(s Summary) string {
+	if s.Cause == nil {
+		return ""
+	}
+	return s.Cause.ID
+}
+
+func outcomeText(where string, s Summary) string {
+	text := where + ": " + string(s.Outcome)
+	if s.Cause != nil {
+		text += ", " + s.Cause.ID + ": " + s.Cause.Text
+	}
+	return text
 }

@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/dalirun/dalirun/internal/cause"
+	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/lock"
+	"github.com/dalirun/dalirun/internal/record"
+	"github.com/dalirun/dalirun/internal/target"
+	"github.com/dalirun/dalirun/steps"
+)
+
+// lackError says what a rerun needs and has not.
+type lackError struct{ needs string }
+
+func (e *lackError) Error() string { return e.needs }
+
+// rerun runs again what a record is of, on this machine, and compares what both runs came to. It keeps what it needs of
+// the record in a folder that goes with it.
+func (a *App) rerun(ctx context.Context, red *record.Record, r *runFlags, o outputFlags) (record.Reproduction, error) {
+	out := record.Reproduction{
+		Level: record.Rerun, Lines: []string{},
+		Proves: "what the same request comes to on this machine, with the images of the recorded lock where they can be had",
+	}
+	dir, err := os.MkdirTemp("", "dalirun-rerun-")
+	if err != nil {
+		return out, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	again, err := a.runAgain(ctx, red, r, o, dir)
+	if missing, ok := errors.AsType[*lackError](err); ok {
+		out.Missing = "needs " + missing.needs
+		return out, nil
+	}
+	if err != nil {
+		return out, err
+	}
+	return out.Compared(red, again, steps.Reasons), nil
+}
+
+// runAgain runs what a record is of and returns the record of that. Its error is that no run came about, and not what
+// the run ended with.
+func (a *App) runAgain(
+	ctx context.Context, red *record.Record, r *runFlags, o outputFlags, dir string,
+) (again *record.Record, err error) {
+	var was target.Target
+	if red.Decode(record.RequestFile, &r.request) != nil || red.Decode(record.TargetFile, &was) != nil {
+		return nil, &lackError{"the request and the target: the run was refused before they were known"}
+	}
+	if r.request.Picture.Data, err = red.File(record.PictureFile); err != nil {
+		return nil, &lackError{"the picture, which the record lacks"}
+	}
+	if err := a.beginRecord(recordFlags{file: filepath.Join(dir, "again"+record.Suffix)}, r.request.Command); err != nil {
+		return nil, err
+	}
+	recording := a.recording
+	defer func() { a.recording = nil }()
+	a.folders = r.folders.Named()
+	r.rerunRequest(red)
+	recorded, onCPU, err := a.whereToRerun(ctx, red, was, r, dir)
+	if err != nil {
+		return nil, errors.Join(err, recording.Close())
+	}
+	x, err := a.begin(ctx, r, o, (*session).resolve)
+	if err != nil {
+		return nil, errors.Join(&lackError{"a machine that can: " + err.Error()}, recording.Close())
+	}
+	if err := x.start(ctx); err != nil {
+		return nil, errors.Join(err, x.close(), recording.Close())
+	}
+	list := x.steps(steps.IDVerify)
+	if onCPU {
+		list = steps.ForRerun(x.target, x.tools(), recorded)
+	}
+	err = x.runner(nil).Run(ctx, list)
+	if ctx.Err() != nil {
+		return nil, errors.Join(context.Cause(ctx), x.close(), recording.Close())
+	}
+	err = errors.Join(err, x.close())
+	if err != nil {
+		recording.AddJSON(record.FailureFile, cause.FailureOf(err, int(exitCode(err))))
+	}
+	again = recording.Snapshot()
+	return again, recording.Close()
+}
+
+// rerunRequest makes the request one of this machine: free ports, this workspace, the images of the recorded lock.
+func (r *runFlags) rerunRequest(red *record.Record) {
+	q := &r.request
+	q.Command, q.Exhaustive, q.Workspace = "e2e", false, r.folders.Workspace
+	q.Host, q.HTTPPort, q.GRPCPort, q.MetricsPort = target.Request{}.Host, 0, 0, 0
+	q.Lock = target.Locked{}
+	const most = 5 * time.Minute
+	q.ReadyTimeout = max(q.ReadyTimeout, most)
+	text, err := red.File(record.LockFile)
+	if err != nil {
+		return
+	}
+	if l, err := lock.Parse(red.Path, text); err == nil { // else it is taken by its names
+		q.Lock = target.Locked{File: red.Path, Lock: &l}
+	}
+}
+
+// whereToRerun decides where the run is run again: where it ran, on a GPU, if there is one here; else on the CPU lane
+// from what is recorded.
+func (a *App) whereToRerun(
+	ctx context.Context, red *record.Record, was target.Target, r *runFlags, dir string,
+) (recorded *steps.Recorded, onCPU bool, err error) {
+	if was.Lane == target.GPU {
+		if _, err := a.system().GPUs(ctx); err == nil {
+			return nil, false, nil
+		}
+	}
+	recorded, err = extract(red, dir)
+	if was.Lane != target.GPU && err != nil { // all of it can be made here
+		r.request.Accel = string(target.CPU)
+		return nil, false, nil //nolint:nilerr // nothing of it is needed
+	}
+	c, failed := red.Cause()
+	switch {
+	case err != nil && failed && c.Step != steps.IDVerify:
+		return nil, false, &lackError{fmt.Sprintf("a GPU: the run failed in %s, and this machine has none", c.Step)}
+	case err != nil:
+		return nil, false, err
+	}
+	q := &r.request
+	q.Accel, q.Images, q.RequireGPU = string(target.CPU), target.Auto, false
+	q.Release, q.ServerImage, q.ExporterImage, q.GPUs = "", "", "", container.GPUs{}
+	if was.Source != target.Local {
+		q.Lock = target.Locked{} // it is of other images
+	}
+	q.Weights = target.WeightsSource{Kind: target.Random} // which nothing reads
+	q.Settings = nil                                      // they were for the other lane
+	return recorded, true, nil
+}
+
+// extract writes what a rerun on the CPU lane needs of a record into a folder.
+func extract(red *record.Record, dir string) (*steps.Recorded, error) {
+	recorded := &steps.Recorded{
+		Model: filepath.Join(dir, "model.onnx"), Tensor: filepath.Join(dir, "tensor.f32"),
+		Logits: filepath.Join(dir, "logits.f32"),
+	}
+	err := record.ExtractModel(red.Path, recorded.Model)
+	if errors.Is(err, fs.ErrNotExist) || err != nil && red.Program == "" {
+		return nil, &lackError{"a GPU, or the model in the record: --record-model keeps it"}
+	}
+	if err != nil {
+		return nil, err
+	}
+	for name, path := range map[string]string{
+		record.ReferenceTensor: recorded.Tensor, record.ReferenceLogits: recorded.Logits,
+	} {
+		content, err := red.File(name)
+		if err != nil {
+			return nil, &lackError{"PyTorch's tensors in the record, which only a verification that failed leaves"}
+		}
+		const private = 0o600
+		if err := os.WriteFile(path, content, private); err != nil {
+			return nil, err
+		}
+	}
+	return recorded, nil
+}
