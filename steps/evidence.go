@@ -50,6 +50,9 @@ func keepConfigurations(to Evidence, repository string) {
 
 // keepStatistics keeps what the server says of its models. It is no reason for a run to fail.
 func keepStatistics(ctx context.Context, to Evidence, client *triton.Client) {
+	if to == (noEvidence{}) {
+		return // nobody is to be asked for it
+	}
 	ctx, cancel := context.WithTimeout(ctx, indexWithin)
 	defer cancel()
 	if all, err := client.Statistics(ctx, ""); err == nil {

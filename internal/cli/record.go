@@ -21,6 +21,7 @@ import (
 	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/record"
+	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/userfile"
@@ -61,7 +62,8 @@ type recording struct {
 	before  sync.WaitGroup
 	model   io.Closer // keeps the recorded model in the cache; nil if there is none
 	// lock returns the lock of what the run used; nil until that is known
-	lock func(context.Context) (lock.Lock, error)
+	lock   func(context.Context) (lock.Lock, error)
+	silent bool // stderr is for a program
 }
 
 // beginRecord begins the record of a run, where one is asked for. A command within another one goes on with its record.
@@ -200,6 +202,7 @@ func (a *App) endRecord(ctx context.Context, err error) error {
 		r.AddJSON(record.FailureFile, cause.FailureOf(err, int(exitCode(err))))
 		if c, ok := r.Snapshot().Cause(); ok {
 			r.AddJSON(record.CauseFile, c)
+			defer a.tellCause(c)
 		}
 	}
 	closed := r.Close()
@@ -214,6 +217,16 @@ func (a *App) endRecord(ctx context.Context, err error) error {
 		return nil
 	}
 	return r.keep()
+}
+
+// tellCause says on stderr whose turn it is, and where the rest is, unless stderr is JSON Lines.
+func (a *App) tellCause(c cause.Cause) {
+	r := a.recording
+	if r.silent {
+		return
+	}
+	fmt.Fprintf(a.Stderr, "  turn: %s (%s); %s says the rest\n", c.Turn, c.ID,
+		a.asCalled("`dalirun show "+shell.Quote(userfile.Shown(r.Path()))+"`"))
 }
 
 // keep has the record in the folder of runs too, and drops the oldest ones there.

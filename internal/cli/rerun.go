@@ -69,8 +69,11 @@ func (a *App) runAgain(
 		return nil, errors.Join(err, recording.Close())
 	}
 	x, err := a.begin(ctx, r, o, (*session).resolve)
-	if err != nil {
+	if failure := red.Failure(); err != nil && (failure == nil || failure.Step != "") {
 		return nil, errors.Join(&lackError{"a machine that can: " + err.Error()}, recording.Close())
+	}
+	if err != nil { // as that run was refused
+		return recording.ended(err)
 	}
 	if err := x.start(ctx); err != nil {
 		return nil, errors.Join(err, x.close(), recording.Close())
@@ -83,12 +86,15 @@ func (a *App) runAgain(
 	if ctx.Err() != nil {
 		return nil, errors.Join(context.Cause(ctx), x.close(), recording.Close())
 	}
-	err = errors.Join(err, x.close())
+	return recording.ended(errors.Join(err, x.close()))
+}
+
+// ended closes the record of a run that ended with err, or well if that is nil, and returns it.
+func (r *recording) ended(err error) (*record.Record, error) {
 	if err != nil {
-		recording.AddJSON(record.FailureFile, cause.FailureOf(err, int(exitCode(err))))
+		r.AddJSON(record.FailureFile, cause.FailureOf(err, int(exitCode(err))))
 	}
-	again = recording.Snapshot()
-	return again, recording.Close()
+	return r.Snapshot(), r.Close()
 }
 
 // rerunRequest makes the request one of this machine: free ports, this workspace, the images of the recorded lock.

@@ -123,6 +123,9 @@ func (a *App) begin(
 	ctx context.Context, r *runFlags, o outputFlags, decide func(*session, context.Context) error,
 ) (x *session, err error) {
 	x = &session{app: a, flags: r, runID: a.newRunID(), json: o.progress == ui.JSON}
+	if a.recording != nil {
+		a.recording.silent = x.json
+	}
 	if x.me, err = owner.CurrentIdentity(time.Now()); err != nil {
 		return nil, err
 	}
@@ -133,6 +136,9 @@ func (a *App) begin(
 	x.probes = a.probes(x.runtime, func() (*store.Store, error) { return x.store, nil })
 	info, err := x.probes.Runtime.Info(ctx)
 	if err != nil {
+		if a.recording != nil {
+			_ = decide(x, ctx) // which has the record say what was asked, and what this answer leads to
+		}
 		return nil, err
 	}
 	x.servers = a.serversOn(x.runtime, info, x.me)

@@ -151,6 +151,9 @@ func (w *Writer) flushNow() {
 	}
 }
 
+// Path is that of the record.
+func (w *Writer) Path() string { return w.path }
+
 // SetRun names the run, once it has an ID.
 func (w *Writer) SetRun(id string) {
 	w.writing.Lock()
