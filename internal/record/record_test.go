@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -18,6 +19,7 @@ import (
 	"github.com/dalirun/dalirun/internal/bundle"
 	"github.com/dalirun/dalirun/internal/cause"
 	"github.com/dalirun/dalirun/internal/record"
+	"github.com/dalirun/dalirun/internal/tooltest"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -280,4 +282,39 @@ func TestRecordedModel(t *testing.T) {
 	if err := record.ExtractModel(path, to+"2"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("of a record without one: %v", err)
 	}
+}
+
+// BenchmarkRecord keeps a usual run that failed in verify: the lines that trtexec prints of a build, tritonserver's, and the tensors.
+func BenchmarkRecord(b *testing.B) {
+	log := strings.Split(tooltest.Output("trtexec-10.6-build-fp16.log")+tooltest.Output("tritonserver-gpu-ready.log"), "\n")
+	values, random := make([]float32, 3*224*224), rand.New(rand.NewPCG(1, 2))
+	for i := range values {
+		values[i] = float32(random.NormFloat64())
+	}
+	tensor := record.EncodeFloats(values)
+	var size int64
+	for b.Loop() {
+		path := filepath.Join(b.TempDir(), "r"+record.Suffix)
+		w, err := record.Create(path, options())
+		if err != nil {
+			b.Fatal(err)
+		}
+		story(w)
+		for _, line := range log {
+			emit(w, "build-engine", pipeline.Line{Text: line})
+		}
+		for _, name := range []string{record.ServedTensor, record.ReferenceTensor} {
+			w.AddBytes(name, tensor)
+		}
+		if err := w.Close(); err != nil {
+			b.Fatal(err)
+		}
+		about, err := os.Stat(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		size = about.Size()
+	}
+	b.ReportMetric(float64(size), "bytes/record")
+	b.ReportMetric(float64(len(log)), "lines")
 }
