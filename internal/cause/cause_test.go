@@ -172,3 +172,28 @@ func TestFindCancelled(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// What a run met is told, each once, whatever it came to; other warnings are no news.
+func TestNotices(t *testing.T) {
+	t.Parallel()
+	got := cause.Notices([]string{
+		"cache entry is damaged: model.onnx has another size; it is built again",
+		"cache entry is damaged: model.dali was changed; it is built again",
+		"others compute where the engine is built: python3 (PID 500, 1.506 GiB) on GPU 0; the engine is used, but the times of its kernels are not kept: the next build times them anew",
+		"waits for GPU 0 (NVIDIA H100), on which PID 123 of maria builds an engine; for 20m0s at most",
+		`the pretrained weights cannot be had: Head "https://x": dial tcp: lookup x: no such host`,
+		"the run is not that of /w/dalirun.lock: picture: a → b",
+		"seeded random weights are used: the comparison with PyTorch holds, but labels mean nothing",
+	})
+	var ids []string
+	for _, c := range got {
+		ids = append(ids, c.ID+" "+string(c.Turn))
+		if c.Seen == "" || c.Text == "" {
+			t.Errorf("%+v", c)
+		}
+	}
+	want := []string{"cache-damaged environment", "gpu-shared infrastructure", "gpu-waited infrastructure", "weights-unreachable infrastructure", "lock-differs environment"}
+	if !slices.Equal(ids, want) {
+		t.Errorf("got %q, want %q", ids, want)
+	}
+}

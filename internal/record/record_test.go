@@ -284,6 +284,27 @@ func TestRecordedModel(t *testing.T) {
 	}
 }
 
+// What a run met beside its outcome is told: a clock that was set back, and who had its GPU, by name.
+func TestNoticed(t *testing.T) {
+	t.Parallel()
+	r := made(t, func(w *record.Writer) {
+		emit(w, "", pipeline.RunStarted{})
+		w.Emit(pipeline.Event{Time: began.Add(-time.Hour), Step: "build-engine", Payload: pipeline.Warning{
+			Text: "others compute where the engine is built: python3 (PID 500, 70 GiB) on GPU 0; the engine is used, but the times of its kernels are not kept: the next build times them anew",
+		}})
+		emit(w, "build-engine", pipeline.Line{Text: "Cuda failure: out of memory"})
+		emit(w, "build-engine", pipeline.Ended{State: pipeline.Failed, Err: errors.New("x")})
+		w.AddJSON(record.FailureFile, cause.Failure{Text: "build-engine: trtexec exited with status 1", Kind: pipeline.ContainerFailed, Step: "build-engine", ExitCode: 4})
+	})
+	s := record.Summarize(r)
+	if len(s.Noticed) != 2 || s.Noticed[0].ID != "gpu-shared" || s.Noticed[1].ID != "clock-moved" || !strings.HasSuffix(s.Noticed[1].Text, "by 1h0m0s") {
+		t.Errorf("%+v", s.Noticed)
+	}
+	if s.Cause == nil || s.Cause.ID != "gpu-busy" || !strings.HasSuffix(s.Cause.Text, ": python3 (PID 500, 70 GiB) on GPU 0") {
+		t.Errorf("%+v", s.Cause)
+	}
+}
+
 // BenchmarkRecord keeps a usual run that failed in verify: the lines that trtexec prints of a build, tritonserver's, and the tensors.
 func BenchmarkRecord(b *testing.B) {
 	log := strings.Split(tooltest.Output("trtexec-10.6-build-fp16.log")+tooltest.Output("tritonserver-gpu-ready.log"), "\n")

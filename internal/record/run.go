@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -30,6 +31,8 @@ type Run struct {
 	Error    string         `json:"error,omitempty"`
 	Warnings []string       `json:"warnings,omitempty"`
 	Parity   *parity.Report `json:"parity,omitempty"`
+
+	clockBack time.Duration // by how much the clock was set back between two events
 }
 
 // Step is what the events tell of a step.
@@ -57,13 +60,28 @@ type event struct {
 // Run returns what the events tell. Events that it does not know, and one that was cut, are left out.
 func (r *Record) Run() Run {
 	run := Run{ID: r.Header.Run, Facts: map[string]string{}, Steps: []Step{}}
+	var last time.Time
 	for line := range bytes.Lines(r.files[EventsFile]) {
 		var e event
 		if json.Unmarshal(line, &e) == nil && e.Kind != "" {
 			run.take(e)
+			run.clockBack = max(run.clockBack, last.Sub(e.Time))
+			last = e.Time
 		}
 	}
 	return run
+}
+
+// noticed returns what the events tell of machine and infrastructure, whatever the run came to.
+func (r Run) noticed() []cause.Cause {
+	all := cause.Notices(r.Warnings)
+	if r.clockBack > time.Second { // steps work at a time, and their events may change places
+		all = append(all, cause.Cause{
+			ID: "clock-moved", Turn: cause.Environment,
+			Text: "the machine's clock was set back while the run was at work, by " + r.clockBack.Round(time.Second).String(),
+		})
+	}
+	return all
 }
 
 func (r *Run) step(id pipeline.ID) *Step {
@@ -179,7 +197,7 @@ func (r *Record) Cause() (c cause.Cause, ok bool) {
 	}
 	e := cause.Evidence{
 		Failure: failure, GPUs: gpus, Step: run.failed(), Check: r.refusedBy(), Kernel: r.lines(KernelFile),
-		OthersOnGPU: r.othersOnGPU(), Parity: run.Parity,
+		OthersOnGPU: r.othersOnGPU(run), Parity: run.Parity,
 	}
 	if failure != nil && failure.Step == "" {
 		failure.Step = e.Step
@@ -219,9 +237,21 @@ func (r *Record) lines(name string) []string {
 	return strings.Split(strings.TrimRight(string(content), "\n"), "\n")
 }
 
-// othersOnGPU returns the programs that used the GPU beside the run, before it or after.
-func (r *Record) othersOnGPU() []string {
+// othersOf is the warning of a build beside other programs, which names them.
+var othersOf = regexp.MustCompile(`^others (?:came to )?compute where the engine (?:is|was) built: (.*?); the engine `)
+
+// othersOnGPU returns the programs that used the GPU beside the run, before it or after: by their names where the run
+// warned of them, which the state of the GPU does not have.
+func (r *Record) othersOnGPU(run Run) []string {
 	var all []string
+	for _, text := range run.Warnings {
+		if named := othersOf.FindStringSubmatch(text); named != nil {
+			all = append(all, named[1])
+		}
+	}
+	if len(all) > 0 {
+		return all
+	}
 	for _, name := range []string{GPUBeforeFile, GPUAfterFile} {
 		content, err := r.File(name)
 		if err != nil {

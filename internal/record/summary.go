@@ -44,8 +44,10 @@ type Summary struct {
 	Cut     string       `json:"cut,omitempty"`
 	LeftOut []string     `json:"left_out,omitempty"`
 	Cause   *cause.Cause `json:"cause,omitempty"` // of a run that did not pass
-	Error   string       `json:"error,omitempty"`
-	Repeat  string       `json:"repeat,omitempty"` // the line that repeats the step that failed by hand
+	// Noticed is what the run met, whatever it came to: a damaged cache, others on the GPU, a clock that was set back.
+	Noticed []cause.Cause `json:"noticed"`
+	Error   string        `json:"error,omitempty"`
+	Repeat  string        `json:"repeat,omitempty"` // the line that repeats the step that failed by hand
 
 	Flags       []target.Setting  `json:"flags"`       // that were named, wherever
 	Environment []string          `json:"environment"` // variables that dalirun and a container engine's client read
@@ -65,7 +67,7 @@ func Summarize(r *Record) Summary {
 		Version: SummaryVersion, Path: r.Path, Run: run.ID, Program: r.Program, Command: r.Command, Started: r.Started,
 		Seconds: run.Seconds, LeftOut: r.LeftOut, Error: run.Error, Target: run.Facts, Steps: run.Steps,
 		Parity: run.Parity, Warnings: run.Warnings, Files: r.Files(), Images: images(run),
-		Flags: []target.Setting{}, Environment: []string{},
+		Flags: []target.Setting{}, Environment: []string{}, Noticed: append([]cause.Cause{}, run.noticed()...),
 	}
 	if r.Cut != nil {
 		s.Cut = r.Cut.Error()
@@ -150,6 +152,9 @@ func (s Summary) WriteText(to io.Writer) error {
 				fmt.Fprintf(&b, "%-6s %s\n", row[0], printable.Line(row[1]))
 			}
 		}
+	}
+	for _, n := range s.Noticed {
+		fmt.Fprintf(&b, "\nnoticed  %s (%s): %s\n", n.ID, n.Turn, n.Text)
 	}
 	if s.Parity != nil {
 		fmt.Fprintln(&b)
