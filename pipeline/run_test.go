@@ -114,6 +114,11 @@ func TestRebuiltImage(t *testing.T) {
 			if got, want := r.decided("export-onnx"), "will run, because "+c.model; got != want {
 				t.Errorf("got %q, want %q", got, want)
 			}
+			// The facts are told by each image by which the step was identified, and the last are those of the result.
+			told := emitted[pipeline.Fingerprinted](r.sink, "export-onnx")
+			if want := map[string]int{"sha256:1": 1, "sha256:2": 2}[c.digest]; len(told) != want || told[len(told)-1].Facts["input exporter-image/image"] != c.digest {
+				t.Errorf("the facts that were told: %+v", told)
+			}
 			content, err := os.ReadFile(read["repository"].Path)
 			want := "export-onnx/model.onnx(exporter-image/image(registry/exporter-image " + c.digest + ") export-onnx map[argv:export --opset 17 seed:2]) assemble-repository map[]"
 			if diff := cmp.Diff(want, string(content)); err != nil || diff != "" {
