@@ -101,12 +101,14 @@ func TestKindOfRegistry(t *testing.T) {
 func TestTakenPort(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]uint16{
-		"Bind for 127.0.0.1:8000 failed: port is already allocated":                               8000,
-		"Error starting userland proxy: listen tcp4 127.0.0.1:8001: bind: address already in use": 8001,
-		"failed to bind host port for 127.0.0.1:8002:172.17.0.2:8000/tcp: address already in use": 8002,
-		"rootlessport listen tcp 127.0.0.1:8003: bind: address already in use":                    8003,
-		"listen tcp [::1]:8004: bind: address already in use":                                     8004,
-		"Bind for 10.0.0.5:8005 failed: port is already allocated":                                8005,
+		"Bind for 127.0.0.1:8000 failed: port is already allocated":                                                                    8000,
+		"Error starting userland proxy: listen tcp4 127.0.0.1:8001: bind: address already in use":                                      8001,
+		"failed to bind host port for 127.0.0.1:8002:172.17.0.2:8000/tcp: address already in use":                                      8002,
+		"rootlessport listen tcp 127.0.0.1:8003: bind: address already in use":                                                         8003,
+		"listen tcp [::1]:8004: bind: address already in use":                                                                          8004,
+		"Bind for 10.0.0.5:8005 failed: port is already allocated":                                                                     8005,
+		"start a container of 127.0.0.1:5000/nvidia/tritonserver:25.03-py3: Bind for 127.0.0.1:8006 failed: port is already allocated": 8006,
+		"start a container of 127.0.0.1:5000/team/image: address already in use":                                                       0,
 		"address already in use":                            0,
 		"127.0.0.1:99999 failed: port is already allocated": 0,
 	} {
