@@ -78,6 +78,8 @@ func (w *world) progress() []string {
 
 // emitted reports whether a line or warning contains text.
 func (w *world) emitted(text string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	return slices.ContainsFunc(w.payloads, func(p pipeline.Payload) bool {
 		line, _ := p.(pipeline.Line)
 		warning, _ := p.(pipeline.Warning)

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,9 +62,9 @@ func TestBuildWaitsForGPU(t *testing.T) {
 	w.turns(folder, time.Minute)
 	w.make(t, steps.IDBuildEngine)
 	lease := taken(t, folder)
-	asked := false
+	var asked atomic.Bool
 	w.tools.GPUMemory = func(context.Context) (trtexec.GPUMemory, error) {
-		asked = true // of what the other job has taken nothing is left
+		asked.Store(true) // of what the other job has taken nothing is left
 		return trtexec.GPUMemory{}, nil
 	}
 	build := w.trtexec(fakeBuild{})
@@ -84,12 +85,12 @@ func TestBuildWaitsForGPU(t *testing.T) {
 		case <-time.After(time.Millisecond):
 		}
 	}
-	if asked || slices.Contains(w.ran(), string(steps.IDBuildEngine)) {
-		t.Errorf("it did not wait with the build, or with a look at the memory (%t)", asked)
+	if asked.Load() || slices.Contains(w.ran(), string(steps.IDBuildEngine)) {
+		t.Errorf("it did not wait with the build, or with a look at the memory (%t)", asked.Load())
 	}
 	lease.Release()
-	if err := <-ended; err != nil || !asked {
-		t.Fatalf("%v; the memory was looked at: %t", err, asked)
+	if err := <-ended; err != nil || !asked.Load() {
+		t.Fatalf("%v; the memory was looked at: %t", err, asked.Load())
 	}
 	warned := w.warnings()
 	if len(warned) != 1 || !strings.HasPrefix(warned[0], waits) || !strings.HasSuffix(warned[0], " (`dalirun e2e`, run r1, in /home/maria/w); for 1m0s at most") {

@@ -51,6 +51,8 @@ type Evidence struct {
 	Check string
 	// Log is the output of the step that failed.
 	Log string
+	// NoGPU says that the run was to use none: whatever a tool says of GPUs and their driver then is no reason.
+	NoGPU bool
 	// GPUs are the bus addresses of the GPUs of the run, 00000000:06:00.0; nil if it had none, or they are not known.
 	GPUs []string
 	// Kernel are lines of the kernel's log from the time of the run.
@@ -117,6 +119,7 @@ type rule struct {
 	says     *regexp.Regexp        // the error or the last output
 	kernel   *regexp.Regexp        // the kernel's log
 	remedy   func(id string) bool  // a known message of a tool in the error, the last output or the log
+	ofGPU    bool                  // what that message says is of a GPU
 	when     func(e Evidence) bool // what else
 	tell     func(e Evidence, text string) string
 }
@@ -152,7 +155,7 @@ func (r rule) matches(e Evidence, f *Failure, lines []string) (seen string, ok b
 	}
 	if r.remedy != nil {
 		known, line, found := remedy.Find(strings.Join(append(slices.Clone(lines), e.Log), "\n"))
-		if !found || !r.remedy(known.ID) {
+		if !found || !r.remedy(known.ID) || e.NoGPU && r.ofGPU {
 			return "", false
 		}
 		seen = line

@@ -85,7 +85,11 @@ func TestFind(t *testing.T) {
 		{in("server-image", pipeline.Environment, "x/tritonserver:25.03-py3: its digest in /w/dalirun.lock, sha256:ab, is not in its registry any more"), cause.Evidence{}, "image-gone", environment, false},
 		{in("server-image", pipeline.Environment, "x:1: of its digest in /w/dalirun.lock, sha256:ab, the registry has lost sha256:cd"), cause.Evidence{}, "image-gone", environment, false},
 		{in("exporter-image", pipeline.Environment, "--frozen: the run is not that of /w/dalirun.lock:\npackage exporter linux/amd64 torch: 1 → 2"), cause.Evidence{}, "lock-differs", environment, false},
-		{&pipeline.Fault{Kind: pipeline.Environment, Err: errors.New("--frozen: there is no dalirun.lock")}, cause.Evidence{Check: "lock"}, "lock-differs", environment, false},
+		{&pipeline.Fault{Kind: pipeline.Environment, Err: errors.New("--frozen: there is no dalirun.lock")}, cause.Evidence{Check: "lock"}, "lock-differs", product, false},
+		{&pipeline.Fault{Kind: pipeline.Environment, Err: errors.New("--frozen: the run is not that of /w/dalirun.lock:\npicture: a → b")}, cause.Evidence{Check: "lock"}, "lock-differs", product, false},
+		// Of a run without a GPU nothing that is said of one is a reason, and a warning never is.
+		{in("serve", pipeline.NotReady, "tritonserver is not live after 100ms: it did not end within 100ms"), cause.Evidence{NoGPU: true, Log: "CUDA driver version is insufficient for CUDA runtime version"}, "model-hangs", product, false},
+		{in("serve", pipeline.NotReady, "tritonserver exited with status 137"), cause.Evidence{Log: "CUDA driver version is insufficient for CUDA runtime version"}, "container-killed", infrastructure, true},
 		{in("weights", pipeline.Environment, "download the pretrained weights: GET https://x/w.pth: after 3 MB: unexpected EOF"), cause.Evidence{}, "weights-unreachable", infrastructure, true},
 		{in("weights", pipeline.Environment, "download the pretrained weights: GET https://x/w.pth: 403 Forbidden"), cause.Evidence{}, "weights-refused", environment, false},
 		{in("weights", pipeline.Environment, "download the pretrained weights: GET https://x/w.pth: 429 Too Many Requests"), cause.Evidence{}, "weights-unreachable", infrastructure, true},

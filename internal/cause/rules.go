@@ -69,6 +69,8 @@ func endRules() []rule {
 // networkRules are of registries, mirrors and what stands between.
 func networkRules() []rule {
 	re := regexp.MustCompile
+	// what differs from a lock without anybody having changed what is asked for
+	ofMachine := re(`(?s)--frozen: .*\n(image|package) `)
 	denied := Cause{
 		ID: "registry-denied", Turn: Environment,
 		Text: "the registry does not give the image to this machine: credentials are missing, wrong or too weak",
@@ -127,12 +129,26 @@ func networkRules() []rule {
 				ID: "lock-differs", Turn: Environment,
 				Text: "what the run would use is not what its lock says, or there is no lock, and it was to keep to one",
 			},
+			checks: []string{"lock"}, says: ofMachine,
+		},
+		{
+			cause: Cause{
+				ID: "lock-differs", Turn: Product,
+				Text: "what the run was asked for is not what its lock says, or there is no lock, and it was to keep to one",
+			},
 			checks: []string{"lock"},
 		},
 		{
 			cause: Cause{
 				ID: "lock-differs", Turn: Environment,
 				Text: "what the run would use is not what its lock says, or there is no lock, and it was to keep to one",
+			},
+			says: ofMachine,
+		},
+		{
+			cause: Cause{
+				ID: "lock-differs", Turn: Product,
+				Text: "what the run was asked for is not what its lock says, or there is no lock, and it was to keep to one",
 			},
 			says: re(`^(\S+: )?--frozen: `),
 		},
@@ -304,24 +320,41 @@ func toolRules() []rule {
 	return []rule{
 		{
 			cause: Cause{
+				ID: "out-of-memory", Turn: Environment,
+				Text: "a container had no memory left: its limit is too low, or the machine's memory",
+			},
+			says: re(`was killed: it needs more memory than there is|it was killed for memory`),
+		},
+		{
+			cause: Cause{
+				ID: "container-killed", Turn: Infrastructure, Retryable: true,
+				Text: "a container was killed from outside: by a person, by a container engine that was restarted, or by the " +
+					"kernel for lack of memory",
+			},
+			says: re(`exited with status 1(30|37|43)\b`),
+		},
+		{
+			cause: Cause{
 				ID: "gpu-held", Turn: Infrastructure, Retryable: true,
 				Text: "another job built or measured on the GPU for as long as was waited",
 			},
 			is: []string{isHeld},
 		},
-		{cause: busy, remedy: noMemory, when: others, tell: naming},
-		{cause: busy, remedy: is("gpu-busy")},
+		{cause: busy, ofGPU: true, remedy: noMemory, when: others, tell: naming},
+		{cause: busy, ofGPU: true, remedy: is("gpu-busy")},
 		{
 			cause: Cause{
 				ID: "gpu-out-of-memory", Turn: Environment,
 				Text: "the GPU has too little memory for these batches, and no other program is known to use it",
 			},
+			ofGPU:  true,
 			remedy: noMemory,
 		},
 		{
 			cause: Cause{
 				ID: "gpu-lost", Turn: Infrastructure, Retryable: true, Text: "the container lost its GPU while it worked",
 			},
+			ofGPU:  true,
 			remedy: is("gpu-lost"),
 		},
 		{
@@ -336,12 +369,14 @@ func toolRules() []rule {
 				ID: "gpu-faulty", Turn: Infrastructure, Retryable: true,
 				Text: "the GPU's memory is faulty: the machine is to be taken out of service, and another one can run this",
 			},
+			ofGPU:  true,
 			remedy: is("gpu-faulty"),
 		},
 		{
 			cause: Cause{
 				ID: "driver-too-old", Turn: Environment, Text: "the NVIDIA driver is older than what is to run needs",
 			},
+			ofGPU:  true,
 			remedy: is("driver-too-old", "cuda-required", "driver-insufficient"),
 		},
 		{
@@ -361,6 +396,7 @@ func toolRules() []rule {
 				ID: "driver-broken", Turn: Environment,
 				Text: "the NVIDIA driver is not there, not loaded, or another one than its kernel module",
 			},
+			ofGPU:  true,
 			remedy: is("driver-mismatch", "driver-not-loaded", "driver-missing"),
 		},
 		{
@@ -394,6 +430,7 @@ func toolRules() []rule {
 			cause: Cause{
 				ID: "engine-without-gpu", Turn: Environment, Text: "the container sees no GPU that can be used",
 			},
+			ofGPU: true,
 			remedy: is("no-gpu-driver-in-engine", "cdi-device-unknown", "gpu-unknown", "gpu-not-seen", "tensorrt-without-gpu",
 				"dali-without-gpu", "no-cuda-device"),
 		},
@@ -401,22 +438,8 @@ func toolRules() []rule {
 			cause: Cause{
 				ID: "gpu-unsupported", Turn: Environment, Text: "the release does not support the GPU of this machine",
 			},
+			ofGPU:  true,
 			remedy: is("gpu-unsupported", "nvml-partial"),
-		},
-		{
-			cause: Cause{
-				ID: "out-of-memory", Turn: Environment,
-				Text: "a container had no memory left: its limit is too low, or the machine's memory",
-			},
-			says: re(`was killed: it needs more memory than there is|it was killed for memory`),
-		},
-		{
-			cause: Cause{
-				ID: "container-killed", Turn: Infrastructure, Retryable: true,
-				Text: "a container was killed from outside: by a person, by a container engine that was restarted, or by the " +
-					"kernel for lack of memory",
-			},
-			says: re(`exited with status 1(30|37|43)\b`),
 		},
 		{
 			cause: Cause{

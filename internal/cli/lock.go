@@ -165,6 +165,9 @@ func (r *runFlags) stayAt(present lock.Lock) {
 	if q.BaseImage == "" {
 		q.BaseImage = present.Images[lock.Base].Ref
 	}
+	if w := present.Weights; !q.Settings.Named("weights") && w.Kind == string(target.Random) {
+		q.Weights = target.WeightsSource{Kind: target.Random, Seed: w.Seed}
+	}
 }
 
 // makeLock resolves what the lock of a run has.

@@ -239,7 +239,7 @@ func faultsPlanted() []planted {
 
 		{"registry 401", asking(401), "setup --accel cpu --images ngc --release 25.03 --weights random:0", 3, "registry-denied", cause.Environment, false, "", ""},
 		{"registry 404", asking(404), ngc, 3, "image-missing", cause.Environment, false, "", ""},
-		{"no lock where one is to be kept to", func(*testing.T, *place) world { return stockedWorld() }, cpuRun + " --frozen", 3, "lock-differs", cause.Environment, false, "", ""},
+		{"no lock where one is to be kept to", func(*testing.T, *place) world { return stockedWorld() }, cpuRun + " --frozen", 3, "lock-differs", cause.Product, false, "", ""},
 		{"registry 429", pulling("toomanyrequests: You have reached your pull rate limit"), ngc, 3, "registry-busy", cause.Infrastructure, true, "", ""},
 		{"registry timeout", pulling(`Get "https://registry.example/v2/": net/http: request canceled while waiting for connection (Client.Timeout exceeded while awaiting headers)`), ngc, 3, "registry-unreachable", cause.Infrastructure, true, "", ""},
 		{"registry 503", pulling("received unexpected HTTP status: 503 Service Unavailable"), ngc, 3, "registry-unreachable", cause.Infrastructure, true, "", ""},

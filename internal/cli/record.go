@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/dalirun/dalirun/internal/cause"
+	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/lock"
@@ -53,7 +54,7 @@ func (f *recordFlags) flags(set *pflag.FlagSet) {
 
 // recording is the record of a command's run, as it is written.
 type recording struct {
-	*record.Writer
+	writers []*record.Writer // the same record at each place where it is wanted, so that a killed run leaves each
 
 	flags   recordFlags
 	runID   string
@@ -76,25 +77,29 @@ func (a *App) beginRecord(f recordFlags, command string) error {
 	}
 	r := &recording{flags: f, began: time.Now()}
 	r.runID = owner.NewRunID(r.began)
-	path := f.file
+	var paths []string
+	if f.file != "" {
+		paths = append(paths, f.file)
+	}
 	if f.dir != "" {
 		const private = 0o700
 		if err := os.MkdirAll(f.dir, private); err != nil {
-			return userfile.MakeFault("make the folder of runs", err)
+			return pipeline.Faultf(pipeline.Environment, "name a folder that can be made with --runs-dir",
+				"make the folder of runs: %w", err)
 		}
+		paths = append(paths, filepath.Join(f.dir, r.runID+record.Suffix))
 	}
-	if path == "" {
-		path = filepath.Join(f.dir, r.runID+record.Suffix)
-	}
-	var err error
-	r.Writer, err = record.Create(path, record.Options{
-		Program: version.This().Version, Command: command, Started: r.began, Redactor: newRedactor(a).KeepGPUs(),
-	})
-	if errors.Is(err, record.ErrOther) {
-		return pipeline.Usagef("name another file with --record", "--record: %w", err)
-	}
-	if err != nil {
-		return userfile.MakeFault("make the record", err)
+	for _, path := range paths {
+		w, err := record.Create(path, record.Options{
+			Program: version.This().Version, Command: command, Started: r.began, Redactor: newRedactor(a).KeepGPUs(),
+		})
+		if errors.Is(err, record.ErrOther) {
+			return pipeline.Usagef("name another file with --record", "--record: %w", err)
+		}
+		if err != nil {
+			return userfile.MakeFault("make the record", err)
+		}
+		r.writers = append(r.writers, w)
 	}
 	r.SetRun(r.runID)
 	r.AddText(record.EnvironmentFile, []byte(doctor.Environment(a.Environ())))
@@ -177,8 +182,29 @@ func (r *recording) keepModel(from *store.Store) {
 	}
 }
 
+// recordMisuse begins the record of a command line that was refused before its flags were known: the record of an older
+// run must not be taken for this one's.
+func (a *App) recordMisuse() {
+	command, _, err := a.Command().Find(a.args) //nolint:contextcheck // nothing is run
+	if err != nil || command.Flags().Lookup("record") == nil {
+		return
+	}
+	f := recordFlags{file: a.env(config.Variable("record")), dir: a.env(config.Variable("runs-dir"))}
+	for i, arg := range a.args {
+		if value, ok := strings.CutPrefix(arg, "--record="); ok {
+			f.file = value
+		} else if arg == "--record" && i+1 < len(a.args) {
+			f.file = a.args[i+1]
+		}
+	}
+	_ = a.beginRecord(f, command.Name()) // what is wrong was told
+}
+
 // endRecord ends the record of the command's run, which ended with err.
 func (a *App) endRecord(ctx context.Context, err error) error {
+	if a.recording == nil && exitCode(err) == ExitUsage {
+		a.recordMisuse()
+	}
 	r := a.recording
 	if r == nil {
 		return nil
@@ -216,7 +242,7 @@ func (a *App) endRecord(ctx context.Context, err error) error {
 	if r.flags.dir == "" {
 		return nil
 	}
-	return r.keep()
+	return r.dropOld()
 }
 
 // tellCause says on stderr whose turn it is, and where the rest is, unless stderr is JSON Lines.
@@ -229,14 +255,9 @@ func (a *App) tellCause(c cause.Cause) {
 		a.asCalled("`dalirun show "+shell.Quote(userfile.Shown(r.Path()))+"`"))
 }
 
-// keep has the record in the folder of runs too, and drops the oldest ones there.
-func (r *recording) keep() error {
+// dropOld drops the oldest records of the folder of runs.
+func (r *recording) dropOld() error {
 	dir := r.flags.dir
-	if r.flags.file != "" {
-		if err := copyRecord(r.flags.file, filepath.Join(dir, r.runID+record.Suffix)); err != nil {
-			return userfile.MakeFault("keep the record", err)
-		}
-	}
 	all, err := filepath.Glob(filepath.Join(dir, "*"+record.Suffix)) // sorted, and an ID begins with its time
 	if err != nil {
 		return err
@@ -249,17 +270,59 @@ func (r *recording) keep() error {
 	return nil
 }
 
-func copyRecord(from, to string) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
+// AddText keeps a text, out of which secrets are taken.
+func (r *recording) AddText(name string, content []byte) {
+	for _, w := range r.writers {
+		w.AddText(name, content)
 	}
-	defer in.Close() //nolint:errcheck // only read
-	const private = 0o600
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, private)
-	if err != nil {
-		return err
+}
+
+// AddJSON keeps a value as JSON, out of which secrets are taken.
+func (r *recording) AddJSON(name string, value any) {
+	for _, w := range r.writers {
+		w.AddJSON(name, value)
 	}
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+}
+
+// AddBytes keeps bytes as they are.
+func (r *recording) AddBytes(name string, content []byte) {
+	for _, w := range r.writers {
+		w.AddBytes(name, content)
+	}
+}
+
+// AddFile keeps a file as it is, which is read when the record is complete.
+func (r *recording) AddFile(name, file string) {
+	for _, w := range r.writers {
+		w.AddFile(name, file)
+	}
+}
+
+// Emit keeps an event.
+func (r *recording) Emit(e pipeline.Event) {
+	for _, w := range r.writers {
+		w.Emit(e)
+	}
+}
+
+// SetRun names the run.
+func (r *recording) SetRun(id string) {
+	for _, w := range r.writers {
+		w.SetRun(id)
+	}
+}
+
+// Snapshot returns what the record has so far.
+func (r *recording) Snapshot() *record.Record { return r.writers[0].Snapshot() }
+
+// Path is that of the record which the user named, or else of the one in the folder of runs.
+func (r *recording) Path() string { return r.writers[0].Path() }
+
+// Close writes the record whole.
+func (r *recording) Close() error {
+	var errs []error
+	for _, w := range r.writers {
+		errs = append(errs, w.Close())
+	}
+	return errors.Join(errs...)
 }

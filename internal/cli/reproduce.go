@@ -90,8 +90,11 @@ func (a *App) reproduce(ctx context.Context, r *record.Record, level record.Leve
 			continue
 		}
 		done, err := l.do()
-		if err != nil {
-			return err
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil { // what one level cannot read is no reason against another
+			done.Missing = err.Error()
 		}
 		all = append(all, done)
 	}

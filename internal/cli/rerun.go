@@ -7,14 +7,16 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"time"
+	"strings"
 
 	"github.com/dalirun/dalirun/internal/cause"
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/steps"
+	"github.com/spf13/pflag"
 )
 
 // lackError says what a rerun needs and has not.
@@ -34,6 +36,12 @@ func (a *App) rerun(ctx context.Context, red *record.Record, r *runFlags, o outp
 		return out, err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	var request target.Request
+	if red.Decode(record.RequestFile, &request) == nil {
+		if left := notTakenOver(request.Settings); left != "" {
+			out.Lines = append(out.Lines, left)
+		}
+	}
 	again, err := a.runAgain(ctx, red, r, o, dir)
 	if missing, ok := errors.AsType[*lackError](err); ok {
 		out.Missing = "needs " + missing.needs
@@ -63,7 +71,9 @@ func (a *App) runAgain(
 	recording := a.recording
 	defer func() { a.recording = nil }()
 	a.folders = r.folders.Named()
-	r.rerunRequest(red)
+	if err := r.rerunRequest(red); err != nil {
+		return nil, err
+	}
 	recorded, onCPU, err := a.whereToRerun(ctx, red, was, r, dir)
 	if err != nil {
 		return nil, errors.Join(err, recording.Close())
@@ -98,20 +108,50 @@ func (r *recording) ended(err error) (*record.Record, error) {
 }
 
 // rerunRequest makes the request one of this machine: free ports, this workspace, the images of the recorded lock.
-func (r *runFlags) rerunRequest(red *record.Record) {
+func (r *runFlags) rerunRequest(red *record.Record) error {
 	q := &r.request
 	q.Command, q.Exhaustive, q.Workspace = "e2e", false, r.folders.Workspace
 	q.Host, q.HTTPPort, q.GRPCPort, q.MetricsPort = target.Request{}.Host, 0, 0, 0
 	q.Lock = target.Locked{}
-	const most = 5 * time.Minute
-	q.ReadyTimeout = max(q.ReadyTimeout, most)
+	limits := map[string]pflag.Value{
+		"memory":   flagvalue.Bytes(&r.memory, leastMemory, flagvalue.MostMemory),
+		"shm-size": flagvalue.Bytes(&r.shm, leastShm, flagvalue.MostMemory),
+	}
+	for flag, value := range limits {
+		if set, named := q.Settings.Find(flag); named {
+			if err := value.Set(set.Value); err != nil {
+				return fmt.Errorf("--%s of the record: %w", flag, err)
+			}
+		}
+	}
 	text, err := red.File(record.LockFile)
 	if err != nil {
-		return
+		return nil //nolint:nilerr // the run did not get so far
 	}
 	if l, err := lock.Parse(red.Path, text); err == nil { // else it is taken by its names
 		q.Lock = target.Locked{File: red.Path, Lock: &l}
 	}
+	return nil
+}
+
+// ownOfRun are the flags of a recorded run that a rerun does not take over: where it kept things and published its
+// server.
+func ownOfRun() []string {
+	return []string{"cache-dir", "cache-readonly", "grpc-port", "host", "http-port", "lock", "metrics-port", "workspace"}
+}
+
+// notTakenOver says which flags of the recorded run were left out; empty if none.
+func notTakenOver(was target.Settings) string {
+	var flags []string
+	for _, flag := range ownOfRun() {
+		if was.Named(flag) {
+			flags = append(flags, "--"+flag)
+		}
+	}
+	if flags == nil {
+		return ""
+	}
+	return "not taken over: " + strings.Join(flags, ", ")
 }
 
 // whereToRerun decides where the run is run again: where it ran, on a GPU, if there is one here; else on the CPU lane
@@ -125,8 +165,10 @@ func (a *App) whereToRerun(
 		}
 	}
 	recorded, err = extract(red, dir)
-	if was.Lane != target.GPU && err != nil { // all of it can be made here
-		r.request.Accel = string(target.CPU)
+	if was.Lane != target.GPU && err != nil { // all of it can be made here, or was refused as it may be here
+		if was.Lane == target.CPU {
+			r.request.Accel = string(target.CPU) // and not what this machine has
+		}
 		return nil, false, nil //nolint:nilerr // nothing of it is needed
 	}
 	c, failed := red.Cause()

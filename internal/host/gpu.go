@@ -64,7 +64,7 @@ type NoGPUError struct {
 	Hangs  bool   // nvidia-smi gave no answer
 	// NotInstalled says that there is no nvidia-smi, so that nobody meant a GPU to be there.
 	NotInstalled bool
-	Err          error // the runner's error; nil if it had none
+	Err          error `json:"-"` // the runner's error; nil if it had none
 }
 
 // Error is one line.

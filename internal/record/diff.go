@@ -110,11 +110,11 @@ func (c *Comparison) compare(was, is []fact, areas ...Area) {
 			i, has := now[f.key()]
 			switch {
 			case had && has && w == i:
-				c.same(f.name)
-			case had && has, area == Asked:
+				c.Same = appendName(c.Same, f.name)
+			case had && has, area == Asked, area == Came:
 				c.add(Difference{Area: area, Fact: f.name, Was: w, Is: i})
 			default:
-				c.Lacking = append(c.Lacking, f.name)
+				c.Lacking = appendName(c.Lacking, f.name)
 			}
 		}
 	}
@@ -131,14 +131,15 @@ func byName(all []fact) map[fact]string {
 	return values
 }
 
-// same adds a fact that is the same. Of packages there are hundreds.
-func (c *Comparison) same(name string) {
+// appendName adds the name of a fact. Packages, of which there are hundreds, are one.
+func appendName(names []string, name string) []string {
 	if strings.HasPrefix(name, packageFact) {
 		name = "other packages"
 	}
-	if !slices.Contains(c.Same, name) {
-		c.Same = append(c.Same, name)
+	if slices.Contains(names, name) {
+		return names
 	}
+	return append(names, name)
 }
 
 // add adds a difference, unless one before it says the same of its cause: the driver of the machine is that of the
@@ -165,6 +166,9 @@ func (c *Comparison) steps(runs [2]Run, reasons func(pipeline.ID, pipeline.Facts
 		}
 		for _, change := range reasons(s.ID, own(runs[0].Steps[i].Facts), own(s.Facts)) {
 			name := string(s.ID) + ": " + change.Fact
+			if change.Fact == string(s.ID) {
+				name = change.Fact
+			}
 			c.add(Difference{Area: Inputs, Fact: name, Was: change.Was, Is: change.Is})
 		}
 	}
@@ -230,7 +234,7 @@ func (s Summary) asked(add func(Area, string, string)) {
 func (s Summary) came(add func(Area, string, string)) {
 	add(Came, "outcome", string(s.Outcome))
 	if s.Cause != nil {
-		add(Came, "cause", s.Cause.ID)
+		add(Came, "cause", s.Cause.ID+" ("+string(s.Cause.Turn)+"): "+s.Cause.Text)
 	}
 	if s.Parity != nil {
 		for _, comparison := range s.Parity.Comparisons {

@@ -62,6 +62,9 @@ func (r *Record) Decide(ctx context.Context) (Reproduction, error) {
 		err := r.Decode(name, value)
 		if errors.Is(err, fs.ErrNotExist) {
 			out.Missing = "the record has no " + name + ": its run asked nothing, or did not get so far"
+			if r.Program == "" {
+				out.Missing = "a run's folder has no " + name + ": a run keeps it with --record or --runs-dir"
+			}
 			return out, nil
 		}
 		if err != nil {

@@ -209,8 +209,8 @@ server image: 0123456789ab → fedcba987654
 package server linux/amd64 numpy: 5.26 → 0.26
 build-engine/model.plan: sha256:green → sha256:red
 outcome: passed → failed
+cause is new: server-fails (product): tritonserver ended, or does not answer as it should
 same: command, --precision, picture, weights, precision, dalirun, system, CUDA of the driver, GPUs of the machine, lane, other packages
-in one record alone: cause
 `
 	if diff := cmp.Diff(want, b.String()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

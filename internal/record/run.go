@@ -196,20 +196,34 @@ func (r *Record) Cause() (c cause.Cause, ok bool) {
 		gpus = append(gpus, gpu.BusID)
 	}
 	e := cause.Evidence{
-		Failure: failure, GPUs: gpus, Step: run.failed(), Check: r.refusedBy(), Kernel: r.lines(KernelFile),
+		Failure: failure, NoGPU: t.Lane == target.CPU, GPUs: gpus, Step: run.failed(), Check: r.refusedBy(), Kernel: r.lines(KernelFile),
 		OthersOnGPU: r.othersOnGPU(run), Parity: run.Parity,
 	}
 	if failure != nil && failure.Step == "" {
 		failure.Step = e.Step
 	}
 	if log, err := r.File(LogFile(string(run.failed()))); err == nil {
-		e.Log = string(log)
+		e.Log = withoutTimes(log)
 	}
 	if a, _, err := r.Answers(); err == nil {
 		const width = 224
 		e.Preprocessing = parity.PreprocessingCause(a.Tensor, a.WantTensor, width)
 	}
 	return cause.Find(e), true
+}
+
+// withoutTimes returns the lines of a log as the program printed them: what a tool marks as a warning begins so.
+func withoutTimes(log []byte) string {
+	var b strings.Builder
+	for line := range strings.Lines(string(log)) {
+		if at, text, ok := strings.Cut(line, " "); ok {
+			if _, err := time.Parse(time.RFC3339Nano, at); err == nil {
+				line = text
+			}
+		}
+		b.WriteString(line)
+	}
+	return b.String()
 }
 
 // refusedBy returns the check of the obstacle that refused the run.

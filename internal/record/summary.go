@@ -147,8 +147,10 @@ func (s Summary) WriteText(to io.Writer) error {
 			again = "whether it comes again is not known"
 		}
 		fmt.Fprintf(&b, "turn   %s; %s\n", c.Turn, again)
-		for _, row := range [][2]string{{"step", string(c.Step)}, {"seen", c.Seen}, {"hint", c.Hint}} {
-			if row[1] != "" {
+		for _, row := range [][2]string{
+			{"step", string(c.Step)}, {"error", s.Error}, {"seen", c.Seen}, {"hint", c.Hint},
+		} {
+			if row[1] != "" && (row[0] != "seen" || row[1] != s.Error) {
 				fmt.Fprintf(&b, "%-6s %s\n", row[0], printable.Line(row[1]))
 			}
 		}
