@@ -125,17 +125,7 @@ type rule struct {
 }
 
 func (r rule) matches(e Evidence, f *Failure, lines []string) (seen string, ok bool) {
-	if r.killed != (e.Failure == nil) && r.kernel == nil {
-		return "", false
-	}
-	named := func(s string) bool { return slices.Contains(f.Sentinels, s) }
-	switch {
-	case r.is != nil && !slices.ContainsFunc(r.is, named),
-		r.registry != nil && !slices.Contains(r.registry, f.Registry),
-		r.kinds != nil && !slices.Contains(r.kinds, f.Kind),
-		r.checks != nil && !slices.Contains(r.checks, e.Check),
-		r.inStep && f.Step == "",
-		r.when != nil && !r.when(e):
+	if r.killed != (e.Failure == nil) && r.kernel == nil || !r.fits(e, f) {
 		return "", false
 	}
 	seen = f.Text
@@ -161,4 +151,18 @@ func (r rule) matches(e Evidence, f *Failure, lines []string) (seen string, ok b
 		seen = line
 	}
 	return seen, true
+}
+
+// fits says whether the error is of the kinds that the rule is about, and the run.
+func (r rule) fits(e Evidence, f *Failure) bool {
+	named := func(s string) bool { return slices.Contains(f.Sentinels, s) }
+	switch {
+	case r.is != nil && !slices.ContainsFunc(r.is, named),
+		r.registry != nil && !slices.Contains(r.registry, f.Registry),
+		r.kinds != nil && !slices.Contains(r.kinds, f.Kind),
+		r.checks != nil && !slices.Contains(r.checks, e.Check),
+		r.inStep && f.Step == "":
+		return false
+	}
+	return r.when == nil || r.when(e)
 }

@@ -185,7 +185,7 @@ func (r *recording) keepModel(from *store.Store) {
 // recordMisuse begins the record of a command line that was refused before its flags were known: the record of an older
 // run must not be taken for this one's.
 func (a *App) recordMisuse() {
-	command, _, err := a.Command().Find(a.args) //nolint:contextcheck // nothing is run
+	command, _, err := a.Command().Find(a.args)
 	if err != nil || command.Flags().Lookup("record") == nil {
 		return
 	}
@@ -203,7 +203,7 @@ func (a *App) recordMisuse() {
 // endRecord ends the record of the command's run, which ended with err.
 func (a *App) endRecord(ctx context.Context, err error) error {
 	if a.recording == nil && exitCode(err) == ExitUsage {
-		a.recordMisuse()
+		a.recordMisuse() //nolint:contextcheck // nothing is run
 	}
 	r := a.recording
 	if r == nil {

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/spf13/pflag"
+
 	"github.com/dalirun/dalirun/internal/cause"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/flagvalue"
@@ -16,7 +18,6 @@ import (
 	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/steps"
-	"github.com/spf13/pflag"
 )
 
 // lackError says what a rerun needs and has not.
@@ -169,7 +170,7 @@ func (a *App) whereToRerun(
 		if was.Lane == target.CPU {
 			r.request.Accel = string(target.CPU) // and not what this machine has
 		}
-		return nil, false, nil //nolint:nilerr // nothing of it is needed
+		return nil, false, nil
 	}
 	c, failed := red.Cause()
 	switch {

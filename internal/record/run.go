@@ -196,8 +196,8 @@ func (r *Record) Cause() (c cause.Cause, ok bool) {
 		gpus = append(gpus, gpu.BusID)
 	}
 	e := cause.Evidence{
-		Failure: failure, NoGPU: t.Lane == target.CPU, GPUs: gpus, Step: run.failed(), Check: r.refusedBy(), Kernel: r.lines(KernelFile),
-		OthersOnGPU: r.othersOnGPU(run), Parity: run.Parity,
+		Failure: failure, NoGPU: t.Lane == target.CPU, GPUs: gpus, Step: run.failed(), Check: r.refusedBy(),
+		Kernel: r.lines(KernelFile), OthersOnGPU: r.othersOnGPU(run), Parity: run.Parity,
 	}
 	if failure != nil && failure.Step == "" {
 		failure.Step = e.Step

@@ -137,24 +137,7 @@ func (s Summary) WriteText(to io.Writer) error {
 	if s.Cut != "" {
 		fmt.Fprintf(&b, "the record ends early: %s\n", s.Cut)
 	}
-	if c := s.Cause; c != nil {
-		fmt.Fprintf(&b, "\ncause  %s: %s\n", c.ID, c.Text)
-		again := "the same run will fail again"
-		if c.Retryable {
-			again = "the same run may pass if it is run again"
-		}
-		if c.Turn == cause.Unknown {
-			again = "whether it comes again is not known"
-		}
-		fmt.Fprintf(&b, "turn   %s; %s\n", c.Turn, again)
-		for _, row := range [][2]string{
-			{"step", string(c.Step)}, {"error", s.Error}, {"seen", c.Seen}, {"hint", c.Hint},
-		} {
-			if row[1] != "" && (row[0] != "seen" || row[1] != s.Error) {
-				fmt.Fprintf(&b, "%-6s %s\n", row[0], printable.Line(row[1]))
-			}
-		}
-	}
+	s.writeCause(&b)
 	for _, n := range s.Noticed {
 		fmt.Fprintf(&b, "\nnoticed  %s (%s): %s\n", n.ID, n.Turn, n.Text)
 	}
@@ -177,6 +160,30 @@ func (s Summary) WriteText(to io.Writer) error {
 	}
 	_, err := io.WriteString(to, b.String())
 	return err
+}
+
+// writeCause writes why the run failed, and whose turn it is; nothing for one that did not.
+func (s Summary) writeCause(b *strings.Builder) {
+	c := s.Cause
+	if c == nil {
+		return
+	}
+	fmt.Fprintf(b, "\ncause  %s: %s\n", c.ID, c.Text)
+	again := "the same run will fail again"
+	if c.Retryable {
+		again = "the same run may pass if it is run again"
+	}
+	if c.Turn == cause.Unknown {
+		again = "whether it comes again is not known"
+	}
+	fmt.Fprintf(b, "turn   %s; %s\n", c.Turn, again)
+	for _, row := range [][2]string{
+		{"step", string(c.Step)}, {"error", s.Error}, {"seen", c.Seen}, {"hint", c.Hint},
+	} {
+		if row[1] != "" && (row[0] != "seen" || row[1] != s.Error) {
+			fmt.Fprintf(b, "%-6s %s\n", row[0], printable.Line(row[1]))
+		}
+	}
 }
 
 func stateText(s Step) string {

@@ -250,8 +250,8 @@ func containsAny(text string, parts ...string) bool {
 
 // takenPort finds the host port in the engine's message about a port that is in use. The known forms are "Bind for
 // 127.0.0.1:8000 failed: port is already allocated", "listen tcp4 127.0.0.1:8000: bind: address already in use", and
-// "failed to bind host port for 127.0.0.1:8000:172.17.0.2:8001/tcp: address already in use". The registry in the name of
-// an image, as in "127.0.0.1:5000/team/image", has a slash behind its port.
+// "failed to bind host port for 127.0.0.1:8000:172.17.0.2:8001/tcp: address already in use". The registry in the name
+// of an image, as in "127.0.0.1:5000/team/image", has a slash behind its port.
 func takenPort(err error) (uint16, bool) {
 	address := regexp.MustCompile(`(?:\d+\.\d+\.\d+\.\d+|localhost|\[[0-9a-f:]+\]):(\d{1,5})(?:[^\d/]|$)`)
 	match := address.FindStringSubmatch(err.Error())
