@@ -56,7 +56,7 @@ func ExitCodes() []ExitMeaning {
 				"a file that was named may not be read; a named port is taken; " +
 				"`--frozen`: the run is not that of its lock, or has none; " +
 				"`serve`: the workspace has a server already, healthy or not; " +
-				"`stop`: the server is another user's or host's; `doctor`: a run would fail; " +
+				"`stop`: the server is another user's or host's; `reproduce`: the record lacks what it needs; `doctor`: a run would fail; " +
 				"the cache or the workspace cannot be used; the disk is full; stdout cannot be written to",
 		},
 		{
@@ -74,11 +74,13 @@ func ExitCodes() []ExitMeaning {
 		},
 		{
 			ExitNotVerified, "verification failed",
-			"the served answer is not PyTorch's: the error says which of the three comparisons is off",
+			"the served answer is not PyTorch's: the error says which of the three comparisons is off; " +
+				"`reproduce`: the recorded answers are not PyTorch's, and the same figures come of them",
 		},
 		{
 			ExitGate, "a performance or accuracy gate failed",
-			"`bench --baseline`: figures are worse than the baseline's, and repeated runs confirm it",
+			"`bench --baseline`: figures are worse than the baseline's, and repeated runs confirm it; " +
+				"`reproduce`: it came to something else",
 		},
 		{ExitSIGHUP, "ended by SIGHUP", "the terminal was closed"},
 		{ExitSIGINT, "ended by SIGINT", "Ctrl-C; `status --watch`: it goes on until then"},

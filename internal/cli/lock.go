@@ -106,7 +106,9 @@ func (a *App) lock(ctx context.Context, r *runFlags, o outputFlags, f lockFlags)
 		return x.finish(err)
 	}
 	made = made.Merged(present)
-	found := lockResult{File: r.lockFile(), Changes: lock.Diff(present, made), update: f.update}
+	found := lockResult{
+		File: r.lockFile(), Changes: append([]lock.Change{}, lock.Diff(present, made)...), update: f.update,
+	}
 	if _, err := lock.Parse(found.File, made.Text()); err != nil { // nobody could keep to it
 		return x.finish(err)
 	}
