@@ -179,8 +179,9 @@ func (l Leases) wait(ctx context.Context, gpu GPU, end time.Time, busy func(GPU,
 			return file, err
 		}
 		late := !time.Now().Before(end)
-		// Who has just got a lease says so an instant later: until then the file has the one before.
-		if attempt > 0 || late {
+		// Who has just got a lease says so an instant later: until then the file has the one before, or nobody, as it has
+		// just before a lease is given back.
+		if known := holder.PID > 0; late || attempt > 0 && known || attempt > namelessFor {
 			if !late && (last == nil || *last != holder) {
 				busy(gpu, holder)
 			}
@@ -195,6 +196,9 @@ func (l Leases) wait(ctx context.Context, gpu GPU, end time.Time, busy func(GPU,
 		}
 	}
 }
+
+// namelessFor is how many looks a holder may take to say who it is. On a busy machine it was seen to take two.
+const namelessFor = 10
 
 // path is the file of a GPU. Older drivers name instances with slashes: MIG-GPU-UUID/7/0.
 func (l Leases) path(gpu GPU) string {

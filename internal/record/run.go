@@ -84,13 +84,23 @@ func (r Run) noticed() []cause.Cause {
 	return all
 }
 
+// What is told of a run is bounded: one has 11 steps, and a file may say that it has a million.
+const (
+	mostSteps    = 100
+	mostWarnings = 1000
+)
+
 func (r *Run) step(id pipeline.ID) *Step {
 	i := slices.IndexFunc(r.Steps, func(s Step) bool { return s.ID == id })
-	if i < 0 {
+	switch {
+	case i >= 0:
+		return &r.Steps[i]
+	case len(r.Steps) >= mostSteps:
+		return &Step{} // which nobody sees
+	default:
 		r.Steps = append(r.Steps, Step{ID: id})
-		i = len(r.Steps) - 1
+		return &r.Steps[len(r.Steps)-1]
 	}
-	return &r.Steps[i]
 }
 
 func (r *Run) take(e event) {
@@ -140,7 +150,9 @@ func (r *Run) take(e event) {
 	case "warning":
 		var data pipeline.Warning
 		decode(&data)
-		r.Warnings = append(r.Warnings, data.Text)
+		if len(r.Warnings) < mostWarnings {
+			r.Warnings = append(r.Warnings, data.Text)
+		}
 	case "run.ended":
 		var data struct {
 			Seconds float64 `json:"seconds"`
