@@ -109,6 +109,7 @@ func TestFind(t *testing.T) {
 
 		{&pipeline.Fault{Kind: pipeline.Environment, Err: container.ErrUnreachable}, cause.Evidence{Check: "container engine"}, "engine-missing", environment, false},
 		{&pipeline.StepError{Step: "serve", Err: &pipeline.Fault{Kind: pipeline.Environment, Err: container.ErrUnreachable}}, cause.Evidence{}, "engine-died", infrastructure, true},
+		{in("reference", docker, "output of dalirun-reference-Z-59190d: unexpected EOF"), cause.Evidence{}, "engine-died", infrastructure, true},
 		{in("serve", pipeline.NotReady, "tritonserver exited with status 143"), cause.Evidence{}, "container-killed", infrastructure, true},
 		{in("serve", pipeline.NotReady, "tritonserver exited with status 139"), cause.Evidence{}, "server-fails", product, false},
 		{&pipeline.Fault{Kind: pipeline.Environment, Err: container.ErrPermission}, cause.Evidence{}, "engine-denied", environment, false},

@@ -251,6 +251,14 @@ func engineRules() []rule {
 			is: []string{isUnreachable}, inStep: true,
 		},
 		{
+			cause: Cause{
+				ID: "engine-died", Turn: Infrastructure, Retryable: true,
+				Text: "the container engine ended or was restarted while the run was at work",
+			},
+			// What a container prints breaks off before the container has ended.
+			says: re(`output of \S+: .*(unexpected EOF|connection reset|broken pipe|closed network connection)`), inStep: true,
+		},
+		{
 			cause: Cause{ID: "engine-missing", Turn: Environment, Text: "no container engine answers"},
 			is:    []string{isUnreachable},
 		},

@@ -56,7 +56,8 @@ func ExitCodes() []ExitMeaning {
 				"a file that was named may not be read; a named port is taken; " +
 				"`--frozen`: the run is not that of its lock, or has none; " +
 				"`serve`: the workspace has a server already, healthy or not; " +
-				"`stop`: the server is another user's or host's; `reproduce`: the record lacks what it needs; `doctor`: a run would fail; " +
+				"`stop`: the server is another user's or host's; `reproduce`: the record lacks what it needs; " +
+				"`doctor`: a run would fail; " +
 				"the cache or the workspace cannot be used; the disk is full; stdout cannot be written to",
 		},
 		{

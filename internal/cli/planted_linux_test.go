@@ -233,7 +233,7 @@ func faultsPlanted() []planted {
 			return world{}
 		}, cpuRun, 3, "engine-missing", cause.Environment, false, "", ""},
 		{"container engine that fails", func(*testing.T, *place) world { return world{failure: errors.New("the store is broken")} }, cpuRun, 3, "engine-failing", cause.Environment, false, "", ""},
-		{"container engine restarted", during("export_onnx.py", func(_ *testing.T, p *place, _ *exec.Cmd) { p.engine.Die() }), cpuRun, 3, "engine-died", cause.Infrastructure, true, "", ""},
+		{"container engine restarted", during("export_onnx.py", func(_ *testing.T, p *place, _ *exec.Cmd) { p.engine.Die() }), cpuRun, -1, "engine-died", cause.Infrastructure, true, "", ""},
 		{"killed job", during("export_onnx.py", signaled(syscall.SIGKILL)), cpuRun, -1, "killed", cause.Infrastructure, true, "", "export-onnx"},
 		{"cancelled job", during("export_onnx.py", signaled(syscall.SIGTERM)), cpuRun, 143, "cancelled", cause.Infrastructure, true, "", ""},
 
@@ -553,7 +553,7 @@ func TestPlantedFaultsPage(t *testing.T) {
 	for _, f := range faultsPlanted() {
 		code, again := strconv.Itoa(int(f.code)), "no"
 		if f.code < 0 {
-			code = "none"
+			code = "any"
 		}
 		if f.retryable {
 			again = "yes"

@@ -192,10 +192,7 @@ func showTree(ts *testscript.TestScript, neg bool, args []string) {
 			}
 			sum = sha256.Sum256(data)
 		}
-		links := uint64(0)
-		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-			links = uint64(stat.Nlink) //nolint:unconvert // its type differs by system
-		}
+		links := linksOf(info)
 		_, err = fmt.Fprintf(ts.Stdout(), "%s %s %d links, %d, %x\n", strings.TrimPrefix(path, root), info.Mode(), links,
 			info.ModTime().UnixNano(), sum[:4])
 		return err
