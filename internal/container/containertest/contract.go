@@ -30,7 +30,17 @@ type Env struct {
 	Pause func(ctx context.Context, id string) error
 	// NoMemoryLimit says why a container's memory cannot be limited here, or is empty.
 	NoMemoryLimit string
+	// NoOOM says why the runtime does not tell that the kernel killed a container for memory, or is empty.
+	NoOOM string
+	// InitNotFound is the exit code of the runtime's init for a command that does not exist; 0 is
+	// [container.ExitNotFound].
+	InitNotFound int
+	// Times is how coarse the runtime's times are, of files that it copies and of lines of its log.
+	Times Times
 }
+
+// Times are the units in which a runtime counts. The zero value is a nanosecond for both.
+type Times struct{ Files, Lines time.Duration }
 
 // wait bounds each single wait of the suite.
 const wait = 30 * time.Second

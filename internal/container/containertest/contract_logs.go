@@ -106,7 +106,7 @@ func testLogStreams(t *testing.T, s *suite) {
 func testLogSince(t *testing.T, s *suite) {
 	t.Helper()
 	c, _ := s.ready(t, s.spec("trap", "drained"))
-	<-time.After(10 * time.Millisecond) // so that the lines have other times, however coarse they are
+	<-time.After(10*time.Millisecond + s.Times.Lines) // so that the lines have other times, however coarse they are
 	if err := c.Stop(t.Context(), wait); err != nil {
 		t.Fatal(err)
 	}

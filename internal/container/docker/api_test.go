@@ -526,6 +526,7 @@ func TestStopWhatIsPaused(t *testing.T) {
 		"Docker":                {[]http.HandlerFunc{done}, done, 1, 0, ""},
 		"Podman":                {[]http.HandlerFunc{refused, done}, done, 2, 1, ""},
 		"it does not go on":     {[]http.HandlerFunc{refused}, fail(http.StatusInternalServerError, "frozen for ever"), 1, 1, "frozen for ever"},
+		"Podman 4.3":            {[]http.HandlerFunc{fail(http.StatusInternalServerError, "container c is running or paused, refusing to clean up: container state improper"), done}, done, 2, 1, ""},
 		"another one paused it": {[]http.HandlerFunc{refused}, done, 2, 1, "is in state paused"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,23 +27,39 @@ const nobody = 65534
 func pack(w io.Writer, volumes []volume, user string) error {
 	archive := tar.NewWriter(w)
 	for i, v := range volumes {
-		p := newInputPacker(archive)
-		if v.output {
-			if err := p.belong(user); err != nil {
-				return err
-			}
-		}
-		top := strconv.Itoa(i)
-		if err := p.header(tar.Header{Typeflag: tar.TypeDir, Name: top + "/", Mode: 0o755}); err != nil {
+		if err := packVolume(archive, v, user, strconv.Itoa(i)); err != nil {
 			return err
-		}
-		for _, s := range v.sources {
-			if err := p.add(s.host, path.Join(top, s.name), top); err != nil {
-				return err
-			}
 		}
 	}
 	return archive.Close()
+}
+
+// packAlone writes the contents of one volume as a tar archive.
+func packAlone(w io.Writer, v volume, user string) error {
+	archive := tar.NewWriter(w)
+	if err := packVolume(archive, v, user, "."); err != nil {
+		return err
+	}
+	return archive.Close()
+}
+
+// packVolume writes the contents of a volume, and its own owner, below a folder of an archive.
+func packVolume(archive *tar.Writer, v volume, user, top string) error {
+	p := newInputPacker(archive)
+	if v.output {
+		if err := p.belong(user); err != nil {
+			return err
+		}
+	}
+	if err := p.header(tar.Header{Typeflag: tar.TypeDir, Name: top + "/", Mode: 0o755}); err != nil {
+		return err
+	}
+	for _, s := range v.sources {
+		if err := p.add(s.host, path.Join(top, s.name), top); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // packInput writes the file or folder of a mount as a tar archive, under the last name of its target.
@@ -147,8 +163,9 @@ func (p *packer) file(host string, h tar.Header) (err error) {
 	return err
 }
 
-// unpack extracts the contents of the archive's folder top into a host folder. Names and links cannot lead out of that.
-func unpack(archive io.Reader, into, top string) (err error) {
+// unpack extracts the contents of the archive's folder, which has one of the names in tops, into a host folder. Names
+// and links cannot lead out of that.
+func unpack(archive io.Reader, into string, tops ...string) (err error) {
 	root, err := os.OpenRoot(into)
 	if err != nil {
 		return err
@@ -164,8 +181,8 @@ func unpack(archive io.Reader, into, top string) (err error) {
 			return err
 		}
 		first, name, _ := strings.Cut(path.Clean(h.Name), "/")
-		if first != top {
-			return fmt.Errorf("archive entry %q is not below %q", h.Name, top)
+		if !slices.Contains(tops, first) {
+			return fmt.Errorf("archive entry %q is not below %q", h.Name, tops[0])
 		}
 		if name == "" {
 			continue

@@ -47,11 +47,15 @@ func (r *Runtime) Repeat(spec container.Spec) string {
 	default:
 		flag("gpus", spec.GPUs.CSV())
 	}
-	network(spec, flag)
-	for _, m := range spec.Inputs {
+	network(spec, f, flag)
+	inputs, outputs, short := splitBinds(spec, f)
+	for _, bind := range short {
+		flag("volume", bind)
+	}
+	for _, m := range inputs {
 		flag("mount", mountFlag(m, "readonly"))
 	}
-	for _, m := range spec.Outputs {
+	for _, m := range outputs {
 		flag("mount", mountFlag(m))
 	}
 	for _, e := range environment(spec.Env) {
@@ -79,7 +83,7 @@ func limits(spec container.Spec, flag func(name, value string)) {
 	}
 }
 
-func network(spec container.Spec, flag func(name, value string)) {
+func network(spec container.Spec, f facts, flag func(name, value string)) {
 	if spec.Network != container.NetworkPublish {
 		flag("network", "none")
 		return
@@ -89,7 +93,7 @@ func network(spec container.Spec, flag func(name, value string)) {
 		if p.Host != 0 {
 			host = strconv.Itoa(int(p.Host))
 		}
-		flag("publish", net.JoinHostPort(p.HostAddress().String(), host)+":"+strconv.Itoa(int(p.Container)))
+		flag("publish", net.JoinHostPort(hostIP(p, f), host)+":"+strconv.Itoa(int(p.Container)))
 	}
 }
 

@@ -36,7 +36,17 @@ const otherUser = 12345
 
 func TestContract(t *testing.T) {
 	t.Parallel()
-	e := newEngine(t)
+	testContract(t, newEngine(t))
+}
+
+// TestContractOnPodman is TestContract on a Podman that scripts/podman.sh has started.
+func TestContractOnPodman(t *testing.T) {
+	t.Parallel()
+	testContract(t, newPodman(t))
+}
+
+func testContract(t *testing.T, e engine) {
+	t.Helper()
 	caller := docker.Options{UID: os.Getuid(), GID: os.Getgid()}
 	other := caller
 	if caller.UID == 0 {
@@ -44,9 +54,13 @@ func TestContract(t *testing.T) {
 	}
 	// An engine on another host is played by this one. What comes back is written by this process, so the caller is its user.
 	caller.Transfer = docker.TransferCopy
-	noAttach := other
-	noAttach.Host = refuseAttach(t)
-	for name, o := range map[string]docker.Options{"bind": other, "copy": caller, "no attach": noAttach} {
+	all := map[string]docker.Options{"bind": other, "copy": caller}
+	if !e.podman { // which is what it plays
+		noAttach := other
+		noAttach.Host = refuseAttach(t, e)
+		all["no attach"] = noAttach
+	}
+	for name, o := range all {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			newEnv := func(t *testing.T) containertest.Env {
@@ -64,13 +78,23 @@ func TestContract(t *testing.T) {
 // default network, whose addresses answer on the engine's own host.
 func TestContractDial(t *testing.T) {
 	t.Parallel()
-	e := newEngine(t)
+	testContractDial(t, newEngine(t))
+}
+
+// TestContractDialOnPodman is TestContractDial on a Podman that scripts/podman.sh has started.
+func TestContractDialOnPodman(t *testing.T) {
+	t.Parallel()
+	testContractDial(t, newPodman(t))
+}
+
+func testContractDial(t *testing.T, e engine) {
+	t.Helper()
 	for _, name := range docker.Ways() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			containertest.TestDial(t, func(t *testing.T) containertest.Env {
 				t.Helper()
-				o := docker.Options{UID: os.Getuid(), GID: os.Getgid(), Labels: container.Labels{container.LabelRun: rand.Text()}}
+				o := docker.Options{Host: e.host, UID: os.Getuid(), GID: os.Getgid(), Labels: container.Labels{container.LabelRun: rand.Text()}}
 				r := newRuntime(t, o)
 				r.DialOnly(t.Context(), t, name)
 				return containertest.Env{Runner: r, Image: e.image, Labels: o.Labels, UID: o.UID, GID: o.GID}
@@ -80,9 +104,9 @@ func TestContractDial(t *testing.T) {
 }
 
 // refuseAttach returns an endpoint that passes everything on to the engine and refuses attaching, as Podman 4.3 does.
-func refuseAttach(t *testing.T) string {
+func refuseAttach(t *testing.T, e engine) string {
 	t.Helper()
-	network, address, _ := strings.Cut(newRuntime(t, docker.Options{}).Endpoint(), "://")
+	network, address, _ := strings.Cut(newRuntime(t, docker.Options{Host: e.host}).Endpoint(), "://")
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(&url.URL{Scheme: "http", Host: "engine"}) },
 		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -118,8 +142,10 @@ func refuseAttach(t *testing.T) string {
 	return "unix://" + socket
 }
 
-// engine is the container engine of this machine with the images of the suite.
+// engine is a container engine of this machine with the images of the suite.
 type engine struct {
+	host          string // as in DOCKER_HOST; empty is what Docker's client would take
+	podman        bool
 	image, broken string
 	noMemoryLimit string
 }
@@ -140,15 +166,37 @@ func newRuntime(t *testing.T, o docker.Options) *docker.Runtime {
 	return r
 }
 
+// podmanVariable names the address of the Podman that scripts/podman.sh has started.
+const podmanVariable = "DALIRUN_PODMAN_HOST"
+
+func newPodman(t *testing.T) engine {
+	t.Helper()
+	host := os.Getenv(podmanVariable)
+	if host == "" {
+		needtest.Missing(t, "%s names no Podman; scripts/podman.sh starts one", podmanVariable)
+	}
+	e := newEngineAt(t, host)
+	if !e.podman {
+		t.Fatalf("%s=%s is no Podman", podmanVariable, host)
+	}
+	return e
+}
+
 func newEngine(t *testing.T) engine {
 	t.Helper()
-	r := newRuntime(t, docker.Options{})
-	if _, err := r.Info(t.Context()); err != nil {
+	return newEngineAt(t, "")
+}
+
+func newEngineAt(t *testing.T, host string) engine {
+	t.Helper()
+	r := newRuntime(t, docker.Options{Host: host})
+	about, err := r.Info(t.Context())
+	if err != nil {
 		needtest.Missing(t, "no container engine to test against: %v", err)
 	}
 	name := "dalirun.test/contract:" + rand.Text()
-	e := engine{image: name, broken: name + "-missing-command"}
-	t.Cleanup(func() { removeImages(t, "contract="+name) })
+	e := engine{host: host, podman: about.Podman(), image: name, broken: name + "-missing-command"}
+	t.Cleanup(func() { e.removeImages(t, "contract="+name) })
 	probe := buildProbe(t)
 	for tag, dockerfile := range map[string]string{
 		// The label keeps these layers apart from another run's, whose end would take them away.
@@ -163,7 +211,7 @@ func newEngine(t *testing.T) engine {
 			t.Fatal(err)
 		}
 	}
-	info, err := sdk(t).Info(t.Context())
+	info, err := e.sdk(t).Info(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,11 +224,21 @@ func newEngine(t *testing.T) engine {
 func (e engine) env(t *testing.T, o docker.Options) containertest.Env {
 	t.Helper()
 	o.Labels = container.Labels{container.LabelRun: rand.Text()}
-	r := newRuntime(t, o)
-	return containertest.Env{
-		Runner: r, Images: r, Builder: r, Image: e.image, Broken: e.broken, Labels: o.Labels,
-		UID: o.UID, GID: o.GID, Pause: sdk(t).ContainerPause, NoMemoryLimit: e.noMemoryLimit,
+	if o.Host == "" {
+		o.Host = e.host
 	}
+	r := newRuntime(t, o)
+	env := containertest.Env{
+		Runner: r, Images: r, Builder: r, Image: e.image, Broken: e.broken, Labels: o.Labels,
+		UID: o.UID, GID: o.GID, Pause: e.sdk(t).ContainerPause, NoMemoryLimit: e.noMemoryLimit,
+	}
+	if e.podman {
+		// As 4.3.1 of Debian does; its init is catatonit.
+		env.NoOOM = "conmon notes it in the folder where the service was started, and Podman looks in the container's"
+		env.InitNotFound = 1
+		env.Times = containertest.Times{Files: time.Microsecond, Lines: time.Second}
+	}
+	return env
 }
 
 // buildProbe compiles the probe without cgo, so that it runs in an image FROM scratch.
@@ -212,9 +270,9 @@ var builtProbe = sync.OnceValues(func() (probe []byte, err error) {
 })
 
 // sdk is a client for what the tests ask beside the contract.
-func sdk(t *testing.T) *client.Client {
+func (e engine) sdk(t *testing.T) *client.Client {
 	t.Helper()
-	host := newRuntime(t, docker.Options{}).Endpoint()
+	host := newRuntime(t, docker.Options{Host: e.host}).Endpoint()
 	c, err := client.NewClientWithOpts(client.WithHost(host), client.WithAPIVersionNegotiation())
 	if err != nil {
 		t.Fatal(err)
@@ -224,11 +282,11 @@ func sdk(t *testing.T) *client.Client {
 }
 
 // removeImages removes the images that carry a label, tagged or not: a failed build leaves those of its first steps.
-func removeImages(t *testing.T, label string) {
+func (e engine) removeImages(t *testing.T, label string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
-	c := sdk(t)
+	c := e.sdk(t)
 	const generations = 10 // an image is refused while another is made of it
 	for range generations {
 		found, err := c.ImageList(ctx, dimage.ListOptions{All: true, Filters: filters.NewArgs(filters.Arg("label", label))})

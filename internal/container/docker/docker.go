@@ -25,6 +25,9 @@ const (
 	// container engine; over ssh a handshake alone can take that long.
 	localInfo  = 2 * time.Second
 	remoteInfo = 10 * time.Second
+	// podmanInfo bounds it for a Podman that is there: 4.3.1 asks the system's package manager several times for each
+	// answer, which took 0.4 to 2 s on two busy cores.
+	podmanInfo = 10 * time.Second
 	// cleanup bounds the removal of a container whose Run failed: CI runners kill a cancelled job after 10 s.
 	cleanup = 10 * time.Second
 	// answer bounds a request that an engine answers from memory. A busy disk makes it slow.

@@ -19,6 +19,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -283,5 +284,24 @@ func TestUnavailable(t *testing.T) {
 	cancel(cause)
 	if _, err := r.Info(ctx); !errors.Is(err, cause) || errors.Is(err, container.ErrUnreachable) {
 		t.Errorf("cancelled: %v", err)
+	}
+}
+
+func TestYieldOwn(t *testing.T) {
+	t.Parallel()
+	required, preferred := container.Port{Container: 1, Host: 81, Required: true}, container.Port{Container: 2, Host: 81}
+	given, elsewhere := preferred, preferred
+	given.Host, elsewhere.Address = 0, netip.MustParseAddr("127.0.0.2")
+	for name, tt := range map[string]struct{ ports, want []container.Port }{
+		"required first":  {[]container.Port{required, preferred}, []container.Port{required, given}},
+		"preferred first": {[]container.Port{preferred, required}, []container.Port{given, required}},
+		"both required":   {[]container.Port{required, required}, []container.Port{required, required}},
+		"elsewhere":       {[]container.Port{required, elsewhere}, []container.Port{required, elsewhere}},
+		"one":             {[]container.Port{preferred}, []container.Port{preferred}},
+	} {
+		before := slices.Clone(tt.ports)
+		if got := yieldOwn(tt.ports); !slices.Equal(got, tt.want) || !slices.Equal(tt.ports, before) {
+			t.Errorf("%s: got %+v, want %+v", name, got, tt.want)
+		}
 	}
 }

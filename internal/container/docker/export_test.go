@@ -31,5 +31,5 @@ func (r *Runtime) DialOnly(ctx context.Context, t *testing.T, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.lastFacts.networks = []string{bridge.ID}
+	r.lastFacts.networks = []string{bridge.ID, "podman"} // of a container's network, Podman 4.3 tells the name in place of the ID
 }

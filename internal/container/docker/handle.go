@@ -122,7 +122,7 @@ func (h *handle) Stop(ctx context.Context, grace time.Duration) error {
 func (h *handle) terminate(ctx context.Context, seconds int) error {
 	options := dcontainer.StopOptions{Timeout: &seconds}
 	err := h.runtime.api.ContainerStop(ctx, h.id, options)
-	if err == nil || !containsAny(err.Error(), "is in state paused") {
+	if err == nil || !containsAny(err.Error(), "is in state paused", "is running or paused") { // 4.3.1 says the second
 		return err
 	}
 	if err := h.runtime.api.ContainerUnpause(ctx, h.id); err != nil {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/docker/docker/api/types"
 	"github.com/docker/docker/api/types/system"
@@ -50,7 +51,10 @@ func (r *Runtime) remembered() (facts, bool) {
 }
 
 func (r *Runtime) requestFacts(ctx context.Context) (facts, error) {
-	limited, cancel := context.WithTimeoutCause(ctx, r.infoLimit, fmt.Errorf("%w within %s", errNoReply, r.infoLimit))
+	limited, cancel, err := r.limitInfo(ctx)
+	if err != nil {
+		return facts{}, err
+	}
 	defer cancel()
 	version, err := r.api.ServerVersion(limited)
 	if err != nil {
@@ -72,6 +76,25 @@ func (r *Runtime) requestFacts(ctx context.Context) (facts, error) {
 	r.lastFacts = &f
 	r.mu.Unlock()
 	return f, nil
+}
+
+// limitInfo bounds the requests of Info, by what answers a ping.
+func (r *Runtime) limitInfo(ctx context.Context) (context.Context, context.CancelFunc, error) {
+	within := func(limit time.Duration) (context.Context, context.CancelFunc) {
+		return context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %s", errNoReply, limit))
+	}
+	limited, cancel := within(r.infoLimit)
+	ping, err := r.api.Ping(limited)
+	if err != nil {
+		defer cancel()
+		return nil, nil, r.unavailable(limited, err)
+	}
+	if ping.OSType != "" || r.infoLimit >= podmanInfo { // Podman does not say which system it runs on
+		return limited, cancel, nil
+	}
+	cancel()
+	limited, cancel = within(podmanInfo)
+	return limited, cancel, nil
 }
 
 // understand reads the engine's two answers. Podman's lack some fields.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/pkg/stdcopy"
 
@@ -77,11 +78,15 @@ func (h *handle) readLog(ctx context.Context, o container.LogOptions, r *logRead
 	switch {
 	case r.err != nil:
 		return r.err
-	case err != nil:
-		return h.runtime.explain(within, what, err)
-	default:
+	case err == nil:
 		return nil
 	}
+	// Podman writes the error of a container that is removed meanwhile in place of the next line.
+	late.Reset(limit)
+	if _, gone := h.runtime.api.ContainerInspect(within, h.id); cerrdefs.IsNotFound(gone) {
+		err = gone
+	}
+	return h.runtime.explain(within, what, err)
 }
 
 // logReader hands on the lines of a log, and when it is read again those that each has not got.

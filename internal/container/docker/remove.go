@@ -38,6 +38,7 @@ func (r *Runtime) remove(ctx context.Context, id string, limit time.Duration) er
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("%w within %s", errNoReply, limit))
 	defer cancel()
 	what := "remove container " + id
+	r.kill(ctx, id)
 	volumes := r.ownVolumes(ctx, id)
 	ticker := time.NewTicker(lookAgain)
 	defer ticker.Stop()
@@ -68,6 +69,15 @@ func (r *Runtime) remove(ctx context.Context, id string, limit time.Duration) er
 			text: fmt.Sprintf("%s: %v after %s, and the container engine says: %s", what, errStuck, limit,
 				message(last)),
 		}
+	}
+}
+
+// kill ends what is to be removed where a forced removal does not: Podman sends the stop signal first, and waits for as
+// long as a container may take to stop (seen on 4.3.1), which is longer than a removal may take. The removal itself
+// says what is wrong with a container that could not be killed.
+func (r *Runtime) kill(ctx context.Context, id string) {
+	if f, err := r.facts(ctx); err == nil && f.info.Podman() {
+		_ = r.api.ContainerKill(ctx, id, "KILL")
 	}
 }
 

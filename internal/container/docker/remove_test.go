@@ -46,6 +46,24 @@ func TestRemove(t *testing.T) {
 	}
 }
 
+// Podman stops gently what it removes by force, for as long as the container may take: it is killed before.
+func TestRemoveKillsOnPodman(t *testing.T) {
+	t.Parallel()
+	done := func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+	for name, want := range map[string]int{"Engine": 0, "Podman Engine": 1} {
+		a := &api{answers: map[string]http.HandlerFunc{
+			"GET /version": say(`{"Version":"4.3.1","ApiVersion":"1.41","Components":[{"Name":"` + name + `","Version":"4.3.1"}]}`),
+			"GET /info":    say(`{}`), "POST /containers/c/kill": done, "DELETE /containers/c": done,
+		}}
+		if err := a.serve(t, Options{}).Remove(t.Context(), "c"); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if kills := a.count("POST /containers/c/kill"); kills != want {
+			t.Errorf("%s: killed %d times, want %d", name, kills, want)
+		}
+	}
+}
+
 // A volume that the engine leaves when it removes a container is removed after it; that of another container stays.
 func TestRemoveLeftVolume(t *testing.T) {
 	t.Parallel()

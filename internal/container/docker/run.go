@@ -42,7 +42,7 @@ func (r *Runtime) run(ctx context.Context, spec container.Spec, out container.St
 	if err != nil {
 		return nil, err
 	}
-	spec.Publish = slices.Clone(spec.Publish)
+	spec.Publish = yieldOwn(spec.Publish)
 	for {
 		q, err := r.translate(spec, f)
 		if err != nil {
@@ -60,6 +60,21 @@ func (r *Runtime) run(ctx context.Context, spec container.Spec, out container.St
 		}
 	}
 }
+
+// yieldOwn gives up the preferred host ports that another port of the same container needs. Podman keeps the first of
+// two for some seconds after it has refused the second (seen on 4.3.1), so that the engine is not asked for both.
+func yieldOwn(ports []container.Port) []container.Port {
+	ports = slices.Clone(ports)
+	for i, p := range ports {
+		own := func(other container.Port) bool { return other.Required && container.Takes(at(other), at(p)) }
+		if p.Host != 0 && !p.Required && slices.ContainsFunc(ports, own) {
+			ports[i].Host = 0
+		}
+	}
+	return ports
+}
+
+func at(p container.Port) netip.AddrPort { return netip.AddrPortFrom(p.HostAddress(), p.Host) }
 
 // yieldPort gives up a preferred host port that is in use, or returns the error if there is none to give up. Each
 // attempt has one preferred port less, so that the loop ends.

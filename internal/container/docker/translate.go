@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/mount"
@@ -61,7 +62,7 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 	if spec.Pids > 0 {
 		q.host.PidsLimit = &spec.Pids
 	}
-	q.network(spec)
+	q.network(spec, f)
 	if r.copies(spec) {
 		copied, err := volumes(spec)
 		if err != nil {
@@ -71,8 +72,33 @@ func (r *Runtime) translate(spec container.Spec, f facts) (request, error) {
 		q.host.Mounts = volumeMounts(q.volumes, q.config.Labels)
 		return q, nil
 	}
-	q.host.Mounts = slices.Concat(binds(spec.Inputs, true), binds(spec.Outputs, false))
+	inputs, outputs, short := splitBinds(spec, f)
+	q.host.Binds = short
+	q.host.Mounts = slices.Concat(binds(inputs, true), binds(outputs, false))
 	return q, nil
+}
+
+// splitBinds returns the mounts of a Spec, and those as -v takes them that can be asked for in that way alone. Podman
+// writes what the Mounts API says as the value of its --mount, and reads a comma there as the end of an option (seen on
+// 4.3.1). A path that has a colon too can be written in neither way.
+func splitBinds(spec container.Spec, f facts) (inputs, outputs []container.Mount, short []string) {
+	if !f.info.Podman() {
+		return spec.Inputs, spec.Outputs, nil
+	}
+	inputs, short = shortBinds(spec.Inputs, ":ro")
+	outputs, more := shortBinds(spec.Outputs, "")
+	return inputs, outputs, slices.Concat(short, more)
+}
+
+func shortBinds(mounts []container.Mount, options string) (others []container.Mount, short []string) {
+	for _, m := range mounts {
+		if paths := m.Source + ":" + m.Target; strings.Contains(paths, ",") && strings.Count(paths, ":") == 1 {
+			short = append(short, paths+options)
+			continue
+		}
+		others = append(others, m)
+	}
+	return others, short
 }
 
 // check refuses a Spec that is wrong for every engine, also where an engine would not refuse it.
@@ -88,7 +114,7 @@ func check(spec container.Spec) error {
 	return nil
 }
 
-func (q *request) network(spec container.Spec) {
+func (q *request) network(spec container.Spec, f facts) {
 	if spec.Network != container.NetworkPublish {
 		q.host.NetworkMode = "none"
 		return
@@ -96,13 +122,22 @@ func (q *request) network(spec container.Spec) {
 	q.host.NetworkMode = "default"
 	q.config.ExposedPorts, q.host.PortBindings = nat.PortSet{}, nat.PortMap{}
 	for _, p := range spec.Publish {
-		binding := nat.PortBinding{HostIP: p.HostAddress().String()}
+		binding := nat.PortBinding{HostIP: hostIP(p, f)}
 		if p.Host != 0 {
 			binding.HostPort = strconv.Itoa(int(p.Host))
 		}
 		q.config.ExposedPorts[tcp(p.Container)] = struct{}{}
 		q.host.PortBindings[tcp(p.Container)] = []nat.PortBinding{binding}
 	}
+}
+
+// hostIP is the address to publish a port on. Podman's rules take 0.0.0.0 for an address like any other, to which
+// nothing is ever sent (seen on 4.3.1 with netavark); no address is all of them there.
+func hostIP(p container.Port, f facts) string {
+	if addr := p.HostAddress(); !f.info.Podman() || !addr.IsUnspecified() {
+		return addr.String()
+	}
+	return ""
 }
 
 // tmpfsOptions are an engine's default options, set explicitly so that they do not depend on it, with mode 1777,

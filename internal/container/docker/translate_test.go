@@ -125,6 +125,50 @@ func TestRepeatByDevice(t *testing.T) {
 	}
 }
 
+// Podman reads a comma in a path of the Mounts API as the end of an option, and publishes on every address if it is given
+// none. The line that repeats a container asks as Run does.
+func TestTranslateForPodman(t *testing.T) {
+	t.Parallel()
+	spec := container.Spec{
+		Image: "image", Network: container.NetworkPublish, Publish: []container.Port{{Container: 8001, Host: 81, Address: netip.IPv4Unspecified()}, {Container: 8000}},
+		Inputs:  []container.Mount{{Source: "/a, b", Target: "/in"}, {Source: "/c", Target: "/c"}, {Source: "/d,e:f", Target: "/d"}},
+		Outputs: []container.Mount{{Source: "/g,h", Target: "/out"}},
+	}
+	for name, want := range map[string]struct {
+		binds, sources []string
+		address        string
+		line           string
+	}{
+		"Docker Engine": {nil, []string{"/a, b", "/c", "/d,e:f", "/g,h"}, "0.0.0.0", ` --publish=0.0.0.0:81:8001 --publish=127.0.0.1::8000 '--mount=type=bind,"source=/a, b",target=/in,readonly' `},
+		container.PodmanEngine: {
+			[]string{"/a, b:/in:ro", "/g,h:/out"},
+			[]string{"/c", "/d,e:f"},
+			"",
+			` --publish=:81:8001 --publish=127.0.0.1::8000 '--volume=/a, b:/in:ro' --volume=/g,h:/out --mount=type=bind,source=/c,target=/c,readonly `,
+		},
+	} {
+		r := testRuntime(t)
+		r.lastFacts = &facts{info: container.Info{Name: name}}
+		q, err := r.translate(spec, *r.lastFacts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var sources []string
+		for _, m := range q.host.Mounts {
+			sources = append(sources, m.Source)
+		}
+		if diff := cmp.Diff([][]string{want.binds, want.sources}, [][]string{q.host.Binds, sources}); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		}
+		if ip := q.host.PortBindings[tcp(8001)][0].HostIP; ip != want.address || q.host.PortBindings[tcp(8000)][0].HostIP != "127.0.0.1" {
+			t.Errorf("%s: published on %q, want %q", name, ip, want.address)
+		}
+		if line := r.Repeat(spec); !strings.Contains(line, want.line) {
+			t.Errorf("%s: %s\nwant%s", name, line, want.line)
+		}
+	}
+}
+
 func TestTranslateByEngine(t *testing.T) {
 	t.Parallel()
 	spec := specs()["server"]

@@ -116,9 +116,32 @@ func (r *Runtime) fill(ctx context.Context, id, name string, q request) (err err
 	if _, err := r.create(ctx, helper, filler); err != nil {
 		return err
 	}
+	f, err := r.facts(ctx)
+	if err != nil {
+		return err
+	}
+	if f.info.Podman() {
+		return r.fillEach(ctx, helper, q)
+	}
 	return r.send(ctx, helper, fillFolder, dcontainer.CopyToContainerOptions{}, func(w io.Writer) error {
 		return pack(w, q.volumes, q.config.User)
 	})
+}
+
+// fillEach copies into one volume after the other. Podman finds the volume of a container that is not started by the
+// folder that the request names; what an archive has below that folder lands beside the other volumes, not in them, and
+// the owner of a volume itself is taken (both seen on 4.3.1).
+func (r *Runtime) fillEach(ctx context.Context, helper string, q request) error {
+	for i, v := range q.volumes {
+		at := path.Join(fillFolder, strconv.Itoa(i))
+		err := r.send(ctx, helper, at, dcontainer.CopyToContainerOptions{}, func(w io.Writer) error {
+			return packAlone(w, v, q.config.User)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Refresh copies what is at the source of a mount into the volume that has a copy of the input above it.
@@ -188,9 +211,17 @@ func (h *handle) collect(ctx context.Context) error {
 func (h *handle) receive(ctx context.Context, target, folder string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, copyLimit, fmt.Errorf("%w within %s", errNoReply, copyLimit))
 	defer cancel()
+	f, err := h.runtime.facts(ctx)
+	if err != nil {
+		return err
+	}
+	tops := []string{path.Base(target)}
+	if f.info.Podman() { // it calls a volume's folder "/" (seen on 4.3.1)
+		tops = append(tops, "")
+	}
 	archive, _, err := h.runtime.api.CopyFromContainer(ctx, h.id, target)
 	if err != nil {
 		return h.runtime.explain(ctx, "read", err)
 	}
-	return errors.Join(unpack(archive, folder, path.Base(target)), archive.Close())
+	return errors.Join(unpack(archive, folder, tops...), archive.Close())
 }
