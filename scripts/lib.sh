@@ -2,7 +2,7 @@
 # What the scripts here share. Source it; it changes nothing by itself.
 #
 # DALIRUN_SCRIPT_ROOT stands before every absolute path that a script looks at. It is empty except in
-# scripts/engine_test.sh, which puts a made-up machine there.
+# scripts/engine_test.sh and podman_test.sh, which put a made-up machine there.
 root=${DALIRUN_SCRIPT_ROOT:-}
 
 # Everything but a script's result goes to stderr: base-image.sh is read by command substitution.
