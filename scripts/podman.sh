@@ -128,6 +128,17 @@ start() {
     printf 'unix://%s\n' "$socket"
 }
 
+# end_monitors ends what watched programs that docker exec started: for five minutes after their end each waits to clean up
+# after them, by a Podman that would make the folder anew. Only those of the folder name it.
+end_monitors() {
+    local file
+    for file in /proc/[0-9]*/cmdline; do
+        if tr '\0' ' ' 2>/dev/null <"$file" | grep -Eq "^[^ ]*conmon .* -b $folder/storage/"; then
+            kill -KILL "$(basename "$(dirname "$file")")" 2>/dev/null || true
+        fi
+    done
+}
+
 stop() {
     [ -e "$folder" ] || return 0
     [ -r "$folder/containers.conf" ] || die "$folder is no folder of a Podman that this script started. Nothing was changed"
@@ -144,6 +155,7 @@ stop() {
     if command -v podman >/dev/null; then
         podman_of_folder rm --all --force --time 0 --volumes >/dev/null || die "Podman could not remove its containers"
     fi
+    end_monitors
     umount -q "$folder/storage/overlay" 2>/dev/null || true
     rm -rf --one-file-system "$folder"
 }

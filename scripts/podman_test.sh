@@ -81,9 +81,25 @@ run 0 start "$folder" && prints "unix://$folder/podman.sock" && called 'system s
 
 name='stop ends it, removes its containers and the folder'
 pid=$(cat "$folder/pid")
+# As monitors of this folder's Podman and of another one's: the name and the options are what is looked at.
+cat >"$machine/monitor.pl" <<'PERL'
+$0 = "/usr/bin/conmon -c 1 -b $ARGV[0]/storage/overlay-containers/1/userdata -e";
+sleep 60;
+PERL
+perl "$machine/monitor.pl" "$folder" &
+mine=$!
+perl "$machine/monitor.pl" "$folder-of-another" &
+others=$!
+until grep -q conmon "/proc/$mine/cmdline" && grep -q conmon "/proc/$others/cmdline"; do sleep 0.05; done
 if run 0 stop "$folder" && called 'rm --all --force' 1; then
-    if [ -e "$folder" ] || kill -0 "$pid" 2>/dev/null; then
+    ended=0
+    wait "$mine" 2>/dev/null || ended=$?
+    if [ "$ended" -ne 137 ]; then
+        fail 'a monitor of its own was left'
+    elif [ -e "$folder" ] || kill -0 "$pid" 2>/dev/null; then
         fail 'something is left'
+    elif ! kill "$others"; then
+        fail 'the monitor of another Podman was ended'
     else
         ok
     fi
