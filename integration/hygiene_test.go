@@ -5,6 +5,7 @@ package integration
 import (
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -27,32 +28,40 @@ import (
 // is kept in memory.
 func registryIn(t *testing.T, e engine) string {
 	t.Helper()
-	type answer struct {
-		listener net.Listener
-		err      error
-	}
-	answers := make(chan answer, 1)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with this goroutine
-		netns, err := os.Open(e.netns)
-		if err == nil {
-			err = unix.Setns(int(netns.Fd()), unix.CLONE_NEWNET)
-		}
-		var a answer
-		if a.err = err; err == nil {
-			a.listener, a.err = net.Listen("tcp", "127.0.0.1:0") // a socket stays in the network in which it was made
-		}
-		answers <- a
-	}()
-	a := <-answers
-	if a.err != nil {
-		t.Fatal(a.err)
+	var listener net.Listener
+	err := inNetns(e.netns, func() (err error) {
+		listener, err = net.Listen("tcp", "127.0.0.1:0") // a socket stays in the network in which it was made
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 	quiet := slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	server := &http.Server{Handler: registry.New(registry.Logger(quiet)), ReadHeaderTimeout: time.Minute}
-	go func() { _ = server.Serve(a.listener) }()
+	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { _ = server.Close() })
-	return a.listener.Addr().String()
+	return listener.Addr().String()
+}
+
+// inNetns does something in a network namespace. The thread goes back after it and stays: with one that ends the system
+// ends what was started from it, container engines of tests among them.
+func inNetns(path string, do func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer own.Close() //nolint:errcheck // only read
+	there, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer there.Close() //nolint:errcheck // only read
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	return errors.Join(do(), unix.Setns(int(own.Fd()), unix.CLONE_NEWNET))
 }
 
 // publish pushes an image to its registry, and removes it from the engine. It returns the digest.

@@ -13,6 +13,7 @@ import (
 	"github.com/dalirun/dalirun/internal/cause"
 	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/pipeline"
+	"github.com/dalirun/dalirun/steps"
 )
 
 // testRecord runs with a DALI whose mean is another one. From the record alone, elsewhere, without a container engine and a network, the same
@@ -108,10 +109,16 @@ func TestRerun(t *testing.T) {
 		}
 		w.AddBytes(name, content)
 	}
+	var reference pipeline.Fingerprint // other tests' pictures and weights have theirs in the same cache
+	for _, s := range kept.Run().Steps {
+		if s.ID == steps.IDReference {
+			reference = s.Fingerprint
+		}
+	}
 	for member, file := range map[string]string{record.ReferenceTensor: "tensor.f32", record.ReferenceLogits: "logits.f32"} {
-		found, err := filepath.Glob(filepath.Join(c.cache, "entries", "*", "*", "files", file))
-		if err != nil || len(found) == 0 {
-			t.Fatalf("the cache has no %s: %v", file, err)
+		found, err := filepath.Glob(filepath.Join(c.cache, "entries", string(reference), "*", "files", file))
+		if err != nil || reference == "" || len(found) != 1 {
+			t.Fatalf("the cache has for %s of %q: %q, %v", file, reference, found, err)
 		}
 		content, err := os.ReadFile(found[0])
 		if err != nil {
