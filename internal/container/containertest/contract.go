@@ -35,6 +35,8 @@ type Env struct {
 	// InitNotFound is the exit code of the runtime's init for a command that does not exist; 0 is
 	// [container.ExitNotFound].
 	InitNotFound int
+	// CutsLine says that the line may be cut at which a followed log ends with its container.
+	CutsLine bool
 	// Times is how coarse the runtime's times are, of files that it copies and of lines of its log.
 	Times Times
 }
