@@ -13,8 +13,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
+	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -62,7 +64,8 @@ func (a *App) exportCommand() *cobra.Command {
 		Use:   "export FILE",
 		Short: "Write all results of the cache into one file",
 		Long: `export writes all results of the cache into one file, a tar compressed by zstd. The same results and origin are
-the same bytes. Each byte is checked as it is read. In a FILE that is a folder it makes dalirun-cache-ORIGIN.tar.zst.
+the same bytes. Each byte is checked as it is read. A FILE that is there is replaced
+if it is empty or such a file, and nothing else is. In a FILE that is a folder it makes dalirun-cache-ORIGIN.tar.zst.
 What the cache notes of images and of workspaces, and TensorRT's timing caches, are not in it.`,
 		Example: `  dalirun cache export --origin main dalirun-cache-main.tar.zst`,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -100,9 +103,16 @@ func (a *App) export(ctx context.Context, f *archiveFlags, path string) (got sto
 	if about, err := os.Stat(path); err == nil && about.IsDir() {
 		path = filepath.Join(path, "dalirun-cache-"+f.origin+".tar.zst")
 	}
-	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	at, err := userfile.Replaceable(path, "archive of a cache", store.IsArchive)
+	if _, other := errors.AsType[*userfile.OtherError](err); other {
+		return got, "", pipeline.Usagef("name another file, or remove that one", "export: %w", err)
+	}
 	if err != nil {
-		return got, "", pipeline.Faultf(pipeline.Environment, "name a file that can be made", "export: %w", err)
+		return got, "", userfile.MakeFault("export", err)
+	}
+	file, err := os.CreateTemp(filepath.Dir(at), "."+filepath.Base(at)+".*")
+	if err != nil {
+		return got, "", userfile.MakeFault("export", err)
 	}
 	got, err = cache.Export(ctx, file, f.origin)
 	if errors.Is(err, pipeline.ErrDamaged) {
@@ -110,7 +120,7 @@ func (a *App) export(ctx context.Context, f *archiveFlags, path string) (got sto
 	}
 	err = errors.Join(err, file.Chmod(archiveMode), file.Sync(), file.Close())
 	if err == nil {
-		err = os.Rename(file.Name(), path)
+		err = fsync.Rename(file.Name(), at)
 	}
 	if err != nil {
 		err = errors.Join(err, os.Remove(file.Name()))
@@ -172,7 +182,7 @@ func (a *App) importFile(ctx context.Context, f *archiveFlags, size, path string
 		return got, pipeline.Usagef("run it without", "%s: import writes into the cache",
 			settingsOf(f.set).Origin("cache-readonly"))
 	}
-	file, err := os.Open(path)
+	file, err := userfile.OpenFile(path)
 	if err != nil {
 		return got, pipeline.Usagef("name a file that `dalirun cache export` wrote", "import: %w", err)
 	}

@@ -89,22 +89,35 @@ func (a *App) beginRecord(f recordFlags, command string) error {
 		}
 		paths = append(paths, filepath.Join(f.dir, r.runID+record.Suffix))
 	}
+	var errs []error // one record tells what is wrong with the other
 	for _, path := range paths {
 		w, err := record.Create(path, record.Options{
 			Program: version.This().Version, Command: command, Started: r.began, Redactor: newRedactor(a).KeepGPUs(),
 		})
-		if errors.Is(err, record.ErrOther) {
-			return pipeline.Usagef("name another file with --record", "--record: %w", err)
-		}
 		if err != nil {
-			return userfile.MakeFault("make the record", err)
+			errs = append(errs, recordFault(err))
+			continue
 		}
 		r.writers = append(r.writers, w)
 	}
-	r.SetRun(r.runID)
-	r.AddText(record.EnvironmentFile, []byte(doctor.Environment(a.Environ())))
-	a.recording = r
-	return nil
+	if len(r.writers) > 0 {
+		r.SetRun(r.runID)
+		r.AddText(record.EnvironmentFile, []byte(doctor.Environment(a.Environ())))
+		a.recording = r
+	}
+	return errors.Join(errs...)
+}
+
+// recordFault says why a record cannot be made.
+func recordFault(err error) error {
+	if _, other := errors.AsType[*userfile.OtherError](err); other {
+		return pipeline.Usagef("name another file with --record, or remove that one", "--record: %w", err)
+	}
+	if errors.Is(err, record.ErrHeld) {
+		return pipeline.Faultf(pipeline.Environment, "wait for that run, or name another file with --record",
+			"make the record: %w", err)
+	}
+	return userfile.MakeFault("make the record", err)
 }
 
 // recorded is where a run keeps what it finds; nil if there is no record.

@@ -1,6 +1,7 @@
 package record_test
 
 import (
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,7 +10,6 @@ import (
 
 	"github.com/dalirun/dalirun/internal/mounttest"
 	"github.com/dalirun/dalirun/internal/record"
-	"github.com/dalirun/dalirun/pipeline"
 )
 
 // fullDisk is the variable by which a test runs itself again where the folder that it names may be a disk of its own.
@@ -41,7 +41,9 @@ func onFullDisk(t *testing.T, dir string) {
 	if err := os.WriteFile(filepath.Join(dir, "large"), make([]byte, 1<<20), 0o600); err == nil {
 		t.Fatal("the disk is not full")
 	}
-	emit(w, "build-engine", pipeline.Line{Text: strings.Repeat("0123456789", 10_000)})
+	noise := make([]byte, 100_000)          // which cannot be compressed
+	rand.NewChaCha8([32]byte{}).Read(noise) //nolint:errcheck // never fails
+	w.AddBytes(record.PictureFile, noise)
 	if err := w.Close(); err == nil || !strings.Contains(err.Error(), "is not complete: ") || !strings.Contains(err.Error(), "no space left on device") {
 		t.Errorf("%v", err)
 	}

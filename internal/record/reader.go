@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/dalirun/dalirun/internal/userfile"
 )
 
 const (
@@ -42,7 +44,7 @@ var ErrNoRecord = errors.New("it is no record of dalirun")
 
 // Open reads a record, or the folder of a run, which has the events and logs alone.
 func Open(name string) (*Record, error) {
-	f, err := os.Open(name)
+	f, err := userfile.OpenFile(name)
 	if err != nil {
 		return nil, err
 	}
@@ -53,9 +55,6 @@ func Open(name string) (*Record, error) {
 	}
 	if about.IsDir() {
 		return openFolder(name)
-	}
-	if !about.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: %w", name, ErrNoRecord)
 	}
 	r, err := read(f)
 	if err != nil {

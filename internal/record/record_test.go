@@ -135,6 +135,8 @@ func TestCutRecord(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.AddJSON(record.FailureFile, cause.Failure{Text: "build-engine: trtexec exited with status 1", Kind: pipeline.ContainerFailed, Step: "build-engine", ExitCode: 4})
+	w.AddJSON(record.CauseFile, cause.Cause{ID: "step-fails", Turn: cause.Product, Step: "build-engine"})
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +162,11 @@ func TestCutRecord(t *testing.T) {
 			if r.Cut == nil {
 				t.Fatalf("%s, %d bytes: it is not cut", name, length)
 			}
-			told := len(r.Run().Steps)
+			s := record.Summarize(r)
+			if s.Outcome == record.Passed || s.Cause != nil && s.Cause.ID != "killed" && (s.Outcome != record.Failed || s.Cause.ID != "step-fails") {
+				t.Fatalf("%s, %d bytes: the run failed, and it is told that it is %+v", name, length, s)
+			}
+			told := len(s.Steps)
 			if told < events {
 				t.Fatalf("%s, %d bytes: %d steps, and before that %d", name, length, told, events)
 			}
@@ -245,6 +251,18 @@ func TestCreateReplacesRecordsAlone(t *testing.T) {
 	if content, err := os.ReadFile(model); err != nil || string(content) != "weights" {
 		t.Errorf("%q, %v", content, err)
 	}
+	link := filepath.Join(dir, "latest"+record.Suffix)
+	if err := os.Symlink(path, link); err != nil {
+		t.Fatal(err)
+	}
+	linked := create(t, link)
+	story(linked)
+	if err := linked.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if to, err := os.Readlink(link); err != nil || to != path || open(t, path).Header.Run != "r1" {
+		t.Errorf("the link is %q, %v, and its file has the run %q", to, err, open(t, path).Header.Run)
+	}
 	if _, err := record.Create(filepath.Join(dir, "none", "r"), options()); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("in no folder: %v", err)
 	}
@@ -253,6 +271,55 @@ func TestCreateReplacesRecordsAlone(t *testing.T) {
 	}
 	if _, err := record.Open(dir); err == nil {
 		t.Error("a folder of no run is read")
+	}
+}
+
+// A second run does not write the record of one that is at work, at any time of that.
+func TestCreateRefusesWhatIsWritten(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "r"+record.Suffix)
+	w := create(t, path)
+	for range 2 {
+		if _, err := record.Create(path, options()); !errors.Is(err, record.ErrHeld) {
+			t.Errorf("%v", err)
+		}
+		const more = 17 << 20 // than are appended before the record is written anew
+		for range 17 {
+			emit(w, "serve", pipeline.Line{Text: strings.Repeat("x", more/17)})
+		}
+		w.Snapshot()
+	}
+	story(w)
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if r := open(t, path); r.Cut != nil || r.Header.Run != "r1" {
+		t.Errorf("%+v, cut: %v", r.Header, r.Cut)
+	}
+	if err := create(t, path).Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A record that cannot be written anew at the end stands as it was written, and says that the run ended.
+func TestCloseWithoutRoomForAnother(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "dir")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "r"+record.Suffix)
+	w := create(t, path)
+	emit(w, "", pipeline.RunStarted{Steps: []pipeline.ID{"verify"}})
+	emit(w, "", pipeline.RunEnded{Elapsed: time.Second})
+	if err := os.Rename(dir, dir+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), path) {
+		t.Errorf("%v", err)
+	}
+	if s := record.Summarize(open(t, filepath.Join(dir+".moved", "r"+record.Suffix))); s.Outcome != record.Passed {
+		t.Errorf("%+v", s)
 	}
 }
 

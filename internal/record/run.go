@@ -190,14 +190,15 @@ func (r *Record) Failure() *cause.Failure {
 	return &f
 }
 
-// Cause returns why the run failed, by what this program knows. ok is false for a run that did not fail, and for one
-// that ended in an error that is not on record, as in the folder of a run.
+// Cause returns why the run failed, by what this program knows, or, if the record ends before that can be told, by what
+// the program knew that wrote it. ok is false for a run that did not fail, and for one that ended in an error that is
+// not on record, as in the folder of a run.
 func (r *Record) Cause() (c cause.Cause, ok bool) {
 	run := r.Run()
 	failure := r.Failure()
 	if failure == nil && r.Complete {
 		if run.Error == "" {
-			return c, false
+			return c, r.Cut != nil && r.Decode(CauseFile, &c) == nil
 		}
 		failure = &cause.Failure{Text: run.Error, Step: run.failed()} // of a folder, which has the text alone
 	}

@@ -97,6 +97,8 @@ func Summarize(r *Record) Summary {
 		s.Outcome = Killed
 	case s.Cause != nil:
 		s.Outcome = Failed
+	case r.Cut != nil && !run.Ended: // what it ended with may be in the part that is missing
+		s.Outcome = Unknown
 	case run.Ended || r.Program != "":
 		s.Outcome = Passed
 	default:

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -16,12 +17,14 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/dalirun/dalirun/internal/bundle"
 	"github.com/dalirun/dalirun/internal/fsync"
 	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/runlog"
+	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -49,7 +52,8 @@ type Options struct {
 // Members and events are in the file half a second after they came. An error of writing stops that, and Close returns
 // it: a run does not end because its record cannot be kept.
 type Writer struct {
-	path    string
+	name    string // as the user named it
+	path    string // what that is, links followed
 	options Options
 	done    chan struct{}
 	flusher sync.WaitGroup
@@ -61,6 +65,7 @@ type Writer struct {
 	writing sync.Mutex // of what is below, while the file is written
 	header  Header
 	file    *os.File
+	lock    *flock.Flock // of the file
 	zip     *zstd.Encoder
 	members map[string][]byte
 	files   map[string]string // members that are read from a file when the record is complete
@@ -82,9 +87,14 @@ type entry struct {
 	line bool
 }
 
-// Create makes a record at path. What is there is replaced if it is a record or empty.
-func Create(path string, o Options) (*Writer, error) {
-	if err := replaceable(path); err != nil {
+// Create makes a record of a name. What is there is replaced if it is a record or empty; else it is a
+// [userfile.OtherError].
+func Create(name string, o Options) (*Writer, error) {
+	path, err := userfile.Replaceable(name, "record of dalirun", func(r io.Reader) bool {
+		_, err := read(r)
+		return err == nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	// Concurrency 1: a goroutine for each core would take them from the run.
@@ -92,12 +102,16 @@ func Create(path string, o Options) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, private)
+	lock, err := hold(path)
 	if err != nil {
 		return nil, err
 	}
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, private)
+	if err != nil {
+		return nil, errors.Join(err, lock.Unlock())
+	}
 	w := &Writer{
-		path: path, options: o, done: make(chan struct{}), file: file, zip: zip,
+		name: name, path: path, options: o, done: make(chan struct{}), file: file, lock: lock, zip: zip,
 		members: map[string][]byte{}, files: map[string]string{}, logs: map[string]*text{},
 		header: Header{
 			Version: Version, Program: o.Program, Command: o.Command, Started: o.Started.UTC(),
@@ -105,37 +119,23 @@ func Create(path string, o Options) (*Writer, error) {
 		},
 	}
 	if err := w.append(HeaderFile, w.headerJSON()); err != nil {
-		return nil, errors.Join(err, file.Close(), os.Remove(path))
+		return nil, errors.Join(err, file.Close(), os.Remove(path), lock.Unlock())
 	}
 	w.flusher.Go(w.flushNow)
 	return w, nil
 }
 
-// ErrOther says that a file is there that is no record.
-var ErrOther = errors.New("is no record of dalirun, and is not replaced")
+// ErrHeld says that another run writes the record.
+var ErrHeld = errors.New("another run is writing it")
 
-func replaceable(path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+// hold makes a file, or takes the one that is there, so that no other run writes it until this process has ended. Where
+// the file system has no locks, nobody is kept from it.
+func hold(path string) (*flock.Flock, error) {
+	lock := flock.New(path)
+	if free, err := lock.TryLock(); err == nil && !free {
+		return nil, errors.Join(&fs.PathError{Op: "write", Path: path, Err: ErrHeld}, lock.Unlock())
 	}
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // only read
-	about, err := f.Stat()
-	switch {
-	case err != nil:
-		return err
-	case !about.Mode().IsRegular():
-		return fmt.Errorf("%s %w", path, ErrOther)
-	case about.Size() == 0:
-		return nil
-	}
-	if _, err := read(f); err != nil {
-		return fmt.Errorf("%s %w", path, ErrOther)
-	}
-	return nil
+	return lock, nil
 }
 
 func (w *Writer) flushNow() {
@@ -151,8 +151,8 @@ func (w *Writer) flushNow() {
 	}
 }
 
-// Path is that of the record.
-func (w *Writer) Path() string { return w.path }
+// Path is that of the record, as it was named.
+func (w *Writer) Path() string { return w.name }
 
 // SetRun names the run, once it has an ID.
 func (w *Writer) SetRun(id string) {
@@ -338,10 +338,15 @@ func (w *Writer) Close() error {
 	w.writing.Lock()
 	defer w.writing.Unlock()
 	w.header.Complete = true
-	w.fail(w.rewrite())
-	err := errors.Join(w.err, w.file.Close())
+	if err := w.rewrite(); err != nil {
+		if w.err == nil { // what was written as the run went has all; if there is room, it says that the run ended
+			err = errors.Join(err, w.append(HeaderFile, w.headerJSON()))
+		}
+		w.fail(err)
+	}
+	err := errors.Join(w.err, w.file.Close(), w.lock.Unlock())
 	if err != nil {
-		return fmt.Errorf("the record %s is not complete: %w", w.path, err)
+		return fmt.Errorf("the record %s is not complete: %w", w.name, err)
 	}
 	return nil
 }
@@ -386,12 +391,16 @@ func (w *Writer) rewrite() (err error) {
 	if err := errors.Join(w.zip.Close(), f.Sync()); err != nil {
 		return err
 	}
-	if err := fsync.Rename(f.Name(), w.path); err != nil {
+	lock, err := hold(f.Name())
+	if err != nil {
 		return err
 	}
-	old := w.file
-	w.file, w.journal = f, 0
-	return old.Close()
+	if err := fsync.Rename(f.Name(), w.path); err != nil {
+		return errors.Join(err, lock.Unlock())
+	}
+	_, _ = w.file.Close(), w.lock.Unlock() // the other file has all that this one had
+	w.file, w.lock, w.journal = f, lock, 0
+	return nil
 }
 
 func (w *Writer) addFile(a *tar.Writer, name string) error {
@@ -428,5 +437,5 @@ func (w *Writer) Snapshot() *Record {
 	defer w.writing.Unlock()
 	header := w.header
 	header.Complete = true // whoever asks knows how the run ended
-	return &Record{Header: header, Path: w.path, files: w.whole()}
+	return &Record{Header: header, Path: w.name, files: w.whole()}
 }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/bench"
@@ -101,12 +100,14 @@ func newFile(name string) (*file, error) {
 	if name == "" {
 		return nil, nil //nolint:nilnil // no file is asked for
 	}
-	if about, err := os.Stat(name); err == nil && !about.Mode().IsRegular() {
-		return nil, pipeline.Usagef("name a file with --save-baseline", "%s is there already, and is no file",
-			userfile.Shown(name))
+	path, err := userfile.Replaceable(name, "file", nil)
+	if _, other := errors.AsType[*userfile.OtherError](err); other {
+		return nil, pipeline.Usagef("name a file with --save-baseline", "%w", err)
+	}
+	if err != nil {
+		return nil, userfile.MakeFault("save the baseline", err)
 	}
 	// No other file is touched, a second bench's neither. os.CreateTemp's would be readable by this user alone.
-	path := followed(name)
 	//nolint:gosec // as os.Create
 	next, err := os.OpenFile(path+"."+rand.Text()+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
 	if failed, ok := errors.AsType[*fs.PathError](err); ok {
@@ -116,21 +117,6 @@ func newFile(name string) (*file, error) {
 		return nil, userfile.MakeFault("save the baseline", err)
 	}
 	return &file{name: name, path: path, next: next}, nil
-}
-
-// followed is the file that a name stands for, also one that a link names and that is not there yet: the link stays.
-func followed(name string) string {
-	if path, err := filepath.EvalSymlinks(name); err == nil {
-		return path
-	}
-	to, err := os.Readlink(name)
-	if err != nil {
-		return name
-	}
-	if filepath.IsAbs(to) {
-		return to
-	}
-	return filepath.Join(filepath.Dir(name), to)
 }
 
 // discard removes a file that was not written.
