@@ -3,6 +3,7 @@
 package cause
 
 import (
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -51,6 +52,8 @@ type Evidence struct {
 	Check string
 	// Log is the output of the step that failed.
 	Log string
+	// Names are what the user chose: files, folders, images. Their words tell nothing of the run.
+	Names []string
 	// NoGPU says that the run was to use none: whatever a tool says of GPUs and their driver then is no reason.
 	NoGPU bool
 	// GPUs are the bus addresses of the GPUs of the run, 00000000:06:00.0; nil if it had none, or they are not known.
@@ -71,8 +74,10 @@ func Find(e Evidence) Cause {
 		f = &Failure{Step: e.Step}
 	}
 	lines := append([]string{f.Text}, f.Tail...)
+	told := e.told(lines)
+	e.Log = e.told([]string{e.Log})[0]
 	for _, r := range rules() {
-		seen, ok := r.matches(e, f, lines)
+		seen, ok := r.matches(e, f, lines, told)
 		if !ok {
 			continue
 		}
@@ -84,6 +89,25 @@ func Find(e Evidence) Cause {
 		return found
 	}
 	return unknown(f)
+}
+
+// told returns lines without the names that the user chose.
+func (e Evidence) told(lines []string) []string {
+	var pairs []string
+	for _, name := range slices.SortedFunc(slices.Values(e.Names), func(a, b string) int { return len(b) - len(a) }) {
+		const shortest = 4 // a number, or a word such as "cpu", says no more as a name than elsewhere
+		for _, written := range []string{name, path.Base(name)} {
+			if len(written) >= shortest && strings.ContainsAny(written, " ./") {
+				pairs = append(pairs, written, "…")
+			}
+		}
+	}
+	without := strings.NewReplacer(pairs...)
+	told := make([]string, len(lines))
+	for i, line := range lines {
+		told[i] = without.Replace(line)
+	}
+	return told
 }
 
 func unknown(f *Failure) Cause {
@@ -124,13 +148,15 @@ type rule struct {
 	tell     func(e Evidence, text string) string
 }
 
-func (r rule) matches(e Evidence, f *Failure, lines []string) (seen string, ok bool) {
+// matches reports whether the rule is about a failure, and which of the lines shows it. told are the lines by which
+// words are found: those without the user's names.
+func (r rule) matches(e Evidence, f *Failure, lines, told []string) (seen string, ok bool) {
 	if r.killed != (e.Failure == nil) && r.kernel == nil || !r.fits(e, f) {
 		return "", false
 	}
 	seen = f.Text
 	if r.says != nil {
-		i := slices.IndexFunc(lines, r.says.MatchString)
+		i := slices.IndexFunc(told, r.says.MatchString)
 		if i < 0 {
 			return "", false
 		}
@@ -144,7 +170,7 @@ func (r rule) matches(e Evidence, f *Failure, lines []string) (seen string, ok b
 		seen = e.Kernel[i]
 	}
 	if r.remedy != nil {
-		known, line, found := remedy.Find(strings.Join(append(slices.Clone(lines), e.Log), "\n"))
+		known, line, found := remedy.Find(strings.Join(append(slices.Clone(told), e.Log), "\n"))
 		if !found || !r.remedy(known.ID) || e.NoGPU && r.ofGPU {
 			return "", false
 		}
@@ -156,7 +182,11 @@ func (r rule) matches(e Evidence, f *Failure, lines []string) (seen string, ok b
 // fits says whether the error is of the kinds that the rule is about, and the run.
 func (r rule) fits(e Evidence, f *Failure) bool {
 	named := func(s string) bool { return slices.Contains(f.Sentinels, s) }
+	// What is wrong with these is known, whatever words a name or a program's output brings.
+	decided := f.Kind == pipeline.Usage || f.Kind == pipeline.NotVerified || f.Kind == pipeline.GateFailed
 	switch {
+	case decided && (r.says != nil || r.remedy != nil):
+		return false
 	case r.is != nil && !slices.ContainsFunc(r.is, named),
 		r.registry != nil && !slices.Contains(r.registry, f.Registry),
 		r.kinds != nil && !slices.Contains(r.kinds, f.Kind),

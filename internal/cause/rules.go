@@ -44,7 +44,15 @@ func endRules() []rule {
 				ID: "host-out-of-memory", Turn: Environment,
 				Text: "the machine ran out of memory, and the kernel killed a process",
 			},
-			kernel: re(`Out of memory: Killed process`), kinds: worked,
+			kernel: re(`Out of memory: Killed process \d+ \((dalirun|trtexec|tritonserver|triton_python_b)`), kinds: worked,
+		},
+		{
+			cause: Cause{
+				ID: "host-out-of-memory", Turn: Environment,
+				Text: "the machine ran out of memory, and the kernel killed a process",
+			},
+			// Whatever it was: what failed was killed too.
+			kernel: re(`Out of memory: Killed process`), kinds: worked, says: re(`\bwas killed\b|status 137\b`),
 		},
 		{
 			cause: Cause{
@@ -106,7 +114,8 @@ func networkRules() []rule {
 		{cause: untrusted, registry: []registry.Kind{registry.Untrusted}},
 		{
 			cause: Cause{ID: "proxy-denied", Turn: Environment, Text: "a proxy wants to know who asks, or forbids it"},
-			says:  re(`(?i)407 Proxy Authentication Required|proxyconnect .*(forbidden|denied)`),
+			says: re(`(?i)Proxy Authentication Required|proxyconnect .*(forbidden|denied)` +
+				`|(": |does not answer: )Forbidden\b`),
 		},
 		{cause: busy, registry: []registry.Kind{registry.RateLimited}},
 		{

@@ -208,8 +208,14 @@ func (r *Record) Cause() (c cause.Cause, ok bool) {
 	for _, gpu := range t.Chosen {
 		gpus = append(gpus, gpu.BusID)
 	}
+	var request target.Request
+	_ = r.Decode(RequestFile, &request) // nor has one whose flags could not be read
+	var names []string
+	for _, set := range request.Settings {
+		names = append(names, set.Value)
+	}
 	e := cause.Evidence{
-		Failure: failure, NoGPU: t.Lane == target.CPU, GPUs: gpus, Step: run.failed(), Check: r.refusedBy(),
+		Failure: failure, Names: names, NoGPU: t.Lane == target.CPU, GPUs: gpus, Step: run.failed(), Check: r.refusedBy(),
 		Kernel: r.lines(KernelFile), OthersOnGPU: r.othersOnGPU(run), Parity: run.Parity,
 	}
 	if failure != nil && failure.Step == "" {

@@ -217,6 +217,20 @@ func kindOfRegistry(text string) error {
 		return container.ErrDenied
 	case isUnreached(text):
 		return container.ErrRegistry
+	}
+	// A page in the place of an answer, of which the engine tells the status alone: "error parsing HTTP 429 response
+	// body: invalid character '<'", "received unexpected HTTP status: 504 ...".
+	page := regexp.MustCompile(`HTTP (\d{3}) response body|unexpected (?:HTTP )?status.*: (\d{3})\b`).FindStringSubmatch(text)
+	if page == nil {
+		return nil
+	}
+	switch status := page[1] + page[2]; {
+	case status == "401", status == "403":
+		return container.ErrDenied
+	case status == "404":
+		return container.ErrNotFound
+	case status == "429", strings.HasPrefix(status, "5"):
+		return container.ErrRegistry
 	default:
 		return nil
 	}
