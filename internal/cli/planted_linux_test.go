@@ -249,7 +249,7 @@ func faultsPlanted() []planted {
 		{"package mirror away", func(_ *testing.T, p *place) world {
 			p.fake = func(f *containertest.Fake) {
 				f.OnBuild = func(_ context.Context, _ container.BuildSpec, tell func(container.Progress)) (containertest.Image, error) {
-					for _, line := range []string{"Err:1 http://deb.debian.org/debian bookworm InRelease", "  Temporary failure resolving 'deb.debian.org'", "E: Unable to locate package python3"} {
+					for _, line := range []string{"Err:1 http://mirror.example/debian bookworm InRelease", "  Temporary failure resolving 'mirror.example'", "E: Unable to locate package python3"} {
 						tell(container.Progress{Text: line})
 					}
 					return containertest.Image{}, errors.New("The command '/bin/sh -c apt-get update' returned a non-zero code: 100")

@@ -19,7 +19,7 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-const lockFile = "/work/dalirun.lock"
+const lockFile = "/home/me/dalirun.lock"
 
 // lockOf2503 is the lock of a run of release 25.03 on a machine of these tests.
 func lockOf2503() target.Locked {
@@ -214,7 +214,7 @@ func TestLockedImageIsGone(t *testing.T) {
 	m := pushed("nvcr.io")
 	m.registryErr = &registry.Error{Kind: registry.NotFound, Text: "look up it: there is none", Missing: string(digest("1"))}
 	_, obstacles := resolve(t, locked(lockOf2503(), func(*target.Request) {}), m)
-	const says = "nvcr.io/nvidia/pytorch:25.03-py3: its digest in /work/dalirun.lock, sha256:"
+	const says = "nvcr.io/nvidia/pytorch:25.03-py3: its digest in /home/me/dalirun.lock, sha256:"
 	if len(obstacles) != 1 || obstacles[0].Doubt || obstacles[0].Check != target.CheckImages || !strings.HasPrefix(obstacles[0].Err.Error(), says) ||
 		!strings.Contains(obstacles[0].Err.Error(), string(digest("1"))) || !strings.Contains(obstacles[0].Remedy, "dalirun lock --update") {
 		t.Errorf("%+v", obstacles)

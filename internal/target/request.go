@@ -120,6 +120,15 @@ func (r Request) Situation(lane Lane, source Source) Situation {
 
 // checkReferences refuses names that cannot be a registry's or an image's.
 func (r Request) checkReferences() error {
+	for _, named := range [][2]string{
+		{"registry", r.Registry}, {"exporter-image", r.ExporterImage}, {"server-image", r.ServerImage},
+		{"base-image", r.BaseImage},
+	} {
+		if hasCredentials(named[1]) {
+			return pipeline.Usagef("leave that out; `docker login` keeps what a registry wants",
+				"%s: what stands before @ in it reads as credentials", r.Settings.Origin(named[0]))
+		}
+	}
 	_, err := reference.ParseNormalizedNamed(r.Registry + "/nvidia/tritonserver:25.03-py3")
 	if err != nil || r.Registry == "" {
 		return pipeline.Usagef("as in --registry nvcr.io or --registry registry.example:5000/mirror",
@@ -153,6 +162,13 @@ func (r Request) checkReferences() error {
 		}
 	}
 	return nil
+}
+
+// hasCredentials says whether a reference names who asks, as in USER:PASSWORD@HOST: it is not to be shown then.
+func hasCredentials(ref string) bool {
+	_, rest, found := strings.Cut(ref, "@")
+	algorithm, _, _ := strings.Cut(rest, ":")
+	return found && (algorithm != "sha256" && algorithm != "sha512" || strings.Contains(rest, "@"))
 }
 
 // distinctPorts refuses one port for two flags.

@@ -40,6 +40,10 @@ func TestCheck(t *testing.T) {
 		"--release: ":                                  func(r *target.Request) { r.Release = "25.13" },
 		`--registry: "" is not of the form`:            func(r *target.Request) { r.Registry = "" },
 		`--registry: "mirror/ngc" begins with no host`: func(r *target.Request) { r.Registry = "mirror/ngc" },
+		"--registry: what stands before @ in it":       func(r *target.Request) { r.Registry = "https://bob:hunter2/x@registry.example" },
+		"--server-image: what stands before @ in it": func(r *target.Request) {
+			r.ServerImage = "bob:hunter2@registry.example/x@sha256:" + strings.Repeat("a", 64)
+		},
 		`--base-image: "A b" is no image reference`:    func(r *target.Request) { r.BaseImage = "A b" },
 		"--http-port and --metrics-port are both 9000": func(r *target.Request) { r.HTTPPort, r.MetricsPort = 9000, 9000 },
 	} {
@@ -53,7 +57,7 @@ func TestCheck(t *testing.T) {
 			continue
 		}
 		fault, ok := errors.AsType[*pipeline.Fault](err)
-		if !ok || fault.Kind != pipeline.Usage || fault.Hint == "" || !strings.HasPrefix(err.Error(), want) {
+		if !ok || fault.Kind != pipeline.Usage || fault.Hint == "" || !strings.HasPrefix(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%v, want %q with a hint", err, want)
 		}
 	}
