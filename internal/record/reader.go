@@ -16,13 +16,17 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/dalirun/dalirun/internal/printable"
 	"github.com/dalirun/dalirun/internal/userfile"
 )
 
 const (
 	// totalLimit bounds what is read of a record, in bytes, but for the model. A file of a few kilobytes can say that it
 	// holds terabytes.
-	totalLimit = 512 << 20
+	totalLimit = 256 << 20
+	// modelLimit bounds the model, in bytes: an ONNX file is one protobuf message, which has less than 2 GiB
+	// (https://protobuf.dev/programming-guides/proto-limits/).
+	modelLimit = 2 << 30
 	// windowLimit bounds the memory of the decompression. The writer's own window has 8 MiB.
 	windowLimit = 64 << 20
 )
@@ -83,15 +87,20 @@ func read(from io.Reader) (*Record, error) {
 			r.Cut = err
 			break
 		}
-		name := path.Clean(head.Name)
+		name, most := path.Clean(head.Name), int64(totalLimit)
+		if name == ModelFile {
+			most = modelLimit
+		} else {
+			total += head.Size
+		}
+		if head.Size > most || total > totalLimit {
+			return nil, fmt.Errorf("%w: it says that %s has %d bytes", ErrNoRecord, printable.Name(name), head.Size)
+		}
 		if name == ModelFile || head.Typeflag != tar.TypeReg { // see [ExtractModel]
 			continue
 		}
-		if total += head.Size; head.Size < 0 || total > totalLimit {
-			return nil, fmt.Errorf("%w: it says that it holds more than %d bytes", ErrNoRecord, int64(totalLimit))
-		}
-		content, err := io.ReadAll(a)
-		if err != nil {
+		content := make([]byte, head.Size)
+		if _, err := io.ReadFull(a, content); err != nil {
 			r.Cut = err
 			break
 		}

@@ -1,7 +1,9 @@
 package record_test
 
 import (
+	"archive/tar"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/dalirun/dalirun/internal/bundle"
 	"github.com/dalirun/dalirun/internal/cause"
@@ -320,6 +323,51 @@ func TestCloseWithoutRoomForAnother(t *testing.T) {
 	}
 	if s := record.Summarize(open(t, filepath.Join(dir+".moved", "r"+record.Suffix))); s.Outcome != record.Passed {
 		t.Errorf("%+v", s)
+	}
+}
+
+// A file of some bytes that says it holds gigabytes is no record, whichever member it says that of.
+func TestOpenBounds(t *testing.T) {
+	t.Parallel()
+	header, err := json.Marshal(record.Header{Version: record.Version, Program: "1.2.3", Complete: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name  string
+		size  int64
+		is    error // nil is a record
+		isCut bool
+	}{
+		{"picture", 1 << 20, nil, true}, {record.ModelFile, 1 << 30, nil, true},
+		{"picture", 257 << 20, record.ErrNoRecord, false}, {record.ModelFile, 3 << 30, record.ErrNoRecord, false},
+		{"logs/x.log", 1 << 62, record.ErrNoRecord, false},
+	} {
+		path := filepath.Join(t.TempDir(), "r"+record.Suffix)
+		var raw bytes.Buffer
+		zip, err := zstd.NewWriter(&raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a := tar.NewWriter(zip)
+		for _, m := range []tar.Header{{Name: record.HeaderFile, Size: int64(len(header))}, {Name: tt.name, Size: tt.size}} {
+			m.Mode, m.Typeflag = 0o600, tar.TypeReg
+			if err := a.WriteHeader(&m); err != nil {
+				t.Fatal(err)
+			}
+			if m.Name == record.HeaderFile {
+				if _, err := a.Write(header); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := errors.Join(zip.Close(), os.WriteFile(path, raw.Bytes(), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		r, err := record.Open(path)
+		if !errors.Is(err, tt.is) || err == nil && (r.Cut != nil) != tt.isCut {
+			t.Errorf("%s of %d bytes: %v", tt.name, tt.size, err)
+		}
 	}
 }
 
