@@ -1,6 +1,7 @@
 package bytesize_test
 
 import (
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -24,6 +25,21 @@ func TestFormat(t *testing.T) {
 	} {
 		if got := bytesize.Format(bytes); got != want {
 			t.Errorf("%d bytes: got %q, want %q", bytes, got, want)
+		}
+	}
+}
+
+// A number alone is no size, and neither is less than nothing.
+func TestParse(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int64{"0": 0, "80GiB": 80 << 30, "20g": 20 << 30, "512 M": 512 << 20, "80b": 80, "1.5k": 1536} {
+		if got, err := bytesize.Parse(text); err != nil || got != want {
+			t.Errorf("%s: %d, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"80", "", "-1GiB", "much", "GiB", "80.5", "1x"} {
+		if got, err := bytesize.Parse(text); !errors.Is(err, bytesize.ErrNoSize) || got != 0 {
+			t.Errorf("%s: %d, %v", text, got, err)
 		}
 	}
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"github.com/dalirun/dalirun/internal/bytesize"
@@ -169,9 +168,9 @@ func (a *App) importFile(ctx context.Context, f *archiveFlags, size, path string
 	if err := f.check(); err != nil {
 		return got, err
 	}
-	most, err := units.RAMInBytes(size)
-	if err != nil || most < 0 {
-		return got, pipeline.Usagef("as in 20GiB", "%s: %q is no size", settingsOf(f.set).Origin("max-size"), size)
+	most, err := bytesize.Parse(size)
+	if err != nil {
+		return got, pipeline.Usagef(sizeHint, "%s: %w", settingsOf(f.set).Origin("max-size"), err)
 	}
 	found, err := f.find(ctx)
 	if err != nil {

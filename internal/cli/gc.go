@@ -8,9 +8,9 @@ import (
 	"os"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"github.com/dalirun/dalirun/internal/bytesize"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/gc"
 	"github.com/dalirun/dalirun/internal/owner"
@@ -86,14 +86,16 @@ stays, as a result that is kept or a workspace has it too, is told apart. --dry-
 	return cmd
 }
 
+const sizeHint = "add the unit: 80GiB, 500MiB, or 80b for bytes"
+
 func (a *App) collect(ctx context.Context, f gcFlags) (got gc.Collected, err error) {
 	none := gc.Collected{Containers: []serving.Leftover{}, Entries: []store.Evicted{}, DryRun: f.dryRun}
-	if f.options.CacheSize, err = units.RAMInBytes(f.size); err != nil {
-		return none, pipeline.Usagef("as in 20GiB", "%s: %q is no size", settingsOf(f.set).Origin("cache-size"), f.size)
+	if f.options.CacheSize, err = bytesize.Parse(f.size); err != nil {
+		return none, pipeline.Usagef(sizeHint, "%s: %w", settingsOf(f.set).Origin("cache-size"), err)
 	}
-	free, err := units.RAMInBytes(f.free)
-	if err != nil || free < 0 {
-		return none, pipeline.Usagef("as in 80GiB", "%s: %q is no size", settingsOf(f.set).Origin("keep-free"), f.free)
+	free, err := bytesize.Parse(f.free)
+	if err != nil {
+		return none, pipeline.Usagef(sizeHint, "%s: %w", settingsOf(f.set).Origin("keep-free"), err)
 	}
 	f.options.KeepFree = uint64(free)
 	found, err := f.find(ctx)
