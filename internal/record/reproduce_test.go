@@ -183,6 +183,7 @@ func TestDiff(t *testing.T) {
 			w.AddJSON(record.TargetFile, target.Target{Lane: target.GPU, Precision: release.Precision(precision)})
 			w.AddJSON(record.RequestFile, target.Request{Settings: target.Settings{{Flag: "precision", Value: precision}}})
 			w.AddBytes(record.PictureFile, []byte("picture"))
+			w.AddText(record.EnvironmentFile, []byte("DALIRUN_PRECISION="+precision+"\nHTTP_PROXY=http://"+outcome+".example\nTERM="+outcome+"\n"))
 			w.AddText(record.LockFile, []byte("# a lock\nversion 1\npackage server linux/amd64 numpy "+driver[2:3]+".26\npackage server linux/amd64 onnx 1\n"))
 			emit(w, "", pipeline.RunStarted{Steps: []pipeline.ID{"server-image", "build-engine"}})
 			emit(w, "server-image", pipeline.Ended{State: pipeline.Cached, Digests: map[string]string{"image": image}})
@@ -204,7 +205,8 @@ func TestDiff(t *testing.T) {
 	if err := record.Diff(green, red, reasons).WriteText(&b); err != nil {
 		t.Fatal(err)
 	}
-	want := `driver: 575.51 → 580.159
+	want := `HTTP_PROXY: http://green.example → http://red.example
+driver: 575.51 → 580.159
 server image: 0123456789ab → fedcba987654
 package server linux/amd64 numpy: 5.26 → 0.26
 build-engine/model.plan: sha256:green → sha256:red
