@@ -97,7 +97,7 @@ func (a *App) collect(ctx context.Context, f gcFlags) (got gc.Collected, err err
 	if err != nil {
 		return none, pipeline.Usagef(sizeHint, "%s: %w", settingsOf(f.set).Origin("keep-free"), err)
 	}
-	f.options.KeepFree = uint64(free)
+	f.options.KeepFree = uint64(free) //nolint:gosec // not negative
 	found, err := f.find(ctx)
 	if err != nil {
 		return none, err

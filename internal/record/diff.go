@@ -225,9 +225,10 @@ func (s Summary) asked(add func(Area, string, string)) {
 	}
 	for _, line := range s.Environment {
 		name, value, _ := strings.Cut(line, "=")
-		if !slices.Contains([]string{"NO_COLOR", "TERM"}, name) && !strings.HasPrefix(name, target.EnvPrefix) { // the flags have those
-			add(Asked, name, cmp.Or(value, `""`))
+		if name == "NO_COLOR" || name == "TERM" || strings.HasPrefix(name, target.EnvPrefix) { // the last are flags
+			continue
 		}
+		add(Asked, name, cmp.Or(value, `""`))
 	}
 	add(Asked, "picture", prefixed("sha256:", s.Picture))
 }

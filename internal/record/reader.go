@@ -76,39 +76,16 @@ func read(from io.Reader) (*Record, error) {
 	}
 	defer zip.Close()
 	r := &Record{files: map[string][]byte{}}
-	a := tar.NewReader(zip)
 	var journal bytes.Buffer
-	for total := int64(0); ; {
-		head, err := a.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			r.Cut = err
-			break
-		}
-		name, most := path.Clean(head.Name), int64(totalLimit)
-		if name == ModelFile {
-			most = modelLimit
-		} else {
-			total += head.Size
-		}
-		if head.Size > most || total > totalLimit {
-			return nil, fmt.Errorf("%w: it says that %s has %d bytes", ErrNoRecord, printable.Name(name), head.Size)
-		}
-		if name == ModelFile || head.Typeflag != tar.TypeReg { // see [ExtractModel]
-			continue
-		}
-		content := make([]byte, head.Size)
-		if _, err := io.ReadFull(a, content); err != nil {
-			r.Cut = err
-			break
-		}
+	r.Cut, err = readMembers(tar.NewReader(zip), func(name string, content []byte) {
 		if path.Dir(name) == journalFolder {
 			journal.Write(content)
-			continue
+			return
 		}
 		r.files[name] = content
+	})
+	if err != nil {
+		return nil, err
 	}
 	if err := json.Unmarshal(r.files[HeaderFile], &r.Header); err != nil {
 		return nil, fmt.Errorf("%w: it does not begin with %s", ErrNoRecord, HeaderFile)
@@ -121,6 +98,37 @@ func read(from io.Reader) (*Record, error) {
 		r.Cut = errors.New("the run did not end in order")
 	}
 	return r, r.replay(&journal)
+}
+
+// readMembers hands each the members but for the model, for which there is [ExtractModel]. cut says why they end early;
+// it is nil if they do not.
+func readMembers(a *tar.Reader, each func(name string, content []byte)) (cut, err error) {
+	for total := int64(0); ; {
+		head, err := a.Next()
+		if errors.Is(err, io.EOF) {
+			return nil, nil //nolint:nilnil // neither is wrong
+		}
+		if err != nil {
+			return err, nil
+		}
+		name, most := path.Clean(head.Name), int64(totalLimit)
+		if name == ModelFile {
+			most = modelLimit
+		} else {
+			total += head.Size
+		}
+		if head.Size > most || total > totalLimit {
+			return nil, fmt.Errorf("%w: it says that %s has %d bytes", ErrNoRecord, printable.Name(name), head.Size)
+		}
+		if name == ModelFile || head.Typeflag != tar.TypeReg {
+			continue
+		}
+		content := make([]byte, head.Size)
+		if _, err := io.ReadFull(a, content); err != nil {
+			return err, nil
+		}
+		each(name, content)
+	}
 }
 
 // replay puts the events of a run that did not end where those of one that did are. A line that was cut is the last.

@@ -339,8 +339,10 @@ func TestOpenBounds(t *testing.T) {
 		is    error // nil is a record
 		isCut bool
 	}{
-		{"picture", 1 << 20, nil, true}, {record.ModelFile, 1 << 30, nil, true},
-		{"picture", 257 << 20, record.ErrNoRecord, false}, {record.ModelFile, 3 << 30, record.ErrNoRecord, false},
+		{"picture", 1 << 20, nil, true},
+		{record.ModelFile, 1 << 30, nil, true},
+		{"picture", 257 << 20, record.ErrNoRecord, false},
+		{record.ModelFile, 3 << 30, record.ErrNoRecord, false},
 		{"logs/x.log", 1 << 62, record.ErrNoRecord, false},
 	} {
 		path := filepath.Join(t.TempDir(), "r"+record.Suffix)

@@ -121,7 +121,9 @@ func (r Request) Situation(lane Lane, source Source) Situation {
 // checkReferences refuses names that cannot be a registry's or an image's.
 func (r Request) checkReferences() error {
 	for _, named := range [][2]string{
-		{"registry", r.Registry}, {"exporter-image", r.ExporterImage}, {"server-image", r.ServerImage},
+		{"registry", r.Registry},
+		{"exporter-image", r.ExporterImage},
+		{"server-image", r.ServerImage},
 		{"base-image", r.BaseImage},
 	} {
 		if hasCredentials(named[1]) {

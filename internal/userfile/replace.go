@@ -19,8 +19,8 @@ func (e *OtherError) Error() string { return Shown(e.Name) + " is there already,
 // ErrNoFile says that a name is that of a pipe or a device, where only a file will do.
 var ErrNoFile = errors.New("it is no file")
 
-// OpenFile opens a file to be read, or a folder. What is a pipe or a device is not opened, which could wait for ever: it
-// is [ErrNoFile].
+// OpenFile opens a file to be read, or a folder. What is a pipe or a device is not opened, which could wait for ever:
+// it is [ErrNoFile].
 func OpenFile(name string) (*os.File, error) {
 	about, err := os.Stat(name)
 	if err != nil {
@@ -33,13 +33,13 @@ func OpenFile(name string) (*os.File, error) {
 }
 
 // Replaceable returns the path at which a new file takes the place of what a user named: links are followed, and stay.
-// It is an [OtherError] if something is there that is no kind of file: a device or a pipe, which is not opened, or a file
-// that ours does not know by its content. An empty one is anybody's. ours is nil where every file may be replaced.
+// It is an [OtherError] if something else is there: a device or a pipe, which is not opened, or a file that ours does
+// not know by its content. An empty one is anybody's. ours is nil where every file may be replaced.
 func Replaceable(name, kind string, ours func(io.Reader) bool) (path string, err error) {
 	about, err := os.Stat(name)
 	switch {
 	case err != nil: // nothing is there, or else making the file says what is wrong
-		return followed(name), nil //nolint:nilerr // see above
+		return followed(name), nil
 	case !about.Mode().IsRegular():
 		return "", &OtherError{name, kind}
 	case ours == nil || about.Size() == 0:

@@ -220,7 +220,8 @@ func kindOfRegistry(text string) error {
 	}
 	// A page in the place of an answer, of which the engine tells the status alone: "error parsing HTTP 429 response
 	// body: invalid character '<'", "received unexpected HTTP status: 504 ...".
-	page := regexp.MustCompile(`HTTP (\d{3}) response body|unexpected (?:HTTP )?status.*: (\d{3})\b`).FindStringSubmatch(text)
+	told := regexp.MustCompile(`HTTP (\d{3}) response body|unexpected (?:HTTP )?status.*: (\d{3})\b`)
+	page := told.FindStringSubmatch(text)
 	if page == nil {
 		return nil
 	}
