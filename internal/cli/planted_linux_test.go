@@ -455,6 +455,27 @@ func TestRerunWithoutGPU(t *testing.T) {
 	}
 }
 
+// On a machine with a GPU all of a GPU run is run again: it fails in the same way, or it is said what is another one.
+func TestRerunOnGPU(t *testing.T) {
+	t.Parallel()
+	all := faultsPlanted()
+	f := all[slices.IndexFunc(all, func(f planted) bool { return f.name == "model that trtexec cannot read" })]
+	p, w := f.begin(t)
+	file := filepath.Join(p.dir, "r"+record.Suffix)
+	if code, said := f.run(t, p, w, append(strings.Fields(f.args), "--record", file)); code != f.code {
+		t.Fatalf("exit code %d\n%s", code, said)
+	}
+	again := []string{"reproduce", file, "--level", "rerun", "--cache-dir", filepath.Join(p.dir, "another")}
+	if code, said := f.run(t, p, w, again); code != ExitOK || !strings.Contains(said, "rerun: reproduced\n") {
+		t.Errorf("exit code %d\n%s", code, said)
+	}
+	p.withGPU(t, strings.NewReplacer("H100 80GB HBM3", "H200", "580.159.04", "590.48.01").Replace(h100), "")
+	code, said := f.run(t, p, w, again)
+	if code != ExitOK || !strings.Contains(said, "driver: 580.159.04 → 590.48.01\n") || !strings.Contains(said, "NVIDIA H100 80GB HBM3 → NVIDIA H200\n") {
+		t.Errorf("exit code %d\n%s", code, said)
+	}
+}
+
 // noToken fails if a member of a record has the planted token.
 func noToken(t *testing.T, path string) {
 	t.Helper()
