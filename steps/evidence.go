@@ -48,6 +48,23 @@ func keepConfigurations(to Evidence, repository string) {
 	}
 }
 
+// KeepStatistics keeps what the server in a container says of its models. It takes two seconds at most.
+func KeepStatistics(ctx context.Context, tools Tools, id string) {
+	if tools.Evidence == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, indexWithin)
+	defer cancel()
+	server, err := tools.Runner.Open(ctx, id)
+	if err != nil {
+		return // it has ended, and its log says why
+	}
+	if client, err := triton.DialIn(server); err == nil {
+		keepStatistics(ctx, tools.evidence(), client)
+		_ = client.Close() // nothing is in flight
+	}
+}
+
 // keepStatistics keeps what the server says of its models. It is no reason for a run to fail.
 func keepStatistics(ctx context.Context, to Evidence, client *triton.Client) {
 	if to == (noEvidence{}) {

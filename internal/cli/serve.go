@@ -126,7 +126,9 @@ func (x *session) serve(ctx context.Context, detach bool, format format) error {
 		if err := writeAddresses(); err != nil {
 			return err
 		}
-		return x.servers.Attend(ctx, workspace, server, x.app.watch, manager.supervision(ctx, server), x.warn)
+		err := x.servers.Attend(ctx, workspace, server, x.app.watch, manager.supervision(ctx, server), x.warn)
+		steps.KeepStatistics(context.WithoutCancel(ctx), tools, server.Container) // the last ones
+		return err
 	}).Run(ctx, list)
 	if server.Run != "" && !detach {
 		if err := serving.NoteEnd(workspace, server); err != nil {

@@ -17,8 +17,10 @@ import (
 	"github.com/dalirun/dalirun/internal/cli/dockertest"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/record"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/serving"
+	"github.com/dalirun/dalirun/triton"
 )
 
 // A signal while a container works ends the run with its own code, and leaves no container and no result behind.
@@ -74,8 +76,8 @@ func TestServeUntilSignal(t *testing.T) {
 	defer cancel()
 	var stderr bytes.Buffer
 	app := appIn(map[string]string{"DOCKER_HOST": engine.Host(), "HOME": dir}, stdout, &stderr)
-	workspace := filepath.Join(dir, "w")
-	got := app.Run(ctx, []string{"serve", "--accel", "cpu", "--weights", "random:0", "--workspace", workspace})
+	workspace, file := filepath.Join(dir, "w"), filepath.Join(dir, "r"+record.Suffix)
+	got := app.Run(ctx, []string{"serve", "--accel", "cpu", "--weights", "random:0", "--workspace", workspace, "--record", file})
 	if got != ExitOK {
 		t.Errorf("exit code %d, want %d; stderr:\n%s", got, ExitOK, stderr.String())
 	}
@@ -91,6 +93,14 @@ func TestServeUntilSignal(t *testing.T) {
 	}
 	if _, err := os.Stat(owner.ServerPath(workspace)); !os.IsNotExist(err) {
 		t.Errorf("the server file: %v, want none", err)
+	}
+	r, err := record.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var statistics []triton.Statistics
+	if err := r.Decode(record.StatisticsFile, &statistics); err != nil || len(statistics) == 0 || record.Summarize(r).Outcome != record.Passed {
+		t.Errorf("%+v, %v, %s", statistics, err, record.Summarize(r).Outcome)
 	}
 }
 
