@@ -36,6 +36,27 @@ func Run(t *testing.T, cmd *exec.Cmd) (string, error) {
 	return string(out), err
 }
 
+// diskVariable names the folder of [OnDisk] in the process that has the disk.
+const diskVariable = "DALIRUN_TEST_DISK"
+
+// OnDisk runs test, in a process of its own, with a folder that is an empty file system in memory. Options are those of
+// tmpfs(5), such as "size=64k". It is all that its test function does.
+func OnDisk(t *testing.T, options string, test func(t *testing.T, dir string)) {
+	t.Helper()
+	if dir := os.Getenv(diskVariable); dir != "" {
+		if err := Mount(dir, options); err != nil {
+			t.Fatal(err)
+		}
+		test(t, dir)
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$")
+	cmd.Env = append(os.Environ(), diskVariable+"="+t.TempDir())
+	if out, err := Run(t, cmd); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
 // Silence puts a file system that never answers at a folder, in the namespace that Run made, as one of the network is
 // whose server hangs: one of fuse(4) with nobody behind it. It answers everything with an error once it is closed.
 func Silence(dir string) (io.Closer, error) {

@@ -3,7 +3,6 @@ package record_test
 import (
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,28 +11,14 @@ import (
 	"github.com/dalirun/dalirun/internal/record"
 )
 
-// fullDisk is the variable by which a test runs itself again where the folder that it names may be a disk of its own.
-const fullDisk = "DALIRUN_TEST_FULL_DISK"
-
 // A full disk ends the record and not the run. What was written before is read.
 func TestRecordOnFullDisk(t *testing.T) {
-	if dir := os.Getenv(fullDisk); dir != "" {
-		onFullDisk(t, dir)
-		return
-	}
 	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRecordOnFullDisk$")
-	cmd.Env = append(os.Environ(), fullDisk+"="+t.TempDir())
-	if out, err := mounttest.Run(t, cmd); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+	mounttest.OnDisk(t, "size=64k", onFullDisk)
 }
 
 func onFullDisk(t *testing.T, dir string) {
 	t.Helper()
-	if err := mounttest.Mount(dir, "size=64k"); err != nil {
-		t.Fatal(err)
-	}
 	path := filepath.Join(dir, "r"+record.Suffix)
 	w := create(t, path)
 	story(w)

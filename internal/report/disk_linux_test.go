@@ -2,7 +2,6 @@ package report
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -11,28 +10,14 @@ import (
 	"github.com/dalirun/dalirun/internal/mounttest"
 )
 
-// fullDisk is the variable by which a test runs itself again where the folder that it names may be a disk of its own.
-const fullDisk = "DALIRUN_TEST_FULL_DISK"
-
 // Of reports that a full disk has no room for nothing is left, and what a link names there goes without it.
 func TestFilesOnFullDisk(t *testing.T) {
-	if dir := os.Getenv(fullDisk); dir != "" {
-		onFullDisk(t, dir)
-		return
-	}
 	t.Parallel()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFilesOnFullDisk$")
-	cmd.Env = append(os.Environ(), fullDisk+"="+t.TempDir())
-	if out, err := mounttest.Run(t, cmd); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+	mounttest.OnDisk(t, "size=64k", onFullDisk)
 }
 
 func onFullDisk(t *testing.T, dir string) {
 	t.Helper()
-	if err := mounttest.Mount(dir, "size=64k"); err != nil {
-		t.Fatal(err)
-	}
 	link := filepath.Join(dir, "link.html")
 	if err := os.Symlink("page.html", link); err != nil {
 		t.Fatal(err)
