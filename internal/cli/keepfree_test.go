@@ -102,7 +102,7 @@ func TestHundredJobsLeaveTheDiskFlat(t *testing.T) {
 		}
 		run("setup", "--accel=cpu", "--images=ngc", "--release=25.03", "--exporter-image="+exporter, "--server-image="+server,
 			"--weights=random:"+strconv.Itoa(job), "--progress=quiet")
-		run("gc", "--keep-free="+strconv.Itoa(keepFree))
+		run("gc", "--keep-free="+strconv.Itoa(keepFree)+"b")
 		folders, err := os.ReadDir(filepath.Join(workspace, "runs"))
 		if err != nil {
 			t.Fatal(err)
