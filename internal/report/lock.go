@@ -39,8 +39,8 @@ func (p LockProof) WritePullRequest(w io.Writer) error {
 	}
 	fmt.Fprintf(&b, "# %s\n\n", title)
 	p.writeChanges(&b)
-	fmt.Fprintf(&b, "\n## Proof\n\nEach lock was built anew, served, and compared with PyTorch, with dalirun %s: %s.\n",
-		p.Is.Report.Program, p.Is.Report.setting())
+	b.WriteString("\n## Proof\n\nThe models of each lock were built anew, served, and compared with PyTorch, ")
+	fmt.Fprintf(&b, "with dalirun %s: %s.\n", p.Is.Report.Program, p.Is.Report.setting())
 	b.WriteString("Times are those of one run each.\n\n| | was | is |\n|---|---|---|\n")
 	for _, row := range p.rows() {
 		fmt.Fprintf(&b, "| %s | %s | %s |\n", row[0], cell(row[1]), cell(row[2]))
