@@ -41,9 +41,9 @@ A lock that is there is not overwritten: --update shows what changed since, and 
 image stay those of the lock unless others are named; all else is as the flags say.
 
 With --prove, the models of both the old and the new lock are built anew, served at free ports of this host, and
-compared with PyTorch. Stdout has the text of a pull request then: what changes, and of both the comparisons, the time to build and to
-be ready, and the sizes. A new lock that does not pass is not written, and the exit code says what failed; an old one
-that cannot be run any more is told of.`,
+compared with PyTorch. Stdout has the text of a pull request then: what changes, and of both the comparisons, the time
+to build and to be ready, and the sizes. A new lock that does not pass is not written, and the exit code says what
+failed; an old one that cannot be run any more is told of.`,
 		Example: `  # in the repository of the project
   dalirun lock
   git add ` + lock.File + `
