@@ -109,8 +109,8 @@ type Images interface {
 	Login(ctx context.Context, registry string) (Login, error)
 	// Ensure fetches ref from its registry. Errors: ErrNotFound, ErrDenied, ErrRegistry, ErrNoSpace.
 	Ensure(ctx context.Context, ref string, onProgress func(Progress)) (Image, error)
-	// ListImages returns the local images, each with all its Tags. What else an image has than ID, Tags, Labels, Size and
-	// Created may be missing.
+	// ListImages returns the local images, each with all its Tags and Digests. What else an image has than these, ID,
+	// Labels, Size and Created may be missing.
 	ListImages(ctx context.Context) ([]Image, error)
 	// RemoveImage removes a local image, by ID, with all its tags, and what of it no other image has. It is no error if
 	// there is none. ErrInUse: a container, running or not, or another image is made of it, and it stays as it is.
@@ -221,6 +221,7 @@ type Image struct {
 	ID      string   // content address of its configuration: sha256:…
 	Digest  string   // registry digest sha256:…, empty for an image that was built here
 	Tags    []string // references that name it
+	Digests []string // of a list: references by digest, REPOSITORY@sha256:…
 	Labels  Labels
 	Env     map[string]string
 	Arch    string   // Go's name

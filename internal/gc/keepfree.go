@@ -17,6 +17,7 @@ import (
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
+	"github.com/distribution/reference"
 )
 
 // othersImage is how old an image that was built here must be to go although no run of this cache ever used it. Runs of
@@ -214,19 +215,28 @@ func (p Place) images(ctx context.Context) ([]thing, error) {
 }
 
 // own returns the references by which runs know an image of dalirun: one that was built here, by its label, or that it
-// pulled, by its ID. One that somebody gave another name is theirs too.
+// pulled, by its ID. One that somebody gave a name in another repository is theirs too.
 func (p Place) own(image container.Image) (refs []string, own bool) {
 	if _, built := image.Labels[container.LabelBuild]; built {
 		foreign := func(tag string) bool { return !strings.HasPrefix(tag, "dalirun/") }
 		return image.Tags, !slices.ContainsFunc(image.Tags, foreign)
 	}
 	ref, pulled := p.Images.Brought(image.ID)
-	foreign := func(tag string) bool { return !strings.HasSuffix(ref, tag) && !strings.HasSuffix(tag, ref) }
-	refs = slices.Clone(image.Tags)
+	foreign := func(tag string) bool { return repository(tag) != repository(ref) }
+	refs = slices.Concat(image.Tags, image.Digests) // a run with a lock knows it by its digest alone
 	if !slices.Contains(refs, ref) {
 		refs = append(refs, ref)
 	}
 	return refs, pulled && !slices.ContainsFunc(image.Tags, foreign)
+}
+
+// repository is that of a reference, with the registry that a short name stands for.
+func repository(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return named.Name()
 }
 
 func (p Place) image(image container.Image, refs []string, last map[string]string) thing {

@@ -2,6 +2,7 @@ package gc_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"os"
@@ -131,6 +132,42 @@ func TestKeepFreeOfImages(t *testing.T) {
 	}
 	if len(got.Entries)+len(got.Runs) > 0 {
 		t.Errorf("of a disk that has enough went %+v, %+v", got.Entries, got.Runs)
+	}
+}
+
+// A run with a lock knows its images by their digests alone, whatever name dalirun pulled them by; and one that somebody
+// gave a name in another repository is theirs, however that name begins or ends.
+func TestKeepFreeOfDigests(t *testing.T) {
+	t.Parallel()
+	const repo = "nvcr.io/nvidia/tritonserver"
+	digest := func(id string) string { return fmt.Sprintf("%s@sha256:%x", repo, sha256.Sum256([]byte(id))) }
+	p, _ := runner(t)
+	img := func(id string, tags ...string) container.Image {
+		return container.Image{ID: id, Tags: tags, Digests: []string{digest(id)}, Size: 100, Created: p.Servers.Me.Now.Add(-time.Hour * 200)}
+	}
+	i := &images{all: []container.Image{
+		img("last"), img("held", repo+":25.03-py3"), img("free"), img("later", repo+":25.04-py3"),
+		img("short name", repo+":25.05-py3", "tritonserver:25.05-py3"), img("mirror", repo+":25.06-py3", "registry.local/"+repo+":25.06-py3"),
+	}}
+	p.Images.Engine = i
+	p.Images.Brought = func(id string) (string, bool) {
+		if id == "later" {
+			return digest(id), true
+		}
+		return repo + ":25.03-py3", true
+	}
+	p.Images.Of = func(owner.Built) ([]string, error) { return []string{digest("last")}, nil }
+	release, err := p.Cache.HoldImages(t.Context(), digest("held"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = release() })
+	p.Disks = disks(func(string) (uint64, error) { return 0, nil })
+	if _, err := p.Collect(t.Context(), gc.Options{CacheSize: 1 << 30, KeepFree: wanted}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"last", "held", "short name", "mirror"}, imageIDs(i.all)); diff != "" {
+		t.Errorf("left (-want +got):\n%s", diff)
 	}
 }
 

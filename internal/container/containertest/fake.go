@@ -153,12 +153,20 @@ func (f *Fake) ListImages(ctx context.Context) ([]container.Image, error) {
 	for _, ref := range slices.Sorted(maps.Keys(f.local)) {
 		img := f.local[ref].Image
 		same := func(other container.Image) bool { return other.ID == img.ID }
-		if i := slices.IndexFunc(all, same); i >= 0 {
-			all[i].Tags = append(all[i].Tags, ref)
-			continue
+		i := slices.IndexFunc(all, same)
+		if i < 0 {
+			i = len(all)
+			img.Tags, img.Digests = nil, nil
+			all = append(all, img)
 		}
-		img.Tags = []string{ref}
-		all = append(all, img)
+		name, _, byDigest := strings.Cut(ref, "@")
+		if !byDigest {
+			all[i].Tags = append(all[i].Tags, ref)
+			name = ref[:max(strings.LastIndexByte(ref, ':'), 0)]
+		}
+		if digest := name + "@" + img.Digest; img.Digest != "" && !slices.Contains(all[i].Digests, digest) {
+			all[i].Digests = append(all[i].Digests, digest)
+		}
 	}
 	return all, nil
 }

@@ -3,6 +3,8 @@ package docker
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	cerrdefs "github.com/containerd/errdefs"
@@ -27,21 +29,15 @@ func (r *Runtime) ListImages(ctx context.Context) ([]container.Image, error) {
 	all := make([]container.Image, len(rows))
 	for i, row := range rows {
 		all[i] = container.Image{
-			ID: row.ID, Tags: tagsOf(row.RepoTags), Labels: row.Labels, Size: row.Size, Created: time.Unix(row.Created, 0),
+			ID: row.ID, Tags: named(row.RepoTags), Digests: named(row.RepoDigests), Labels: row.Labels, Size: row.Size, Created: time.Unix(row.Created, 0),
 		}
 	}
 	return all, nil
 }
 
-// tagsOf leaves out what engines list of an image without a tag.
-func tagsOf(tags []string) []string {
-	var named []string
-	for _, tag := range tags {
-		if tag != "<none>:<none>" {
-			named = append(named, tag)
-		}
-	}
-	return named
+// named leaves out what engines list of an image without a tag or a digest.
+func named(refs []string) []string {
+	return slices.DeleteFunc(slices.Clone(refs), func(ref string) bool { return strings.HasPrefix(ref, "<none>") })
 }
 
 // RemoveImage removes an image without force, by which Podman would remove containers too. Without it an engine refuses
