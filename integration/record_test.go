@@ -55,7 +55,7 @@ func (l lane) testRecord(t *testing.T) {
 	if s.Cause == nil || s.Cause.ID != "preprocessing-differs" || s.Cause.Turn != cause.Product || s.Cause.Retryable || !strings.Contains(s.Cause.Text, "the mean is another one") {
 		t.Errorf("the cause is %+v", s.Cause)
 	}
-	if len(s.Flags) == 0 || len(s.Environment) == 0 || len(s.Images) != 2 || s.ExitCode != 6 {
+	if len(s.Flags) == 0 || len(s.Environment) == 0 || len(s.Images) != 2 || *s.ExitCode != 6 {
 		t.Errorf("%+v", s)
 	}
 	for step, digest := range s.Images {

@@ -21,10 +21,11 @@ const (
 )
 
 // PreprocessingCause says in a clause which part of the preprocessing makes a tensor differ from the one that was
-// wanted, both 3×height×width and normalized: the order of the channels, the mean, the deviation, the orientation, or
+// wanted, both 3×side×side and normalized: the order of the channels, the mean, the deviation, the orientation, or
 // else what moves pixels. It is empty if the tensors have no such form, or differ by no more than two decoders do.
-func PreprocessingCause(got, want []float32, width int) string {
-	if len(got) != len(want) || len(want) == 0 || width <= 0 || len(want)%(channels*width) != 0 {
+func PreprocessingCause(got, want []float32) string {
+	width := int(math.Sqrt(float64(len(want) / channels)))
+	if len(got) != len(want) || len(want) == 0 || len(want) != channels*width*width {
 		return ""
 	}
 	if slices.ContainsFunc(got, func(v float32) bool { return !finite(float64(v)) }) {

@@ -63,7 +63,7 @@ func TestPreprocessingCause(t *testing.T) {
 		"not a number":   {append(normalized(p, rgb, mean, std, noise)[:len(p)-1], float32(math.NaN())), "values are NaN or infinite"},
 		"of other size":  {want[:len(want)-1], ""},
 	} {
-		if got := parity.PreprocessingCause(tt.got, want, side); !strings.HasPrefix(got, tt.want) || (tt.want == "") != (got == "") {
+		if got := parity.PreprocessingCause(tt.got, want); !strings.HasPrefix(got, tt.want) || (tt.want == "") != (got == "") {
 			t.Errorf("%s: %q, want %q", name, got, tt.want)
 		}
 	}

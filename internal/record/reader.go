@@ -39,6 +39,8 @@ type Record struct {
 	// Cut says why the record ends early: its run was killed, or it was not copied whole. It is nil for one that is
 	// whole, and for the folder of a run.
 	Cut error `json:"-"`
+	// Running says that the run is at work: it has the lock of its record, or of its folder.
+	Running bool `json:"-"`
 
 	files map[string][]byte
 }
@@ -64,7 +66,7 @@ func Open(name string) (*Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	r.Path = name
+	r.Path, r.Running = name, isHeld(name)
 	return r, nil
 }
 
@@ -184,6 +186,7 @@ func openFolder(name string) (*Record, error) {
 		return nil, fmt.Errorf("%s: it is no folder of a run: it has no %s", name, EventsFile)
 	}
 	r.Complete = strings.Contains(string(r.files[EventsFile]), `"kind":"run.ended"`)
+	r.Running = isHeld(filepath.Join(name, "lock"))
 	return r, nil
 }
 

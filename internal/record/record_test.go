@@ -122,7 +122,7 @@ func TestRecord(t *testing.T) {
 		t.Errorf("a member that is not there: %v", err)
 	}
 	s := record.Summarize(r)
-	if s.Outcome != record.Failed || s.ExitCode != 4 || s.Cause == nil || s.Cause.ID != "step-fails" || s.Cause.Step != "build-engine" || s.Images["server-image"] != "sha256:aa" || r.Cut != nil {
+	if s.Outcome != record.Failed || *s.ExitCode != 4 || s.Cause == nil || s.Cause.ID != "step-fails" || s.Cause.Step != "build-engine" || s.Images["server-image"] != "sha256:aa" || r.Cut != nil {
 		t.Errorf("%+v, cut: %v", s, r.Cut)
 	}
 }

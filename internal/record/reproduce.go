@@ -212,13 +212,16 @@ func (r *Record) Compare() (Reproduction, error) {
 	for _, c := range report.Comparisons {
 		out.Lines = append(out.Lines, comparisonText(c))
 	}
-	const width = 224
-	if because := parity.PreprocessingCause(a.Tensor, a.WantTensor, width); because != "" {
+	if because := parity.PreprocessingCause(a.Tensor, a.WantTensor); because != "" {
 		out.Lines = append(out.Lines, "preprocessing: "+because)
 	}
 	recorded := r.Run().Parity
-	if recorded == nil { // the comparison itself was refused
-		out.Reproduced = err != nil
+	switch {
+	case recorded == nil && err != nil: // the run's own comparison was refused too
+		out.Reproduced = true
+		return out, nil
+	case recorded == nil:
+		out.Missing = "it has no figures that these could be compared with"
 		return out, nil
 	}
 	was, _ := json.Marshal(recorded) // both are figures
@@ -256,7 +259,7 @@ func (r Reproduction) Compared(
 	red, again *Record, reasons func(step pipeline.ID, was, is pipeline.Facts) []pipeline.Change,
 ) Reproduction {
 	was, is := Summarize(red), Summarize(again)
-	r.Reproduced = was.Outcome == is.Outcome && causeID(was) == causeID(is)
+	r.Reproduced = was.Outcome == is.Outcome && sameCause(was, is)
 	r.Lines = append(r.Lines, outcomeText("recorded", was), outcomeText("here", is))
 	r.Parity = is.Parity
 	for _, d := range Diff(red, again, reasons).Differs {
@@ -267,11 +270,16 @@ func (r Reproduction) Compared(
 	return r
 }
 
-func causeID(s Summary) string {
-	if s.Cause == nil {
-		return ""
+// sameCause says whether two runs have the same cause. Of causes that are not known it is the same step and error.
+func sameCause(was, is Summary) bool {
+	switch {
+	case was.Cause == nil || is.Cause == nil:
+		return was.Cause == is.Cause
+	case was.Cause.Turn == cause.Unknown:
+		return is.Cause.Turn == cause.Unknown && was.Cause.Step == is.Cause.Step && was.Error == is.Error
+	default:
+		return was.Cause.ID == is.Cause.ID
 	}
-	return s.Cause.ID
 }
 
 func outcomeText(where string, s Summary) string {

@@ -194,6 +194,9 @@ func (r *Record) Failure() *cause.Failure {
 // the program knew that wrote it. ok is false for a run that did not fail, and for one that ended in an error that is
 // not on record, as in the folder of a run.
 func (r *Record) Cause() (c cause.Cause, ok bool) {
+	if r.Running {
+		return c, false
+	}
 	run := r.Run()
 	failure := r.Failure()
 	if failure == nil && r.Complete {
@@ -225,8 +228,7 @@ func (r *Record) Cause() (c cause.Cause, ok bool) {
 		e.Log = withoutTimes(log)
 	}
 	if a, _, err := r.Answers(); err == nil {
-		const width = 224
-		e.Preprocessing = parity.PreprocessingCause(a.Tensor, a.WantTensor, width)
+		e.Preprocessing = parity.PreprocessingCause(a.Tensor, a.WantTensor)
 	}
 	return cause.Find(e), true
 }

@@ -25,21 +25,23 @@ type Outcome string
 const (
 	Passed  Outcome = "passed"
 	Failed  Outcome = "failed"
-	Killed  Outcome = "killed" // it did not get to its end
+	Killed  Outcome = "killed"  // it did not get to its end
+	Running Outcome = "running" // it is at work
 	Unknown Outcome = "unknown"
 )
 
 // Summary is what a record tells: what the run was, what it came to, why, and whose turn it is.
 type Summary struct {
-	Version  int       `json:"version"`
-	Path     string    `json:"record"`
-	Run      string    `json:"run,omitempty"`
-	Program  string    `json:"dalirun,omitempty"` // that made the run
-	Command  string    `json:"command,omitempty"`
-	Started  time.Time `json:"started,omitzero"`
-	Seconds  float64   `json:"duration_seconds,omitempty"`
-	Outcome  Outcome   `json:"outcome"`
-	ExitCode int       `json:"exit_code"`
+	Version int       `json:"version"`
+	Path    string    `json:"record"`
+	Run     string    `json:"run,omitempty"`
+	Program string    `json:"dalirun,omitempty"` // that made the run
+	Command string    `json:"command,omitempty"`
+	Started time.Time `json:"started,omitzero"`
+	Seconds float64   `json:"duration_seconds,omitempty"`
+	Outcome Outcome   `json:"outcome"`
+	// ExitCode is how dalirun ended; nil where that is not on record.
+	ExitCode *int `json:"exit_code,omitempty"`
 	// Cut says why the record ends early; empty for one that does not.
 	Cut     string       `json:"cut,omitempty"`
 	LeftOut []string     `json:"left_out,omitempty"`
@@ -91,8 +93,10 @@ func Summarize(r *Record) Summary {
 		s.Cause = &c
 	}
 	switch {
+	case r.Running:
+		s.Outcome, s.Cut = Running, ""
 	case failure != nil:
-		s.Outcome, s.ExitCode, s.Error, s.Repeat = Failed, failure.ExitCode, failure.Text, failure.Repeat
+		s.Outcome, s.ExitCode, s.Error, s.Repeat = Failed, &failure.ExitCode, failure.Text, failure.Repeat
 	case !r.Complete:
 		s.Outcome = Killed
 	case s.Cause != nil:
@@ -100,7 +104,7 @@ func Summarize(r *Record) Summary {
 	case r.Cut != nil && !run.Ended: // what it ended with may be in the part that is missing
 		s.Outcome = Unknown
 	case run.Ended || r.Program != "":
-		s.Outcome = Passed
+		s.Outcome, s.ExitCode = Passed, new(int)
 	default:
 		s.Outcome = Unknown
 	}
@@ -123,25 +127,25 @@ func images(run Run) map[string]string {
 // WriteText writes a summary for people: the verdict first.
 func (s Summary) WriteText(to io.Writer) error {
 	var b strings.Builder
-	what := strings.TrimSpace(s.Command + " " + s.Run)
+	what := strings.TrimSpace(printable.Line(s.Command) + " " + printable.Line(s.Run))
 	fmt.Fprintf(&b, "%s %s", what, s.Outcome)
-	if s.ExitCode != 0 {
-		fmt.Fprintf(&b, " with exit code %d", s.ExitCode)
+	if s.ExitCode != nil && *s.ExitCode != 0 {
+		fmt.Fprintf(&b, " with exit code %d", *s.ExitCode)
 	}
 	if s.Seconds > 0 {
 		fmt.Fprintf(&b, " after %.1f s", s.Seconds)
 	}
 	fmt.Fprintf(&b, ", %s", s.Started.UTC().Format(time.RFC3339))
 	if s.Program != "" {
-		fmt.Fprintf(&b, ", dalirun %s", s.Program)
+		fmt.Fprintf(&b, ", dalirun %s", printable.Line(s.Program))
 	}
 	fmt.Fprintln(&b)
 	if s.Cut != "" {
-		fmt.Fprintf(&b, "the record ends early: %s\n", s.Cut)
+		fmt.Fprintf(&b, "the record ends early: %s\n", printable.Line(s.Cut))
 	}
 	s.writeCause(&b)
 	for _, n := range s.Noticed {
-		fmt.Fprintf(&b, "\nnoticed  %s (%s): %s\n", n.ID, n.Turn, n.Text)
+		fmt.Fprintf(&b, "\nnoticed  %s (%s): %s\n", n.ID, n.Turn, printable.Line(n.Text))
 	}
 	if s.Parity != nil {
 		fmt.Fprintln(&b)
@@ -152,7 +156,8 @@ func (s Summary) WriteText(to io.Writer) error {
 	b.WriteByte('\n')
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0) //nolint:mnd // two spaces between columns
 	for _, step := range s.Steps {
-		fmt.Fprintf(table, "%s\t%s\t%.1f s\t%s\n", step.ID, stateText(step), step.Seconds, printable.Line(step.Verdict))
+		fmt.Fprintf(table, "%s\t%s\t%.1f s\t%s\n", printable.Line(string(step.ID)), printable.Line(stateText(step)),
+			step.Seconds, printable.Line(step.Verdict))
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -170,7 +175,7 @@ func (s Summary) writeCause(b *strings.Builder) {
 	if c == nil {
 		return
 	}
-	fmt.Fprintf(b, "\ncause  %s: %s\n", c.ID, c.Text)
+	fmt.Fprintf(b, "\ncause  %s: %s\n", c.ID, printable.Line(c.Text))
 	again := "the same run will fail again"
 	if c.Retryable {
 		again = "the same run may pass if it is run again"

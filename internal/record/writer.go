@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -49,8 +48,8 @@ type Options struct {
 
 // Writer writes the record of a run as it goes. Its methods may be called concurrently.
 //
-// Members and events are in the file half a second after they came. An error of writing stops that, and Close returns
-// it: a run does not end because its record cannot be kept.
+// Members and events are in the file half a second after they came. An error of writing stops that until the record is
+// written anew; if that fails at the end, Close says so: a run does not end because its record cannot be kept.
 type Writer struct {
 	name    string // as the user named it
 	path    string // what that is, links followed
@@ -73,7 +72,8 @@ type Writer struct {
 	logs    map[string]*text
 	journal int // bytes of events since the record was last written whole
 	segment int
-	err     error
+	stopped error // why nothing is appended any more: what was may end within a member
+	err     error // what the record will lack
 }
 
 // entry is what waits to be written: a member, or an event.
@@ -106,6 +106,7 @@ func Create(name string, o Options) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
+	sweep(path)
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, private)
 	if err != nil {
 		return nil, errors.Join(err, lock.Unlock())
@@ -118,24 +119,11 @@ func Create(name string, o Options) (*Writer, error) {
 			OS: runtime.GOOS, Arch: runtime.GOARCH,
 		},
 	}
-	if err := w.append(HeaderFile, w.headerJSON()); err != nil {
-		return nil, errors.Join(err, file.Close(), os.Remove(path), lock.Unlock())
+	if w.append(HeaderFile, w.headerJSON()); w.stopped != nil {
+		return nil, errors.Join(w.stopped, file.Close(), os.Remove(path), lock.Unlock())
 	}
 	w.flusher.Go(w.flushNow)
 	return w, nil
-}
-
-// ErrHeld says that another run writes the record.
-var ErrHeld = errors.New("another run is writing it")
-
-// hold makes a file, or takes the one that is there, so that no other run writes it until this process has ended. Where
-// the file system has no locks, nobody is kept from it.
-func hold(path string) (*flock.Flock, error) {
-	lock := flock.New(path)
-	if free, err := lock.TryLock(); err == nil && !free {
-		return nil, errors.Join(&fs.PathError{Op: "write", Path: path, Err: ErrHeld}, lock.Unlock())
-	}
-	return lock, nil
 }
 
 func (w *Writer) flushNow() {
@@ -159,9 +147,7 @@ func (w *Writer) SetRun(id string) {
 	w.writing.Lock()
 	defer w.writing.Unlock()
 	w.header.Run = id
-	if w.err == nil {
-		w.fail(w.append(HeaderFile, w.headerJSON()))
-	}
+	w.append(HeaderFile, w.headerJSON())
 }
 
 // AddText keeps a text, out of which secrets are taken. What had the name is replaced.
@@ -225,25 +211,24 @@ func (w *Writer) fail(err error) {
 
 // flush writes what waits.
 func (w *Writer) flush() {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	w.write()
+}
+
+// write is flush of who has the lock: what came first is written first.
+func (w *Writer) write() {
 	w.mu.Lock()
 	pending := w.pending
 	w.pending = nil
 	w.mu.Unlock()
-	if len(pending) == 0 {
-		return
-	}
-	w.writing.Lock()
-	defer w.writing.Unlock()
 	journal := w.take(pending)
-	if w.err != nil {
-		return
-	}
-	if len(journal) == 0 {
+	if len(journal) == 0 || w.stopped != nil {
 		return
 	}
 	w.segment++
 	w.journal += len(journal)
-	w.fail(w.append(path.Join(journalFolder, fmt.Sprintf("%06d.jsonl", w.segment)), journal))
+	w.append(path.Join(journalFolder, fmt.Sprintf("%06d.jsonl", w.segment)), journal)
 	if w.journal > journalLimit {
 		w.fail(w.rewrite())
 	}
@@ -294,21 +279,22 @@ func (w *Writer) member(e entry) {
 		return
 	}
 	w.members[e.name] = e.content
-	if w.err == nil {
-		w.fail(w.append(e.name, e.content))
-	}
+	w.append(e.name, e.content)
 }
 
-// append adds a member to the file, as a frame of its own: whatever comes later, it can be read.
-func (w *Writer) append(name string, content []byte) error {
+// append adds a member to the file, as a frame of its own: whatever comes later, it can be read. The first error ends
+// that until the record is written anew.
+func (w *Writer) append(name string, content []byte) {
+	if w.stopped != nil {
+		return
+	}
 	var frame bytes.Buffer
 	w.zip.Reset(&frame)
 	err := addMember(tar.NewWriter(w.zip), name, w.options.Started, int64(len(content)), bytes.NewReader(content))
-	if err = errors.Join(err, w.zip.Close()); err != nil {
-		return err
+	if err = errors.Join(err, w.zip.Close()); err == nil {
+		_, err = w.file.Write(frame.Bytes())
 	}
-	_, err = w.file.Write(frame.Bytes())
-	return err
+	w.stopped = err
 }
 
 // addMember adds a member to an archive that is not ended. It has nobody's name, and the time at which the run began:
@@ -339,10 +325,8 @@ func (w *Writer) Close() error {
 	defer w.writing.Unlock()
 	w.header.Complete = true
 	if err := w.rewrite(); err != nil {
-		if w.err == nil { // what was written as the run went has all; if there is room, it says that the run ended
-			err = errors.Join(err, w.append(HeaderFile, w.headerJSON()))
-		}
-		w.fail(err)
+		w.append(HeaderFile, w.headerJSON()) // what was written as the run went has all, and says now that it ended
+		w.err = errors.Join(w.err, err, w.stopped)
 	}
 	err := errors.Join(w.err, w.file.Close(), w.lock.Unlock())
 	if err != nil {
@@ -399,7 +383,7 @@ func (w *Writer) rewrite() (err error) {
 		return errors.Join(err, lock.Unlock())
 	}
 	_, _ = w.file.Close(), w.lock.Unlock() // the other file has all that this one had
-	w.file, w.lock, w.journal = f, lock, 0
+	w.file, w.lock, w.journal, w.stopped = f, lock, 0, nil
 	return nil
 }
 
@@ -432,9 +416,9 @@ func (w *Writer) whole() map[string][]byte {
 
 // Snapshot returns what the record has so far, as if it were read.
 func (w *Writer) Snapshot() *Record {
-	w.flush()
 	w.writing.Lock()
 	defer w.writing.Unlock()
+	w.write()
 	header := w.header
 	header.Complete = true // whoever asks knows how the run ended
 	return &Record{Header: header, Path: w.name, files: w.whole()}
