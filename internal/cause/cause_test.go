@@ -57,10 +57,12 @@ func TestFind(t *testing.T) {
 	}{
 		{nil, cause.Evidence{}, "killed", infrastructure, true},
 		{nil, cause.Evidence{Kernel: []string{"Out of memory: Killed process 77 (dalirun) total-vm:1kB"}}, "host-out-of-memory", environment, false},
-		{in("serve", pipeline.NotReady, "tritonserver is not ready"), cause.Evidence{Kernel: []string{"Out of memory: Killed process 77 (triton_python_b) total-vm:1kB"}}, "host-out-of-memory", environment, false},
+		{in("serve", pipeline.NotReady, "tritonserver exited with status 137"), cause.Evidence{Kernel: []string{"Out of memory: Killed process 77 (tritonserver) total-vm:1kB"}}, "host-out-of-memory", environment, false},
 		{in("export-onnx", docker, "export_onnx.py was killed: it needs more memory than there is"), cause.Evidence{Kernel: []string{"Out of memory: Killed process 77 (python3) total-vm:1kB"}}, "host-out-of-memory", environment, false},
 		// Somebody else's program is killed, and the step fails on its own.
 		{in("build-engine", docker, "trtexec exited with status 1"), cause.Evidence{Kernel: []string{"Out of memory: Killed process 77 (browser) total-vm:1kB"}}, "step-fails", product, false},
+		{in("build-engine", docker, "trtexec exited with status 1"), cause.Evidence{Kernel: []string{"Out of memory: Killed process 77 (trtexec) total-vm:1kB"}}, "step-fails", product, false},
+		{in("serve", pipeline.NotReady, "tritonserver does not answer"), cause.Evidence{Kernel: []string{"Out of memory: Killed process 77 (tritonserver) total-vm:1kB"}}, "model-hangs", product, false},
 		{in("build-engine", docker, "trtexec exited with status 1"), cause.Evidence{GPUs: []string{h100}, Kernel: []string{"NVRM: Xid (PCI:0000:06:00): 79, pid=1, GPU has fallen off the bus."}}, "gpu-lost", infrastructure, true},
 		{in("build-engine", docker, "trtexec exited with status 1"), cause.Evidence{GPUs: []string{h100}, Kernel: []string{"NVRM: Xid (PCI:0000:06:00): 119, pid=1, Timeout waiting for RPC from GSP"}}, "gpu-lost", infrastructure, true},
 		{in("serve", pipeline.NotReady, "tritonserver exited with status 1"), cause.Evidence{GPUs: []string{h100}, Kernel: []string{"NVRM: Xid (PCI:0000:06:00): 48, pid=1, DBE (double bit error)"}}, "gpu-faulty", infrastructure, true},
@@ -105,6 +107,8 @@ func TestFind(t *testing.T) {
 		{in("server-image", pipeline.Environment, "build x: exit 1", "ReadTimeoutError(\"HTTPSConnectionPool(host='pypi.org'\")"), cause.Evidence{}, "packages-unreachable", infrastructure, true},
 		{in("server-image", pipeline.Environment, "build x: exit 1", "[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self signed certificate"), cause.Evidence{}, "tls-untrusted", environment, false},
 
+		{&pipeline.StepError{Step: "weights", Err: &pipeline.Fault{Kind: pipeline.Environment, Err: fmt.Errorf("download the pretrained weights: write /c/w.pth: %w", syscall.ENOSPC)}}, cause.Evidence{}, "disk-full", environment, false},
+		{&pipeline.StepError{Step: "weights", Err: &pipeline.Fault{Kind: pipeline.Environment, Err: fmt.Errorf("download the pretrained weights: write /c/w.pth: %w", syscall.EACCES)}}, cause.Evidence{}, "no-permission", environment, false},
 		{disk(syscall.ENOSPC), cause.Evidence{}, "disk-full", environment, false},
 		{disk(syscall.EDQUOT), cause.Evidence{}, "disk-full", environment, false},
 		{disk(syscall.EROFS), cause.Evidence{}, "disk-read-only", environment, false},
@@ -187,8 +191,9 @@ func TestFind(t *testing.T) {
 // A signal is one whatever it broke.
 func TestFindCancelled(t *testing.T) {
 	t.Parallel()
-	f := cause.FailureOf(in("serve", pipeline.NotReady, "tritonserver exited with status 1"), 143)
-	if got := cause.Find(cause.Evidence{Failure: &f}); got.ID != "cancelled" || got.Step != "serve" {
+	f := cause.FailureOf(in("serve", pipeline.NotReady, "tritonserver exited with status 137"), 143)
+	kernel := []string{"Out of memory: Killed process 77 (tritonserver) total-vm:1kB"}
+	if got := cause.Find(cause.Evidence{Failure: &f, Kernel: kernel}); got.ID != "cancelled" || got.Step != "serve" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -1,7 +1,6 @@
 package cause
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"slices"
@@ -47,8 +46,6 @@ const (
 	isBroken      = "disk broken"
 	isSilent      = "disk silent"
 	isPermission  = "permission"
-	isCancelled   = "cancelled"
-	isDeadline    = "deadline"
 	isOff         = "parity"
 	isHostNoGPU   = "no gpu"
 	isHeld        = "gpu held" // by another job
@@ -62,8 +59,8 @@ func sentinels() map[string]error {
 		isPortTaken: container.ErrPortTaken, isNoAddress: container.ErrNoAddress, isEngineFull: container.ErrNoSpace,
 		isFull: syscall.ENOSPC, isQuota: syscall.EDQUOT, isReadOnly: syscall.EROFS, isBroken: syscall.EIO,
 		isSilent:     host.ErrSilentDisk,
-		isPermission: fs.ErrPermission, isCancelled: context.Canceled, isDeadline: context.DeadlineExceeded,
-		isOff: parity.ErrOff, isHostNoGPU: host.ErrNoGPU,
+		isPermission: fs.ErrPermission,
+		isOff:        parity.ErrOff, isHostNoGPU: host.ErrNoGPU,
 	}
 }
 

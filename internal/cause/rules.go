@@ -12,7 +12,7 @@ import (
 // first, then what a tool or the system says in words that are known, then what kind of error it is.
 func rules() []rule {
 	return slices.Concat(
-		endRules(), networkRules(), diskRules(), engineRules(), toolRules(), verifyRules(), kindRules())
+		endRules(), diskRules(), networkRules(), engineRules(), toolRules(), verifyRules(), kindRules())
 }
 
 // endRules are of a run that others ended.
@@ -20,11 +20,21 @@ func endRules() []rule {
 	re := regexp.MustCompile
 	// of a program, and not of what was found out before one began; one that was killed has none
 	worked := []pipeline.Kind{pipeline.Unclassified, pipeline.ContainerFailed, pipeline.NotReady}
-	hostOutOfMemory := Cause{
+	oom := Cause{
 		ID: "host-out-of-memory", Turn: Environment,
 		Text: "the machine ran out of memory, and the kernel killed a process",
 	}
 	return []rule{
+		{
+			cause: Cause{
+				ID: "cancelled", Turn: Infrastructure, Retryable: true,
+				Text: "somebody, or the CI runner, ended the run",
+			},
+			when: func(e Evidence) bool {
+				const signals = 128
+				return e.Failure != nil && e.Failure.ExitCode > signals
+			},
+		},
 		{
 			cause: Cause{
 				ID: "gpu-lost", Turn: Infrastructure, Retryable: true,
@@ -42,13 +52,13 @@ func endRules() []rule {
 			kernel: re(`NVRM: Xid .*: (48|63|64|94|95),`), kinds: worked,
 		},
 		{
-			cause:  hostOutOfMemory,
-			kernel: re(`Out of memory: Killed process \d+ \((dalirun|trtexec|tritonserver|triton_python_b)`), kinds: worked,
+			cause: oom,
+			// Whatever it was: the kernel kills others' programs too, and what failed here was killed.
+			kernel: re(`Out of memory: Killed process`), kinds: worked, says: re(`\bwas killed\b|status 137\b`),
 		},
 		{
-			cause: hostOutOfMemory,
-			// Whatever it was: what failed was killed too.
-			kernel: re(`Out of memory: Killed process`), kinds: worked, says: re(`\bwas killed\b|status 137\b`),
+			cause: oom, kernel: re(`Out of memory: Killed process \d+ \(dalirun\)`),
+			when: func(e Evidence) bool { return e.Failure == nil },
 		},
 		{
 			cause: Cause{
@@ -56,16 +66,6 @@ func endRules() []rule {
 				Text: "the run was killed, or its machine went away: the record ends in its middle",
 			},
 			killed: true,
-		},
-		{
-			cause: Cause{
-				ID: "cancelled", Turn: Infrastructure, Retryable: true,
-				Text: "somebody, or the CI runner, ended the run",
-			},
-			when: func(e Evidence) bool {
-				const signals = 128
-				return e.Failure.ExitCode > signals
-			},
 		},
 	}
 }
@@ -112,6 +112,12 @@ func diskRules() []rule {
 	}
 }
 
+func noPermission() Cause {
+	return Cause{
+		ID: "no-permission", Turn: Environment, Text: "this user may not read or write a file or folder that is needed",
+	}
+}
+
 // engineRules are of the container engine.
 func engineRules() []rule {
 	re := regexp.MustCompile
@@ -151,12 +157,7 @@ func engineRules() []rule {
 			},
 			is: []string{isDeniedUser},
 		},
-		{
-			cause: Cause{
-				ID: "no-permission", Turn: Environment, Text: "this user may not read or write a file or folder that is needed",
-			},
-			is: []string{isPermission},
-		},
+		{cause: noPermission(), is: []string{isPermission}},
 		{
 			cause: portTaken,
 			is:    []string{isPortTaken},

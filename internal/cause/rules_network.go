@@ -101,6 +101,7 @@ func networkRules() []rule {
 		},
 		{cause: unreached, registry: []registry.Kind{registry.Failing, registry.NoAnswer}},
 		{cause: unreached, is: []string{isRegistry}},
+		{cause: noPermission(), is: []string{isPermission}, says: re(`download the pretrained weights: `)},
 		{
 			cause: Cause{
 				ID: "weights-altered", Turn: Infrastructure, Retryable: true,

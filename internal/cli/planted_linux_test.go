@@ -114,17 +114,14 @@ func onGPU(text, processes, kernel string) func(*testing.T, *place) world {
 		w := gpuWorld(t, p, processes)
 		if kernel != "" {
 			p.env["TEST_ROOT"] = filepath.Join(p.dir, "root")
-			dev, proc := filepath.Join(p.env["TEST_ROOT"], "dev"), filepath.Join(p.env["TEST_ROOT"], "proc")
-			if err := errors.Join(os.MkdirAll(dev, 0o755), os.MkdirAll(proc, 0o755),
-				os.WriteFile(filepath.Join(dev, "kmsg"), []byte("3,1,99000000,-;"+kernel+"\n"), 0o600),
-				os.WriteFile(filepath.Join(proc, "uptime"), []byte("99.0 0\n"), 0o600)); err != nil {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(kmsg(p)), 0o755), os.WriteFile(kmsg(p), []byte("6,1,1,-;before\n"), 0o600)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		add := p.fake
 		p.fake = func(f *containertest.Fake) {
 			add(f)
-			failing := printing(t, w, "trtexec", text)
+			failing := saying(t, p, kernel, printing(t, w, "trtexec", text))
 			image, err := f.Resolve(t.Context(), "nvcr.io/nvidia/tritonserver:25.03-py3")
 			if err != nil {
 				t.Error(err)
@@ -134,6 +131,28 @@ func onGPU(text, processes, kernel string) func(*testing.T, *place) world {
 			}
 		}
 		return w
+	}
+}
+
+// kmsg is the kernel's log of a place.
+func kmsg(p *place) string { return filepath.Join(p.env["TEST_ROOT"], "dev", "kmsg") }
+
+// saying has the kernel say a line when a program fails.
+func saying(t *testing.T, p *place, kernel string, program containertest.Program) containertest.Program {
+	t.Helper()
+	return func(ctx context.Context, spec container.Spec, out container.Streams) int {
+		code := program(ctx, spec, out)
+		if code == 0 || kernel == "" {
+			return code
+		}
+		log, err := os.OpenFile(kmsg(p), os.O_WRONLY|os.O_APPEND, 0)
+		if err == nil {
+			_, err = log.WriteString("3,2,2,-;" + kernel + "\n")
+		}
+		if err := errors.Join(err, log.Close()); err != nil {
+			t.Error(err)
+		}
+		return code
 	}
 }
 

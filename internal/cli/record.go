@@ -60,8 +60,9 @@ type recording struct {
 	runID   string
 	began   time.Time
 	program host.Runner // of this host; nil until the run is known to use its GPU
-	before  sync.WaitGroup
-	model   io.Closer // keeps the recorded model in the cache; nil if there is none
+	kernel  host.KernelMark
+	before  sync.WaitGroup // what is asked of the host when the run begins
+	model   io.Closer      // keeps the recorded model in the cache; nil if there is none
 	// lock returns the lock of what the run used; nil until that is known
 	lock   func(context.Context) (lock.Lock, error)
 	silent bool // stderr is for a program
@@ -103,6 +104,7 @@ func (a *App) beginRecord(f recordFlags, command string) error {
 	if len(r.writers) > 0 {
 		r.SetRun(r.runID)
 		r.AddText(record.EnvironmentFile, []byte(doctor.Environment(a.Environ())))
+		r.before.Go(func() { r.kernel = a.system().KernelMark(context.Background()) }) // which bounds itself
 		a.recording = r
 	}
 	return errors.Join(errs...)
@@ -235,7 +237,7 @@ func (a *App) endRecord(ctx context.Context, err error) error {
 		cancel()
 	}
 	if err != nil {
-		if lines := a.system().KernelLog(ctx, r.began); len(lines) > 0 {
+		if lines := a.system().KernelLog(ctx, r.kernel); len(lines) > 0 {
 			r.AddText(record.KernelFile, []byte(strings.Join(lines, "\n")+"\n"))
 		}
 		r.AddJSON(record.FailureFile, cause.FailureOf(err, int(exitCode(err))))
@@ -255,7 +257,10 @@ func (a *App) endRecord(ctx context.Context, err error) error {
 	if r.flags.dir == "" {
 		return nil
 	}
-	return r.dropOld()
+	if err := record.Prune(r.flags.dir, keptRecords); err != nil {
+		return userfile.MakeFault("drop an old record", err)
+	}
+	return nil
 }
 
 // tellCause says on stderr whose turn it is, and where the rest is, unless stderr is JSON Lines.
@@ -266,21 +271,6 @@ func (a *App) tellCause(c cause.Cause) {
 	}
 	fmt.Fprintf(a.Stderr, "  turn: %s (%s); %s says the rest\n", c.Turn, c.ID,
 		a.asCalled("`dalirun show "+shell.Quote(userfile.Shown(r.Path()))+"`"))
-}
-
-// dropOld drops the oldest records of the folder of runs.
-func (r *recording) dropOld() error {
-	dir := r.flags.dir
-	all, err := filepath.Glob(filepath.Join(dir, "*"+record.Suffix)) // sorted, and an ID begins with its time
-	if err != nil {
-		return err
-	}
-	for _, old := range all[:max(0, len(all)-keptRecords)] {
-		if err := os.Remove(old); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return userfile.MakeFault("drop an old record", err)
-		}
-	}
-	return nil
 }
 
 // AddText keeps a text, out of which secrets are taken.

@@ -51,7 +51,7 @@ comes to the same ends with 0.`,
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			h.workspaceFlag = r.workspaceFlag
-			red, err := h.open(cmd.Context(), strings.Join(args, ""))
+			red, err := h.one(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
@@ -71,6 +71,7 @@ comes to the same ends with 0.`,
 	r.folderFlags.flags(a, cmd)
 	cmd.Flags().StringVar(&h.dir, "runs-dir", "", "folder of records, as runs keep them with the same flag")
 	o.flags(cmd)
+	gpuWaitFlag(cmd, &r.gpuWait)
 	levels := append([]record.Level{everyLevel}, record.Levels()...)
 	cmd.Flags().Var(flagvalue.Choice(&level, levels...), "level", "how much of the run is done again")
 	return cmd

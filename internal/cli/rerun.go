@@ -43,6 +43,11 @@ func (a *App) rerun(ctx context.Context, red *record.Record, r *runFlags, o outp
 			out.Lines = append(out.Lines, left)
 		}
 	}
+	if text, err := red.File(record.LockFile); err == nil {
+		if _, err := lock.Parse(red.Path, text); err != nil {
+			out.Lines = append(out.Lines, "the recorded lock is not whole: images are taken by their names")
+		}
+	}
 	again, err := a.runAgain(ctx, red, r, o, dir)
 	if missing, ok := errors.AsType[*lackError](err); ok {
 		out.Missing = "needs " + missing.needs
@@ -50,6 +55,11 @@ func (a *App) rerun(ctx context.Context, red *record.Record, r *runFlags, o outp
 	}
 	if err != nil {
 		return out, err
+	}
+	was, _ := red.Cause()
+	if is, failed := again.Cause(); failed && is.Turn == cause.Infrastructure && is.ID != was.ID {
+		out.Missing = "needs another try: " + is.Text // which says nothing of what was recorded
+		return out, nil
 	}
 	return out.Compared(red, again, steps.Reasons), nil
 }
@@ -72,22 +82,30 @@ func (a *App) runAgain(
 	recording := a.recording
 	defer func() { a.recording = nil }()
 	a.folders = r.folders.Named()
+	defer func() {
+		if again == nil {
+			err = errors.Join(err, recording.Close())
+		}
+	}()
 	if err := r.rerunRequest(red); err != nil {
 		return nil, err
 	}
 	recorded, onCPU, err := a.whereToRerun(ctx, red, was, r, dir)
 	if err != nil {
-		return nil, errors.Join(err, recording.Close())
+		return nil, err
 	}
 	x, err := a.begin(ctx, r, o, (*session).resolve)
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if failure := red.Failure(); err != nil && (failure == nil || failure.Step != "") {
-		return nil, errors.Join(&lackError{"a machine that can: " + err.Error()}, recording.Close())
+		return nil, &lackError{"a machine that can: " + err.Error()}
 	}
 	if err != nil { // as that run was refused
 		return recording.ended(err)
 	}
 	if err := x.start(ctx); err != nil {
-		return nil, errors.Join(err, x.close(), recording.Close())
+		return nil, errors.Join(err, x.close())
 	}
 	list := x.steps(steps.IDVerify)
 	if onCPU {
@@ -95,7 +113,7 @@ func (a *App) runAgain(
 	}
 	err = x.runner(nil).Run(ctx, list)
 	if ctx.Err() != nil {
-		return nil, errors.Join(context.Cause(ctx), x.close(), recording.Close())
+		return nil, errors.Join(context.Cause(ctx), x.close())
 	}
 	return recording.ended(errors.Join(err, x.close()))
 }

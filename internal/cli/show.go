@@ -68,24 +68,37 @@ func (h *history) paths(ctx context.Context) (map[string]string, error) {
 	return all, nil
 }
 
-// open reads the record that an argument names: a file, the folder of a run, or the ID of one. Without a name it is
-// that of the last run.
-func (h *history) open(ctx context.Context, name string) (*record.Record, error) {
-	if name != "" {
-		if _, err := os.Stat(name); err == nil {
-			return readRecord(name)
-		}
-	}
+// last reads the record of the last run.
+func (h *history) last(ctx context.Context) (*record.Record, error) {
 	all, err := h.paths(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if len(all) == 0 && name == "" {
+	if len(all) == 0 {
 		return nil, pipeline.Usagef("name a record that a run left with --record FILE", "there is no run to show")
 	}
-	ids := byTime(all)
-	if name == "" {
-		return readRecord(all[ids[0]])
+	return readRecord(all[byTime(all)[0]])
+}
+
+// one reads the record that the argument of a command names, or that of the last run.
+func (h *history) one(ctx context.Context, args []string) (*record.Record, error) {
+	if len(args) == 0 {
+		return h.last(ctx)
+	}
+	return h.open(ctx, args[0])
+}
+
+// open reads the record that an argument names: a file, the folder of a run, or the ID of one.
+func (h *history) open(ctx context.Context, name string) (*record.Record, error) {
+	if name == "" { // a variable that is not set
+		return nil, pipeline.Usagef("name a record, or nothing for the last run", "the name of the record is empty")
+	}
+	if _, err := os.Stat(name); err == nil {
+		return readRecord(name)
+	}
+	all, err := h.paths(ctx)
+	if err != nil {
+		return nil, err
 	}
 	if path, ok := all[name]; ok {
 		return readRecord(path)
@@ -152,7 +165,7 @@ of a run has events and logs alone, so less can be said of it. It needs no conta
 		Args: atMost(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a.warnUnused(cmd)
-			r, err := h.open(cmd.Context(), strings.Join(args, ""))
+			r, err := h.one(cmd.Context(), args)
 			if err != nil {
 				return err
 			}
@@ -266,7 +279,8 @@ func writeRuns(out io.Writer, all []listed) error {
 		if l.Turn != "" {
 			why += " (" + l.Turn + ")"
 		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%.1f s\t%s\n", l.Run, cmp.Or(l.Command, "-"), l.Outcome, l.Seconds, why)
+		fmt.Fprintf(table, "%s\t%s\t%s\t%.1f s\t%s\n", printable.Line(l.Run), printable.Line(cmp.Or(l.Command, "-")),
+			l.Outcome, l.Seconds, printable.Line(why))
 	}
 	return table.Flush()
 }

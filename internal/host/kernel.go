@@ -2,12 +2,10 @@ package host
 
 import (
 	"context"
-	"errors"
 	"io/fs"
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // mostKernelLog bounds what is read of the kernel's log, in bytes. Its buffer has 256 KiB to a few MiB.
@@ -17,56 +15,62 @@ const mostKernelLog = 8 << 20
 // https://docs.nvidia.com/deploy/xid-errors.
 var kernelLines = regexp.MustCompile(`NVRM: |Out of memory: |oom-kill:|Memory cgroup out of memory`)
 
-// KernelLog returns the lines of the kernel's log about GPUs and about memory that ran out, since a time. It is empty
-// where the log may not be read, as by most users.
-func (s System) KernelLog(ctx context.Context, since time.Time) []string {
-	read := func() ([]string, error) {
-		up, err := s.uptime()
-		if err != nil {
-			return nil, err
-		}
-		text, err := s.kernelLog()
-		return linesSince(text, up-time.Since(since)), err
-	}
-	lines, err := OnDisk(ctx, DiskWithin, "/dev/kmsg", read)
-	if err != nil {
-		return nil
-	}
-	return lines
+// KernelMark is a place in the kernel's log: what is said later comes after it.
+type KernelMark struct {
+	known    bool
+	sequence uint64 // of the last record: the kernel counts them
 }
 
-// linesSince returns the known lines of records from a time on, which is that since the machine started. A record is
-// "6,1234,5678901,-;text", with its time in microseconds; lines that begin with a space say more of the one before.
-func linesSince(text string, since time.Duration) []string {
+// KernelMark returns the end of the kernel's log, from which [System.KernelLog] goes on. Times would not do: the kernel's
+// clock stands still while a machine sleeps, and drifts away from every other.
+func (s System) KernelMark(ctx context.Context) KernelMark {
+	mark := KernelMark{}
+	for _, r := range s.kernelRecords(ctx) {
+		mark = KernelMark{true, r.sequence}
+	}
+	return mark
+}
+
+// KernelLog returns the lines of the kernel's log about GPUs and about memory that ran out, after a mark. It is empty
+// where the log may not be read, as by most users.
+func (s System) KernelLog(ctx context.Context, after KernelMark) []string {
 	var found []string
-	for line := range strings.Lines(text) {
-		head, said, ok := strings.Cut(line, ";")
-		fields := strings.Split(head, ",")
-		const timed = 3
-		if !ok || len(fields) < timed || !kernelLines.MatchString(said) {
-			continue
-		}
-		at, err := strconv.ParseInt(fields[timed-1], 10, 64)
-		// The kernel's clock and the other one drift apart by a second a day at most.
-		if err == nil && time.Duration(at)*time.Microsecond >= since-time.Second {
-			found = append(found, strings.TrimSpace(said))
+	if !after.known {
+		return nil
+	}
+	for _, r := range s.kernelRecords(ctx) {
+		if r.sequence > after.sequence && kernelLines.MatchString(r.text) {
+			found = append(found, r.text)
 		}
 	}
 	return found
 }
 
-// uptime is how long the machine has run, by /proc/uptime.
-func (s System) uptime() (time.Duration, error) {
-	text, err := fs.ReadFile(s.Root, "proc/uptime")
+type kernelRecord struct {
+	sequence uint64
+	text     string
+}
+
+// kernelRecords are those of the kernel's log. A record is "6,1234,5678901,-;text", with its number and its time; lines
+// that begin with a space say more of the one before.
+func (s System) kernelRecords(ctx context.Context) []kernelRecord {
+	text, err := OnDisk(ctx, DiskWithin, "/dev/kmsg", s.kernelLog)
 	if err != nil {
-		return 0, err
+		return nil
 	}
-	first, _, _ := strings.Cut(string(text), " ")
-	seconds, err := strconv.ParseFloat(first, 64)
-	if err != nil {
-		return 0, errors.New("/proc/uptime says no time")
+	var all []kernelRecord
+	for line := range strings.Lines(text) {
+		head, said, ok := strings.Cut(line, ";")
+		fields := strings.Split(head, ",")
+		const numbered = 3
+		if !ok || len(fields) < numbered {
+			continue
+		}
+		if sequence, err := strconv.ParseUint(fields[1], 10, 64); err == nil {
+			all = append(all, kernelRecord{sequence, strings.TrimSpace(said)})
+		}
 	}
-	return time.Duration(seconds * float64(time.Second)), nil
+	return all
 }
 
 func (s System) kernelLog() (string, error) {
