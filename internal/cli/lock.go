@@ -124,7 +124,11 @@ func (a *App) lock(ctx context.Context, r *runFlags, o outputFlags, f lockFlags)
 		found.PullRequest = text.String()
 	}
 	if len(found.Changes) > 0 {
-		if err := fsync.WriteFile(found.File, made.Text(), 0o644); err != nil {
+		path, err := userfile.Replaceable(found.File, "file", nil) // which was read
+		if err == nil {
+			err = fsync.WriteFile(path, made.Text(), 0o644)
+		}
+		if err != nil {
 			return x.finish(userfile.MakeFault("write the lock "+userfile.Shown(found.File), err))
 		}
 		found.Written = true
@@ -132,7 +136,7 @@ func (a *App) lock(ctx context.Context, r *runFlags, o outputFlags, f lockFlags)
 	return x.finish(nil, o.format.write(a.Stdout, found, found.writeText))
 }
 
-// presentLock reads the lock that is to be written anew; it is empty if there is none, or none that can be read.
+// presentLock reads the lock that is to be written anew; it is empty if there is none.
 func (r *runFlags) presentLock(ctx context.Context, files *userfile.Reader, f lockFlags) (lock.Lock, error) {
 	name := r.lockFile()
 	if name == target.NoLock {

@@ -18,6 +18,7 @@ import (
 	"github.com/dalirun/dalirun/internal/cause"
 	"github.com/dalirun/dalirun/internal/config"
 	"github.com/dalirun/dalirun/internal/doctor"
+	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/owner"
@@ -197,28 +198,35 @@ func (r *recording) keepModel(from *store.Store) {
 	}
 }
 
-// recordMisuse begins the record of a command line that was refused before its flags were known: the record of an older
-// run must not be taken for this one's.
-func (a *App) recordMisuse() {
+// recordRefused begins the record of a command that was refused before it began one, as one whose flags cannot be read:
+// the record of an older run must not be taken for this one's.
+func (a *App) recordRefused(ctx context.Context) {
 	command, _, err := a.Command().Find(a.args)
 	if err != nil || command.Flags().Lookup("record") == nil {
 		return
 	}
-	f := recordFlags{file: a.env(config.Variable("record")), dir: a.env(config.Variable("runs-dir"))}
-	for i, arg := range a.args {
-		if value, ok := strings.CutPrefix(arg, "--record="); ok {
-			f.file = value
-		} else if arg == "--record" && i+1 < len(a.args) {
-			f.file = a.args[i+1]
+	asked := func(flag string) string {
+		for i, arg := range a.args {
+			if value, ok := strings.CutPrefix(arg, "--"+flag+"="); ok {
+				return value
+			}
+			if arg == "--"+flag && i+1 < len(a.args) {
+				return a.args[i+1]
+			}
 		}
+		if value := a.env(config.Variable(flag)); value != "" {
+			return value
+		}
+		file, _ := config.Read(ctx, config.File, flagNames(command.Root()), flagvalue.ServingKeys())
+		return file[flag].Text // as far as the file could be read
 	}
-	_ = a.beginRecord(f, command.Name()) // what is wrong was told
+	_ = a.beginRecord(recordFlags{file: asked("record"), dir: asked("runs-dir")}, command.Name()) // what is wrong was told
 }
 
 // endRecord ends the record of the command's run, which ended with err.
 func (a *App) endRecord(ctx context.Context, err error) error {
-	if a.recording == nil && exitCode(err) == ExitUsage {
-		a.recordMisuse() //nolint:contextcheck // nothing is run
+	if a.recording == nil && err != nil {
+		a.recordRefused(context.WithoutCancel(ctx))
 	}
 	r := a.recording
 	if r == nil {

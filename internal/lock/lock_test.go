@@ -95,7 +95,7 @@ func TestParseRefuses(t *testing.T) {
 	}
 	digest := string(sum("8"))
 	for name, tt := range map[string]struct{ text, says, hint string }{
-		"nothing":          {"", "x.lock: it is empty", "dalirun lock --update"},
+		"nothing":          {"", "x.lock: it is empty", "remove it, and `dalirun lock` writes it anew"},
 		"remarks alone":    {"# version 1\n\n", "x.lock: it is empty", ""},
 		"no version":       {strings.Replace(whole, "version 1\n", "", 1), `x.lock:2: it does not begin with the line "version 1"`, ""},
 		"another version":  {replaced("version 1", "version 2"), `x.lock:2: it is of version "2", and this dalirun reads version 1`, "use the dalirun that wrote it"},
@@ -113,7 +113,7 @@ func TestParseRefuses(t *testing.T) {
 		"no source":        {replaced("source ngc", "source here"), `source: "here" is not ngc or local`, ""},
 		"no URL":           {replaced("https://example.com", "file://"), "is not a URL", ""},
 		"a seed of others": {whole + "weights seed 7\n", `x.lock:18: "weights seed" says nothing of pretrained weights`, ""},
-		"a lost fact":      {replaced("picture "+string(sum("9"))+"\n", ""), `x.lock: it lacks the line "picture"`, "dalirun lock --update"},
+		"a lost fact":      {replaced("picture "+string(sum("9"))+"\n", ""), `x.lock: it lacks the line "picture"`, "remove it, and `dalirun lock` writes it anew"},
 		"a lost image":     {replaced("image exporter digest "+string(sum("1"))+"\n", ""), `it lacks the line "image exporter digest"`, ""},
 		"no build":         {strings.Replace(string(local().Text()), "build server "+string(sum("c"))+"\n", "", 1), `it lacks the line "build server"`, ""},
 	} {

@@ -21,7 +21,7 @@ const (
 const MaxBytes = 1 << 20
 
 // writeAnew is what to do about a lock that cannot be used.
-const writeAnew = "`dalirun lock --update` writes it anew"
+const writeAnew = "remove it, and `dalirun lock` writes it anew"
 
 // Parse reads a lock; file is its name for people. A line that is unknown, that stands twice or whose value is none is
 // a usage fault which names the line, as is a lock that lacks something.

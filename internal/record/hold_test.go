@@ -10,7 +10,9 @@ import (
 	"testing"
 
 	"github.com/dalirun/dalirun/internal/cause"
+	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/record"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -140,5 +142,28 @@ func TestTextIsPrintable(t *testing.T) {
 	var b strings.Builder
 	if err := record.Summarize(open(t, path)).WriteText(&b); err != nil || strings.Contains(b.String(), "\x1b") || !strings.Contains(b.String(), "e2e") {
 		t.Errorf("%v: %q", err, b.String())
+	}
+}
+
+// Who draws, and who computes on another GPU, has no part in a GPU that ran out of memory.
+func TestOthersOnGPU(t *testing.T) {
+	t.Parallel()
+	const smi = `<nvidia_smi_log><gpu id="00000000:06:00.0"><processes>%s</processes></gpu><gpu id="00000000:07:00.0"><processes>%s</processes></gpu></nvidia_smi_log>`
+	process := func(kind string) string {
+		return "<process_info><pid>77</pid><type>" + kind + "</type><used_memory>40 MiB</used_memory></process_info>"
+	}
+	for _, tt := range []struct{ here, there, want string }{
+		{process("C"), "", "gpu-busy"}, {process("C+G"), "", "gpu-busy"}, {"", "", "gpu-out-of-memory"},
+		{process("G"), process("C"), "gpu-out-of-memory"},
+	} {
+		r := made(t, func(w *record.Writer) {
+			w.AddJSON(record.TargetFile, target.Target{Lane: target.GPU, Chosen: []host.GPU{{BusID: "00000000:06:00.0"}}})
+			w.AddText(record.GPUBeforeFile, fmt.Appendf(nil, smi, tt.here, tt.there))
+			emit(w, "build-engine", pipeline.Line{Text: "Can't allocate 1048576 bytes on device"})
+			w.AddJSON(record.FailureFile, cause.Failure{Text: "x", Kind: pipeline.ContainerFailed, Step: "build-engine", Tail: []string{"Can't allocate 1048576 bytes on device"}})
+		})
+		if c, _ := r.Cause(); c.ID != tt.want {
+			t.Errorf("%+v: %+v", tt, c)
+		}
 	}
 }

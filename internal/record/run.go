@@ -219,7 +219,7 @@ func (r *Record) Cause() (c cause.Cause, ok bool) {
 	}
 	e := cause.Evidence{
 		Failure: failure, Names: names, NoGPU: t.Lane == target.CPU, GPUs: gpus, Step: run.failed(), Check: r.refusedBy(),
-		Kernel: r.lines(KernelFile), OthersOnGPU: r.othersOnGPU(run), Parity: run.Parity,
+		Kernel: r.lines(KernelFile), OthersOnGPU: r.othersOnGPU(run, gpus), Parity: run.Parity,
 	}
 	if failure != nil && failure.Step == "" {
 		failure.Step = e.Step
@@ -275,9 +275,9 @@ func (r *Record) lines(name string) []string {
 // othersOf is the warning of a build beside other programs, which names them.
 var othersOf = regexp.MustCompile(`^others (?:came to )?compute where the engine (?:is|was) built: (.*?); the engine `)
 
-// othersOnGPU returns the programs that used the GPU beside the run, before it or after: by their names where the run
-// warned of them, which the state of the GPU does not have.
-func (r *Record) othersOnGPU(run Run) []string {
+// othersOnGPU returns the programs that computed on the GPUs of the run beside it, before it or after: by their names
+// where the run warned of them, which the state of the GPU does not have.
+func (r *Record) othersOnGPU(run Run, gpus []string) []string {
 	var all []string
 	for _, text := range run.Warnings {
 		if named := othersOf.FindStringSubmatch(text); named != nil {
@@ -292,7 +292,7 @@ func (r *Record) othersOnGPU(run Run) []string {
 		if err != nil {
 			continue
 		}
-		for _, p := range processes(content) {
+		for _, p := range processes(content, gpus) {
 			if !slices.Contains(all, p) {
 				all = append(all, p)
 			}
@@ -301,12 +301,15 @@ func (r *Record) othersOnGPU(run Run) []string {
 	return all
 }
 
-// processes returns, for people, the programs that nvidia-smi -q -x lists.
-func processes(smi []byte) []string {
+// processes returns, for people, the programs that nvidia-smi -q -x lists as computing on some GPUs, by their bus
+// addresses; on all of them if these are not known. A desktop's programs draw, which is type G.
+func processes(smi []byte, gpus []string) []string {
 	var log struct {
 		GPUs []struct {
+			ID        string `xml:"id,attr"` // its bus address
 			Processes []struct {
 				PID    string `xml:"pid"` // the name is taken out, as of what others do
+				Type   string `xml:"type"`
 				Memory string `xml:"used_memory"`
 			} `xml:"processes>process_info"`
 		} `xml:"gpu"`
@@ -316,7 +319,14 @@ func processes(smi []byte) []string {
 	}
 	var all []string
 	for _, gpu := range log.GPUs {
+		ours := func(address string) bool { return strings.EqualFold(address, gpu.ID) }
+		if len(gpus) > 0 && gpu.ID != "" && !slices.ContainsFunc(gpus, ours) {
+			continue
+		}
 		for _, p := range gpu.Processes {
+			if p.Type == "G" {
+				continue
+			}
 			all = append(all, fmt.Sprintf("pid %s, %s", p.PID, p.Memory))
 		}
 	}
