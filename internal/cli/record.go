@@ -70,7 +70,7 @@ type recording struct {
 }
 
 // beginRecord begins the record of a run, where one is asked for. A command within another one goes on with its record.
-func (a *App) beginRecord(f recordFlags, command string) error {
+func (a *App) beginRecord(ctx context.Context, f recordFlags, command string) error {
 	if f.model && f.file == "" && f.dir == "" {
 		return pipeline.Usagef("add --record FILE", "--record-model: there is no record that the model could be in")
 	}
@@ -105,7 +105,7 @@ func (a *App) beginRecord(f recordFlags, command string) error {
 	if len(r.writers) > 0 {
 		r.SetRun(r.runID)
 		r.AddText(record.EnvironmentFile, []byte(doctor.Environment(a.Environ())))
-		r.before.Go(func() { r.kernel = a.system().KernelMark(context.Background()) }) // which bounds itself
+		r.before.Go(func() { r.kernel = a.system().KernelMark(ctx) })
 		a.recording = r
 	}
 	return errors.Join(errs...)
@@ -201,7 +201,7 @@ func (r *recording) keepModel(from *store.Store) {
 // recordRefused begins the record of a command that was refused before it began one, as one whose flags cannot be read:
 // the record of an older run must not be taken for this one's.
 func (a *App) recordRefused(ctx context.Context) {
-	command, _, err := a.Command().Find(a.args)
+	command, _, err := a.Command().Find(a.args) //nolint:contextcheck // nothing is run
 	if err != nil || command.Flags().Lookup("record") == nil {
 		return
 	}
@@ -220,7 +220,8 @@ func (a *App) recordRefused(ctx context.Context) {
 		file, _ := config.Read(ctx, config.File, flagNames(command.Root()), flagvalue.ServingKeys())
 		return file[flag].Text // as far as the file could be read
 	}
-	_ = a.beginRecord(recordFlags{file: asked("record"), dir: asked("runs-dir")}, command.Name()) // what is wrong was told
+	f := recordFlags{file: asked("record"), dir: asked("runs-dir")}
+	_ = a.beginRecord(ctx, f, command.Name()) // what is wrong was told
 }
 
 // endRecord ends the record of the command's run, which ended with err.

@@ -53,7 +53,7 @@ What was built for another image or lane needs another server: ` + "`dalirun res
 func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bool) (err error) {
 	refuse := func(errs ...error) error { return a.refused(errors.Join(errs...), o, report.Files{}) }
 	r.request.Command, r.request.Settings = "reload", settingsOf(r.set)
-	if err := a.beginRecord(r.record, r.request.Command); err != nil {
+	if err := a.beginRecord(ctx, r.record, r.request.Command); err != nil {
 		return refuse(err)
 	}
 	if r.folders, err = r.find(ctx); err != nil {

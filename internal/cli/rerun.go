@@ -76,7 +76,8 @@ func (a *App) runAgain(
 	if r.request.Picture.Data, err = red.File(record.PictureFile); err != nil {
 		return nil, &lackError{"the picture, which the record lacks"}
 	}
-	if err := a.beginRecord(recordFlags{file: filepath.Join(dir, "again"+record.Suffix)}, r.request.Command); err != nil {
+	f := recordFlags{file: filepath.Join(dir, "again"+record.Suffix)}
+	if err := a.beginRecord(ctx, f, r.request.Command); err != nil {
 		return nil, err
 	}
 	recording := a.recording

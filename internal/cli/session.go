@@ -98,7 +98,7 @@ type session struct {
 
 // prepare decides what a run would be, and changes nothing but the cache's folder.
 func (a *App) prepare(ctx context.Context, r *runFlags, o outputFlags) (x *session, err error) {
-	if err := a.beginRecord(r.record, r.request.Command); err != nil {
+	if err := a.beginRecord(ctx, r.record, r.request.Command); err != nil {
 		return nil, err
 	}
 	if a.recording != nil {

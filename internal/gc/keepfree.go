@@ -12,12 +12,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distribution/reference"
+
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
-	"github.com/distribution/reference"
 )
 
 // othersImage is how old an image that was built here must be to go although no run of this cache ever used it. Runs of

@@ -21,8 +21,8 @@ type KernelMark struct {
 	sequence uint64 // of the last record: the kernel counts them
 }
 
-// KernelMark returns the end of the kernel's log, from which [System.KernelLog] goes on. Times would not do: the kernel's
-// clock stands still while a machine sleeps, and drifts away from every other.
+// KernelMark returns the end of the kernel's log, from which [System.KernelLog] goes on. Times would not do: the
+// kernel's clock stands still while a machine sleeps, and drifts away from every other.
 func (s System) KernelMark(ctx context.Context) KernelMark {
 	mark := KernelMark{}
 	for _, r := range s.kernelRecords(ctx) {

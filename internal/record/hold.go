@@ -27,10 +27,12 @@ const (
 // the file system has no locks, nobody is kept from it.
 func hold(path string) (*flock.Flock, error) {
 	lock := flock.New(path)
-	for end := time.Now().Add(holdFor); ; time.Sleep(holdPause) {
+	tick := time.NewTicker(holdPause)
+	defer tick.Stop()
+	for end := time.Now().Add(holdFor); ; <-tick.C {
 		free, err := lock.TryLock()
 		if err != nil || free && isAt(path, lock) {
-			return lock, nil //nolint:nilerr // making the file says what is wrong
+			return lock, nil
 		}
 		// The run that had it put another file in its place, or still has it.
 		if err := lock.Unlock(); err != nil {
@@ -60,7 +62,7 @@ func isHeld(path string) bool {
 }
 
 // unfinished is the name under which a record is written anew before it takes the place of one.
-var unfinished = regexp.MustCompile(`\.\d+\.new$`)
+var unfinished = regexp.MustCompile(`^\.\d+\.new$`)
 
 // sweep removes what a run left that was killed while it wrote a record anew.
 func sweep(path string) {
@@ -70,9 +72,9 @@ func sweep(path string) {
 		return // making the record says what is wrong
 	}
 	for _, f := range files {
+		name := filepath.Join(dir, f.Name())
 		rest, found := strings.CutPrefix(f.Name(), base)
-		if name := filepath.Join(dir, f.Name()); found && rest != "" && unfinished.FindString(rest) == rest && f.Type().IsRegular() &&
-			!isHeld(name) {
+		if found && unfinished.MatchString(rest) && f.Type().IsRegular() && !isHeld(name) {
 			_ = os.Remove(name) // it is in nobody's way
 		}
 	}

@@ -153,7 +153,9 @@ func TestOthersOnGPU(t *testing.T) {
 		return "<process_info><pid>77</pid><type>" + kind + "</type><used_memory>40 MiB</used_memory></process_info>"
 	}
 	for _, tt := range []struct{ here, there, want string }{
-		{process("C"), "", "gpu-busy"}, {process("C+G"), "", "gpu-busy"}, {"", "", "gpu-out-of-memory"},
+		{process("C"), "", "gpu-busy"},
+		{process("C+G"), "", "gpu-busy"},
+		{"", "", "gpu-out-of-memory"},
 		{process("G"), process("C"), "gpu-out-of-memory"},
 	} {
 		r := made(t, func(w *record.Writer) {

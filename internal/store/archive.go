@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -166,8 +168,12 @@ func (a *archiveWriter) entry(e *entry) {
 			a.err = damage(n.Path, err)
 			continue
 		}
-		a.file(folder+filesName+"/"+n.Path, n.Size, n.Exec, f)
+		h := sha256.New() // of these very bytes: a disk may give others the second time
+		a.file(folder+filesName+"/"+n.Path, n.Size, n.Exec, io.TeeReader(f, h))
 		a.bytes += n.Size
+		if a.err == nil && "sha256:"+hex.EncodeToString(h.Sum(nil)) != n.Digest {
+			a.err = damage(n.Path, errors.New("its content was changed"))
+		}
 		a.err = errors.Join(a.err, f.Close())
 	}
 }

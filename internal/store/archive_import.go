@@ -270,7 +270,7 @@ func (a *archiveReader) small(name string) ([]byte, error) {
 
 func (a *archiveReader) content(h *tar.Header) ([]byte, error) {
 	if h.Size > mostManifest {
-		return nil, fmt.Errorf("%q: %w", h.Name, ErrTooLarge)
+		return nil, fmt.Errorf("%q has %d bytes, which no manifest has", h.Name, h.Size)
 	}
 	return io.ReadAll(a.tar)
 }

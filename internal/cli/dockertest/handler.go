@@ -146,7 +146,8 @@ func (e *Engine) images(w http.ResponseWriter, r *http.Request) {
 	rows := []map[string]any{}
 	for _, img := range all {
 		rows = append(rows, map[string]any{
-			"Id": img.ID, "RepoTags": img.Tags, "RepoDigests": img.Digests, "Labels": img.Labels, "Size": img.Size, "Created": img.Created.Unix(),
+			"Id": img.ID, "RepoTags": img.Tags, "RepoDigests": img.Digests, "Labels": img.Labels,
+			"Size": img.Size, "Created": img.Created.Unix(),
 		})
 	}
 	answer(w, http.StatusOK, rows)

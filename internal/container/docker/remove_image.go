@@ -29,7 +29,8 @@ func (r *Runtime) ListImages(ctx context.Context) ([]container.Image, error) {
 	all := make([]container.Image, len(rows))
 	for i, row := range rows {
 		all[i] = container.Image{
-			ID: row.ID, Tags: named(row.RepoTags), Digests: named(row.RepoDigests), Labels: row.Labels, Size: row.Size, Created: time.Unix(row.Created, 0),
+			ID: row.ID, Tags: named(row.RepoTags), Digests: named(row.RepoDigests), Labels: row.Labels,
+			Size: row.Size, Created: time.Unix(row.Created, 0),
 		}
 	}
 	return all, nil
