@@ -84,6 +84,7 @@ func TestRunner(t *testing.T, newEnv func(t *testing.T) Env) { //nolint:tparalle
 		"network none":                    testNetworkNone,
 		"network publish":                 testNetworkPublish,
 		"publish elsewhere":               testPublishElsewhere,
+		"publish neighbours":              testPublishNeighbours,
 		"publish everywhere":              testPublishEverywhere,
 		"publish without network":         testPublishWithoutNetwork,
 		"preferred port":                  testPreferredPort,

@@ -87,6 +87,37 @@ func testNetworkPublish(t *testing.T, s *suite) {
 	}
 }
 
+// testPublishNeighbours holds that ports which follow each other, inside and outside, are all listed.
+func testPublishNeighbours(t *testing.T, s *suite) {
+	t.Helper()
+	first := freePort(t)
+	for ; !isFree(t, first+1) || !isFree(t, first+2); first = freePort(t) {
+		t.Logf("ports behind %d are taken", first)
+	}
+	spec := s.server(container.Port{Container: probePort, Host: first})
+	for i := range uint16(2) {
+		spec.Publish = append(spec.Publish, container.Port{Container: probePort + 1 + i, Host: first + 1 + i})
+	}
+	c, _ := s.ready(t, spec)
+	rows := s.remaining(t.Context(), t)
+	for i := range uint16(3) {
+		addr, err := c.Addr(t.Context(), probePort+i)
+		if err != nil || len(rows) != 1 || rows[0].Ports[probePort+i] != addr {
+			t.Errorf("port %d is at %s, %v, and the list says %+v", probePort+i, addr, err, rows)
+		}
+	}
+}
+
+func isFree(t *testing.T, port uint16) bool {
+	t.Helper()
+	l, err := listen(t.Context(), container.Port{}.HostAddress(), port)
+	if err != nil {
+		return false
+	}
+	_ = l.Close() // nobody has connected
+	return true
+}
+
 // testPublishElsewhere publishes on another address than the usual one, which a port of the same number there leaves
 // alone.
 func testPublishElsewhere(t *testing.T, s *suite) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	cerrdefs "github.com/containerd/errdefs"
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/api/types/filters"
 
@@ -104,8 +105,7 @@ func (r *Runtime) yieldPort(ctx context.Context, spec *container.Spec, taken err
 // publisher returns " by container NAME" for the container whose published port takes an address, with the command that
 // stops it if it is a server of dalirun. It is empty if no container does.
 func (r *Runtime) publisher(ctx context.Context, at netip.AddrPort) string {
-	rows, err := r.api.ContainerList(ctx,
-		dcontainer.ListOptions{Filters: filters.NewArgs(filters.Arg("status", "running"))})
+	rows, err := r.list(ctx, dcontainer.ListOptions{Filters: filters.NewArgs(filters.Arg("status", "running"))})
 	if err != nil {
 		return "" // the name only completes another error
 	}
@@ -258,7 +258,7 @@ func (r *Runtime) List(ctx context.Context, labels container.Labels) ([]containe
 		}
 		filter.Add("label", name)
 	}
-	rows, err := r.api.ContainerList(ctx, dcontainer.ListOptions{All: true, Filters: filter})
+	rows, err := r.list(ctx, dcontainer.ListOptions{All: true, Filters: filter})
 	if err != nil {
 		return nil, r.explain(ctx, "list containers", err)
 	}
@@ -267,6 +267,43 @@ func (r *Runtime) List(ctx context.Context, labels container.Labels) ([]containe
 		list = append(list, summarize(row))
 	}
 	return list, nil
+}
+
+// list lists containers with all of their ports. Of ports that follow each other Podman lists the first alone (seen on
+// 4.3.1), so that its containers are asked one by one.
+func (r *Runtime) list(ctx context.Context, o dcontainer.ListOptions) ([]dcontainer.Summary, error) {
+	rows, err := r.api.ContainerList(ctx, o)
+	publish := func(row dcontainer.Summary) bool { return len(row.Ports) > 0 }
+	if err != nil || !slices.ContainsFunc(rows, publish) {
+		return rows, err
+	}
+	f, err := r.facts(ctx)
+	if err != nil || !f.info.Podman() {
+		return rows, err
+	}
+	for i, row := range rows {
+		if !publish(row) {
+			continue
+		}
+		found, err := r.api.ContainerInspect(ctx, row.ID)
+		if cerrdefs.IsNotFound(err) {
+			continue // it was removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		rows[i].Ports = nil
+		for inside, bindings := range found.NetworkSettings.Ports {
+			for _, b := range bindings {
+				outside, _ := strconv.ParseUint(b.HostPort, 10, 16) // what is none publishes nothing
+				rows[i].Ports = append(rows[i].Ports, dcontainer.Port{
+					IP: b.HostIP, PrivatePort: uint16(inside.Int()), //nolint:gosec // it is one
+					PublicPort: uint16(outside), Type: inside.Proto(),
+				})
+			}
+		}
+	}
+	return rows, nil
 }
 
 func summarize(row dcontainer.Summary) container.Summary {
