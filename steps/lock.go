@@ -84,8 +84,11 @@ func baseImage(ctx context.Context, t target.Target, images ImageFinder) (lock.I
 	if errors.Is(err, container.ErrNotFound) {
 		return base, nil
 	}
-	if base.Digest = lock.Digest(found.Digest); found.Digest == "" {
+	// Podman gives a digest to what no registry has, as to the image that scripts/base-image.sh makes.
+	if found.Digest == "" || t.BaseImage == target.MadeBaseImage {
 		base.ID = lock.Digest(found.ID)
+	} else {
+		base.Digest = lock.Digest(found.Digest)
 	}
 	return base, err
 }

@@ -81,7 +81,8 @@ func (s *Reference) Run(ctx context.Context, w *pipeline.Work) error {
 	spec := s.containers.spec(IDReference, w.Input(s.image).Ref, s.command()...)
 	spec.Inputs = []container.Mount{s.weights.mount(w), {Source: picture, Target: pictureTarget}}
 	last := &tail{read: func(line string) { s.warnUnseen(w, line) }}
-	return s.blamePicture(picture, s.containers.readScript(ctx, w, referenceScript(), spec, last, 10*time.Minute))
+	err := s.containers.readScript(ctx, w, referenceScript(), spec, last, 10*time.Minute)
+	return s.blamePicture(picture, s.weights.nameUserFile(w, err))
 }
 
 // warnUnseen warns if the program could not read libjpeg's warnings: a user's picture that lacks data then passes as a

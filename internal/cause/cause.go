@@ -3,6 +3,7 @@
 package cause
 
 import (
+	"cmp"
 	"path"
 	"regexp"
 	"slices"
@@ -82,7 +83,7 @@ func Find(e Evidence) Cause {
 			continue
 		}
 		found := r.cause
-		found.Seen, found.Step, found.Hint = seen, f.Step, f.Hint
+		found.Seen, found.Step, found.Hint = seen, f.Step, cmp.Or(f.Hint, r.cause.Hint)
 		if r.tell != nil {
 			found.Text = r.tell(e, found.Text)
 		}
@@ -110,9 +111,16 @@ func (e Evidence) told(lines []string) []string {
 	return told
 }
 
+// IsGeneral says that a cause is what is known of an error by its kind alone, or nothing: two of it may be two.
+func IsGeneral(id string) bool {
+	return id == unknownID || slices.ContainsFunc(kindRules(), func(r rule) bool { return r.cause.ID == id })
+}
+
+const unknownID = "unknown"
+
 func unknown(f *Failure) Cause {
 	return Cause{
-		ID: "unknown", Turn: Unknown, Text: "nothing that is known matches", Seen: f.Text, Hint: f.Hint, Step: f.Step,
+		ID: unknownID, Turn: Unknown, Text: "nothing that is known matches", Seen: f.Text, Hint: f.Hint, Step: f.Step,
 	}
 }
 

@@ -256,6 +256,16 @@ func kindRules() []rule {
 			kinds: []pipeline.Kind{pipeline.NotReady},
 		},
 		{
+			cause: Cause{
+				ID: "weights-unfit", Turn: Product,
+				Text: "the checkpoint is none of tensors alone, or not of this network",
+				Hint: "name with --weights what torch.save(model.state_dict(), FILE) wrote of this very network",
+			},
+			// network.py says so of what --weights names.
+			kinds: []pipeline.Kind{pipeline.ContainerFailed},
+			says:  re(`: .* (does not fit |is not a PyTorch checkpoint|holds .*: save model\.state_dict|has NaN or infinity)`),
+		},
+		{
 			cause: Cause{ID: "step-hangs", Turn: Product, Text: "the program of a step did not end in time"},
 			kinds: []pipeline.Kind{pipeline.ContainerFailed}, says: re(`did not end within`),
 		},

@@ -48,6 +48,11 @@ func (a *App) rerun(ctx context.Context, red *record.Record, r *runFlags, o outp
 			out.Lines = append(out.Lines, "the recorded lock is not whole: images are taken by their names")
 		}
 	}
+	was, failed := red.Cause()
+	if failed && (was.ID == "port-taken" || was.ID == "no-address") {
+		out.Missing = "needs the port or the address that it failed for, and a rerun takes others"
+		return out, nil
+	}
 	again, err := a.runAgain(ctx, red, r, o, dir)
 	if missing, ok := errors.AsType[*lackError](err); ok {
 		out.Missing = "needs " + missing.needs
@@ -56,12 +61,15 @@ func (a *App) rerun(ctx context.Context, red *record.Record, r *runFlags, o outp
 	if err != nil {
 		return out, err
 	}
-	was, _ := red.Cause()
 	if is, failed := again.Cause(); failed && is.Turn == cause.Infrastructure && is.ID != was.ID {
 		out.Missing = "needs another try: " + is.Text // which says nothing of what was recorded
 		return out, nil
 	}
-	return out.Compared(red, again, steps.Reasons), nil
+	out = out.Compared(red, again, steps.Reasons)
+	if failed && was.Turn == cause.Infrastructure && !out.Reproduced {
+		out.Missing = "needs what came and went: " + was.Text
+	}
+	return out, nil
 }
 
 // runAgain runs what a record is of and returns the record of that. Its error is that no run came about, and not what

@@ -193,7 +193,9 @@ func (r *Record) facts(run Run) []fact {
 		add(Images, "release", t.Release.Tag)
 		add(Images, "image source", string(t.Source))
 		add(Asked, "weights", t.Weights.String())
-		add(Asked, "precision", string(t.Precision))
+		if r.refusedBy() == "" { // else it is as it was asked for, and the lane may have another
+			add(Asked, "precision", string(t.Precision))
+		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.Images)) {
 		add(Images, strings.ReplaceAll(id, "-", " "), s.Images[id])

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -270,17 +271,25 @@ func (r Reproduction) Compared(
 	return r
 }
 
-// sameCause says whether two runs have the same cause. Of causes that are not known it is the same step and error.
+// sameCause says whether two runs have the same cause. Of what is known by the kind of its error alone, or not at all, it
+// is the same error, whatever paths and containers are named, and whichever of two steps met it first.
 func sameCause(was, is Summary) bool {
 	switch {
 	case was.Cause == nil || is.Cause == nil:
 		return was.Cause == is.Cause
-	case was.Cause.Turn == cause.Unknown:
-		return is.Cause.Turn == cause.Unknown && was.Cause.Step == is.Cause.Step && was.Error == is.Error
+	case was.Cause.ID != is.Cause.ID:
+		return false
+	case cause.IsGeneral(was.Cause.ID):
+		return withoutNames(was.Error) == withoutNames(is.Error)
 	default:
-		return was.Cause.ID == is.Cause.ID
+		return true
 	}
 }
+
+// ownNames are what a text has of one run: its step and program, paths, containers, digests, times and numbers.
+var ownNames = regexp.MustCompile(`^[a-z-]+: |\b[a-z_]+\.py: |\S*/\S*|dalirun-\S+|[0-9a-f]{12,}|\d+(\.\d+)?`)
+
+func withoutNames(text string) string { return ownNames.ReplaceAllString(text, "…") }
 
 func outcomeText(where string, s Summary) string {
 	text := where + ": " + string(s.Outcome)

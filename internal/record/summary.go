@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -143,6 +145,7 @@ func (s Summary) WriteText(to io.Writer) error {
 	if s.Cut != "" {
 		fmt.Fprintf(&b, "the record ends early: %s\n", printable.Line(s.Cut))
 	}
+	s.writeRequest(&b)
 	s.writeCause(&b)
 	for _, n := range s.Noticed {
 		fmt.Fprintf(&b, "\nnoticed  %s (%s): %s\n", n.ID, n.Turn, printable.Line(n.Text))
@@ -155,6 +158,9 @@ func (s Summary) WriteText(to io.Writer) error {
 	}
 	b.WriteByte('\n')
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0) //nolint:mnd // two spaces between columns
+	if len(s.Steps) > 0 {
+		fmt.Fprintln(table, "step\tended\ttook\twas planned")
+	}
 	for _, step := range s.Steps {
 		fmt.Fprintf(table, "%s\t%s\t%.1f s\t%s\n", printable.Line(string(step.ID)), printable.Line(stateText(step)),
 			step.Seconds, printable.Line(step.Verdict))
@@ -167,6 +173,22 @@ func (s Summary) WriteText(to io.Writer) error {
 	}
 	_, err := io.WriteString(to, b.String())
 	return err
+}
+
+// writeRequest writes what was asked for, and what the run was.
+func (s Summary) writeRequest(b *strings.Builder) {
+	var flags, facts []string
+	for _, f := range s.Flags {
+		flags = append(flags, f.String())
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.Target)) {
+		facts = append(facts, name+" "+s.Target[name])
+	}
+	for _, row := range [][2]string{{"flags", strings.Join(flags, " ")}, {"run", strings.Join(facts, ", ")}} {
+		if row[1] != "" {
+			fmt.Fprintf(b, "%-6s %s\n", row[0], printable.Line(row[1]))
+		}
+	}
 }
 
 // writeCause writes why the run failed, and whose turn it is; nothing for one that did not.

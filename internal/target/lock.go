@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/dalirun/dalirun/internal/lock"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/shell"
 	"github.com/dalirun/dalirun/pipeline"
 )
 
@@ -38,8 +40,20 @@ type LockedBuilds struct {
 	Packages map[string]map[string]string `json:"packages,omitempty"`
 }
 
-// updateLock is what to do where a run is meant to be another one than the lock's.
-const updateLock = "`dalirun lock --update` with the same flags locks this run; or drop what differs"
+// mendLock is what to do where a run is another one than the lock's, which it may be meant to be.
+func mendLock(file string, differences []lock.Change) string {
+	// An image without a registry is known by its ID alone, which is another one wherever it is made.
+	byID := func(d lock.Change) bool { return d.Fact == "image base id" }
+	if slices.ContainsFunc(differences, byID) {
+		return "the base image is of no registry, so that each machine makes its own: push one and name it with --base-image, " +
+			"or bring it here with `docker save` and `docker load`"
+	}
+	update := "dalirun lock --update"
+	if filepath.Base(file) != lock.File {
+		update += " --lock " + shell.Quote(file)
+	}
+	return "`" + update + "` with the same flags locks this run; or drop what differs"
+}
 
 // locked returns the lock of the request if it is of this image source, else an empty one.
 func (x *resolution) locked() lock.Lock {
@@ -137,7 +151,7 @@ func (x *resolution) decideLock(ctx context.Context) {
 		x.refuse(CheckLock, FrozenFault(asked.File, differences))
 		return
 	}
-	x.doubt(CheckLock, Differ(asked.File, differences), updateLock)
+	x.doubt(CheckLock, Differ(asked.File, differences), mendLock(asked.File, differences))
 }
 
 // FrozenFault refuses a run that differs from its lock, and says each difference in a line.
@@ -146,8 +160,8 @@ func FrozenFault(file string, differences []lock.Change) error {
 	for i, d := range differences {
 		lines[i] = d.String()
 	}
-	return pipeline.Faultf(pipeline.Environment, updateLock, "--frozen: the run is not that of %s:\n%s", file,
-		strings.Join(lines, "\n"))
+	return pipeline.Faultf(pipeline.Environment, mendLock(file, differences),
+		"--frozen: the run is not that of %s:\n%s", file, strings.Join(lines, "\n"))
 }
 
 // few says some differences in one line, and how many there are.

@@ -156,7 +156,11 @@ func TestLockDiffers(t *testing.T) {
 					tt.change(r)
 				}
 			}), m)
-			if len(obstacles) != 1 || obstacles[0].Check != target.CheckLock || obstacles[0].Doubt == frozen || !strings.Contains(obstacles[0].Remedy, "dalirun lock --update") {
+			remedy := "dalirun lock --update"
+			if strings.HasPrefix(strings.Join(tt.want, ""), "image base id") { // an update would only move the difference elsewhere
+				remedy = "--base-image"
+			}
+			if len(obstacles) != 1 || obstacles[0].Check != target.CheckLock || obstacles[0].Doubt == frozen || !strings.Contains(obstacles[0].Remedy, remedy) {
 				t.Errorf("%s, frozen is %t: %+v", name, frozen, obstacles)
 				continue
 			}
