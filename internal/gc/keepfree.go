@@ -205,14 +205,36 @@ func (p Place) images(ctx context.Context) ([]thing, error) {
 	if err != nil {
 		return nil, err // an image that a workspace needs may be any
 	}
+	latest := p.latestUse(all)
 	var things []thing
 	for _, image := range all {
 		refs, own := p.own(image)
 		if own {
-			things = append(things, p.image(image, refs, last))
+			things = append(things, p.image(image, refs, last, latest))
 		}
 	}
 	return things, nil
+}
+
+// latestUse is when a run of the cache last said that it uses an image; zero if none did.
+func (p Place) latestUse(images []container.Image) (latest time.Time) {
+	for _, image := range images {
+		if used := p.used(image); used.After(latest) {
+			latest = used
+		}
+	}
+	return latest
+}
+
+// used is when a run of the cache last said that it uses an image.
+func (p Place) used(image container.Image) (used time.Time) {
+	refs, _ := p.own(image)
+	for _, ref := range refs {
+		if t := p.Cache.ImageUsed(ref); t.After(used) {
+			used = t
+		}
+	}
+	return used
 }
 
 // own returns the references by which runs know an image of dalirun: one that was built here, by its label, or that it
@@ -240,14 +262,9 @@ func repository(ref string) string {
 	return named.Name()
 }
 
-func (p Place) image(image container.Image, refs []string, last map[string]string) thing {
+func (p Place) image(image container.Image, refs []string, last map[string]string, latest time.Time) thing {
 	name := "the image " + cmp.Or(strings.Join(image.Tags, ", "), image.ID)
-	var used time.Time
-	for _, ref := range refs {
-		if t := p.Cache.ImageUsed(ref); t.After(used) {
-			used = t
-		}
-	}
+	used := p.used(image)
 	known := !used.IsZero()
 	if !known {
 		used = image.Created
@@ -266,9 +283,14 @@ func (p Place) image(image container.Image, refs []string, last map[string]strin
 				return false, why, nil
 			}
 			why = "a run uses it"
+			if held, err := p.Cache.ImageHeld(refs); held || err != nil {
+				return false, why, err
+			}
+			if known && used.Equal(latest) {
+				return false, "the last run of this cache used it, or got it for the next one", nil
+			}
 			if dryRun {
-				held, err := p.Cache.ImageHeld(refs)
-				return !held && err == nil, why, err
+				return true, "", nil
 			}
 			gone, err = p.Cache.TakeImage(refs, func() error { return p.Images.Engine.RemoveImage(ctx, image.ID) })
 			if errors.Is(err, container.ErrInUse) {

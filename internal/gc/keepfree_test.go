@@ -202,6 +202,39 @@ func TestKeepFreeTakesTheOldest(t *testing.T) {
 	}
 }
 
+// What the last run used stays, all of it: the next job needs it, whatever the disk lacks.
+func TestKeepFreeLeavesTheLastRuns(t *testing.T) {
+	t.Parallel()
+	p, i := runner(t)
+	i.all = nil
+	use := func(ids ...string) {
+		var tags []string
+		for _, id := range ids {
+			tags = append(tags, "dalirun/"+id+":x")
+			i.all = append(i.all, container.Image{ID: id, Tags: tags[len(tags)-1:], Labels: container.Labels{container.LabelBuild: id}, Size: 100})
+		}
+		release, err := p.Cache.HoldImages(t.Context(), tags...)
+		if err == nil {
+			err = release()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	use("old-exporter", "old-server")
+	use("exporter", "server")
+	p.Disks = disks(func(string) (uint64, error) { return 0, nil })
+	for _, collect := range []func(context.Context, gc.Options) (gc.Collected, error){p.Preview, p.Collect} {
+		got, err := collect(t.Context(), gc.Options{CacheSize: 1 << 30, KeepFree: 1 << 40})
+		if err != nil || len(got.Images) != 2 || got.Images[0].ID != "old-exporter" || got.Images[1].ID != "old-server" {
+			t.Errorf("%v, removed %+v, kept %+v", err, got.Images, got.Kept)
+		}
+	}
+	if left := imageIDs(i.all); !slices.Equal(left, []string{"exporter", "server"}) {
+		t.Errorf("left %q", left)
+	}
+}
+
 // Results and runs go by age until the disk has enough; a run that lives stays, and so does what a workspace needs.
 func TestKeepFreeOfFiles(t *testing.T) {
 	t.Parallel()

@@ -271,8 +271,8 @@ func (r Reproduction) Compared(
 	return r
 }
 
-// sameCause says whether two runs have the same cause. Of what is known by the kind of its error alone, or not at all, it
-// is the same error, whatever paths and containers are named, and whichever of two steps met it first.
+// sameCause says whether two runs have the same cause. Of what is known by the kind of its error alone, or not at all,
+// it is the same error, whatever paths and containers are named, and whichever of two steps met it first.
 func sameCause(was, is Summary) bool {
 	switch {
 	case was.Cause == nil || is.Cause == nil:

@@ -24,6 +24,7 @@ func (s *Store) HoldImages(ctx context.Context, refs ...string) (release func() 
 	ctx, cancel := context.WithTimeoutCause(ctx, imageWithin,
 		fmt.Errorf("it is being removed, for more than %s", imageWithin))
 	defer cancel()
+	now := time.Now() // one for all, by which [Store.ImageUsed] shows that they are of one run
 	var held []*flock.Flock
 	release = func() error {
 		var errs []error
@@ -33,7 +34,7 @@ func (s *Store) HoldImages(ctx context.Context, refs ...string) (release func() 
 		return errors.Join(errs...)
 	}
 	for _, ref := range refs {
-		l, err := s.holdImage(ctx, ref)
+		l, err := s.holdImage(ctx, ref, now)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("note that the image %s is used: %w", ref, err), release())
 		}
@@ -48,7 +49,7 @@ func (s *Store) HoldImages(ctx context.Context, refs ...string) (release func() 
 	return release, nil
 }
 
-func (s *Store) holdImage(ctx context.Context, ref string) (*flock.Flock, error) {
+func (s *Store) holdImage(ctx context.Context, ref string, now time.Time) (*flock.Flock, error) {
 	path := s.imagePath(ref)
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
@@ -56,7 +57,6 @@ func (s *Store) holdImage(ctx context.Context, ref string) (*flock.Flock, error)
 		l := flock.New(path)
 		ok, err := l.TryRLock()
 		if err == nil && ok && isAt(l, path) {
-			now := time.Now()
 			return l, os.Chtimes(path, now, now)
 		}
 		if err := errors.Join(err, l.Unlock()); err != nil {

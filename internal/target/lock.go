@@ -45,8 +45,8 @@ func mendLock(file string, differences []lock.Change) string {
 	// An image without a registry is known by its ID alone, which is another one wherever it is made.
 	byID := func(d lock.Change) bool { return d.Fact == "image base id" }
 	if slices.ContainsFunc(differences, byID) {
-		return "the base image is of no registry, so that each machine makes its own: push one and name it with --base-image, " +
-			"or bring it here with `docker save` and `docker load`"
+		return "the base image is of no registry, so that each machine makes its own: push one and name it with " +
+			"--base-image, or bring it here with `docker save` and `docker load`"
 	}
 	update := "dalirun lock --update"
 	if filepath.Base(file) != lock.File {
