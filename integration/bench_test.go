@@ -14,7 +14,6 @@ import (
 
 	figures "github.com/dalirun/dalirun/internal/bench"
 	"github.com/dalirun/dalirun/internal/owner"
-	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
 )
 
@@ -113,7 +112,7 @@ func TestBench(t *testing.T) {
 // answered is how many pictures the ensemble has answered.
 func answered(ctx context.Context, t *testing.T, client *triton.Client) uint64 {
 	t.Helper()
-	all, err := client.Statistics(ctx, steps.EnsembleModel)
+	all, err := client.Statistics(ctx, "ensemble_dali_resnet50")
 	if err != nil || len(all) != 1 {
 		t.Fatalf("%+v, %v", all, err)
 	}

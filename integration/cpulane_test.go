@@ -23,7 +23,6 @@ import (
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/pipeline"
-	"github.com/dalirun/dalirun/steps"
 )
 
 // cpu is the CPU lane with local images, for real: the engine of this machine, and a cache that its tests share.
@@ -181,7 +180,7 @@ func TestCPULane(t *testing.T) {
 			t.Errorf("second setup: %s is %s: %v", s.ID, s.State, s.Because)
 		}
 	}
-	if _, err := os.Stat(filepath.Join(workspace(c.dir), "model_repository", steps.EnsembleModel, "config.pbtxt")); err != nil {
+	if _, err := os.Stat(filepath.Join(workspace(c.dir), "model_repository", "ensemble_dali_resnet50", "config.pbtxt")); err != nil {
 		t.Error(err)
 	}
 }

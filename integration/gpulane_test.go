@@ -86,7 +86,8 @@ func withoutPools(t *testing.T, args []string) []string {
 // serializeDALI are the arguments of the program that serializes for the GPU.
 func serializeDALI() []string {
 	return []string{
-		"/usr/bin/python3", "/dalirun/python/serialize_dali.py", "--device", "gpu", "--max-batch", "256", "--threads", "4", "--output", "/out/model.dali",
+		"/usr/bin/python3", "/dalirun/python/serialize_dali.py", "--size", "224", "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225",
+		"--device", "gpu", "--max-batch", "256", "--threads", "4", "--output", "/out/model.dali",
 		"--hw-decoder-load", "0.9", "--picture-size", "600x400",
 	}
 }

@@ -19,7 +19,6 @@ import (
 	dcontainer "github.com/docker/docker/api/types/container"
 	"github.com/docker/docker/client"
 
-	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
 )
 
@@ -149,7 +148,7 @@ func TestDeadModel(t *testing.T) {
 	}
 	c.killStub(t, o)
 	h := healthOf(t, c.engine, o)
-	if h.State != "failing" || h.Model != steps.EnsembleModel || !strings.Contains(h.Reason, "dali") || h.Mend == "" {
+	if h.State != "failing" || h.Model != "ensemble_dali_resnet50" || !strings.Contains(h.Reason, "dali") || h.Mend == "" {
 		t.Fatalf("%+v", h)
 	}
 	r := mustRun(t, 5, c.engine, o, "classify", picture)
@@ -182,7 +181,7 @@ func TestDeadModelInForeground(t *testing.T) {
 	killed := time.Now()
 	r := p.wait(t)
 	t.Logf("serve noticed after %s", time.Since(killed).Round(time.Millisecond))
-	if r.Code != 5 || !strings.Contains(r.Stderr, "is not healthy: "+steps.EnsembleModel+": ") || !strings.Contains(r.Stderr, "starts it again") || time.Since(killed) > time.Minute {
+	if r.Code != 5 || !strings.Contains(r.Stderr, "is not healthy: "+"ensemble_dali_resnet50"+": ") || !strings.Contains(r.Stderr, "starts it again") || time.Since(killed) > time.Minute {
 		t.Errorf("exit code %d after %s\n%s", r.Code, time.Since(killed), r.Stderr)
 	}
 	c.checkNoContainer(t, o.Dir)
@@ -322,7 +321,7 @@ func TestBusyServer(t *testing.T) {
 			}
 			defer client.Close() //nolint:errcheck // nothing is in flight
 			for ctx.Err() == nil {
-				if _, err := client.Classify(ctx, steps.EnsembleModel, sample(t), 1); err != nil {
+				if _, err := client.Classify(ctx, "ensemble_dali_resnet50", sample(t), 1); err != nil {
 					return // the server stops, or the test is over
 				}
 				answered.Add(1)

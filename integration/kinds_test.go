@@ -138,7 +138,7 @@ func preprocess(ctx context.Context, client *triton.Client, data []byte) ([]floa
 		return nil, err
 	}
 	answer, err := client.Infer(ctx, triton.InferRequest{
-		Model: steps.DALIModel, Inputs: []triton.Tensor{input}, Outputs: []triton.RequestedOutput{{Name: "DALI_OUTPUT_0"}},
+		Model: "dali", Inputs: []triton.Tensor{input}, Outputs: []triton.RequestedOutput{{Name: "DALI_OUTPUT_0"}},
 	})
 	if err != nil {
 		return nil, err

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/picture/picturetest"
-	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
 )
 
@@ -40,7 +39,7 @@ var pixels = map[string]string{
 type modelNames struct{ model, input, output string }
 
 func pictureModels() []modelNames {
-	return []modelNames{{steps.DALIModel, "DALI_INPUT_0", "DALI_OUTPUT_0"}, {steps.EnsembleModel, "INPUT", "OUTPUT"}}
+	return []modelNames{{"dali", "DALI_INPUT_0", "DALI_OUTPUT_0"}, {"ensemble_dali_resnet50", "INPUT", "OUTPUT"}}
 }
 
 // raw is a way to ask a server that checks no picture. It returns triton.ErrInvalid where the server calls the request invalid.

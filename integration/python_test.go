@@ -20,10 +20,10 @@ func TestCastONNX(t *testing.T) {
 	testPython(t, steps.IDExporterImage, "cast_onnx_test.py", nil)
 }
 
-// TestResNet50 runs the tests of resnet50.py where the real PyTorch is: in the local exporter image.
-func TestResNet50(t *testing.T) {
+// TestNetwork runs the tests of network.py where the real PyTorch is: in the local exporter image.
+func TestNetwork(t *testing.T) {
 	t.Parallel()
-	testPython(t, steps.IDExporterImage, "resnet50_test.py", nil)
+	testPython(t, steps.IDExporterImage, "network_test.py", nil)
 }
 
 // TestPicture runs the tests of picture.py where the real Pillow and libturbojpeg are: in the local exporter image.

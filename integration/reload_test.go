@@ -17,7 +17,6 @@ import (
 
 	"github.com/dalirun/dalirun/internal/owner"
 	"github.com/dalirun/dalirun/internal/status"
-	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
 )
 
@@ -60,7 +59,7 @@ func startClients(t *testing.T, grpc string) *clients {
 		c.running.Go(func() {
 			defer client.Close() //nolint:errcheck // nothing is in flight
 			for ctx.Err() == nil {
-				all, err := client.Classify(ctx, steps.EnsembleModel, picture, triton.EveryClass)
+				all, err := client.Classify(ctx, "ensemble_dali_resnet50", picture, triton.EveryClass)
 				c.mu.Lock()
 				switch {
 				case err == nil:
@@ -84,7 +83,7 @@ func (c *clients) learn(t *testing.T, grpc, what string) {
 		t.Fatal(err)
 	}
 	defer client.Close() //nolint:errcheck // nothing is in flight
-	all, err := client.Classify(t.Context(), steps.EnsembleModel, sample(t), triton.EveryClass)
+	all, err := client.Classify(t.Context(), "ensemble_dali_resnet50", sample(t), triton.EveryClass)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +189,7 @@ func lookAt(t *testing.T, c cpu, o opts) status.Status {
 			t.Errorf("%s: %+v", m.Name, m.Figures)
 		}
 	}
-	if diff := cmp.Diff([]string{steps.EnsembleModel, "dali", "resnet50_onnx"}, names); diff != "" {
+	if diff := cmp.Diff([]string{"ensemble_dali_resnet50", "dali", "resnet50_onnx"}, names); diff != "" {
 		t.Errorf("models (-want +got):\n%s\n%s", diff, r.Stdout)
 	}
 	if s.Server.Ready.IsZero() || s.Server.GRPC == "" || s.Served.MaxBatch == 0 || s.ModelsMissing != "" || len(s.Findings) > 0 {

@@ -20,7 +20,6 @@ import (
 	"time"
 
 	assets "github.com/dalirun/dalirun"
-	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
 )
 
@@ -143,7 +142,7 @@ func TestServe(t *testing.T) {
 
 	labels := write(t, o.Dir, "labels.txt", []byte(strings.Repeat("of my own\n", 1000)))
 	r = mustRun(t, 0, c.engine, opts{Dir: t.TempDir()}, // no workspace has a server there: --url finds it
-		"classify", "--model_name", steps.EnsembleModel, "--image", good, "--url", grpc, "-v", "--label_file", labels)
+		"classify", "--model_name", "ensemble_dali_resnet50", "--image", good, "--url", grpc, "-v", "--label_file", labels)
 	if strings.Contains(r.Stdout, want.Label) || strings.Count(r.Stdout, "of my own") != 5 || !strings.Contains(r.Stderr, "triton") {
 		t.Errorf("the tutorial's flags: %s%s", r.Stdout, r.Stderr)
 	}
@@ -202,13 +201,13 @@ func badPicturesOnTheServer(t *testing.T, grpc string, want int) {
 	defer cancel()
 	good := func() {
 		t.Helper()
-		classes, err := client.Classify(ctx, steps.EnsembleModel, sample(t), 1)
+		classes, err := client.Classify(ctx, "ensemble_dali_resnet50", sample(t), 1)
 		if err != nil || classes[0].Index != want {
 			t.Errorf("a good picture after a bad one: %v, %v", classes, err)
 		}
 	}
 	for _, bad := range [][]byte{undecodable(), huge(t), []byte("text"), {0xFF}} {
-		if classes, err := client.Classify(ctx, steps.EnsembleModel, bad, 1); !errors.Is(err, triton.ErrInvalid) {
+		if classes, err := client.Classify(ctx, "ensemble_dali_resnet50", bad, 1); !errors.Is(err, triton.ErrInvalid) {
 			t.Errorf("a bad picture: %v, %v; want %v", classes, err, triton.ErrInvalid)
 		}
 		good()
@@ -223,7 +222,7 @@ func badPicturesOnTheServer(t *testing.T, grpc string, want int) {
 			if i%3 == 0 {
 				picture = undecodable()
 			}
-			classes, err := client.Classify(ctx, steps.EnsembleModel, picture, 1)
+			classes, err := client.Classify(ctx, "ensemble_dali_resnet50", picture, 1)
 			switch {
 			case i%3 == 0 && !errors.Is(err, triton.ErrInvalid):
 				t.Errorf("a bad picture among good ones: %v, %v", classes, err)
@@ -242,7 +241,7 @@ func badPicturesOnTheServer(t *testing.T, grpc string, want int) {
 // executions is how many batches DALI has decoded.
 func executions(ctx context.Context, t *testing.T, client *triton.Client) uint64 {
 	t.Helper()
-	statistics, err := client.Statistics(ctx, steps.DALIModel)
+	statistics, err := client.Statistics(ctx, "dali")
 	if err != nil || len(statistics) != 1 {
 		t.Fatalf("statistics: %v, %v", statistics, err)
 	}

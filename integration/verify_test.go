@@ -20,6 +20,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/docker"
 	"github.com/dalirun/dalirun/internal/parity"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
@@ -54,8 +55,12 @@ func newBench(t *testing.T) *bench {
 		t.Fatal(err)
 	}
 	b.tools = steps.Tools{Runner: b.runtime, Images: b.runtime, Builder: b.runtime, KV: b.store}
+	model, err := recipe.Load(recipe.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
 	b.target = target.Target{
-		Lane: target.CPU, Source: target.Local, BaseImage: b.base(t), BuildNetwork: "host", Weights: target.WeightsSource{Kind: target.Random},
+		Recipe: model, Lane: target.CPU, Source: target.Local, BaseImage: b.base(t), BuildNetwork: "host", Weights: target.WeightsSource{Kind: target.Random},
 		Picture: target.Picture{Data: sample(t)}, Precision: "fp32", OptBatch: 64, MaxBatch: 256,
 		Ports: target.Ports{
 			HTTP: container.Port{Container: triton.PortHTTP}, GRPC: container.Port{Container: triton.PortGRPC}, Metrics: container.Port{Container: triton.PortMetrics},
@@ -190,7 +195,7 @@ func (b *bench) python(t *testing.T, image pipeline.ID, dir, text string, args .
 }
 
 // dali puts the DALI pipeline of an altered program into a model repository.
-func (b *bench) dali(t *testing.T, repository, old, by string) {
+func (b *bench) dali(t *testing.T, repository, mean, old, by string) {
 	t.Helper()
 	text, err := assets.Assets.ReadFile("assets/python/serialize_dali.py")
 	if err != nil {
@@ -200,7 +205,7 @@ func (b *bench) dali(t *testing.T, repository, old, by string) {
 		t.Fatalf("serialize_dali.py has %q %d times", old, n)
 	}
 	b.python(t, steps.IDServerImage, filepath.Join(repository, "dali", "1"), strings.Replace(string(text), old, by, 1),
-		"--device", "cpu", "--max-batch", "256", "--threads", "2", "--output", "/out/model.dali")
+		"--size", "224", "--mean", mean, "--std", "0.229,0.224,0.225", "--device", "cpu", "--max-batch", "256", "--threads", "2", "--output", "/out/model.dali")
 }
 
 // otherHead turns the classifier's last layer upside down, as if it were of another training.
@@ -230,7 +235,7 @@ func TestVerifyFails(t *testing.T) {
 			name: "wrong mean",
 			alter: func(t *testing.T, b *bench, repository string) {
 				t.Helper()
-				b.dali(t, repository, "MEAN = [0.485 * 255, 0.456 * 255, 0.406 * 255]", "MEAN = [0.5 * 255, 0.5 * 255, 0.5 * 255]")
+				b.dali(t, repository, "0.5,0.5,0.5", "output_type=types.RGB", "output_type=types.RGB")
 			},
 			off: []parity.Name{parity.Preprocessing, parity.Ensemble},
 		},
@@ -238,7 +243,7 @@ func TestVerifyFails(t *testing.T) {
 			name: "swapped channels",
 			alter: func(t *testing.T, b *bench, repository string) {
 				t.Helper()
-				b.dali(t, repository, "output_type=types.RGB", "output_type=types.BGR")
+				b.dali(t, repository, "0.485,0.456,0.406", "output_type=types.RGB", "output_type=types.BGR")
 			},
 			off: []parity.Name{parity.Preprocessing, parity.Ensemble},
 		},

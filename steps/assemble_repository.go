@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 
-	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/trtexec"
 	"github.com/dalirun/dalirun/pipeline"
@@ -19,11 +18,14 @@ type AssembleRepository struct {
 	model         pipeline.Output // model.plan or model.onnx
 	dali          pipeline.Output
 	engine        pipeline.Output // engine.json, in the gpu lane
+	labels        []byte          // of the classes, a line each
 	configuration configuration
 }
 
 func newAssembleRepository(t target.Target, model, dali, engine pipeline.Output) *AssembleRepository {
-	return &AssembleRepository{model: model, dali: dali, engine: engine, configuration: newConfiguration(t)}
+	return &AssembleRepository{
+		model: model, dali: dali, engine: engine, labels: t.Recipe.LabelText, configuration: newConfiguration(t),
+	}
 }
 
 const (
@@ -56,7 +58,7 @@ func (s *AssembleRepository) Outputs() []pipeline.Output {
 // texts are the files of the repository that no other step makes, by slash path.
 func (s *AssembleRepository) texts() (map[string][]byte, error) {
 	files, c := map[string][]byte{}, s.configuration
-	for _, m := range models(c.lane) {
+	for _, m := range models(c.names) {
 		config, err := c.text(m)
 		if err != nil {
 			return nil, err
@@ -77,9 +79,8 @@ func (s *AssembleRepository) texts() (map[string][]byte, error) {
 			files[path.Join(m.name, warmupDir, name)] = picture
 		}
 	}
-	labels, err := dalirun.Assets.ReadFile(path.Join(repositoryDir, committedModel, labelsFile))
-	files[path.Join(servedModel(c.lane), labelsFile)] = labels
-	return files, err
+	files[path.Join(c.names.Classifier, labelsFile)] = s.labels
+	return files, nil
 }
 
 // Facts are the contents of the configurations, programs and pictures.
@@ -124,8 +125,8 @@ func (s *AssembleRepository) checkEngine(ctx context.Context, w *pipeline.Work, 
 
 // Run writes the repository. The models are hard links to the stored ones where the file system can.
 func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
-	root := w.Path(repositoryDir)
-	for _, m := range models(s.configuration.lane) {
+	root, names := w.Path(repositoryDir), s.configuration.names
+	for _, m := range models(s.configuration.names) {
 		dir := filepath.Join(root, m.name, versionDir)
 		if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the server's user reads it
 			return err
@@ -133,7 +134,7 @@ func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
 	}
 	files, err := s.texts()
 	if err == nil && s.configuration.lane == target.GPU {
-		err = s.checkEngine(ctx, w, files[path.Join(gpuModel, configFile)])
+		err = s.checkEngine(ctx, w, files[path.Join(s.configuration.names.Classifier, configFile)])
 	}
 	if err != nil {
 		return err
@@ -148,9 +149,8 @@ func (s *AssembleRepository) Run(ctx context.Context, w *pipeline.Work) error {
 		}
 	}
 	return errors.Join(
-		link(ctx, w.Input(s.dali).Path, filepath.Join(root, DALIModel, versionDir, daliFile)),
-		link(ctx, w.Input(s.model).Path, filepath.Join(root, servedModel(s.configuration.lane), versionDir,
-			s.model.Name)),
+		link(ctx, w.Input(s.dali).Path, filepath.Join(root, names.DALI, versionDir, daliFile)),
+		link(ctx, w.Input(s.model).Path, filepath.Join(root, names.Classifier, versionDir, s.model.Name)),
 	)
 }
 

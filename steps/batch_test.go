@@ -395,10 +395,10 @@ func (cannotRemove) Remove(context.Context, string) error { return errors.New("t
 func TestProgramsAreMounted(t *testing.T) {
 	t.Parallel()
 	want := map[pipeline.ID][]string{
-		steps.IDWeights:       {"program.py", "resnet50.py", "seed_weights.py"},
-		steps.IDExportONNX:    {"export_onnx.py", "program.py", "resnet50.py"},
+		steps.IDWeights:       {"network.py", "program.py", "seed_weights.py"},
+		steps.IDExportONNX:    {"export_onnx.py", "network.py", "program.py"},
 		steps.IDSerializeDALI: {"program.py", "serialize_dali.py"},
-		steps.IDReference:     {"picture.py", "program.py", "reference.py", "resnet50.py"},
+		steps.IDReference:     {"network.py", "picture.py", "program.py", "reference.py"},
 	}
 	for id, files := range want {
 		t.Run(string(id), func(t *testing.T) {

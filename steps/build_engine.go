@@ -26,6 +26,7 @@ type BuildEngine struct {
 	cast      bool // the ONNX model is in fp16 already
 	precision release.Precision
 	optBatch  int
+	size      int // of each side of a picture, in pixels
 	maxBatch  int
 	tensorRT  string // the release's, for an image that does not name its own; empty where it is not known
 	device    target.Device
@@ -43,6 +44,7 @@ type BuildEngine struct {
 func newBuildEngine(t target.Target, tools Tools, image, onnx pipeline.Output, cast bool) *BuildEngine {
 	return &BuildEngine{
 		image: image, onnx: onnx, cast: cast, precision: t.Precision, optBatch: t.OptBatch, maxBatch: t.MaxBatch,
+		size:     t.Recipe.Input.Size,
 		tensorRT: t.Release.TensorRT, device: t.Device,
 		gpus: newGPURequest(t), chosen: t.Chosen, turn: tools.GPUTurn, neighbours: tools.Neighbours,
 		gpuMemory: tools.GPUMemory, timingCache: tools.TimingCache, notes: imageNotes{tools.KV},
@@ -102,7 +104,7 @@ func (s *BuildEngine) newBuild(env map[string]string) (engineBuild, error) {
 			"the image does not say which TensorRT it holds (TRT_VERSION=%q)", text)
 	}
 	b.Build = trtexec.Build{
-		ONNX: onnxTarget, Plan: outDir + "/" + planFile, Input: modelInput,
+		ONNX: onnxTarget, Plan: outDir + "/" + planFile, Input: modelInput, Size: s.size,
 		MinBatch: 1, OptBatch: s.optBatch, MaxBatch: s.maxBatch,
 		Precision: s.precision, Cast: s.cast, TimingCache: outDir + "/" + timingCacheFile,
 	}

@@ -2,6 +2,7 @@ package steps
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
@@ -9,16 +10,20 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// ExportONNX exports ResNet50 from PyTorch to ONNX: `input` FP32 [N,3,224,224] → `output` FP32 [N,1000].
+// ExportONNX exports the network from PyTorch to ONNX: `input` FP32 [N,3,size,size] → `output` FP32 [N,classes].
 type ExportONNX struct {
 	image   pipeline.Output
 	weights weightsInput
+	network []string // arguments by which the program knows it
 
 	containers containers `fact:"-"`
 }
 
 func newExportONNX(t target.Target, tools Tools, exporter, weights pipeline.Output) *ExportONNX {
-	return &ExportONNX{image: exporter, weights: newWeightsInput(t, weights), containers: newContainers(tools)}
+	return &ExportONNX{
+		image: exporter, weights: newWeightsInput(t, weights), network: networkArguments(t.Recipe),
+		containers: newContainers(tools),
+	}
 }
 
 const onnxFile = "model.onnx"
@@ -38,7 +43,8 @@ func (s *ExportONNX) Outputs() []pipeline.Output {
 }
 
 func (s *ExportONNX) command() []string {
-	return exportScript().command(s.weights.arguments("--output", outDir+"/"+onnxFile)...)
+	return exportScript().command(
+		s.weights.arguments(slices.Concat(s.network, []string{"--output", outDir + "/" + onnxFile})...)...)
 }
 
 // Facts are the program and its arguments.
@@ -53,4 +59,4 @@ func (s *ExportONNX) Run(ctx context.Context, w *pipeline.Work) error {
 	return s.weights.nameUserFile(w, s.containers.runScript(ctx, w, exportScript(), spec, 15*time.Minute))
 }
 
-func exportScript() script { return script{"export_onnx.py", "program.py", "resnet50.py"} }
+func exportScript() script { return script{"export_onnx.py", "program.py", "network.py"} }

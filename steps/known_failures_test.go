@@ -92,7 +92,7 @@ func trtexecOf(t *testing.T, version string, cast bool) []string {
 		t.Fatal(err)
 	}
 	args, err := trtexec.Args(v, trtexec.Build{
-		ONNX: "/in/model.onnx", Plan: "/out/model.plan", Input: "input", MinBatch: 1, OptBatch: 64, MaxBatch: 256,
+		ONNX: "/in/model.onnx", Plan: "/out/model.plan", Input: "input", Size: 224, MinBatch: 1, OptBatch: 64, MaxBatch: 256,
 		Precision: release.FP16, Cast: cast,
 	})
 	if err != nil {
@@ -130,7 +130,7 @@ func TestFP16DroppedByTensorRT11(t *testing.T) {
 		t.Fatal(err)
 	}
 	if args, err := trtexec.Args(v, trtexec.Build{
-		ONNX: "m", Plan: "p", Input: "input", MinBatch: 1, OptBatch: 1, MaxBatch: 1, Precision: release.FP16,
+		ONNX: "m", Plan: "p", Input: "input", Size: 224, MinBatch: 1, OptBatch: 1, MaxBatch: 1, Precision: release.FP16,
 	}); err == nil {
 		t.Errorf("an engine in fp32 would be built as fp16: %v", args)
 	}

@@ -73,7 +73,7 @@ func (s ReloadedServer) remove(ctx context.Context, runner container.Runner, c *
 
 // RemoveCandidates takes out of service what a reload that was killed has left on a server that serves what was built.
 func RemoveCandidates(ctx context.Context, t target.Target, tools Tools, r Replacement) error {
-	c, err := newCandidates(r.Folder, modelNames(t.Lane), t.ReadyTimeout)
+	c, err := newCandidates(r.Folder, modelNames(t), t.ReadyTimeout)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/lock"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -33,7 +34,7 @@ type ImageFinder interface {
 // any more is left out, as the base image of a local image that was built long ago.
 func LockOf(ctx context.Context, t target.Target, digests map[string]string, tools Tools) (lock.Lock, error) {
 	l := t.LockFacts()
-	carried, err := carriedFacts()
+	carried, err := carriedFacts(t.Recipe)
 	if err != nil {
 		return l, err
 	}
@@ -93,18 +94,14 @@ func baseImage(ctx context.Context, t target.Target, images ImageFinder) (lock.I
 	return base, err
 }
 
-// carriedFacts are the hashes of the embedded programs and labels.
-func carriedFacts() (lock.Lock, error) {
-	labels, err := dalirun.Assets.ReadFile(path.Join("model_repository", "resnet50_trt", labelsFile))
-	if err != nil {
-		return lock.Lock{}, err
-	}
+// carriedFacts are the hashes of the embedded programs and of the labels of a model.
+func carriedFacts(model recipe.Recipe) (lock.Lock, error) {
 	const folder = "assets/python"
 	files, err := fs.ReadDir(dalirun.Assets, folder)
 	if err != nil {
 		return lock.Lock{}, err
 	}
-	l := lock.Lock{Labels: lock.Digest(digest(labels)), Scripts: map[string]lock.Digest{}}
+	l := lock.Lock{Labels: lock.Digest(digest(model.LabelText)), Scripts: map[string]lock.Digest{}}
 	for _, f := range files {
 		text, err := dalirun.Assets.ReadFile(path.Join(folder, f.Name()))
 		if err != nil {

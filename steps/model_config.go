@@ -10,31 +10,19 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 
 	"github.com/dalirun/dalirun"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/triton/pb"
 )
 
-// The names of the models that are served.
 const (
-	DALIModel     = "dali"
-	EnsembleModel = "ensemble_dali_resnet50"
-
-	daliInput = "DALI_INPUT_0"
-
-	gpuModel = "resnet50_trt"
-	cpuModel = "resnet50_onnx"
-	// committedModel is the name under which the classifier stands in model_repository/: the gpu lane's, as in the
-	// tutorial.
-	committedModel = gpuModel
+	daliInput  = "DALI_INPUT_0"
+	daliOutput = "DALI_OUTPUT_0"
 )
 
-// servedModel is the name of the classifier in a lane.
-func servedModel(lane target.Lane) string {
-	if lane == target.GPU {
-		return gpuModel
-	}
-	return cpuModel
-}
+// committed are the names of the models in model_repository/: the tutorial's, which are those of the default recipe on
+// the gpu lane.
+var committed = recipe.Recipe{Name: recipe.Default}.GPUNames() //nolint:gochecknoglobals // a constant
 
 // model is one model of the repository.
 type model struct {
@@ -45,18 +33,18 @@ type model struct {
 }
 
 // models returns the models in the order in which they load: the parts of an ensemble before the ensemble.
-func models(lane target.Lane) []model {
+func models(names recipe.Names) []model {
 	return []model{
-		{DALIModel, DALIModel, map[string]string{"model.py": "backend_dali.py", "decoder.py": "decoder.py"}},
-		{servedModel(lane), committedModel, map[string]string{"model.py": "backend_onnx.py"}},
-		{EnsembleModel, EnsembleModel, nil},
+		{names.DALI, committed.DALI, map[string]string{"model.py": "backend_dali.py", "decoder.py": "decoder.py"}},
+		{names.Classifier, committed.Classifier, map[string]string{"model.py": "backend_onnx.py"}},
+		{names.Ensemble, committed.Ensemble, nil},
 	}
 }
 
 // modelNames are the names of the models, in the order in which they load.
-func modelNames(lane target.Lane) []string {
+func modelNames(t target.Target) []string {
 	var names []string
-	for _, m := range models(lane) {
+	for _, m := range models(t.Names()) {
 		names = append(names, m.name)
 	}
 	return names
@@ -78,6 +66,8 @@ func parseConfiguration(name string, text []byte) (*pb.ModelConfig, error) {
 // decided in [target.DecideServing].
 type configuration struct {
 	lane                               target.Lane
+	size, classes                      int // pixels of each side of the network's input, and its answers
+	names                              recipe.Names
 	source                             target.Source
 	maxBatch                           int
 	daliInstances, classifierInstances int
@@ -89,7 +79,8 @@ type configuration struct {
 
 func newConfiguration(t target.Target) configuration {
 	return configuration{
-		lane: t.Lane, source: t.Source, maxBatch: t.MaxBatch,
+		lane: t.Lane, size: t.Recipe.Input.Size, classes: t.Recipe.Classes, names: t.Names(), source: t.Source,
+		maxBatch:      t.MaxBatch,
 		daliInstances: t.Serving.DALIInstances, classifierInstances: t.Serving.ClassifierInstances,
 		daliThreads: t.Serving.DALIThreads, preferredBatch: t.Serving.PreferredBatch, queueDelay: t.Serving.QueueDelay,
 		queueLimit: t.Serving.QueueLimit, inflightLimit: t.Serving.InflightLimit,
@@ -140,10 +131,11 @@ func (c configuration) text(m model) ([]byte, error) {
 func (c configuration) overlay(config *pb.ModelConfig, m model) error {
 	config.Name = m.name
 	config.MaxBatchSize = int32(c.maxBatch) //nolint:gosec // 1 to 256
+	c.shape(config)
 	if ensemble := config.GetEnsembleScheduling(); ensemble != nil {
 		for _, step := range ensemble.GetStep() {
-			if step.GetModelName() == committedModel {
-				step.ModelName = servedModel(c.lane)
+			if step.GetModelName() == committed.Classifier {
+				step.ModelName = c.names.Classifier
 			}
 		}
 		ensemble.MaxInflightRequests = uint32(c.inflightLimit) //nolint:gosec // 0 to 100,000
@@ -153,10 +145,10 @@ func (c configuration) overlay(config *pb.ModelConfig, m model) error {
 	switch {
 	case c.source == target.Local:
 		config.Platform, config.Backend = "", "python"
-		if m.name == DALIModel && c.daliThreads > 0 { // else one for each CPU; NVIDIA's backend takes the DALI pipeline's
+		if m.name == c.names.DALI && c.daliThreads > 0 { // else one for each CPU; NVIDIA's backend takes the DALI pipeline's
 			config.Parameters = map[string]*pb.ModelParameter{"num_threads": {StringValue: strconv.Itoa(c.daliThreads)}}
 		}
-	case m.name == cpuModel:
+	case m.name == c.names.Classifier && c.lane == target.CPU:
 		config.Platform, config.Backend = "onnxruntime_onnx", ""
 	}
 	for _, input := range config.GetInput() {
@@ -168,6 +160,21 @@ func (c configuration) overlay(config *pb.ModelConfig, m model) error {
 	var err error
 	config.ModelWarmup, err = c.warmup(m)
 	return err
+}
+
+// shape gives tensors the recipe's sizes: those of a picture have three dimensions, and answers have one.
+func (c configuration) shape(config *pb.ModelConfig) {
+	picture, answer := []int64{3, int64(c.size), int64(c.size)}, []int64{int64(c.classes)}
+	for _, input := range config.GetInput() {
+		if len(input.GetDims()) == len(picture) {
+			input.Dims = picture
+		}
+	}
+	for _, output := range config.GetOutput() {
+		if output.Dims = answer; output.GetName() == daliOutput {
+			output.Dims = picture
+		}
+	}
 }
 
 // batching lets the server join requests into one batch.
@@ -190,7 +197,7 @@ func (c configuration) batching() *pb.ModelDynamicBatching {
 // instances places a model: on each GPU that the container sees, which --gpus selects, or on the CPU.
 func (c configuration) instances(m model) *pb.ModelInstanceGroup {
 	count, kind := c.classifierInstances, pb.ModelInstanceGroup_KIND_CPU
-	if m.name == DALIModel {
+	if m.name == c.names.DALI {
 		count = c.daliInstances
 	}
 	if c.lane == target.GPU {

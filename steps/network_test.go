@@ -13,7 +13,6 @@ import (
 
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/target"
-	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
 	"github.com/dalirun/dalirun/triton/tritontest"
 )
@@ -167,7 +166,7 @@ func served(lane target.Lane, f faults) []tritontest.Model {
 		classifier = "resnet50_trt"
 	}
 	tensor := []int64{-1, 3, side, side}
-	ensemble := tritontest.Classifier(steps.EnsembleModel, labels(), func(picture []byte) ([]float32, error) {
+	ensemble := tritontest.Classifier("ensemble_dali_resnet50", labels(), func(picture []byte) ([]float32, error) {
 		tensor := f.dali(picture)
 		logits := f.classifier(tensor)
 		if f.ensemble != nil {
@@ -175,11 +174,11 @@ func served(lane target.Lane, f faults) []tritontest.Model {
 		}
 		return logits, nil
 	})
-	ensemble.Requires = []string{steps.DALIModel, classifier}
-	ensemble.Load = f.load[steps.EnsembleModel]
+	ensemble.Requires = []string{"dali", classifier}
+	ensemble.Load = f.load["ensemble_dali_resnet50"]
 	return []tritontest.Model{
 		{
-			Name: steps.DALIModel, MaxBatch: 256, Load: f.load[steps.DALIModel],
+			Name: "dali", MaxBatch: 256, Load: f.load["dali"],
 			Inputs:  []triton.TensorMetadata{{Name: "DALI_INPUT_0", Datatype: triton.Uint8, Shape: []int64{-1, -1}}},
 			Outputs: []triton.TensorMetadata{{Name: "DALI_OUTPUT_0", Datatype: triton.FP32, Shape: tensor}},
 			Infer: func(_ context.Context, in []triton.Tensor) ([]triton.Tensor, error) {

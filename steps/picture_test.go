@@ -133,7 +133,7 @@ func TestServeRefusesPicture(t *testing.T) {
 			w.target.Picture = target.Picture{Name: tt.picture, Data: []byte("a picture that DALI cannot decode")}
 			models := served(w.target.Lane, faults{})
 			answers := tt.answers
-			models[2] = tritontest.Classifier(steps.EnsembleModel, labels(), func(picture []byte) ([]float32, error) {
+			models[2] = tritontest.Classifier("ensemble_dali_resnet50", labels(), func(picture []byte) ([]float32, error) {
 				if string(picture) == string(w.target.Picture.Data) {
 					err := answers[0]
 					answers = answers[1:]

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/lock"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -71,12 +72,12 @@ type WeightsProbe struct {
 }
 
 // Stored plans the step that makes them.
-func (p WeightsProbe) Stored(ctx context.Context) bool {
+func (p WeightsProbe) Stored(ctx context.Context, of target.Remote) bool {
 	cache, err := p.Cache.Open()
 	if err != nil {
 		return false
 	}
-	step := NewPretrainedWeights(p.Fetcher, target.TorchvisionWeights().Remote)
+	step := NewPretrainedWeights(p.Fetcher, of)
 	plan, err := (&pipeline.Runner{Store: cache}).Plan(ctx, []pipeline.Step{step})
 	return err == nil && plan[0].Verdict.Kind == pipeline.WillReuse
 }
@@ -98,8 +99,8 @@ type ProgramProbe struct {
 }
 
 // Carried hashes what is embedded, and looks for the local images.
-func (p ProgramProbe) Carried(ctx context.Context, base, arch string) (lock.Lock, error) {
-	carried, err := carriedFacts()
+func (p ProgramProbe) Carried(ctx context.Context, model recipe.Recipe, base, arch string) (lock.Lock, error) {
+	carried, err := carriedFacts(model)
 	if err != nil || base == "" {
 		return carried, err
 	}
@@ -112,6 +113,6 @@ func (p ProgramProbe) Carried(ctx context.Context, base, arch string) (lock.Lock
 }
 
 // Reachable asks their host.
-func (p WeightsProbe) Reachable(ctx context.Context) error {
-	return p.Fetcher.Reachable(ctx, target.TorchvisionWeights().Remote.URL, ReachWithin)
+func (p WeightsProbe) Reachable(ctx context.Context, of target.Remote) error {
+	return p.Fetcher.Reachable(ctx, of.URL, ReachWithin)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/dalirun/dalirun/internal/store"
+	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/steps"
 )
 
@@ -31,7 +32,7 @@ func TestCacheProbe(t *testing.T) {
 		if at := c.probe.Unreached(); !at.Equal(c.want) || (err != nil) != c.want.IsZero() {
 			t.Errorf("%s: %s, %v", name, at, err)
 		}
-		if _, _, ok := c.probe.RememberedImage("a"); ok || (steps.WeightsProbe{Cache: c.probe}).Stored(t.Context()) {
+		if _, _, ok := c.probe.RememberedImage("a"); ok || (steps.WeightsProbe{Cache: c.probe}).Stored(t.Context(), target.Remote{}) {
 			t.Errorf("%s remembers what nobody noted", name)
 		}
 	}

@@ -19,7 +19,6 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/pipeline"
-	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
 )
 
@@ -181,7 +180,7 @@ func (in inside) imports(name string) error {
 // this process.
 func (w *world) tritonserver(ctx context.Context, spec container.Spec, out container.Streams) int {
 	repository := inside(spec).arg("--model-repository")
-	if _, err := inside(spec).read(path.Join(repository, steps.EnsembleModel, "config.pbtxt")); err != nil {
+	if _, err := inside(spec).read(path.Join(repository, "ensemble_dali_resnet50", "config.pbtxt")); err != nil {
 		fmt.Fprintln(out.Stderr, "no model repository:", err)
 		return 1
 	}

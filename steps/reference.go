@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 type Reference struct {
 	image   pipeline.Output
 	weights weightsInput
+	model   []string // arguments by which the program knows network and preprocessing
 	picture []byte
 
 	pictureName string     `fact:"-"` // what the user calls it; empty for the one that dalirun carries
@@ -27,13 +29,15 @@ type Reference struct {
 func newReference(t target.Target, tools Tools, exporter, weights pipeline.Output) *Reference {
 	return &Reference{
 		image: exporter, weights: newWeightsInput(t, weights), picture: t.Picture.Data,
+		model: slices.Concat(networkArguments(t.Recipe), normalizationArguments(t.Recipe.Input),
+			resizeArguments(t.Recipe.Input)),
 		pictureName: t.Picture.Name, containers: newContainers(tools),
 	}
 }
 
 const (
-	tensorFile    = "tensor.f32" // little-endian FP32 [3,224,224]
-	logitsFile    = "logits.f32" // little-endian FP32 [1000]
+	tensorFile    = "tensor.f32" // little-endian FP32 [3,size,size]
+	logitsFile    = "logits.f32" // little-endian FP32 [classes]
 	pictureTarget = "/dalirun/picture"
 )
 
@@ -48,18 +52,19 @@ func (s *Reference) Outputs() []pipeline.Output {
 	return []pipeline.Output{s.Tensor(), s.Logits()}
 }
 
-// Tensor is the preprocessed picture: little-endian FP32 [3,224,224], normalized.
+// Tensor is the preprocessed picture: little-endian FP32 [3,size,size], normalized.
 func (s *Reference) Tensor() pipeline.Output {
 	return pipeline.Output{Step: IDReference, Name: tensorFile}
 }
 
-// Logits are PyTorch's answer: little-endian FP32 [1000].
+// Logits are PyTorch's answer: little-endian FP32 [classes].
 func (s *Reference) Logits() pipeline.Output {
 	return pipeline.Output{Step: IDReference, Name: logitsFile}
 }
 
 func (s *Reference) command() []string {
-	return referenceScript().command(s.weights.arguments("--image", pictureTarget, "--output-dir", outDir)...)
+	return referenceScript().command(s.weights.arguments(slices.Concat(s.model,
+		[]string{"--image", pictureTarget, "--output-dir", outDir})...)...)
 }
 
 // Facts are the picture, the program and its arguments.
@@ -115,5 +120,5 @@ func (s *Reference) blamePicture(stored string, err error) error {
 }
 
 func referenceScript() script {
-	return script{"reference.py", "picture.py", "program.py", "resnet50.py"}
+	return script{"reference.py", "picture.py", "program.py", "network.py"}
 }

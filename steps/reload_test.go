@@ -78,10 +78,10 @@ func newReloading(t *testing.T, newWorld func(*testing.T) *world, faulty faults)
 		if name := regexp.MustCompile(`(?m)^name: ?"(.+?)"`).FindSubmatch(text); err != nil || len(name) == 0 || string(name[1]) != model {
 			t.Errorf("the configuration of %s is %s, %v", model, text, err)
 		}
-		if model == steps.EnsembleModel+"_candidate1" && strings.Count(string(text), "_candidate1") != 3 {
+		if model == "ensemble_dali_resnet50"+"_candidate1" && strings.Count(string(text), "_candidate1") != 3 {
 			t.Errorf("the parts of %s are %s", model, text)
 		}
-		if model == steps.EnsembleModel {
+		if model == "ensemble_dali_resnet50" {
 			switch n := strings.Count(string(text), "_candidate1"); {
 			case err != nil, n != 0 && n != 2:
 				t.Errorf("half of it is switched: %s, %v", text, err)
@@ -282,7 +282,7 @@ func TestReloadIsNotCutOff(t *testing.T) {
 	r := newReloading(t, cpuLocal, faults{})
 	ctx, cancel := context.WithCancel(t.Context())
 	r.triton().Intercept(func(_ context.Context, rpc, model string) error {
-		if rpc == "RepositoryModelLoad" && model == steps.EnsembleModel {
+		if rpc == "RepositoryModelLoad" && model == "ensemble_dali_resnet50" {
 			cancel()
 		}
 		return nil
@@ -416,7 +416,7 @@ func TestReloadAfterAKilledOne(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	path := filepath.Join(r.folder, steps.EnsembleModel, "config.pbtxt")
+	path := filepath.Join(r.folder, "ensemble_dali_resnet50", "config.pbtxt")
 	served, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -651,7 +651,7 @@ func TestReloadOfADamagedFolder(t *testing.T) {
 	t.Parallel()
 	r := newReloading(t, cpuLocal, faults{})
 	replacement := steps.Replacement{Server: steps.ReloadedServer{Container: r.fake.Leaked()[0].ID}, Folder: r.folder}
-	if err := os.Remove(filepath.Join(r.folder, steps.EnsembleModel, "config.pbtxt")); err != nil {
+	if err := os.Remove(filepath.Join(r.folder, "ensemble_dali_resnet50", "config.pbtxt")); err != nil {
 		t.Fatal(err)
 	}
 	if err := steps.RemoveCandidates(t.Context(), r.target, r.tools, replacement); !errors.Is(err, os.ErrNotExist) {

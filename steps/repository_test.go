@@ -223,7 +223,7 @@ func TestServedConfigurations(t *testing.T) {
 				if warms := len(c.GetModelWarmup()) == 1 && c.GetModelWarmup()[0].GetBatchSize() == 256; warms != (w.target.Lane == target.GPU) {
 					t.Errorf("%s is warmed up by %v", model, c.GetModelWarmup())
 				}
-				if ragged := c.GetInput()[0].GetAllowRaggedBatch(); ragged != (model == steps.DALIModel) {
+				if ragged := c.GetInput()[0].GetAllowRaggedBatch(); ragged != (model == "dali") {
 					t.Errorf("%s takes ragged batches: %t", model, ragged)
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,15 +15,15 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// SerializeDALI serializes the DALI pipeline: encoded picture → decode, resize to 224×224, normalize → FP32
-// [3,224,224].
+// SerializeDALI serializes the DALI pipeline: encoded picture → decode, resize, normalize → FP32 [3,size,size].
 type SerializeDALI struct {
 	image       pipeline.Output
+	picture     []string    // arguments by which the program knows what is done to a decoded picture
 	device      target.Lane // where pictures are decoded: `mixed` on device 0, or on the CPU
 	maxBatch    int
 	threads     int                // CPU threads of each instance
 	load        float64            // share of the GPU's JPEG engine, in the gpu lane
-	picture     target.PictureSize // for which that engine allocates ahead
+	typical     target.PictureSize // for which that engine allocates ahead
 	interpreter string
 	env         map[string]string // added to the environment that every container has
 
@@ -32,8 +33,9 @@ type SerializeDALI struct {
 
 func newSerializeDALI(t target.Target, tools Tools, image pipeline.Output) *SerializeDALI {
 	s := &SerializeDALI{
-		image: image, device: t.Lane, maxBatch: t.MaxBatch, threads: cmp.Or(t.Serving.DALIThreads, tutorialThreads),
-		load: t.Serving.HWDecoderLoad, picture: t.Serving.Picture,
+		image: image, picture: pictureArguments(t.Recipe.Input), device: t.Lane, maxBatch: t.MaxBatch,
+		threads: cmp.Or(t.Serving.DALIThreads, tutorialThreads),
+		load:    t.Serving.HWDecoderLoad, typical: t.Serving.Picture,
 		interpreter: python, env: nvmlEnv(t), gpus: newGPURequest(t).GPUs, containers: newContainers(tools),
 	}
 	if t.Source == target.NGC {
@@ -64,14 +66,16 @@ func (s *SerializeDALI) Outputs() []pipeline.Output {
 }
 
 func (s *SerializeDALI) command() []string {
-	command := serializeScript().command(
-		"--device", string(s.device),
-		"--max-batch", strconv.Itoa(s.maxBatch),
-		"--threads", strconv.Itoa(s.threads),
-		"--output", outDir+"/"+daliFile)
+	command := serializeScript().command(slices.Concat(s.picture,
+		[]string{
+			"--device", string(s.device),
+			"--max-batch", strconv.Itoa(s.maxBatch),
+			"--threads", strconv.Itoa(s.threads),
+			"--output", outDir + "/" + daliFile,
+		})...)
 	if s.device == target.GPU {
 		command = append(command, "--hw-decoder-load", strconv.FormatFloat(s.load, 'g', -1, 64),
-			"--picture-size", fmt.Sprintf("%dx%d", s.picture.Width, s.picture.Height))
+			"--picture-size", fmt.Sprintf("%dx%d", s.typical.Width, s.typical.Height))
 	}
 	command[0] = s.interpreter
 	return command

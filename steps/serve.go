@@ -41,7 +41,7 @@ func newServe(t target.Target, tools Tools, image, repository pipeline.Output) *
 	s := &Serve{
 		image: image, repository: repository,
 		env: nvmlEnv(t), gpus: newGPURequest(t), http: t.Ports.HTTP, grpc: t.Ports.GRPC, metrics: t.Ports.Metrics,
-		models: modelNames(t.Lane), readyTimeout: t.ReadyTimeout, picture: t.Picture, handover: tools.Handover,
+		models: modelNames(t), readyTimeout: t.ReadyTimeout, picture: t.Picture, handover: tools.Handover,
 		shm: cmp.Or(tools.Shm, DefaultShm), containers: newContainers(tools), evidence: tools.evidence(),
 	}
 	s.arguments = ServerArguments(t)
@@ -115,6 +115,7 @@ func (s *Serve) spec(image, repository string) container.Spec {
 	spec.Command = append(spec.Command, s.arguments...)
 	if s.handover != nil {
 		spec.Role = container.RoleServer // others may use the server; else it belongs to its run alone
+		spec.Model = s.ensemble()
 	}
 	spec.Network = container.NetworkPublish
 	spec.Publish = []container.Port{s.http, s.grpc, s.metrics}
@@ -207,18 +208,21 @@ func (s *Serve) ready(ctx context.Context, w *pipeline.Work, p *process, client 
 		}
 	}
 	w.Emit(pipeline.Progress{Text: "warming up"})
-	return p.within(ctx, s.readyTimeout, EnsembleModel+" does not answer", func(ctx context.Context) error {
-		_, err := client.Classify(ctx, EnsembleModel, s.picture.Data, 1)
+	return p.within(ctx, s.readyTimeout, s.ensemble()+" does not answer", func(ctx context.Context) error {
+		_, err := client.Classify(ctx, s.ensemble(), s.picture.Data, 1)
 		if err == nil || !s.answersSample(ctx, client) {
 			return err
 		}
 		// The first request may have failed for a reason that has passed, such as a decoder that just started.
-		if _, err = client.Classify(ctx, EnsembleModel, s.picture.Data, 1); errors.Is(err, triton.ErrInvalid) {
+		if _, err = client.Classify(ctx, s.ensemble(), s.picture.Data, 1); errors.Is(err, triton.ErrInvalid) {
 			return pipeline.Usagef("verify with another picture", "%s: %w", s.picture.Name, err)
 		}
 		return err
 	})
 }
+
+// ensemble is what clients ask: the last model that is loaded.
+func (s *Serve) ensemble() string { return s.models[len(s.models)-1] }
 
 // live waits until the server is live. The fault of one that is late says what the last question met, such as that no
 // way leads to the server's port.
@@ -264,7 +268,7 @@ func (s *Serve) answersSample(ctx context.Context, client *triton.Client) bool {
 	}
 	sample, err := Sample()
 	if err == nil {
-		_, err = client.Classify(ctx, EnsembleModel, sample.Data, 1)
+		_, err = client.Classify(ctx, s.ensemble(), sample.Data, 1)
 	}
 	return err == nil
 }

@@ -517,7 +517,7 @@ func TestDetached(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if _, err := client.Classify(t.Context(), steps.EnsembleModel, coffee(), 1); err != nil {
+	if _, err := client.Classify(t.Context(), "ensemble_dali_resnet50", coffee(), 1); err != nil {
 		t.Errorf("the server that was left does not answer: %v", err)
 	}
 	if err := w.fake.Remove(t.Context(), left[0].ID); err != nil {

@@ -44,7 +44,7 @@ func For(t target.Target, tools Tools, until pipeline.ID) []pipeline.Step {
 	// The image with PyTorch, and the image with tritonserver.
 	exporter := newExporterImage(t, tools)
 	server := newServerImage(t, tools)
-	// ResNet50's weights: fetched, a file, or seeded and calibrated.
+	// The network's weights: fetched, a file, or seeded and calibrated.
 	weights := newWeights(t, tools, output(exporter))
 	// PyTorch → ONNX with a dynamic batch.
 	export := newExportONNX(t, tools, output(exporter), output(weights))
@@ -88,7 +88,7 @@ func ForReload(t target.Target, tools Tools, r Replacement, inPlace bool) ([]pip
 	reference := newReference(t, tools, output(find(list, IDExporterImage)), output(find(list, IDWeights)))
 	list = append(list, reference)
 
-	candidates, err := newCandidates(r.Folder, modelNames(t.Lane), t.ReadyTimeout)
+	candidates, err := newCandidates(r.Folder, modelNames(t), t.ReadyTimeout)
 	if err != nil {
 		return nil, err
 	}

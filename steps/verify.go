@@ -25,6 +25,7 @@ type Verify struct {
 
 	runner    container.Runner  `fact:"-"`
 	names     verified          `fact:"-"`
+	size      int64             `fact:"-"` // of each side of the network's input, in pixels
 	precision release.Precision `fact:"-"`
 	picture   []byte            `fact:"-"`
 	evidence  Evidence          `fact:"-"`
@@ -35,9 +36,11 @@ type verified struct{ dali, classifier, ensemble string }
 
 // newVerify returns the step for the models of a target, whose names end with suffix.
 func newVerify(t target.Target, tools Tools, suffix string, server, tensor, logits pipeline.Output) *Verify {
+	names := t.Names()
 	return &Verify{
 		server: server, tensor: tensor, logits: logits, runner: tools.Runner,
-		names:     verified{DALIModel + suffix, servedModel(t.Lane) + suffix, EnsembleModel + suffix},
+		names:     verified{names.DALI + suffix, names.Classifier + suffix, names.Ensemble + suffix},
+		size:      int64(t.Recipe.Input.Size),
 		precision: t.Precision, picture: t.Picture.Data, evidence: tools.evidence(),
 	}
 }
@@ -125,7 +128,7 @@ func (s *Verify) infer(ctx context.Context, client *triton.Client, reference []f
 	if err != nil {
 		return answers{}, err
 	}
-	input, err := triton.NewFloat32(modelInput, reference, 1, 3, 224, 224)
+	input, err := triton.NewFloat32(modelInput, reference, 1, 3, s.size, s.size)
 	if err != nil {
 		return answers{}, err
 	}

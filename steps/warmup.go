@@ -27,10 +27,10 @@ func (c configuration) warmup(m model) ([]*pb.ModelWarmup, error) {
 		return nil, nil
 	}
 	name, input := modelInput, &pb.ModelWarmup_Input{
-		DataType: pb.DataType_TYPE_FP32, Dims: []int64{3, 224, 224},
+		DataType: pb.DataType_TYPE_FP32, Dims: []int64{3, int64(c.size), int64(c.size)},
 		InputDataType: &pb.ModelWarmup_Input_ZeroData{ZeroData: true},
 	}
-	if m.name == DALIModel {
+	if m.name == c.names.DALI {
 		sample, err := Sample()
 		if err != nil {
 			return nil, err
@@ -48,7 +48,7 @@ func (c configuration) warmup(m model) ([]*pb.ModelWarmup, error) {
 
 // warmupFiles are the files that m's warm-up reads, by name.
 func (c configuration) warmupFiles(m model) (map[string][]byte, error) {
-	if c.lane != target.GPU || m.name != DALIModel {
+	if c.lane != target.GPU || m.name != c.names.DALI {
 		return nil, nil
 	}
 	sample, err := Sample()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -17,13 +18,16 @@ import (
 	"github.com/dalirun/dalirun/pipeline"
 )
 
-// weightsFile is the output of every weights step: a PyTorch state dict of torchvision's ResNet50.
+// weightsFile is the output of every weights step: a PyTorch state dict of the network.
 const weightsFile = "weights.pth"
 
 func newWeights(t target.Target, tools Tools, exporter pipeline.Output) pipeline.Step {
 	switch t.Weights.Kind {
 	case target.Random:
-		return &SeededWeights{seed: t.Weights.Seed, image: exporter, containers: newContainers(tools)}
+		return &SeededWeights{
+			seed: t.Weights.Seed, model: append(networkArguments(t.Recipe), normalizationArguments(t.Recipe.Input)...),
+			image: exporter, containers: newContainers(tools),
+		}
 	case target.File:
 		return &FileWeights{path: t.Weights.Path, kv: tools.KV}
 	default:
@@ -36,7 +40,7 @@ func weightsOutputs() []pipeline.Output {
 	return []pipeline.Output{{Step: IDWeights, Name: weightsFile}}
 }
 
-// PretrainedWeights downloads torchvision's weights, or others of a known URL and hash.
+// PretrainedWeights downloads the recipe's weights.
 type PretrainedWeights struct {
 	url    string
 	sha256 string
@@ -174,7 +178,7 @@ func (s *FileWeights) Run(ctx context.Context, w *pipeline.Work) error {
 // that it is the environment's.
 func weightsFault(action string, err error) error {
 	hint := pipeline.HintOf(userfile.ReadFault(err,
-		"--weights takes pretrained, auto, random:SEED or the path of a PyTorch state dict of ResNet50"))
+		"--weights takes pretrained, auto, random:SEED or the path of a PyTorch state dict of the model"))
 	return pipeline.Faultf(pipeline.Environment, hint, "%s the weights: %w", action, err)
 }
 
@@ -182,6 +186,7 @@ func weightsFault(action string, err error) error {
 // picture gets the same answer, and a comparison of answers cannot fail.
 type SeededWeights struct {
 	seed  int64
+	model []string // arguments by which the program knows it
 	image pipeline.Output
 
 	containers containers `fact:"-"`
@@ -197,7 +202,8 @@ func (s *SeededWeights) Inputs() []pipeline.Output { return []pipeline.Output{s.
 func (s *SeededWeights) Outputs() []pipeline.Output { return weightsOutputs() }
 
 func (s *SeededWeights) command() []string {
-	return seedScript().command("--seed", strconv.FormatInt(s.seed, 10), "--output", outDir+"/"+weightsFile)
+	return seedScript().command(slices.Concat(s.model,
+		[]string{"--seed", strconv.FormatInt(s.seed, 10), "--output", outDir + "/" + weightsFile})...)
 }
 
 // Facts are the seed and the program.
@@ -238,4 +244,4 @@ func fileSum(ctx context.Context, name string) (size int64, sum string, err erro
 	return size, hex.EncodeToString(h.Sum(nil)), err
 }
 
-func seedScript() script { return script{"seed_weights.py", "program.py", "resnet50.py"} }
+func seedScript() script { return script{"seed_weights.py", "program.py", "network.py"} }

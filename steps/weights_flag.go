@@ -24,7 +24,7 @@ func ParseWeights(value string, settings target.Settings) (target.WeightsSource,
 	kind, seed, seeded := strings.Cut(value, ":")
 	switch {
 	case value == string(target.Pretrained):
-		return target.TorchvisionWeights(), nil
+		return target.WeightsSource{Kind: target.Pretrained}, nil
 	case value == target.Auto:
 		return target.WeightsSource{Kind: target.AutoWeights}, nil
 	case kind == string(target.Random) && seeded:
@@ -39,7 +39,7 @@ func ParseWeights(value string, settings target.Settings) (target.WeightsSource,
 	if err != nil {
 		return target.WeightsSource{}, pipeline.Usagef("", "%s: %w", origin, err)
 	}
-	const name = "name a PyTorch state dict of ResNet50, or use --weights pretrained"
+	const name = "name a PyTorch state dict of the model, or use --weights pretrained"
 	err = checkFile(path)
 	if errors.Is(err, fs.ErrNotExist) && !strings.ContainsAny(value, "./") {
 		known := []string{string(target.Pretrained), target.Auto, "random:0"}

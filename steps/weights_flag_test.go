@@ -26,7 +26,7 @@ func TestParseWeights(t *testing.T) {
 		want      target.WeightsSource
 		err, hint string
 	}{
-		"pretrained":        {target.TorchvisionWeights(), "", ""},
+		"pretrained":        {target.WeightsSource{Kind: target.Pretrained}, "", ""},
 		"auto":              {target.WeightsSource{Kind: target.AutoWeights}, "", ""},
 		"random:7":          {target.WeightsSource{Kind: target.Random, Seed: 7}, "", ""},
 		"random:-1":         {target.WeightsSource{}, `DALIRUN_WEIGHTS: weights: "-1" is not a seed, a whole number`, "as in random:0"},

@@ -53,7 +53,7 @@ func TestPretrained(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := cpuNGC(t)
-			w.target.Weights = target.TorchvisionWeights()
+			w.target.Weights = target.PretrainedWeights(resnet50(t))
 			w.tools.Fetcher = fetcher(func(ctx context.Context, source, path string, most int64, onProgress func(int64, int64)) (string, error) {
 				if source != url || most != 102540417 {
 					t.Errorf("at most %d bytes of %s are asked for", most, source)

@@ -14,6 +14,7 @@ import (
 	"github.com/dalirun/dalirun"
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/result"
@@ -77,7 +78,7 @@ func cpuNGC(t *testing.T) *world {
 	t.Helper()
 	w := newWorld(t, target.Target{
 		Lane: target.CPU, Source: target.NGC, Precision: "fp32", Release: find(t, "25.03"),
-		Weights: target.TorchvisionWeights(),
+		Weights: target.PretrainedWeights(resnet50(t)),
 	})
 	const content = "what torchvision's weights are in these tests"
 	w.target.Weights.Remote.SHA256, w.target.Weights.Remote.Bytes = strings.TrimPrefix(sum(content), "sha256:"), int64(len(content))
@@ -138,9 +139,18 @@ func find(t *testing.T, tag string) release.Release {
 }
 
 // newWorld returns a world for the target o, which it completes by settings that most tests share.
+func resnet50(t *testing.T) recipe.Recipe {
+	t.Helper()
+	r, err := recipe.Load(recipe.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
 func newWorld(t *testing.T, o target.Target) *world {
 	t.Helper()
-	o.Picture = target.Picture{Data: coffee()}
+	o.Recipe, o.Picture = resnet50(t), target.Picture{Data: coffee()}
 	o.MaxBatch = 256
 	if o.OptBatch == 0 {
 		o.OptBatch = 64

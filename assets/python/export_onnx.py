@@ -1,4 +1,4 @@
-"""Exports torchvision's ResNet50 to ONNX: input [batch,3,224,224] FP32, output [batch,1000] FP32 (logits)."""
+"""Exports a network to ONNX: input [batch,3,SIZE,SIZE] FP32, output [batch,CLASSES] FP32 (logits)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-import resnet50
+import network
 from program import Facts, Parser, run
 
 # The tutorial's choice; the tracing exporter of every PyTorch from 1.10 on writes it, every TensorRT from 8.0 reads it.
@@ -19,7 +19,7 @@ INPUT = "input"
 OUTPUT = "output"
 
 
-def export(model: torch.nn.Module) -> bytes:
+def export(model: torch.nn.Module, size: int) -> bytes:
     """Returns the model as ONNX. Only the batch is dynamic: a fixed height and width give TensorRT simpler pooling."""
     options: dict[str, Any] = {}
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
@@ -28,7 +28,7 @@ def export(model: torch.nn.Module) -> bytes:
     buffer = io.BytesIO()
     torch.onnx.export(
         model,
-        torch.zeros(1, 3, resnet50.SIZE, resnet50.SIZE),
+        torch.zeros(1, 3, size, size),
         buffer,
         opset_version=OPSET,
         input_names=[INPUT],
@@ -39,7 +39,7 @@ def export(model: torch.nn.Module) -> bytes:
     return buffer.getvalue()
 
 
-def check(content: bytes) -> str:
+def check(content: bytes, recipe: network.Recipe) -> str:
     """Validates the ONNX model and returns the checker's version; an empty one if the image has no checker."""
     try:
         import onnx  # noqa: PLC0415 - not in every image
@@ -48,8 +48,8 @@ def check(content: bytes) -> str:
     model = onnx.load_model_from_string(content)
     onnx.checker.check_model(model)
     for value, name, want in (
-        (model.graph.input, INPUT, ["batch", 3, resnet50.SIZE, resnet50.SIZE]),
-        (model.graph.output, OUTPUT, ["batch", resnet50.CLASSES]),
+        (model.graph.input, INPUT, ["batch", 3, recipe.size, recipe.size]),
+        (model.graph.output, OUTPUT, ["batch", recipe.classes]),
     ):
         got = [
             (tensor.name, [dim.dim_param or dim.dim_value for dim in tensor.type.tensor_type.shape.dim])
@@ -62,7 +62,8 @@ def check(content: bytes) -> str:
 
 def parse() -> Parser:
     """Returns the parser of this script's arguments."""
-    parser = Parser(description=f"Export ResNet50 to ONNX (opset {OPSET}, dynamic batch).")
+    parser = Parser(description=f"Export a network to ONNX (opset {OPSET}, dynamic batch).")
+    network.add_arguments(parser)
     parser.add_argument("--weights", type=Path, required=True, metavar="FILE", help="checkpoint to read")
     parser.add_argument("--trusted", action="store_true", help="its content is known: also for PyTorch before 1.13")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="ONNX file to write")
@@ -72,10 +73,11 @@ def parse() -> Parser:
 def main() -> Facts:
     """Writes the ONNX file and returns what it was made with."""
     args = parse().parse_args()
-    content = export(resnet50.load(args.weights, trusted=args.trusted))
-    checker = check(content)
+    recipe = network.recipe(args)
+    content = export(network.load(recipe, args.weights, trusted=args.trusted), recipe.size)
+    checker = check(content, recipe)
     args.output.write_bytes(content)
-    return {**resnet50.versions(), "opset": OPSET, "onnx_checker": checker, "bytes": len(content)}
+    return {**network.versions(), "opset": OPSET, "onnx_checker": checker, "bytes": len(content)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Makes ResNet50 weights from a seed, for machines that cannot have trained ones.
+"""Makes a network's weights from a seed, for machines that cannot have trained ones.
 
 Untrained weights as they are drawn give every picture the same answer: activations grow from block to block until one
 direction outweighs what the picture says, and a comparison on such an answer cannot fail. So the residual branches are
@@ -13,8 +13,8 @@ from pathlib import Path
 
 import torch
 
-import resnet50
-from program import Facts, Parser, run
+import network
+from program import Facts, Parser, Problem, run
 
 CALIBRATION_PICTURES = 32
 HELD_OUT_PICTURES = 16
@@ -30,6 +30,7 @@ LOGIT_STD = 2.5
 # What held-out pictures must show, or the weights are of no use for a comparison.
 MAX_ABS_LOGIT = 60.0
 MIN_DISTINCT_CLASSES = HELD_OUT_PICTURES // 2
+FEW_CLASSES = 4  # of a network with few, one in so many is to be seen, and two at least
 
 # A synthetic picture is a background and this many blots upon it.
 BLOTS = 6
@@ -38,8 +39,8 @@ BLOTS = 6
 SCALES = (2, 4, 7, 14, 28, 56, 112, 224)
 
 
-def synthetic_pictures(count: int, generator: torch.Generator) -> torch.Tensor:
-    """Returns [count,3,224,224] RGB pictures in 0..1 with what photographs have: edges, flat parts, shading, grain.
+def synthetic_pictures(count: int, size: int, generator: torch.Generator) -> torch.Tensor:
+    """Returns [count,3,size,size] RGB pictures in 0..1 with what photographs have: edges, flat parts, shading, grain.
 
     The edges matter most: with the statistics of smooth noise alone a photograph's edges drive the logits to 100-400.
     """
@@ -52,16 +53,14 @@ def synthetic_pictures(count: int, generator: torch.Generator) -> torch.Tensor:
 
     def noise(channels: int, slope: torch.Tensor) -> torch.Tensor:
         """Returns noise of mean 0 and deviation 1; a larger slope is softer, 0 is grain."""
-        total = torch.zeros(count, channels, resnet50.SIZE, resnet50.SIZE)
+        total = torch.zeros(count, channels, size, size)
         for cells in SCALES:
             grid = torch.randn(count, channels, cells, cells, generator=generator) * (SCALES[0] / cells) ** slope
-            total += torch.nn.functional.interpolate(
-                grid, size=(resnet50.SIZE, resnet50.SIZE), mode="bilinear", align_corners=False
-            )
+            total += torch.nn.functional.interpolate(grid, size=(size, size), mode="bilinear", align_corners=False)
         deviation, mean = torch.std_mean(total, dim=(1, 2, 3), keepdim=True)
         return (total - mean) / deviation
 
-    pictures = colour().expand(-1, -1, resnet50.SIZE, resnet50.SIZE)
+    pictures = colour().expand(-1, -1, size, size)
     for _ in range(BLOTS):
         blot = noise(1, uniform(1.0, 2.5)) > uniform(-0.5, 1.5)
         shading = uniform(0.0, 0.3) * noise(1, uniform(1.0, 2.0))
@@ -71,18 +70,29 @@ def synthetic_pictures(count: int, generator: torch.Generator) -> torch.Tensor:
     return (pictures + grain).clamp(0.0, 1.0)
 
 
-def calibrate(model: torch.nn.Module, inputs: torch.Tensor) -> None:
-    """Fits the batch-norm statistics and the head of a ResNet50 to normalized pictures."""
+def head_of(model: torch.nn.Module, classes: int) -> torch.nn.Linear:
+    """Returns the layer that answers: the last linear one, with an output for each class."""
+    linear = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    if not linear or linear[-1].out_features != classes:
+        raise Problem("seeded weights need a network that ends in a linear layer: name a checkpoint with --weights")
+    return linear[-1]
+
+
+def calibrate(model: torch.nn.Module, inputs: torch.Tensor, classes: int) -> None:
+    """Fits the statistics of batch-norms, if there are any, and the head to normalized pictures."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 1.0  # the statistics become this batch's own
+            module.train()
         if hasattr(module, "bn3"):
             module.bn3.weight.fill_(RESIDUAL_WEIGHT)
-    head = model.fc
-    model.fc = torch.nn.Identity()
-    features = model.train()(inputs)
-    model.fc = head
+    head = head_of(model, classes)
+    seen: list[torch.Tensor] = []
+    hook = head.register_forward_hook(lambda _module, features, _answer: seen.append(features[0]))
+    model(inputs)
+    hook.remove()
     model.eval()
+    (features,) = seen
     mean = features.mean(dim=0)
     head.weight.mul_(LOGIT_STD / ((features - mean) @ head.weight.t()).std())
     head.bias.copy_(-(head.weight @ mean))
@@ -90,7 +100,9 @@ def calibrate(model: torch.nn.Module, inputs: torch.Tensor) -> None:
 
 def parse() -> Parser:
     """Returns the parser of this script's arguments."""
-    parser = Parser(description="Make ResNet50 weights from a seed, calibrated on synthetic pictures.")
+    parser = Parser(description="Make weights from a seed, calibrated on synthetic pictures.")
+    network.add_arguments(parser)
+    network.add_normalization(parser)
     parser.add_argument("--seed", type=int, required=True, help="0 to 2^32-1; one seed gives one file")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="checkpoint to write (.pth)")
     return parser
@@ -103,18 +115,25 @@ def main() -> Facts:
     if not 0 <= args.seed < 1 << 32:
         parser.error(f"--seed is {args.seed}, want 0 to 2^32-1")
 
+    recipe = network.recipe(args)
+
     torch.manual_seed(args.seed)
-    model = resnet50.network()
+    model = recipe.build()
     generator = torch.Generator().manual_seed(args.seed)
+
+    def pictures(count: int) -> torch.Tensor:
+        return network.normalize(synthetic_pictures(count, recipe.size, generator), args.mean, args.std)
+
     with torch.no_grad():
-        calibrate(model, resnet50.normalize(synthetic_pictures(CALIBRATION_PICTURES, generator)))
-        logits = model(resnet50.normalize(synthetic_pictures(HELD_OUT_PICTURES, generator)))
+        calibrate(model, pictures(CALIBRATION_PICTURES), recipe.classes)
+        logits = model(pictures(HELD_OUT_PICTURES))
     largest = float(logits.abs().max())
     distinct = len(set(logits.argmax(dim=1).tolist()))
-    if not largest <= MAX_ABS_LOGIT or distinct < MIN_DISTINCT_CLASSES:
+    wanted = min(MIN_DISTINCT_CLASSES, max(2, recipe.classes // FEW_CLASSES))
+    if not largest <= MAX_ABS_LOGIT or distinct < wanted:
         raise RuntimeError(
             f"seed {args.seed}: {distinct} different classes for {HELD_OUT_PICTURES} pictures (want at least "
-            f"{MIN_DISTINCT_CLASSES}), largest logit {largest} (want at most {MAX_ABS_LOGIT})"
+            f"{wanted}), largest logit {largest} (want at most {MAX_ABS_LOGIT})"
         )
 
     # Through memory: PyTorch puts a file's own name into the archive, and the bytes would depend on it.
@@ -122,7 +141,7 @@ def main() -> Facts:
     torch.save(model.state_dict(), buffer)
     args.output.write_bytes(buffer.getvalue())
     return {
-        **resnet50.versions(),
+        **network.versions(),
         "seed": args.seed,
         "held_out_pictures": HELD_OUT_PICTURES,
         "distinct_classes": distinct,

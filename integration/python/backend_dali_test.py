@@ -274,6 +274,12 @@ class DecoderTest(unittest.TestCase):
         command = [
             "python3",
             "/dalirun/python/serialize_dali.py",
+            "--size",
+            "224",
+            "--mean",
+            "0.485,0.456,0.406",
+            "--std",
+            "0.229,0.224,0.225",
             "--device",
             "cpu",
             "--max-batch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import network
 import picture
 import reference
 
@@ -17,5 +18,7 @@ for path in sorted([*Path("/pictures").iterdir(), *Path("/kinds").iterdir()]):
     except picture.BadPicture as problem:
         said[path.name] = str(problem)
         continue
-    (OUT / path.name).write_bytes(reference.preprocess(decoded.pixels).numpy().astype("<f4").tobytes())
+    fitted = reference.tensor_of(reference.fit(decoded.pixels, 224, None))
+    tensor = network.normalize(fitted, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    (OUT / path.name).write_bytes(tensor.numpy().astype("<f4").tobytes())
 (OUT / "said.json").write_text(json.dumps(said))

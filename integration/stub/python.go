@@ -96,6 +96,19 @@ func parse(args []string, define func(*flag.FlagSet)) error {
 	return nil
 }
 
+// network and normalization are arguments of a recipe. The stub's only network is the default one, stretched pictures
+// its only preprocessing.
+func network(f *flag.FlagSet) {
+	f.String("network", "", "")
+	f.Int("classes", 0, "")
+	f.Int("size", 0, "")
+}
+
+func normalization(f *flag.FlagSet) {
+	f.String("mean", "", "")
+	f.String("std", "", "")
+}
+
 // torch fails as `import torch` does in an image without it.
 func (p *process) torch() error {
 	if p.env("NVIDIA_PYTORCH_VERSION") == "" {
@@ -108,6 +121,8 @@ func (p *process) seedWeights(args []string) (string, error) {
 	a := artifact{Kind: kindWeights}
 	var output string
 	if err := errors.Join(p.torch(), parse(args, func(f *flag.FlagSet) {
+		network(f)
+		normalization(f)
 		f.Int64Var(&a.Seed, "seed", 0, "")
 		f.StringVar(&output, "output", "", "")
 	})); err != nil {
@@ -119,6 +134,7 @@ func (p *process) seedWeights(args []string) (string, error) {
 func (p *process) exportONNX(args []string) (string, error) {
 	var weights, output string
 	if err := errors.Join(p.torch(), parse(args, func(f *flag.FlagSet) {
+		network(f)
 		f.StringVar(&weights, "weights", "", "")
 		f.Bool("trusted", false, "")
 		f.StringVar(&output, "output", "", "")
@@ -159,6 +175,8 @@ func (p *process) castONNX(args []string) (string, error) {
 func (p *process) reference(args []string) (string, error) {
 	var weights, picture, dir string
 	if err := errors.Join(p.torch(), parse(args, func(f *flag.FlagSet) {
+		network(f)
+		normalization(f)
 		f.StringVar(&weights, "weights", "", "")
 		f.Bool("trusted", false, "")
 		f.StringVar(&picture, "image", "", "")
@@ -195,6 +213,8 @@ func (p *process) serializeDALI(args []string) (string, error) {
 	var threads int
 	var load float64
 	if err := errors.Join(p.importDALI(), parse(args, func(f *flag.FlagSet) {
+		f.Int("size", 0, "")
+		normalization(f)
 		f.StringVar(&a.Device, "device", "", "")
 		f.IntVar(&a.MaxBatch, "max-batch", 0, "")
 		f.IntVar(&threads, "threads", 0, "")

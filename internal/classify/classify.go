@@ -2,6 +2,7 @@
 package classify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,7 @@ type Asker struct {
 	host       triton.Host    // the workspace's server; nil where the request names one
 	client     *triton.Client // from the first picture on that may be sent
 	source     Source
+	model      string // that is asked, once the server is known
 
 	judging sync.Mutex // guards the finder while the server's health is asked for: one answer at a time is enough
 
@@ -131,7 +133,9 @@ func (a *Asker) ask(ctx context.Context, name string, file userfile.File) (Recor
 }
 
 // record is what is known of a picture before it is asked about.
-func (a *Asker) record(name string) Record { return Record{Image: name, Model: a.request.Model} }
+func (a *Asker) record(name string) Record {
+	return Record{Image: name, Model: cmp.Or(a.request.Model, a.request.Ensemble)}
+}
 
 // read returns a picture that may be sent.
 func (a *Asker) read(ctx context.Context, name string, file userfile.File) ([]byte, error) {
@@ -166,13 +170,13 @@ func (a *Asker) send(ctx context.Context, name string, data []byte, record *Reco
 	if err := a.connect(ctx); err != nil {
 		return err
 	}
-	record.Source = a.source
-	r := a.request
-	slow := fmt.Errorf("%s did not answer within %s", r.Model, r.Timeout)
+	record.Source, record.Model = a.source, a.model
+	r := a.asked()
+	slow := fmt.Errorf("%s did not answer within %s", a.model, r.Timeout)
 	within, cancel := context.WithTimeoutCause(ctx, r.Timeout, slow)
 	defer cancel()
 	began := time.Now()
-	all, err := a.client.Classify(within, r.Model, data, triton.EveryClass)
+	all, err := a.client.Classify(within, a.model, data, triton.EveryClass)
 	if err != nil {
 		return a.refused(ctx, name, err)
 	}
@@ -284,6 +288,7 @@ func (a *Asker) findAndDial(ctx context.Context) error {
 	if a.client, err = a.dial(); err != nil {
 		return err
 	}
+	a.model = cmp.Or(a.request.Model, a.model, a.request.Ensemble)
 	if err := a.countLabels(ctx); err != nil {
 		return err
 	}
@@ -326,9 +331,16 @@ func (a *Asker) findServer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.host, a.source = servers.Host(server), sourceOf(workspace, server.Run())
+	a.host, a.source, a.model = servers.Host(server), sourceOf(workspace, server.Run()), servers.ModelOf(server)
 	a.source.Server = servers.Address(server)
 	return nil
+}
+
+// asked is the request with the model that is asked.
+func (a *Asker) asked() Request {
+	r := a.request
+	r.Model = a.model
+	return r
 }
 
 // countLabels refuses the user's labels before a picture is sent, where the model says how many classes it has. What
@@ -339,7 +351,7 @@ func (a *Asker) countLabels(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.request.Timeout)
 	defer cancel()
-	model, err := a.client.ModelMetadata(ctx, a.request.Model)
+	model, err := a.client.ModelMetadata(ctx, a.model)
 	if err != nil || len(model.Outputs) != 1 {
 		return nil
 	}
@@ -347,7 +359,7 @@ func (a *Asker) countLabels(ctx context.Context) error {
 	if len(shape) == 0 || shape[len(shape)-1] < 1 {
 		return nil
 	}
-	return a.request.countLabels(a.labels, shape[len(shape)-1])
+	return a.asked().countLabels(a.labels, shape[len(shape)-1])
 }
 
 // describe is what the server says of itself and of the model, a line each.
@@ -358,16 +370,16 @@ func (a *Asker) describe(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	model, err := a.client.ModelMetadata(ctx, a.request.Model)
+	model, err := a.client.ModelMetadata(ctx, a.model)
 	if err != nil {
 		return nil, err
 	}
 	lines := []string{fmt.Sprintf("%s: %s %s", a.source.Server, server.Name, server.Version)}
 	for _, t := range model.Inputs {
-		lines = append(lines, fmt.Sprintf("%s: input %s %s %v", a.request.Model, t.Name, t.Datatype, t.Shape))
+		lines = append(lines, fmt.Sprintf("%s: input %s %s %v", a.model, t.Name, t.Datatype, t.Shape))
 	}
 	for _, t := range model.Outputs {
-		lines = append(lines, fmt.Sprintf("%s: output %s %s %v", a.request.Model, t.Name, t.Datatype, t.Shape))
+		lines = append(lines, fmt.Sprintf("%s: output %s %s %v", a.model, t.Name, t.Datatype, t.Shape))
 	}
 	return lines, nil
 }

@@ -27,7 +27,7 @@ type benchFlags struct {
 
 func (a *App) benchCommand() *cobra.Command {
 	f := benchFlags{request: trial.Request{
-		Ensemble: steps.EnsembleModel, MaxInFlight: 1024, Batch: 1, Connections: 4,
+		Ensemble: usualEnsemble(), MaxInFlight: 1024, Batch: 1, Connections: 4,
 		MaxRegression: 0.05, Program: version.This().Version,
 	}}
 	q := &f.request
@@ -69,7 +69,7 @@ printed, and it ends with 130.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			a.warnUnused(cmd)
-			q.Pictures, q.Settings = args, settingsOf(cmd.Flags())
+			q.Pictures, q.Settings, q.Model = args, settingsOf(cmd.Flags()), askedModel(cmd.Flags())
 			return a.bench(cmd.Context(), f)
 		},
 	}
@@ -79,7 +79,8 @@ printed, and it ends with 130.`,
 	gpuWaitFlag(cmd, &f.gpuWait)
 	flags := cmd.Flags()
 	flags.StringVar(&q.URL, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
-	flags.StringVar(&q.Model, "model", steps.EnsembleModel, "model to ask")
+	flags.StringVar(&q.Model, "model", "",
+		"model to ask (default the one that the workspace's server has for clients, and "+usualEnsemble()+" with --url)")
 	flags.Var(flagvalue.Concurrency(&q.Concurrency), "concurrency",
 		"requests at a time, a closed loop for each number (default 1,8,64, and of models on the CPU 1,8)")
 	flags.Var(flagvalue.Rates(&q.Rates), "rate", "requests that are due in a second, an open loop for each number")

@@ -13,15 +13,14 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/dalirun/dalirun/internal/bench"
-	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton/tritontest"
 )
 
 // benchServer is a Triton server that calls then with the number of each inference.
 func benchServer(t *testing.T, then func(n int64)) *tritontest.Server {
 	t.Helper()
-	server := tritontest.New(t, tritontest.Classifier(steps.EnsembleModel, labels(), func([]byte) ([]float32, error) { return logits(), nil }))
-	server.MustLoad(steps.EnsembleModel)
+	server := tritontest.New(t, tritontest.Classifier("ensemble_dali_resnet50", labels(), func([]byte) ([]float32, error) { return logits(), nil }))
+	server.MustLoad("ensemble_dali_resnet50")
 	var n atomic.Int64
 	server.Intercept(func(_ context.Context, rpc, _ string) error {
 		if rpc == "ModelInfer" {

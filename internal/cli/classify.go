@@ -17,7 +17,6 @@ import (
 	"github.com/dalirun/dalirun/internal/ui"
 	"github.com/dalirun/dalirun/internal/userfile"
 	"github.com/dalirun/dalirun/pipeline"
-	"github.com/dalirun/dalirun/steps"
 )
 
 type classifyFlags struct {
@@ -35,7 +34,7 @@ const usualJobs = 8
 
 func (a *App) classifyCommand() *cobra.Command {
 	f := classifyFlags{
-		request: classify.Request{Top: 5, Jobs: usualJobs, Ensemble: steps.EnsembleModel}, format: classify.Text,
+		request: classify.Request{Top: 5, Jobs: usualJobs, Ensemble: usualEnsemble()}, format: classify.Text,
 	}
 	cmd := &cobra.Command{
 		Use:   "classify IMAGE|FOLDER...",
@@ -117,7 +116,8 @@ The exit code is that of the first picture that failed.`,
 	noCacheFlag(cmd)
 	cmd.Flags().Var(flagvalue.Choice(&f.format, classify.Formats()...), "format", "form of the result on stdout")
 	cmd.Flags().StringVar(&f.request.URL, "url", "", "gRPC address of a server, HOST:PORT (default the workspace's)")
-	cmd.Flags().StringVar(&f.request.Model, "model", steps.EnsembleModel, "model to ask")
+	cmd.Flags().StringVar(&f.request.Model, "model", "",
+		"model to ask (default the one that the workspace's server has for clients, and "+usualEnsemble()+" with --url)")
 	cmd.Flags().StringVar(&f.request.Labels, "labels", "", "file with one label a line, instead of the server's")
 	cmd.Flags().StringArrayVar(&f.images, "image", nil, "picture, as an argument is")
 	cmd.Flags().StringVar(&f.names.List, "files-from", "", "file with names of pictures and folders; - is standard input")
@@ -142,7 +142,7 @@ func columns(words []string, n int) string {
 
 // classify asks about all pictures, and prints what is known of each.
 func (a *App) classify(ctx context.Context, f classifyFlags) error {
-	f.request.Settings = settingsOf(f.set)
+	f.request.Settings, f.request.Model = settingsOf(f.set), askedModel(f.set)
 	files := a.files()
 	asker := classify.New(ctx, f.request, files, workspaceServers{a, &f.workspaceFlag})
 	defer asker.Close()

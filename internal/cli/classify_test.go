@@ -25,7 +25,6 @@ import (
 	"github.com/dalirun/dalirun/internal/remedy"
 	"github.com/dalirun/dalirun/internal/result"
 	"github.com/dalirun/dalirun/pipeline"
-	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton/tritontest"
 )
 
@@ -58,8 +57,8 @@ func TestClassifyOddNames(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	server := tritontest.New(t, tritontest.Classifier(steps.EnsembleModel, names, func([]byte) ([]float32, error) { return logits(), nil }))
-	server.MustLoad(steps.EnsembleModel)
+	server := tritontest.New(t, tritontest.Classifier("ensemble_dali_resnet50", names, func([]byte) ([]float32, error) { return logits(), nil }))
+	server.MustLoad("ensemble_dali_resnet50")
 	for _, args := range [][]string{
 		{good, bad, filepath.Join(dir, evil+"nowhere")},
 		{"--labels", list, good, bad, evil},
@@ -136,8 +135,8 @@ func TestClassifyValues(t *testing.T) {
 	} {
 		answer := logits()
 		answer[espresso] = c.value
-		server := tritontest.New(t, tritontest.Classifier(steps.EnsembleModel, labels(), func([]byte) ([]float32, error) { return answer, nil }))
-		server.MustLoad(steps.EnsembleModel)
+		server := tritontest.New(t, tritontest.Classifier("ensemble_dali_resnet50", labels(), func([]byte) ([]float32, error) { return answer, nil }))
+		server.MustLoad("ensemble_dali_resnet50")
 		var stdout, stderr bytes.Buffer
 		code := appIn(nil, &stdout, &stderr).Run(t.Context(), []string{"classify", "--url", server.Addr(), "--format", "json", picture})
 		var records []classify.Record
@@ -208,11 +207,11 @@ func TestClassifyCountsLabelsFirst(t *testing.T) {
 		}
 	}
 	var sent atomic.Int32
-	server := tritontest.New(t, tritontest.Classifier(steps.EnsembleModel, labels(), func([]byte) ([]float32, error) {
+	server := tritontest.New(t, tritontest.Classifier("ensemble_dali_resnet50", labels(), func([]byte) ([]float32, error) {
 		sent.Add(1)
 		return logits(), nil
 	}))
-	server.MustLoad(steps.EnsembleModel)
+	server.MustLoad("ensemble_dali_resnet50")
 	for _, c := range []struct {
 		labels string
 		code   ExitCode

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/report"
 	"github.com/dalirun/dalirun/internal/serving"
 	"github.com/dalirun/dalirun/pipeline"
@@ -33,7 +35,7 @@ on with what it has, and reload ends with 5, or with 6 if the answers to dalirun
 Meanwhile the server needs about twice its memory, which is looked at before. --in-place does without: it loads the
 models one by one in the place of what is served, so that answers may be of both meanwhile, and proves them then.
 
-What was built for another image or lane needs another server: ` + "`dalirun restart`" + ` starts it.`,
+What was built for another image, lane or model needs another server: ` + "`dalirun restart`" + ` starts it.`,
 		Example: `  # new weights
   dalirun setup --weights mine.pth
   dalirun reload`,
@@ -80,6 +82,10 @@ func (a *App) reload(ctx context.Context, r *runFlags, o outputFlags, inPlace bo
 		if err != nil {
 			return pipeline.Faultf(pipeline.Environment, "`"+serving.CommandIn(workspace, "setup")+
 				"` writes it anew, with the flags that you use", "the record of what was last built is damaged: %w", err)
+		}
+		// The record has no labels, and that of an older dalirun no recipe.
+		if x.target.Recipe, err = recipe.Load(cmp.Or(x.target.Recipe.Name, recipe.Default)); err != nil {
+			return pipeline.Faultf(pipeline.Environment, "`"+serving.CommandIn(workspace, "setup")+"` builds another", "%w", err)
 		}
 		x.target.Picture, err = steps.Sample()
 		if a.recording != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/folders"
 	"github.com/dalirun/dalirun/internal/lock"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
 	"github.com/dalirun/dalirun/internal/userfile"
@@ -80,6 +81,8 @@ func (r *runFlags) flags(a *App, cmd *cobra.Command) {
 	f.StringVar(&r.lock, "lock", "", "lock to keep to, or "+target.NoLock+
 		" (default "+lock.File+" in the current folder, if it is there)")
 	f.BoolVar(&q.Lock.Frozen, "frozen", false, "refuse a run that differs from its lock, or that has none")
+	known, _ := recipe.Shipped() // whose error a run tells
+	f.StringVar(&q.Model, "model", recipe.Default, "what is built and served: "+strings.Join(known, ", "))
 	f.StringVar(&r.weights, "weights", string(target.Pretrained),
 		"pretrained, auto, random:SEED or FILE.pth; auto falls back to random:0")
 	f.StringVar(&r.image, "image", "",

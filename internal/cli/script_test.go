@@ -31,6 +31,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/owner"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/registry/registrytest"
 	"github.com/dalirun/dalirun/internal/store"
 	"github.com/dalirun/dalirun/internal/target"
@@ -346,7 +347,9 @@ func storePretrained(ts *testscript.TestScript, neg bool, args []string) {
 	arguments(ts, neg, args, 0, 0, "pretrained")
 	cache, err := store.Open(filepath.Join(ts.Getenv("XDG_CACHE_HOME"), "dalirun"))
 	ts.Check(err)
-	step := untrained{steps.NewPretrainedWeights(nil, target.TorchvisionWeights().Remote)}
+	model, err := recipe.Load(recipe.Default)
+	ts.Check(err)
+	step := untrained{steps.NewPretrainedWeights(nil, target.PretrainedWeights(model).Remote)}
 	runner := pipeline.Runner{RunID: "r0", Workspace: ts.MkAbs(".dalirun"), Store: cache, Sink: ui.Tee()}
 	ts.Check(runner.Run(of(ts).tb.Context(), []pipeline.Step{step}))
 }
@@ -487,15 +490,15 @@ func startTriton(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 1 {
 		names = make([]string, len(names))
 	}
-	server := tritontest.New(s.tb, tritontest.Classifier(steps.EnsembleModel, names, func([]byte) ([]float32, error) { return logits(), nil }))
-	server.MustLoad(steps.EnsembleModel)
+	server := tritontest.New(s.tb, tritontest.Classifier("ensemble_dali_resnet50", names, func([]byte) ([]float32, error) { return logits(), nil }))
+	server.MustLoad("ensemble_dali_resnet50")
 	ts.Setenv("TRITON", server.Addr())
 }
 
 func startServer(s *script) (addr string, server *tritontest.Server) {
 	w, _ := worlds(s.tb, "stocked")
 	server = tritontest.New(s.tb, w.models()...)
-	server.MustLoad(steps.EnsembleModel)
+	server.MustLoad("ensemble_dali_resnet50")
 	return server.Addr(), server
 }
 

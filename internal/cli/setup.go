@@ -85,7 +85,7 @@ func (x *session) built(repository string) (owner.Built, error) {
 	return owner.Built{
 		Run: x.runID, Time: time.Now().UTC(), Repository: repository, Target: text, Command: x.startAgain(),
 		Arguments: steps.ServerArguments(t), Memory: x.flags.memory, MaxBatch: t.MaxBatch, Served: x.served(),
-		Image: steps.ServerImage(t, x.tools()),
+		Image: steps.ServerImage(t, x.tools()), Ensemble: t.Names().Ensemble,
 	}, err
 }
 

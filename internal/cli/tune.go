@@ -124,7 +124,7 @@ func (x *session) search(ctx context.Context, f tuneFlags, start string) (*tune.
 	tools.GPUTurn = nil // it has its turn: what is built now waits for nobody
 	tuning := trial.Tuning{
 		Target: x.target, Asked: x.flags.request.Serving, CPUs: info.CPUs, Budget: f.budget,
-		Load: tune.NewLoad(f.objective, steps.EnsembleModel, x.target.Lane, f.budget),
+		Load: tune.NewLoad(f.objective, x.target.Names().Ensemble, x.target.Lane, f.budget),
 		Stand: func(ctx context.Context, t target.Target, then func(context.Context, string) error) error {
 			runner := x.runner(func(ctx context.Context, proof pipeline.Values) error {
 				return then(ctx, steps.Proven(proof))

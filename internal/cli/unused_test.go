@@ -53,7 +53,7 @@ func TestUnusedFlags(t *testing.T) {
 	configured := []string{"registry", "base-image", "build-network", "gpu-wait"}                                     // for all runs, in the environment and the file
 	unusedBySetup := []string{"image", "host", "http-port", "grpc-port", "metrics-port", "ready-timeout", "shm-size"} // on the command line
 	used := []string{                                                                                                 // by every run
-		"accel", "cache-dir", "images", "max-batch", "memory", "require-gpu", "weights", "workspace", "detach", "format", "progress", "verbose",
+		"accel", "cache-dir", "images", "max-batch", "memory", "model", "require-gpu", "weights", "workspace", "detach", "format", "progress", "verbose",
 		"junit", "html", "bundle", "serving", "record", "record-model", "runs-dir", "cache-readonly", "lock", "frozen",
 	}
 	// Plan and doctor have no use for these.

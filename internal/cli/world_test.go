@@ -19,7 +19,6 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/container/containertest"
 	"github.com/dalirun/dalirun/internal/target"
-	"github.com/dalirun/dalirun/steps"
 	"github.com/dalirun/dalirun/triton"
 	"github.com/dalirun/dalirun/triton/tritontest"
 )
@@ -223,7 +222,7 @@ func (w world) models() []tritontest.Model {
 		preprocessed = w.tensor()
 	}
 	classify := func([]byte) ([]float32, error) { return answer, nil }
-	ensemble := tritontest.Classifier(steps.EnsembleModel, labels(), classify)
+	ensemble := tritontest.Classifier("ensemble_dali_resnet50", labels(), classify)
 	ensemble.Requires = []string{"dali", "resnet50_onnx"}
 	return []tritontest.Model{
 		model("dali", triton.TensorMetadata{Name: "DALI_INPUT_0", Datatype: triton.Uint8, Shape: []int64{-1, -1}},

@@ -33,6 +33,7 @@ type Spec struct {
 	// time between the stop signal and the kill, when another program stops it
 	Grace time.Duration `json:"grace,omitempty"`
 	Role  Role          `json:"role"`
+	Model string        `json:"model,omitempty"` // of a server: the model that clients ask
 }
 
 // Network says what a container can reach.
@@ -82,6 +83,7 @@ const (
 	LabelRun       = "io.dalirun.run"       // ID of the run that made the container
 	LabelStep      = "io.dalirun.step"      // the step that runs it
 	LabelRole      = "io.dalirun.role"      // batch or server
+	LabelModel     = "io.dalirun.model"     // of a server: the model that clients ask
 	LabelHost      = "io.dalirun.host"      // the host whose process holds the run's lock
 	LabelJob       = "io.dalirun.job"       // the container of the same runtime in which that process is, if it is in one
 	LabelBoot      = "io.dalirun.boot"      // that host's boot ID: after a reboot no process of an older one lives

@@ -20,6 +20,7 @@ import (
 	"github.com/dalirun/dalirun/internal/doctor"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/lock"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
@@ -64,10 +65,10 @@ func (*machine) Lookup(_ context.Context, ref, arch string) (registry.Image, err
 func (*machine) RememberedImage(string) (string, map[string]string, bool) { return "", nil, false }
 func (*machine) Unreached() time.Time                                     { return time.Time{} }
 func (*machine) NoteUnreached(time.Time) error                            { return nil }
-func (*machine) Stored(context.Context) bool                              { return true }
-func (*machine) Reachable(context.Context) error                          { return nil }
+func (*machine) Stored(context.Context, target.Remote) bool               { return true }
+func (*machine) Reachable(context.Context, target.Remote) error           { return nil }
 func (*machine) FileSum(context.Context, string) (string, error)          { return "", nil }
-func (*machine) Carried(context.Context, string, string) (lock.Lock, error) {
+func (*machine) Carried(context.Context, recipe.Recipe, string, string) (lock.Lock, error) {
 	return lock.Lock{}, nil
 }
 

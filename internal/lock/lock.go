@@ -36,6 +36,7 @@ type Digest string
 // returns one that is complete.
 type Lock struct {
 	Source  string            `json:"source,omitempty"`  // NGC or Local
+	Model   string            `json:"model,omitempty"`   // recipe; empty for the default one
 	Release string            `json:"release,omitempty"` // YY.MM; empty for images of no release, and local ones
 	Images  map[string]Image  `json:"images,omitempty"`  // by role: Exporter and Server, or Base
 	Builds  map[string]Build  `json:"builds,omitempty"`  // of the local images, by name
@@ -102,6 +103,7 @@ func (l Lock) facts() map[string]string {
 		}
 	}
 	add(l.Source, "source")
+	add(l.Model, "model")
 	add(l.Release, "release")
 	for role, image := range l.Images {
 		add(image.Ref, "image", role, "ref")

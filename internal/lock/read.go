@@ -147,6 +147,7 @@ func forms() []form {
 	return []form{
 		newForm("source", "ngc|local", "ngc or local", func(l *Lock, _ []string, v string) { l.Source = v }),
 		newForm("release", `\d\d\.\d\d`, "a release, as 25.03", func(l *Lock, _ []string, v string) { l.Release = v }),
+		newForm("model", `[a-z0-9_]+`, "a model", func(l *Lock, _ []string, v string) { l.Model = v }),
 		newForm("image "+role+" ref", text, "an image", image(func(i *Image, _ []string, v string) { i.Ref = v })),
 		newForm("image "+role+" digest", digest, aDigest,
 			image(func(i *Image, _ []string, v string) { i.Digest = Digest(v) })),

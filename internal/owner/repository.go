@@ -149,6 +149,7 @@ type Built struct {
 	Command    []string        `json:"command"`             // arguments of dalirun that serve it, from any folder
 	MaxBatch   int             `json:"max_batch,omitempty"` // the most pictures of a request
 	Image      string          `json:"image,omitempty"`     // that its server is to have, as in a ServerFile
+	Ensemble   string          `json:"ensemble,omitempty"`  // that clients of its server ask
 	Served
 }
 
@@ -166,6 +167,7 @@ func (b Built) NeedsRestart(s ServerFile) bool { return len(b.ServerDifferences(
 // models into the same tritonserver.
 func (b Built) ServerDifferences(s ServerFile) []Difference {
 	return KnownDifferences([]Difference{
+		{"model", s.Ensemble(), b.Ensemble},
 		{"lane", s.Lane, b.Lane},
 		{"images", s.Source, b.Source},
 		{"release", s.Release, b.Release},

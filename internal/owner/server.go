@@ -37,7 +37,7 @@ type ServerFile struct {
 	Served
 	Repository string    `json:"repository,omitempty"` // in the cache, whose files it serves
 	Arguments  []string  `json:"arguments,omitempty"`  // of its tritonserver, besides the usual ones
-	Models     []string  `json:"models"`
+	Models     []string  `json:"models"`               // in the order in which they load: what clients ask is the last one
 	Started    time.Time `json:"started"`
 	Ended      time.Time `json:"ended,omitzero"` // zero while it runs, and if nobody knows
 	// Reloading are the weights by which reloads have begun to replace what the server serves, without an end: they were
@@ -62,6 +62,14 @@ type Served struct {
 
 // Seeded reports whether the weights are known to be seeded ones.
 func (s Served) Seeded() bool { return s.LabelsMeanNothing != nil && *s.LabelsMeanNothing }
+
+// Ensemble is the model that clients ask; empty if it is not known.
+func (s ServerFile) Ensemble() string {
+	if len(s.Models) == 0 {
+		return ""
+	}
+	return s.Models[len(s.Models)-1]
+}
 
 // ServerPath returns the path of a workspace's server file.
 func ServerPath(workspace string) string { return filepath.Join(workspace, "server.json") }

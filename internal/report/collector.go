@@ -38,7 +38,7 @@ func (c *Collector) Emit(e pipeline.Event) {
 		c.report.Run, c.report.Started = e.Run, e.Time
 		c.report.Lane, c.report.LaneReason, c.report.ImageSource = x.Facts[FactLane], x.Facts[FactReason], x.Facts[FactImages]
 		c.report.Release, c.report.Precision = x.Facts[FactRelease], x.Facts[FactPrecision]
-		c.report.Weights = x.Facts[FactWeights]
+		c.report.Model, c.report.Weights = x.Facts[FactModel], x.Facts[FactWeights]
 		for _, id := range x.Steps {
 			c.step(id)
 		}

@@ -1,6 +1,9 @@
 package report
 
-import "github.com/dalirun/dalirun/internal/target"
+import (
+	"github.com/dalirun/dalirun/internal/recipe"
+	"github.com/dalirun/dalirun/internal/target"
+)
 
 // The facts of [pipeline.RunStarted] that a report takes over.
 const (
@@ -9,6 +12,7 @@ const (
 	FactImages    = "images"    // ngc or local
 	FactRelease   = "release"   // YY.MM; absent with local images
 	FactPrecision = "precision" // fp16 or fp32
+	FactModel     = "model"     // the recipe, if it is not the default one
 	FactWeights   = "weights"   // pretrained, random:SEED or a path
 )
 
@@ -22,6 +26,9 @@ func Facts(t target.Target, first string) map[string]string {
 	facts := map[string]string{
 		FactLane: string(t.Lane), FactReason: t.LaneReason, FactImages: string(t.Source), FactWeights: t.Weights.String(),
 		FactPrecision: string(t.Precision),
+	}
+	if t.Recipe.Name != recipe.Default {
+		facts[FactModel] = t.Recipe.Name
 	}
 	if t.Source == target.NGC && t.Release.Tag != "" { // images of any name need not say theirs
 		facts[FactRelease] = t.Release.Tag

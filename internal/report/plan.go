@@ -72,6 +72,9 @@ func plannedImage(i target.ImageInfo) PlannedImage {
 // WriteText writes the plan for people: the lane and its like, what is known of NVIDIA's images, and a line for each
 // step.
 func (p Plan) WriteText(w io.Writer) error {
+	if model := p.Facts[FactModel]; model != "" {
+		fmt.Fprintf(w, "model %s, ", model)
+	}
 	fmt.Fprintf(w, "lane %s (%s), images %s, weights %s\n", p.Facts[FactLane], printable.Line(p.Facts[FactReason]),
 		p.Facts[FactImages], printable.Line(p.Facts[FactWeights]))
 	if first := p.Facts[FactFirstRun]; first != "" {

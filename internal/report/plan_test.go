@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
@@ -15,7 +16,8 @@ import (
 // ngc is a run with an image that the registry described and one that says nothing.
 func ngc() target.Target {
 	return target.Target{
-		Lane: target.GPU, LaneReason: "asked for", Source: target.NGC, Release: release.Release{Tag: "25.03"}, Precision: release.FP16,
+		Recipe: recipe.Recipe{Name: recipe.Default},
+		Lane:   target.GPU, LaneReason: "asked for", Source: target.NGC, Release: release.Release{Tag: "25.03"}, Precision: release.FP16,
 		Weights: target.WeightsSource{Kind: target.Random, Seed: 7},
 		Images: target.ImagePair{
 			Exporter: target.ImageInfo{Ref: "r/pytorch:1", Found: target.InEngine, Image: registry.Image{Arch: "amd64"}},
@@ -87,6 +89,11 @@ func TestFacts(t *testing.T) {
 	want := map[string]string{
 		FactLane: "gpu", FactReason: "asked for", FactImages: "ngc", FactRelease: "25.03", FactPrecision: "fp16", FactWeights: "random:7",
 		FactFirstRun: "it makes 1 result", "server_image": "r/triton:1",
+	}
+	other := ngc()
+	other.Recipe.Name = "densenet121"
+	if got := Facts(other, ""); got[FactModel] != "densenet121" {
+		t.Errorf("of another model: %q", got)
 	}
 	if diff := cmp.Diff(want, Facts(ngc(), "it makes 1 result")); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

@@ -39,6 +39,7 @@ type Report struct {
 	ImageSource        string            `json:"image_source,omitempty"`
 	Release            string            `json:"release,omitempty"`
 	Precision          string            `json:"precision,omitempty"`
+	Model              string            `json:"model,omitempty"` // the recipe; empty for the default one
 	Weights            string            `json:"weights,omitempty"`
 	Warnings           []string          `json:"warnings"`
 	Digests            map[string]string `json:"digests,omitempty"`

@@ -48,6 +48,9 @@ func (r Report) WriteText(w io.Writer) error {
 // setting returns "cpu lane, local images, fp32, weights random:1".
 func (r Report) setting() string {
 	var parts []string
+	if r.Model != "" {
+		parts = append(parts, r.Model)
+	}
 	if r.Lane != "" {
 		lane := r.Lane + " lane"
 		if r.LaneReason != "" {

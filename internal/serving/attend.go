@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"path/filepath"
@@ -38,7 +39,7 @@ func (s Servers) Attend(
 		watch = UsualWatch()
 	}
 	var err error
-	if watch.Probe, err = s.probe(watch.Probe.Reply, watch.Probe.Within); err != nil {
+	if watch.Probe, err = s.probe(cmp.Or(server.Ensemble(), s.Model), watch.Probe.Reply, watch.Probe.Within); err != nil {
 		return err
 	}
 	inner, cancel := context.WithCancel(ctx)
@@ -70,7 +71,7 @@ func (s Servers) Attend(
 	supervision.enter(PhaseStopping)
 	switch {
 	case ctx.Err() != nil:
-		return s.endDead(context.WithoutCancel(ctx), serverHost, server.Container)
+		return s.endDead(context.WithoutCancel(ctx), serverHost, server.Container, watch.Probe.Model)
 	case hasEnded:
 		return end
 	case h.State == Silent && s.gone(ctx, server.Container):
@@ -90,8 +91,8 @@ func startsAgain(workspace string, server owner.ServerFile) string {
 }
 
 // endDead ends a server that is to stop and has nothing to drain.
-func (s Servers) endDead(ctx context.Context, serverHost triton.Host, id string) error {
-	p, err := s.probe(ReplyWithin, StopWithin)
+func (s Servers) endDead(ctx context.Context, serverHost triton.Host, id, model string) error {
+	p, err := s.probe(model, ReplyWithin, StopWithin)
 	if err != nil {
 		return err
 	}

@@ -81,17 +81,17 @@ func (s Servers) health(ctx context.Context, c Container, within time.Duration) 
 	case c.GRPC() == "":
 		return Health{State: Silent, Reason: "its gRPC port is not published"}, nil
 	}
-	p, err := s.probe(ReplyWithin, within)
+	p, err := s.probe(s.ModelOf(c), ReplyWithin, within)
 	if err != nil {
 		return Health{}, err
 	}
 	return p.Judge(ctx, s.Host(c))
 }
 
-// probe returns the inference that a healthy server answers.
-func (s Servers) probe(reply, within time.Duration) (Probe, error) {
+// probe returns the inference of a model that a healthy server answers.
+func (s Servers) probe(model string, reply, within time.Duration) (Probe, error) {
 	picture, err := Picture()
-	return Probe{Model: s.Model, Picture: picture, Reply: reply, Within: within}, err
+	return Probe{Model: model, Picture: picture, Reply: reply, Within: within}, err
 }
 
 // usualStart returns the arguments of dalirun that replace a server of which only the container is known.

@@ -34,7 +34,8 @@ type Servers struct {
 	Me      owner.Identity // of this host and process, with the time
 	// Step is the ID of the step that starts servers, which their containers have as a label.
 	Step string
-	// Model is the model that answers only if all models of a server work: the ensemble.
+	// Model is the model that answers only if all models of a server work, the ensemble, of a server that does not say
+	// which it is.
 	Model string
 	// Grace is how long a server may take to let requests in flight end.
 	Grace time.Duration
@@ -87,6 +88,9 @@ func newHost(r Runtime, id, name string) *host { return &host{runtime: r, id: id
 
 // Host returns a server's container as a host for clients.
 func (s Servers) Host(c Container) triton.Host { return newHost(s.Runtime, c.ID, c.Name) }
+
+// ModelOf returns the model of a server that answers only if all of its models work: what clients ask.
+func (s Servers) ModelOf(c Container) string { return cmp.Or(c.Labels[container.LabelModel], s.Model) }
 
 // Name returns the container's name.
 func (h *host) Name() string { return h.name }

@@ -78,7 +78,7 @@ func (p Place) askModels(ctx context.Context, c serving.Container, s *Status) er
 		return err
 	}
 	s.Models = listed(index)
-	first := slices.IndexFunc(s.Models, func(m Model) bool { return m.Name == p.Servers.Model })
+	first := slices.IndexFunc(s.Models, func(m Model) bool { return m.Name == p.Servers.ModelOf(c) })
 	if first > 0 { // whose steps come next, in the order of the account
 		s.Models = slices.Concat(s.Models[first:first+1], s.Models[:first], s.Models[first+1:])
 	}
@@ -118,7 +118,7 @@ func (p Place) askModels(ctx context.Context, c serving.Container, s *Status) er
 			continue
 		}
 		s.Models[i].Figures = &figures
-		if s.Models[i].Name == p.Servers.Model {
+		if s.Models[i].Name == p.Servers.ModelOf(c) {
 			s.Served.MaxBatch = figures.MaxBatch
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/lock"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/pipeline"
 )
@@ -307,16 +308,16 @@ func (i cacheInterview) NoteUnreached(since time.Time) error {
 }
 
 // Stored implements [WeightsProbe].
-func (i weightsInterview) Stored(ctx context.Context) bool {
+func (i weightsInterview) Stored(ctx context.Context, of Remote) bool {
 	stored, _ := answerTo(i.interview, "weights: stored",
-		func(p Probes) (bool, error) { return p.Weights.Stored(ctx), nil })
+		func(p Probes) (bool, error) { return p.Weights.Stored(ctx, of), nil })
 	return stored
 }
 
 // Reachable implements [WeightsProbe].
-func (i weightsInterview) Reachable(ctx context.Context) error {
+func (i weightsInterview) Reachable(ctx context.Context, of Remote) error {
 	_, err := answerTo(i.interview, "weights: reachable", func(p Probes) (struct{}, error) {
-		return struct{}{}, p.Weights.Reachable(ctx)
+		return struct{}{}, p.Weights.Reachable(ctx, of)
 	})
 	return err
 }
@@ -328,9 +329,9 @@ func (i weightsInterview) FileSum(ctx context.Context, path string) (string, err
 }
 
 // Carried implements [ProgramProbe].
-func (i programInterview) Carried(ctx context.Context, base, arch string) (lock.Lock, error) {
+func (i programInterview) Carried(ctx context.Context, model recipe.Recipe, base, arch string) (lock.Lock, error) {
 	return answerTo(i.interview, "program: carried, on "+base+" for "+arch,
-		func(p Probes) (lock.Lock, error) { return p.Program.Carried(ctx, base, arch) })
+		func(p Probes) (lock.Lock, error) { return p.Program.Carried(ctx, model, base, arch) })
 }
 
 func text(i *interview, question string, probe func(Probes) string) string {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/lock"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/shell"
@@ -210,7 +211,7 @@ func (x *resolution) resolvedFacts(ctx context.Context) (lock.Lock, error) {
 		}
 		run.Images[role] = image
 	}
-	carried, err := x.probes.Program.Carried(ctx, t.BaseImage, t.Arch)
+	carried, err := x.probes.Program.Carried(ctx, t.Recipe, t.BaseImage, t.Arch)
 	run.Scripts, run.Labels, run.Builds = carried.Scripts, carried.Labels, carried.Builds
 	return run, err
 }
@@ -288,6 +289,9 @@ func (t Target) LockFacts() lock.Lock {
 	l := lock.Lock{
 		Source: string(t.Source), Release: t.Release.Tag, Images: map[string]lock.Image{},
 		Weights: lock.Weights{Kind: string(t.Weights.Kind)},
+	}
+	if t.Recipe.Name != recipe.Default {
+		l.Model = t.Recipe.Name
 	}
 	switch t.Source {
 	case NGC:

@@ -13,6 +13,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/lock"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
 	"github.com/dalirun/dalirun/internal/target"
@@ -142,15 +143,15 @@ func (m cacheOf) NoteUnreached(since time.Time) error {
 	return nil
 }
 
-func (m weightsOf) Stored(context.Context) bool { return m.stored }
-func (m weightsOf) Reachable(context.Context) error {
+func (m weightsOf) Stored(context.Context, target.Remote) bool { return m.stored }
+func (m weightsOf) Reachable(context.Context, target.Remote) error {
 	m.notify("weights")
 	return m.reachErr
 }
 
 func (m weightsOf) FileSum(context.Context, string) (string, error) { return m.sum, nil }
 
-func (m programOf) Carried(_ context.Context, base, _ string) (lock.Lock, error) {
+func (m programOf) Carried(_ context.Context, _ recipe.Recipe, base, _ string) (lock.Lock, error) {
 	l := lock.Lock{Scripts: map[string]lock.Digest{"program.py": digest("5")}, Labels: digest("6")}
 	if base != "" {
 		l.Builds = m.builds

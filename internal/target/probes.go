@@ -9,6 +9,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
 	"github.com/dalirun/dalirun/internal/lock"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/registry"
 )
 
@@ -71,9 +72,9 @@ type CacheProbe interface {
 // WeightsProbe answers questions about the pretrained weights.
 type WeightsProbe interface {
 	// Stored reports whether the weights are in the cache.
-	Stored(ctx context.Context) bool
+	Stored(ctx context.Context, of Remote) bool
 	// Reachable returns nil if the weights can be downloaded.
-	Reachable(ctx context.Context) error
+	Reachable(ctx context.Context, of Remote) error
 	// FileSum returns the SHA-256 of a file of weights: sha256:…
 	FileSum(ctx context.Context, path string) (string, error)
 }
@@ -83,7 +84,7 @@ type ProgramProbe interface {
 	// Carried returns the hashes of the programs and labels that dalirun carries. With a base image, it also returns the
 	// builds of the local images on it, with the packages of those that are here and were looked at; arch is the
 	// container engine's architecture. Other fields are zero.
-	Carried(ctx context.Context, base, arch string) (lock.Lock, error)
+	Carried(ctx context.Context, model recipe.Recipe, base, arch string) (lock.Lock, error)
 }
 
 // ErrSlow is the error for an answer that the caller, unlike a run, did not wait for.

@@ -1,6 +1,7 @@
 package target
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -11,8 +12,10 @@ import (
 	"github.com/distribution/reference"
 
 	"github.com/dalirun/dalirun/internal/container"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
+	"github.com/dalirun/dalirun/internal/spelling"
 	"github.com/dalirun/dalirun/pipeline"
 	"github.com/dalirun/dalirun/triton"
 )
@@ -41,6 +44,7 @@ type Request struct {
 	// Lock is what an earlier run resolved, by which images are pulled.
 	Lock Locked `json:"lock,omitzero"`
 
+	Model     string            `json:"model,omitempty"` // name of a recipe; empty is [recipe.Default]
 	Weights   WeightsSource     `json:"weights"`
 	Picture   Picture           `json:"picture"`
 	Precision release.Precision `json:"precision"`
@@ -63,6 +67,11 @@ type Request struct {
 // written.
 func (r Request) Check() error {
 	s := r.Settings
+	if _, err := r.recipe(); err != nil {
+		known, _ := recipe.Shipped() // whose error is that one
+		return pipeline.Usagef(cmp.Or(spelling.Nearest(r.Model, known), "name one of "+strings.Join(known, ", ")),
+			"%s: %w", s.Origin("model"), err)
+	}
 	if r.OptBatch > r.MaxBatch {
 		return pipeline.Usagef(fmt.Sprintf("use --opt-batch %d", r.MaxBatch), "%s is larger than %s",
 			s.Written("opt-batch", strconv.Itoa(r.OptBatch)), s.Written("max-batch", strconv.Itoa(r.MaxBatch)))
@@ -100,6 +109,9 @@ func (r Request) Check() error {
 	}
 	return r.distinctPorts()
 }
+
+// recipe is what the model is that is asked for.
+func (r Request) recipe() (recipe.Recipe, error) { return recipe.Load(cmp.Or(r.Model, recipe.Default)) }
 
 // namedSituation returns the situation as far as the request names it.
 func (r Request) namedSituation() Situation {

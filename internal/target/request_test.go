@@ -104,7 +104,7 @@ func TestChosenGPUs(t *testing.T) {
 func TestNames(t *testing.T) {
 	t.Parallel()
 	for want, weights := range map[string]target.WeightsSource{
-		"pretrained IMAGENET1K_V2": target.TorchvisionWeights(), "random:7": {Kind: target.Random, Seed: 7},
+		"pretrained IMAGENET1K_V2": {Kind: target.Pretrained, Remote: target.Remote{Name: "IMAGENET1K_V2"}}, "random:7": {Kind: target.Random, Seed: 7},
 		"/w.pth": {Kind: target.File, Path: "/w.pth"},
 	} {
 		if got := weights.String(); got != want {

@@ -66,8 +66,13 @@ func Resolve(ctx context.Context, r Request, p Probes) (Target, []Obstacle, erro
 
 // target returns a Target with the settings that need no decision.
 func (r Request) target() Target {
+	model, _ := r.recipe() // the request was checked
+	weights := r.Weights
+	if weights.Kind == Pretrained {
+		weights = PretrainedWeights(model)
+	}
 	return Target{
-		Weights: r.Weights, Picture: r.Picture, Precision: r.Precision, MaxBatch: r.MaxBatch,
+		Recipe: model, Weights: weights, Picture: r.Picture, Precision: r.Precision, MaxBatch: r.MaxBatch,
 		Ports: r.ports(), ReadyTimeout: r.ReadyTimeout,
 	}
 }

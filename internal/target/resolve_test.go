@@ -385,7 +385,7 @@ func TestWeights(t *testing.T) {
 	// Who asks for them by name learns beforehand only from doctor that they cannot be had.
 	m := noGPU()
 	m.stored, m.reachErr = false, away
-	named := withChange(request("e2e"), func(r *target.Request) { r.Weights = target.TorchvisionWeights() })
+	named := withChange(request("e2e"), func(r *target.Request) { r.Weights = target.WeightsSource{Kind: target.Pretrained} })
 	if _, obstacles := resolve(t, named, m); len(obstacles) > 0 {
 		t.Errorf("named: %+v", obstacles)
 	}

@@ -69,8 +69,6 @@ const (
 	// said, since DALI's own default was 0.65, then 0.9 and 0.65 again (its pages of 1.34 to 2.2).
 	hwDecoderLoad = 0.9
 
-	// tensorBytes is the tensor of a picture between DALI and the classifier: FP32 [3,224,224].
-	tensorBytes = 3 * 224 * 224 * 4
 	// usualPool is the least that a pool is given on a GPU with room.
 	usualPool = 256 * mib
 	// mostPinned is as much pinned memory as was measured: the host swaps none of it out, and other programs lack it.
@@ -145,14 +143,20 @@ func cpuServing(s Serving) Serving {
 // instance works on, and one on its way.
 func (s Serving) pool(t Target) int64 {
 	batches := s.DALIInstances + s.ClassifierInstances + 1
-	return max(int64(batches)*int64(t.MaxBatch)*tensorBytes, usualPool)
+	return max(int64(batches)*int64(t.MaxBatch)*t.tensorBytes(), usualPool)
+}
+
+// tensorBytes is the tensor of a picture between DALI and the classifier: FP32 [3,size,size].
+func (t Target) tensorBytes() int64 {
+	const channels, fp32 = 3, 4
+	return int64(channels*fp32) * int64(t.Recipe.Input.Size) * int64(t.Recipe.Input.Size)
 }
 
 // memory is what a server takes of a GPU without its pool, in bytes: an execution context of each classifier, and of
 // each DALI instance the decoded and the resized picture (FP32) twice, one that is made and one that is read. That of
 // DALI is reckoned, and was not measured.
 func (s Serving) memory(t Target) int64 {
-	picture := int64(s.Picture.Width)*int64(s.Picture.Height)*3 + tensorBytes
+	picture := int64(s.Picture.Width)*int64(s.Picture.Height)*3 + t.tensorBytes()
 	return contextMemory + int64(s.ClassifierInstances)*trtexec.ContextMemory(t.Precision, t.MaxBatch) +
 		int64(s.DALIInstances)*int64(t.MaxBatch)*2*picture
 }

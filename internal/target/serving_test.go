@@ -12,6 +12,7 @@ import (
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/flagvalue"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/target"
 )
 
@@ -87,7 +88,7 @@ func TestDecideServing(t *testing.T) {
 			want: target.Serving{DALIInstances: 3, ClassifierInstances: 5, DALIThreads: 2, PreferredBatch: 16, QueueDelay: time.Millisecond},
 		},
 	} {
-		on := target.Target{Lane: c.lane, Chosen: c.gpus, Precision: "fp16", OptBatch: c.opt, MaxBatch: c.most}
+		on := target.Target{Recipe: recipe.Recipe{Input: recipe.Input{Size: 224}}, Lane: c.lane, Chosen: c.gpus, Precision: "fp16", OptBatch: c.opt, MaxBatch: c.most}
 		if diff := cmp.Diff(c.want, target.DecideServing(c.asked, on, c.cpus)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}

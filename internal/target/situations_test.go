@@ -128,7 +128,7 @@ func requests() []named[target.Request] {
 		{"e2e --frozen, with a lock", withChange(request("e2e", target.Setting{Flag: "frozen", Value: "true", Switch: true}),
 			func(r *target.Request) { r.Lock = lockOf2503(); r.Lock.Frozen = true })},
 		{"doctor --weights pretrained", withChange(request("doctor"), func(r *target.Request) {
-			r.Exhaustive, r.Weights = true, target.TorchvisionWeights()
+			r.Exhaustive, r.Weights = true, target.WeightsSource{Kind: target.Pretrained}
 		})},
 	}
 }

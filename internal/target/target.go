@@ -9,10 +9,12 @@ package target
 import (
 	"cmp"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dalirun/dalirun/internal/container"
 	"github.com/dalirun/dalirun/internal/host"
+	"github.com/dalirun/dalirun/internal/recipe"
 	"github.com/dalirun/dalirun/internal/registry"
 	"github.com/dalirun/dalirun/internal/release"
 )
@@ -54,6 +56,7 @@ type Target struct {
 	BuildNetwork string          `json:"build_network,omitempty"` // with Local: "host", or "" for the engine's default
 	LockedBuilds LockedBuilds    `json:"locked_builds,omitzero"`  // with Local and a lock
 
+	Recipe    recipe.Recipe     `json:"recipe"` // what the model is
 	Weights   WeightsSource     `json:"weights"`
 	Picture   Picture           `json:"picture"`
 	Precision release.Precision `json:"precision"` // of the engine; on the cpu lane of ONNX Runtime
@@ -163,7 +166,7 @@ type WeightsKind string
 
 // The kinds of weights.
 const (
-	Pretrained WeightsKind = "pretrained" // torchvision's IMAGENET1K_V2
+	Pretrained WeightsKind = "pretrained" // the recipe's
 	Random     WeightsKind = "random"     // seeded and calibrated
 	File       WeightsKind = "file"       // a user's state dict
 	// AutoWeights occurs in a Request alone: Pretrained if they can be downloaded, else Random with seed 0.
@@ -178,26 +181,30 @@ func (s WeightsSource) String() string {
 	case File:
 		return s.Path
 	default:
-		return "pretrained IMAGENET1K_V2"
+		return strings.TrimSpace("pretrained " + s.Remote.Name)
 	}
 }
 
 // Remote is a file to download, whose content is known by its hash.
 type Remote struct {
+	Name   string `json:"name,omitempty"` // by which people know it
 	URL    string `json:"url"`
 	SHA256 string `json:"sha256"` // hexadecimal
 	Bytes  int64  `json:"bytes"`
 }
 
-// TorchvisionWeights returns torchvision's ResNet50_Weights.IMAGENET1K_V2. The URL is that of
-// torchvision/models/resnet.py, and has eight digits of the SHA-256. The whole hash and the size are those that seven
-// public projects check the file by.
-func TorchvisionWeights() WeightsSource {
-	return WeightsSource{Kind: Pretrained, Remote: Remote{
-		URL:    "https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
-		SHA256: "11ad3fa62ca79e40addfd354a8ec4b7c75143b3038b8d2a807fbc68deab379ca",
-		Bytes:  102540417,
-	}}
+// PretrainedWeights returns the trained weights of a recipe.
+func PretrainedWeights(r recipe.Recipe) WeightsSource {
+	w := r.Weights
+	return WeightsSource{Kind: Pretrained, Remote: Remote{Name: w.Name, URL: w.URL, SHA256: w.SHA256, Bytes: w.Bytes}}
+}
+
+// Names are the names by which the target's models are served.
+func (t Target) Names() recipe.Names {
+	if t.Lane == GPU {
+		return t.Recipe.GPUNames()
+	}
+	return t.Recipe.CPUNames()
 }
 
 // Picture is an encoded picture.

@@ -26,7 +26,8 @@ func (x *resolution) asksForPretrained() bool {
 }
 
 func (x *resolution) askPretrained(ctx context.Context) (answer pretrainedAnswer) {
-	if x.probes.Weights.Stored(ctx) {
+	pretrained := PretrainedWeights(x.target.Recipe).Remote
+	if x.probes.Weights.Stored(ctx, pretrained) {
 		return pretrainedAnswer{}
 	}
 	now := x.probes.Clock()
@@ -34,7 +35,7 @@ func (x *resolution) askPretrained(ctx context.Context) (answer pretrainedAnswer
 		return pretrainedAnswer{err: fmt.Errorf("their host did not answer at %s",
 			since.In(now.Location()).Format(time.TimeOnly))}
 	}
-	err := x.probes.Weights.Reachable(ctx)
+	err := x.probes.Weights.Reachable(ctx, pretrained)
 	if err == nil || ctx.Err() != nil || x.request.Exhaustive {
 		return pretrainedAnswer{err: err}
 	}
@@ -56,7 +57,7 @@ func (x *resolution) decideWeights(context.Context) {
 			})
 		}
 	case answer.err == nil:
-		x.target.Weights = TorchvisionWeights()
+		x.target.Weights = PretrainedWeights(x.target.Recipe)
 	default:
 		x.target.Weights = WeightsSource{Kind: Random}
 		x.doubt(CheckWeights, fmt.Sprintf("the pretrained weights cannot be had: %v",

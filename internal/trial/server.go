@@ -26,6 +26,7 @@ type server struct {
 	host      triton.Host
 	workspace string
 	servers   serving.Servers
+	model     string   // that clients ask
 	gpus      []string // UUIDs of its GPUs, if they are this host's and known
 }
 
@@ -47,7 +48,10 @@ func (t Trial) find(ctx context.Context) (server, error) {
 	if err != nil {
 		return server{}, err
 	}
-	s := server{address: servers.Address(c), host: servers.Host(c), workspace: workspace, servers: servers}
+	s := server{
+		address: servers.Address(c), host: servers.Host(c), workspace: workspace, servers: servers,
+		model: servers.ModelOf(c),
+	}
 	file, err := c.File()
 	switch {
 	case err == nil && file.Lane != "":

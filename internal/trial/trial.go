@@ -4,6 +4,7 @@
 package trial
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,6 +76,7 @@ func (t Trial) Run(ctx context.Context) (result bench.Result, err error) {
 	if err != nil {
 		return result, err
 	}
+	t.Request.Model = cmp.Or(t.Request.Model, s.model, t.Request.Ensemble)
 	s.environment.Model, s.environment.Pictures = t.Request.Model, digest(pictures)
 	save, err := newFile(t.Request.Save)
 	if err != nil {
@@ -137,6 +139,7 @@ func (r Request) check() error {
 			"%s and %s exclude each other: a run is compared, or is the new baseline",
 			r.Settings.Written("save-baseline", userfile.Shown(r.Save)), r.baseline())
 	}
+	r.Model = cmp.Or(r.Model, r.Ensemble) // any that is one
 	for _, l := range r.loads(nil) {
 		if err := l.Check(); err != nil {
 			return pipeline.Usagef("`dalirun bench --help` has the flags", "%w", err)

@@ -9,14 +9,12 @@ import (
 	"github.com/dalirun/dalirun/internal/release"
 )
 
-// pictureShape is the shape of one picture in the model's input: channels, height, width.
-const pictureShape = "3x224x224"
-
 // Build is what an engine is built from and for. Paths are those in the container.
 type Build struct {
 	ONNX  string // the model
 	Plan  string // where the engine goes
-	Input string // name of the model's input, Nx3x224x224
+	Input string // name of the model's input, Nx3xSizexSize
+	Size  int    // of each side of a picture, in pixels
 
 	MinBatch, OptBatch, MaxBatch int // the optimization profile: 1 ≤ min ≤ opt ≤ max
 
@@ -117,6 +115,8 @@ func (b Build) check() error {
 	case b.ONNX == "" || b.Plan == "" || b.Input == "":
 		return fmt.Errorf("engine build needs a model, a plan and an input name: have %q, %q, %q", b.ONNX, b.Plan,
 			b.Input)
+	case b.Size < 1:
+		return fmt.Errorf("engine build needs the size of a picture: have %d pixels", b.Size)
 	case strings.ContainsAny(b.Input, ":,*'\" "):
 		return fmt.Errorf("input name %q has a character with a meaning of its own in trtexec's shapes", b.Input)
 	case b.MinBatch < 1 || b.OptBatch < b.MinBatch || b.MaxBatch < b.OptBatch:
@@ -160,5 +160,5 @@ func Command(tensorRT release.Version, b Build) ([]string, error) {
 }
 
 func (b Build) shape(flag string, batch int) string {
-	return fmt.Sprintf("%s=%s:%dx%s", flag, b.Input, batch, pictureShape)
+	return fmt.Sprintf("%s=%s:%dx3x%dx%d", flag, b.Input, batch, b.Size, b.Size)
 }

@@ -251,7 +251,7 @@ func TestArgsRefuse(t *testing.T) {
 
 func build() trtexec.Build {
 	return trtexec.Build{
-		ONNX: "model.onnx", Plan: "/out/model.plan", Input: "input",
+		ONNX: "model.onnx", Plan: "/out/model.plan", Input: "input", Size: 224,
 		MinBatch: 1, OptBatch: 64, MaxBatch: 256, Precision: release.FP16,
 	}
 }

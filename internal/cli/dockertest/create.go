@@ -34,6 +34,7 @@ type createBody struct {
 func (b createBody) spec() (container.Spec, error) {
 	s := container.Spec{
 		Step: b.Labels[container.LabelStep], Role: container.Role(b.Labels[container.LabelRole]),
+		Model: b.Labels[container.LabelModel],
 		Image: b.Image, Command: b.Cmd, Env: map[string]string{},
 		Network: container.NetworkPublish, Init: b.HostConfig.Init,
 		ReadOnly: b.HostConfig.ReadonlyRootfs, Memory: b.HostConfig.Memory,

@@ -158,6 +158,9 @@ func (r *Runtime) user(f facts) string {
 
 func (r *Runtime) labels(spec container.Spec, f facts) map[string]string {
 	labels := map[string]string{container.LabelStep: spec.Step, container.LabelRole: string(spec.Role)}
+	if spec.Model != "" {
+		labels[container.LabelModel] = spec.Model
+	}
 	if f.info.Job != "" {
 		labels[container.LabelJob] = f.info.Job
 	}

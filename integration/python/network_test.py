@@ -1,9 +1,10 @@
-"""Tests how resnet50.py reads checkpoints, with the real PyTorch and one that lacks weights_only."""
+"""Tests how network.py reads checkpoints, with the real PyTorch and one that lacks weights_only."""
 
 from __future__ import annotations
 
 import os
 import pickle
+import re
 import tempfile
 import unittest
 from pathlib import Path
@@ -12,8 +13,10 @@ from unittest import mock
 
 import torch
 
-import resnet50
+import network
 from program import Problem
+
+RESNET50 = network.Recipe("resnet50", 1000, 224)
 
 
 class Payload:
@@ -48,7 +51,7 @@ class LoadTest(unittest.TestCase):
         self.folder = Path(folder.name)
         self.ran = self.folder / "ran"
         torch.manual_seed(7)
-        self.state = resnet50.network().state_dict()
+        self.state = RESNET50.build().state_dict()
 
     def save(self, name: str, content: object, **options: Any) -> Path:
         """Returns a checkpoint with the content."""
@@ -68,10 +71,29 @@ class LoadTest(unittest.TestCase):
         ):
             for trusted in (True, False):
                 with self.subTest(path.name, trusted=trusted):
-                    model = resnet50.load(path, trusted=trusted)
+                    model = network.load(RESNET50, path, trusted=trusted)
                     self.assertFalse(model.training)
                     for name, value in model.state_dict().items():
                         self.assertTrue(torch.equal(value, self.state[name]), name)
+
+    def test_old_names_of_dense_layers(self) -> None:
+        dense = network.Recipe("densenet121", 10, 224)
+        state = dense.build().state_dict()
+        old = {re.sub(r"(denselayer\d+\.(?:norm|conv))(\d\.)", r"\1.\2", name): value for name, value in state.items()}
+        self.assertIn("features.denseblock1.denselayer1.norm.1.weight", old)
+        model = network.load(dense, self.save("old.pth", old), trusted=False)
+        for name, value in model.state_dict().items():
+            self.assertTrue(torch.equal(value, state[name]), name)
+
+    def test_another_network_is_told(self) -> None:
+        path = self.save("resnet50.pth", self.state)
+        for other, says in (
+            (network.Recipe("resnet50", 10, 224), "does not fit resnet50 of 10 classes: fc.weight has shape"),
+            (network.Recipe("densenet121", 1000, 224), "does not fit densenet121: missing "),
+            (network.Recipe("resnet51", 1000, 224), "has no network resnet51"),
+        ):
+            with self.subTest(says), self.assertRaisesRegex(Problem, says):
+                network.load(other, path, trusted=False)
 
     def test_code_is_never_run(self) -> None:
         bare = self.folder / "bare.pth"
@@ -80,7 +102,7 @@ class LoadTest(unittest.TestCase):
             for trusted in (True, False):
                 with self.subTest(path.name, trusted=trusted):
                     with self.assertRaisesRegex(Problem, r"no.* checkpoint of tensors alone \(.*model\.state_dict\(\)"):
-                        resnet50.load(path, trusted=trusted)
+                        network.load(RESNET50, path, trusted=trusted)
                     self.assertFalse(self.ran.exists())
 
     def test_pytorch_that_runs_code(self) -> None:
@@ -89,11 +111,11 @@ class LoadTest(unittest.TestCase):
         with mock.patch.object(torch, "load", without_weights_only(torch.load)):
             for path in (good, hostile):
                 with self.assertRaisesRegex(Problem, "running the code in it: use an image with PyTorch 1.13 or newer"):
-                    resnet50.load(path, trusted=False)
+                    network.load(RESNET50, path, trusted=False)
             self.assertFalse(self.ran.exists())
-            self.assertTrue(torch.equal(resnet50.load(good, trusted=True).fc.bias, self.state["fc.bias"]))
+            self.assertTrue(torch.equal(network.load(RESNET50, good, trusted=True).fc.bias, self.state["fc.bias"]))
             with self.assertRaisesRegex(Problem, "'more', which is no tensor"):
-                resnet50.load(hostile, trusted=True)
+                network.load(RESNET50, hostile, trusted=True)
             self.assertTrue(self.ran.exists())  # so this payload is one
 
 
