@@ -46,9 +46,10 @@ It also removes servers whose workspace was deleted, or is on a disk that is not
 
 --keep-free also removes images, results and the folders of this workspace's runs, the least recently used first, until
 the disks of the container engine, of the cache and of the workspace have that much free. Of images it takes those that
-dalirun built or pulled itself, and leaves what somebody gave another name, what a container or a living run uses, and
-what the last build of any workspace of this cache used. Of what the disks lack after that it tells, and ends with 0.
-Before, --dry-run does not know which images containers are made of.
+dalirun built or pulled itself, and leaves what somebody gave another name, what a container or a living run uses, what
+the last build of any workspace of this cache used, and the images of the last run. Of what the disks lack after that it
+tells, and ends with 0. --dry-run does not know which images containers are made of: it names such an image, which
+stays.
 
 Each line says what went and how large it is, and the last one how much that frees: results share files by hard links,
 and workspaces have links to what they serve. What is freed, and how large the cache is, counts each file once. What
